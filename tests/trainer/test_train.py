@@ -1,0 +1,159 @@
+"""Whole runs: they learn, repeat bit by bit, resume exactly, and stop when told to."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+import torch
+
+from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe, write_dataset
+from tests.trainer.make_golden import golden_losses
+from trainer import checkpoint
+from trainer.__main__ import STOPPED, main
+from trainer.config import Recipe
+from trainer.data.folder import DatasetError, open_dataset
+from trainer.evaluate import evaluate
+from trainer.events import Events
+from trainer.metrics import confusion, scores
+from trainer.train import RunError, train
+
+
+def run(recipe: Recipe, out: Path, *, resume: bool = False) -> list[dict[str, Any]]:
+    """Train and return the events."""
+    stream = io.StringIO()
+    out.mkdir(parents=True, exist_ok=True)
+    with Events(stream=stream) as events:
+        train(recipe, out, events, resume=resume)
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def losses(events: list[dict[str, Any]]) -> list[float]:
+    return [event["loss"] for event in events if event["event"] == "progress"]
+
+
+@pytest.mark.parametrize("model", [TINY_VIT, TINY_CONVNET], ids=["vit", "convnet"])
+@pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
+def test_two_runs_with_one_seed_give_bit_identical_losses(
+    dataset: Path, tmp_path: Path, method: str, model: dict[str, Any]
+) -> None:
+    recipe = make_recipe(dataset, method, model)
+    first, second = (losses(run(recipe, tmp_path / name)) for name in ("first", "second"))
+    assert len(first) == 4
+    assert first == second
+
+
+@pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
+def test_two_steps_and_two_resumed_ones_equal_four(
+    dataset: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(dataset, method, TINY_CONVNET, save_every=2)
+    whole = losses(run(recipe, tmp_path / "whole"))
+
+    def die_at_3(_events: Events, step: int, *_: object, **__: object) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Events, "progress", die_at_3)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "broken")
+    monkeypatch.undo()
+    rest = losses(run(recipe, tmp_path / "broken", resume=True))
+    assert rest == whole[2:]
+    ours, theirs = (
+        checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("whole", "broken")
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_losses_follow_the_golden_curve(tmp_path: Path) -> None:
+    """Eight steps of UniMatch V2 on generated data; a refactoring that changes this curve is not a refactoring."""
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "unimatch_v2_losses.json").read_text())
+    assert golden_losses(tmp_path) == pytest.approx(golden, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
+def test_a_run_learns(dataset: Path, tmp_path: Path, method: str) -> None:
+    events = run(make_recipe(dataset, method, steps=40), tmp_path / "run")
+    assert events[0]["event"] == "start"
+    assert events[-1]["event"] == "done"
+    assert events[-1]["miou"] > 0.9
+    loaded = checkpoint.load(Path(events[-1]["checkpoint"]))
+    assert loaded.metrics["miou"] == events[-1]["miou"]
+    assert loaded.metrics["split"] == "val"
+    data = open_dataset(dataset)
+    assert evaluate(loaded.model, data, data.split("val")).miou == events[-1]["miou"]
+
+
+def test_init_starts_from_a_checkpoint_and_refuses_other_classes(dataset: Path, tmp_path: Path) -> None:
+    path = Path(run(make_recipe(dataset, "supervised", steps=40), tmp_path / "first")[-1]["checkpoint"])
+    recipe = make_recipe(dataset, "supervised", steps=1, lr_encoder=1e-9).as_dict() | {"init": str(path)}
+    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe))
+    assert main(["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "second")]) == 0
+    assert checkpoint.load(tmp_path / "second/model.safetensors").metrics["miou"] > 0.9
+    (dataset / "classes.toml").write_text((dataset / "classes.toml").read_text().replace("dark", "night"))
+    assert main(["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "third")]) == 1
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="not finite"):
+        run(make_recipe(dataset, "supervised", steps=30, lr_encoder=1e30), tmp_path / "run")
+
+
+def test_a_data_set_that_is_too_small_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "small", unlabelled=1)
+    with pytest.raises(DatasetError, match="1 unlabelled images are fewer than a batch of 2"):
+        run(make_recipe(root), tmp_path / "run")
+
+
+def test_sigterm_saves_and_resume_ends_with_the_same_model(dataset: Path, tmp_path: Path) -> None:
+    """A real process, a real signal."""
+    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(make_recipe(dataset, steps=12).as_dict()))
+    command = [sys.executable, "-m", "trainer", "train", str(tmp_path / "recipe.toml"), "--out"]
+    with subprocess.Popen([*command, str(tmp_path / "stopped")], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if json.loads(line).get("step") == 3:
+                process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == STOPPED
+    assert (tmp_path / "stopped/resume.pt").exists()
+    refused = subprocess.run(
+        [*command, str(tmp_path / "stopped")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert refused.returncode == 1
+    assert "--resume" in json.loads(refused.stdout)["message"]
+    subprocess.run([*command, str(tmp_path / "stopped"), "--resume"], check=True, timeout=60, capture_output=True)
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, timeout=60, capture_output=True)
+    ours, theirs = (
+        checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("stopped", "whole")
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not (tmp_path / "stopped/resume.pt").exists()
+
+
+def test_evaluate_and_predict_from_the_command_line(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run(make_recipe(dataset, "supervised", steps=2), tmp_path / "run")[-1]["checkpoint"]
+    assert main(["evaluate", path, "--data", str(dataset), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["per_class"]) == {"dark", "bright"}
+    assert main(["predict", path, str(dataset / "images/val0.png"), "--out", str(tmp_path / "masks")]) == 0
+    assert (tmp_path / "masks/val0.png").exists()
+    assert (tmp_path / "masks/val0.overlay.jpg").exists()
+    assert main(["evaluate", str(dataset / "classes.toml"), "--data", str(dataset)]) == 1
+    assert "model.safetensors" in capsys.readouterr().err
+
+
+def test_miou_by_hand_leaves_absent_classes_out() -> None:
+    truth = torch.tensor([[0, 0, 1, 1, 255]])
+    prediction = torch.tensor([[0, 2, 1, 0, 1]])
+    found = scores(confusion(prediction, truth, 3, 255), ("a", "b", "c"), 1)
+    assert found.per_class == {"a": pytest.approx(1 / 3), "b": pytest.approx(1 / 2), "c": None}
+    assert found.miou == pytest.approx(5 / 12)
+    assert found.pixel_accuracy == pytest.approx(0.5)

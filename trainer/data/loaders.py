@@ -1,0 +1,130 @@
+"""Batches of a run, as a pure function of seed and step.
+
+Which image comes when, and how it is cropped, depends on (seed, stream, draw number) alone. So a resumed run sees
+exactly the batches that it would have seen, whatever the number of workers, and no random state has to be saved.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from trainer.data.folder import DatasetError, FolderDataset, Sample
+from trainer.data.geometry import cut_image, cut_mask, draw_window, inside
+
+LABELLED_STREAM, UNLABELLED_STREAM = 1, 2
+
+Draw = tuple[int, int]
+"""(index of the sample, number of the draw within the run)."""
+
+
+class Crop(NamedTuple):
+    """How training crops are cut: size (height, width) in pixels, range of the random resize, and the run's seed."""
+
+    size: tuple[int, int]
+    scale: tuple[float, float]
+    seed: int
+
+
+class LabelledBatch(NamedTuple):
+    """Images uint8 [B,H,W,3] RGB, and their masks int64 [B,H,W]."""
+
+    image_BHWC: Tensor
+    mask_BHW: Tensor
+
+
+class UnlabelledBatch(NamedTuple):
+    """Weak views uint8 [B,H,W,3] RGB, and where they show an image and no padding, bool [B,H,W]."""
+
+    image_BHWC: Tensor
+    inside_BHW: Tensor
+
+
+class LabelledPairs(Dataset[LabelledBatch]):
+    """Weakly augmented photographs with their masks."""
+
+    def __init__(self, dataset: FolderDataset, samples: tuple[Sample, ...], crop: Crop) -> None:
+        self._dataset, self._samples, self._crop = dataset, samples, crop
+
+    def __getitem__(self, draw: Draw) -> LabelledBatch:
+        image_HWC, mask_HW = self._dataset.read_pair(self._samples[draw[0]])
+        size, scale, seed = self._crop
+        rng = np.random.default_rng([seed, LABELLED_STREAM, draw[1]])
+        window = draw_window(mask_HW.shape, size, scale, rng)
+        image_hwC = torch.from_numpy(cut_image(image_HWC, window, size))
+        return LabelledBatch(
+            image_hwC, torch.from_numpy(cut_mask(mask_HW, window, size, self._dataset.taxonomy.ignore_index))
+        )
+
+
+class UnlabelledViews(Dataset[UnlabelledBatch]):
+    """Weakly augmented photographs; masks are never read."""
+
+    def __init__(self, dataset: FolderDataset, samples: tuple[Sample, ...], crop: Crop) -> None:
+        self._dataset, self._samples, self._crop = dataset, samples, crop
+
+    def __getitem__(self, draw: Draw) -> UnlabelledBatch:
+        image_HWC = self._dataset.read(self._samples[draw[0]])
+        size, scale, seed = self._crop
+        rng = np.random.default_rng([seed, UNLABELLED_STREAM, draw[1]])
+        window = draw_window((image_HWC.shape[0], image_HWC.shape[1]), size, scale, rng)
+        return UnlabelledBatch(
+            torch.from_numpy(cut_image(image_HWC, window, size)), torch.from_numpy(inside(window, size))
+        )
+
+
+class Shuffled(Sampler[list[Draw]]):
+    """Batches of draws for steps `start` to `steps`.
+
+    Every image comes once an epoch, in an order that (seed, stream, epoch) decide.
+    """
+
+    def __init__(self, count: int, batch: int, *, start: int, steps: int, seed: int, stream: int) -> None:
+        self._count, self._batch, self._start, self._steps, self._seed, self._stream = (
+            count,
+            batch,
+            start,
+            steps,
+            seed,
+            stream,
+        )
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for step in range(self._start, self._steps):
+            yield [self._draw(step * self._batch + slot) for slot in range(self._batch)]
+
+    def __len__(self) -> int:
+        return self._steps - self._start
+
+    def _draw(self, number: int) -> Draw:
+        epoch, position = divmod(number, self._count)
+        order = np.random.default_rng([self._seed, self._stream, epoch, 0]).permutation(self._count)
+        return int(order[position]), number
+
+
+def labelled_loader(
+    pairs: LabelledPairs, count: int, batch: int, *, start: int, steps: int, seed: int, workers: int
+) -> Iterator[LabelledBatch]:
+    """Labelled batches of steps `start`..`steps`. Raises DatasetError when there are fewer images than a batch."""
+    _check_enough(count, batch, "labelled")
+    sampler = Shuffled(count, batch, start=start, steps=steps, seed=seed, stream=LABELLED_STREAM)
+    return iter(DataLoader(pairs, batch_sampler=sampler, num_workers=workers, persistent_workers=False))
+
+
+def unlabelled_loader(
+    views: UnlabelledViews, count: int, batch: int, *, start: int, steps: int, seed: int, workers: int
+) -> Iterator[UnlabelledBatch]:
+    """Unlabelled batches of steps `start`..`steps`. Raises DatasetError when there are fewer images than a batch."""
+    _check_enough(count, batch, "unlabelled")
+    sampler = Shuffled(count, batch, start=start, steps=steps, seed=seed, stream=UNLABELLED_STREAM)
+    return iter(DataLoader(views, batch_sampler=sampler, num_workers=workers, persistent_workers=False))
+
+
+def _check_enough(count: int, batch: int, role: str) -> None:
+    if count < batch:
+        raise DatasetError(
+            f"{count} {role} images are fewer than a batch of {batch}; add images or lower train.batch_{role}"
+        )

@@ -1,0 +1,61 @@
+"""The network as it is trained: encoder, channel dropout where asked for, DPT head, logits at the image's size."""
+
+# B batch, C channels, K classes, H W pixels
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainer.config import Model
+from trainer.models.dpt import DPTHead, resize
+from trainer.models.encoder import Encoder, build_encoder, normalisation
+
+
+class Segmenter(nn.Module):
+    """Images to class logits.
+
+    Attributes:
+        size_multiple: height and width must be multiples of this, in pixels.
+        classes: number K of classes.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: Encoder, head: DPTHead, classes: int) -> None:
+        super().__init__()
+        self.encoder, self.head, self.classes = encoder, head, classes
+        self.size_multiple = encoder.size_multiple
+        mean, std = normalisation(encoder)
+        # They travel with the weights, so that training, evaluation and the exported graph cannot disagree. Being of
+        # the encoder, they are no state of their own.
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, image_BCHW: Tensor, dropout: Sequence[Tensor] | None = None) -> Tensor:
+        """Logits of images.
+
+        Args:
+            image_BCHW: float, RGB, 0..1, sides multiples of `size_multiple`.
+            dropout: for each of the four maps a factor per image and channel, float [B,C_i]; None leaves them whole.
+
+        Returns:
+            Float [B,K,H,W].
+        """
+        maps = self.encoder((image_BCHW - self.mean) / self.std)
+        if dropout is not None:
+            maps = [map_BCHW * mask_BC[:, :, None, None] for map_BCHW, mask_BC in zip(maps, dropout, strict=True)]
+        return resize(self.head(maps), image_BCHW.shape[-2:])
+
+
+def build_segmenter(model: Model, classes: int) -> Segmenter:
+    """Build the network of a recipe, with random weights. Raises EncoderError."""
+    encoder = build_encoder(model.encoder, model.encoder_options)
+    head = DPTHead(encoder.channels, model.projections, model.features, classes, hierarchical=encoder.hierarchical)
+    return Segmenter(encoder, head, classes)
+
+
+def to_float(image_BHWC: Tensor) -> Tensor:
+    """Images as a camera gives them, uint8 [B,H,W,3], to float [B,3,H,W] in 0..1."""
+    return image_BHWC.permute(0, 3, 1, 2).to(torch.float32) / 255

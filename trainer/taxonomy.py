@@ -1,0 +1,76 @@
+"""The classes of a data set: names and colours, id = position. Read from DATASET/classes.toml."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+IGNORE = 255
+"""Mask value of pixels that count neither in the loss nor in the metrics."""
+
+
+class TaxonomyError(ValueError):
+    """classes.toml does not say which classes there are; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taxonomy:
+    """Class names and colours; a class's id is its position.
+
+    Attributes:
+        names: one name a class.
+        colors: one (red, green, blue) a class, each 0..255.
+        ignore_index: the mask value that means "not labelled".
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    ignore_index: int = IGNORE
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """`[{"id": 0, "name": "sky", "color": [r, g, b]}, ...]`, as checkpoint and bundle carry it."""
+        pairs = enumerate(zip(self.names, self.colors, strict=True))
+        return [{"id": index, "name": name, "color": list(color)} for index, (name, color) in pairs]
+
+    @classmethod
+    def from_list(cls, classes: list[dict[str, Any]], ignore_index: int = IGNORE) -> "Taxonomy":
+        """The inverse of `as_list`. Raises TaxonomyError for an entry without a name or a colour."""
+        if not classes:
+            raise TaxonomyError("no classes: list at least one [[classes]] with name and color")
+        names, colors = [], []
+        for index, entry in enumerate(classes):
+            name, color = entry.get("name"), entry.get("color")
+            if not isinstance(name, str) or not name:
+                raise TaxonomyError(f"class {index} has no name")
+            if not (
+                isinstance(color, list) and len(color) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in color)
+            ):
+                raise TaxonomyError(
+                    f"class {index} ({name}): color must be [red, green, blue], each 0..255, not {color!r}"
+                )
+            names.append(name)
+            colors.append((color[0], color[1], color[2]))
+        if len(set(names)) != len(names):
+            raise TaxonomyError("two classes share a name; names must differ")
+        if 0 <= ignore_index < len(names):
+            raise TaxonomyError(
+                f"ignore_index = {ignore_index} is also the id of class {names[ignore_index]!r}; use 255"
+            )
+        return cls(tuple(names), tuple(colors), ignore_index)
+
+
+def read_taxonomy(dataset: Path) -> Taxonomy:
+    """Read DATASET/classes.toml. Raises TaxonomyError, naming the file."""
+    path = dataset / "classes.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Taxonomy.from_list(table.get("classes", []), table.get("ignore_index", IGNORE))
+    except OSError as error:
+        raise TaxonomyError(
+            f"{path}: cannot be read ({error.strerror}); it lists the classes, a [[classes]] each"
+        ) from error
+    except (tomllib.TOMLDecodeError, TaxonomyError) as error:
+        raise TaxonomyError(f"{path}: {error}") from error

@@ -1,0 +1,30 @@
+"""The teacher: an exponential moving average of the student."""
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def make_teacher(student: Net) -> Net:
+    """A frozen copy of the student, in eval mode, where it stays."""
+    teacher = copy.deepcopy(student).eval()
+    return teacher.requires_grad_(requires_grad=False)
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, decay: float) -> None:
+    """Teacher = decay * teacher + (1 - decay) * student, in place.
+
+    Floating-point parameters and buffers are averaged; integer buffers (counters, BEiT's position index) are copied:
+    averaged, they would ruin the teacher, as they do in the published code.
+    """
+    pairs = list(zip(teacher.state_dict().values(), student.state_dict().values(), strict=True))
+    averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_([old for old, _ in averaged], [new for _, new in averaged], 1 - decay)
+    for old, new in pairs:
+        if not old.is_floating_point():
+            old.copy_(new)
