@@ -9,6 +9,7 @@ from trainer.checkpoint import CheckpointError, load
 from trainer.config import RecipeError, load_recipe
 from trainer.data.decode import ImageError
 from trainer.data.folder import DatasetError, open_dataset
+from trainer.data.textures import TexturesError
 from trainer.evaluate import evaluate
 from trainer.events import Events
 from trainer.models.encoder import EncoderError
@@ -19,7 +20,16 @@ from trainer.train import RunError, Stopped, pick_device, train
 STOPPED = 75
 """Exit code of a run that SIGTERM ended with its state saved (sysexits' EX_TEMPFAIL: try again)."""
 
-USER_ERRORS = (CheckpointError, DatasetError, EncoderError, ImageError, RecipeError, RunError, TaxonomyError)
+USER_ERRORS = (
+    CheckpointError,
+    DatasetError,
+    EncoderError,
+    ImageError,
+    RecipeError,
+    RunError,
+    TaxonomyError,
+    TexturesError,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -79,7 +79,7 @@ def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) ->
     """
     device = pick_device(recipe.train.device)
     dataset, splits = open_splits(recipe)
-    data_fingerprint = fingerprint(splits.labelled, labelled=True) + fingerprint(splits.unlabelled, labelled=False)[:8]
+    data_fingerprint = fingerprint(splits.labelled, splits.unlabelled)
 
     torch.manual_seed(recipe.seed)
     run = build(recipe, dataset, device)
@@ -96,23 +96,18 @@ def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) ->
     )
 
     labelled, unlabelled = batches(recipe, dataset, splits, start=run.step)
-    found: Scores | None = None
     with stop_on_sigterm() as stop:
         while run.step < recipe.train.steps:
             losses = step(run, recipe, next(labelled), next(unlabelled, None), dataset.taxonomy.ignore_index)
-            if run.step % recipe.train.log_every == 0:
+            if _due(run.step, recipe.train.log_every):
                 _report(events, run, recipe, losses)
             if stop.asked and run.step < recipe.train.steps:
                 save_run(run, out)
                 raise Stopped(f"stopped at step {run.step}; --resume goes on from there")
-            if run.step % recipe.train.save_every == 0:
+            if _due(run.step, recipe.train.save_every):
                 save_run(run, out)
-            if (
-                recipe.train.evaluate_every
-                and run.step % recipe.train.evaluate_every == 0
-                and run.step < recipe.train.steps
-            ):
-                found = judge(run, recipe, dataset, splits, events)
+            if _due(run.step, recipe.train.evaluate_every) and run.step < recipe.train.steps:
+                judge(run, recipe, dataset, splits, events)
 
     found = judge(run, recipe, dataset, splits, events)
     path = out / "model.safetensors"
@@ -269,6 +264,10 @@ def stop_on_sigterm() -> Iterator[Stop]:
         yield stop
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _report(events: Events, run: Run, recipe: Recipe, losses: dict[str, Tensor]) -> None:

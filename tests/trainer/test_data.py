@@ -107,8 +107,8 @@ def test_sixteen_bit_greys_are_scaled_and_not_clipped() -> None:
     assert np.asarray(to_rgb(grey))[0, :, 0].tolist() == [0, 1, 255]
 
 
-def test_transparency_is_laid_on_black() -> None:
-    assert to_rgb(Image.new("RGBA", (1, 1), (200, 100, 50, 0))).getpixel((0, 0)) == (0, 0, 0)
+def test_transparency_is_laid_on_white() -> None:
+    assert to_rgb(Image.new("RGBA", (1, 1), (200, 100, 50, 0))).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_photograph_and_mask_are_cut_alike_and_padding_is_ignored() -> None:

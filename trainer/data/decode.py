@@ -1,14 +1,20 @@
 """Files to arrays: photographs to RGB, masks to class ids.
 
-The rules are the ones of the service's decoder, so that a model is trained on what it will be asked about: EXIF
-orientation applied, 16-bit scaled by 1/256, transparency laid on black, every other mode converted to RGB.
+The rules are those of the service's decoder, and tests/contract pins that they stay equal, so that a model is trained
+on what it will
+be asked about: EXIF orientation applied (a broken EXIF is ignored), the upper 8 of 16 bits, transparency laid on white,
+32-bit integers and floats refused, every other mode converted to RGB.
 """
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error)
+"""What Pillow raises on files that are damaged, by format."""
 
 
 class ImageError(ValueError):
@@ -19,24 +25,32 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """Read a photograph as HWC uint8 RGB, 0..255. Raises ImageError when it cannot be decoded."""
     try:
         with Image.open(path) as file:
-            return np.asarray(to_rgb(ImageOps.exif_transpose(file)))
+            return np.asarray(to_rgb(_upright(file)))
     except FileNotFoundError as error:
         raise ImageError(f"{path}: there is no such image") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise ImageError(
-            f"{path}: cannot be decoded ({error}); replace the file or take its name out of the splits"
-        ) from error
+    except DAMAGED as error:
+        remedy = "replace the file or take its name out of the splits"
+        raise ImageError(f"{path}: cannot be decoded ({error}); {remedy}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB by the rules at the head of this module."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        grey_HW = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-        return Image.fromarray(grey_HW).convert("RGB")
+    """Any Pillow mode to RGB by the rules above. Raises ValueError for a mode without a known range."""
+    if image.mode in {"I", "F"}:
+        raise ValueError(f"pixels of kind {image.mode!r} have no known range; save 8 or 16 bits a channel")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except DAMAGED:
+        return image
 
 
 def read_mask(path: Path, size: tuple[int, int], classes: int, ignore_index: int) -> npt.NDArray[np.int64]:
@@ -61,7 +75,7 @@ def read_mask(path: Path, size: tuple[int, int], classes: int, ignore_index: int
     except FileNotFoundError as error:
         raise ImageError(f"{path}: the mask is missing; add it or take its name out of the labelled split") from error
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ImageError(f"{path}: cannot be decoded ({error})") from error
+        raise ImageError(f"{path}: cannot be decoded ({error}); paint the mask anew") from error
     if mask_HW.shape != size:
         found, wanted = ("x".join(map(str, shape[::-1])) for shape in (mask_HW.shape, size))
         raise ImageError(f"{path}: the mask is {found} pixels, its photograph {wanted} (width x height)")

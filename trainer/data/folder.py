@@ -15,7 +15,7 @@ import numpy.typing as npt
 from trainer.data.decode import read_image, read_mask
 from trainer.taxonomy import Taxonomy, read_taxonomy
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class DatasetError(ValueError):
@@ -100,13 +100,14 @@ def check_pairs(dataset: FolderDataset, samples: Iterable[Sample]) -> None:
         dataset.read_pair(sample)
 
 
-def fingerprint(samples: Iterable[Sample], labelled: bool) -> str:
-    """Sha256 over names, photographs and (of labelled samples) masks: equal data, equal fingerprint."""
+def fingerprint(labelled: Iterable[Sample], unlabelled: Iterable[Sample]) -> str:
+    """Sha256 over names, photographs and the masks of labelled samples: equal data, equal fingerprint."""
     digest = hashlib.sha256()
-    for sample in sorted(samples, key=lambda sample: sample.name):
-        digest.update(sample.name.encode())
-        for path in (sample.image, sample.mask) if labelled else (sample.image,):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for samples, parts in ((labelled, ("image", "mask")), (unlabelled, ("image",))):
+        for sample in sorted(samples, key=lambda sample: sample.name):
+            digest.update(sample.name.encode())
+            for part in parts:
+                digest.update(hashlib.sha256(getattr(sample, part).read_bytes()).digest())
     return digest.hexdigest()
 
 

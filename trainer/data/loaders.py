@@ -91,6 +91,7 @@ class Shuffled(Sampler[list[Draw]]):
             seed,
             stream,
         )
+        self._epoch, self._order = -1, np.arange(count)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         for step in range(self._start, self._steps):
@@ -101,8 +102,10 @@ class Shuffled(Sampler[list[Draw]]):
 
     def _draw(self, number: int) -> Draw:
         epoch, position = divmod(number, self._count)
-        order = np.random.default_rng([self._seed, self._stream, epoch, 0]).permutation(self._count)
-        return int(order[position]), number
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self._seed, self._stream, epoch, 0]).permutation(self._count)
+        return int(self._order[position]), number
 
 
 def labelled_loader(

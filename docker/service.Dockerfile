@@ -1,0 +1,30 @@
+# The HTTP API: FastAPI and onnxruntime, no torch. Build from the repository's root:
+#   docker build -f docker/service.Dockerfile -t maskloop/service .
+FROM docker.io/library/python:3.11-slim-bookworm AS build
+RUN python3 -m venv /uv && /uv/bin/pip install --no-cache-dir --quiet uv
+RUN /uv/bin/uv venv --quiet --python "$(command -v python3)" /opt/maskloop
+WORKDIR /src
+# What changes seldom first: the dependencies, as locked, each file checked against its hash.
+COPY pyproject.toml requirements.lock ./
+RUN /uv/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/maskloop/bin/python \
+    --constraints requirements.lock --requirements pyproject.toml
+COPY README.md LICENSE ./
+COPY trainer trainer
+COPY exporter exporter
+COPY service service
+RUN /uv/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/maskloop/bin/python --no-deps .
+
+FROM docker.io/library/python:3.11-slim-bookworm
+COPY --from=build /opt/maskloop /opt/maskloop
+# A new named volume takes the owner of the folder that it covers.
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin maskloop && install -d -o maskloop -g maskloop /data
+USER maskloop
+WORKDIR /data
+ENV PATH=/opt/maskloop/bin:$PATH PYTHONUNBUFFERED=1 MASKLOOP_DATA_DIR=/data MASKLOOP_HOST=0.0.0.0 MASKLOOP_LOG_FORMAT=json
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["python", "-m", "service"]
+CMD ["serve"]

@@ -1,0 +1,135 @@
+"""The command line: python -m exporter export | verify | inspect."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from exporter.bundle import read_manifest
+from exporter.events import emit, say
+from exporter.model_card import model_card
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 error (2 is argparse's, for words it does not know)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except (ValueError, OSError) as error:
+        emit("error", message=str(error))
+        say(f"error: {error}")
+        return 1
+
+
+def _export(options: argparse.Namespace) -> int:
+    if not options.checkpoint.is_file():
+        raise FileNotFoundError(f"{options.checkpoint}: no such file; give a run's model.safetensors")
+    # torch takes seconds to import, and verify, inspect and a mistyped name do without it.
+    from exporter.export import STAGES, export  # noqa: PLC0415
+
+    def progress(stage: str) -> None:
+        emit("progress", step=STAGES.index(stage), steps=len(STAGES), stage=stage)
+        say(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}")
+
+    emit("start", checkpoint=str(options.checkpoint), bundle=str(options.out), steps=len(STAGES))
+    manifest = export(
+        options.checkpoint,
+        options.out,
+        name=options.name,
+        parent=options.parent,
+        weights=options.weights,
+        with_checkpoint=not options.without_checkpoint,
+        about=options.about.read_text(encoding="utf-8") if options.about else "",
+        progress=progress,
+    )
+    artifact = manifest.artifacts[0]
+    say(
+        f"{options.out}: version {manifest.version}, {artifact.bytes / 1e6:.1f} MB, "
+        f"{100 * artifact.agreement.mask:.3f} % of the probe's pixels equal PyTorch's"
+    )
+    emit(
+        "done",
+        bundle=str(options.out),
+        version=manifest.version,
+        bytes=artifact.bytes,
+        mask_agreement=artifact.agreement.mask,
+        confidence_max_abs=artifact.agreement.confidence_max_abs,
+        ms_per_image=artifact.speed.ms_per_image,
+    )
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from exporter.verify import verify  # noqa: PLC0415 - inspect does without onnxruntime
+
+    verified = verify(options.bundle)
+    say(
+        f"{options.bundle}: sound. Checksums match; {verified.images} probe images, "
+        f"{100 * verified.mask_agreement:.3f} % or more of each one's pixels as stored"
+    )
+    emit(
+        "done",
+        bundle=str(options.bundle),
+        version=verified.manifest.version,
+        images=verified.images,
+        mask_agreement=verified.mask_agreement,
+    )
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    manifest = read_manifest(options.bundle)
+    sys.stdout.write(manifest.to_json() if options.json else model_card(manifest))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m exporter",
+        description="Turn a checkpoint into a bundle: one folder with an ONNX graph that takes a camera's pixels and "
+        "gives masks, a probe to check it by, and a model card.",
+        epilog="Start with: python -m exporter export runs/NAME/model.safetensors --out bundles/NAME; then verify it, "
+        "or serve it with python -m service serve --model bundles/NAME. The format: exporter/BUNDLE.md.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser(
+        "export",
+        help="checkpoint to bundle",
+        description="Make a bundle. It is compared with PyTorch first and appears complete or not at all. JSON lines "
+        "on stdout, sentences on stderr.",
+    )
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run's model.safetensors")
+    command.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="the folder to make; must not exist")
+    command.add_argument("--name", default="", help="for people (default: the encoder's name)")
+    command.add_argument("--parent", metavar="VERSION", help="version of the bundle that training started from")
+    command.add_argument(
+        "--weights",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="how the file stores them; fp16 halves it, and the arithmetic stays fp32 (default: fp32)",
+    )
+    command.add_argument(
+        "--without-checkpoint",
+        action="store_true",
+        help="leave model.safetensors out: a smaller folder, from which no training can go on",
+    )
+    command.add_argument("--about", type=Path, metavar="FILE.md", help="a paragraph of your own for the model card")
+    command.set_defaults(command=_export)
+
+    command = commands.add_parser(
+        "verify",
+        help="is a bundle what it says?",
+        description="Check a bundle's format and checksums, run its probe, and say how well the masks agree.",
+    )
+    command.add_argument("bundle", type=Path, metavar="BUNDLE")
+    command.set_defaults(command=_verify)
+
+    command = commands.add_parser("inspect", help="what is in a bundle: its model card, or its manifest as JSON")
+    command.add_argument("bundle", type=Path, metavar="BUNDLE")
+    command.add_argument("--json", action="store_true", help="print manifest.json, checked")
+    command.set_defaults(command=_inspect)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

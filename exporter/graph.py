@@ -1,0 +1,104 @@
+"""A predictor becomes one ONNX file: `image` uint8 [N, H, W, 3] in, `mask` and `confidence` [N, H, W] out."""
+
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import torch
+from torch import Tensor, nn
+
+OPSET = 20
+Weights = Literal["fp32", "fp16"]
+SMALLEST_HALVED = 1024
+"""Elements: smaller tensors stay fp32, as halving them saves nothing that could be seen."""
+
+
+def write_graph(predictor: nn.Module, file: Path, *, multiple: int, weights: Weights = "fp32") -> None:
+    """Trace `predictor` with N, H and W dynamic and write it as one self-contained file.
+
+    Args:
+        predictor: uint8 [N, H, W, 3] to (mask of integers [N, H, W], confidence uint8 [N, H, W]); in eval mode, on
+            the CPU.
+        file: Where to write.
+        multiple: Pixels of which the network's sides are multiples; the example's sides avoid them.
+        weights: `fp16` stores large tensors in half the bytes, with a Cast to fp32 behind each. The arithmetic stays
+            fp32: onnxruntime runs the Casts once, when it loads the file.
+    """
+    model = _trace(predictor, multiple)
+    _forget_the_workshop(model)
+    if weights == "fp16":
+        _halve_weights(model)
+    onnx.checker.check_model(model)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+
+
+class _Narrow(nn.Module):
+    """Masks in the type that a bundle promises: uint8, or uint16 where there are more than 256 classes."""
+
+    def __init__(self, predictor: nn.Module) -> None:
+        super().__init__()
+        self.predictor = predictor
+
+    def forward(self, image_NHW3: Tensor) -> tuple[Tensor, Tensor]:
+        mask_NHW, confidence_NHW = self.predictor(image_NHW3)
+        return (mask_NHW if mask_NHW.dtype == torch.uint8 else mask_NHW.to(torch.uint16)), confidence_NHW
+
+
+def _trace(predictor: nn.Module, multiple: int) -> onnx.ModelProto:
+    # Two images, two different sides, neither a multiple: a special case taken for granted here would be baked in.
+    example_NHW3 = torch.zeros(2, 2 * multiple + 11, 3 * multiple + 5, 3, dtype=torch.uint8)
+    dynamic = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
+    with warnings.catch_warnings():
+        # torch.export copies its own tree specifications in the way that torch deprecates; nothing of ours.
+        warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
+        program = torch.onnx.export(
+            _Narrow(predictor).eval(),
+            (example_NHW3,),
+            input_names=["image"],
+            output_names=["mask", "confidence"],
+            dynamic_shapes=(dynamic,),
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program; it does so only for dynamo=False")
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def _forget_the_workshop(model: onnx.ModelProto) -> None:
+    """Drop stack traces (they hold this machine's paths) and intermediate shapes; name the dynamic sides N, H, W."""
+    graph = model.graph
+    del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
+    for node in graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    for value in (*graph.input, *graph.output):
+        for side, name in zip(value.type.tensor_type.shape.dim, "NHW", strict=False):
+            side.dim_param = name
+
+
+def _halve_weights(model: onnx.ModelProto) -> None:
+    """Store large fp32 initializers as fp16, each with a Cast back to fp32 under its old name."""
+    largest_half = float(np.finfo(np.float16).max)
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.size < SMALLEST_HALVED or np.abs(values).max() > largest_half:
+            continue
+        name, stored = tensor.name, f"{tensor.name}.fp16"
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
+        casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

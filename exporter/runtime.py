@@ -1,0 +1,72 @@
+"""onnxruntime: a graph file as a predictor, and how fast it is."""
+
+# N images, H W pixels, 3 = RGB
+
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from exporter.manifest import Speed
+from exporter.probe import Bytes, Ids, scene
+
+CPU = "CPUExecutionProvider"
+SPEED_SIZE = (384, 512)
+"""Height and width at which speed is measured, pixels."""
+MASK_TYPES = ("tensor(uint8)", "tensor(uint16)")
+
+
+class OnnxPredictor:
+    """A graph file behind the predictor's face."""
+
+    def __init__(self, graph: Path, *, threads: int = 0) -> None:
+        """Load a graph on the CPU.
+
+        Args:
+            graph: model.onnx.
+            threads: Threads within an operator; 0 = as many as onnxruntime likes.
+
+        Raises:
+            ValueError: onnxruntime cannot load it, or its inputs and outputs are not a bundle's.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors only: its warnings are about optimisations it did not find
+        try:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=[CPU])
+        except Exception as error:  # onnxruntime's own classes share no base
+            raise ValueError(f"{graph}: onnxruntime cannot load it ({error}); export the bundle again") from error
+        found = {value.name: (value.type, len(value.shape)) for value in self._values()}
+        masks = [
+            {"image": ("tensor(uint8)", 4), "mask": (kind, 3), "confidence": ("tensor(uint8)", 3)}
+            for kind in MASK_TYPES
+        ]
+        if found not in masks:
+            raise ValueError(f"{graph}: inputs and outputs are {found}, not a bundle's; export the bundle again")
+        for value in self._values():
+            if any(isinstance(side, int) for side in value.shape[:3]):
+                raise ValueError(f"{graph}: {value.name} has the fixed shape {value.shape}; export the bundle again")
+
+    def _values(self) -> list[onnxruntime.NodeArg]:
+        return [*self._session.get_inputs(), *self._session.get_outputs()]
+
+    def __call__(self, image_NHW3: Bytes) -> tuple[Ids, Bytes]:
+        """Mask [N, H, W] of class ids and confidence uint8 [N, H, W] for uint8 [N, H, W, 3]."""
+        mask_NHW, confidence_NHW = self._session.run(["mask", "confidence"], {"image": image_NHW3})
+        return mask_NHW, confidence_NHW
+
+
+def measure_speed(graph: Path, *, threads: int, budget_s: float = 2.0) -> Speed:
+    """Median time for one image of SPEED_SIZE, over at most nine tries within the budget, after one to warm up."""
+    predict = OnnxPredictor(graph, threads=threads)
+    image_1HW3 = scene(*SPEED_SIZE, seed=0)[None]
+    predict(image_1HW3)
+    seconds: list[float] = []
+    while len(seconds) < 9 and sum(seconds) < budget_s:
+        start = time.perf_counter()
+        predict(image_1HW3)
+        seconds.append(time.perf_counter() - start)
+    milliseconds = float(np.round(1000 * statistics.median(seconds), 2))
+    return Speed(ms_per_image=milliseconds, size=SPEED_SIZE, provider=CPU, threads=threads)

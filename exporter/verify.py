@@ -1,0 +1,61 @@
+"""Is this bundle what it says? Format, checksums, and its own probe on onnxruntime."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter import probe
+from exporter.bundle import BundleError, read_manifest, sha256_of
+from exporter.manifest import Manifest
+from exporter.probe import Bytes, Ids
+from exporter.runtime import OnnxPredictor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verified:
+    """What was seen when a sound bundle was verified."""
+
+    manifest: Manifest
+    images: int
+    """Probe images that were run."""
+    mask_agreement: float
+    """Fraction of pixels equal to the stored mask, [0, 1], in the image and for the graph where it is least."""
+
+
+def verify(bundle: Path) -> Verified:
+    """Check a bundle as the service does before it serves it.
+
+    Raises:
+        BundleError: Another format, a missing or altered file, a graph that does not load or is not a bundle's, or
+            masks that differ from the probe's beyond the bundle's tolerance.
+    """
+    manifest = read_manifest(bundle)
+    _check_sums(bundle, manifest)
+    try:
+        images, masks = probe.read_probe(bundle / manifest.probe.file)
+        found = [_run(bundle / artifact.file, images) for artifact in manifest.artifacts]
+    except ValueError as error:
+        raise BundleError(str(error)) from error
+    expected = [*masks, masks[0]]  # the last answer is the first image's again, in a batch of two
+    agreement = min(probe.mask_agreement(expected, answers) for answers in found)
+    if agreement < manifest.probe.tolerance.mask_agreement:
+        raise BundleError(
+            f"{bundle}: masks equal the probe's at {agreement:.5f} of an image's pixels, and "
+            f"{manifest.probe.tolerance.mask_agreement} are needed; do not serve it here, export it again"
+        )
+    highest = max(int(mask.max()) for answers in found for mask in answers)
+    if highest >= len(manifest.classes):
+        raise BundleError(f"{bundle}: a mask holds class {highest}, the manifest names {len(manifest.classes)} classes")
+    return Verified(manifest=manifest, images=len(images), mask_agreement=agreement)
+
+
+def _run(graph: Path, images: list[Bytes]) -> list[Ids]:
+    return [answer.mask for answer in probe.ask(OnnxPredictor(graph), images)]
+
+
+def _check_sums(bundle: Path, manifest: Manifest) -> None:
+    for name, sha256 in manifest.files.items():
+        file = bundle / name
+        if not file.is_file():
+            raise BundleError(f"{file}: missing; copy the bundle again")
+        if sha256_of(file) != sha256:
+            raise BundleError(f"{file}: its sha256 is not the manifest's: it was altered or cut short; copy it again")

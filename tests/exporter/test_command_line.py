@@ -1,0 +1,74 @@
+"""The program as the service's worker and a person at a terminal start it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.exporter.conftest import GOLDEN
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-m", "exporter", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+
+
+def lines(ran: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """Every line of stdout is one JSON object, or this fails."""
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+@pytest.mark.slow
+def test_export_then_verify(vit_checkpoint: Path, tmp_path: Path) -> None:
+    out, about = tmp_path / "bundle", tmp_path / "about.md"
+    about.write_text("Made for a test; good for nothing else.\n")
+    ran = run("export", vit_checkpoint, "--out", out, "--name", "tiny", "--weights", "fp16", "--about", about)
+    assert ran.returncode == 0, ran.stderr
+    events = lines(ran)
+    assert [event["event"] for event in events] == ["start", *["progress"] * 5, "done"]
+    assert [(event["step"], event["steps"]) for event in events[1:-1]] == [(step, 5) for step in range(5)]
+    assert events[-1]["bundle"] == str(out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["version"], manifest["name"]) == (events[-1]["version"], "tiny")
+    assert "good for nothing else" in (out / "MODEL_CARD.md").read_text()
+    assert lines(run("verify", out))[-1]["version"] == manifest["version"]
+
+
+def test_verify_says_so_in_json_and_in_words() -> None:
+    ran = run("verify", GOLDEN)
+    assert ran.returncode == 0, ran.stderr
+    (event,) = lines(ran)
+    assert (event["event"], event["images"]) == ("done", 2)
+    assert "sound" in ran.stderr
+
+
+def test_verify_of_nothing_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    ran = run("verify", tmp_path)
+    assert ran.returncode == 1
+    (event,) = lines(ran)
+    assert event["event"] == "error"
+    assert "python -m exporter export" in event["message"]
+    assert "Traceback" not in ran.stderr
+
+
+def test_export_of_nothing_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    ran = run("export", tmp_path / "model.safetensors", "--out", tmp_path / "bundle")
+    assert ran.returncode == 1
+    (event,) = lines(ran)
+    assert "give a run's model.safetensors" in event["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inspect_shows_the_card_or_the_manifest() -> None:
+    assert run("inspect", GOLDEN).stdout.startswith("# golden")
+    assert json.loads(run("inspect", GOLDEN, "--json").stdout)["format_version"] == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("export",), ("verify",), ("inspect",)])
+def test_help_teaches(arguments: tuple[str, ...]) -> None:
+    ran = run(*arguments, "--help")
+    assert ran.returncode == 0
+    assert "usage: python -m exporter" in ran.stdout

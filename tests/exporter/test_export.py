@@ -1,0 +1,107 @@
+"""From a checkpoint to a bundle and back."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import pytest
+from torch import nn
+
+from exporter import export as story
+from exporter.bundle import BundleError, read_manifest, sha256_of
+from exporter.export import STAGES, eager, export
+from exporter.graph import Weights, write_graph
+from exporter.verify import verify
+from tests.exporter.conftest import COLORS, NAMES, predictor_of
+from trainer.checkpoint import CheckpointError
+
+
+def test_the_bundle_says_what_the_checkpoint_knew(vit_bundle: Path, vit_checkpoint: Path) -> None:
+    manifest = read_manifest(vit_bundle)
+    assert [(entry.id, entry.name, entry.color) for entry in manifest.classes] == [
+        (number, name, color) for number, (name, color) in enumerate(zip(NAMES, COLORS, strict=True))
+    ]
+    assert (manifest.name, manifest.ignore_index, manifest.provenance.parent) == (
+        "places",
+        255,
+        "20260101T000000-00000000",
+    )
+    assert (manifest.inference.long_side, manifest.inference.multiple) == (0, 8)
+    assert manifest.metrics["per_class"] == dict.fromkeys(NAMES, 0.2) | {"sea": None}
+    assert manifest.provenance.recipe["model"]["encoder"] == "vit_tiny_patch16_224"
+    assert manifest.provenance.data_fingerprint == "0123abcd"
+    assert manifest.checkpoint is not None
+    assert (vit_bundle / manifest.checkpoint.file).read_bytes() == vit_checkpoint.read_bytes()
+
+
+def test_the_artifact_is_described_as_measured(vit_bundle: Path) -> None:
+    manifest = read_manifest(vit_bundle)
+    artifact, graph = manifest.artifacts[0], vit_bundle / "model.onnx"
+    assert (artifact.sha256, artifact.bytes) == (sha256_of(graph), graph.stat().st_size)
+    assert re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{8}", manifest.version)
+    assert manifest.version.endswith(artifact.sha256[:8])
+    assert 0.999 <= artifact.agreement.mask <= 1
+    assert artifact.speed.ms_per_image > 0
+    verified = verify(vit_bundle)
+    assert verified.mask_agreement == artifact.agreement.mask
+    assert verified.images == 2
+
+
+def test_the_probe_is_what_pytorch_gives(convnet_bundle: Path, convnet_checkpoint: Path) -> None:
+    predict = eager(predictor_of(convnet_checkpoint))
+    with np.load(convnet_bundle / "probe.npz") as probe:
+        shapes = [probe[f"image_{number}"].shape for number in range(3)]
+        for number in range(3):
+            mask, _ = predict(probe[f"image_{number}"][None])
+            assert np.array_equal(mask[0], probe[f"mask_{number}"])
+    assert shapes == [(96, 128, 3), (145, 79, 3), (120, 240, 3)], "fits; fits not; longer than the long side"
+
+
+def test_weights_may_be_halved_and_the_checkpoint_left_out(convnet_bundle: Path) -> None:
+    manifest = read_manifest(convnet_bundle)
+    assert manifest.artifacts[0].weights == "fp16"
+    assert manifest.artifacts[0].precision == "fp32"
+    assert manifest.checkpoint is None
+    assert not (convnet_bundle / "model.safetensors").exists()
+    assert verify(convnet_bundle).mask_agreement >= manifest.probe.tolerance.mask_agreement
+
+
+def test_the_card_tells_a_person(vit_bundle: Path) -> None:
+    card = (vit_bundle / "MODEL_CARD.md").read_text()
+    assert "**0.200** on 3 labelled images" in card
+    assert "| 1 | road | `#5a5a5a` | 0.200 |" in card
+    assert "| 4 | sea | `#1e4696` | absent |" in card
+    assert read_manifest(vit_bundle).version in card
+
+
+def test_a_graph_beyond_the_tolerance_is_refused(
+    vit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_wrong_graph(predictor: nn.Module, file: Path, *, multiple: int, weights: Weights) -> None:
+        write_graph(predictor, file, multiple=multiple, weights=weights)
+        damage(file)
+
+    monkeypatch.setattr(story, "write_graph", write_wrong_graph)
+    stages: list[str] = []
+    with pytest.raises(BundleError, match="no bundle was written"):
+        export(vit_checkpoint, tmp_path / "bundle", progress=stages.append)
+    assert stages == list(STAGES[:3])
+    assert list(tmp_path.iterdir()) == []
+
+
+def damage(graph: Path) -> None:
+    """Swap the roles of the classes: a graph that runs and is wrong."""
+    model = onnx.load(graph)
+    last = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("head.classify.2.weight"))
+    rolled = np.roll(onnx.numpy_helper.to_array(last), 1, axis=0)
+    last.CopyFrom(onnx.numpy_helper.from_array(rolled, last.name))
+    onnx.save(model, graph)
+
+
+def test_what_is_no_checkpoint_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"no such thing")
+    with pytest.raises(CheckpointError):
+        export(tmp_path / "model.safetensors", tmp_path / "bundle")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

@@ -1,0 +1,102 @@
+"""The graph alone: equal to PyTorch at every size, self-contained, and silent about where it was made."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from exporter.export import eager
+from exporter.graph import OPSET, write_graph
+from exporter.probe import scene
+from exporter.runtime import OnnxPredictor
+from tests.exporter.conftest import predictor_of
+
+SIZES = [(1, 96, 128), (3, 75, 101), (1, 33, 200), (2, 200, 40), (1, 240, 320), (1, 9, 9)]
+
+
+@pytest.mark.parametrize(("count", "height", "width"), SIZES)
+@pytest.mark.parametrize("kind", ["vit", "convnet"])
+def test_any_batch_and_size_gives_what_pytorch_gives(
+    kind: str, count: int, height: int, width: int, request: pytest.FixtureRequest
+) -> None:
+    checkpoint: Path = request.getfixturevalue(f"{kind}_checkpoint")
+    bundle: Path = request.getfixturevalue(f"{kind}_bundle")
+    image_NHW3 = np.stack([scene(height, width, seed) for seed in range(50, 50 + count)])
+    mask, confidence = OnnxPredictor(bundle / "model.onnx")(image_NHW3)
+    expected_mask, expected_confidence = eager(predictor_of(checkpoint))(image_NHW3)
+    assert mask.shape == confidence.shape == (count, height, width)
+    assert mask.dtype == confidence.dtype == np.dtype(np.uint8)
+    # The ConvNet's file holds rounded weights.
+    most_unequal, most_apart = (0.001, 1) if kind == "vit" else (0.005, 3)
+    assert np.count_nonzero(mask != expected_mask) <= most_unequal * mask.size + 1
+    assert np.abs(confidence.astype(int) - expected_confidence).max() <= most_apart
+
+
+def test_the_probe_sees_several_classes(vit_bundle: Path, convnet_bundle: Path) -> None:
+    """Or all of the agreements in these tests would mean little."""
+    for bundle in (vit_bundle, convnet_bundle):
+        with np.load(bundle / "probe.npz") as probe:
+            shares = np.bincount(probe["mask_0"].ravel(), minlength=5) / probe["mask_0"].size
+        assert np.count_nonzero(shares > 0.02) >= 4
+
+
+@pytest.mark.parametrize("kind", ["vit", "convnet"])
+def test_graph_is_one_clean_file(kind: str, request: pytest.FixtureRequest) -> None:
+    file: Path = request.getfixturevalue(f"{kind}_bundle") / "model.onnx"
+    model = onnx.load(file, load_external_data=False)
+    assert [(entry.domain, entry.version) for entry in model.opset_import if entry.domain == ""] == [("", OPSET)]
+    assert {node.domain for node in model.graph.node} <= {""}
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    sides = [side.dim_param or side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]
+    assert sides == ["N", "H", "W", 3]
+    assert b".py" not in file.read_bytes()
+
+
+def test_halved_weights_are_halved_and_computed_in_full(
+    convnet_bundle: Path, tmp_path: Path, convnet_checkpoint: Path
+) -> None:
+    predictor, full, half = predictor_of(convnet_checkpoint), tmp_path / "full.onnx", convnet_bundle / "model.onnx"
+    write_graph(predictor, full, multiple=32)
+    weights = {len(onnx.load(file).graph.initializer): _weight_bytes(file) for file in (full, half)}
+    assert len(weights) == 1, "no tensor is added or lost"
+    assert 0.5 <= _weight_bytes(half) / _weight_bytes(full) < 0.65
+    casts = [node for node in onnx.load(half).graph.node if node.op_type == "Cast" and node.input[0].endswith(".fp16")]
+    assert casts
+    assert all(node.attribute[0].i == onnx.TensorProto.FLOAT for node in casts)
+
+
+def _weight_bytes(file: Path) -> int:
+    return sum(len(tensor.raw_data) for tensor in onnx.load(file).graph.initializer)
+
+
+class ManyClasses(nn.Module):
+    """Predicts class 2 * R + G, up to 765."""
+
+    def forward(self, image_NHW3: Tensor) -> tuple[Tensor, Tensor]:
+        mask = 2 * image_NHW3[..., 0].to(torch.int32) + image_NHW3[..., 1].to(torch.int32)
+        return mask, image_NHW3[..., 2]
+
+
+def test_more_than_256_classes_give_uint16_masks(tmp_path: Path) -> None:
+    write_graph(ManyClasses(), tmp_path / "model.onnx", multiple=1)
+    image_NHW3 = np.full((1, 4, 5, 3), 255, np.uint8)
+    mask, _ = OnnxPredictor(tmp_path / "model.onnx")(image_NHW3)
+    assert mask.dtype == np.uint16
+    assert np.all(mask == 765)
+
+
+def test_a_graph_with_fixed_sides_is_refused(tmp_path: Path) -> None:
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, 4, 4, 3])
+    outputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, [1, 4, 4]) for name in ("mask", "confidence")
+    ]
+    nodes = [onnx.helper.make_node("Gather", ["image", "channel"], [name], axis=3) for name in ("mask", "confidence")]
+    channel = onnx.helper.make_tensor("channel", onnx.TensorProto.INT64, [], [0])
+    graph = onnx.helper.make_graph(nodes, "fixed", [image], outputs, [channel])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=10)
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="fixed shape"):
+        OnnxPredictor(tmp_path / "model.onnx")
