@@ -4,7 +4,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 ALL := trainer,exporter,demo,dev
 # uv checks every file against the hashes in requirements.lock.
-INSTALL = $(UV) pip install --quiet --python $(BIN)/python --constraints requirements.lock
+INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraints requirements.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test lint format lock trainer golden clean

@@ -1,6 +1,8 @@
 # The HTTP API: FastAPI and onnxruntime, no torch. Build from the repository's root:
 #   docker build -f docker/service.Dockerfile -t maskloop/service .
 FROM docker.io/library/python:3.11-slim-bookworm AS build
+# The system's certificates, so that a build behind a company's proxy works where its base image does.
+ENV UV_SYSTEM_CERTS=true
 RUN python3 -m venv /uv && /uv/bin/pip install --no-cache-dir --quiet uv
 RUN /uv/bin/uv venv --quiet --python "$(command -v python3)" /opt/maskloop
 WORKDIR /src

@@ -18,7 +18,7 @@ from trainer.taxonomy import TaxonomyError
 from trainer.train import RunError, Stopped, pick_device, train
 
 STOPPED = 75
-"""Exit code of a run that SIGTERM ended with its state saved (sysexits' EX_TEMPFAIL: try again)."""
+"""Exit code of a run that SIGTERM or Ctrl-C ended with its state saved (sysexits' EX_TEMPFAIL: try again)."""
 
 USER_ERRORS = (
     CheckpointError,

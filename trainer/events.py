@@ -39,7 +39,9 @@ class Events:
     def emit(self, event: str, **fields: Any) -> None:
         """Write `{"event": event, ...fields}` as one line, and flush: a reader must see it now."""
         line = json.dumps({"event": event, **fields})
-        for sink in (self._stream, self._file):
+        # Where both are one terminal, the bar says it already.
+        shown = event != "progress" or self._bar is None or not self._stream.isatty()
+        for sink in (self._stream if shown else None, self._file):
             if sink:
                 sink.write(line + "\n")
                 sink.flush()

@@ -75,7 +75,7 @@ def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) ->
     Raises:
         DatasetError, TaxonomyError, ImageError, EncoderError, CheckpointError, RunError: with the remedy in the
             message.
-        Stopped: SIGTERM came; the state is saved.
+        Stopped: SIGTERM or Ctrl-C came; the state is saved.
     """
     device = pick_device(recipe.train.device)
     dataset, splits = open_splits(recipe)
@@ -96,7 +96,7 @@ def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) ->
     )
 
     labelled, unlabelled = batches(recipe, dataset, splits, start=run.step)
-    with stop_on_sigterm() as stop:
+    with stop_on_signals() as stop:
         while run.step < recipe.train.steps:
             losses = step(run, recipe, next(labelled), next(unlabelled, None), dataset.taxonomy.ignore_index)
             if _due(run.step, recipe.train.log_every):
@@ -252,18 +252,19 @@ class Stop:
 
 
 @contextmanager
-def stop_on_sigterm() -> Iterator[Stop]:
-    """Within it, SIGTERM sets `asked` and does nothing else: the loop saves its state at the end of the step."""
+def stop_on_signals() -> Iterator[Stop]:
+    """Within it, SIGTERM and Ctrl-C only set `asked`: the loop saves its state at the end of the step."""
     stop = Stop()
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         stop.asked = True
 
-    before = signal.signal(signal.SIGTERM, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _due(step: int, every: int) -> bool:

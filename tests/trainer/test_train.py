@@ -111,7 +111,7 @@ def test_a_data_set_that_is_too_small_is_refused_before_the_first_step(tmp_path:
         run(make_recipe(root), tmp_path / "run")
 
 
-def test_sigterm_saves_and_resume_ends_with_the_same_model(dataset: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_saves_and_resume_ends_with_the_same_model(dataset: Path, tmp_path: Path) -> None:
     """A real process, a real signal."""
     (tmp_path / "recipe.toml").write_text(tomli_w.dumps(make_recipe(dataset, steps=12).as_dict()))
     command = [sys.executable, "-m", "trainer", "train", str(tmp_path / "recipe.toml"), "--out"]
