@@ -1,0 +1,148 @@
+"""The command line: python -m service up | serve | worker | demo."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+DESCRIPTION = "Masks over HTTP, from a model that keeps getting better with the images that come in."
+EPILOG = """\
+start here:
+  python -m service up
+  curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' localhost:8000/v1/segment -o mask.png
+
+Everything else is set by MASKLOOP_* variables (MASKLOOP_RETRAIN_AFTER_IMAGES=100, ...): service/settings.py lists them.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 error, 2 a command line or setting that makes no sense."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        # Imported late: what fails above is seldom one of ours, and the start is fast without.
+        from pydantic import ValidationError  # noqa: PLC0415
+
+        from service.errors import MaskloopError  # noqa: PLC0415
+        from service.supervisor import SupervisorError  # noqa: PLC0415
+
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            return _fail(f"MASKLOOP_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}", code=2)
+        if isinstance(error, MaskloopError | SupervisorError | OSError):
+            return _fail(str(error), code=1)
+        raise
+
+
+def _up(options: argparse.Namespace) -> int:
+    from service.supervisor import up  # noqa: PLC0415 - each command imports what it needs
+
+    return up(_settings(options))
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from service.serve import serve  # noqa: PLC0415
+
+    serve(_settings(options), options.descriptor)
+    return 0
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from service.worker.process import run_worker  # noqa: PLC0415
+
+    return run_worker(_settings(options))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from service.demo.story import demo  # noqa: PLC0415
+
+    return demo(options.out, options.photo)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from service.settings import Settings  # noqa: PLC0415
+
+    given = {name: getattr(options, name, None) for name in ("host", "port", "data_dir", "model")}
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _fail(message: str, *, code: int) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser(
+        "up",
+        help="everything on this machine: API, worker and broker, until Ctrl-C",
+        description="Start the HTTP API, a worker for retraining and a broker between them, and keep them running. "
+        "Ctrl-C ends all of them; requests under way are answered and a run under way is saved first.",
+    )
+    _add_address(command)
+    _add_place(command)
+    command.set_defaults(command=_up)
+
+    command = commands.add_parser(
+        "serve",
+        help="the HTTP API alone",
+        description="Answer over HTTP. Without a worker, and the broker of MASKLOOP_BROKER_URL, no run is ever done.",
+    )
+    _add_address(command)
+    _add_place(command)
+    command.add_argument("--descriptor", type=int, metavar="FD", help=argparse.SUPPRESS)
+    command.set_defaults(command=_serve)
+
+    command = commands.add_parser(
+        "worker",
+        help="a worker alone, for another process or machine",
+        description="Do the retraining runs that MASKLOOP_BROKER_URL brings. It needs the API's data folder and "
+        "database. Ctrl-C or SIGTERM saves the run under way; the next worker resumes it.",
+    )
+    _add_place(command)
+    command.set_defaults(command=_worker)
+
+    command = commands.add_parser(
+        "demo",
+        help="the whole loop in a few minutes: train, serve, retrain, swap",
+        description="Train a first model on 6 labelled texture mosaics, serve it, send 240 unlabelled ones, and see "
+        "the service retrain itself and swap the model while a client keeps asking. Needs the extras trainer, exporter "
+        "and demo.",
+    )
+    command.add_argument("--photo", type=Path, metavar="FILE", help="a street photograph to segment as well")
+    command.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="default: demo-out")
+    command.set_defaults(command=_demo)
+    return parser
+
+
+def _add_address(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--host", metavar="HOST", help="address to listen on (default: 127.0.0.1, this machine only)")
+    command.add_argument("--port", type=int, metavar="PORT", help="0 takes any that is free (default: 8000)")
+
+
+def _add_place(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="where everything is kept (default: ./maskloop-data)"
+    )
+    command.add_argument(
+        "--model", metavar="BUNDLE", help="bundle folder to begin with (default: the starter model of the package)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The HTTP application, as a list."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+
+from service.api import health, images, models, runs, segment
+from service.api.body_limit import MULTIPART_SLACK, BodyLimit
+from service.api.observe import Observe
+from service.api.problems import add_problem_handlers
+from service.settings import Settings
+from service.state import open_state
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Nothing is opened before its lifespan begins."""
+    app = FastAPI(
+        title="Maskloop",
+        summary="Semantic segmentation over HTTP that keeps getting better.",
+        lifespan=_lifespan(settings),
+    )
+    app.include_router(segment.router)
+    app.include_router(images.router)
+    app.include_router(runs.router)
+    app.include_router(models.router)
+    app.include_router(health.router)
+    app.add_api_route("/", _front, include_in_schema=False)
+    add_problem_handlers(app)
+    # The last added is the outermost.
+    app.add_middleware(BodyLimit, limit=_body_limit(settings))
+    app.add_middleware(Observe)
+    return app
+
+
+def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        state = open_state(settings)
+        try:
+            state.models.ensure_start_model()
+            state.slot.start()
+            yield {"maskloop": state}
+        finally:
+            await run_in_threadpool(state.close)
+
+    return lifespan
+
+
+def _body_limit(settings: Settings) -> Callable[[str], int]:
+    def limit(path: str) -> int:
+        largest = settings.max_bundle_bytes if path == "/v1/models" else settings.max_image_bytes
+        return largest + MULTIPART_SLACK
+
+    return limit
+
+
+async def _front() -> RedirectResponse:
+    return RedirectResponse("/docs")

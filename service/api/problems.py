@@ -1,0 +1,87 @@
+"""Errors to HTTP: RFC 9457 `application/problem+json` for every error, whoever raised it.
+
+`type` is stable (`urn:maskloop:problem:SLUG`, the slugs of `service/errors.py` and a few for HTTP itself); `detail` is
+for a person and says what to do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from service.errors import MaskloopError
+from service.segmentation.segmenter import ClientGone
+
+log = structlog.stdlib.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+# Nobody reads it; nginx made this number the custom for "the client closed the connection".
+CLIENT_CLOSED_REQUEST = 499
+
+# What a person may do about the errors that HTTP itself knows.
+REMEDIES = {
+    404: "There is nothing at this path: /docs lists what there is.",
+    405: "This path does not take this method: /docs lists what it takes.",
+}
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Let every error of an app leave as a problem."""
+    app.add_exception_handler(MaskloopError, _domain)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientGone, _gone)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def problem(
+    status: int, slug: str, title: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
+) -> Response:
+    """One problem as a response."""
+    body = {"type": f"urn:maskloop:problem:{slug}", "title": title, "status": status, "detail": detail, **more}
+    return Response(json.dumps(body), status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def from_error(error: MaskloopError) -> Response:
+    """A domain error as a response, with `Retry-After` where waiting helps."""
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return problem(error.status, error.slug, error.title, error.message, headers=headers)
+
+
+async def _domain(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, MaskloopError)  # noqa: S101 - what it is registered for
+    return from_error(error)
+
+
+async def _validation(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
+    errors = [{"field": ".".join(str(part) for part in e["loc"]), "message": e["msg"]} for e in error.errors()]
+    detail = "; ".join(f"{e['field']}: {e['message']}" for e in errors)
+    return problem(422, "invalid-request", "The request is not valid", detail, errors=errors)
+
+
+async def _http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    status = HTTPStatus(error.status_code)
+    slug = status.phrase.lower().replace(" ", "-")
+    detail = REMEDIES.get(error.status_code, str(error.detail))
+    return problem(error.status_code, slug, status.phrase, detail, headers=error.headers)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    return problem(CLIENT_CLOSED_REQUEST, "client-gone", "The client has gone", "The connection was closed.")
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("unexpected error", path=request.url.path, error=repr(error))
+    detail = "The service has a fault; its log says more. Please report it with that log."
+    return problem(500, MaskloopError.slug, MaskloopError.title, detail)

@@ -1,0 +1,196 @@
+"""What may go wrong, as a tree. Each error knows its HTTP status and a `slug` that clients may rely on.
+
+    MaskloopError                500 internal
+    ├── BadInput                 400 bad-input
+    │   ├── ImageUnreadable      400 image-unreadable
+    │   ├── ImageTooLarge        413 image-too-large
+    │   ├── BodyTooLarge         413 body-too-large
+    │   ├── ImageUnsupported     415 image-unsupported
+    │   ├── NotAcceptable        406 not-acceptable
+    │   ├── MaskInvalid          422 mask-invalid
+    │   └── BundleInvalid        422 bundle-invalid
+    ├── NotFound                 404 not-found
+    │   ├── ImageNotFound        404 image-not-found
+    │   ├── ModelNotFound        404 model-not-found
+    │   └── RunNotFound          404 run-not-found
+    ├── Conflict                 409 conflict
+    │   ├── ImageInUse           409 image-in-use
+    │   ├── ModelNotServable     409 model-not-servable
+    │   ├── NothingToRollBack    409 nothing-to-roll-back
+    │   ├── RunActive            409 run-active
+    │   ├── RunNotActive         409 run-not-active
+    │   └── NotEnoughImages      409 not-enough-images
+    └── Unavailable              503 unavailable
+        ├── Overloaded           503 overloaded
+        ├── NoModel              503 no-model
+        ├── QueueUnreachable     503 queue-unreachable
+        └── TrainerMissing       503 trainer-missing
+
+The message says what is wrong and what to do about it; the room `api` turns it into problem+json.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MaskloopError(Exception):
+    """Anything the service says no with.
+
+    Args:
+        message: What is wrong and what to do about it, for a person.
+        retry_after_s: Seconds after which the same call may succeed; None where waiting does not help.
+    """
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+class BadInput(MaskloopError):  # noqa: N818 - a branch of the tree; its leaves read as what happened
+    """The client sent something that cannot be used as it is."""
+
+    status, slug, title = 400, "bad-input", "The request cannot be used"
+
+
+class ImageUnreadable(BadInput):
+    """The bytes begin like an image and cannot be decoded."""
+
+    status, slug, title = 400, "image-unreadable", "The image cannot be decoded"
+
+
+class ImageTooLarge(BadInput):
+    """More bytes or more pixels than the limits allow."""
+
+    status, slug, title = 413, "image-too-large", "The image is too large"
+
+
+class BodyTooLarge(BadInput):
+    """The request body exceeds the limit of its route."""
+
+    status, slug, title = 413, "body-too-large", "The request body is too large"
+
+
+class ImageUnsupported(BadInput):
+    """Not an image, or a kind of image that the service does not take."""
+
+    status, slug, title = 415, "image-unsupported", "The image format is not supported"
+
+
+class NotAcceptable(BadInput):
+    """The Accept header names nothing that the service can answer with."""
+
+    status, slug, title = 406, "not-acceptable", "No acceptable representation"
+
+
+class MaskInvalid(BadInput):
+    """A label mask that does not fit its image or the classes."""
+
+    status, slug, title = 422, "mask-invalid", "The mask cannot be used"
+
+
+class BundleInvalid(BadInput):
+    """A model bundle that is broken, of an unknown format, or fails its probe."""
+
+    status, slug, title = 422, "bundle-invalid", "The model bundle cannot be used"
+
+
+class NotFound(MaskloopError):  # noqa: N818 - a branch of the tree; its leaves read as what happened
+    """The thing named does not exist."""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class ImageNotFound(NotFound):
+    """No image with this id in the pool."""
+
+    slug, title = "image-not-found", "No such image"
+
+
+class ModelNotFound(NotFound):
+    """No model with this version."""
+
+    slug, title = "model-not-found", "No such model version"
+
+
+class RunNotFound(NotFound):
+    """No run with this id."""
+
+    slug, title = "run-not-found", "No such run"
+
+
+class Conflict(MaskloopError):  # noqa: N818 - a branch of the tree; its leaves read as what happened
+    """The call is sound and the state of things forbids it now."""
+
+    status, slug, title = 409, "conflict", "Not possible now"
+
+
+class ImageInUse(Conflict):
+    """The image belongs to the snapshot of a run that is not over."""
+
+    slug, title = "image-in-use", "The image is in use"
+
+
+class ModelNotServable(Conflict):
+    """The model failed to load, or was rejected by the gate."""
+
+    slug, title = "model-not-servable", "The model cannot serve"
+
+
+class NothingToRollBack(Conflict):
+    """No earlier model to go back to."""
+
+    slug, title = "nothing-to-roll-back", "Nothing to roll back to"
+
+
+class RunActive(Conflict):
+    """One run at a time."""
+
+    slug, title = "run-active", "A run is active"
+
+
+class RunNotActive(Conflict):
+    """The run is over."""
+
+    slug, title = "run-not-active", "The run is over"
+
+
+class NotEnoughImages(Conflict):
+    """Too few labelled or validation images for a run."""
+
+    slug, title = "not-enough-images", "Not enough images"
+
+
+class Unavailable(MaskloopError):  # noqa: N818 - a branch of the tree; its leaves read as what happened
+    """The service cannot do it at this moment."""
+
+    status, slug, title = 503, "unavailable", "Unavailable"
+
+
+class Overloaded(Unavailable):
+    """More requests wait than the service admits."""
+
+    slug, title = "overloaded", "Too many requests wait"
+
+
+class NoModel(Unavailable):
+    """No model is loaded, so nothing can be segmented."""
+
+    slug, title = "no-model", "No model is ready"
+
+
+class QueueUnreachable(Unavailable):
+    """The broker does not answer."""
+
+    slug, title = "queue-unreachable", "The queue cannot be reached"
+
+
+class TrainerMissing(Unavailable):
+    """The trainer is not installed where runs would be done."""
+
+    slug, title = "trainer-missing", "The trainer is not installed"

@@ -1,0 +1,25 @@
+"""An uploaded bundle's way into the store: unpacked, checked, probed here, and only then kept."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from service.models.loading import load_model
+from service.models.store import ModelStore
+from service.settings import Settings
+from service.storage.tables import Model
+
+
+def import_upload(models: ModelStore, packed: BinaryIO, settings: Settings) -> Model:
+    """Take a zipped bundle in, or say why not. A version that is here already is returned as it is.
+
+    Raises:
+        BundleInvalid: Not such a zip, a broken bundle, or its probe failed in this process.
+        BodyTooLarge: It unpacks to more than the limit.
+    """
+    bundle = models.import_zip(packed)
+    try:
+        load_model(bundle, settings)
+        return models.import_folder(bundle.folder)
+    finally:
+        models.discard(bundle.folder)

@@ -1,0 +1,133 @@
+"""May it serve? The candidate and the active model, as they would answer, on the validation images of the run.
+
+Both run through the very engine that serves, after their probes have passed in this process. The measure is mIoU: the
+mean over the classes that occur in the truth, each class's intersection over union counted over all pixels together.
+"""
+
+# H, W pixels; K classes; rows of a confusion matrix are the truth, columns the prediction
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.images.masks import read_mask
+from service.images.store import ImageStore
+from service.models.bundle import Bundle, Manifest
+from service.models.loading import load_model
+from service.segmentation.decode import Limits, decode
+from service.settings import Settings
+
+Confusion = npt.NDArray[np.int64]
+Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How good one model is.
+
+    Attributes:
+        version: Which.
+        miou: 0..1.
+        per_class: IoU by class name; None for a class that no pixel of the truth has.
+    """
+
+    version: str
+    miou: float
+    per_class: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate says, and why."""
+
+    accepted: bool
+    reason: str
+    images: int
+    candidate: Score
+    active: Score | None
+    """None where there was no other model, or none that could be compared."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the run's report carries it."""
+        return asdict(self)
+
+
+def judge(
+    candidate: Bundle, active: Bundle | None, pairs: Callable[[Bundle], Iterable[Pair]], settings: Settings
+) -> Verdict:
+    """Compare two models on the same images.
+
+    Args:
+        candidate: Who wants to serve.
+        active: Who serves.
+        pairs: Gives the validation images (uint8 [H, W, 3]) with their masks (ids [H, W]), anew for each bundle.
+        settings: Threads and device of inference, and the tolerance.
+
+    Raises:
+        BundleInvalid: A bundle is broken, or its probe does not pass.
+    """
+    after, images = _score(candidate, pairs, settings)
+    if active is None:
+        return Verdict(accepted=True, reason="no model was active", images=images, candidate=after, active=None)
+    if [c.name for c in active.manifest.classes] != [c.name for c in candidate.manifest.classes]:
+        reason = f"{active.manifest.version} was activated meanwhile and has other classes: start a new run"
+        return Verdict(accepted=False, reason=reason, images=images, candidate=after, active=None)
+    before, _ = _score(active, pairs, settings)
+    accepted = after.miou >= before.miou - settings.gate_tolerance_miou
+    reason = f"mIoU {after.miou:.4f} against {before.miou:.4f}, on {images} images"
+    return Verdict(accepted=accepted, reason=reason, images=images, candidate=after, active=before)
+
+
+def read_pairs(images: ImageStore, ids: Iterable[str], manifest: Manifest, limits: Limits) -> Iterator[Pair]:
+    """The images and masks of the pool with these ids, one after the other.
+
+    Raises:
+        ImageNotFound: One is gone.
+        MaskInvalid: A mask holds ids that the manifest's classes do not know.
+    """
+    for image_id in ids:
+        image_HW3 = decode(images.path(image_id).read_bytes(), limits)
+        height, width = image_HW3.shape[:2]
+        mask_HW = read_mask(
+            images.mask_path(image_id).read_bytes(),
+            width=width,
+            height=height,
+            classes=len(manifest.classes),
+            ignore_index=manifest.ignore_index,
+        )
+        yield image_HW3, mask_HW
+
+
+def confusion(truth_HW: npt.NDArray[Any], found_HW: npt.NDArray[Any], classes: int, ignore: int) -> Confusion:
+    """Confusion matrix int64 [K, K] of one image; pixels whose truth is `ignore` do not count."""
+    counted = truth_HW != ignore
+    cells = truth_HW[counted].astype(np.int64) * classes + found_HW[counted]
+    matrix_KK = np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+    return matrix_KK.astype(np.int64)
+
+
+def miou(confusion_KK: Confusion) -> tuple[float, list[float | None]]:
+    """Mean IoU 0..1 over the classes that occur in the truth, and each class's IoU (None where it does not occur)."""
+    hits_K = np.diagonal(confusion_KK).astype(np.float64)
+    truth_K, found_K = confusion_KK.sum(axis=1), confusion_KK.sum(axis=0)
+    iou_K = hits_K / np.maximum(truth_K + found_K - hits_K, 1)
+    per_class = [float(iou) if there else None for iou, there in zip(iou_K, truth_K > 0, strict=True)]
+    present = [iou for iou in per_class if iou is not None]
+    return sum(present) / max(len(present), 1), per_class
+
+
+def _score(bundle: Bundle, pairs: Callable[[Bundle], Iterable[Pair]], settings: Settings) -> tuple[Score, int]:
+    engine, manifest = load_model(bundle, settings).engine, bundle.manifest
+    classes, images = len(manifest.classes), 0
+    matrix_KK = np.zeros((classes, classes), dtype=np.int64)
+    for image_HW3, mask_HW in pairs(bundle):
+        matrix_KK += confusion(mask_HW, engine.run(image_HW3).mask_HW, classes, manifest.ignore_index)
+        images += 1
+    mean, per_class = miou(matrix_KK)
+    names = [entry.name for entry in manifest.classes]
+    return Score(manifest.version, mean, dict(zip(names, per_class, strict=True))), images

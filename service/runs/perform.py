@@ -1,0 +1,106 @@
+"""Claim a run, perform it, and write down how it ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from service.errors import MaskloopError
+from service.images.store import ImageStore
+from service.models.store import ModelStore
+from service.runs.lease import Lease, LeaseLost, claim
+from service.runs.program import ProgramError
+from service.runs.recipe import RecipeError
+from service.runs.run import Interrupted, Phases
+from service.runs.store import RunStore
+from service.settings import Settings
+from service.storage.database import Database
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def perform(
+    run_id: str,
+    stopping: threading.Event,
+    *,
+    settings: Settings,
+    database: Database,
+    images: ImageStore,
+    models: ModelStore,
+) -> None:
+    """Perform a queued run to its end, whatever that is; returns at once where it is not queued.
+
+    Args:
+        run_id: Its row says everything else.
+        stopping: Set when the worker has to end: the run is given back, to be resumed.
+        settings: The worker's own, as the stores are.
+        database: Where the run's row is.
+        images: The pool.
+        models: Where the candidate goes.
+    """
+    lease = claim(database, run_id)
+    if lease is None:
+        log.info("run is not queued, nothing to do", run_id=run_id)
+        return
+    interruption = _interruption(lease, stopping, settings.run_timeout_s)
+    with lease.keep(settings.heartbeat_s):
+        phases = Phases(
+            settings=settings,
+            runs=RunStore(database),
+            images=images,
+            models=models,
+            lease=lease,
+            interruption=interruption,
+        )
+        try:
+            _conclude(phases, lease, settings)
+        except LeaseLost:
+            log.warning("run was taken over by another worker", run_id=run_id)
+
+
+def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
+    try:
+        promoted = phases.go()
+    except Interrupted as why:
+        _interrupt(lease, str(why), settings)
+    except LeaseLost:
+        raise
+    except (MaskloopError, ProgramError, RecipeError, OSError) as error:
+        lease.finish("failed", str(error))
+    except Exception as error:
+        log.exception("run failed in an unforeseen way", run_id=lease.run_id)
+        lease.finish("failed", f"{type(error).__name__}: {error}")
+    else:
+        lease.finish("succeeded" if promoted else "rejected")
+
+
+def _interrupt(lease: Lease, why: str, settings: Settings) -> None:
+    if why == "cancelled":
+        lease.finish("cancelled")
+    elif why == "stopping":
+        lease.release()
+    elif why == "late":
+        lease.finish(
+            "failed",
+            f"It was not done after {settings.run_timeout_s:.0f} s and was stopped: lower train.steps in the recipe, "
+            "or raise MASKLOOP_RUN_TIMEOUT_S.",
+        )
+    else:
+        raise LeaseLost(lease.run_id)
+
+
+def _interruption(lease: Lease, stopping: threading.Event, timeout_s: float) -> Callable[[], str | None]:
+    # Of this attempt: the time that a run waited for its next worker is nobody's fault.
+    deadline = time.monotonic() + timeout_s
+
+    def interruption() -> str | None:
+        if lease.interruption is not None:
+            return lease.interruption
+        if stopping.is_set():
+            return "stopping"
+        return "late" if time.monotonic() > deadline else None
+
+    return interruption

@@ -1,0 +1,101 @@
+"""The rows of runs, as everybody may read them. Who *performs* a run writes through `lease.Lease`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from service.errors import RunNotActive, RunNotFound
+from service.storage.database import Database
+from service.storage.tables import Role, Run, RunEvent, RunImage, utc_now
+
+ACTIVE = ("queued", "running")
+
+
+class RunStore:
+    """Runs, their snapshots of the pool, and what they said."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, run_id: str) -> Run:
+        """One run.
+
+        Raises:
+            RunNotFound: There is none.
+        """
+        with self._database.read() as session:
+            return known_run(session, run_id)
+
+    def list(self, limit: int = 100) -> Sequence[Run]:
+        """Runs, newest first."""
+        with self._database.read() as session:
+            return session.scalars(select(Run).order_by(Run.created_at.desc(), Run.id.desc()).limit(limit)).all()
+
+    def events(self, run_id: str, after: int = 0, limit: int = 500) -> Sequence[RunEvent]:
+        """What a run said after the event with id `after`, in order, at most `limit` at a time.
+
+        Raises:
+            RunNotFound: There is no such run.
+        """
+        query = select(RunEvent).where(RunEvent.run_id == run_id, RunEvent.id > after).order_by(RunEvent.id)
+        with self._database.read() as session:
+            known_run(session, run_id)
+            return session.scalars(query.limit(limit)).all()
+
+    def images(self, run_id: str, role: Role) -> Sequence[str]:
+        """The ids of the run's images in one role, in a fixed order."""
+        query = select(RunImage.image_id).where(RunImage.run_id == run_id, RunImage.role == role)
+        with self._database.read() as session:
+            return session.scalars(query.order_by(RunImage.image_id)).all()
+
+    def queued(self) -> Sequence[str]:
+        """The ids of runs that wait for a worker."""
+        with self._database.read() as session:
+            return session.scalars(select(Run.id).where(Run.status == "queued").order_by(Run.created_at)).all()
+
+    def request_cancel(self, run_id: str) -> Run:
+        """Cancel a run: one that waits is over at once, one that runs is stopped within seconds.
+
+        Raises:
+            RunNotFound: There is no such run.
+            RunNotActive: It is over.
+        """
+        with self._database.write() as session:
+            run = known_run(session, run_id)
+            if run.status not in ACTIVE:
+                raise RunNotActive(f"Run {run_id} is over ({run.status}): there is nothing to cancel.")
+            # Compare-and-set: a worker may claim it at this very moment.
+            if not _cancel_if_queued(session, run_id):
+                session.execute(update(Run).where(Run.id == run_id).values(cancel_requested=True))
+            session.flush()
+            session.refresh(run)
+            return run
+
+
+def known_run(session: Session, run_id: str) -> Run:
+    """The row of a run. Raises RunNotFound."""
+    run = session.get(Run, run_id)
+    if run is None:
+        raise RunNotFound(f"There is no run {run_id!r}: GET /v1/runs lists them.")
+    return run
+
+
+def say(session: Session, run_id: str, event: str, **fields: Any) -> None:
+    """Append an event to a run, inside the caller's transaction."""
+    session.add(RunEvent(run_id=run_id, event={"event": event, **fields}))
+
+
+def _cancel_if_queued(session: Session, run_id: str) -> bool:
+    done = session.execute(
+        update(Run)
+        .where(Run.id == run_id, Run.status == "queued")
+        .values(status="cancelled", cancel_requested=True, finished_at=utc_now())
+        .returning(Run.id)
+    ).all()
+    if done:
+        say(session, run_id, "finished", status="cancelled")
+    return bool(done)

@@ -1,0 +1,61 @@
+"""The HTTP side as a process: one uvicorn, one process, on a socket that may have been opened before."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import FrameType
+
+import uvicorn
+
+from service.api.app import create_app
+from service.listen import listen
+from service.logs import configure_logs
+from service.models.bundle import read_bundle
+from service.settings import Settings
+
+# Requests under way may finish; connections that stay open longer are cut.
+DRAIN_S = 10
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which also tells streams without an end that they have one."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """As uvicorn does, and set `stopping`."""
+        self._stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings, descriptor: int | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are answered first.
+
+    Args:
+        settings: Everything else.
+        descriptor: A listening socket that the parent opened. None: listen on `settings.host` and `settings.port`.
+
+    Raises:
+        PortTaken: Somebody else listens there.
+        BundleInvalid: The model to begin with is none.
+    """
+    configure_logs(settings)
+    if settings.model:
+        # Said in one line here; inside the application it would be a traceback.
+        read_bundle(settings.start_model, verify=False)
+    sock = listen(settings.host, settings.port) if descriptor is None else socket.socket(fileno=descriptor)
+    app = create_app(settings)
+    app.state.stopping = threading.Event()
+    # One process: the model is in memory once, batches and metrics are whole. Our own log lines tell of each request.
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    Server(config, app.state.stopping).run(sockets=[sock])

@@ -1,0 +1,111 @@
+"""What a person may set, and the only place that reads the environment.
+
+Every field is `MASKLOOP_` plus its name in capitals: `MASKLOOP_PORT=9000`. Units stand in the names. Where a field may
+be empty, the docstring under it says what empty means.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PACKAGE = Path(__file__).parent
+
+
+def usable_cores() -> int:
+    """The number of cores this process may use: what the scheduler allows, not what the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """The whole configuration of one process; frozen once built."""
+
+    model_config = SettingsConfigDict(env_prefix="MASKLOOP_", frozen=True, extra="ignore", protected_namespaces=())
+
+    # Where things live.
+    data_dir: Path = Path("maskloop-data")
+    """Folder of the database, images, bundles and runs; made at the first start."""
+    database_url: str = ""
+    """SQLAlchemy URL. Empty: SQLite in `data_dir`."""
+    broker_url: str = ""
+    """Redis or Valkey URL. Empty: `service up` starts a Valkey of its own and ends it with itself."""
+
+    # The HTTP side.
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    max_image_bytes: int = Field(default=20 * 2**20, gt=0)
+    """Largest encoded image or mask, in bytes; checked while the body arrives."""
+    max_image_pixels: int = Field(default=24_000_000, gt=0, le=178_000_000)
+    """Largest image, width times height; checked on the header, before anything is decoded. Pillow takes no more."""
+    max_bundle_bytes: int = Field(default=2 * 2**30, gt=0)
+    """Largest uploaded model, in bytes, packed and unpacked alike."""
+    max_concurrent_requests: int = Field(default=32, gt=0)
+    """Segmentations admitted at one time, running and waiting; one more is told 503 with Retry-After."""
+
+    # The model that answers.
+    model: str = ""
+    """Bundle folder to begin with. Empty: the starter model of the package."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where onnxruntime runs. `auto` takes CUDA where it is installed; `cuda` refuses to fall back."""
+    inference_threads: int = Field(default=0, ge=0)
+    """Threads inside one inference. 0: the cores that this process may use."""
+    inference_workers: int = Field(default=1, gt=0)
+    """Inferences at one time. More than 1 pays only where one inference leaves cores idle."""
+    max_native_pixels: int = Field(default=4_000_000, gt=0)
+    """Largest image for a model that runs at native size (bundle `long_side` 0): its memory grows with the image."""
+    extra_models: int = Field(default=1, ge=1)
+    """Versions asked for by `?model=` that stay loaded beside the active one."""
+    model_poll_s: float = Field(default=1.0, gt=0)
+    """How often the serving process looks whether another version was activated."""
+
+    # The loop.
+    retrain_after_images: int = Field(default=50, gt=0)
+    """New images in the pool that start a run by themselves."""
+    min_labelled_images: int = Field(default=4, gt=0)
+    """Labelled images without which no run starts."""
+    recipe: str = ""
+    """Recipe of a run. Empty: the package's `runs/recipe.toml`."""
+    trainer_python: str = ""
+    """Interpreter that has the trainer and the exporter. Empty: the one that runs the service."""
+    gate_tolerance_miou: float = Field(default=0.0, ge=0.0, le=1.0)
+    """How much mIoU (0..1) a candidate may lose and still be activated."""
+    heartbeat_s: float = Field(default=5.0, gt=0)
+    """How often a running run says that it is alive."""
+    stop_grace_s: float = Field(default=30.0, gt=0)
+    """How long a trainer may take to save its state after it was asked to stop; then it is killed."""
+    run_timeout_s: float = Field(default=24 * 3600.0, gt=0)
+    """Longest run, from start to candidate; then it is stopped and counted as failed."""
+
+    # What is written about it.
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def resolved_database_url(self) -> str:
+        """`database_url`, or SQLite in the data folder."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'maskloop.db').absolute()}"
+
+    @property
+    def start_model(self) -> Path:
+        """Bundle folder to begin with; it may not exist."""
+        return Path(self.model) if self.model else PACKAGE / "starter"
+
+    @property
+    def recipe_path(self) -> Path:
+        """The recipe that a run is made from."""
+        return Path(self.recipe) if self.recipe else PACKAGE / "runs" / "recipe.toml"
+
+    @property
+    def python(self) -> str:
+        """The interpreter that runs `-m trainer` and `-m exporter`."""
+        return self.trainer_python or sys.executable
+
+    @property
+    def threads(self) -> int:
+        """Threads inside one inference, at least 1."""
+        return self.inference_threads or max(1, usable_cores() // self.inference_workers)

@@ -1,0 +1,67 @@
+"""What lives as long as the process. Built by the app and by the worker, closed at the end; nothing is global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from service.images.store import ImageStore
+from service.metrics import Metrics
+from service.models.slot import Slot
+from service.models.store import ModelStore
+from service.queue import RUN_TASK, Queue
+from service.runs.policy import Policy
+from service.runs.store import RunStore
+from service.segmentation.decode import Limits
+from service.segmentation.segmenter import Segmenter
+from service.settings import Settings
+from service.storage.blobs import LocalBlobs
+from service.storage.database import Database
+from service.storage.migrate import migrate
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The stores, and what answers. `slot` and `segmenter` do nothing until the app starts the slot."""
+
+    settings: Settings
+    metrics: Metrics
+    database: Database
+    images: ImageStore
+    models: ModelStore
+    slot: Slot
+    segmenter: Segmenter
+    queue: Queue
+    runs: RunStore
+    policy: Policy
+
+    def close(self) -> None:
+        """Stop the threads and close the files, the newest first."""
+        self.slot.stop()
+        self.segmenter.close()
+        self.queue.close()
+        self.database.close()
+
+
+def open_state(settings: Settings) -> State:
+    """Make the data folder, bring the database to its newest schema, and open the stores. Loads no model."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.resolved_database_url)
+    migrate(database.engine, settings.data_dir / "migrate.lock")
+    metrics = Metrics()
+    limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    models = ModelStore(settings, database)
+    slot = Slot(settings, models, metrics)
+    queue = Queue(settings.broker_url)
+    return State(
+        settings=settings,
+        metrics=metrics,
+        database=database,
+        images=ImageStore(database, LocalBlobs(settings.data_dir / "blobs"), limits),
+        models=models,
+        slot=slot,
+        segmenter=Segmenter(settings, metrics, limits),
+        queue=queue,
+        runs=RunStore(database),
+        policy=Policy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),
+    )

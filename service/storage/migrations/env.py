@@ -1,0 +1,14 @@
+"""Alembic's door: runs the migrations on the connection that `service.storage.migrate` opened."""
+
+from alembic import context
+
+from service.storage.tables import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    # SQLite cannot alter columns: Alembic copies the table instead.
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

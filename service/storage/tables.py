@@ -1,0 +1,171 @@
+"""The tables, typed. The rows are the only truth about images, models and runs; files only hold the bytes.
+
+Every time is UTC and timezone-aware. A change here needs a migration beside it: a test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, MetaData, String, Text, TypeDecorator, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Split = Literal["labelled", "val"]
+Role = Literal["labelled", "val", "unlabelled"]
+ModelState = Literal["candidate", "ready", "rejected", "failed"]
+RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed", "cancelled"]
+RunReason = Literal["auto", "manual"]
+
+ACTIVE_RUN = "status IN ('queued', 'running')"
+
+
+def utc_now() -> datetime:
+    """Now, in UTC and aware of it."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC in Python; stored without the zone, which SQLite would drop anyway."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature of SQLAlchemy
+        """Aware time to naive UTC."""
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature of SQLAlchemy
+        """Naive UTC to aware time."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """The metadata that all tables share; constraint names are fixed so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON}  # noqa: RUF012 - read by SQLAlchemy at class creation
+
+
+class Image(Base):
+    """An image of the pool: unlabelled until `mask_sha256` is set."""
+
+    __tablename__ = "images"
+    __table_args__ = (Index("ix_images_created_at_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """sha256 of the encoded bytes, in hex."""
+    media_type: Mapped[str] = mapped_column(String(32))
+    width: Mapped[int]
+    """Pixels, in the upright (EXIF-transposed) view."""
+    height: Mapped[int]
+    bytes: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    mask_sha256: Mapped[str | None] = mapped_column(String(64))
+    split: Mapped[Split | None] = mapped_column(String(16))
+    """Where its label is used; set together with the mask."""
+    labelled_at: Mapped[datetime | None]
+
+
+class Model(Base):
+    """A bundle in the store."""
+
+    __tablename__ = "models"
+
+    version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    path: Mapped[str] = mapped_column(String(200))
+    """The bundle's folder, relative to the data folder."""
+    state: Mapped[ModelState] = mapped_column(String(16))
+    error: Mapped[str | None] = mapped_column(Text)
+    parent: Mapped[str | None] = mapped_column(String(64))
+    run_id: Mapped[str | None] = mapped_column(String(64))
+    miou: Mapped[float | None]
+    """0..1, as the manifest says or as the gate measured it."""
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Activation(Base):
+    """Append-only: the newest row whose model has not failed names the version that should serve."""
+
+    __tablename__ = "activations"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"))
+    at: Mapped[datetime] = mapped_column(default=utc_now)
+    reason: Mapped[str] = mapped_column(String(200))
+
+
+class Run(Base):
+    """One retraining, from the snapshot of the pool to a candidate accepted or not."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        # At most one run is queued or running in a lane, whatever two processes do at the same moment.
+        Index("one_active_run", "lane", unique=True, sqlite_where=text(ACTIVE_RUN), postgresql_where=text(ACTIVE_RUN)),
+        Index("ix_runs_created_at", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    lane: Mapped[str] = mapped_column(String(16), default="retrain", server_default="retrain")
+    """Runs of one lane exclude each other; there is one lane so far."""
+    status: Mapped[RunStatus] = mapped_column(String(16))
+    reason: Mapped[RunReason] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    phase: Mapped[str | None] = mapped_column(String(32))
+    step: Mapped[int | None]
+    steps: Mapped[int | None]
+    loss: Mapped[float | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    base_version: Mapped[str | None] = mapped_column(String(64))
+    candidate_version: Mapped[str | None] = mapped_column(String(64))
+    miou_before: Mapped[float | None]
+    miou_after: Mapped[float | None]
+    report: Mapped[dict[str, Any] | None]
+
+
+class RunImage(Base):
+    """The snapshot of a run. No foreign key to images: the record outlives an image that is deleted later."""
+
+    __tablename__ = "run_images"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    image_id: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
+    role: Mapped[Role] = mapped_column(String(16))
+
+
+class RunEvent(Base):
+    """What a run said, in order; ids grow, so a reader continues after the last one it saw."""
+
+    __tablename__ = "run_events"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
+    at: Mapped[datetime] = mapped_column(default=utc_now)
+    event: Mapped[dict[str, Any]]
+
+
+class Worker(Base):
+    """A worker process, seen alive at `seen_at`."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    seen_at: Mapped[datetime] = mapped_column(default=utc_now)
+    can_train: Mapped[bool]
+    """Whether trainer and exporter can be imported there."""
+    pid: Mapped[int]
+    host: Mapped[str] = mapped_column(String(200))

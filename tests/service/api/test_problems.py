@@ -1,0 +1,120 @@
+"""Every error is a problem; limits hold before anything is parsed; health tells the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from service.api.app import create_app
+from service.api.negotiate import negotiate
+from service.errors import MaskloopError, NotAcceptable
+from service.state import State
+from tests.service.conftest import MakeSettings, encoded, eventually, serve
+from tests.service.tiny_bundle import picture
+
+
+def subclasses(of: type[MaskloopError]) -> set[type[MaskloopError]]:
+    return {of}.union(*(subclasses(child) for child in of.__subclasses__()))
+
+
+def test_slugs_are_unique_and_in_the_tree() -> None:
+    import service.errors
+
+    found = subclasses(MaskloopError)
+    assert len({error.slug for error in found}) == len(found)
+    for error in found:
+        assert f"{error.status} {error.slug}" in " ".join((service.errors.__doc__ or "").split())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/nothing", 404),
+        ("GET", "/v1/segment", 405),
+        ("PATCH", "/v1/images", 405),
+        ("POST", "/livez", 405),
+    ],
+)
+def test_http_errors_are_problems_too(client: TestClient, method: str, path: str, status: int) -> None:
+    response = client.request(method, path)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == status
+
+
+def test_an_unexpected_error_is_a_problem_that_tells_no_secrets(client: TestClient) -> None:
+    app = client.app
+    assert isinstance(app, FastAPI)
+
+    @app.get("/v1/broken")
+    def broken() -> None:
+        raise RuntimeError("the password is 1234")
+
+    response = client.get("/v1/broken")
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "1234" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/v1/segment", "/v1/images"])
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("form", [True, False])
+def test_a_body_above_the_limit_is_refused(make_settings: MakeSettings, path: str, announced: bool, form: bool) -> None:
+    taken = 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal taken
+        if form:
+            yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        for _ in range(1000):
+            taken += 1000
+            yield bytes(1000)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"} if form else {}
+    if announced:
+        headers["Content-Length"] = "1000000"
+    with serve(make_settings(max_image_bytes=1000)) as client:
+        response = client.post(path, content=body(), headers=headers)
+        assert response.status_code == 413
+        assert response.json()["type"] == "urn:maskloop:problem:body-too-large"
+        assert client.post("/v1/segment", content=b"x").status_code == 415
+
+
+def test_pixels_above_the_limit_are_refused(make_settings: MakeSettings) -> None:
+    with serve(make_settings(max_image_pixels=1000)) as client:
+        for path in ("/v1/segment", "/v1/images"):
+            response = client.post(path, content=encoded(picture(40, 30)))
+            assert response.status_code == 413
+            assert "MASKLOOP_MAX_IMAGE_PIXELS" in response.json()["detail"]
+
+
+def test_without_a_model_it_lives_and_is_not_ready(make_settings: MakeSettings, tmp_path: object) -> None:
+    with TestClient(create_app(make_settings())) as client:
+        state: State = client.app_state["maskloop"]
+        state.slot.stop()
+        eventually(lambda: not state.slot._thread or not state.slot._thread.is_alive())
+        state.slot._current = None
+        assert client.get("/livez").status_code == 200
+        for response in (client.get("/readyz"), client.post("/v1/segment", content=encoded(picture()))):
+            assert response.status_code == 503
+            assert response.headers["retry-after"] == "2"
+            assert response.json()["type"] == "urn:maskloop:problem:no-model"
+
+
+def test_the_front_door_leads_to_the_docs(client: TestClient) -> None:
+    assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
+    assert client.get("/docs").status_code == 200
+
+
+def test_negotiation_by_hand() -> None:
+    offers = ["image/png", "application/json"]
+    assert negotiate(None, offers) == "image/png"
+    assert negotiate("", offers) == "image/png"
+    assert negotiate("APPLICATION/JSON;Q=1", offers) == "application/json"
+    assert negotiate("*/*;q=0.1, application/json;q=0.2", offers) == "application/json"
+    with pytest.raises(NotAcceptable):
+        negotiate("*/*;q=nonsense", offers)

@@ -1,0 +1,100 @@
+"""A real service around a tiny real model: the app, its database, its threads."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from service.api.app import create_app
+from service.settings import Settings
+from service.state import State, open_state
+from tests.service.tiny_bundle import COLORS, write_bundle
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def other_bundle(tmp_path: Path) -> Path:
+    """The same classes in the opposite order: it gives every pixel another id."""
+    return write_bundle(tmp_path / "other", version="20260102T000000-bbbbbbbb", colors=COLORS[::-1])
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path, bundle: Path) -> MakeSettings:
+    def make(**changes: Any) -> Settings:
+        defaults: dict[str, Any] = {
+            "data_dir": tmp_path / "data",
+            "model": str(bundle),
+            "model_poll_s": 0.05,
+            "inference_threads": 1,
+            "retrain_after_images": 1_000_000,
+        }
+        return Settings(**(defaults | changes))
+
+    return make
+
+
+@pytest.fixture
+def settings(make_settings: MakeSettings) -> Settings:
+    return make_settings()
+
+
+@pytest.fixture
+def state(settings: Settings) -> Iterator[State]:
+    """The stores, with no model loaded."""
+    opened = open_state(settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    """The app, ready."""
+    with serve(settings) as ready:
+        yield ready
+
+
+def serve(settings: Settings) -> TestClient:
+    """A client whose context is the app's lifespan, and in which the model is ready."""
+
+    class Ready(TestClient):
+        def __enter__(self) -> Ready:
+            super().__enter__()
+            eventually(lambda: self.get("/readyz").status_code == 200)
+            return self
+
+    return Ready(create_app(settings), raise_server_exceptions=False)
+
+
+def eventually(condition: Callable[[], bool], *, within_s: float = 15.0) -> None:
+    """Wait until something becomes true, or fail."""
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {within_s} s"
+        time.sleep(0.02)
+
+
+def encoded(pixels: Any, kind: str = "PNG", **options: Any) -> bytes:
+    """An image (array or PIL) as a file."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    sink = io.BytesIO()
+    image.save(sink, format=kind, **options)
+    return sink.getvalue()
+
+
+def read(data: bytes) -> np.ndarray[Any, Any]:
+    """A file as an array; palette indices as they are."""
+    return np.asarray(Image.open(io.BytesIO(data)))

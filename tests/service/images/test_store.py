@@ -1,0 +1,152 @@
+"""The pool on a real database and real files."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from service.errors import BadInput, ImageInUse, ImageNotFound, ImageUnreadable, MaskInvalid
+from service.state import State
+from service.storage.tables import Run, RunImage, RunStatus, Split
+from tests.service.conftest import encoded, read
+from tests.service.tiny_bundle import picture
+
+MASK = encoded(np.ones((30, 40), np.uint8))
+
+
+def add(state: State, seed: int = 0) -> str:
+    return state.images.add(encoded(picture(seed=seed)))[0].id
+
+
+def label(state: State, image_id: str, split: Split | None = None) -> Split | None:
+    return state.images.put_mask(image_id, MASK, classes=5, ignore_index=255, split=split).split
+
+
+def use_in_run(state: State, image_id: str, status: RunStatus) -> None:
+    with state.database.write() as session:
+        session.add(Run(id="r", status=status, reason="manual"))
+        session.flush()
+        session.add(RunImage(run_id="r", image_id=image_id, role="labelled"))
+
+
+def test_the_id_is_the_sha256_and_twice_is_once(state: State) -> None:
+    data = encoded(picture())
+    row, new = state.images.add(data)
+    assert new
+    assert row.id == hashlib.sha256(data).hexdigest()
+    assert (row.media_type, row.width, row.height, row.bytes) == ("image/png", 40, 30, len(data))
+    again, new = state.images.add(data)
+    assert not new
+    assert again.id == row.id
+    assert state.images.path(row.id).read_bytes() == data
+    assert state.images.counts().unlabelled == 1
+
+
+def test_what_does_not_decode_is_not_kept(state: State) -> None:
+    with pytest.raises(ImageUnreadable):
+        state.images.add(encoded(picture())[:-200])
+    assert state.images.counts().unlabelled == 0
+
+
+def test_many_threads_with_one_image_make_one(state: State) -> None:
+    data = encoded(picture())
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: state.images.add(data)[1], range(16)))
+    assert sum(results) == 1
+
+
+def test_pages_show_every_image_once_newest_first(state: State) -> None:
+    ids = [add(state, seed) for seed in range(7)]
+    found, cursor = [], None
+    while True:
+        page = state.images.page(limit=3, cursor=cursor)
+        found += [image.id for image in page.images]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert found == ids[::-1]
+
+
+def test_pages_can_be_filtered(state: State) -> None:
+    first, second = add(state, 0), add(state, 1)
+    label(state, first)
+    assert [i.id for i in state.images.page(which="labelled").images] == [first]
+    assert [i.id for i in state.images.page(which="unlabelled").images] == [second]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "1e999-abc", "nan-0"])
+def test_a_strange_cursor_is_refused(state: State, cursor: str) -> None:
+    with pytest.raises(BadInput, match="cursor"):
+        state.images.page(cursor=cursor)
+
+
+def test_every_fifth_label_judges(state: State) -> None:
+    splits = [label(state, add(state, seed)) for seed in range(10)]
+    assert splits == ["labelled"] * 4 + ["val"] + ["labelled"] * 4 + ["val"]
+
+
+def test_a_split_can_be_named_and_stays_when_labelled_anew(state: State) -> None:
+    image_id = add(state)
+    assert label(state, image_id, "val") == "val"
+    assert label(state, image_id) == "val"
+    assert label(state, image_id, "labelled") == "labelled"
+    assert state.images.counts().labelled == 1
+
+
+def test_the_mask_is_kept_as_ids(state: State) -> None:
+    image_id = add(state)
+    label(state, image_id)
+    assert (read(state.images.mask_path(image_id).read_bytes()) == 1).all()
+
+
+def test_a_mask_of_another_size_or_class_changes_nothing(state: State) -> None:
+    image_id = add(state)
+    for bad in (encoded(np.ones((40, 30), np.uint8)), encoded(np.full((30, 40), 9, np.uint8))):
+        with pytest.raises(MaskInvalid):
+            state.images.put_mask(image_id, bad, classes=5, ignore_index=255)
+    assert state.images.get(image_id).split is None
+    with pytest.raises(ImageNotFound, match="has no mask"):
+        state.images.mask_path(image_id)
+
+
+def test_deleting_forgets_image_and_mask_but_not_anothers_equal_mask(state: State) -> None:
+    first, second = add(state, 0), add(state, 1)
+    label(state, first)
+    label(state, second)
+    path = state.images.path(first)
+    state.images.delete(first)
+    assert not path.exists()
+    assert state.images.mask_path(second).exists()
+    with pytest.raises(ImageNotFound):
+        state.images.get(first)
+    mask = state.images.mask_path(second)
+    state.images.delete(second)
+    assert not mask.exists()
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_an_image_of_an_active_run_stays(state: State, status: RunStatus) -> None:
+    image_id = add(state)
+    use_in_run(state, image_id, status)
+    with pytest.raises(ImageInUse):
+        state.images.delete(image_id)
+    assert state.images.path(image_id).exists()
+
+
+def test_an_image_of_a_past_run_may_go(state: State) -> None:
+    image_id = add(state)
+    use_in_run(state, image_id, "succeeded")
+    state.images.delete(image_id)
+
+
+def test_an_old_mask_stays_while_a_run_may_read_it(state: State) -> None:
+    image_id = add(state)
+    label(state, image_id)
+    old = state.images.mask_path(image_id)
+    use_in_run(state, image_id, "running")
+    state.images.put_mask(image_id, encoded(np.zeros((30, 40), np.uint8)), classes=5, ignore_index=255)
+    assert old.exists()
+    assert state.images.mask_path(image_id) != old

@@ -1,0 +1,156 @@
+"""What is refused as a bundle, and that the refusal names the file and the field."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import BodyTooLarge, BundleInvalid, MaskloopError
+from service.models.bundle import read_bundle
+from service.models.loading import load_model
+from service.models.packed import unpack
+from service.settings import Settings
+from tests.service.tiny_bundle import write_manifest, zipped
+
+VERSION = "20260101T000000-aaaaaaaa"
+
+
+def test_a_good_one_is_read(bundle: Path) -> None:
+    read = read_bundle(bundle)
+    assert read.manifest.version == VERSION
+    assert [c.name for c in read.manifest.classes] == ["red", "green", "blue", "black", "white"]
+    assert read.graph == bundle / "model.onnx"
+    assert read.checkpoint is None
+    assert read.manifest.miou == 0.5
+
+
+def test_the_golden_bundle_of_the_first_format_still_serves() -> None:
+    folder = Path(__file__).parents[2] / "golden" / "bundle_v1"
+    loaded = load_model(read_bundle(folder), Settings(inference_threads=1))
+    assert loaded.engine.provider == "CPUExecutionProvider"
+    assert len(loaded.legend.names) == len(loaded.legend.colors)
+
+
+def test_unknown_optional_fields_are_passed_over(bundle: Path) -> None:
+    write_manifest(bundle, version=VERSION, invented_later={"a": 1})
+    assert read_bundle(bundle).manifest.version == VERSION
+
+
+def test_a_checkpoint_is_held_against_its_sum(bundle: Path) -> None:
+    (bundle / "model.safetensors").write_bytes(b"weights")
+    write_manifest(bundle, version=VERSION, checkpoint={"file": "model.safetensors", "sha256": "0" * 64})
+    with pytest.raises(BundleInvalid, match=r"model\.safetensors does not match"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5])
+def test_the_format_version_comes_first(bundle: Path, version: Any) -> None:
+    (bundle / "manifest.json").write_text(json.dumps({"format_version": version}))
+    with pytest.raises(BundleInvalid, match="format_version"):
+        read_bundle(bundle)
+
+
+CLASSES = [{"id": 0, "name": "a", "color": [0, 0, 0]}]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("inference", {"rule": "sliding", "long_side": 0, "multiple": 1}, "inference.rule"),
+        ("inference", {"rule": "whole", "long_side": -1, "multiple": 1}, "inference.long_side"),
+        ("classes", [], "classes"),
+        ("classes", [{"id": 1, "name": "a", "color": [0, 0, 0]}], "in order"),
+        ("classes", [{"id": 0, "name": "a", "color": [0, 0, 256]}], "classes.0.color"),
+        ("artifacts", [], "artifacts"),
+        ("artifacts", [{"file": "../model.onnx", "precision": "fp32", "sha256": "0" * 64, "opset": 20}], "file"),
+        ("artifacts", [{"file": "model.onnx", "precision": "fp8", "sha256": "0" * 64, "opset": 20}], "precision"),
+        ("artifacts", [{"file": "model.onnx", "precision": "fp16", "sha256": "0" * 64, "opset": 20}], "fp32"),
+        ("version", "../evil", "version"),
+        ("version", "", "version"),
+        ("ignore_index", "255", "ignore_index"),
+        ("probe", {"file": "probe.npz", "sha256": "0" * 64}, "probe.tolerance"),
+    ],
+)
+def test_what_is_wrong_is_named(bundle: Path, field: str, value: Any, says: str) -> None:
+    write_manifest(bundle, **({"version": VERSION} | {field: value}))
+    with pytest.raises(BundleInvalid, match=says) as caught:
+        read_bundle(bundle)
+    assert "manifest.json" in str(caught.value)
+
+
+def test_missing_and_changed_files_are_named(bundle: Path) -> None:
+    with (bundle / "probe.npz").open("ab") as handle:
+        handle.write(b"!")
+    with pytest.raises(BundleInvalid, match=r"probe\.npz does not match"):
+        read_bundle(bundle)
+    (bundle / "model.onnx").unlink()
+    with pytest.raises(BundleInvalid, match=r"model\.onnx .* missing"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"\xff\xfe"])
+def test_what_is_no_manifest_is_refused(bundle: Path, content: bytes) -> None:
+    (bundle / "manifest.json").write_bytes(content)
+    with pytest.raises(BundleInvalid):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize("inside", ["", "bundle/", "a/b/"])
+def test_a_zip_may_hold_the_files_or_their_folder(bundle: Path, tmp_path: Path, inside: str) -> None:
+    unpack(io.BytesIO(zipped(bundle, inside=inside)), tmp_path / "out", max_bytes=10**7)
+    assert read_bundle(tmp_path / "out").manifest.version == VERSION
+
+
+def packed(*names: str) -> io.BytesIO:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+    sink.seek(0)
+    return sink
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("manifest.json", "../evil.json"),
+        ("manifest.json", "/etc/evil.json"),
+        ("b/manifest.json", "b/../../evil.json"),
+        ("b/manifest.json", "c/model.onnx"),
+        ("manifest.json", "run.py"),
+        ("manifest.json", ".hidden.json"),
+        ("manifest.json", "sub/model.onnx"),
+        ("model.onnx",),
+        (),
+        ("manifest.json", *(f"{i}.json" for i in range(20))),
+    ],
+)
+def test_a_zip_that_reaches_elsewhere_writes_nothing(tmp_path: Path, names: tuple[str, ...]) -> None:
+    target = tmp_path / "deep" / "out"
+    target.parent.mkdir()
+    with pytest.raises(BundleInvalid):
+        unpack(packed(*names), target, max_bytes=10**7)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_a_zip_bomb_stops_at_the_limit(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", "{}")
+        archive.writestr("model.onnx", bytes(50_000_000))
+    assert len(sink.getvalue()) < 100_000
+    with pytest.raises(BodyTooLarge):
+        unpack(sink, tmp_path / "out", max_bytes=5_000_000)
+    assert sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()) <= 5_000_002
+
+
+def test_a_damaged_zip_is_refused(bundle: Path, tmp_path: Path) -> None:
+    data = zipped(bundle)
+    for i, broken in enumerate((b"", b"PK", data[:-30], data[: len(data) // 2], b"\0" * 100)):
+        with pytest.raises(MaskloopError):
+            unpack(io.BytesIO(broken), tmp_path / str(i), max_bytes=10**7)

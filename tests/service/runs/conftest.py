@@ -1,0 +1,93 @@
+"""A pool with labels, a model that errs, and a trainer that will find a better one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.settings import Settings
+from service.state import State, open_state
+from service.storage.tables import Split, Worker, utc_now
+from tests.service.conftest import encoded
+from tests.service.runs.actor import Actor
+from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
+
+BAD, GOOD = "20260101T000000-bad00000", "20260102T000000-good0000"
+CLASSES = [{"id": i, "name": n, "color": list(c)} for i, (n, c) in enumerate(zip(NAMES, COLORS, strict=True))]
+# What a bundle of ours says about itself, as far as a run needs it.
+RECIPE = {
+    "method": "supervised",
+    "model": {"encoder": "tiny", "weights": "none", "features": 8},
+    "inference": {"long_side": 0},
+    "data": {"root": "elsewhere", "crop": [32, 32], "scale": [0.5, 2.0]},
+    "train": {"steps": 7, "lr_encoder": 0.001},
+}
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    """The right classes, and the wrong one for nearly every pixel."""
+    provenance = {"parent": None, "recipe": RECIPE, "data_fingerprint": "none", "code_version": "test"}
+    return write_bundle(
+        tmp_path / "bad", version=BAD, colors=(*COLORS[1:], COLORS[0]), classes=CLASSES, provenance=provenance
+    )
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "good", version=GOOD)
+
+
+@pytest.fixture
+def actor(tmp_path: Path, good: Path) -> Actor:
+    return Actor(tmp_path / "actor", good)
+
+
+@pytest.fixture
+def loop_settings(tmp_path: Path, bad: Path, actor: Actor) -> Callable[..., Settings]:
+    def make(**changes: Any) -> Settings:
+        defaults: dict[str, Any] = {
+            "data_dir": tmp_path / "data",
+            "model": str(bad),
+            "model_poll_s": 0.05,
+            "inference_threads": 1,
+            "heartbeat_s": 0.25,
+            "stop_grace_s": 5.0,
+            "retrain_after_images": 3,
+            "min_labelled_images": 2,
+            "trainer_python": str(actor.python),
+        }
+        return Settings(**(defaults | changes))
+
+    return make
+
+
+@pytest.fixture
+def loop(loop_settings: Callable[..., Settings]) -> Iterator[State]:
+    """The stores, with the bad model active and nothing in the pool."""
+    opened = open_state(loop_settings())
+    opened.models.ensure_start_model()
+    yield opened
+    opened.close()
+
+
+def fill(state: State, *, labelled: int = 2, val: int = 1, unlabelled: int = 3, seed: int = 0) -> list[str]:
+    """Put pictures into the pool, with the masks that are right; the ids, in this order."""
+    splits: list[tuple[Split | None, int]] = [("labelled", labelled), ("val", val), (None, unlabelled)]
+    ids = []
+    for number, split in enumerate(split for split, count in splits for _ in range(count)):
+        pixels = picture(seed=100 * seed + number)
+        ids.append(state.images.add(encoded(pixels))[0].id)
+        if split is not None:
+            mask = encoded(nearest(pixels, COLORS))
+            state.images.put_mask(ids[-1], mask, classes=len(COLORS), ignore_index=255, split=split)
+    return ids
+
+
+def employ(state: State, *, can_train: bool = True) -> None:
+    """Let a worker be alive."""
+    with state.database.write() as session:
+        session.merge(Worker(id="test:1", seen_at=utc_now(), can_train=can_train, pid=1, host="test"))

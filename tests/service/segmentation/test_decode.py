@@ -1,0 +1,220 @@
+"""The table at the head of `service/segmentation/decode.py`, row by row."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
+from service.segmentation.decode import Limits, decode, inspect
+from tests.service.conftest import encoded
+from tests.service.tiny_bundle import picture
+
+# Pillow warns of broken EXIF and of sizes; the service is not to care.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
+
+LIMITS = Limits(max_bytes=1_000_000, max_pixels=100_000)
+RGB = picture(40, 30)
+IMAGE = Image.fromarray(RGB)
+GREY = np.array(IMAGE.convert("L"))
+
+
+def rgba(alpha: int) -> Image.Image:
+    image = IMAGE.convert("RGBA")
+    image.putalpha(alpha)
+    return image
+
+
+def png16(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> bytes:
+    """A 16-bit RGB PNG, which Pillow reads and cannot write."""
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("TIFF", {"compression": "tiff_lzw"})],
+)
+def test_lossless_formats_come_out_as_they_went_in(kind: str, options: dict[str, str | bool]) -> None:
+    np.testing.assert_array_equal(decode(encoded(IMAGE, kind, **options), LIMITS), RGB)
+
+
+@pytest.mark.parametrize(("kind", "media_type"), [("JPEG", "image/jpeg"), ("WEBP", "image/webp")])
+def test_lossy_formats_come_out_nearly(kind: str, media_type: str) -> None:
+    data = encoded(IMAGE, kind, quality=95, **({"subsampling": 0} if kind == "JPEG" else {}))
+    assert np.abs(decode(data, LIMITS).astype(int) - RGB).mean() < 15
+    assert inspect(data, LIMITS).media_type == media_type
+
+
+def test_grey_becomes_three_equal_channels() -> None:
+    np.testing.assert_array_equal(decode(encoded(GREY), LIMITS), np.stack([GREY] * 3, axis=-1))
+
+
+def test_one_bit_becomes_black_and_white() -> None:
+    bits = GREY > 100
+    np.testing.assert_array_equal(decode(encoded(bits), LIMITS)[..., 0], np.where(bits, 255, 0))
+
+
+def test_palette_is_looked_up() -> None:
+    palette = IMAGE.quantize(16)
+    np.testing.assert_array_equal(decode(encoded(palette), LIMITS), np.array(palette.convert("RGB")))
+
+
+@pytest.mark.parametrize("depth", ["I;16", "I;16B"])
+def test_16_bit_grey_keeps_its_upper_8_bits(depth: str) -> None:
+    """Pillow's own conversion would turn everything above 255 white."""
+    data = encoded(GREY.astype(np.uint16) * 256 + 77, "PNG" if depth == "I;16" else "TIFF")
+    np.testing.assert_array_equal(decode(data, LIMITS)[..., 1], GREY)
+
+
+def test_16_bit_colour_keeps_its_upper_8_bits() -> None:
+    np.testing.assert_array_equal(decode(png16(RGB.astype(np.uint16) * 256 + 5), LIMITS), RGB)
+
+
+def test_transparent_pixels_are_white_whatever_colour_they_hide() -> None:
+    assert (decode(encoded(rgba(0)), LIMITS) == 255).all()
+    np.testing.assert_array_equal(decode(encoded(rgba(255)), LIMITS), RGB)
+
+
+def test_half_transparent_pixels_are_half_white() -> None:
+    half = decode(encoded(rgba(128)), LIMITS).astype(int)
+    assert np.abs(half - (RGB * 128.0 + 255 * 127.0) / 255).max() <= 1.5
+
+
+def test_grey_with_alpha_is_composited_too() -> None:
+    image = Image.fromarray(GREY).convert("LA")
+    image.putalpha(0)
+    assert (decode(encoded(image), LIMITS) == 255).all()
+
+
+def test_a_palette_with_a_transparent_entry_is_composited() -> None:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    assert (decode(encoded(image, transparency=1), LIMITS) == 255).all()
+
+
+def test_rgb_with_a_transparent_colour_is_composited() -> None:
+    image = Image.new("RGB", (4, 4), (10, 20, 30))
+    assert (decode(encoded(image, transparency=(10, 20, 30)), LIMITS) == 255).all()
+
+
+def test_cmyk_is_converted() -> None:
+    cmyk = Image.merge("CMYK", [Image.new("L", (8, 8), v) for v in (0, 255, 255, 0)])
+    red = decode(encoded(cmyk, "JPEG", quality=100), LIMITS)[4, 4].astype(int)
+    assert red[0] > 230
+    assert red[1:].max() < 40
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_every_exif_orientation_is_applied(orientation: int, kind: str) -> None:
+    """Corner colours show which way the picture was turned; a tool that is not ours says what is right."""
+    image = Image.new("RGB", (48, 32))
+    for i, corner in enumerate([(0, 0), (24, 0), (0, 16), (24, 16)]):
+        image.paste(
+            [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)][i], (*corner, corner[0] + 24, corner[1] + 16)
+        )
+    turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # the values of Image.Transpose for each orientation
+    upright = image if orientation == 1 else image.transpose(Image.Transpose(turn[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(image, kind, exif=exif)
+    header = inspect(data, LIMITS)
+    assert (header.width, header.height) == upright.size
+    assert np.abs(decode(data, LIMITS).astype(int) - np.array(upright)).mean() < 12
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0"]
+)
+def test_a_broken_exif_is_ignored(exif: bytes) -> None:
+    assert decode(encoded(IMAGE, "JPEG", exif=exif), LIMITS).shape == RGB.shape
+
+
+def test_more_bytes_than_allowed_are_refused() -> None:
+    with pytest.raises(ImageTooLarge, match="MASKLOOP_MAX_IMAGE_BYTES"):
+        decode(encoded(IMAGE), Limits(max_bytes=100, max_pixels=10**9))
+
+
+def test_a_bomb_is_refused_before_it_is_decoded() -> None:
+    """A header that promises 4 gigapixels and nothing behind it: only who decodes it would call it damaged."""
+    header = struct.pack(">IIBBBBB", 65_535, 65_535, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    data += b"\0\0\0\0IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    with pytest.raises(ImageTooLarge):
+        decode(data, LIMITS)
+    with pytest.raises(ImageTooLarge):
+        inspect(data, Limits(max_bytes=1000, max_pixels=100_000_000))
+
+
+def test_several_frames_are_refused() -> None:
+    for kind in ("TIFF", "WEBP", "PNG"):
+        data = encoded(IMAGE, kind, save_all=True, append_images=[IMAGE.rotate(90)])
+        with pytest.raises(ImageUnsupported, match="frames"):
+            decode(data, LIMITS)
+
+
+def test_a_phones_jpeg_with_a_preview_behind_it_is_read() -> None:
+    """MPO: several JPEGs in one file, of which every viewer shows the first."""
+    data = encoded(IMAGE, "MPO", save_all=True, append_images=[IMAGE])
+    assert decode(data, LIMITS).shape == RGB.shape
+    assert inspect(data, LIMITS).media_type == "image/jpeg"
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO"])
+def test_other_formats_are_refused(kind: str) -> None:
+    with pytest.raises(ImageUnsupported):
+        decode(encoded(IMAGE, kind), LIMITS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_without_a_known_range_are_refused(dtype: type) -> None:
+    with pytest.raises(ImageUnsupported, match="range"):
+        decode(encoded(Image.fromarray(GREY.astype(dtype)), "TIFF"), LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
+def test_truncated_files_are_refused_at_every_length(kind: str) -> None:
+    data = encoded(IMAGE, kind)
+    for length in range(1, len(data) - 16, 1 + len(data) // 40):
+        try:
+            decode(data[:length], LIMITS)
+        except (ImageUnreadable, ImageUnsupported):
+            continue
+        pytest.fail(f"{length} of {len(data)} bytes were taken for an image")
+
+
+def test_damaged_files_never_raise_anything_else() -> None:
+    rng = np.random.default_rng(0)
+    for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF"):
+        data = np.frombuffer(encoded(IMAGE, kind), np.uint8)
+        for _ in range(60):
+            damaged = data.copy()
+            damaged[rng.integers(0, len(data), 8)] = rng.integers(0, 256, 8)
+            try:
+                image = decode(damaged.tobytes(), LIMITS)
+            except (ImageUnreadable, ImageUnsupported, ImageTooLarge):
+                continue
+            assert image.dtype == np.uint8
+
+
+def test_the_result_is_contiguous_rgb() -> None:
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        image = Image.new(mode, (5, 3))
+        sink = io.BytesIO()
+        image.save(sink, "PNG")
+        pixels = decode(sink.getvalue(), LIMITS)
+        assert pixels.shape == (3, 5, 3)
+        assert pixels.dtype == np.uint8
+        assert pixels.flags["C_CONTIGUOUS"]

@@ -1,0 +1,160 @@
+"""Database, migrations and blobs."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError
+
+from service.storage.blobs import LocalBlobs
+from service.storage.database import Database
+from service.storage.migrate import NEWEST_REVISION, SCRIPTS, migrate, upgrade
+from service.storage.tables import Base, Model, Run, RunStatus
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    opened = Database(f"sqlite:///{tmp_path / 'test.db'}")
+    migrate(opened.engine, tmp_path / "lock")
+    return opened
+
+
+def test_migrations_and_tables_are_one(tmp_path: Path) -> None:
+    migrated = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
+    with migrated.engine.begin() as connection:
+        upgrade(connection)
+        differences = compare_metadata(
+            MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata
+        )
+    assert differences == []
+
+
+def test_a_new_database_is_what_the_migrations_make(database: Database, tmp_path: Path) -> None:
+    migrated = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
+    with migrated.engine.begin() as connection:
+        upgrade(connection)
+    assert schema(migrated) == schema(database)
+    migrated.close()
+
+
+def schema(database: Database) -> dict[str, str]:
+    """Every table and index as SQLite wrote it down, without the spaces."""
+    query = text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+    with database.read() as session:
+        return {name: "".join(sql.split()) for name, sql in session.execute(query)}
+
+
+def test_the_newest_revision_is_the_one_that_the_quick_look_knows() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_heads() == [NEWEST_REVISION]
+
+
+def test_migrating_twice_changes_nothing(database: Database, tmp_path: Path) -> None:
+    migrate(database.engine, tmp_path / "lock")
+    with database.read() as session:
+        assert session.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+
+
+def test_processes_that_start_at_one_moment_migrate_once(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib;"
+        "from service.storage.database import Database; from service.storage.migrate import migrate;"
+        "folder = pathlib.Path(sys.argv[1]); migrate(Database(f'sqlite:///{folder}/new.db').engine, folder / 'lock')"
+    )
+    children = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(4)]
+    assert [child.wait(60) for child in children] == [0] * 4
+
+
+def test_sqlite_is_set_up_as_the_service_needs_it(database: Database) -> None:
+    with database.read() as session:
+        found = {p: session.scalar(text(f"PRAGMA {p}")) for p in ("journal_mode", "foreign_keys", "synchronous")}
+    assert found == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1}
+
+
+def test_an_error_rolls_back(database: Database) -> None:
+    def failing() -> None:
+        with database.write() as session:
+            session.add(Model(version="v", name="n", path="p", state="ready"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        failing()
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Model)) == 0
+
+
+def test_times_come_back_in_utc(database: Database) -> None:
+    there = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    with database.write() as session:
+        session.add(Model(version="v", name="n", path="p", state="ready", created_at=there))
+    with database.read() as session:
+        found = session.get_one(Model, "v").created_at
+    assert found == there
+    assert found.tzinfo is UTC
+
+
+def run(number: int, status: RunStatus) -> Run:
+    return Run(id=f"run{number}", status=status, reason="auto")
+
+
+def test_one_active_run_at_most(database: Database) -> None:
+    with database.write() as session:
+        session.add_all([run(1, "succeeded"), run(2, "failed"), run(3, "running")])
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.add(run(4, "queued"))
+    with database.write() as session:
+        session.get_one(Run, "run3").status = "succeeded"
+    with database.write() as session:
+        session.add(run(4, "queued"))
+
+
+def test_what_a_writer_read_is_true_when_it_writes(database: Database) -> None:
+    """Threads that count and then insert: with a lock taken at the first write only, some would count the same."""
+
+    def count_and_insert() -> None:
+        for _ in range(10):
+            with database.write() as session:
+                count = session.scalar(select(func.count()).select_from(Model))
+                session.add(Model(version=f"v{count}", name="n", path="p", state="ready"))
+
+    threads = [threading.Thread(target=count_and_insert) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as session:
+        assert session.scalar(select(func.count()).select_from(Model)) == 40
+
+
+def test_blobs_are_named_by_their_content(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    sha256 = blobs.put("images", b"hello")
+    assert sha256 == hashlib.sha256(b"hello").hexdigest()
+    assert blobs.put("images", b"hello") == sha256
+    assert blobs.get("images", sha256) == b"hello"
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [sha256]
+    with pytest.raises(FileNotFoundError):
+        blobs.get("masks", sha256)
+    blobs.delete("images", sha256)
+    blobs.delete("images", sha256)
+    with pytest.raises(FileNotFoundError):
+        blobs.path("images", sha256)
+
+
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "0" * 63, "/" + "0" * 63])
+def test_only_names_of_our_own_reach_the_disk(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        LocalBlobs(tmp_path).path("images", name)

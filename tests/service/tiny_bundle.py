@@ -1,0 +1,141 @@
+"""A real bundle of a few kilobytes, made without torch: every pixel goes to the class whose colour is nearest.
+
+The graph is the contract's: `image` uint8 [N, H, W, 3] with dynamic N, H, W in, `mask` and `confidence` out. The
+probe's masks come from numpy, so they are no echo of onnxruntime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0), (255, 255, 255))
+NAMES = ("red", "green", "blue", "black", "white")
+
+
+def nearest(image_HW3: npt.NDArray[np.uint8], colors: tuple[tuple[int, int, int], ...]) -> npt.NDArray[np.uint8]:
+    """What the graph must say: the index of the nearest colour, uint8 [H, W]."""
+    distance = ((image_HW3[:, :, None].astype(np.int64) - np.array(colors)) ** 2).sum(axis=-1)
+    ids: npt.NDArray[np.uint8] = distance.argmin(axis=-1).astype(np.uint8)
+    return ids
+
+
+def picture(width: int = 40, height: int = 30, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Blocks of the five colours with a little noise, uint8 [H, W, 3]: what the tiny model tells apart."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, len(COLORS), (-(-height // 10), -(-width // 10))).repeat(10, 0).repeat(10, 1)
+    exact = np.array(COLORS)[ids[:height, :width]]
+    return np.clip(exact + rng.integers(-30, 31, exact.shape), 0, 255).astype(np.uint8)
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    version: str = "20260101T000000-aaaaaaaa",
+    colors: tuple[tuple[int, int, int], ...] = COLORS,
+    work: int = 0,
+    **manifest: Any,
+) -> Path:
+    """Write a bundle whose classes are these colours.
+
+    Args:
+        folder: Where to; made.
+        version: Its version.
+        colors: RGB by class id; another order makes a model that answers otherwise.
+        work: Multiplications added to the graph, each the size of the image, so that it takes a while.
+        manifest: Fields to replace in the manifest.
+    """
+    folder.mkdir(parents=True)
+    onnx.save(_graph(colors, work), str(folder / "model.onnx"))
+    images = [picture(32, 24), picture(40, 17)]
+    probe = {f"image_{i}": image for i, image in enumerate(images)}
+    probe |= {f"mask_{i}": nearest(image, colors) for i, image in enumerate(images)}
+    np.savez(folder / "probe.npz", **probe)  # type: ignore[arg-type]  # the stub takes the names for its own options
+    (folder / "MODEL_CARD.md").write_text("# A tiny model for tests\n")
+    write_manifest(folder, version=version, colors=colors, **manifest)
+    return folder
+
+
+def write_manifest(
+    folder: Path, *, version: str, colors: tuple[tuple[int, int, int], ...] = COLORS, **manifest: Any
+) -> None:
+    """Write the manifest of the files that are in a folder."""
+    body: dict[str, Any] = {
+        "format_version": 1,
+        "name": "tiny",
+        "version": version,
+        "created_at": "2026-01-01T00:00:00Z",
+        "classes": [
+            {"id": i, "name": NAMES[COLORS.index(color)], "color": list(color)} for i, color in enumerate(colors)
+        ],
+        "ignore_index": 255,
+        "inference": {"rule": "whole", "long_side": 0, "multiple": 1},
+        "metrics": {"miou": 0.5},
+        "provenance": {"parent": None, "recipe": {}, "data_fingerprint": "none", "code_version": "test"},
+        "probe": {
+            "file": "probe.npz",
+            "sha256": sha256(folder / "probe.npz"),
+            "tolerance": {"mask_agreement": 0.999},
+        },
+        "artifacts": [
+            {"file": "model.onnx", "precision": "fp32", "sha256": sha256(folder / "model.onnx"), "opset": 20}
+        ],
+    }
+    (folder / "manifest.json").write_text(json.dumps(body | manifest))
+
+
+def zipped(folder: Path, *, inside: str = "") -> bytes:
+    """The bundle as a zip, its files under the folder name `inside`."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, inside + file.name)
+    return sink.getvalue()
+
+
+def sha256(file: Path) -> str:
+    """Of a file, in hex."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _graph(colors: tuple[tuple[int, int, int], ...], work: int) -> onnx.ModelProto:
+    # The nearest colour c to a pixel x has the largest 2*c.x - c.c; divided so that the softmax is not all 0 and 1.
+    table = np.array(colors, dtype=np.float32)
+    scale = np.float32(1 / 5000)
+    constants = {
+        "weight": (2 * table.T * scale).astype(np.float32),
+        "bias": -(table**2).sum(axis=1) * scale,
+        "axis": np.array([-1], dtype=np.int64),
+        "full": np.float32(255),
+        "one": np.float32(1),
+    }
+    nodes = [helper.make_node("Cast", ["image"], ["x0"], to=TensorProto.FLOAT)]
+    nodes += [helper.make_node("Pow", [f"x{i}", "one"], [f"x{i + 1}"]) for i in range(work)]
+    nodes += [
+        helper.make_node("MatMul", [f"x{work}", "weight"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["logits"]),
+        helper.make_node("ArgMax", ["logits"], ["ids"], axis=-1, keepdims=0),
+        helper.make_node("Cast", ["ids"], ["mask"], to=TensorProto.UINT8),
+        helper.make_node("Softmax", ["logits"], ["probability"], axis=-1),
+        helper.make_node("ReduceMax", ["probability", "axis"], ["best"], keepdims=0),
+        helper.make_node("Mul", ["best", "full"], ["scaled"]),
+        helper.make_node("Cast", ["scaled"], ["confidence"], to=TensorProto.UINT8),
+    ]
+    shape = ["N", "H", "W"]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [*shape, 3])],
+        [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name in ("mask", "confidence")],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

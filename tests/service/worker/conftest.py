@@ -1,0 +1,76 @@
+"""A real broker and real worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.broker import broker_spec, broker_url
+from service.child import Child
+from service.settings import Settings
+from service.state import State, open_state
+from tests.service.conftest import eventually
+from tests.service.runs.conftest import actor, bad, good, loop_settings
+
+__all__ = ["actor", "bad", "good", "loop_settings"]
+
+
+@pytest.fixture
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """A Valkey of the wheel, on a Unix socket."""
+    folder = tmp_path_factory.mktemp("v")
+    child = Child(broker_spec(folder, folder / "valkey.sock"))
+    child.start()
+    eventually((folder / "valkey.sock").exists)
+    yield child
+    child.stop(hurry=lambda: True)
+
+
+@pytest.fixture
+def worker_settings(broker: Child, loop_settings: Callable[..., Settings]) -> Settings:
+    command = broker.spec.command
+    return loop_settings(broker_url=broker_url(Path(command[command.index("--unixsocket") + 1])))
+
+
+@pytest.fixture
+def shop(worker_settings: Settings) -> Iterator[State]:
+    """What the API would hold: the stores, with the bad model active and a way to the broker."""
+    opened = open_state(worker_settings)
+    opened.models.ensure_start_model()
+    yield opened
+    opened.close()
+
+
+class WorkerProcess:
+    """`python -m service worker`."""
+
+    def __init__(self, settings: Settings) -> None:
+        given = settings.model_dump(mode="json", exclude_defaults=True)
+        environment = {f"MASKLOOP_{name.upper()}": str(value) for name, value in given.items()}
+        self.process = subprocess.Popen([sys.executable, "-m", "service", "worker"], env=os.environ | environment)
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the end."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def hire(worker_settings: Settings) -> Iterator[Callable[[], WorkerProcess]]:
+    """Start workers; whatever is left of them at the end is killed."""
+    hired: list[WorkerProcess] = []
+
+    def start() -> WorkerProcess:
+        hired.append(WorkerProcess(worker_settings))
+        return hired[-1]
+
+    yield start
+    for worker in hired:
+        worker.process.kill()
+        worker.process.wait()
