@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -59,11 +60,11 @@ def save(
     """Write a checkpoint; the file appears whole or not at all."""
     about = {
         "format_version": FORMAT_VERSION,
-        "model": recipe.as_dict()["model"],
+        "model": _portable(recipe)["model"],
         "classes": taxonomy.as_list(),
         "ignore_index": taxonomy.ignore_index,
         "metrics": metrics,
-        "recipe": recipe.as_dict(),
+        "recipe": _portable(recipe),
         "data_fingerprint": data_fingerprint,
         "code_version": code_version(),
     }
@@ -114,19 +115,31 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read what `save_state` wrote. Raises CheckpointError."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); start the run anew without --resume") from error
     return state
 
 
 def code_version() -> str:
-    """Package version and, in a git checkout, the revision: "0.1.0+g1a2b3c4"."""
+    """Package version and, in a git checkout of ours, the revision: "0.1.0+g1a2b3c4"."""
     version = importlib.metadata.version("maskloop")
-    here = Path(__file__).parent
-    git = subprocess.run(
-        ["git", "-C", str(here), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return f"{version}+g{git.stdout.strip()}" if git.returncode == 0 else version
+    root = Path(__file__).resolve().parents[1]
+    try:
+        command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return version  # no git, or no checkout
+    # Installed inside somebody else's repository, the revision would be theirs.
+    return f"{version}+g{answer[1][:7]}" if Path(answer[0]) == root else version
+
+
+def _portable(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it may leave the machine: folders and files by their last name alone."""
+    table = recipe.as_dict()
+    table["init"] = Path(recipe.init).name
+    table["data"]["root"] = Path(recipe.data.root).name
+    table["model"]["weights"] = Path(recipe.model.weights).name
+    return table
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -139,7 +139,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); give the path of a recipe file") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: is not valid TOML: {error}") from error
     for override in overrides or []:
         _override(table, override)
@@ -162,6 +162,8 @@ def _override(table: dict[str, Any], override: str) -> None:
     *parents, leaf = name.split(".")
     for parent in parents:
         table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"--set {override}: {parent} is no table")
     table[leaf] = value
 
 

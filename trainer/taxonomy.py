@@ -42,6 +42,10 @@ class Taxonomy:
             raise TaxonomyError("no classes: list at least one [[classes]] with name and color")
         names, colors = [], []
         for index, entry in enumerate(classes):
+            if not isinstance(entry, dict):
+                raise TaxonomyError(
+                    f"class {index} is {entry!r}; write a [[classes]] table with name and color for each"
+                )
             name, color = entry.get("name"), entry.get("color")
             if not isinstance(name, str) or not name:
                 raise TaxonomyError(f"class {index} has no name")
@@ -55,7 +59,9 @@ class Taxonomy:
             colors.append((color[0], color[1], color[2]))
         if len(set(names)) != len(names):
             raise TaxonomyError("two classes share a name; names must differ")
-        if 0 <= ignore_index < len(names):
+        if not 0 <= ignore_index <= 65535:
+            raise TaxonomyError(f"ignore_index = {ignore_index}: no mask can hold it; use 255")
+        if ignore_index < len(names):
             raise TaxonomyError(
                 f"ignore_index = {ignore_index} is also the id of class {names[ignore_index]!r}; use 255"
             )
@@ -72,5 +78,5 @@ def read_taxonomy(dataset: Path) -> Taxonomy:
         raise TaxonomyError(
             f"{path}: cannot be read ({error.strerror}); it lists the classes, a [[classes]] each"
         ) from error
-    except (tomllib.TOMLDecodeError, TaxonomyError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TaxonomyError) as error:
         raise TaxonomyError(f"{path}: {error}") from error

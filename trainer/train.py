@@ -1,20 +1,17 @@
 """A training run: build, resume, loop, finish."""
 
-import signal
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import tomli_w
 import torch
 from torch import Tensor
-from torch.optim import AdamW
 
 from trainer import checkpoint
 from trainer.config import Recipe
-from trainer.data.folder import FolderDataset, Sample, check_disjoint, check_pairs, fingerprint, open_dataset
+from trainer.data.folder import FolderDataset, Sample, check_disjoint, check_images, fingerprint, open_dataset
 from trainer.data.loaders import (
     Crop,
     LabelledBatch,
@@ -24,20 +21,17 @@ from trainer.data.loaders import (
     labelled_loader,
     unlabelled_loader,
 )
+from trainer.devices import pick_device, uses_bf16
 from trainer.evaluate import evaluate
 from trainer.events import Events
 from trainer.methods.supervised import supervised_loss
 from trainer.methods.unimatch_v2 import unimatch_v2_loss
 from trainer.metrics import Scores
-from trainer.models.segmenter import Segmenter, build_segmenter
-from trainer.models.weights import load_encoder_weights
-from trainer.optimizer import build_optimizer, set_learning_rate
+from trainer.optimizer import set_learning_rate
+from trainer.run import Run, RunError, build, lasting, load_run, save_run
 from trainer.schedules import ema_decay
-from trainer.teacher import make_teacher, update_teacher
-
-
-class RunError(ValueError):
-    """A run that cannot start or go on; the message says what to do."""
+from trainer.stopping import stop_on_signals
+from trainer.teacher import update_teacher
 
 
 class Stopped(Exception):  # noqa: N818 (no error: the state is saved and --resume goes on)
@@ -51,16 +45,6 @@ class Splits:
     labelled: tuple[Sample, ...]
     unlabelled: tuple[Sample, ...]
     val: tuple[Sample, ...]
-
-
-@dataclass(slots=True)
-class Run:
-    """Everything that changes while a run goes on."""
-
-    student: Segmenter
-    teacher: Segmenter
-    optimizer: AdamW
-    step: int = 0
 
 
 def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) -> Path:
@@ -83,30 +67,27 @@ def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) ->
 
     torch.manual_seed(recipe.seed)
     run = build(recipe, dataset, device)
+    identity = {"recipe": lasting(recipe), "data_fingerprint": data_fingerprint}
     if resume:
-        load_run(run, out)
+        load_run(run, out, identity)
     _write_recipe(recipe, out)
-    events.emit(
-        "start",
-        steps=recipe.train.steps,
-        step=run.step,
-        device=str(device),
-        labelled=len(splits.labelled),
-        unlabelled=len(splits.unlabelled),
-    )
+    counts = {"labelled": len(splits.labelled), "unlabelled": len(splits.unlabelled)}
+    events.emit("start", steps=recipe.train.steps, step=run.step, device=str(device), **counts)
 
     labelled, unlabelled = batches(recipe, dataset, splits, start=run.step)
     with stop_on_signals() as stop:
         while run.step < recipe.train.steps:
             losses = step(run, recipe, next(labelled), next(unlabelled, None), dataset.taxonomy.ignore_index)
-            if _due(run.step, recipe.train.log_every):
-                _report(events, run, recipe, losses)
-            if stop.asked and run.step < recipe.train.steps:
-                save_run(run, out)
+            # Looked at once: a signal that comes while the state is saved waits for the next step.
+            last, stopping = run.step == recipe.train.steps, stop.asked
+            save = stopping or _due(run.step, recipe.train.save_every)
+            if last or save or _due(run.step, recipe.train.log_every):
+                events.progress(run.step, recipe.train.steps, **_finite(losses, run.step))
+            if save and not last:
+                save_run(run, out, identity)
+            if stopping and not last:
                 raise Stopped(f"stopped at step {run.step}; --resume goes on from there")
-            if _due(run.step, recipe.train.save_every):
-                save_run(run, out)
-            if _due(run.step, recipe.train.evaluate_every) and run.step < recipe.train.steps:
+            if _due(run.step, recipe.train.evaluate_every) and not last:
                 judge(run, recipe, dataset, splits, events)
 
     found = judge(run, recipe, dataset, splits, events)
@@ -129,24 +110,10 @@ def open_splits(recipe: Recipe) -> tuple[FolderDataset, Splits]:
         unlabelled=dataset.split(recipe.data.unlabelled) if semi else (),
         val=dataset.split(recipe.data.val) if recipe.data.val else (),
     )
-    check_disjoint(
-        {recipe.data.labelled: splits.labelled, recipe.data.unlabelled: splits.unlabelled, recipe.data.val: splits.val}
-    )
-    check_pairs(dataset, (*splits.labelled, *splits.val))
+    names = (recipe.data.labelled, recipe.data.unlabelled, recipe.data.val)
+    check_disjoint(*zip(names, (splits.labelled, splits.unlabelled, splits.val), strict=True))
+    check_images(dataset, (*splits.labelled, *splits.val), splits.unlabelled)
     return dataset, splits
-
-
-def build(recipe: Recipe, dataset: FolderDataset, device: torch.device) -> Run:
-    """Student, teacher and optimizer, from the encoder's weights or from the recipe's `init` checkpoint."""
-    student = build_segmenter(recipe.model, len(dataset.taxonomy))
-    if recipe.init:
-        checkpoint.load_weights(Path(recipe.init), student, dataset.taxonomy)
-    else:
-        load_encoder_weights(student.encoder, recipe.model.encoder, recipe.model.weights)
-    # Convolutions of both oneDNN and cuDNN are fastest on channels-last tensors; the results are those of either
-    # layout.
-    student = student.to(device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Run(student, make_teacher(student), build_optimizer(student, recipe.train))
 
 
 def batches(
@@ -168,6 +135,8 @@ def step(
 ) -> dict[str, Tensor]:
     """One optimizer step; returns the losses, on the device."""
     device = next(run.student.parameters()).device
+    # What the network draws by itself, such as stochastic depth, also depends on seed and step alone.
+    torch.manual_seed(step_seed(recipe.seed, run.step))
     set_learning_rate(run.optimizer, run.step, recipe.train)
     labelled = LabelledBatch(*(tensor.to(device) for tensor in labelled))
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(recipe, device)):
@@ -181,7 +150,7 @@ def step(
                 UnlabelledBatch(*(tensor.to(device) for tensor in unlabelled)),
                 config=recipe.unimatch,
                 ignore_index=ignore_index,
-                generator=step_generator(recipe.seed, run.step),
+                generator=torch.Generator().manual_seed(step_seed(recipe.seed, run.step)),
             )
     run.optimizer.zero_grad(set_to_none=True)
     losses["loss"].backward()  # type: ignore[no-untyped-call]
@@ -191,9 +160,9 @@ def step(
     return losses
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The CPU generator of one step: a function of seed and step, so that no random state has to be saved."""
-    return torch.Generator().manual_seed((seed << 32) + step)
+def step_seed(seed: int, step: int) -> int:
+    """The seed of one step: a function of the run's seed and the step, so that no random state has to be saved."""
+    return (seed << 32) + step
 
 
 def judge(run: Run, recipe: Recipe, dataset: FolderDataset, splits: Splits, events: Events) -> Scores | None:
@@ -207,77 +176,18 @@ def judge(run: Run, recipe: Recipe, dataset: FolderDataset, splits: Splits, even
     return found
 
 
-def save_run(run: Run, out: Path) -> None:
-    """Write the state from which `load_run` goes on."""
-    state = {
-        "step": run.step,
-        "student": run.student.state_dict(),
-        "teacher": run.teacher.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-    }
-    checkpoint.save_state(out / "resume.pt", state)
-
-
-def load_run(run: Run, out: Path) -> None:
-    """Go on from the state in `out`. Raises RunError when there is none."""
-    path = out / "resume.pt"
-    if not path.exists():
-        raise RunError(f"{path}: there is no state to resume from; run without --resume")
-    state = checkpoint.load_state(path)
-    run.student.load_state_dict(state["student"])
-    run.teacher.load_state_dict(state["teacher"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.step = state["step"]
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
-    """Whether the network computes in bf16."""
-    if recipe.train.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return recipe.train.precision == "bf16"
-
-
-@dataclass(slots=True)
-class Stop:
-    """Whether somebody asked the run to stop."""
-
-    asked: bool = False
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Within it, SIGTERM and Ctrl-C only set `asked`: the loop saves its state at the end of the step."""
-    stop = Stop()
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        stop.asked = True
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _report(events: Events, run: Run, recipe: Recipe, losses: dict[str, Tensor]) -> None:
+def _finite(losses: dict[str, Tensor], step: int) -> dict[str, float]:
+    """The losses as numbers. Raises RunError when one is not finite: before it is saved as a state or a model."""
     values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
-    if not all(value == value and abs(value) != float("inf") for value in values.values()):  # noqa: PLR0124 (nan is not itself)
+    if not all(map(math.isfinite, values.values())):
         raise RunError(
-            f"the loss is not finite at step {run.step}; lower train.lr_encoder or train.lr_head_factor and run again"
+            f"the loss is not finite at step {step}; lower train.lr_encoder or train.lr_head_factor and run again"
         )
-    events.progress(run.step, recipe.train.steps, **values)
+    return values
 
 
 def _write_recipe(recipe: Recipe, out: Path) -> None:

@@ -41,6 +41,13 @@ def test_cutmix_boxes_have_the_published_area(seed: int, height: int, width: int
         assert AREA[0] - slack <= box_HW.float().mean().item() <= AREA[1] + slack
 
 
+def test_cutmix_areas_are_spread_evenly_over_the_published_range() -> None:
+    """Redrawing the area until a box fits would favour small ones: a mean of 0.14 instead of 0.21."""
+    areas = draw_boxes(2000, (128, 128), 1.0, generator()).float().mean(dim=(1, 2))
+    assert areas.mean().item() == pytest.approx(sum(AREA) / 2, abs=0.01)
+    assert (areas > sum(AREA) / 2).float().mean().item() == pytest.approx(0.5, abs=0.04)
+
+
 def test_cutmix_probability_zero_draws_no_box() -> None:
     assert not draw_boxes(8, (16, 16), 0.0, generator()).any()
 

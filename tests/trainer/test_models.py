@@ -55,6 +55,15 @@ def test_unknown_encoders_are_refused_with_a_name_that_exists() -> None:
         build_encoder("efficientnet_lite9")
 
 
+def test_encoders_of_one_size_only_are_refused() -> None:
+    with pytest.raises(EncoderError, match="choose another encoder"):
+        build_encoder("swin_tiny_patch4_window7_224")
+
+
+def test_vits_by_any_name_take_any_size() -> None:
+    assert build_encoder("deit_tiny_patch16_224", {"depth": 2}).size_multiple == 16
+
+
 def test_efficientnet_lite0_gets_its_imagenet_weights_in_order() -> None:
     encoder = build_encoder("efficientnet_lite0")
     load_encoder_weights(encoder, "efficientnet_lite0", "package")
@@ -94,6 +103,12 @@ def test_dinov2_weights_load_from_a_file_with_metas_key_names(tmp_path: Path) ->
 def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
     torch.save({"something": torch.zeros(1)}, tmp_path / "weights.pth")
     with pytest.raises(EncoderError, match="missing"):
+        load_encoder_weights(build_encoder("resnet18"), "resnet18", str(tmp_path / "weights.pth"))
+
+
+def test_a_weights_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": pytest.approx}, tmp_path / "weights.pth")
+    with pytest.raises(EncoderError, match="cannot be read as tensors"):
         load_encoder_weights(build_encoder("resnet18"), "resnet18", str(tmp_path / "weights.pth"))
 
 

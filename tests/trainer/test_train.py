@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,12 +17,13 @@ from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe, write_da
 from tests.trainer.make_golden import golden_losses
 from trainer import checkpoint
 from trainer.__main__ import STOPPED, main
-from trainer.config import Recipe
+from trainer.config import Recipe, recipe_from_dict
 from trainer.data.folder import DatasetError, open_dataset
 from trainer.evaluate import evaluate
 from trainer.events import Events
 from trainer.metrics import confusion, scores
-from trainer.train import RunError, train
+from trainer.run import RunError, build, lasting, save_run
+from trainer.train import train
 
 
 def run(recipe: Recipe, out: Path, *, resume: bool = False) -> list[dict[str, Any]]:
@@ -31,6 +33,16 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> list[dict[str, An
     with Events(stream=stream) as events:
         train(recipe, out, events, resume=resume)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def break_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the next run die when it tells of this step."""
+
+    def progress(_events: Events, at: int, *_: object, **__: object) -> None:
+        if at == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Events, "progress", progress)
 
 
 def losses(events: list[dict[str, Any]]) -> list[float]:
@@ -55,11 +67,7 @@ def test_two_steps_and_two_resumed_ones_equal_four(
     recipe = make_recipe(dataset, method, TINY_CONVNET, save_every=2)
     whole = losses(run(recipe, tmp_path / "whole"))
 
-    def die_at_3(_events: Events, step: int, *_: object, **__: object) -> None:
-        if step == 3:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Events, "progress", die_at_3)
+    break_at(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, tmp_path / "broken")
     monkeypatch.undo()
@@ -100,6 +108,72 @@ def test_init_starts_from_a_checkpoint_and_refuses_other_classes(dataset: Path, 
     assert main(["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "third")]) == 1
 
 
+def test_a_checkpoint_names_no_folder_of_this_machine(dataset: Path, tmp_path: Path) -> None:
+    first = run(make_recipe(dataset, "supervised", steps=1), tmp_path / "first")[-1]["checkpoint"]
+    recipe = recipe_from_dict(make_recipe(dataset, "supervised", steps=1).as_dict() | {"init": first})
+    second = run(recipe, tmp_path / "second")[-1]["checkpoint"]
+    loaded = checkpoint.load(Path(second))
+    assert loaded.recipe["data"]["root"] == "dataset"
+    assert loaded.recipe["init"] == "model.safetensors"
+    assert str(tmp_path).encode() not in Path(second).read_bytes()
+
+
+def test_a_run_ends_well_where_there_is_no_git(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run(make_recipe(dataset, "supervised", steps=1), tmp_path / "run")[-1]["event"] == "done"
+
+
+def test_evaluating_on_training_images_is_refused(dataset: Path, tmp_path: Path) -> None:
+    table = make_recipe(dataset, "supervised").as_dict()
+    with pytest.raises(DatasetError, match="in two splits, labelled and labelled"):
+        run(recipe_from_dict(table | {"data": table["data"] | {"val": "labelled"}}), tmp_path / "run")
+
+
+def test_resuming_under_another_recipe_is_refused(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    recipe = make_recipe(dataset, "supervised")
+    model = build(recipe, open_dataset(dataset), torch.device("cpu"))
+    save_run(model, tmp_path / "run", {"recipe": lasting(recipe), "data_fingerprint": "another"})
+    with pytest.raises(RunError, match="another data_fingerprint"):
+        run(recipe, tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="another recipe"):
+        run(make_recipe(dataset, "supervised", steps=9), tmp_path / "run", resume=True)
+
+
+def test_stochastic_depth_repeats_after_a_resume(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = TINY_VIT["encoder_options"] | {"drop_path_rate": 0.5}  # type: ignore[operator]
+    recipe = make_recipe(dataset, "supervised", TINY_VIT | {"encoder_options": options}, save_every=2)
+    whole = losses(run(recipe, tmp_path / "whole"))
+    break_at(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "broken")
+    monkeypatch.undo()
+    assert losses(run(recipe, tmp_path / "broken", resume=True)) == whole[2:]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["data.crop=[30, 32]"], "must be a multiple of 8: 32"),
+        (["train.device=gpu"], "use auto, cpu or cuda"),
+        (["model.encoder=nothing_like_it"], "timm has no model"),
+        (["train=5", "train.steps=3"], "train is no table"),
+        (["init=nowhere.safetensors"], "cannot be read as a checkpoint"),
+    ],
+)
+def test_mistakes_end_in_one_error_event(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: list[str], message: str
+) -> None:
+    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(make_recipe(dataset).as_dict()))
+    overrides = [part for change in changes for part in ("--set", change)]
+    assert main(["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "run"), *overrides]) == 1
+    event = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert event["event"] == "error"
+    assert message in event["message"]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not finite"):
         run(make_recipe(dataset, "supervised", steps=30, lr_encoder=1e30), tmp_path / "run")
@@ -113,13 +187,17 @@ def test_a_data_set_that_is_too_small_is_refused_before_the_first_step(tmp_path:
 
 def test_a_stopped_run_saves_and_resume_ends_with_the_same_model(dataset: Path, tmp_path: Path) -> None:
     """A real process, a real signal."""
-    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(make_recipe(dataset, steps=12).as_dict()))
+    recipe = make_recipe(dataset, steps=12).as_dict()
+    recipe["data"]["workers"] = 1  # it gets the signal too, as the service sends it to the whole group
+    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe))
     command = [sys.executable, "-m", "trainer", "train", str(tmp_path / "recipe.toml"), "--out"]
-    with subprocess.Popen([*command, str(tmp_path / "stopped")], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, str(tmp_path / "stopped")], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stdout
         for line in process.stdout:
             if json.loads(line).get("step") == 3:
-                process.send_signal(signal.SIGTERM)
+                os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(timeout=60) == STOPPED
     assert (tmp_path / "stopped/resume.pt").exists()
     refused = subprocess.run(

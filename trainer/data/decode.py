@@ -11,9 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
-DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error)
+DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 """What Pillow raises on files that are damaged, by format."""
 
 
@@ -71,10 +81,10 @@ def read_mask(path: Path, size: tuple[int, int], classes: int, ignore_index: int
                 raise ImageError(
                     f"{path}: a mask has one channel of class ids, this one is {file.mode}; save an indexed or grey PNG"
                 )
-            mask_HW = np.asarray(file).astype(np.int64)
+            mask_HW = _ids(file)
     except FileNotFoundError as error:
         raise ImageError(f"{path}: the mask is missing; add it or take its name out of the labelled split") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except DAMAGED as error:
         raise ImageError(f"{path}: cannot be decoded ({error}); paint the mask anew") from error
     if mask_HW.shape != size:
         found, wanted = ("x".join(map(str, shape[::-1])) for shape in (mask_HW.shape, size))
@@ -86,3 +96,10 @@ def read_mask(path: Path, size: tuple[int, int], classes: int, ignore_index: int
             f"{ignore_index}; list the class in classes.toml or repaint the mask"
         )
     return mask_HW
+
+
+def _ids(image: Image.Image) -> npt.NDArray[np.int64]:
+    # Pillow stretches greys of 2 and 4 bits over 0..255; in a mask they are ids.
+    tiles = getattr(image, "tile", [])
+    stretch = {"L;2": 85, "L;4": 17}.get(str(tiles[0].args), 1) if tiles else 1
+    return np.asarray(image).astype(np.int64) // stretch

@@ -47,8 +47,8 @@ class FolderDataset:
         path = self.root / "splits" / f"{name}.txt"
         try:
             names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except OSError as error:
-            raise DatasetError(f"{path}: cannot be read ({error.strerror}); it lists one image name a line") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise DatasetError(f"{path}: cannot be read ({error}); it lists one image name a line, in UTF-8") from error
         if not names:
             raise DatasetError(f"{path}: is empty; list one image name a line")
         if twice := _first_repeated(names):
@@ -82,10 +82,10 @@ def open_dataset(root: Path) -> FolderDataset:
     return FolderDataset(root, read_taxonomy(root))
 
 
-def check_disjoint(splits: dict[str, tuple[Sample, ...]]) -> None:
-    """Raise DatasetError when an image is in two splits: an evaluation on training images measures nothing."""
+def check_disjoint(*splits: tuple[str, tuple[Sample, ...]]) -> None:
+    """Raise DatasetError when an image is in two (name, samples): an evaluation on training images measures nothing."""
     seen: dict[str, str] = {}
-    for split, samples in splits.items():
+    for split, samples in splits:
         for sample in samples:
             if sample.name in seen:
                 raise DatasetError(
@@ -94,10 +94,12 @@ def check_disjoint(splits: dict[str, tuple[Sample, ...]]) -> None:
             seen[sample.name] = split
 
 
-def check_pairs(dataset: FolderDataset, samples: Iterable[Sample]) -> None:
-    """Decode every photograph and mask once. Raises ImageError at the first that cannot be used."""
-    for sample in samples:
+def check_images(dataset: FolderDataset, labelled: Iterable[Sample], unlabelled: Iterable[Sample]) -> None:
+    """Decode every photograph, and the masks of labelled ones, once. Raises ImageError at the first that is no use."""
+    for sample in labelled:
         dataset.read_pair(sample)
+    for sample in unlabelled:
+        dataset.read(sample)
 
 
 def fingerprint(labelled: Iterable[Sample], unlabelled: Iterable[Sample]) -> str:

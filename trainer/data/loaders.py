@@ -4,6 +4,7 @@ Which image comes when, and how it is cropped, depends on (seed, stream, draw nu
 exactly the batches that it would have seen, whatever the number of workers, and no random state has to be saved.
 """
 
+import signal
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -114,7 +115,7 @@ def labelled_loader(
     """Labelled batches of steps `start`..`steps`. Raises DatasetError when there are fewer images than a batch."""
     _check_enough(count, batch, "labelled")
     sampler = Shuffled(count, batch, start=start, steps=steps, seed=seed, stream=LABELLED_STREAM)
-    return iter(DataLoader(pairs, batch_sampler=sampler, num_workers=workers, persistent_workers=False))
+    return iter(DataLoader(pairs, batch_sampler=sampler, num_workers=workers, worker_init_fn=leave_signals_to_the_run))
 
 
 def unlabelled_loader(
@@ -123,7 +124,13 @@ def unlabelled_loader(
     """Unlabelled batches of steps `start`..`steps`. Raises DatasetError when there are fewer images than a batch."""
     _check_enough(count, batch, "unlabelled")
     sampler = Shuffled(count, batch, start=start, steps=steps, seed=seed, stream=UNLABELLED_STREAM)
-    return iter(DataLoader(views, batch_sampler=sampler, num_workers=workers, persistent_workers=False))
+    return iter(DataLoader(views, batch_sampler=sampler, num_workers=workers, worker_init_fn=leave_signals_to_the_run))
+
+
+def leave_signals_to_the_run(_worker: int) -> None:
+    """Ctrl-C and a service's SIGTERM reach the whole group; the run needs its workers until it has saved its state."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _check_enough(count: int, batch: int, role: str) -> None:

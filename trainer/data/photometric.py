@@ -30,7 +30,9 @@ def strong_view(image_BCHW: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         Float [B,C,H,W], 0..1.
     """
-    return torch.stack([_augment(image_CHW, generator) for image_CHW in image_BCHW])
+    # Autocast is for the network: a view blurred in bf16 would be off by most of a grey level.
+    with torch.autocast(image_BCHW.device.type, enabled=False):
+        return torch.stack([_augment(image_CHW, generator) for image_CHW in image_BCHW])
 
 
 def _augment(image_CHW: Tensor, generator: torch.Generator) -> Tensor:

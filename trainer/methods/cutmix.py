@@ -40,9 +40,11 @@ def mix(tensor: Tensor, box_BHW: Tensor) -> Tensor:
 
 
 def _draw_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:
+    # The area is drawn once: drawn anew with the place, large boxes, which seldom fit, would be rare.
+    area = AREA[0] + (AREA[1] - AREA[0]) * float(torch.rand((), generator=generator))
+    pixels = area * size[0] * size[1]
     while True:
-        area, aspect, down, right = torch.rand(4, generator=generator).tolist()
-        pixels = (AREA[0] + (AREA[1] - AREA[0]) * area) * size[0] * size[1]
+        aspect, down, right = torch.rand(3, generator=generator).tolist()
         ratio = ASPECT[0] + (ASPECT[1] - ASPECT[0]) * aspect
         height, width = round((pixels * ratio) ** 0.5), round((pixels / ratio) ** 0.5)
         top, left = int(down * size[0]), int(right * size[1])

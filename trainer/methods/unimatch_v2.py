@@ -42,19 +42,11 @@ def unimatch_v2_loss(
 
     Returns:
         Scalars: "loss" (to be minimised), "loss_labelled", "loss_unlabelled", and "confident", the part of the
-            unlabelled pixels that
-        counted.
+        unlabelled pixels that counted.
     """
     weak_UCHW = to_float(unlabelled.image_BHWC)
-    height, width = weak_UCHW.shape[-2:]
     pseudo = pseudo_labels(teacher, weak_UCHW, unlabelled.inside_BHW)
-
-    def view() -> tuple[Tensor, PseudoLabels]:
-        image_UCHW = strong_view(weak_UCHW, generator)
-        box_UHW = draw_boxes(len(weak_UCHW), (height, width), config.cutmix_probability, generator).to(weak_UCHW.device)
-        return mix(image_UCHW, box_UHW), PseudoLabels(*(mix(tensor_UHW, box_UHW) for tensor_UHW in pseudo))
-
-    strong, targets = zip(*(view() for _ in range(2)), strict=True)
+    strong, targets = zip(*(_view(weak_UCHW, pseudo, config, generator) for _ in range(2)), strict=True)
     masks = complementary_masks(
         len(weak_UCHW),
         student.encoder.channels,
@@ -63,12 +55,14 @@ def unimatch_v2_loss(
         generator=generator,
     )
 
-    # One forward for labelled and strong views: the labelled images' mask is 1, so it is the authors' separate forwards
-    # at less cost.
+    # Deviation: one forward for labelled and strong views, where the authors do two. With the labelled images' mask at
+    # 1 it is the same for networks without batch norm, as all of the paper's are, and costs less; batch norm takes its
+    # statistics over both together.
     image_BCHW = to_float(labelled.image_BHWC)
-    logits_BKHW, *views_UKHW = student(
-        torch.cat([image_BCHW, *strong]), dropout=_joined(len(image_BCHW), *masks, device=image_BCHW.device)
-    ).split([len(image_BCHW), len(weak_UCHW), len(weak_UCHW)])
+    dropout = _joined(len(image_BCHW), *masks, device=image_BCHW.device)
+    logits_BKHW, *views_UKHW = student(torch.cat([image_BCHW, *strong]), dropout=dropout).split(
+        [len(image_BCHW), len(weak_UCHW), len(weak_UCHW)]
+    )
 
     loss_labelled = labelled_loss(logits_BKHW, labelled.mask_BHW, ignore_index)
     loss_unlabelled = torch.stack(
@@ -77,13 +71,27 @@ def unimatch_v2_loss(
             for logits_UKHW, target in zip(views_UKHW, targets, strict=True)
         ]
     ).mean()
-    confident = (pseudo.confidence_BHW >= config.confidence_threshold) & pseudo.inside_BHW
     return {
         "loss": (loss_labelled + config.unlabelled_weight * loss_unlabelled) / 2,
         "loss_labelled": loss_labelled,
         "loss_unlabelled": loss_unlabelled,
-        "confident": confident.sum() / pseudo.inside_BHW.sum().clamp(min=1),
+        "confident": _confident_part(pseudo, config.confidence_threshold),
     }
+
+
+def _view(
+    weak_UCHW: Tensor, pseudo: PseudoLabels, config: UniMatch, generator: torch.Generator
+) -> tuple[Tensor, PseudoLabels]:
+    """One strong view and what the student must say about it; image, label, confidence and padding are mixed alike."""
+    image_UCHW = strong_view(weak_UCHW, generator)
+    images, height, width = pseudo.label_BHW.shape
+    box_UHW = draw_boxes(images, (height, width), config.cutmix_probability, generator).to(weak_UCHW.device)
+    return mix(image_UCHW, box_UHW), PseudoLabels(*(mix(tensor_UHW, box_UHW) for tensor_UHW in pseudo))
+
+
+def _confident_part(pseudo: PseudoLabels, threshold: float) -> Tensor:
+    confident_UHW = (pseudo.confidence_BHW >= threshold) & pseudo.inside_BHW
+    return confident_UHW.sum() / pseudo.inside_BHW.sum().clamp(min=1)
 
 
 def _joined(whole: int, first: list[Tensor], second: list[Tensor], device: torch.device) -> list[Tensor]:

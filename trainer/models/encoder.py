@@ -100,14 +100,9 @@ def build_encoder(name: str, options: dict[str, Any] | None = None) -> Encoder:
     if not timm.is_model(name):
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5)) or "none"
         raise EncoderError(f"timm has no model {name!r}; names near it: {near}")
-    try:
-        whole = timm.create_model(name, pretrained=False, **_any_size(name), **options)
-    except TypeError as error:
-        raise EncoderError(f"{name}: timm does not take these options: {error}") from error
-    if isinstance(whole, VisionTransformer):
-        whole.reset_classifier(0)
-        return PlainViT(whole)
-    return _hierarchical(name, options)
+    encoder = _build(name, options)
+    _try(encoder, name)
+    return encoder
 
 
 def tapped_blocks(depth: int) -> tuple[int, ...]:
@@ -117,8 +112,35 @@ def tapped_blocks(depth: int) -> tuple[int, ...]:
     return tuple(math.ceil((level + 1) * depth / LEVELS) - 1 for level in range(LEVELS))
 
 
-def _any_size(name: str) -> dict[str, Any]:
-    return {"dynamic_img_size": True} if name.startswith("vit_") else {}
+def _build(name: str, options: dict[str, Any]) -> Encoder:
+    try:
+        try:
+            whole = timm.create_model(name, pretrained=False, dynamic_img_size=True, **options)
+        except TypeError:
+            whole = timm.create_model(name, pretrained=False, **options)
+    except TypeError as error:
+        raise EncoderError(f"{name}: timm does not take these options: {error}") from error
+    if isinstance(whole, VisionTransformer):
+        whole.reset_classifier(0)
+        return PlainViT(whole)
+    return _hierarchical(name, options)
+
+
+@torch.no_grad()
+def _try(encoder: Encoder, name: str) -> None:
+    """Refuse what timm builds but what gives no four maps at any size, such as Swin with its fixed windows."""
+    height, width = 2 * encoder.size_multiple, 3 * encoder.size_multiple
+    wanted = [
+        (channels, height // stride, width // stride)
+        for channels, stride in zip(encoder.channels, encoder.strides, strict=True)
+    ]
+    try:
+        found = [tuple(map_BCHW.shape[1:]) for map_BCHW in encoder.eval()(torch.zeros(1, 3, height, width))]
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise EncoderError(f"{name}: does not take images of any size ({error}); choose another encoder") from error
+    if found != wanted:
+        raise EncoderError(f"{name}: its maps are {found} where {wanted} were expected; choose another encoder")
+    encoder.train()
 
 
 def _hierarchical(name: str, options: dict[str, Any]) -> Encoder:

@@ -3,9 +3,11 @@
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import FeatureListNet
 from timm.models.vision_transformer import checkpoint_filter_fn
@@ -80,9 +82,9 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
+    except (OSError, RuntimeError, EOFError, SafetensorError, UnpicklingError) as error:
         raise EncoderError(
-            f"{path}: cannot be read ({error.strerror}); model.weights names a file of encoder weights"
+            f"{path}: cannot be read as tensors and nothing else ({error}); model.weights names such a file"
         ) from error
     for key in ("state_dict", "model", "teacher"):
         state = state.get(key, state) if isinstance(state, dict) else state
