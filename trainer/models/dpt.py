@@ -29,8 +29,9 @@ class ResidualUnit(nn.Module):
 class Fusion(nn.Module):
     """Adds a level's map to the path from the coarser levels, and hands on the path at the next level's size."""
 
-    def __init__(self, width: int, *, coarsest: bool = False) -> None:
+    def __init__(self, width: int, *, coarsest: bool, align_corners: bool) -> None:
         super().__init__()
+        self.align_corners = align_corners
         self.skip = nn.Identity() if coarsest else ResidualUnit(width)
         self.unit = ResidualUnit(width)
         self.out = nn.Conv2d(width, width, 1)
@@ -38,7 +39,7 @@ class Fusion(nn.Module):
     def forward(self, path_BDHW: Tensor | None, level_BDHW: Tensor, size: Sequence[int]) -> Tensor:
         """Path [B,D,H,W] (None at the coarsest level) and level [B,D,H,W] to the new path [B,D,*size]."""
         fused = level_BDHW if path_BDHW is None else path_BDHW + self.skip(level_BDHW)
-        return self.out(resize(self.unit(fused), size))  # type: ignore[no-any-return]
+        return self.out(resize(self.unit(fused), size, align_corners=self.align_corners))  # type: ignore[no-any-return]
 
 
 class DPTHead(nn.Module):
@@ -49,9 +50,14 @@ class DPTHead(nn.Module):
         projections: widths of their 1x1 projections.
         features: width D of the fusion path.
         classes: number K of classes.
-        hierarchical: the maps already form a pyramid. Deviation: the paper has plain ViTs only; for a pyramid the maps
-            keep their sizes, and the logits are formed at the finest map's size and not at twice it, which would cost
-            four times as much.
+        hierarchical: the maps already form a pyramid. Deviation: the paper has plain ViTs only. For a pyramid the maps
+            keep their sizes; the logits are formed at the finest map's size and not at twice it, which would cost four
+            times as much; and maps are resized by pixel centres. A strided convolution's grid lies at a fixed offset
+            from the image's: with aligned corners the offset would grow towards the right and lower border, up to
+            three pixels at stride 4, and thin things would be lost there.
+
+    Attributes:
+        align_corners: how maps of this head are resized, here and by whoever resizes its logits.
     """
 
     def __init__(
@@ -64,12 +70,14 @@ class DPTHead(nn.Module):
         self.reassemble = nn.ModuleList(_reassembly(projections, hierarchical=hierarchical))
         self.narrow = nn.ModuleList(nn.Conv2d(width, features, 3, padding=1, bias=False) for width in projections)
         self.fuse = nn.ModuleList(
-            Fusion(features, coarsest=level == len(projections) - 1) for level in range(len(projections))
+            Fusion(features, coarsest=level == len(projections) - 1, align_corners=not hierarchical)
+            for level in range(len(projections))
         )
         self.classify = nn.Sequential(
             nn.Conv2d(features, features, 3, padding=1), nn.ReLU(), nn.Conv2d(features, classes, 1)
         )
         self.final_scale = 1 if hierarchical else 2
+        self.align_corners = not hierarchical
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Four maps [B,C_i,H_i,W_i], finest first, to logits [B,K,h,w] at the head's own size."""
@@ -83,11 +91,11 @@ class DPTHead(nn.Module):
         return self.classify(path)  # type: ignore[no-any-return]
 
 
-def resize(map_BCHW: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, corners aligned, as the authors' head does throughout."""
+def resize(map_BCHW: Tensor, size: Sequence[int], *, align_corners: bool) -> Tensor:
+    """Bilinear; the authors' head aligns the corners throughout."""
     if tuple(map_BCHW.shape[-2:]) == tuple(size):
         return map_BCHW
-    return F.interpolate(map_BCHW, tuple(size), mode="bilinear", align_corners=True)
+    return F.interpolate(map_BCHW, tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 def _reassembly(widths: Sequence[int], *, hierarchical: bool) -> list[nn.Module]:

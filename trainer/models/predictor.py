@@ -52,7 +52,8 @@ class MaskPredictor(nn.Module):
             align_corners=False,
             antialias=self.long_side > 0,
         )
-        logits_NKHW = F.interpolate(self.segmenter(small_NChw), size, mode="bilinear", align_corners=True)
+        # By pixel centres both ways, so that the mask lies where the image does.
+        logits_NKHW = F.interpolate(self.segmenter(small_NChw), size, mode="bilinear", align_corners=False)
         return logits_NKHW.float().softmax(dim=1)
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:

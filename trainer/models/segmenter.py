@@ -46,7 +46,7 @@ class Segmenter(nn.Module):
         maps = self.encoder((image_BCHW - self.mean) / self.std)
         if dropout is not None:
             maps = [map_BCHW * mask_BC[:, :, None, None] for map_BCHW, mask_BC in zip(maps, dropout, strict=True)]
-        return resize(self.head(maps), image_BCHW.shape[-2:])
+        return resize(self.head(maps), image_BCHW.shape[-2:], align_corners=self.head.align_corners)
 
 
 def build_segmenter(model: Model, classes: int) -> Segmenter:
