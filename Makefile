@@ -1,10 +1,16 @@
-# Each target does its own set-up. `make help` lists them.
+# Each target does its own set-up. `make help` lists them. GPU=1 takes the GPU build of onnxruntime.
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
-ALL := trainer,exporter,demo,dev
 # uv checks every file against the hashes in requirements.lock.
 INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraints requirements.lock
+
+# The two builds of onnxruntime overwrite each other's files: one is excluded, and what it left is taken out.
+RUNTIME := $(if $(GPU),gpu,cpu)
+OTHER := $(if $(GPU),cpu,gpu)
+UNWANTED := onnxruntime$(if $(GPU),,-gpu)
+BASE := .venv/base-$(RUNTIME)
+ALL := .venv/all-$(RUNTIME)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test lint format lock trainer golden clean
@@ -12,28 +18,28 @@ INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/all ## the whole loop on textures: train, serve, collect, retrain, swap; ends with a table and pictures
+demo: $(ALL) ## the whole loop on textures: train, serve, collect, retrain, swap; ends with a table and pictures
 	$(BIN)/python -m service demo $(DEMO)
 
-serve: .venv/base ## start the service with the starter model on http://127.0.0.1:8000 and stay (GPU=1: on the GPU)
+serve: $(BASE) ## start the service with the starter model on http://127.0.0.1:8000 and stay
 	$(BIN)/python -m service up $(SERVE)
 
-test: .venv/all ## all tests
+test: $(ALL) ## all tests
 	$(BIN)/python -m pytest $(TEST)
 
-lint: .venv/all ## ruff, mypy --strict, import-linter
+lint: $(ALL) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: .venv/all ## put the code into ruff's form
+format: $(ALL) ## put the code into ruff's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-trainer: .venv/all ## install what retraining needs beside the service
+trainer: $(ALL) ## install what retraining needs beside the service
 
-golden: .venv/all ## write the golden loss curve anew (only when the numerics are meant to change)
+golden: $(ALL) ## write the golden loss curve anew (only when the numerics are meant to change)
 	$(BIN)/python -m tests.trainer.make_golden
 
 lock: $(UV) ## compile requirements.lock from pyproject.toml: universal, with hashes
@@ -50,16 +56,18 @@ clean: ## remove environments, caches and what the demo wrote
 .venv/bin/python: | $(UV)
 	$(UV) venv --quiet --python $(PYTHON) .venv
 
-# A GPU build of onnxruntime takes the place of the CPU build: the two overwrite each other's files.
-.venv/base: pyproject.toml requirements.lock | .venv/bin/python
-ifdef GPU
-	echo onnxruntime > .venv/excludes.txt
-	$(INSTALL) --excludes .venv/excludes.txt --editable '.[gpu]'
-else
-	$(INSTALL) --editable .
-endif
+$(BASE): pyproject.toml requirements.lock | .venv/bin/python
+	$(call install,$(if $(GPU),[gpu]))
 	@touch $@
 
-.venv/all: pyproject.toml requirements.lock | .venv/bin/python
-	$(INSTALL) --editable '.[$(ALL)]'
-	@touch $@ .venv/base
+$(ALL): pyproject.toml requirements.lock | .venv/bin/python
+	$(call install,[trainer,exporter,demo,dev$(if $(GPU),$(comma)gpu)])
+	@touch $@ $(BASE)
+
+comma := ,
+define install
+	@rm -f .venv/*-$(OTHER)
+	@echo $(UNWANTED) > .venv/excludes.txt
+	$(UV) pip uninstall --quiet --python $(BIN)/python $(UNWANTED) 2>/dev/null || true
+	$(INSTALL) --excludes .venv/excludes.txt --editable '.$(1)'
+endef

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from service.settings import Settings
+# Answers come before training where both want the same cores.
+WORKER_NICENESS = 10
 
 DESCRIPTION = "Masks over HTTP, from a model that keeps getting better with the images that come in."
 EPILOG = """\
@@ -45,20 +46,30 @@ def main(arguments: list[str] | None = None) -> int:
 def _up(options: argparse.Namespace) -> int:
     from service.supervisor import up  # noqa: PLC0415 - each command imports what it needs
 
-    return up(_settings(options))
+    return up(_given(options))
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from service.listen import take_over  # noqa: PLC0415
     from service.serve import serve  # noqa: PLC0415
+    from service.settings import Settings  # noqa: PLC0415
 
-    serve(_settings(options), options.descriptor)
+    if options.handover is None:
+        serve(Settings(**_given(options)))
+    else:
+        # Only now that everything is imported: the parent opens the port meanwhile.
+        sock, broker_url = take_over(options.handover)
+        serve(Settings(broker_url=broker_url, **_given(options)), sock)
     return 0
 
 
 def _worker(options: argparse.Namespace) -> int:
+    # Before the imports, which would keep the API beside it from being ready; the trainer inherits it.
+    os.nice(WORKER_NICENESS)
+    from service.settings import Settings  # noqa: PLC0415
     from service.worker.process import run_worker  # noqa: PLC0415
 
-    return run_worker(_settings(options))
+    return run_worker(Settings(**_given(options)))
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -67,11 +78,10 @@ def _demo(options: argparse.Namespace) -> int:
     return demo(options.out, options.photo)
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    from service.settings import Settings  # noqa: PLC0415
-
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says, by the name of the setting."""
     given = {name: getattr(options, name, None) for name in ("host", "port", "data_dir", "model")}
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _fail(message: str, *, code: int) -> int:
@@ -105,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_address(command)
     _add_place(command)
-    command.add_argument("--descriptor", type=int, metavar="FD", help=argparse.SUPPRESS)
+    command.add_argument("--handover", type=int, metavar="FD", help=argparse.SUPPRESS)
     command.set_defaults(command=_serve)
 
     command = commands.add_parser(

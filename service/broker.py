@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from service.child import Spec
 
 # What a Unix socket's address holds on Linux is 108 bytes, elsewhere 104, the closing zero included.
 LONGEST_SOCKET_PATH = 100
-LOG = "valkey.log"
+SOCKET, LOG = "valkey.sock", "valkey.log"
 
 
-def socket_path(data_dir: Path) -> Path:
-    """Where the broker listens: in the data folder, or in a new temporary folder where that path is too long."""
-    path = data_dir.absolute() / "valkey" / "valkey.sock"
+@contextmanager
+def socket_path(data_dir: Path) -> Iterator[Path]:
+    """Where the broker listens: in the data folder, or in a temporary folder where that path is too long."""
+    path = data_dir.absolute() / "valkey" / SOCKET
     if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
-        return path
-    return Path(tempfile.mkdtemp(prefix="maskloop-")) / "valkey.sock"
+        yield path
+    else:
+        with tempfile.TemporaryDirectory(prefix="maskloop-") as folder:
+            yield Path(folder) / SOCKET
 
 
 def broker_url(path: Path) -> str:

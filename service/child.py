@@ -47,8 +47,9 @@ class Spec:
 class Child:
     """A process that should run. All methods belong to one thread, which must live as long as the child."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, on_start: Callable[[], None] = lambda: None) -> None:
         self.spec = spec
+        self._on_start = on_start
         self.deaths = 0
         """In a row; forgotten once it has lived for a while."""
         self._births = 0
@@ -73,6 +74,7 @@ class Child:
         self._started_at = time.monotonic()
         self._output = threading.Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True)
         self._output.start()
+        self._on_start()
 
     def look(self) -> str | None:
         """Start it again if it has died and its time has come. What there is to tell, if anything."""

@@ -1,4 +1,4 @@
-"""Open the port, or say who should move."""
+"""Open the port, or say who should move; and hand the open port to a child, which may be busy importing meanwhile."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 
 # Connections wait here while a dead API process is started again.
 BACKLOG = 512
+LONGEST_MESSAGE = 4096
 
 
 class PortTaken(OSError):  # noqa: N818 - reads as what it is
@@ -28,3 +29,22 @@ def listen(host: str, port: int) -> socket.socket:
         else:
             remedy = "choose another --host or --port"
         raise PortTaken(f"cannot listen on {host}:{port} ({error.strerror or error}): {remedy}") from None
+
+
+def hand_over(pair: socket.socket, sock: socket.socket, broker_url: str) -> None:
+    """Send a listening socket, and where the broker is, to the child at the other end of a Unix socket pair."""
+    # One byte at least has to go along with a descriptor; the first says nothing.
+    socket.send_fds(pair, [b"\n" + broker_url.encode()], [sock.fileno()])
+
+
+def take_over(descriptor: int) -> tuple[socket.socket, str]:
+    """Wait for what `hand_over` sends; `descriptor` is this process's end of the pair.
+
+    Raises:
+        OSError: The parent is gone.
+    """
+    with socket.socket(fileno=descriptor) as pair:
+        message, descriptors, _, _ = socket.recv_fds(pair, LONGEST_MESSAGE, 1)
+    if not descriptors:
+        raise OSError("the process that started this one has gone")
+    return socket.socket(fileno=descriptors[0]), message[1:].decode()

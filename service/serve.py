@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import threading
+from socket import socket
 from types import FrameType
 
 import uvicorn
@@ -31,12 +31,12 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(settings: Settings, descriptor: int | None = None) -> None:
+def serve(settings: Settings, sock: socket | None = None) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are answered first.
 
     Args:
         settings: Everything else.
-        descriptor: A listening socket that the parent opened. None: listen on `settings.host` and `settings.port`.
+        sock: Already listening. None: listen on `settings.host` and `settings.port`.
 
     Raises:
         PortTaken: Somebody else listens there.
@@ -46,7 +46,7 @@ def serve(settings: Settings, descriptor: int | None = None) -> None:
     if settings.model:
         # Said in one line here; inside the application it would be a traceback.
         read_bundle(settings.start_model, verify=False)
-    sock = listen(settings.host, settings.port) if descriptor is None else socket.socket(fileno=descriptor)
+    sock = sock or listen(settings.host, settings.port)
     app = create_app(settings)
     app.state.stopping = threading.Event()
     # One process: the model is in memory once, batches and metrics are whole. Our own log lines tell of each request.

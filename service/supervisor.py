@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import fcntl
 import http.client
-import shutil
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from service import broker
 from service.child import Child, Spec
-from service.listen import listen
-from service.settings import Settings
+from service.listen import hand_over, listen
 
 LOOK_EVERY_S = 0.1
 # uvicorn drains for 10 s before it cuts what is left; see `serve.py`.
@@ -35,45 +33,70 @@ class SupervisorError(Exception):
     """The group cannot start, or cannot go on; the message says what to do."""
 
 
-def up(settings: Settings) -> int:
+def up(given: dict[str, Any]) -> int:
     """Run everything until SIGTERM, SIGINT or SIGHUP, and return the exit code.
 
+    Args:
+        given: Settings by name, as the command line gives them; the environment has the others.
+
     Raises:
+        ValidationError: A setting makes no sense.
         PortTaken: Somebody else listens on the port.
         SupervisorError: Another `up` uses the data folder.
         OSError: There is no broker for this machine.
     """
-    with _only_one(settings.data_dir), listen(settings.host, settings.port) as sock:
-        return _Group(settings, sock).run()
+    return _Group(given).run()
 
 
 class _Group:
-    def __init__(self, settings: Settings, sock: socket.socket) -> None:
-        self._settings = settings
-        self._sock = sock
+    def __init__(self, given: dict[str, Any]) -> None:
+        self._given = given
         self._signals = 0
         # In the order of their end: nobody asks any more, nobody works any more, nothing is left to be kept.
         self._children: list[Child] = []
-        self._broker_socket: Path | None = None
+        self._ours, self._theirs = socket.socketpair()
+        # Known when the settings are.
+        self._sock: socket.socket | None = None
+        self._broker_url = ""
 
     def run(self) -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
-            # The API first and for itself: it is ready long before the others, and needs neither to answer.
-            self._start(_api(self._settings, self._sock, self._broker_url()))
-            threading.Thread(target=self._announce, daemon=True).start()
-            self._start(_worker(self._settings, self._broker_url()))
-            if self._broker_socket is not None:
-                self._start(broker.broker_spec(self._settings.data_dir, self._broker_socket))
-            return self._watch()
+            # First of all: its libraries take two seconds to import, in which everything here gets done.
+            self._start(_api(self._given, self._theirs.fileno()), self._hand_over)
+            return self._go()
         finally:
             self._end()
 
-    def _start(self, spec: Spec) -> None:
-        child = Child(spec)
+    def _go(self) -> int:
+        from service import broker  # noqa: PLC0415 - see above
+        from service.settings import Settings  # noqa: PLC0415
+
+        settings = Settings(**self._given)
+        with ExitStack() as stack:
+            stack.enter_context(_only_one(settings.data_dir))
+            path = None if settings.broker_url else stack.enter_context(broker.socket_path(settings.data_dir))
+            # Undone from below: the port is closed, then the children end, then the folder is free for others.
+            stack.callback(self._end)
+            self._sock = stack.enter_context(listen(settings.host, settings.port))
+            self._broker_url = broker.broker_url(path) if path else settings.broker_url
+            self._hand_over()
+            address = self._sock.getsockname()
+            threading.Thread(target=self._announce, args=address[:2], daemon=True).start()
+            self._start(_worker(self._given, self._broker_url, settings.stop_grace_s))
+            if path is not None:
+                self._start(broker.broker_spec(settings.data_dir, path))
+            return self._watch()
+
+    def _start(self, spec: Spec, on_start: Callable[[], None] = lambda: None) -> None:
+        child = Child(spec, on_start)
         self._children.append(child)
         child.start()
+
+    def _hand_over(self) -> None:
+        if self._sock is not None:
+            hand_over(self._ours, self._sock, self._broker_url)
 
     def _watch(self) -> int:
         while not self._signals:
@@ -90,25 +113,16 @@ class _Group:
         return 0
 
     def _end(self) -> None:
-        self._sock.close()
         for child in self._children:
             child.stop(hurry=lambda: self._signals > 1)
-        if self._broker_socket is not None and self._broker_socket.parent.name.startswith("maskloop-"):
-            shutil.rmtree(self._broker_socket.parent, ignore_errors=True)
-
-    def _broker_url(self) -> str:
-        if self._settings.broker_url:
-            return self._settings.broker_url
-        if self._broker_socket is None:
-            self._broker_socket = broker.socket_path(self._settings.data_dir)
-        return broker.broker_url(self._broker_socket)
+        self._ours.close()
+        self._theirs.close()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
 
-    def _announce(self) -> None:
+    def _announce(self, host: str, port: int) -> None:
         """Say once where to go, as soon as there is an answer."""
-        host, port = self._sock.getsockname()[:2]
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -127,28 +141,23 @@ def tell(text: str) -> None:
     sys.stderr.flush()
 
 
-def _api(settings: Settings, sock: socket.socket, broker_url: str) -> Spec:
-    return Spec(
-        name="api",
-        command=[sys.executable, "-m", "service", "serve", "--descriptor", str(sock.fileno()), *_options(settings)],
-        environment={"MASKLOOP_BROKER_URL": broker_url},
-        descriptors=(sock.fileno(),),
-        grace_s=API_GRACE_S,
-    )
+def _api(given: dict[str, Any], handover: int) -> Spec:
+    command = [sys.executable, "-m", "service", "serve", "--handover", str(handover), *_options(given)]
+    return Spec(name="api", command=command, descriptors=(handover,), grace_s=API_GRACE_S)
 
 
-def _worker(settings: Settings, broker_url: str) -> Spec:
+def _worker(given: dict[str, Any], broker_url: str, stop_grace_s: float) -> Spec:
     return Spec(
         name="worker",
-        command=[sys.executable, "-m", "service", "worker", *_options(settings)],
+        command=[sys.executable, "-m", "service", "worker", *_options(given)],
         environment={"MASKLOOP_BROKER_URL": broker_url},
-        grace_s=settings.stop_grace_s + WORKER_GRACE_S,
+        grace_s=stop_grace_s + WORKER_GRACE_S,
     )
 
 
-def _options(settings: Settings) -> list[str]:
-    options = ["--data-dir", str(settings.data_dir)]
-    return [*options, "--model", settings.model] if settings.model else options
+def _options(given: dict[str, Any]) -> list[str]:
+    names = {"data_dir": "--data-dir", "model": "--model"}
+    return [part for name, option in names.items() if name in given for part in (option, str(given[name]))]
 
 
 def _ready(host: str, port: int) -> bool:

@@ -54,6 +54,7 @@ def build_dataset(
 
     Raises:
         ImageNotFound: An image is gone in spite of that.
+        FileLost: Its row is there, and its file or mask is not.
     """
     members = {role: runs.images(run_id, role) for role in ROLES}
     sizes = Sizes(*(len(members[role]) for role in ROLES))

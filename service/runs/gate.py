@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.errors import BundleInvalid
 from service.images.masks import read_mask
 from service.images.store import ImageStore
 from service.models.bundle import Bundle, Manifest
@@ -48,7 +49,8 @@ class Verdict:
     accepted: bool
     reason: str
     images: int
-    candidate: Score
+    candidate: Score | None
+    """None where it cannot even be run as it should."""
     active: Score | None
     """None where there was no other model, or none that could be compared."""
 
@@ -69,9 +71,12 @@ def judge(
         settings: Threads and device of inference, and the tolerance.
 
     Raises:
-        BundleInvalid: A bundle is broken, or its probe does not pass.
+        BundleInvalid: The active bundle is broken, or its probe does not pass.
     """
-    after, images = _score(candidate, pairs, settings)
+    try:
+        after, images = _score(candidate, pairs, settings)
+    except BundleInvalid as error:
+        return Verdict(accepted=False, reason=str(error), images=0, candidate=None, active=None)
     if active is None:
         return Verdict(accepted=True, reason="no model was active", images=images, candidate=after, active=None)
     if [c.name for c in active.manifest.classes] != [c.name for c in candidate.manifest.classes]:

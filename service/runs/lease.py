@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 import structlog
 from sqlalchemy import update
 
+from service.errors import names_only
 from service.runs.store import known_run, say
 from service.storage.database import Database
 from service.storage.tables import Run, RunStatus, utc_now
@@ -117,12 +118,12 @@ class Lease:
             mine = session.execute(
                 update(Run)
                 .where(Run.id == self.run_id, Run.status == "running", Run.attempts == self.attempt)
-                .values(heartbeat_at=utc_now(), **values)
+                .values(heartbeat_at=utc_now(), **_public(values))
                 .returning(Run.id)
             ).one_or_none()
             if mine is None:
                 raise LeaseLost(self.run_id)
-            say(session, self.run_id, event, **fields)
+            say(session, self.run_id, event, **_public(fields))
 
     def _beat_on(self) -> None:
         beaten_at = time.monotonic()
@@ -145,3 +146,8 @@ class Lease:
                 self.interruption = "cancelled"
             if beat and self.interruption != "lost":
                 run.heartbeat_at = utc_now()
+
+
+def _public(fields: dict[str, Any]) -> dict[str, Any]:
+    """Anybody may read the rows: what the programs say of their files is cut to names. `log.txt` has all of it."""
+    return {name: names_only(value) if isinstance(value, str) else value for name, value in fields.items()}

@@ -65,21 +65,24 @@ def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
     try:
         promoted = phases.go()
     except Interrupted as why:
-        _interrupt(lease, str(why), settings)
+        _interrupt(phases, lease, str(why), settings)
     except LeaseLost:
         raise
     except (MaskloopError, ProgramError, RecipeError, OSError) as error:
+        # Its folder stays as it is, for whoever wants to repeat it by hand.
         lease.finish("failed", str(error))
     except Exception as error:
         log.exception("run failed in an unforeseen way", run_id=lease.run_id)
         lease.finish("failed", f"{type(error).__name__}: {error}")
     else:
         lease.finish("succeeded" if promoted else "rejected")
+        phases.tidy()
 
 
-def _interrupt(lease: Lease, why: str, settings: Settings) -> None:
+def _interrupt(phases: Phases, lease: Lease, why: str, settings: Settings) -> None:
     if why == "cancelled":
         lease.finish("cancelled")
+        phases.tidy()
     elif why == "stopping":
         lease.release()
     elif why == "late":

@@ -48,10 +48,10 @@ class Policy:
 
     def consider(self) -> Run | None:
         """Start a run if enough new images have come in and nothing forbids it. After each image, and by the sweep."""
-        with self._database.read() as session:
-            if new_images(session) < self._settings.retrain_after_images:
-                return None
         try:
+            # Nearly always the answer is no: found out by reading, which holds up nobody.
+            with self._database.read() as session:
+                _check(session, self._settings, "auto")
             return self.start("auto")
         except (Conflict, Unavailable) as error:
             # Not now: labels are missing, a run is active, nobody can train. The next image or the sweep asks again.
@@ -85,19 +85,22 @@ class Policy:
         return run
 
 
-def new_images(session: Session) -> int:
-    """Unlabelled images that came in after the last run's snapshot, whatever became of that run."""
-    last = select(func.max(Run.created_at)).scalar_subquery()
-    query = select(func.count()).select_from(Image).where(Image.mask_sha256.is_(None))
-    return session.scalar(query.where((Image.created_at > last) | last.is_(None))) or 0
+def enough_new_images(session: Session, wanted: int) -> bool:
+    """Whether so many unlabelled images came in after the last run's snapshot, whatever became of that run."""
+    query = select(Image.id).where(Image.mask_sha256.is_(None))
+    last = session.scalar(select(func.max(Run.created_at)))
+    if last is not None:
+        query = query.where(Image.created_at > last)
+    # Looks at no more of a large pool than it takes to say yes.
+    return len(session.scalars(query.limit(wanted)).all()) == wanted
 
 
 def _check(session: Session, settings: Settings, reason: RunReason) -> None:
+    if reason == "auto" and not enough_new_images(session, settings.retrain_after_images):
+        raise NotEnoughImages(f"Fewer than {settings.retrain_after_images} images came in since the last run.")
     active = session.scalars(select(Run.id).where(Run.status.in_(ACTIVE))).first()
     if active is not None:
         raise RunActive(f"Run {active} is active: wait for it, or POST /v1/runs/{active}/cancel.")
-    if reason == "auto" and new_images(session) < settings.retrain_after_images:
-        raise NotEnoughImages("Too few new images.")
     _check_labels(session, settings.min_labelled_images)
     _check_workers(session, settings.heartbeat_s)
 

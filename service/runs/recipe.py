@@ -17,8 +17,9 @@ from service.storage.blobs import write_durably
 INHERITED = {
     "model": None,
     "inference": None,
+    "unimatch": None,
     "data": ("crop", "scale"),
-    "train": ("lr_encoder", "lr_head_factor", "weight_decay"),
+    "train": ("lr_encoder", "lr_head_factor", "weight_decay", "ema_decay"),
 }
 # CutMix mixes an image with another one of its batch.
 FEWEST_UNLABELLED = 2

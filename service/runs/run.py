@@ -12,6 +12,7 @@ run whose worker died goes on where it was, from the trainer's last saved state,
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 
 import structlog
@@ -78,6 +79,14 @@ class Phases:
             self._promote()
         return accepted
 
+    def tidy(self) -> None:
+        """After a run that is over: drop what stands elsewhere too.
+
+        The candidate is in the model store, and images that a client deletes shall not live on in a snapshot.
+        """
+        for name in ("dataset", "bundle"):
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+
     def _prepare(self) -> None:
         self._enter("prepare")
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -86,8 +95,9 @@ class Phases:
         sizes = build_dataset(
             dataset, self._lease.run_id, base.manifest, runs=self._runs, images=self._images, limits=self._limits
         )
-        template = self._settings.recipe_path
-        write_recipe(self._folder / "recipe.toml", template=template, base=base, dataset=dataset, sizes=sizes)
+        recipe = self._folder / "recipe.toml"
+        if not recipe.exists():
+            write_recipe(recipe, template=self._settings.recipe_path, base=base, dataset=dataset, sizes=sizes)
 
     def _train(self) -> None:
         self._enter("train")
@@ -117,7 +127,8 @@ class Phases:
         desired = self._models.desired()
         active = self._models.bundle(desired.version) if desired else None
         verdict = judge(self._models.bundle(version), active, self._pairs, self._settings)
-        before, after = verdict.active.miou if verdict.active else None, verdict.candidate.miou
+        before = verdict.active.miou if verdict.active else None
+        after = verdict.candidate.miou if verdict.candidate else None
         values = {"report": verdict.as_dict(), "miou_before": before, "miou_after": after}
         if verdict.accepted:
             self._models.mark(version, "candidate", miou=after)
@@ -163,7 +174,7 @@ class Phases:
             grace_s=self._settings.stop_grace_s,
         )
         if run_program(program) is None:
-            self._check()
+            raise Interrupted(self._interruption() or "stopping")
 
     def _on_event(self, event: Event) -> None:
         if event["event"] == "progress":

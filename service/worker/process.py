@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from typing import Any
@@ -21,9 +20,6 @@ from service.worker.tasks import register
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Answers come before training where both want the same cores; the trainer inherits it.
-NICENESS = 10
-
 
 def run_worker(settings: Settings) -> int:
     """Work until SIGTERM or SIGINT, and return the exit code. A run under way is saved and given back.
@@ -33,7 +29,6 @@ def run_worker(settings: Settings) -> int:
     """
     if not settings.broker_url:
         raise QueueUnreachable("A worker needs MASKLOOP_BROKER_URL; `python -m service up` starts one with its broker.")
-    os.nice(NICENESS)
     configure_logs(settings)
     state = open_state(settings)
     try:

@@ -53,7 +53,10 @@ def train(recipe, out, resume):
         if step == how.get("fail_at"):
             say(event="error", message="the loss is not finite; lower the learning rate")
             return 1
-        saved.write_text(json.dumps({{"step": step}}))
+        # As the real one does it: a kill at this very moment leaves the state before.
+        beside = out / "beside"
+        beside.write_text(json.dumps({{"step": step}}))
+        beside.replace(saved)
         if asked:
             say(event="stopped", message="saved")
             return 75

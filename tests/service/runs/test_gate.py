@@ -55,6 +55,7 @@ def test_the_better_one_passes_and_the_worse_one_does_not(
     up = judge(read_bundle(good), read_bundle(bad), pairs, settings)
     assert up.accepted
     assert up.active is not None
+    assert up.candidate is not None
     assert (up.candidate.version, up.active.version, up.images) == (GOOD, BAD, 3)
     assert up.candidate.miou == 1.0
     assert set(up.candidate.per_class) == set(NAMES)
@@ -69,8 +70,11 @@ def test_the_better_one_passes_and_the_worse_one_does_not(
 def test_a_candidate_whose_probe_fails_is_refused(good: Path, bad: Path, tmp_path: Path, settings: Settings) -> None:
     (good / "probe.npz").write_bytes((bad / "probe.npz").read_bytes())
     write_manifest(good, version=GOOD)
-    with pytest.raises(BundleInvalid, match="probe"):
-        judge(read_bundle(good), read_bundle(bad), pairs, settings)
+    verdict = judge(read_bundle(good), read_bundle(bad), pairs, settings)
+    assert not verdict.accepted
+    assert "probe failed" in verdict.reason
+    with pytest.raises(BundleInvalid, match="probe failed"):
+        judge(read_bundle(bad), read_bundle(good), pairs, settings)
 
 
 def test_models_of_other_classes_are_not_compared(good: Path, tmp_path: Path, settings: Settings) -> None:

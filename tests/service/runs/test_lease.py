@@ -113,3 +113,14 @@ def test_events_are_read_on_from_where_one_was(loop: State, run: Run) -> None:
     assert [e.event["step"] for e in events if e.event["event"] == "progress"] == [1, 3]
     assert [e.id for e in loop.runs.events(run.id, after=events[2].id)] == [e.id for e in events[3:]]
     assert len(loop.runs.events(run.id, limit=2)) == 2
+
+
+def test_what_everybody_may_read_names_no_folders(loop: State, run: Run) -> None:
+    lease = claim(loop.database, run.id)
+    assert lease is not None
+    lease.record({}, "done", checkpoint="/data/runs/1/train/model.safetensors", miou=0.5)
+    lease.finish("failed", "`-m trainer train` ended: no /data/runs/1/train/resume.pt")
+    assert loop.runs.get(run.id).error == "`-m trainer train` ended: no resume.pt"
+    said = [row.event for row in loop.runs.events(run.id)]
+    assert {"event": "done", "checkpoint": "model.safetensors", "miou": 0.5} in said
+    assert "/data" not in str(said)

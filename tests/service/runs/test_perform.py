@@ -13,6 +13,7 @@ from sqlalchemy import select
 from service.runs.lease import claim
 from service.runs.perform import perform
 from service.runs.reaper import reap
+from service.runs.run import Phases
 from service.settings import Settings
 from service.state import State
 from service.storage.tables import Activation, Run
@@ -74,6 +75,8 @@ def test_a_better_candidate_is_promoted(loop: State, run: Run, actor: Actor) -> 
     phases = [e.event["phase"] for e in loop.runs.events(run.id) if e.event["event"] == "phase"]
     assert phases == ["prepare", "train", "export", "judge", "promote"]
     assert actor.history == ["train from 0", "export"]
+    left = {entry.name for entry in (loop.settings.data_dir / "runs" / run.id).iterdir()}
+    assert left == {"recipe.toml", "train", "log.txt"}
     # A message may come twice.
     assert go(loop, run.id).attempts == 1
     assert len(actor.history) == 2
@@ -137,8 +140,18 @@ def test_a_stopping_worker_gives_the_run_back_and_the_next_one_resumes(loop: Sta
 
 
 def test_a_run_that_was_abandoned_goes_on_after_the_phases_that_are_done(loop: State, run: Run, actor: Actor) -> None:
-    # The worker dies between the activation and the last word about it.
-    assert go(loop, run.id).status == "succeeded"
+    lease = claim(loop.database, run.id)
+    assert lease is not None
+    phases = Phases(
+        settings=loop.settings,
+        runs=loop.runs,
+        images=loop.images,
+        models=loop.models,
+        lease=lease,
+        interruption=lambda: None,
+    )
+    assert phases.go()
+    # Here, between the activation and the last word about it, the worker dies.
     with loop.database.write() as session:
         row = session.get(Run, run.id)
         assert row is not None

