@@ -3,6 +3,7 @@
     MaskloopError                500 internal
     ├── BadInput                 400 bad-input
     │   ├── ImageUnreadable      400 image-unreadable
+    │   ├── BodyTooSlow          408 body-too-slow
     │   ├── ImageTooLarge        413 image-too-large
     │   ├── BodyTooLarge         413 body-too-large
     │   ├── ImageUnsupported     415 image-unsupported
@@ -20,9 +21,13 @@
     │   ├── RunActive            409 run-active
     │   ├── RunNotActive         409 run-not-active
     │   └── NotEnoughImages      409 not-enough-images
+    ├── FileLost                 500 file-lost
     └── Unavailable              503 unavailable
         ├── Overloaded           503 overloaded
+        ├── OutOfMemory          503 out-of-memory
+        ├── StorageFailed        503 storage-failed
         ├── NoModel              503 no-model
+        ├── ModelLoading         503 model-loading
         ├── QueueUnreachable     503 queue-unreachable
         └── TrainerMissing       503 trainer-missing
 
@@ -31,7 +36,16 @@ The message says what is wrong and what to do about it; the room `api` turns it 
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+# The folders of an absolute path, up to the name at its end; the paths of our own calls (/v1/...) are none.
+FOLDERS = re.compile(r"(?<![\w:/.])/(?!v1/)(?:[^\s/'\"(),;:]+/)+")
+
+
+def names_only(text: str) -> str:
+    """A text without the folders of this machine: what leaves the house may name a file, and not where it lies."""
+    return FOLDERS.sub("", text)
 
 
 class MaskloopError(Exception):
@@ -64,8 +78,14 @@ class ImageUnreadable(BadInput):
     status, slug, title = 400, "image-unreadable", "The image cannot be decoded"
 
 
+class BodyTooSlow(BadInput):
+    """The request body did not arrive in the time that it may take."""
+
+    status, slug, title = 408, "body-too-slow", "The request body came too slowly"
+
+
 class ImageTooLarge(BadInput):
-    """More bytes or more pixels than the limits allow."""
+    """More bytes or more pixels than the limits, or the memory of one inference, allow."""
 
     status, slug, title = 413, "image-too-large", "The image is too large"
 
@@ -166,6 +186,12 @@ class NotEnoughImages(Conflict):
     slug, title = "not-enough-images", "Not enough images"
 
 
+class FileLost(MaskloopError):  # noqa: N818 - reads as what happened
+    """The row is there and its file is not: somebody took it out of the data folder."""
+
+    status, slug, title = 500, "file-lost", "The file is lost"
+
+
 class Unavailable(MaskloopError):  # noqa: N818 - a branch of the tree; its leaves read as what happened
     """The service cannot do it at this moment."""
 
@@ -178,10 +204,28 @@ class Overloaded(Unavailable):
     slug, title = "overloaded", "Too many requests wait"
 
 
+class OutOfMemory(Unavailable):
+    """The machine had no memory for an inference."""
+
+    slug, title = "out-of-memory", "Not enough memory"
+
+
+class StorageFailed(Unavailable):
+    """The disk, or the permissions on it, kept a file from being read."""
+
+    slug, title = "storage-failed", "The storage does not answer"
+
+
 class NoModel(Unavailable):
     """No model is loaded, so nothing can be segmented."""
 
     slug, title = "no-model", "No model is ready"
+
+
+class ModelLoading(Unavailable):
+    """A model asked for by version is being loaded."""
+
+    slug, title = "model-loading", "A model is being loaded"
 
 
 class QueueUnreachable(Unavailable):

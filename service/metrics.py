@@ -29,6 +29,12 @@ class Metrics:
         self.refused = Counter(
             "maskloop_segment_refused", "Segmentations refused because too many waited.", registry=self.registry
         )
+        self.uploads_admitted = Gauge(
+            "maskloop_uploads_admitted", "Images and masks for the pool under way.", registry=self.registry
+        )
+        self.uploads_refused = Counter(
+            "maskloop_uploads_refused", "Images and masks refused: too many were under way.", registry=self.registry
+        )
         self.dropped = Counter(
             "maskloop_segment_dropped", "Dropped before inference: the client had gone.", registry=self.registry
         )

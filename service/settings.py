@@ -6,6 +6,7 @@ be empty, the docstring under it says what empty means.
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from pathlib import Path
@@ -14,18 +15,16 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.cores import usable_cores
+
 PACKAGE = Path(__file__).parent
-
-
-def usable_cores() -> int:
-    """The number of cores this process may use: what the scheduler allows, not what the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+PREFIX = "MASKLOOP_"
 
 
 class Settings(BaseSettings):
     """The whole configuration of one process; frozen once built."""
 
-    model_config = SettingsConfigDict(env_prefix="MASKLOOP_", frozen=True, extra="ignore", protected_namespaces=())
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", protected_namespaces=())
 
     # Where things live.
     data_dir: Path = Path("maskloop-data")
@@ -45,7 +44,10 @@ class Settings(BaseSettings):
     max_bundle_bytes: int = Field(default=2 * 2**30, gt=0)
     """Largest uploaded model, in bytes, packed and unpacked alike."""
     max_concurrent_requests: int = Field(default=32, gt=0)
-    """Segmentations admitted at one time, running and waiting; one more is told 503 with Retry-After."""
+    """Segmentations admitted at one time, running and waiting; one more is told 503 with Retry-After. As many images
+    and masks for the pool are admitted beside them."""
+    receive_timeout_s: float = Field(default=30.0, gt=0)
+    """How long the body of an image or mask may take to arrive; it holds one of those places all the while."""
 
     # The model that answers.
     model: str = ""
@@ -56,7 +58,11 @@ class Settings(BaseSettings):
     """Threads inside one inference. 0: the cores that this process may use."""
     inference_workers: int = Field(default=1, gt=0)
     """Inferences at one time. More than 1 pays only where one inference leaves cores idle."""
-    max_native_pixels: int = Field(default=4_000_000, gt=0)
+    max_inference_bytes: int = Field(default=2_500_000_000, gt=0)
+    """Most memory that one inference may be expected to take, in bytes: 16 for each pixel and class, so 14 megapixels
+    at 11 classes; of transformers at native size also the square of the number of patches. `inference_workers` times
+    this has to fit beside everything else."""
+    max_native_pixels: int = Field(default=2_100_000, gt=0)
     """Largest image for a model that runs at native size (bundle `long_side` 0): its memory grows with the image."""
     extra_models: int = Field(default=1, ge=1)
     """Versions asked for by `?model=` that stay loaded beside the active one."""
@@ -91,6 +97,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{(self.data_dir / 'maskloop.db').absolute()}"
 
     @property
+    def tmp_dir(self) -> Path:
+        """Where uploads wait: on the disk of the data, since the system's own may be small. Emptied by each start."""
+        return self.data_dir / "tmp"
+
+    @property
     def start_model(self) -> Path:
         """Bundle folder to begin with; it may not exist."""
         return Path(self.model) if self.model else PACKAGE / "starter"
@@ -109,3 +120,11 @@ class Settings(BaseSettings):
     def threads(self) -> int:
         """Threads inside one inference, at least 1."""
         return self.inference_threads or max(1, usable_cores() // self.inference_workers)
+
+
+def mistyped_variables() -> dict[str, str | None]:
+    """Variables of the environment that look like settings and are none, each with the name that was perhaps meant."""
+    known = list(Settings.model_fields)
+    named = {name: name.lower().removeprefix(PREFIX.lower()) for name in os.environ if name.upper().startswith(PREFIX)}
+    meant = {name: difflib.get_close_matches(bare, known, n=1) for name, bare in named.items() if bare not in known}
+    return {name: PREFIX + close[0].upper() if close else None for name, close in sorted(meant.items())}

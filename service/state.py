@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import structlog
+
 from service.images.store import ImageStore
 from service.metrics import Metrics
 from service.models.slot import Slot
@@ -13,11 +15,14 @@ from service.queue import RUN_TASK, Queue
 from service.runs.policy import Policy
 from service.runs.store import RunStore
 from service.segmentation.decode import Limits
+from service.segmentation.door import Door
 from service.segmentation.segmenter import Segmenter
-from service.settings import Settings
+from service.settings import Settings, mistyped_variables
 from service.storage.blobs import LocalBlobs
 from service.storage.database import Database
 from service.storage.migrate import migrate
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class State:
     models: ModelStore
     slot: Slot
     segmenter: Segmenter
+    intake: Door
+    """For images and masks that come into the pool."""
     queue: Queue
     runs: RunStore
     policy: Policy
@@ -45,6 +52,8 @@ class State:
 
 def open_state(settings: Settings) -> State:
     """Make the data folder, bring the database to its newest schema, and open the stores. Loads no model."""
+    for name, meant in mistyped_variables().items():
+        log.warning("no such setting, ignored", variable=name, perhaps_meant=meant)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.resolved_database_url)
     migrate(database.engine, settings.data_dir / "migrate.lock")
@@ -61,6 +70,7 @@ def open_state(settings: Settings) -> State:
         models=models,
         slot=slot,
         segmenter=Segmenter(settings, metrics, limits),
+        intake=Door(settings.max_concurrent_requests, metrics.uploads_admitted, metrics.uploads_refused),
         queue=queue,
         runs=RunStore(database),
         policy=Policy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -43,6 +45,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         state = open_state(settings)
         try:
+            _empty(settings.tmp_dir)
             state.models.ensure_start_model()
             state.slot.start()
             yield {"maskloop": state}
@@ -50,6 +53,12 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
             await run_in_threadpool(state.close)
 
     return lifespan
+
+
+def _empty(folder: Path) -> None:
+    """What a process that was killed left behind goes; the worker puts nothing here."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
 
 
 def _body_limit(settings: Settings) -> Callable[[str], int]:

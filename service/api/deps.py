@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from starlette.datastructures import UploadFile
 
-from service.errors import BadInput
+from service.api.forms import form_file, is_form
+from service.errors import BadInput, BodyTooSlow
 from service.state import State
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -35,24 +37,41 @@ def get_state(request: Request) -> State:
     return state
 
 
-async def read_upload(request: Request) -> bytes:
-    """The file in a request: its body, or the part `file` of a form.
+StateOf = Annotated[State, Depends(get_state)]
 
-    Of the content type only `multipart/form-data` matters: what the bytes are is seen by their beginning.
+
+async def read_image(request: Request, timeout_s: float) -> bytes:
+    """The file in a request, into memory: its body, or the part `file` of a form.
+
+    To be called with a place in a door: only so many bodies are in memory at one time.
 
     Raises:
         BadInput: The body is empty, or the form holds no file.
+        BodyTooSlow: It was not here after `timeout_s`.
     """
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        async with request.form(max_files=1, max_fields=8) as form:
-            part = form.get("file")
-            data = await part.read() if isinstance(part, UploadFile) else b""
-    else:
-        data = await request.body()
+    try:
+        async with asyncio.timeout(timeout_s):
+            data = await _read(request)
+    except TimeoutError:
+        raise BodyTooSlow(
+            f"The body was not here after {timeout_s:g} s: send less, or raise MASKLOOP_RECEIVE_TIMEOUT_S."
+        ) from None
     if not data:
         raise BadInput("The body is empty: send the file itself, or a form with a part named `file`.")
     return data
 
 
-StateOf = Annotated[State, Depends(get_state)]
-Upload = Annotated[bytes, Depends(read_upload)]
+async def _read(request: Request) -> bytes:
+    if not is_form(request):
+        return await request.body()
+    async with form_file(request, folder=None) as part:
+        return await part.read()
+
+
+async def take_in(request: Request, state: StateOf) -> AsyncIterator[bytes]:
+    """A file for the pool, which keeps its place in the door of the pool until the request is answered."""
+    async with state.intake.place():
+        yield await read_image(request, state.settings.receive_timeout_s)
+
+
+Upload = Annotated[bytes, Depends(take_in)]

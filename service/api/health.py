@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from service.api.deps import StateOf
 
@@ -17,6 +17,7 @@ class Ready(BaseModel):
     status: str = "ready"
     model: str
     provider: str
+    error: str | None = Field(default=None, description="why another version, which should answer, could not be loaded")
 
 
 @router.get("/livez")
@@ -29,7 +30,7 @@ async def livez() -> dict[str, str]:
 async def readyz(state: StateOf) -> Ready:
     """A model is loaded and its probe has passed in this process."""
     loaded = state.slot.require()
-    return Ready(model=loaded.version, provider=loaded.engine.provider)
+    return Ready(model=loaded.version, provider=loaded.engine.provider, error=state.slot.error)
 
 
 @router.get("/metrics", response_class=Response)

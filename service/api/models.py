@@ -90,7 +90,7 @@ def list_models(state: StateOf) -> ModelsOut:
 @router.post("", status_code=201, openapi_extra=upload_docs("application/zip"))
 async def upload_model(state: StateOf, request: Request) -> ModelOut:
     """Bring a bundle, zipped. Its probe is run here; it serves when it is activated."""
-    async with spool(request) as packed:
+    async with spool(request, state.settings.tmp_dir) as packed:
         model = await run_in_threadpool(import_upload, state.models, packed, state.settings)
     return await run_in_threadpool(_out, state, model)
 

@@ -13,6 +13,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 # Asked every few seconds by machines: counted, and not worth a line.
 QUIET = {"/livez", "/readyz", "/metrics"}
+# A client may call a method anything, and every label is kept for ever.
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 
 
 class Observe:
@@ -43,7 +45,8 @@ class Observe:
 def _record(scope: Scope, status: int, seconds: float) -> None:
     state: State = scope["state"]["maskloop"]
     route = getattr(scope.get("route"), "path", "none")
-    state.metrics.requests.labels(scope["method"], route, status).inc()
+    method = scope["method"] if scope["method"] in METHODS else "other"
+    state.metrics.requests.labels(method, route, status).inc()
     state.metrics.request_seconds.labels(route).observe(seconds)
     if scope["path"] not in QUIET:
         log.info("request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 1))

@@ -17,7 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from service.errors import MaskloopError
+from service.errors import MaskloopError, names_only
 from service.segmentation.segmenter import ClientGone
 
 log = structlog.stdlib.get_logger(__name__)
@@ -54,7 +54,7 @@ def problem(
 def from_error(error: MaskloopError) -> Response:
     """A domain error as a response, with `Retry-After` where waiting helps."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return problem(error.status, error.slug, error.title, error.message, headers=headers)
+    return problem(error.status, error.slug, error.title, names_only(error.message), headers=headers)
 
 
 async def _domain(_request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.deps import IMAGE_DOCS, StateOf, Upload
+from service.api.deps import IMAGE_DOCS, StateOf, read_image
 from service.api.images import keep
 from service.api.negotiate import negotiate
 from service.models.loading import LoadedModel
@@ -55,14 +55,16 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 async def segment(
     request: Request,
     state: StateOf,
-    data: Upload,
     model: Annotated[str | None, Query(description="A version other than the active one")] = None,
     contribute: Annotated[bool, Query(description="Keep the image in the pool, to learn from it")] = False,
 ) -> Response:
     """Segment one image."""
     media_type = negotiate(request.headers.get("accept"), list(RENDERERS))
+    # A model that has to be loaded first holds no place among those that are served.
+    loaded = await run_in_threadpool(state.slot.lease, model) if model else state.slot.require()
     async with state.segmenter.admission() as timings:
-        loaded = await run_in_threadpool(state.slot.lease, model) if model else state.slot.require()
+        # Only now: bodies of those that are not admitted stay with the client.
+        data = await read_image(request, state.settings.receive_timeout_s)
         answer = await state.segmenter.segment(data, loaded.engine, timings, request.is_disconnected)
         content = await state.segmenter.encode(lambda: RENDERERS[media_type](answer, loaded), timings)
     headers = {

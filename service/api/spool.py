@@ -5,30 +5,31 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import BinaryIO
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 
-from service.errors import BadInput
+from service.api.forms import form_file, is_form
 
 
 @asynccontextmanager
-async def spool(request: Request) -> AsyncIterator[BinaryIO]:
+async def spool(request: Request, folder: Path) -> AsyncIterator[BinaryIO]:
     """The body of a request, or the part `file` of its form, as a file open for reading.
+
+    Args:
+        request: Its body is read here.
+        folder: On whose disk the file is, without a name.
 
     Raises:
         BadInput: The form holds no file.
     """
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        async with request.form(max_files=1, max_fields=8) as form:
-            part = form.get("file")
-            if not isinstance(part, UploadFile):
-                raise BadInput("The form holds no file: send the bundle's zip as a part named `file`.")
+    if is_form(request):
+        async with form_file(request, folder=folder) as part:
             yield part.file
         return
-    with tempfile.TemporaryFile() as sink:
+    with tempfile.TemporaryFile(dir=folder) as sink:
         async for chunk in request.stream():
             await run_in_threadpool(sink.write, chunk)
         await run_in_threadpool(sink.seek, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Literal
 from sqlalchemy import Exists, Select, exists, func, select, tuple_
 from sqlalchemy.orm import Session
 
-from service.errors import BadInput, ImageInUse, ImageNotFound
+from service.errors import BadInput, FileLost, ImageInUse, ImageNotFound
 from service.images.masks import encode_mask, read_mask
 from service.segmentation.decode import Limits, decode, inspect
-from service.storage.blobs import BlobStore
+from service.storage.blobs import BlobStore, Room
 from service.storage.database import Database
 from service.storage.tables import Image, Run, RunImage, Split, utc_now
 
 # One label in five judges the models instead of teaching them.
 VALIDATION_SHARE = 5
+# Images decoded at one time only to see whether they can be: each takes up to 200 MB.
+DECODED_AT_A_TIME = 2
 
 Which = Literal["all", "labelled", "unlabelled"]
 
@@ -47,6 +50,7 @@ class ImageStore:
         self._database = database
         self._blobs = blobs
         self._limits = limits
+        self._decoding = threading.Semaphore(DECODED_AT_A_TIME)
 
     def add(self, data: bytes, *, decoded: bool = False) -> tuple[Image, bool]:
         """Keep an image; whether it is new comes second.
@@ -61,7 +65,8 @@ class ImageStore:
         """
         header = inspect(data, self._limits)
         if not decoded:
-            decode(data, self._limits)
+            with self._decoding:
+                decode(data, self._limits)
         with self._database.write() as session:
             # Inside the transaction: `delete` of the same image in another thread comes wholly before or after.
             sha256 = self._blobs.put("images", data)
@@ -114,19 +119,21 @@ class ImageStore:
 
         Raises:
             ImageNotFound: There is none.
+            FileLost: The file has been taken away.
         """
-        return self._blobs.path("images", self.get(image_id).id)
+        return self._path("images", self.get(image_id).id, f"POST the image {image_id} to /v1/images again")
 
     def mask_path(self, image_id: str) -> Path:
         """A local file with the mask, a grey PNG of class ids, to be read only.
 
         Raises:
             ImageNotFound: There is no such image, or it has no mask.
+            FileLost: The file has been taken away.
         """
         row = self.get(image_id)
         if row.mask_sha256 is None:
             raise ImageNotFound(f"Image {image_id} has no mask: PUT one to /v1/images/{image_id}/mask.")
-        return self._blobs.path("masks", row.mask_sha256)
+        return self._path("masks", row.mask_sha256, f"PUT the mask to /v1/images/{image_id}/mask again")
 
     def put_mask(
         self, image_id: str, data: bytes, *, classes: int, ignore_index: int, split: Split | None = None
@@ -146,15 +153,15 @@ class ImageStore:
             MaskInvalid: As `read_mask` says.
         """
         image = self.get(image_id)
-        ids = read_mask(data, width=image.width, height=image.height, classes=classes, ignore_index=ignore_index)
+        with self._decoding:
+            ids = read_mask(data, width=image.width, height=image.height, classes=classes, ignore_index=ignore_index)
         with self._database.write() as session:
             row = _known(session, image_id)
             old = row.mask_sha256
             row.mask_sha256 = self._blobs.put("masks", encode_mask(ids))
             row.split = split or row.split or _next_split(session)
             row.labelled_at = utc_now()
-            session.flush()
-            self._forget_mask(session, old)
+        self._sweep_mask(old)
         return row
 
     def delete(self, image_id: str) -> None:
@@ -169,16 +176,29 @@ class ImageStore:
             if session.scalar(select(_in_active_run(image_id))):
                 raise ImageInUse(f"A run that is not over uses image {image_id}: wait for it, or cancel it.")
             session.delete(row)
-            session.flush()
-            self._forget_mask(session, row.mask_sha256)
-            self._blobs.delete("images", image_id)
+        # The row goes first, and for good: a file without a row is litter, a row without its file is a loss.
+        self._sweep_image(image_id)
+        self._sweep_mask(row.mask_sha256)
 
-    def _forget_mask(self, session: Session, sha256: str | None) -> None:
+    def _sweep_image(self, sha256: str) -> None:
+        # A transaction that may write keeps `add` out: the same image may have come in again meanwhile.
+        with self._database.write() as session:
+            if session.get(Image, sha256) is None:
+                self._blobs.delete("images", sha256)
+
+    def _sweep_mask(self, sha256: str | None) -> None:
         """Two images may have equal masks, and a run may be reading an old one: only what nobody names goes."""
-        if sha256 is None or session.scalar(select(exists().where(Image.mask_sha256 == sha256))):
-            return
-        if not session.scalar(select(exists().where(Run.status.in_(("queued", "running"))))):
-            self._blobs.delete("masks", sha256)
+        with self._database.write() as session:
+            if sha256 is None or session.scalar(select(exists().where(Image.mask_sha256 == sha256))):
+                return
+            if not session.scalar(select(exists().where(Run.status.in_(("queued", "running"))))):
+                self._blobs.delete("masks", sha256)
+
+    def _path(self, room: Room, sha256: str, remedy: str) -> Path:
+        try:
+            return self._blobs.path(room, sha256)
+        except FileNotFoundError:
+            raise FileLost(f"The file is gone from the data folder: {remedy}, or restore it.") from None
 
 
 def _known(session: Session, image_id: str) -> Image:

@@ -15,10 +15,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from service.errors import BundleInvalid
+from service.errors import BundleInvalid, StorageFailed
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+# Of the errors of a file system, those that tell about the bundle; all others tell about the machine.
+MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -145,6 +147,7 @@ def read_bundle(folder: Path, *, verify: bool = True) -> Bundle:
 
     Raises:
         BundleInvalid: No bundle, another format, a field missing or unknown, a file missing or changed.
+        StorageFailed: A file is there and the disk does not give it, which says nothing about the bundle.
     """
     bundle = Bundle(folder, _manifest(folder / MANIFEST))
     if verify:
@@ -156,9 +159,11 @@ def read_bundle(folder: Path, *, verify: bool = True) -> Bundle:
 def _manifest(path: Path) -> Manifest:
     try:
         raw = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except MISSING:
         raise BundleInvalid(f"{path} does not exist: a bundle is a folder that `exporter export` wrote") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise _unread(path, error) from None
+    except ValueError as error:
         raise BundleInvalid(f"{MANIFEST} is not readable JSON ({error}): export the bundle again") from None
     version = raw.get("format_version") if isinstance(raw, dict) else None
     if type(version) is not int or version != FORMAT_VERSION:
@@ -179,7 +184,13 @@ def _verify(path: Path, sha256: str) -> None:
     try:
         with path.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError:
+    except MISSING:
         raise BundleInvalid(f"{path.name} is named in {MANIFEST} and missing: copy the whole bundle again") from None
+    except OSError as error:
+        raise _unread(path, error) from None
     if found != sha256:
         raise BundleInvalid(f"{path.name} does not match its sha256 in {MANIFEST}: copy or export the bundle again")
+
+
+def _unread(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(f"{path.name} cannot be read ({error.strerror}): look after disk and permissions")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.models.bundle import Bundle, read_bundle
+from service.segmentation.budget import Budget
 from service.segmentation.engine import Engine
 from service.segmentation.legend import Legend
 from service.segmentation.probe import run_probe
@@ -29,8 +30,8 @@ def load_model(bundle: Bundle, settings: Settings) -> LoadedModel:
     """Compare the bundle's files with their sums, load its graph, and run its probe, which also warms it up.
 
     Raises:
-        BundleInvalid: Any of that failed.
-        Unavailable: CUDA was demanded and does not work.
+        BundleInvalid: Any of that failed, and would fail again.
+        Unavailable: It is not the bundle's fault: the disk, the memory, CUDA demanded and not working.
     """
     manifest = read_bundle(bundle.folder).manifest
     native = manifest.inference.long_side == 0
@@ -38,7 +39,12 @@ def load_model(bundle: Bundle, settings: Settings) -> LoadedModel:
         bundle.graph,
         threads=settings.threads,
         device=settings.device,
-        max_pixels=settings.max_native_pixels if native else None,
+        budget=Budget(
+            max_bytes=settings.max_inference_bytes,
+            max_native_pixels=settings.max_native_pixels if native else None,
+            classes=len(manifest.classes),
+            patch=manifest.inference.multiple,
+        ),
     )
     run_probe(engine, bundle.folder / manifest.probe.file, mask_agreement=manifest.probe.tolerance.mask_agreement)
     legend = Legend(

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from service.errors import BodyTooLarge, BundleInvalid
 from service.models.bundle import MANIFEST
+from service.models.zip_directory import check_directory
 
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(json|onnx|npz|md|safetensors)$")
 MAX_FILES = 16
+# Folders have entries too.
+MAX_ENTRIES, MAX_DIRECTORY_BYTES = 64, 64 * 1024
 CHUNK = 1 << 20
+# What every program writes. The other methods have decoders that fail in ways of their own.
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+# How `zipfile` says that a zip is damaged; OSError and ValueError where an offset points outside of it.
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    ValueError,
+)
 
 
 def unpack(packed: BinaryIO, folder: Path, *, max_bytes: int) -> None:
@@ -26,15 +45,15 @@ def unpack(packed: BinaryIO, folder: Path, *, max_bytes: int) -> None:
         BundleInvalid: Not a zip, an unexpected name, or a damaged entry.
         BodyTooLarge: It unpacks to more than `max_bytes`.
     """
-    try:
-        with zipfile.ZipFile(packed) as archive:
-            entries = _entries(archive)
-            folder.mkdir(parents=True)
-            left = max_bytes
-            for name, info in entries.items():
-                left -= _write(archive, info, folder / name, left)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BundleInvalid(f"The upload is not a readable zip ({error}): zip the bundle folder again.") from None
+    check_directory(packed, max_entries=MAX_ENTRIES, max_bytes=MAX_DIRECTORY_BYTES)
+    with _damage():
+        archive = zipfile.ZipFile(packed)
+    with archive:
+        entries = _entries(archive)
+        folder.mkdir(parents=True)
+        left = max_bytes
+        for name, info in entries.items():
+            left -= _write(archive, info, folder / name, left)
 
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -47,6 +66,8 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         name = info.filename.removeprefix(prefix)
         if not PLAIN_NAME.match(name) or name in entries:
             raise BundleInvalid(f"The zip holds {info.filename!r}: zip nothing but the files of one bundle.")
+        if info.compress_type not in METHODS:
+            raise BundleInvalid(f"{name} is packed in an unusual way: zip with the method deflate, or with none.")
         entries[name] = info
     return entries
 
@@ -61,10 +82,26 @@ def _top_folder(names: list[str]) -> str:
 
 def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left: int) -> int:
     written = 0
-    with archive.open(info) as source, target.open("xb") as sink:
-        while chunk := source.read(CHUNK):
+    with _damage():
+        source = archive.open(info)
+    with source, target.open("xb") as sink:
+        while chunk := _read(source):
             written += len(chunk)
             if written > left:
                 raise BodyTooLarge("The bundle unpacks to more than max_bundle_bytes: raise MASKLOOP_MAX_BUNDLE_BYTES.")
             sink.write(chunk)
     return written
+
+
+def _read(source: IO[bytes]) -> bytes:
+    with _damage():
+        return source.read(CHUNK)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Around what only reads the zip: an error while writing, such as a full disk, is no fault of the upload's."""
+    try:
+        yield
+    except DAMAGED as error:
+        raise BundleInvalid(f"The upload is not a readable zip ({error}): zip the bundle folder again.") from None

@@ -2,19 +2,21 @@
 
 A thread looks at the database for the version that should serve. It loads, probes and warms a new one while the present
 one goes on answering, and then swaps them with one assignment. Requests that began with the old one keep it until they
-are done. Where the new one fails, the old one stays and the row says why.
+are done. Where the new one fails, the old one stays. A broken bundle is marked so in its row, for all processes; what
+is only the machine's trouble (no memory, no CUDA, no answer from the disk) is tried again for as long as it is wanted.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+import time
 
 import structlog
 
-from service.errors import MaskloopError, ModelNotServable, NoModel
+from service.errors import BundleInvalid, MaskloopError, NoModel, names_only
 from service.metrics import Metrics
 from service.models.loading import LoadedModel, load_model
+from service.models.others import Others
 from service.models.store import ModelStore
 from service.settings import Settings
 
@@ -22,6 +24,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 STOP_TIMEOUT_S = 30.0
 RETRY_AFTER_S = 2
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
 
 
 class Slot:
@@ -32,9 +35,11 @@ class Slot:
         self._models = models
         self._metrics = metrics
         self._current: LoadedModel | None = None
-        self._others: OrderedDict[str, LoadedModel] = OrderedDict()
-        # One load at a time: two would fight for the same cores and memory.
-        self._loading = threading.Lock()
+        self._others = Others(settings, models)
+        self._postponed: str | None = None
+        self._attempts = 0
+        self._not_before = 0.0
+        self._away = False
         self._wake = threading.Event()
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -54,7 +59,8 @@ class Slot:
             self._thread.join(STOP_TIMEOUT_S)
 
     def wake(self) -> None:
-        """Look now: a version has just been activated in this process."""
+        """Look now, and try now: a version has just been activated in this process."""
+        self._not_before = 0.0
         self._wake.set()
 
     @property
@@ -78,63 +84,67 @@ class Slot:
 
         Raises:
             ModelNotFound: There is no such version.
-            ModelNotServable: It failed to load.
+            ModelNotServable: It is not ready, or does not load.
+            ModelLoading: This one or another is being loaded.
+            Unavailable: The machine cannot load it.
         """
         current = self._current
-        if current is not None and current.version == version:
-            return current
-        row = self._models.get(version)
-        if row.state == "failed":
-            raise ModelNotServable(f"Model {version} failed before ({row.error}): ask for another, or export it anew.")
-        with self._loading:
-            if version not in self._others:
-                self._others[version] = self._load_other(version)
-            self._others.move_to_end(version)
-            while len(self._others) > self._settings.extra_models:
-                self._others.popitem(last=False)
-            return self._others[version]
+        return current if current is not None and current.version == version else self._others.lease(version)
 
     def refresh(self) -> None:
         """One look at the database, and the swap that follows from it. Raises nothing: the model that answers stays."""
         try:
             desired = self._models.desired()
-            current = self._current
-            if desired is None or (current is not None and current.version == desired.version):
-                return
-            with self._loading:
-                self._swap(desired.version)
+            self._away, self.error = False, None if self._away else self.error
+            if desired is not None:
+                self._pursue(desired.version)
         except Exception as error:
+            self._away = True
             # The database was away for a moment, say. The next look comes soon.
-            self.error = f"{type(error).__name__}: {error}"
+            self.error = names_only(f"{type(error).__name__}: {error}")
             log.exception("cannot follow the database")
+
+    def _pursue(self, version: str) -> None:
+        if version != self._postponed:
+            # Somebody wants another one than the one that could not be loaded: that failure is history.
+            self.error = self.error if self._postponed is None else None
+            self._postponed, self._attempts, self._not_before = None, 0, 0.0
+        current = self._current
+        if (current is None or current.version != version) and time.monotonic() >= self._not_before:
+            self._swap(version)
 
     def _swap(self, version: str) -> None:
         try:
             loaded = load_model(self._models.bundle(version), self._settings)
-        except Exception as error:
+        except BundleInvalid as error:
             self._fail(version, error)
             return
+        except Exception as error:
+            self._postpone(version, error)
+            return
         previous, self._current = self._current, loaded
-        self.error = None
-        self._others.pop(version, None)
+        self._postponed, self._attempts, self.error = None, 0, None
+        self._others.forget(version)
         self._metrics.model_swaps.inc()
         self._metrics.model_info.clear()
         self._metrics.model_info.labels(version).set(1)
         log.info("model serves", version=version, previous=previous and previous.version, on=loaded.engine.provider)
 
-    def _load_other(self, version: str) -> LoadedModel:
-        try:
-            return load_model(self._models.bundle(version), self._settings)
-        except MaskloopError as error:
-            if error.status == 404:
-                raise
-            raise ModelNotServable(f"Model {version} does not load: {error}") from None
-
-    def _fail(self, version: str, error: Exception) -> None:
-        self.error = f"{version}: {error}"
+    def _fail(self, version: str, error: BundleInvalid) -> None:
+        """The bundle is at fault: no process should serve it, so the row says so to all."""
+        self.error = names_only(f"{version}: {error}")
         self._metrics.model_failures.inc()
         log.error("model failed, the previous one stays", version=version, error=str(error))
-        self._models.mark(version, "failed", error=str(error))
+        self._models.mark(version, "failed", error=names_only(str(error)))
+
+    def _postpone(self, version: str, error: Exception) -> None:
+        """This machine is at fault, now: another one may serve it, and this one tries again."""
+        text = str(error) if isinstance(error, MaskloopError) else f"{type(error).__name__}: {error}"
+        self.error = names_only(f"{version}: {text}")
+        wait_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**self._attempts)
+        self._postponed, self._attempts, self._not_before = version, self._attempts + 1, time.monotonic() + wait_s
+        self._metrics.model_failures.inc()
+        log.error("model cannot be loaded now, trying again", version=version, error=text, in_s=wait_s)
 
     def _follow(self) -> None:
         while not self._ending.is_set():

@@ -15,7 +15,7 @@ from service.errors import BundleInvalid, ModelNotFound, ModelNotServable, Nothi
 from service.models.bundle import MANIFEST, Bundle, read_bundle
 from service.models.packed import unpack
 from service.settings import Settings
-from service.storage.blobs import sync_folder
+from service.storage.blobs import copy_durably, sync_folder
 from service.storage.database import Database
 from service.storage.tables import Activation, Model, ModelState
 
@@ -35,6 +35,8 @@ class ModelStore:
     def import_folder(self, folder: Path, *, state: ModelState = "ready", run_id: str | None = None) -> Model:
         """Copy a bundle into the store; a version that is there already is left as it is and returned.
 
+        Unless it had failed: then its files are put in order where they need it, and it may be tried again.
+
         The probe is not run here: whoever lets the model answer runs it (`engine.open_engine`).
 
         Args:
@@ -43,15 +45,13 @@ class ModelStore:
             run_id: The run that made it.
 
         Raises:
-            BundleInvalid: The bundle is broken.
+            BundleInvalid: The bundle is broken, or another one has its version.
         """
         manifest = read_bundle(folder).manifest
         with self._database.read() as session:
             known = session.get(Model, manifest.version)
         if known is not None:
-            if read_bundle(self._settings.data_dir / known.path, verify=False).manifest.files != manifest.files:
-                raise BundleInvalid(f"Version {manifest.version} is here already with other files: export it anew.")
-            return known
+            return self._again(known, Bundle(folder, manifest))
         target = self._root / manifest.version
         if not target.exists():
             self._copy(folder, target)
@@ -72,7 +72,7 @@ class ModelStore:
         Raises:
             BundleInvalid: Not a zip, names that are no plain files, too large, or a broken bundle.
         """
-        folder = self._root / f".upload-{uuid4().hex}"
+        folder = self._settings.tmp_dir / f"bundle-{uuid4().hex}"
         try:
             unpack(packed, folder, max_bytes=self._settings.max_bundle_bytes)
             return read_bundle(folder)
@@ -115,17 +115,19 @@ class ModelStore:
     def activate(self, version: str, reason: str) -> Activation:
         """Make a version the one that should serve. Serving processes follow within a second or so.
 
+        One that failed may be tried again: its probe is run before it serves in any case.
+
         Raises:
             ModelNotFound: There is no such version.
-            ModelNotServable: It failed before, or the gate rejected it.
+            ModelNotServable: The gate rejected it.
         """
         with self._database.write() as session:
             model = _known(session, version)
-            if model.state in ("failed", "rejected"):
+            if model.state == "rejected":
                 raise ModelNotServable(
-                    f"{version} is {model.state} ({model.error or 'not accepted by the gate'}): activate another."
+                    f"{version} is rejected ({model.error or 'not accepted by the gate'}): activate another."
                 )
-            model.state = "ready"
+            model.state, model.error = "ready", None
             return _append(session, version, reason)
 
     def rollback(self, reason: str = "rollback") -> Activation:
@@ -154,21 +156,58 @@ class ModelStore:
             model.miou = model.miou if miou is None else miou
 
     def ensure_start_model(self) -> None:
-        """Import and activate the model to begin with, unless its version is here already (then the past decides).
+        """Import and activate the model to begin with, unless the past has decided otherwise.
+
+        The starter model of the package only fills an empty place: a newer package does not push out what was trained
+        here. One given by name takes over when it is new here; when it is not, what was activated after it stays.
 
         Raises:
             BundleInvalid: The bundle is broken, or a folder given by name does not exist.
+            StorageFailed: It cannot be read.
         """
-        folder = self._settings.start_model
-        if not self._settings.model and not (folder / MANIFEST).exists():
-            log.warning("no starter model in this installation: upload one to POST /v1/models")
-            return
+        folder, desired = self._settings.start_model, self.desired()
+        if not self._settings.model:
+            if desired is not None:
+                return
+            if not (folder / MANIFEST).exists():
+                log.warning("no starter model in this installation: upload one to POST /v1/models")
+                return
         version = read_bundle(folder, verify=False).manifest.version
         with self._database.read() as session:
-            if session.get(Model, version) is not None:
-                return
-        self.import_folder(folder)
-        self.activate(version, "model to begin with")
+            known = session.get(Model, version)
+        if known is None or desired is None:
+            self.activate(self.import_folder(folder).version, "model to begin with")
+        elif desired.version != version:
+            log.warning(
+                "the model given to begin with does not serve, since another was activated after it",
+                given=version,
+                serves=desired.version,
+                remedy=f"POST /v1/models/{version}/activate makes it serve",
+            )
+
+    def _again(self, known: Model, bundle: Bundle) -> Model:
+        """A bundle whose version is here already."""
+        target = self._settings.data_dir / known.path
+        try:
+            same = read_bundle(target, verify=known.state == "failed").manifest.files == bundle.manifest.files
+        except BundleInvalid:
+            # The copy here is damaged, and here comes a sound one.
+            if known.state != "failed":
+                raise
+            self._replace(bundle.folder, target)
+            same = True
+        if not same:
+            raise BundleInvalid(f"Version {known.version} is here already with other files: export it anew.")
+        if known.state == "failed":
+            self.mark(known.version, "ready")
+        return self.get(known.version)
+
+    def _replace(self, source: Path, target: Path) -> None:
+        damaged = target.with_name(f".damaged-{uuid4().hex}")
+        if target.exists():
+            target.rename(damaged)
+        self._copy(source, target)
+        self.discard(damaged)
 
     def _copy(self, source: Path, target: Path) -> None:
         beside = self._root / f".import-{uuid4().hex}"
@@ -177,10 +216,11 @@ class ModelStore:
             names = [MANIFEST, CARD, *(entry.file for entry in read_bundle(source, verify=False).manifest.files)]
             for name in names:
                 if (source / name).exists():
-                    shutil.copyfile(source / name, beside / name)
+                    copy_durably(source / name, beside / name)
             read_bundle(beside)
             sync_folder(beside)
             beside.rename(target)
+            sync_folder(target.parent)
         except OSError:
             # Another process was faster with the same version.
             if not target.exists():

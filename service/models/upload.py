@@ -11,11 +11,12 @@ from service.storage.tables import Model
 
 
 def import_upload(models: ModelStore, packed: BinaryIO, settings: Settings) -> Model:
-    """Take a zipped bundle in, or say why not. A version that is here already is returned as it is.
+    """Take a zipped bundle in, or say why not. A version that is here already is returned; failed, it is ready again.
 
     Raises:
         BundleInvalid: Not such a zip, a broken bundle, or its probe failed in this process.
         BodyTooLarge: It unpacks to more than the limit.
+        Unavailable: This machine cannot run its probe.
     """
     bundle = models.import_zip(packed)
     try:

@@ -129,11 +129,12 @@ def _check(image: Image.Image, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise ImageTooLarge(_too_many_pixels(f"{width}x{height}", limits))
     try:
-        frames = getattr(image, "n_frames", 1)
+        # `n_frames` would walk through all pages of a TIFF; this stops after the first.
+        several = getattr(image, "is_animated", False)
     except DAMAGED as error:
         raise ImageUnreadable(f"The image is damaged or incomplete ({error}): send the whole file again.") from None
-    if frames != 1 and image.format != "MPO":
-        raise ImageUnsupported(f"The file holds {frames} frames: send the one that is meant as a file of its own.")
+    if several and image.format != "MPO":
+        raise ImageUnsupported("The file holds several frames: send the one that is meant as a file of its own.")
     if image.mode in ("I", "F"):
         raise ImageUnsupported(f"Pixels of kind {image.mode!r} have no known range: send 8 or 16 bits a channel.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from service.errors import BundleInvalid, ImageTooLarge, Unavailable
+from service.errors import BundleInvalid, MaskloopError, OutOfMemory, Unavailable, names_only
+from service.segmentation.budget import Budget
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -19,6 +21,9 @@ Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 INPUTS = {"image": {"tensor(uint8)"}}
+# How onnxruntime says that the machine, and not the graph, is at fault; it has no types of its own for that.
+NO_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|ALLOC_FAILED", re.IGNORECASE)
+NO_CUDA = re.compile(r"\b(CUDA|CUDNN|CUBLAS)[ _](failure|error|status)", re.IGNORECASE)
 OUTPUTS = {"mask": {"tensor(uint8)", "tensor(uint16)"}, "confidence": {"tensor(uint8)"}}
 
 
@@ -35,20 +40,20 @@ class Prediction:
 class Engine:
     """A loaded graph. `run` may be called from several threads at one time; the memory goes with the last reference."""
 
-    def __init__(self, graph: Path, *, threads: int, device: Device = "auto", max_pixels: int | None = None) -> None:
+    def __init__(self, graph: Path, *, threads: int, device: Device = "auto", budget: Budget | None = None) -> None:
         """Load the graph and look whether it is one of ours.
 
         Args:
             graph: model.onnx of a bundle.
             threads: Threads inside one inference.
             device: "auto" takes CUDA where it works, "cuda" refuses to run without.
-            max_pixels: Largest image, for graphs whose memory grows with it. None: no limit of the graph's own.
+            budget: What one inference may cost. None: anything.
 
         Raises:
             BundleInvalid: Not a graph, or not with our inputs and outputs.
-            Unavailable: CUDA was demanded and does not work.
+            Unavailable: CUDA was demanded and does not work, or there is no memory.
         """
-        self._max_pixels = max_pixels
+        self._budget = budget
         self._session = _open_session(graph, threads, device)
         self.provider: str = self._session.get_providers()[0]
         if device == "cuda" and self.provider != CUDA:
@@ -65,16 +70,24 @@ class Engine:
             image_HW3: uint8 [H, W, 3], RGB, 0..255.
 
         Raises:
-            ImageTooLarge: More pixels than this graph takes.
+            ImageTooLarge: It would cost more than the budget.
+            OutOfMemory: It cost more than the machine has.
+            Unavailable: The GPU failed.
         """
-        height, width = image_HW3.shape[:2]
-        if self._max_pixels is not None and height * width > self._max_pixels:
-            raise ImageTooLarge(
-                f"This model works at the image's own size, up to {self._max_pixels} pixels; {width}x{height} came: "
-                "scale the image down, or raise MASKLOOP_MAX_NATIVE_PIXELS."
-            )
-        mask, confidence = self._session.run(list(OUTPUTS), {"image": image_HW3[None]})
+        self.check(*image_HW3.shape[:2])
+        try:
+            mask, confidence = self._session.run(list(OUTPUTS), {"image": image_HW3[None]})
+        except Exception as error:
+            fault = _fault_of_the_machine(error)
+            if fault is None:
+                raise
+            raise fault from None
         return Prediction(mask[0], confidence[0])
+
+    def check(self, height: int, width: int) -> None:
+        """Refuse an image that costs too much, before anything is done about it. Raises ImageTooLarge."""
+        if self._budget is not None:
+            self._budget.check(height, width)
 
 
 def _open_session(graph: Path, threads: int, device: Device) -> Any:
@@ -95,7 +108,23 @@ def _open_session(graph: Path, threads: int, device: Device) -> Any:
     try:
         return ort.InferenceSession(str(graph), options, providers=_providers(ort, device))
     except Exception as error:
-        raise BundleInvalid(f"onnxruntime does not load {graph.name} ({error}): export the bundle again.") from None
+        invalid = BundleInvalid(
+            f"onnxruntime does not load {graph.name} ({names_only(str(error))}): export the bundle again."
+        )
+        raise _fault_of_the_machine(error) or invalid from None
+
+
+def _fault_of_the_machine(error: Exception) -> MaskloopError | None:
+    """What to raise instead, where memory or the GPU failed; None where it was something else."""
+    text = names_only(str(error))
+    if isinstance(error, MemoryError) or NO_MEMORY.search(text):
+        return OutOfMemory(
+            "The machine had no memory left for this inference: scale the image down, or give the service more memory. "
+            "Lower MASKLOOP_MAX_INFERENCE_BYTES so that such images are refused at once."
+        )
+    if NO_CUDA.search(text):
+        return Unavailable(f"The GPU fails ({text}): look after its driver, or set MASKLOOP_DEVICE=cpu.")
+    return None
 
 
 def _providers(ort: Any, device: Device) -> list[Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import BundleInvalid
+from service.errors import BundleInvalid, ImageTooLarge, StorageFailed, Unavailable, names_only
 from service.segmentation.engine import Engine, Mask
 
 
@@ -25,11 +26,16 @@ def run_probe(engine: Engine, file: Path, *, mask_agreement: float) -> float:
 
     Raises:
         BundleInvalid: Below the tolerance, the graph failed, or the probe cannot be read.
+        Unavailable: Memory, the GPU or the limits of this machine kept it from being run.
     """
     worst = 1.0
     for number, (image_HW3, mask_HW) in enumerate(_pairs(file)):
         try:
             found_HW = engine.run(image_HW3).mask_HW
+        except Unavailable:
+            raise
+        except ImageTooLarge as error:
+            raise Unavailable(f"image_{number} of {file.name} is more than this service allows. {error}") from None
         except Exception as error:
             raise BundleInvalid(f"The graph fails on image_{number} of {file.name} ({error}): export again.") from None
         if found_HW.shape != mask_HW.shape:
@@ -48,8 +54,10 @@ def _pairs(file: Path) -> list[tuple[npt.NDArray[np.uint8], Mask]]:
         with file.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
             count = sum(name.startswith("image_") for name in arrays.files)
             pairs = [(arrays[f"image_{i}"], arrays[f"mask_{i}"]) for i in range(count)]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleInvalid(f"{file.name} cannot be read ({error}): export the bundle again.") from None
+    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise BundleInvalid(f"{file.name} cannot be read ({names_only(str(error))}): export again.") from None
+    except OSError as error:
+        raise StorageFailed(f"{file.name} cannot be read ({error.strerror}): look after the disk.") from None
     if not pairs:
         raise BundleInvalid(f"{file.name} is empty: export the bundle again.")
     for image, mask in pairs:

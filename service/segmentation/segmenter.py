@@ -14,15 +14,17 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from service.errors import Overloaded
+from service.cores import usable_cores
 from service.metrics import Metrics
 from service.segmentation.decode import Limits, Pixels, decode
+from service.segmentation.door import Door
 from service.segmentation.engine import Engine, Prediction
-from service.settings import Settings, usable_cores
+from service.settings import Settings
 
 T = TypeVar("T")
 
-RETRY_AFTER_S = 1
+# Decoded images that wait for their inference, so that it never waits for them. A large one has 72 MB.
+DECODED_AHEAD = 2
 
 
 class ClientGone(Exception):  # noqa: N818 - no error of ours: nobody is there to be told
@@ -37,9 +39,9 @@ class Timings:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure one stage."""
-        begin = time.perf_counter()
+    def stage(self, name: str, *, already_s: float = 0.0) -> Iterator[None]:
+        """Measure one stage, of which so much is over already."""
+        begin = time.perf_counter() - already_s
         yield
         self.seconds[name] = time.perf_counter() - begin
         self.metrics.stage_seconds.labels(name).observe(self.seconds[name])
@@ -63,8 +65,8 @@ class Segmenter:
     def __init__(self, settings: Settings, metrics: Metrics, limits: Limits) -> None:
         self._limits = limits
         self._metrics = metrics
-        self._capacity = settings.max_concurrent_requests
-        self._admitted = 0
+        self._door = Door(settings.max_concurrent_requests, metrics.admitted, metrics.refused)
+        self._decoded = asyncio.Semaphore(settings.inference_workers + DECODED_AHEAD)
         self._turn = asyncio.Semaphore(settings.inference_workers)
         self._images = ThreadPoolExecutor(max(2, min(8, usable_cores())), thread_name_prefix="images")
         self._inference = ThreadPoolExecutor(settings.inference_workers, thread_name_prefix="inference")
@@ -74,22 +76,10 @@ class Segmenter:
         """A place among those that are served at one time, for as long as the block runs.
 
         Raises:
-            Overloaded: All places are taken. Told at once, since a queue without end only makes everybody late.
+            Overloaded: All places are taken.
         """
-        if self._admitted >= self._capacity:
-            self._metrics.refused.inc()
-            raise Overloaded(
-                f"{self._capacity} images are being segmented or wait: try again in {RETRY_AFTER_S} s, or raise "
-                "MASKLOOP_MAX_CONCURRENT_REQUESTS.",
-                retry_after_s=RETRY_AFTER_S,
-            )
-        self._admitted += 1
-        self._metrics.admitted.set(self._admitted)
-        try:
+        async with self._door.place():
             yield Timings(self._metrics)
-        finally:
-            self._admitted -= 1
-            self._metrics.admitted.set(self._admitted)
 
     async def segment(
         self, data: bytes, engine: Engine, timings: Timings, gone: Callable[[], Awaitable[bool]]
@@ -104,21 +94,33 @@ class Segmenter:
 
         Raises:
             ClientGone: It has.
-            ImageTooLarge, ImageUnsupported, ImageUnreadable: As `decode` says.
+            ImageTooLarge: As `decode` and the engine's budget say.
+            ImageUnsupported, ImageUnreadable: As `decode` says.
+            OutOfMemory: The machine had none left.
         """
-        with timings.stage("decode"):
-            image_HW3 = await self._in(self._images, lambda: decode(data, self._limits))
-        with timings.stage("queue"):
-            await self._turn.acquire()
+        begin = time.perf_counter()
+        async with self._decoded:
+            waited_s = time.perf_counter() - begin
+            with timings.stage("decode"):
+                image_HW3 = await self._in(self._images, lambda: decode(data, self._limits))
+            # Before it waits for a turn that it will not need.
+            engine.check(*image_HW3.shape[:2])
+            with timings.stage("queue", already_s=waited_s):
+                await self._turn.acquire()
+            return Segmentation(image_HW3, await self._infer(image_HW3, engine, timings, gone))
+
+    async def _infer(
+        self, image_HW3: Pixels, engine: Engine, timings: Timings, gone: Callable[[], Awaitable[bool]]
+    ) -> Prediction:
+        """Use the turn that was acquired, and give it back."""
         try:
             if await gone():
                 self._metrics.dropped.inc()
                 raise ClientGone
             with timings.stage("infer"):
-                prediction = await self._in(self._inference, lambda: engine.run(image_HW3))
+                return await self._in(self._inference, lambda: engine.run(image_HW3))
         finally:
             self._turn.release()
-        return Segmentation(image_HW3, prediction)
 
     async def encode(self, render: Callable[[], T], timings: Timings) -> T:
         """Do the rendering of an answer beside the event loop; `timings` gets `encode`."""

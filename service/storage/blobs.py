@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Literal, Protocol
 from uuid import uuid4
@@ -85,6 +86,13 @@ def write_durably(target: Path, data: bytes) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def copy_durably(source: Path, target: Path) -> None:
+    """Copy a file and flush the copy to the disk; the folder that it is in is the caller's to flush."""
+    shutil.copyfile(source, target)
+    with target.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def sync_folder(folder: Path) -> None:

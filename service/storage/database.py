@@ -36,6 +36,8 @@ class Database:
         On SQLite it takes the write lock at its start, so what it read is still true when it writes.
         """
         with self._write.begin() as session:
+            # A session begins with its first statement otherwise, and the lock would come as late.
+            session.connection()
             yield session
 
     def close(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from sqlalchemy import Connection, event
 
-from service.errors import BadInput, ImageInUse, ImageNotFound, ImageUnreadable, MaskInvalid
+from service.errors import BadInput, FileLost, ImageInUse, ImageNotFound, ImageUnreadable, MaskInvalid
 from service.state import State
 from service.storage.tables import Run, RunImage, RunStatus, Split
 from tests.service.conftest import encoded, read
@@ -150,3 +152,50 @@ def test_an_old_mask_stays_while_a_run_may_read_it(state: State) -> None:
     state.images.put_mask(image_id, encoded(np.zeros((30, 40), np.uint8)), classes=5, ignore_index=255)
     assert old.exists()
     assert state.images.mask_path(image_id) != old
+
+
+@pytest.mark.parametrize("what", ["delete", "relabel"])
+def test_no_file_goes_before_its_row_has_gone_for_good(state: State, what: str) -> None:
+    image_id = add(state)
+    label(state, image_id)
+    kept = [state.images.path(image_id), state.images.mask_path(image_id)]
+
+    def fails(connection: Connection) -> None:
+        if connection.get_execution_options().get("maskloop_write"):
+            raise OSError("no space left for the journal")
+
+    other = encoded(np.zeros((30, 40), np.uint8))
+    changes: dict[str, Callable[[], object]] = {
+        "delete": lambda: state.images.delete(image_id),
+        "relabel": lambda: state.images.put_mask(image_id, other, classes=5, ignore_index=255),
+    }
+    event.listen(state.database.engine, "commit", fails)
+    with pytest.raises(OSError, match="journal"):
+        changes[what]()
+    event.remove(state.database.engine, "commit", fails)
+    assert [state.images.path(image_id), state.images.mask_path(image_id)] == kept
+
+
+def test_an_image_that_comes_again_while_it_goes_is_whole(state: State) -> None:
+    """Whoever is last: there are row and file, or neither."""
+    data = encoded(picture())
+    for _ in range(10):
+        image_id = state.images.add(data)[0].id
+        with ThreadPoolExecutor(2) as pool:
+            going, coming = pool.submit(state.images.delete, image_id), pool.submit(state.images.add, data)
+            going.result(), coming.result()
+        try:
+            row = state.images.get(image_id)
+        except ImageNotFound:
+            continue
+        assert state.images.path(row.id).read_bytes() == data
+
+
+def test_a_file_that_is_lost_says_how_to_mend_it(state: State) -> None:
+    image_id = add(state)
+    label(state, image_id)
+    for path in (state.images.path(image_id), state.images.mask_path(image_id)):
+        path.unlink()
+    for find in (state.images.path, state.images.mask_path):
+        with pytest.raises(FileLost, match=f"{image_id}.* again"):
+            find(image_id)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -154,3 +156,67 @@ def test_a_damaged_zip_is_refused(bundle: Path, tmp_path: Path) -> None:
     for i, broken in enumerate((b"", b"PK", data[:-30], data[: len(data) // 2], b"\0" * 100)):
         with pytest.raises(MaskloopError):
             unpack(io.BytesIO(broken), tmp_path / str(i), max_bytes=10**7)
+
+
+def entry_of(data: bytes) -> tuple[bytes, int, int]:
+    """A zip, where the data of its first entry begin, and where its directory does."""
+    return data, 30 + len("manifest.json"), data.index(b"PK\1\2")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_unusual_methods_and_damaged_entries_are_refused(tmp_path: Path, method: int, damaged: bool) -> None:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", method) as archive:
+        archive.writestr("manifest.json", "x" * 100)
+    data, begin, end = entry_of(sink.getvalue())
+    if damaged:
+        data = data[:begin] + b"\xff" * (end - begin) + data[end:]
+    usual = method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    if usual and not damaged:
+        unpack(io.BytesIO(data), tmp_path / "out", max_bytes=10**7)
+        return
+    with pytest.raises(BundleInvalid, match="not a readable zip" if usual else "unusual way"):
+        unpack(io.BytesIO(data), tmp_path / "out", max_bytes=10**7)
+
+
+def test_an_entry_that_lies_outside_of_the_file_is_refused(bundle: Path, tmp_path: Path) -> None:
+    data = bytearray(zipped(bundle))
+    # The offset of the first entry, in the directory.
+    at = data.index(b"PK\1\2") + 42
+    data[at : at + 4] = b"\xf0\xff\xff\xff"
+    file = tmp_path / "upload.zip"
+    file.write_bytes(data)
+    with file.open("rb") as packed_file, pytest.raises(BundleInvalid, match="not a readable zip"):
+        unpack(packed_file, tmp_path / "out", max_bytes=10**7)
+
+
+def test_a_full_disk_is_not_the_uploads_fault(bundle: Path, tmp_path: Path) -> None:
+    """A file cannot be made where a folder has its name: any error of writing is as good as that of a full disk."""
+    entry = zipped(bundle)
+    file = tmp_path / "no-folder"
+    file.write_bytes(b"")
+    with pytest.raises(OSError, match="no-folder"):
+        unpack(io.BytesIO(entry), file / "out", max_bytes=10**7)
+
+
+@pytest.mark.parametrize("comment", [b"", b"a comment"])
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_large_directory_is_refused_before_it_is_read(tmp_path: Path, comment: bytes, bits: int) -> None:
+    """200,000 entries: `zipfile` would take 200 MB for them, before anything of ours looked at one."""
+    one = b"PK\1\2" + bytes(24) + struct.pack("<H", 1) + bytes(16) + b"x"
+    directory = one * 200_000
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65_535, 65_535, len(directory), 0, len(comment)) + comment
+    if bits == 64:
+        large = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 200_000, 200_000, len(directory), 0)
+        locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(directory), 1)
+        small = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 47, 0, len(comment)) + comment
+        end = large + locator + small
+    data = io.BytesIO(directory + end)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleInvalid, match="entries" if bits == 32 else "64-bit"):
+            unpack(data, tmp_path / "out", max_bytes=10**9)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()

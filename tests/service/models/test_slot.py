@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,23 +11,15 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from service.errors import ModelNotFound, NoModel
+from service.errors import NoModel
 from service.models.slot import Slot
 from service.state import State
 from tests.service.conftest import MakeSettings, encoded, eventually, read, serve
-from tests.service.tiny_bundle import COLORS, nearest, picture, write_bundle, write_manifest, zipped
+from tests.service.tiny_bundle import COLORS, nearest, picture, write_manifest, zipped
 
 FIRST, SECOND = "20260101T000000-aaaaaaaa", "20260102T000000-bbbbbbbb"
 IMAGE = picture()
 ANSWERS = {FIRST: nearest(IMAGE, COLORS), SECOND: nearest(IMAGE, COLORS[::-1])}
-
-
-@pytest.fixture
-def slot(state: State, bundle: Path, other_bundle: Path) -> Iterator[Slot]:
-    state.models.import_folder(bundle)
-    state.models.import_folder(other_bundle)
-    yield state.slot
-    state.slot.stop()
 
 
 def damage_probe(folder: Path, version: str) -> None:
@@ -139,21 +130,6 @@ def test_a_database_that_is_away_changes_nothing(slot: Slot, state: State) -> No
     assert slot.require().version == SECOND
 
 
-def test_other_versions_are_lent_and_few_are_kept(slot: Slot, state: State, tmp_path: Path) -> None:
-    state.models.activate(FIRST, "test")
-    slot.refresh()
-    third = write_bundle(tmp_path / "third", version="third")
-    state.models.import_folder(third)
-    assert slot.lease(FIRST) is slot.require()
-    second = slot.lease(SECOND)
-    assert slot.lease(SECOND) is second
-    slot.lease("third")
-    assert slot.lease(SECOND) is not second
-    with pytest.raises(ModelNotFound):
-        slot.lease("nothing")
-    assert slot.require().version == FIRST
-
-
 def test_swapping_under_load_loses_no_request(client: TestClient, other_bundle: Path) -> None:
     uploaded = client.post("/v1/models", content=zipped(other_bundle))
     assert uploaded.status_code == 201, uploaded.text
@@ -161,11 +137,10 @@ def test_swapping_under_load_loses_no_request(client: TestClient, other_bundle: 
         for version in (SECOND, FIRST, SECOND):
             assert client.post(f"/v1/models/{version}/activate").status_code == 200
             eventually(partial(load.latest_are, version))
-        before = len(load.answered)
         assert client.post("/v1/models/rollback").json()["version"] == FIRST
         eventually(partial(load.latest_are, FIRST))
     assert load.failures == []
-    assert len(load.answered) > before > 30
+    assert set(load.answered) == {FIRST, SECOND}
 
 
 def test_a_bad_candidate_under_load_changes_nothing(client: TestClient, other_bundle: Path) -> None:
@@ -183,7 +158,9 @@ def test_a_bad_candidate_under_load_changes_nothing(client: TestClient, other_bu
     listed = client.get("/v1/models").json()
     assert (listed["serving"], listed["desired"]) == (FIRST, FIRST)
     assert "probe failed" in listed["error"]
-    assert client.get("/readyz").status_code == 200
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    assert "probe failed" in ready.json()["error"]
     assert "maskloop_model_failures_total 1.0" in client.get("/metrics").text
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.errors import BundleInvalid, ModelNotFound, ModelNotServable, NothingToRollBack
+from service.models.bundle import read_bundle
 from service.models.store import ModelStore
-from service.state import State
+from service.settings import Settings
+from service.state import State, open_state
 from tests.service.tiny_bundle import COLORS, write_bundle, zipped
 
 FIRST, SECOND = "20260101T000000-aaaaaaaa", "20260102T000000-bbbbbbbb"
@@ -95,8 +100,55 @@ def test_a_failed_version_hands_back_to_the_one_before(models: ModelStore) -> No
     models.activate(SECOND, "test")
     models.mark(SECOND, "failed", error="probe")
     assert desired(models) == FIRST
-    with pytest.raises(ModelNotServable, match="probe"):
-        models.activate(SECOND, "again")
+
+
+def test_a_failed_version_can_be_tried_again(models: ModelStore) -> None:
+    models.activate(FIRST, "test")
+    models.mark(SECOND, "failed", error="probe")
+    models.activate(SECOND, "again")
+    assert desired(models) == SECOND
+    assert (models.get(SECOND).state, models.get(SECOND).error) == ("ready", None)
+
+
+@pytest.mark.parametrize("damage", ["nothing", "a file", "the manifest", "all"])
+def test_bringing_a_failed_version_again_mends_it(models: ModelStore, other_bundle: Path, damage: str) -> None:
+    stored = models.bundle(SECOND).folder
+    if damage == "all":
+        shutil.rmtree(stored)
+    elif damage != "nothing":
+        (stored / ("model.onnx" if damage == "a file" else "manifest.json")).write_bytes(b"damaged")
+    models.mark(SECOND, "failed", error="probe")
+    assert models.import_folder(other_bundle).state == "ready"
+    assert models.get(SECOND).error is None
+    assert read_bundle(stored).manifest == read_bundle(other_bundle).manifest
+    assert sorted(p.name for p in stored.parent.iterdir()) == [FIRST, SECOND]
+
+
+def test_failing_gives_nobody_anothers_version(models: ModelStore, tmp_path: Path) -> None:
+    models.mark(FIRST, "failed", error="probe")
+    with pytest.raises(BundleInvalid, match="other files"):
+        models.import_folder(write_bundle(tmp_path / "impostor", version=FIRST, colors=COLORS[1:]))
+    assert models.get(FIRST).state == "failed"
+
+
+def test_a_model_is_on_the_disk_before_its_row_says_so(
+    state: State, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file, its folder, and, after the rename, the folder above."""
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("who was flushed is read from /proc")
+    flushed: list[Path] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    state.models.import_folder(bundle)
+    assert {p.name for p in bundle.iterdir()} <= {p.name for p in flushed}
+    assert flushed[-2].name.startswith(".import-")
+    assert flushed[-1] == (state.settings.data_dir / "models").absolute()
 
 
 def test_a_rejected_version_is_not_activated(models: ModelStore) -> None:
@@ -119,3 +171,41 @@ def test_the_start_model_begins_and_does_not_undo_what_came_later(state: State, 
     state.models.activate(SECOND, "promoted")
     state.models.ensure_start_model()
     assert desired(state.models) == SECOND
+
+
+def test_a_start_model_given_by_name_takes_over_once(state: State, bundle: Path, other_bundle: Path) -> None:
+    state.models.ensure_start_model()
+    state.close()
+    named = open_state(state.settings.model_copy(update={"model": str(other_bundle)}))
+    named.models.ensure_start_model()
+    assert desired(named.models) == SECOND
+    named.models.activate(FIRST, "a person")
+    with capture_logs() as lines:
+        named.models.ensure_start_model()
+    assert desired(named.models) == FIRST
+    (warning,) = [line for line in lines if line["log_level"] == "warning"]
+    assert warning["remedy"].startswith(f"POST /v1/models/{SECOND}/activate")
+    named.models.mark(FIRST, "failed", error="test")
+    named.models.mark(SECOND, "failed", error="test")
+    named.models.ensure_start_model()
+    assert desired(named.models) == SECOND
+    named.close()
+
+
+def test_a_new_starter_of_the_package_does_not_push_out_what_was_trained_here(
+    state: State, bundle: Path, other_bundle: Path
+) -> None:
+    class Packaged(Settings):
+        @property
+        def start_model(self) -> Path:
+            return other_bundle
+
+    models = ModelStore(Packaged(data_dir=state.settings.data_dir), state.database)
+    state.models.import_folder(bundle)
+    state.models.activate(FIRST, "a run")
+    models.ensure_start_model()
+    assert desired(models) == FIRST
+    assert [m.version for m in models.list()] == [FIRST]
+    models.mark(FIRST, "failed", error="test")
+    models.ensure_start_model()
+    assert desired(models) == SECOND

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -163,6 +164,19 @@ def test_several_frames_are_refused() -> None:
         data = encoded(IMAGE, kind, save_all=True, append_images=[IMAGE.rotate(90)])
         with pytest.raises(ImageUnsupported, match="frames"):
             decode(data, LIMITS)
+
+
+def test_a_file_of_very_many_pages_is_refused_after_the_first() -> None:
+    """To count the pages takes the square of their number, and seconds for so many."""
+    tags = ((256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (278, 1), (279, 1))
+    page = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    ends = range(8, 30_000 * 102, 102)
+    data = struct.pack("<2sHI", b"II", 42, 8) + b"".join(page + struct.pack("<I", begin + 102) for begin in ends)
+    data += page + bytes(4)
+    start = time.process_time()
+    with pytest.raises(ImageUnsupported, match="several frames"):
+        inspect(data, Limits(max_bytes=10**7, max_pixels=100))
+    assert time.process_time() - start < 1
 
 
 def test_a_phones_jpeg_with_a_preview_behind_it_is_read() -> None:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from service.errors import BundleInvalid, ImageTooLarge, Unavailable
+from service.errors import BundleInvalid, Unavailable
 from service.segmentation.engine import Engine
 from service.segmentation.probe import run_probe
 from tests.service.tiny_bundle import COLORS, nearest, picture
@@ -35,13 +35,6 @@ def test_many_threads_get_their_own_answers(engine: Engine) -> None:
     with ThreadPoolExecutor(8) as pool:
         for image, found in zip(images, pool.map(engine.run, images), strict=True):
             np.testing.assert_array_equal(found.mask_HW, nearest(image, COLORS))
-
-
-def test_native_size_has_a_limit(bundle: Path) -> None:
-    engine = Engine(bundle / "model.onnx", threads=1, max_pixels=100)
-    engine.run(picture(10, 10))
-    with pytest.raises(ImageTooLarge, match="MASKLOOP_MAX_NATIVE_PIXELS"):
-        engine.run(picture(11, 10))
 
 
 def test_cuda_is_not_pretended(bundle: Path) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import Overloaded
+from service.errors import ImageTooLarge, Overloaded
 from service.metrics import Metrics
-from service.segmentation.decode import Limits
+from service.segmentation.budget import Budget
+from service.segmentation.decode import Limits, Pixels, decode
 from service.segmentation.engine import Engine, Prediction
-from service.segmentation.segmenter import ClientGone, Segmenter
+from service.segmentation.segmenter import DECODED_AHEAD, ClientGone, Segmenter
 from service.settings import Settings
 from tests.service.conftest import encoded
 from tests.service.tiny_bundle import COLORS, nearest, picture
@@ -99,6 +100,54 @@ def test_who_left_the_queue_is_not_inferred(segmenter: Segmenter, engine: HeldEn
     asyncio.run(scene())
     assert engine.runs == 1
     assert b"maskloop_segment_dropped_total 1.0" in metrics.exposition()
+
+
+def test_few_images_are_decoded_ahead(metrics: Metrics, engine: HeldEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places in the queue cost the encoded bytes, not the pixels."""
+    decoded = 0
+
+    def counted(data: bytes, limits: Limits) -> Pixels:
+        nonlocal decoded
+        decoded += 1
+        return decode(data, limits)
+
+    monkeypatch.setattr("service.segmentation.segmenter.decode", counted)
+    segmenter = Segmenter(Settings(max_concurrent_requests=9), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
+
+    async def one() -> None:
+        async with segmenter.admission() as timings:
+            await segmenter.segment(DATA, engine, timings, stays)
+
+    async def scene() -> None:
+        waiting = [asyncio.create_task(one()) for _ in range(9)]
+        assert await asyncio.to_thread(engine.begun.wait, 20)
+        await asyncio.sleep(0.2)
+        assert decoded <= 1 + DECODED_AHEAD
+        engine.go.set()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(scene())
+    segmenter.close()
+    assert decoded == 9
+
+
+def test_what_costs_too_much_waits_for_nobody(segmenter: Segmenter, bundle: Path, engine: HeldEngine) -> None:
+    tight = Budget(max_bytes=1, max_native_pixels=None, classes=5)
+    refusing = Engine(bundle / "model.onnx", threads=1, budget=tight)
+
+    async def one(asked: Engine) -> None:
+        async with segmenter.admission() as timings:
+            await segmenter.segment(DATA, asked, timings, stays)
+
+    async def scene() -> None:
+        first = asyncio.create_task(one(engine))
+        assert await asyncio.to_thread(engine.begun.wait, 20)
+        with pytest.raises(ImageTooLarge):
+            await asyncio.wait_for(one(refusing), 10)
+        engine.go.set()
+        await first
+
+    asyncio.run(scene())
 
 
 def test_a_cancelled_request_gives_its_place_back(segmenter: Segmenter, engine: HeldEngine) -> None:

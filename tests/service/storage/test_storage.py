@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -137,6 +138,14 @@ def test_what_a_writer_read_is_true_when_it_writes(database: Database) -> None:
         thread.join()
     with database.read() as session:
         assert session.scalar(select(func.count()).select_from(Model)) == 40
+
+
+def test_a_writer_is_alone_from_its_first_line(database: Database) -> None:
+    """Not only from its first statement: what it does with files before that is under the lock too."""
+    other = sqlite3.connect(str(database.engine.url.database), timeout=0)
+    with database.write(), pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("BEGIN IMMEDIATE")
+    other.close()
 
 
 def test_blobs_are_named_by_their_content(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""How many cores this process may use: what the scheduler and the container allow, not what the machine has."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def usable_cores() -> int:
+    """At least 1. A quota of one and a half cores counts as two: threads that wait now and then do no harm."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def cpu_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
+    """The smallest CPU quota of the control groups that this process is in, in cores; None where there is none.
+
+    Args:
+        cgroups: Where the control groups are mounted, version 2 or 1.
+        membership: Which of them this process is in. Inside a container it may say so from the host's point of view;
+            then the container's own group is what is mounted.
+    """
+    found = []
+    for line in _read(membership).splitlines():
+        number, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if number == "0":
+            found += [_version_2(folder) for folder in _chain(cgroups, path)]
+        elif "cpu" in controllers.split(","):
+            found += [_version_1(folder) for folder in _chain(cgroups / "cpu", path)]
+    return min((quota for quota in found if quota is not None), default=None)
+
+
+def _chain(root: Path, path: str) -> list[Path]:
+    """A group's folder and those above it: the narrowest quota of all holds."""
+    own = root / path.lstrip("/")
+    return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
+
+
+def _version_2(folder: Path) -> float | None:
+    quota, period = (*_read(folder / "cpu.max").split(), "", "")[:2]
+    return _cores(quota, period)
+
+
+def _version_1(folder: Path) -> float | None:
+    return _cores(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
+
+
+def _cores(quota: str, period: str) -> float | None:
+    # Without a quota version 2 says "max" and version 1 says -1.
+    quota, period = quota.strip(), period.strip()
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) > 0 else None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""

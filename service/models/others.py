@@ -1,0 +1,84 @@
+"""Versions that clients ask for by name, beside the one that serves: loaded when asked for, the last few kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from service.errors import BundleInvalid, ModelLoading, ModelNotServable
+from service.models.loading import LoadedModel, load_model
+from service.models.store import ModelStore
+from service.settings import Settings
+from service.storage.tables import Model
+
+RETRY_AFTER_S = 2
+
+# What to do about a version that may not answer.
+REMEDIES = {
+    "candidate": "the run that made it has not judged it yet; wait for that",
+    "rejected": "the gate did not let it pass; ask for another",
+    "failed": "POST /v1/models/VERSION/activate tries it again, and uploading its bundle again mends it",
+}
+
+
+class Others:
+    """The loaded ones. One is loaded at a time, and nobody waits for it: who asks meanwhile is told to come back."""
+
+    def __init__(self, settings: Settings, models: ModelStore) -> None:
+        self._settings = settings
+        self._models = models
+        self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._loading: str | None = None
+        # Held for moments, never while something loads.
+        self._lock = threading.Lock()
+
+    def lease(self, version: str) -> LoadedModel:
+        """A version by name, loaded if need be (seconds: not on the event loop).
+
+        Raises:
+            ModelNotFound: There is no such version.
+            ModelNotServable: It is not ready, or does not load.
+            ModelLoading: This one or another is being loaded.
+            Unavailable: The machine cannot load it.
+        """
+        _check(self._models.get(version))
+        with self._lock:
+            if version in self._loaded:
+                self._loaded.move_to_end(version)
+                return self._loaded[version]
+            if self._loading is not None:
+                raise ModelLoading(
+                    f"{self._loading} is being loaded: ask again in {RETRY_AFTER_S} s.", retry_after_s=RETRY_AFTER_S
+                )
+            self._loading = version
+        loaded = None
+        try:
+            loaded = self._load(version)
+        finally:
+            self._end(loaded)
+        return loaded
+
+    def forget(self, version: str) -> None:
+        """Give one back: it serves now, or its memory is needed."""
+        with self._lock:
+            self._loaded.pop(version, None)
+
+    def _load(self, version: str) -> LoadedModel:
+        try:
+            return load_model(self._models.bundle(version), self._settings)
+        except BundleInvalid as error:
+            raise ModelNotServable(f"Model {version} does not load: {error}") from None
+
+    def _end(self, loaded: LoadedModel | None) -> None:
+        with self._lock:
+            self._loading = None
+            if loaded is not None:
+                self._loaded[loaded.version] = loaded
+            while len(self._loaded) > self._settings.extra_models:
+                self._loaded.popitem(last=False)
+
+
+def _check(model: Model) -> None:
+    if model.state != "ready":
+        because = f" ({model.error})" if model.error else ""
+        raise ModelNotServable(f"{model.version} is {model.state}{because}: {REMEDIES[model.state]}.")
