@@ -11,6 +11,8 @@ OTHER := $(if $(GPU),cpu,gpu)
 UNWANTED := onnxruntime$(if $(GPU),,-gpu)
 BASE := .venv/base-$(RUNTIME)
 ALL := .venv/all-$(RUNTIME)
+BASE_EXTRAS := $(if $(GPU),[gpu])
+ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test lint format lock trainer golden clean
@@ -57,14 +59,13 @@ clean: ## remove environments, caches and what the demo wrote
 	$(UV) venv --quiet --python $(PYTHON) .venv
 
 $(BASE): pyproject.toml requirements.lock | .venv/bin/python
-	$(call install,$(if $(GPU),[gpu]))
+	$(call install,$(BASE_EXTRAS))
 	@touch $@
 
 $(ALL): pyproject.toml requirements.lock | .venv/bin/python
-	$(call install,[trainer,exporter,demo,dev$(if $(GPU),$(comma)gpu)])
+	$(call install,$(ALL_EXTRAS))
 	@touch $@ $(BASE)
 
-comma := ,
 define install
 	@rm -f .venv/*-$(OTHER)
 	@echo $(UNWANTED) > .venv/excludes.txt
