@@ -82,8 +82,14 @@ def test_the_sheet_shows_four_columns_and_the_classes(tmp_path: Path) -> None:
 def test_interrupted_it_leaves_no_process(tmp_path: Path) -> None:
     pytest.importorskip("skimage", reason="the photographs are not installed here")
     pytest.importorskip("trainer.config", reason="the trainer is not installed here")
+    # Whoever runs the tests in the background has had SIGINT ignored, and children inherit that.
+    listen = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
+    )
     command = [sys.executable, "-m", "service", "demo", "--out", str(tmp_path / "out")]
-    demo = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    demo = subprocess.Popen(
+        [sys.executable, "-c", listen, *command], stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     try:
         eventually((tmp_path / "out" / "first" / "events.jsonl").exists, within_s=120)
         demo.send_signal(signal.SIGINT)
