@@ -65,6 +65,8 @@ def _train(options: argparse.Namespace) -> int:
     recipe = load_recipe(options.recipe, options.set)
     out = options.out or Path("runs") / options.recipe.stem
     out.mkdir(parents=True, exist_ok=True)
+    if (out / "model.safetensors").exists():
+        raise RunError(f"{out}: holds a finished run; give another --out, or remove the folder to train it anew")
     if (out / "resume.pt").exists() and not options.resume:
         raise RunError(f"{out}: holds a run that was stopped; go on with --resume, or give another --out")
     with Events(out) as events:

@@ -169,6 +169,7 @@ def _replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
+        temporary.chmod(0o644)  # safetensors makes it the owner's alone; the API may run as another user
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -34,7 +34,7 @@ class Data:
     crop: tuple[int, int] = (518, 518)
     """Height and width of a training crop, in pixels."""
     scale: tuple[float, float] = (0.5, 2.0)
-    """Range of the random resize, as a factor of the long side."""
+    """Range of the random resize, as a factor of the long side: of inference.long_side, or else of the image's own."""
     workers: int = 0
     """Processes that decode and crop; 0 does it between the steps."""
 
@@ -104,7 +104,8 @@ class Inference:
     """How an image of any size is predicted, in evaluation and in the exported graph alike."""
 
     long_side: int = 0
-    """Pixels to which an image's long side is resized for the network; 0 keeps the image's own size."""
+    """Pixels to which an image's long side is resized for the network; 0 keeps the image's own size. Training crops are
+    cut at this scale too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -120,7 +120,7 @@ def batches(
     recipe: Recipe, dataset: FolderDataset, splits: Splits, *, start: int
 ) -> tuple[Iterator[LabelledBatch], Iterator[UnlabelledBatch]]:
     """The run's batches from step `start` on; the second iterator is empty for `supervised`."""
-    crop = Crop(recipe.data.crop, recipe.data.scale, recipe.seed)
+    crop = Crop(recipe.data.crop, recipe.data.scale, recipe.seed, recipe.inference.long_side)
     options = {"start": start, "steps": recipe.train.steps, "seed": recipe.seed, "workers": recipe.data.workers}
     pairs = LabelledPairs(dataset, splits.labelled, crop)
     labelled = labelled_loader(pairs, len(splits.labelled), recipe.train.batch_labelled, **options)

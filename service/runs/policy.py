@@ -25,7 +25,7 @@ from service.storage.tables import Image, Run, RunImage, RunReason, Worker, utc_
 
 log = structlog.stdlib.get_logger(__name__)
 
-INSTALL = "`uv pip install '.[trainer,exporter]'` (or `make trainer`)"
+INSTALL = "`make trainer` (or `uv pip install '.[trainer,exporter]'` into its environment)"
 
 
 class Policy:
@@ -45,6 +45,8 @@ class Policy:
         self._models = models
         self._metrics = metrics
         self._enqueue = enqueue
+        # Said once and not again with each image.
+        self._told = ""
 
     def consider(self) -> Run | None:
         """Start a run if enough new images have come in and nothing forbids it. After each image, and by the sweep."""
@@ -55,7 +57,9 @@ class Policy:
             return self.start("auto")
         except (Conflict, Unavailable) as error:
             # Not now: labels are missing, a run is active, nobody can train. The next image or the sweep asks again.
-            log.debug("no run yet", because=str(error))
+            if not isinstance(error, RunActive) and str(error) != self._told:
+                log.warning("a run is due and cannot start", because=str(error))
+                self._told = str(error)
             return None
 
     def start(self, reason: RunReason) -> Run:
@@ -127,8 +131,8 @@ def _check_workers(session: Session, heartbeat_s: float) -> None:
         raise TrainerMissing("No worker is alive: start one with `python -m service worker`, or all with `up`.")
     if not any(can_train):
         raise TrainerMissing(
-            f"The trainer is not installed where the worker runs: {INSTALL}, then start the worker again. Or name an "
-            "interpreter that has it in MASKLOOP_TRAINER_PYTHON."
+            f"The trainer is not installed where the worker runs: {INSTALL}, then start the service or its worker "
+            "again. Or name an interpreter that has it in MASKLOOP_TRAINER_PYTHON."
         )
 
 

@@ -134,6 +134,22 @@ def test_photograph_and_mask_are_cut_alike_and_padding_is_ignored() -> None:
     assert cut_HW[0].tolist() == [255, 7, 6, 5]
 
 
+def test_training_sees_the_scale_of_inference() -> None:
+    """A phone's photograph and a small one of the same scene are cut alike where inference brings both to one size."""
+    crop = Crop((32, 32), (0.5, 2.0), 7, long_side=64)
+    large, small = (crop.window(size, stream=1, draw=3) for size in ((3024, 4032), (48, 64)))
+    assert (large.height, large.width) == (small.height, small.width)
+    assert 32 <= large.width <= 128
+    native = Crop((32, 32), (0.5, 2.0), 7).window((48, 64), stream=1, draw=3)
+    assert native == small
+
+
+def test_camera_suffixes_in_capitals_are_found(dataset: Path) -> None:
+    (dataset / "images/labelled0.png").rename(dataset / "images/labelled0.PNG")
+    data = open_dataset(dataset)
+    assert data.read(data.split("labelled")[0]).shape == (48, 48, 3)
+
+
 def test_every_image_comes_once_an_epoch_and_a_resumed_order_is_the_same_order() -> None:
     whole = list(Shuffled(6, 2, start=0, steps=6, seed=1, stream=1))
     assert sorted(index for batch in whole[:3] for index, _ in batch) == list(range(6))

@@ -102,7 +102,9 @@ def test_init_starts_from_a_checkpoint_and_refuses_other_classes(dataset: Path, 
     path = Path(run(make_recipe(dataset, "supervised", steps=40), tmp_path / "first")[-1]["checkpoint"])
     recipe = make_recipe(dataset, "supervised", steps=1, lr_encoder=1e-9).as_dict() | {"init": str(path)}
     (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe))
-    assert main(["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "second")]) == 0
+    again = ["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "second")]
+    assert main(again) == 0
+    assert main(again) == 1, "a finished run is never overwritten"
     assert checkpoint.load(tmp_path / "second/model.safetensors").metrics["miou"] > 0.9
     (dataset / "classes.toml").write_text((dataset / "classes.toml").read_text().replace("dark", "night"))
     assert main(["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "third")]) == 1

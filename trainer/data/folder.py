@@ -66,7 +66,7 @@ class FolderDataset:
         return image_HWC, read_mask(sample.mask, size, len(self.taxonomy), self.taxonomy.ignore_index)
 
     def _image(self, name: str, split: Path) -> Path:
-        for suffix in SUFFIXES:
+        for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES)):
             path = self.root / "images" / f"{name}{suffix}"
             if path.exists():
                 return path

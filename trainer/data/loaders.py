@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from trainer.data.folder import DatasetError, FolderDataset, Sample
-from trainer.data.geometry import cut_image, cut_mask, draw_window, inside
+from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, inside
 
 LABELLED_STREAM, UNLABELLED_STREAM = 1, 2
 
@@ -23,11 +23,26 @@ Draw = tuple[int, int]
 
 
 class Crop(NamedTuple):
-    """How training crops are cut: size (height, width) in pixels, range of the random resize, and the run's seed."""
+    """How training crops are cut.
+
+    Attributes:
+        size: height and width, in pixels.
+        scale: range of the random resize, as a factor of the long side.
+        seed: the run's.
+        long_side: what the long side is taken to be, in pixels: that of inference, so that the network learns at the
+            scale at which it will be asked; 0 = the image's own.
+    """
 
     size: tuple[int, int]
     scale: tuple[float, float]
     seed: int
+    long_side: int = 0
+
+    def window(self, image: tuple[int, int], stream: int, draw: int) -> Window:
+        """The window of the run's draw number `draw` in an image of this (height, width)."""
+        rng = np.random.default_rng([self.seed, stream, draw])
+        unit = self.long_side / max(image) if self.long_side else 1.0
+        return draw_window(image, self.size, (self.scale[0] * unit, self.scale[1] * unit), rng)
 
 
 class LabelledBatch(NamedTuple):
@@ -52,9 +67,7 @@ class LabelledPairs(Dataset[LabelledBatch]):
 
     def __getitem__(self, draw: Draw) -> LabelledBatch:
         image_HWC, mask_HW = self._dataset.read_pair(self._samples[draw[0]])
-        size, scale, seed = self._crop
-        rng = np.random.default_rng([seed, LABELLED_STREAM, draw[1]])
-        window = draw_window(mask_HW.shape, size, scale, rng)
+        size, window = self._crop.size, self._crop.window(mask_HW.shape, LABELLED_STREAM, draw[1])
         image_hwC = torch.from_numpy(cut_image(image_HWC, window, size))
         return LabelledBatch(
             image_hwC, torch.from_numpy(cut_mask(mask_HW, window, size, self._dataset.taxonomy.ignore_index))
@@ -69,9 +82,8 @@ class UnlabelledViews(Dataset[UnlabelledBatch]):
 
     def __getitem__(self, draw: Draw) -> UnlabelledBatch:
         image_HWC = self._dataset.read(self._samples[draw[0]])
-        size, scale, seed = self._crop
-        rng = np.random.default_rng([seed, UNLABELLED_STREAM, draw[1]])
-        window = draw_window((image_HWC.shape[0], image_HWC.shape[1]), size, scale, rng)
+        image = (image_HWC.shape[0], image_HWC.shape[1])
+        size, window = self._crop.size, self._crop.window(image, UNLABELLED_STREAM, draw[1])
         return UnlabelledBatch(
             torch.from_numpy(cut_image(image_HWC, window, size)), torch.from_numpy(inside(window, size))
         )
