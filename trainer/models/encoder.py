@@ -8,6 +8,7 @@ Plain ViTs give the outputs of four blocks after the final norm, all at the patc
 
 import difflib
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import timm
@@ -23,7 +24,7 @@ class EncoderError(ValueError):
     """A name or an option that gives no usable encoder; the message says which would."""
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Four feature maps of an image.
 
     Attributes:
@@ -44,9 +45,9 @@ class Encoder(nn.Module):
         """Whether the maps already form a pyramid."""
         return len(set(self.strides)) > 1
 
+    @abstractmethod
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """Normalised images, float [B,3,H,W], to four maps [B,channels[i],H/strides[i],W/strides[i]]."""
-        raise NotImplementedError
 
 
 class PlainViT(Encoder):
