@@ -20,9 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trainer.config import Recipe, RecipeError, recipe_from_dict
+from trainer.config import Recipe, RecipeError
 from trainer.models.encoder import EncoderError
 from trainer.models.segmenter import Segmenter, build_segmenter
+from trainer.recipe_file import recipe_from_dict
 from trainer.taxonomy import Taxonomy, TaxonomyError
 
 FORMAT_VERSION = 1

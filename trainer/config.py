@@ -1,18 +1,14 @@
 """The whole recipe on one page: what a run is told, and what each field means.
 
-A recipe is one TOML file. `load_recipe` reads it, refuses unknown keys, and gives frozen dataclasses; the resolved
-recipe travels into the run folder, the checkpoint and the bundle. Defaults are the paper's (UniMatch V2, arXiv
-2410.10777, section 5.1) where it has one.
+`trainer.recipe_file` reads it from TOML; the resolved recipe travels into the run folder, the checkpoint and the
+bundle. Defaults are the paper's (UniMatch V2, arXiv 2410.10777, section 5.1) where it has one.
 """
 
 import dataclasses
-import tomllib
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-Method = Literal["supervised", "unimatch_v2"]
+Method = Literal["supervised", "fixmatch", "unimatch_v1", "unimatch_v2"]
 
 
 class RecipeError(ValueError):
@@ -24,11 +20,17 @@ class Data:
     """Which images, in which roles."""
 
     root: str
-    """The data set folder: classes.toml, images/, masks/, splits/."""
+    """The data set's folder."""
+    format: Literal["auto", "folder", "voc", "cityscapes", "ade20k", "coco", "huggingface"] = "auto"
+    """Layout of the folder; auto = by what lies in it."""
+    splits: str = ""
+    """Folder of the split files; "" = ROOT/splits. The official UniMatch lists are taken as they are."""
     labelled: str = "labelled"
-    """Split of the labelled training images: splits/NAME.txt; may be a path inside splits/, such as 1_8/labelled."""
+    """Split of the labelled training images: a file of that folder, without .txt; may be a path, as 1_8/labelled."""
     unlabelled: str = "unlabelled"
-    """Split of the unlabelled training images; not read by `supervised`."""
+    """Split of the unlabelled training images; not read by `supervised`. "*" = every image of unlabelled_root."""
+    unlabelled_root: str = ""
+    """Another data set, or a plain folder of images, from which the unlabelled images come; "" = root."""
     val: str = "val"
     """Split on which the run is evaluated; "" evaluates nothing."""
     crop: tuple[int, int] = (518, 518)
@@ -64,37 +66,81 @@ class Train:
     steps: int
     """Optimizer steps of the whole run."""
     batch_labelled: int = 4
+    """Labelled images of one optimizer step, over all processes and micro-batches together."""
     batch_unlabelled: int = 4
+    """Unlabelled images of one optimizer step, likewise."""
+    accumulate: int = 1
+    """Micro-batches into which a process splits its part of the batch, after mixing: memory for time."""
+    freeze_encoder: bool = False
+    """Train the head alone."""
     lr_encoder: float = 5e-6
     lr_head_factor: float = 40.0
     """The head's learning rate as a multiple of the encoder's."""
-    weight_decay: float = 0.01
+    lr_reference_batch: int = 0
+    """The labelled batch for which lr_encoder was chosen; another batch scales it linearly. 0 = as it stands."""
     lr_power: float = 0.9
     """Exponent of the poly decay."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly; the paper has none."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate from each encoder block to the one below it; 1 = the paper's one rate."""
+    weight_decay: float = 0.01
+    clip_norm: float = 0.0
+    """Bound of the gradient's norm; 0 = none, as in the paper."""
     ema_decay: float = 0.996
-    """Upper bound of the teacher's decay."""
+    """Upper bound of the teacher's decay; 0 = no teacher of its own: the student labels, and is what is kept."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast of the network: auto = bf16 on a GPU that has it, fp32 on a CPU. Losses are always fp32."""
     device: str = "auto"
-    """auto = the first GPU, else the CPU."""
+    """auto = a GPU where there is one, else the CPU."""
+    compile: bool = False
+    """torch.compile for each block of the encoder and for the head; the first steps take minutes, the others less."""
     log_every: int = 1
     """Steps between progress events; each costs one device synchronisation."""
     evaluate_every: int = 0
     """Steps between evaluations; 0 = only at the end."""
+    keep: Literal["best", "last"] = "best"
+    """Which evaluation's weights become model.safetensors; last.safetensors is written where they differ."""
+    report: bool = True
+    """Write report.html when the run ends."""
     save_every: int = 100
     """Steps between states from which the run can be resumed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Loss:
+    """The loss on labelled images."""
+
+    kind: Literal["cross_entropy", "ohem"] = "cross_entropy"
+    """ohem = cross-entropy on hard pixels only (arXiv 1604.03540), the paper's choice on Cityscapes."""
+    ohem_threshold: float = 0.7
+    """Pixels whose true class has at most this probability are hard."""
+    ohem_min_kept: int = 200_000
+    """At least so many pixels of a process's labelled batch count."""
+    class_weights: dict[str, float] = field(default_factory=dict)
+    """Weight by class name; classes that are not named have 1."""
+    class_balance: float = 0.0
+    """Weight classes by their frequency in the labelled images to the power of minus this; 0 = not, 1 = inverse."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class UniMatch:
-    """The knobs of UniMatch V2 (section 4)."""
+    """The knobs of learning from unlabelled images (FixMatch, UniMatch V1 and V2; section 4)."""
 
     confidence_threshold: float = 0.95
+    adaptive_threshold: bool = False
+    """Lower the threshold of classes about which the teacher is less sure (FreeMatch, arXiv 2205.07246, eq. 5-8)."""
     cutmix_probability: float = 0.5
+    streams: Literal[1, 2] = 2
+    """Strong views of an image in UniMatch V2."""
+    dropout: Literal["complementary", "independent", "none"] = "complementary"
+    """Which channels the strong views of UniMatch V2 lose: the one what the other keeps, each its own, or none."""
+    dropout_place: Literal["encoder", "head"] = "encoder"
+    """On the encoder's maps, as the paper has it, or on the head's fused map."""
     dropout_probability: float = 0.5
-    """Of complementary dropout, over channels."""
+    """Of a channel being dropped."""
     undropped_fraction: float = 0.5
-    """Part of the unlabelled batch that complementary dropout leaves whole (as the authors' code does)."""
+    """Part of the unlabelled batch that dropout leaves whole (as the authors' code does)."""
     unlabelled_weight: float = 1.0
     """Weight of the unlabelled loss before labelled and unlabelled are averaged."""
 
@@ -105,7 +151,11 @@ class Inference:
 
     long_side: int = 0
     """Pixels to which an image's long side is resized for the network; 0 keeps the image's own size. Training crops are
-    cut at this scale too."""
+        cut at this scale too."""
+    window: tuple[int, int] = (0, 0)
+    """Height and width of a sliding window, in pixels; [0, 0] = the whole image at once."""
+    window_stride: float = 2 / 3
+    """Step of the window as a part of its side."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +166,7 @@ class Recipe:
     data: Data
     model: Model
     train: Train
+    loss: Loss = field(default_factory=Loss)
     unimatch: UniMatch = field(default_factory=UniMatch)
     inference: Inference = field(default_factory=Inference)
     seed: int = 0
@@ -130,84 +181,12 @@ class Recipe:
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
 
-def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe file, with `a.b=value` overrides (the value in TOML's syntax; a bare word is a string).
-
-    Raises:
-        RecipeError: the file is no TOML, a key is unknown or missing, or a value is out of its range.
-    """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read ({error.strerror}); give the path of a recipe file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: is not valid TOML: {error}") from error
-    for override in overrides or []:
-        _override(table, override)
-    return recipe_from_dict(table, where=str(path))
-
-
-def recipe_from_dict(table: dict[str, Any], where: str = "recipe") -> Recipe:
-    """Build a recipe from plain values. Raises RecipeError, naming the field, for anything that is not a recipe."""
-    return cast("Recipe", _build(Recipe, table, where))
-
-
-def _override(table: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    if not equals:
-        raise RecipeError(f"--set {override}: write a.b=value, for example train.steps=100")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *parents, leaf = name.split(".")
-    for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise RecipeError(f"--set {override}: {parent} is no table")
-    table[leaf] = value
-
-
-def _build(kind: type, table: Any, where: str) -> object:
-    if not isinstance(table, dict):
-        raise RecipeError(f"{where}: must be a table, not {table!r}")
-    types_by_name = typing.get_type_hints(kind)
-    if unknown := sorted(set(table) - set(types_by_name)):
-        raise RecipeError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(types_by_name)}")
-    values = {name: _convert(types_by_name[name], value, f"{where}: {name}") for name, value in table.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise RecipeError(f"{where}: {str(error).partition('() ')[2]}") from error
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from error
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _build(cast("type", kind), value, where)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        if value not in arguments:
-            raise RecipeError(f"{where} = {value!r}: must be one of {', '.join(map(repr, arguments))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(arguments):
-            raise RecipeError(f"{where} = {value!r}: must be a list of {len(arguments)}")
-        return tuple(_convert(inner, item, where) for inner, item in zip(arguments, value, strict=True))
-    if kind is float and type(value) is int:
-        return float(value)
-    wanted = dict if origin is dict else kind
-    if type(value) is not wanted:
-        raise RecipeError(f"{where} = {value!r}: must be of type {wanted.__name__}")
-    return value
-
-
 def _check(recipe: Recipe) -> None:
     train, data, unimatch = recipe.train, recipe.data, recipe.unimatch
     positive = {
         "train.steps": train.steps,
         "train.batch_labelled": train.batch_labelled,
+        "train.accumulate": train.accumulate,
         "train.lr_encoder": train.lr_encoder,
         "train.lr_head_factor": train.lr_head_factor,
         "train.log_every": train.log_every,
@@ -215,10 +194,26 @@ def _check(recipe: Recipe) -> None:
         "data.crop": min(data.crop),
         "data.scale": min(data.scale),
         "model.features": recipe.model.features,
+        "loss.ohem_min_kept": recipe.loss.ohem_min_kept,
+        "inference.window_stride": recipe.inference.window_stride,
     }
     for name, value in positive.items():
         if value <= 0:
             raise RecipeError(f"{name} = {value}: must be greater than 0")
+    not_negative = {
+        "train.lr_reference_batch": train.lr_reference_batch,
+        "train.warmup_steps": train.warmup_steps,
+        "train.clip_norm": train.clip_norm,
+        "train.evaluate_every": train.evaluate_every,
+        "inference.long_side": recipe.inference.long_side,
+        "inference.window": min(recipe.inference.window),
+        "loss.class_balance": recipe.loss.class_balance,
+        "loss.class_weights": min(recipe.loss.class_weights.values(), default=0),
+        "unimatch.unlabelled_weight": unimatch.unlabelled_weight,
+    }
+    for name, value in not_negative.items():
+        if value < 0:
+            raise RecipeError(f"{name} = {value}: must not be negative")
     if recipe.method != "supervised" and train.batch_unlabelled < 2:
         raise RecipeError(
             f"train.batch_unlabelled = {train.batch_unlabelled}: must be 2 or more, since CutMix mixes an image with "
@@ -229,6 +224,9 @@ def _check(recipe: Recipe) -> None:
         "unimatch.cutmix_probability": unimatch.cutmix_probability,
         "unimatch.undropped_fraction": unimatch.undropped_fraction,
         "train.ema_decay": train.ema_decay,
+        "train.layer_decay": train.layer_decay,
+        "loss.ohem_threshold": recipe.loss.ohem_threshold,
+        "inference.window_stride": recipe.inference.window_stride,
     }
     for name, value in fractions.items():
         if not 0 <= value <= 1:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from trainer.data.folder import FolderDataset, Sample
+from trainer.data.dataset import Sample, SegmentationDataset
 from trainer.metrics import Scores, confusion, scores
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import Segmenter
@@ -14,7 +14,7 @@ from trainer.models.segmenter import Segmenter
 class EvalPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Whole photographs uint8 [H,W,3] and masks int64 [H,W], as they are on disk."""
 
-    def __init__(self, dataset: FolderDataset, samples: tuple[Sample, ...]) -> None:
+    def __init__(self, dataset: SegmentationDataset, samples: tuple[Sample, ...]) -> None:
         self._dataset, self._samples = dataset, samples
 
     def __len__(self) -> int:
@@ -27,7 +27,7 @@ class EvalPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
 @torch.inference_mode()
 def evaluate(
-    model: Segmenter, dataset: FolderDataset, samples: tuple[Sample, ...], *, long_side: int = 0, workers: int = 0
+    model: Segmenter, dataset: SegmentationDataset, samples: tuple[Sample, ...], *, long_side: int = 0, workers: int = 0
 ) -> Scores:
     """Scores of a model in eval mode on `samples`, each counted once at its own size.
 

@@ -9,7 +9,7 @@ from torch.optim import AdamW
 
 from trainer import checkpoint
 from trainer.config import Recipe
-from trainer.data.folder import FolderDataset
+from trainer.data.dataset import SegmentationDataset
 from trainer.models.segmenter import Segmenter, build_segmenter
 from trainer.models.weights import load_encoder_weights
 from trainer.optimizer import build_optimizer
@@ -30,7 +30,7 @@ class Run:
     step: int = 0
 
 
-def build(recipe: Recipe, dataset: FolderDataset, device: torch.device) -> Run:
+def build(recipe: Recipe, dataset: SegmentationDataset, device: torch.device) -> Run:
     """Student, teacher and optimizer, from the encoder's weights or from the recipe's `init` checkpoint."""
     student = build_segmenter(recipe.model, len(dataset.taxonomy))
     if odd := [side for side in recipe.data.crop if side % student.size_multiple]:

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from trainer import checkpoint
 from trainer.config import Recipe
-from trainer.data.folder import FolderDataset, Sample, check_disjoint, check_images, fingerprint, open_dataset
+from trainer.data.dataset import Sample, SegmentationDataset, check_disjoint, fingerprint
+from trainer.data.folder import check_images
+from trainer.data.layouts import open_dataset
 from trainer.data.loaders import (
     Crop,
     LabelledBatch,
@@ -63,7 +65,7 @@ def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) ->
     """
     device = pick_device(recipe.train.device)
     dataset, splits = open_splits(recipe)
-    data_fingerprint = fingerprint(splits.labelled, splits.unlabelled)
+    data_fingerprint = fingerprint((dataset, splits.labelled), (dataset, splits.unlabelled))
 
     torch.manual_seed(recipe.seed)
     run = build(recipe, dataset, device)
@@ -101,7 +103,7 @@ def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) ->
     return path
 
 
-def open_splits(recipe: Recipe) -> tuple[FolderDataset, Splits]:
+def open_splits(recipe: Recipe) -> tuple[SegmentationDataset, Splits]:
     """Open the data set and look at every image that the run will use, before the first step."""
     dataset = open_dataset(Path(recipe.data.root))
     semi = recipe.method != "supervised"
@@ -117,7 +119,7 @@ def open_splits(recipe: Recipe) -> tuple[FolderDataset, Splits]:
 
 
 def batches(
-    recipe: Recipe, dataset: FolderDataset, splits: Splits, *, start: int
+    recipe: Recipe, dataset: SegmentationDataset, splits: Splits, *, start: int
 ) -> tuple[Iterator[LabelledBatch], Iterator[UnlabelledBatch]]:
     """The run's batches from step `start` on; the second iterator is empty for `supervised`."""
     crop = Crop(recipe.data.crop, recipe.data.scale, recipe.seed, recipe.inference.long_side)
@@ -165,7 +167,7 @@ def step_seed(seed: int, step: int) -> int:
     return (seed << 32) + step
 
 
-def judge(run: Run, recipe: Recipe, dataset: FolderDataset, splits: Splits, events: Events) -> Scores | None:
+def judge(run: Run, recipe: Recipe, dataset: SegmentationDataset, splits: Splits, events: Events) -> Scores | None:
     """Evaluate the teacher, whose weights are the ones that are kept, on the run's `val` split."""
     if not splits.val:
         return None

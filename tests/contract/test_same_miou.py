@@ -11,7 +11,8 @@ from PIL import Image
 import service
 from exporter.manifest import Manifest
 from tests.contract.conftest import Serve, post, program
-from trainer.data.folder import FolderDataset, open_dataset
+from trainer.data.dataset import SegmentationDataset
+from trainer.data.layouts import open_dataset
 from trainer.data.textures import make_textures
 from trainer.metrics import Scores, confusion, scores
 
@@ -20,7 +21,7 @@ CAMVID = Path(__file__).parents[2].parent / "shared" / "camvid"
 STARTER = Path(service.__file__).parent / "starter"
 
 
-def served_scores(address: str, dataset: FolderDataset, split: str) -> Scores:
+def served_scores(address: str, dataset: SegmentationDataset, split: str) -> Scores:
     """POST every image of a split as it lies on disk, and compare the masks that come back with the truth."""
     classes, ignore_index = len(dataset.taxonomy), dataset.taxonomy.ignore_index
     confusion_KK = torch.zeros((classes, classes), dtype=torch.int64)

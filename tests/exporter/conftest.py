@@ -9,9 +9,9 @@ import torch
 from exporter.export import export
 from exporter.probe import probe_images
 from trainer import checkpoint
-from trainer.config import recipe_from_dict
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import Segmenter, build_segmenter
+from trainer.recipe_file import recipe_from_dict
 from trainer.taxonomy import Taxonomy
 
 TINY_VIT = {

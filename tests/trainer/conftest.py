@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.config import Recipe, recipe_from_dict
+from trainer.config import Recipe
+from trainer.recipe_file import recipe_from_dict
 
 TINY_VIT = {
     "encoder": "vit_tiny_patch16_224",

@@ -7,7 +7,8 @@ import pytest
 import tomli_w
 
 from tests.trainer.conftest import make_recipe
-from trainer.config import RecipeError, load_recipe, recipe_from_dict
+from trainer.config import RecipeError
+from trainer.recipe_file import load_recipe, recipe_from_dict
 
 RECIPES = Path(__file__).parents[2] / "trainer" / "recipes"
 
@@ -30,7 +31,7 @@ def test_a_recipe_survives_toml() -> None:
     ("change", "message"),
     [
         ({"colour": 1}, "unknown key 'colour'"),
-        ({"method": "magic"}, "must be one of 'supervised', 'unimatch_v2'"),
+        ({"method": "magic"}, "must be one of 'supervised', 'fixmatch'"),
         ({"train": {"steps": 0}}, r"train\.steps = 0: must be greater than 0"),
         ({"train": {"steps": "many"}}, "must be of type int"),
         ({"train": {}}, "missing 1 required keyword-only argument: 'steps'"),

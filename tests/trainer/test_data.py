@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from trainer.__main__ import main
+from trainer.data.dataset import DatasetError, check_disjoint
 from trainer.data.decode import ImageError, read_image, read_mask, to_rgb
-from trainer.data.folder import DatasetError, check_disjoint, open_dataset
 from trainer.data.geometry import Window, cut_image, cut_mask, inside
+from trainer.data.layouts import open_dataset
 from trainer.data.loaders import Crop, LabelledPairs, Shuffled, labelled_loader
 from trainer.taxonomy import TaxonomyError
 

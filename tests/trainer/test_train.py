@@ -16,12 +16,15 @@ import torch
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe, write_dataset
 from tests.trainer.make_golden import golden_losses
 from trainer import checkpoint
-from trainer.__main__ import STOPPED, main
-from trainer.config import Recipe, recipe_from_dict
-from trainer.data.folder import DatasetError, open_dataset
+from trainer.__main__ import main
+from trainer.commands.train import STOPPED
+from trainer.config import Recipe
+from trainer.data.dataset import DatasetError
+from trainer.data.layouts import open_dataset
 from trainer.evaluate import evaluate
 from trainer.events import Events
 from trainer.metrics import confusion, scores
+from trainer.recipe_file import recipe_from_dict
 from trainer.run import RunError, build, lasting, save_run
 from trainer.train import train
 

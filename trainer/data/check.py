@@ -5,8 +5,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from trainer.data.dataset import DatasetError, Sample, SegmentationDataset
 from trainer.data.decode import ImageError
-from trainer.data.folder import DatasetError, FolderDataset, Sample, open_dataset
+from trainer.data.layouts import open_dataset
 
 
 def check_dataset(root: Path) -> int:
@@ -36,7 +37,7 @@ def check_dataset(root: Path) -> int:
             continue
         wrong = list(_problems(dataset, samples, name))
         problems += wrong
-        labelled = sum(sample.mask.exists() for sample in samples)
+        labelled = sum(dataset.has_mask(sample) for sample in samples)
         console.print(f"{name}: {len(samples)} images, {labelled} with masks, {len(wrong)} unusable")
     for problem in dict.fromkeys(problems):
         console.print(problem, style="red", markup=False, soft_wrap=True)
@@ -44,11 +45,11 @@ def check_dataset(root: Path) -> int:
     return 1 if problems else 0
 
 
-def _problems(dataset: FolderDataset, samples: tuple[Sample, ...], split: str) -> list[str]:
+def _problems(dataset: SegmentationDataset, samples: tuple[Sample, ...], split: str) -> list[str]:
     found = []
     for sample in track(samples, description=split, console=Console(stderr=True), transient=True):
         try:
-            if sample.mask.exists():
+            if dataset.has_mask(sample):
                 dataset.read_pair(sample)
             else:
                 dataset.read(sample)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from trainer.data.folder import DatasetError, FolderDataset, Sample
+from trainer.data.dataset import DatasetError, Sample, SegmentationDataset
 from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, inside
 
 LABELLED_STREAM, UNLABELLED_STREAM = 1, 2
@@ -62,7 +62,7 @@ class UnlabelledBatch(NamedTuple):
 class LabelledPairs(Dataset[LabelledBatch]):
     """Weakly augmented photographs with their masks."""
 
-    def __init__(self, dataset: FolderDataset, samples: tuple[Sample, ...], crop: Crop) -> None:
+    def __init__(self, dataset: SegmentationDataset, samples: tuple[Sample, ...], crop: Crop) -> None:
         self._dataset, self._samples, self._crop = dataset, samples, crop
 
     def __getitem__(self, draw: Draw) -> LabelledBatch:
@@ -77,7 +77,7 @@ class LabelledPairs(Dataset[LabelledBatch]):
 class UnlabelledViews(Dataset[UnlabelledBatch]):
     """Weakly augmented photographs; masks are never read."""
 
-    def __init__(self, dataset: FolderDataset, samples: tuple[Sample, ...], crop: Crop) -> None:
+    def __init__(self, dataset: SegmentationDataset, samples: tuple[Sample, ...], crop: Crop) -> None:
         self._dataset, self._samples, self._crop = dataset, samples, crop
 
     def __getitem__(self, draw: Draw) -> UnlabelledBatch:

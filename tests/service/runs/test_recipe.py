@@ -129,7 +129,7 @@ def test_a_bundle_that_does_not_know_itself_needs_a_template_that_does(good: Pat
 
 
 def test_the_packaged_recipe_makes_a_recipe_that_the_trainer_takes(with_weights: Path, tmp_path: Path) -> None:
-    config = pytest.importorskip("trainer.config", reason="the trainer's own check of recipes")
+    config = pytest.importorskip("trainer.recipe_file", reason="the trainer's own check of recipes")
     target = tmp_path / "recipe.toml"
     template = PACKAGE / "runs" / "recipe.toml"
     write_recipe(target, template=template, base=read_bundle(with_weights), dataset=tmp_path, sizes=SIZES)
@@ -140,7 +140,7 @@ def test_the_packaged_recipe_makes_a_recipe_that_the_trainer_takes(with_weights:
 
 
 def test_the_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp_path: Path) -> None:
-    folder = pytest.importorskip("trainer.data.folder", reason="the trainer's own reader")
+    folder = pytest.importorskip("trainer.data.layouts", reason="the trainer's own reader")
     ids = fill(loop)
     # A format that the trainer's folder does not know.
     ids.append(loop.images.add(encoded(picture(seed=9), "BMP"))[0].id)
