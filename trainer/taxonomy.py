@@ -1,8 +1,6 @@
-"""The classes of a data set: names and colours, id = position. Read from DATASET/classes.toml."""
+"""The classes of a data set: names and colours, id = position. data/classes_file.py reads them from classes.toml."""
 
-import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 IGNORE = 255
@@ -66,17 +64,3 @@ class Taxonomy:
                 f"ignore_index = {ignore_index} is also the id of class {names[ignore_index]!r}; use 255"
             )
         return cls(tuple(names), tuple(colors), ignore_index)
-
-
-def read_taxonomy(dataset: Path) -> Taxonomy:
-    """Read DATASET/classes.toml. Raises TaxonomyError, naming the file."""
-    path = dataset / "classes.toml"
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Taxonomy.from_list(table.get("classes", []), table.get("ignore_index", IGNORE))
-    except OSError as error:
-        raise TaxonomyError(
-            f"{path}: cannot be read ({error.strerror}); it lists the classes, a [[classes]] each"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TaxonomyError) as error:
-        raise TaxonomyError(f"{path}: {error}") from error

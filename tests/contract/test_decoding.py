@@ -1,88 +1,187 @@
-"""Trainer and service decode alike: a model is asked about what it was trained on."""
+"""Trainer and service decode alike, by every row of the table: a model is asked about what it was trained on."""
 
 import io
-from collections.abc import Callable
+import re
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from service.errors import MaskloopError
+from service.segmentation import decode as service
 from service.segmentation.decode import EXTENSIONS, Limits, decode
-from trainer.data.decode import ImageError, read_image
-from trainer.data.folder import SUFFIXES
+from trainer.data import decode as trainer
+from trainer.data.decode import ImageError, image_size, read_image, to_rgb
+from trainer.data.files import SUFFIXES
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=10**6)
 RNG = np.random.default_rng(0)
 RGB = Image.fromarray(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8))
 RGBA = Image.fromarray(RNG.integers(0, 256, (20, 30, 4), dtype=np.uint8))
-GREY16 = Image.fromarray(RNG.integers(0, 65536, (20, 30), dtype=np.uint16))
+GREY16_HW = RNG.integers(0, 65536, (20, 30), dtype=np.uint16)
+ORIENTATION = 0x0112
+EXTRA_SAMPLES = 338
 
 
-def encoded(image: Image.Image, kind: str, orientation: int = 1) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def turned(kind: str, orientation: int) -> bytes:
     exif = Image.Exif()
-    exif[0x0112] = orientation
-    buffer = io.BytesIO()
-    image.save(buffer, kind, exif=exif) if orientation != 1 else image.save(buffer, kind)
-    return buffer.getvalue()
+    exif[ORIENTATION] = orientation
+    return encoded(RGB, kind, exif=exif)
 
 
-def palette_with_transparency() -> bytes:
-    image = RGB.quantize(8)
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", transparency=0)
-    return buffer.getvalue()
+def png_of_16_bits(pixels_HWC: npt.NDArray[np.uint16]) -> bytes:
+    height, width, channels = pixels_HWC.shape
+    rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in pixels_HWC)
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    body = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
 
 
-def broken_exif() -> bytes:
-    buffer = io.BytesIO()
-    RGB.save(buffer, "JPEG", exif=b"Exif\x00\x00MM\x00*\x00\x00\xff\xff broken")
-    return buffer.getvalue()
+def without_adobe(jpeg: bytes) -> bytes:
+    """The same JPEG without its Adobe segment, which says that CMYK is stored inverted."""
+    start = jpeg.index(b"\xff\xee")
+    length = struct.unpack(">H", jpeg[start + 2 : start + 4])[0]
+    return jpeg[:start] + jpeg[start + 2 + length :]
 
 
-CASES: dict[str, Callable[[], bytes]] = {
-    "RGB PNG": lambda: encoded(RGB, "PNG"),
-    "RGB JPEG": lambda: encoded(RGB, "JPEG"),
-    "RGB WEBP": lambda: encoded(RGB, "WEBP"),
-    "RGB BMP": lambda: encoded(RGB, "BMP"),
-    "RGB TIFF": lambda: encoded(RGB, "TIFF"),
-    "grey": lambda: encoded(RGB.convert("L"), "PNG"),
-    "1 bit": lambda: encoded(RGB.convert("1"), "PNG"),
-    "16 bit": lambda: encoded(GREY16, "PNG"),
-    "16 bit TIFF": lambda: encoded(GREY16, "TIFF"),
-    "palette": lambda: encoded(RGB.quantize(8), "PNG"),
-    "palette with transparency": palette_with_transparency,
-    "RGBA": lambda: encoded(RGBA, "PNG"),
-    "RGBA WEBP": lambda: encoded(RGBA, "WEBP"),
-    "LA": lambda: encoded(RGBA.convert("LA"), "PNG"),
-    "CMYK": lambda: encoded(RGB.convert("CMYK"), "JPEG"),
-    "CMYK TIFF": lambda: encoded(RGB.convert("CMYK"), "TIFF"),
-    "broken EXIF": broken_exif,
-} | {
-    f"turned {turn} {kind}": lambda turn=turn, kind=kind: encoded(RGB, kind, turn)
-    for turn in range(2, 9)
-    for kind in ("JPEG", "PNG", "TIFF", "WEBP")
+CASES: dict[str, dict[str, bytes]] = {
+    "EXIF orientation": {
+        f"{turn} {kind}": turned(kind, turn) for turn in range(2, 9) for kind in ("JPEG", "PNG", "TIFF", "WEBP")
+    }
+    | {"broken": encoded(RGB, "JPEG", exif=b"Exif\x00\x00MM\x00*\x00\x00\xff\xff broken")},
+    "16 bits, grey": {
+        "PNG": encoded(Image.fromarray(GREY16_HW), "PNG"),
+        "TIFF": encoded(Image.fromarray(GREY16_HW), "TIFF"),
+        "big-endian TIFF": encoded(Image.fromarray(GREY16_HW.astype(">u2")), "TIFF"),
+    },
+    "16 bits, colour": {
+        "RGB": png_of_16_bits(RNG.integers(0, 65536, (20, 30, 3), dtype=np.uint16)),
+        "RGBA": png_of_16_bits(RNG.integers(0, 65536, (20, 30, 4), dtype=np.uint16)),
+    },
+    "alpha": {
+        "RGBA PNG": encoded(RGBA, "PNG"),
+        "RGBA WEBP": encoded(RGBA, "WEBP"),
+        "RGBA TIFF": encoded(RGBA, "TIFF"),
+        "LA": encoded(RGBA.convert("LA"), "PNG"),
+        "PA": encoded(RGBA.convert("PA"), "TIFF"),
+    },
+    "premultiplied alpha": {"TIFF": encoded(RGBA, "TIFF", tiffinfo={EXTRA_SAMPLES: 1})},
+    "one clear colour, clear entries": {
+        "RGB": encoded(RGB, "PNG", transparency=RGB.getpixel((3, 3))),
+        "grey": encoded(RGB.convert("L"), "PNG", transparency=100),
+        "1 bit": encoded(RGB.convert("1"), "PNG", transparency=0),
+        "palette, one": encoded(RGB.quantize(8), "PNG", transparency=0),
+        "palette, some": encoded(RGB.quantize(8), "PNG", transparency=bytes([0, 128, 255, 255])),
+    },
+    "palette": {"PNG": encoded(RGB.quantize(8), "PNG"), "BMP": encoded(RGB.quantize(8), "BMP")},
+    "1 bit, grey": {
+        "1 bit": encoded(RGB.convert("1"), "PNG"),
+        "1 bit TIFF": encoded(RGB.convert("1"), "TIFF"),
+        "grey PNG": encoded(RGB.convert("L"), "PNG"),
+        "grey JPEG": encoded(RGB.convert("L"), "JPEG"),
+    },
+    "CMYK": {
+        "Adobe JPEG": encoded(RGB.convert("CMYK"), "JPEG"),
+        "plain JPEG": without_adobe(encoded(RGB.convert("CMYK"), "JPEG")),
+        "TIFF": encoded(RGB.convert("CMYK"), "TIFF"),
+    },
+    "YCbCr, Lab, HSV": {
+        "YCbCr": encoded(RGB.convert("YCbCr"), "TIFF"),
+        "Lab": encoded(Image.frombytes("LAB", RGB.size, RGB.tobytes()), "TIFF"),
+    },
+    "an unused fourth channel": {"TIFF": encoded(RGB.convert("RGBX"), "TIFF")},
+    "": {kind: encoded(RGB, kind) for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF")},
 }
+"""Files by the row of the table that they are of; "" = plain RGB, which needs none."""
+
+REFUSED: dict[str, dict[str, bytes]] = {
+    "32-bit integers, floats": {
+        "floats": encoded(Image.fromarray(GREY16_HW.astype(np.float32)), "TIFF"),
+        "integers": encoded(Image.fromarray(GREY16_HW.astype(np.int32)), "TIFF"),
+    },
+    "damaged, cut off": {"no image": b"no image", "cut off": encoded(RGB, "JPEG")[:200], "empty": b""},
+}
+FRAMES = "several frames or pages"
+
+EACH = [(row, name) for row, cases in CASES.items() for name in cases]
+
+
+def test_every_row_of_the_written_table_is_tested() -> None:
+    rows = re.findall(r"^\| (.+?) +\|", trainer.__doc__ or "", re.MULTILINE)
+    assert set(rows[1:]) == (set(CASES) | set(REFUSED) | {FRAMES}) - {""}
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's word on the broken EXIF; the picture is whole
-@pytest.mark.parametrize("name", CASES)
-def test_both_see_the_same_pixels(name: str, tmp_path: Path) -> None:
-    data = CASES[name]()
+@pytest.mark.parametrize(("row", "name"), EACH)
+def test_both_see_the_same_pixels(row: str, name: str, tmp_path: Path) -> None:
+    data = CASES[row][name]
     (tmp_path / "image").write_bytes(data)
     assert np.array_equal(read_image(tmp_path / "image"), decode(data, LIMITS))
 
 
-def test_both_refuse_the_same(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(buffer, "TIFF")
-    for data in (buffer.getvalue(), b"no image", encoded(RGB, "JPEG")[:200]):
-        (tmp_path / "image").write_bytes(data)
-        with pytest.raises(ImageError):
-            read_image(tmp_path / "image")
-        with pytest.raises(MaskloopError):
-            decode(data, LIMITS)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(("row", "name"), EACH)
+def test_the_header_alone_tells_the_size_of_the_decoded_image(row: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(CASES[row][name])
+    assert image_size(tmp_path / "image", tmp_path / "image") == read_image(tmp_path / "image").shape[:2]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "PA", "CMYK", "YCbCr", "HSV"])
+def test_both_convert_every_mode_alike(mode: str) -> None:
+    """Some modes come out of no file that Pillow can write; files of other programs may hold them."""
+    image = RGB.quantize(8) if mode == "P" else RGBA.convert(mode)
+    assert to_rgb(image).tobytes() == service._rgb(image).tobytes()
+
+
+@pytest.mark.parametrize(("row", "name"), [(row, name) for row, cases in REFUSED.items() for name in cases])
+def test_both_refuse_the_same(row: str, name: str, tmp_path: Path) -> None:
+    data = REFUSED[row][name]
+    (tmp_path / "image").write_bytes(data)
+    with pytest.raises(ImageError):
+        read_image(tmp_path / "image")
+    with pytest.raises(MaskloopError):
+        decode(data, LIMITS)
+
+
+def test_of_several_frames_the_trainer_takes_the_first_and_the_service_none(tmp_path: Path) -> None:
+    """A client must say which frame is meant; a user's own files are not turned away for a second page."""
+    data = encoded(RGB, "TIFF", save_all=True, append_images=[RGB.rotate(180)])
+    (tmp_path / "image").write_bytes(data)
+    assert np.array_equal(read_image(tmp_path / "image"), np.asarray(RGB))
+    with pytest.raises(MaskloopError):
+        decode(data, LIMITS)
+
+
+def test_the_rules_by_hand() -> None:
+    """The same in both is not enough: it must be what the table says."""
+    assert first_pixel(to_rgb(Image.new("RGBA", (1, 1), (200, 100, 50, 0)))) == [255, 255, 255]
+    assert first_pixel(to_rgb(Image.new("RGBA", (1, 1), (0, 100, 200, 128)))) == pytest.approx([127, 177, 227], abs=1)
+    assert first_pixel(to_rgb(Image.new("RGBa", (1, 1), (100, 50, 0, 128)))) == pytest.approx([227, 177, 127], abs=2)
+    grey = Image.fromarray(np.array([[0, 255, 256, 65535]], dtype=np.uint16))
+    assert np.asarray(to_rgb(grey))[0, :, 0].tolist() == [0, 0, 1, 255]
+    cyan = Image.new("CMYK", (8, 8), (255, 0, 0, 0))
+    assert first_pixel(to_rgb(cyan)) == [0, 255, 255]
+    jpeg = encoded(cyan, "JPEG")
+    for data in (jpeg, without_adobe(jpeg), encoded(cyan, "TIFF")):
+        assert decode(data, LIMITS)[0, 0].tolist() == pytest.approx([0, 255, 255], abs=3)
+
+
+def first_pixel(image: Image.Image) -> list[int]:
+    return [int(value) for value in np.asarray(image)[0, 0]]
 
 
 def test_the_trainer_finds_every_kind_of_file_that_the_pool_keeps() -> None:

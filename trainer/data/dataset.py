@@ -6,8 +6,9 @@ bad mask helps nobody.
 """
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,36 @@ import numpy.typing as npt
 
 from trainer.taxonomy import Taxonomy
 
+EVERYTHING = "*"
+"""The split of all images that a data set has."""
+
+FULLY_READ = 2000
+"""Up to so many unlabelled images are read whole for a fingerprint; of more, each gives only its first bytes."""
+
+FIRST_BYTES = 4096
+"""Enough for a header and the first pixels."""
+
 
 class DatasetError(ValueError):
     """A data set that cannot be trained on; the message names the file and says what to do."""
+
+
+class MissingImagesError(DatasetError):
+    """A split that lists images that do not exist.
+
+    Attributes:
+        missing: their names, all of them.
+        samples: the ones that are there.
+    """
+
+    def __init__(self, source: Path, missing: Sequence[str], samples: "tuple[Sample, ...]") -> None:
+        self.missing, self.samples = tuple(missing), samples
+        what = f"of {len(missing) + len(samples)} images {len(missing)} do not exist: {', '.join(map(repr, missing))}"
+        remedy = "add them or take them out of the list"
+        if not samples:
+            what = f"none of the {len(missing)} images exists, the first is {missing[0]!r}"
+            remedy = "check data.root and data.format"
+        super().__init__(f"{source}: {what}; {remedy}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +77,11 @@ class SegmentationDataset(ABC):
 
     @abstractmethod
     def split(self, name: str) -> tuple[Sample, ...]:
-        """The samples of a split, in its order.
+        """The samples of a split, in its order; EVERYTHING gives all images, sorted.
 
         Raises:
-            DatasetError: the split is missing or empty, a name occurs twice, or images are missing (all are named).
+            DatasetError: the split is missing or empty, a name occurs twice, or images are missing
+                (MissingImagesError: all are named).
         """
 
     @abstractmethod
@@ -68,34 +97,60 @@ class SegmentationDataset(ABC):
         """A sample's photograph, HWC uint8 RGB. Raises ImageError."""
 
     @abstractmethod
+    def read_mask(self, sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+        """A sample's mask, HW int64 class ids, or ignore_index.
+
+        Raises:
+            ImageError: there is none, it is not of `size` (height, width), or holds what is no class.
+        """
+
     def read_pair(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """A sample's photograph (HWC uint8 RGB) and mask (HW int64 class ids, or ignore_index). Raises ImageError."""
+        image_HWC = self.read(sample)
+        return image_HWC, self.read_mask(sample, (image_HWC.shape[0], image_HWC.shape[1]))
 
     @abstractmethod
-    def stored(self, sample: Sample, *, mask: bool) -> bytes:
-        """The bytes of the photograph, or of its mask, as stored: what a fingerprint is taken of."""
+    def size(self, sample: Sample) -> tuple[int, int]:
+        """(height, width) of a sample's photograph, from its header alone. Raises ImageError."""
+
+    @abstractmethod
+    def stored(self, sample: Sample, *, mask: bool, limit: int = -1) -> bytes:
+        """The bytes of the photograph, or of its mask, as stored; with a limit, only so many of the first.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
 
 
 def fingerprint(
     labelled: tuple[SegmentationDataset, Iterable[Sample]], unlabelled: tuple[SegmentationDataset, Iterable[Sample]]
 ) -> str:
-    """Sha256 over names, photographs and the masks of labelled samples: equal data, equal fingerprint."""
+    """Sha256 over names, photographs and the masks of labelled samples: equal data, equal fingerprint.
+
+    Where there are more than FULLY_READ unlabelled images, only their names and first bytes go in: to read a hundred
+    thousand files before every run would cost more than it tells.
+    """
     digest = hashlib.sha256()
-    for (dataset, samples), parts in ((labelled, (False, True)), (unlabelled, (False,))):
+    unlabelled_samples = tuple(unlabelled[1])
+    limit = -1 if len(unlabelled_samples) <= FULLY_READ else FIRST_BYTES
+    roles = ((labelled[0], labelled[1], (False, True), -1), (unlabelled[0], unlabelled_samples, (False,), limit))
+    for dataset, samples, parts, part_limit in roles:
         for sample in sorted(samples, key=lambda sample: sample.name):
             digest.update(sample.name.encode())
             for mask in parts:
-                digest.update(hashlib.sha256(dataset.stored(sample, mask=mask)).digest())
+                stored = dataset.stored(sample, mask=mask, limit=part_limit)
+                digest.update(hashlib.sha256(stored).digest())
     return digest.hexdigest()
 
 
 def check_disjoint(*splits: tuple[str, tuple[Sample, ...]]) -> None:
     """Raise DatasetError when an image is in two (name, samples): an evaluation on training images measures nothing."""
-    seen: dict[Path, str] = {}
+    seen: dict[str, str] = {}
     for split, samples in splits:
         for sample in samples:
-            if sample.image in seen:
-                raise DatasetError(
-                    f"{sample.name!r} is in two splits, {seen[sample.image]} and {split}; take it out of one"
-                )
-            seen[sample.image] = split
+            # The unlabelled images may come from another root, written another way. No links are followed: that would
+            # look at the disk for every folder of every path.
+            place = os.path.abspath(sample.image)  # noqa: PTH100 (Path.absolute leaves ".." where it is)
+            if place in seen:
+                raise DatasetError(f"{sample.name!r} is in two splits, {seen[place]} and {split}; take it out of one")
+            seen[place] = split

@@ -1,13 +1,32 @@
-"""Files to arrays: photographs to RGB, masks to class ids.
+"""Files to arrays: photographs to RGB, masks to the values that they store.
 
-The rules are those of the service's decoder, and tests/contract pins that they stay equal, so that a model is trained
-on what it will
-be asked about: EXIF orientation applied (a broken EXIF is ignored), the upper 8 of 16 bits, transparency laid on white,
-32-bit integers and floats refused, every other mode converted to RGB.
+What becomes of a photograph, in the order in which the rules apply:
+
+| what the file holds             | Pillow's mode     | what becomes of it                                            |
+|---------------------------------|-------------------|---------------------------------------------------------------|
+| several frames or pages         |                   | the first                                                     |
+| EXIF orientation                |                   | applied; a broken EXIF is ignored                             |
+| 32-bit integers, floats         | I, F              | refused: their range is not in the file                       |
+| 16 bits, grey                   | I;16 and variants | the upper 8 bits (Pillow would clip to white)                 |
+| 16 bits, colour                 | RGB, RGBA         | the upper 8 bits, by Pillow                                   |
+| alpha                           | LA, PA, RGBA      | composited on white, as a browser's page does                 |
+| premultiplied alpha             | RGBa              | the same                                                      |
+| one clear colour, clear entries | 1, L, P, RGB      | the same                                                      |
+| palette                         | P                 | looked up                                                     |
+| 1 bit, grey                     | 1, L              | the one channel three times                                   |
+| CMYK                            | CMYK              | converted without a profile; a JPEG's is inverted, as Adobe's |
+| YCbCr, Lab, HSV                 | YCbCr, LAB, HSV   | converted by Pillow                                           |
+| an unused fourth channel        | RGBX              | dropped                                                       |
+| damaged, cut off                |                   | refused                                                       |
+
+The service decodes by the same rules, so that a model is asked about what it was trained on; tests/contract pins
+every row for both. (The service also refuses several frames: a client must say which one is meant.)
 """
 
+import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +45,14 @@ DAMAGED = (
 )
 """What Pillow raises on files that are damaged, by format."""
 
+ORIENTATION = 0x0112
+"""The EXIF tag."""
+
+SIDEWAYS = frozenset({5, 6, 7, 8})
+"""Orientations that lay the picture on its side: width and height change places."""
+
+Source = Path | io.BytesIO
+
 
 class ImageError(ValueError):
     """An image or a mask that cannot be used; the message names the file and says why."""
@@ -33,18 +60,39 @@ class ImageError(ValueError):
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """Read a photograph as HWC uint8 RGB, 0..255. Raises ImageError when it cannot be decoded."""
+    return decode_image(path, path)
+
+
+def decode_image(source: Source, name: Path) -> npt.NDArray[np.uint8]:
+    """Decode a photograph from a file or from memory, as HWC uint8 RGB; `name` is for the ImageError."""
     try:
-        with Image.open(path) as file:
+        with Image.open(source) as file:
+            file.load()
             return np.asarray(to_rgb(_upright(file)))
     except FileNotFoundError as error:
-        raise ImageError(f"{path}: there is no such image") from error
+        raise ImageError(f"{name}: there is no such image") from error
     except DAMAGED as error:
         remedy = "replace the file or take its name out of the splits"
-        raise ImageError(f"{path}: cannot be decoded ({error}); {remedy}") from error
+        raise ImageError(f"{name}: cannot be decoded ({error}); {remedy}") from error
+
+
+def image_size(source: Source, name: Path) -> tuple[int, int]:
+    """(height, width) of a photograph as it is viewed, from its header alone. Raises ImageError."""
+    try:
+        with Image.open(source) as file:
+            width, height = file.size
+            # Pillow turns TIFFs by itself, and gives the size that they will have.
+            sideways = file.format != "TIFF" and _orientation(file) in SIDEWAYS
+            return (width, height) if sideways else (height, width)
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: there is no such image") from error
+    except DAMAGED as error:
+        remedy = "replace the file or take its name out of the splits"
+        raise ImageError(f"{name}: is no image ({error}); {remedy}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB by the rules above. Raises ValueError for a mode without a known range."""
+    """Any Pillow mode to RGB by the table above. Raises ValueError for a mode that is refused."""
     if image.mode in {"I", "F"}:
         raise ValueError(f"pixels of kind {image.mode!r} have no known range; save 8 or 16 bits a channel")
     if image.mode.startswith("I;16"):
@@ -52,54 +100,70 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    # `convert` would copy what is RGB already.
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def decode_values(source: Source, name: Path) -> npt.NDArray[np.integer[Any]]:
+    """Decode a mask's stored values, HW, uint8, uint16 or int32; a palette image gives its indices.
+
+    Raises:
+        ImageError: no such file, damaged, or more than one channel; it says `name`.
+    """
+    try:
+        with Image.open(source) as file:
+            if file.mode not in {"L", "P", "1", "I;16", "I;16B", "I"}:
+                raise ImageError(
+                    f"{name}: a mask has one channel of class ids, this one is {file.mode}; save an indexed or grey "
+                    'PNG, or say masks = "colours" in classes.toml where colours stand for the classes'
+                )
+            return _values(file)
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: the mask is missing; add it or take its name out of the labelled split") from error
+    except DAMAGED as error:
+        raise _bad_mask(name, error) from error
+
+
+def decode_colors(source: Source, name: Path) -> npt.NDArray[np.uint8]:
+    """Decode a mask of colours, HWC uint8 RGB, without blending alpha. Raises ImageError as `decode_values` does."""
+    try:
+        with Image.open(source) as file:
+            return np.asarray(file.convert("RGB"))
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: the mask is missing; add it or take its name out of the labelled split") from error
+    except DAMAGED as error:
+        raise _bad_mask(name, error) from error
+
+
+def _bad_mask(name: Path, error: Exception) -> ImageError:
+    return (
+        error if isinstance(error, ImageError) else ImageError(f"{name}: cannot be decoded ({error}); export it anew")
+    )
+
+
+def _values(image: Image.Image) -> npt.NDArray[np.integer[Any]]:
+    # Pillow stretches greys of 2 and 4 bits over 0..255; in a mask they are ids.
+    tiles = getattr(image, "tile", [])
+    stretch = {"L;2": 85, "L;4": 17}.get(str(tiles[0].args), 1) if tiles else 1
+    stored_HW = np.asarray(image)
+    if stored_HW.dtype == np.bool_:
+        return stored_HW.astype(np.uint8)
+    return stored_HW // np.uint8(stretch) if stretch > 1 else stored_HW
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    image.load()
+    # `exif_transpose` would copy what stands upright already.
+    if _orientation(image) == 1:
+        return image
     try:
         return ImageOps.exif_transpose(image)
     except DAMAGED:
         return image
 
 
-def read_mask(path: Path, size: tuple[int, int], classes: int, ignore_index: int) -> npt.NDArray[np.int64]:
-    """Read a mask as HW int64 class ids (0..classes-1, or `ignore_index`).
-
-    Args:
-        path: a PNG with one channel; palette images give their indices.
-        size: the (height, width) that the mask must have: its photograph's.
-        classes: how many classes there are.
-        ignore_index: the value of unlabelled pixels.
-
-    Raises:
-        ImageError: no such file, not one channel, another size than its photograph, or an id outside the list.
-    """
+def _orientation(image: Image.Image) -> int:
     try:
-        with Image.open(path) as file:
-            if file.mode not in {"L", "P", "1", "I;16", "I"}:
-                raise ImageError(
-                    f"{path}: a mask has one channel of class ids, this one is {file.mode}; save an indexed or grey PNG"
-                )
-            mask_HW = _ids(file)
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: the mask is missing; add it or take its name out of the labelled split") from error
-    except DAMAGED as error:
-        raise ImageError(f"{path}: cannot be decoded ({error}); paint the mask anew") from error
-    if mask_HW.shape != size:
-        found, wanted = ("x".join(map(str, shape[::-1])) for shape in (mask_HW.shape, size))
-        raise ImageError(f"{path}: the mask is {found} pixels, its photograph {wanted} (width x height)")
-    outside = mask_HW[(mask_HW >= classes) & (mask_HW != ignore_index)]
-    if outside.size:
-        raise ImageError(
-            f"{path}: {outside.size} pixels hold {int(outside.flat[0])}, no class id (0..{classes - 1}) and not "
-            f"{ignore_index}; list the class in classes.toml or repaint the mask"
-        )
-    return mask_HW
-
-
-def _ids(image: Image.Image) -> npt.NDArray[np.int64]:
-    # Pillow stretches greys of 2 and 4 bits over 0..255; in a mask they are ids.
-    tiles = getattr(image, "tile", [])
-    stretch = {"L;2": 85, "L;4": 17}.get(str(tiles[0].args), 1) if tiles else 1
-    return np.asarray(image).astype(np.int64) // stretch
+        value = image.getexif().get(ORIENTATION, 1)
+    except DAMAGED:
+        return 1
+    return value if isinstance(value, int) else 1

@@ -4,20 +4,25 @@ Which image comes when, and how it is cropped, depends on (seed, stream, draw nu
 exactly the batches that it would have seen, whatever the number of workers, and no random state has to be saved.
 """
 
+import os
 import signal
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from trainer.data.dataset import DatasetError, Sample, SegmentationDataset
+from trainer.data.dataset import Sample, SegmentationDataset
+from trainer.data.decode import ImageError
 from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, inside
 
 LABELLED_STREAM, UNLABELLED_STREAM = 1, 2
 
+Batch = TypeVar("Batch")
 Draw = tuple[int, int]
 """(index of the sample, number of the draw within the run)."""
 
@@ -90,63 +95,93 @@ class UnlabelledViews(Dataset[UnlabelledBatch]):
 
 
 class Shuffled(Sampler[list[Draw]]):
-    """Batches of draws for steps `start` to `steps`.
+    """The draws of one process in steps `start` to `steps`.
 
-    Every image comes once an epoch, in an order that (seed, stream, epoch) decide.
+    Every image comes once an epoch, in an order that (seed, stream, epoch) decide. A list of fewer images than a batch
+    begins anew within the batch.
+
+    Args:
+        count: how many images there are.
+        batch: rows of a batch, over all processes.
+        rows: which of them are wanted, in this order.
+        start, steps: first step, and the one after the last.
+        seed, stream: what the order depends on.
     """
 
-    def __init__(self, count: int, batch: int, *, start: int, steps: int, seed: int, stream: int) -> None:
-        self._count, self._batch, self._start, self._steps, self._seed, self._stream = (
-            count,
-            batch,
-            start,
-            steps,
-            seed,
-            stream,
-        )
-        self._epoch, self._order = -1, np.arange(count)
+    def __init__(
+        self, count: int, batch: int, rows: Sequence[int], *, start: int, steps: int, seed: int, stream: int
+    ) -> None:
+        self._count, self._batch, self._rows = count, batch, rows
+        self._start, self._steps = start, steps
+        self._seed, self._stream = seed, stream
+        self._order = lru_cache(maxsize=2)(self._permutation)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         for step in range(self._start, self._steps):
-            yield [self._draw(step * self._batch + slot) for slot in range(self._batch)]
+            yield [self._draw(step * self._batch + row) for row in self._rows]
 
     def __len__(self) -> int:
         return self._steps - self._start
 
     def _draw(self, number: int) -> Draw:
         epoch, position = divmod(number, self._count)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng([self._seed, self._stream, epoch, 0]).permutation(self._count)
-        return int(self._order[position]), number
+        return int(self._order(epoch)[position]), number
+
+    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng([self._seed, self._stream, epoch, 0]).permutation(self._count)
 
 
-def labelled_loader(
-    pairs: LabelledPairs, count: int, batch: int, *, start: int, steps: int, seed: int, workers: int
-) -> Iterator[LabelledBatch]:
-    """Labelled batches of steps `start`..`steps`. Raises DatasetError when there are fewer images than a batch."""
-    _check_enough(count, batch, "labelled")
-    sampler = Shuffled(count, batch, start=start, steps=steps, seed=seed, stream=LABELLED_STREAM)
-    return iter(DataLoader(pairs, batch_sampler=sampler, num_workers=workers, worker_init_fn=leave_signals_to_the_run))
+def rows_with_partner(share: range, batch: int) -> list[int]:
+    """The rows of a process and, behind them, the one before its first.
 
-
-def unlabelled_loader(
-    views: UnlabelledViews, count: int, batch: int, *, start: int, steps: int, seed: int, workers: int
-) -> Iterator[UnlabelledBatch]:
-    """Unlabelled batches of steps `start`..`steps`. Raises DatasetError when there are fewer images than a batch."""
-    _check_enough(count, batch, "unlabelled")
-    sampler = Shuffled(count, batch, start=start, steps=steps, seed=seed, stream=UNLABELLED_STREAM)
-    return iter(DataLoader(views, batch_sampler=sampler, num_workers=workers, worker_init_fn=leave_signals_to_the_run))
+    CutMix mixes each image with the one before it in the whole batch; a process that holds the whole batch has all of
+    them already.
+    """
+    alone = len(share) == batch
+    return [*share] if alone else [*share, (share.start - 1) % batch]
 
 
 def leave_signals_to_the_run(_worker: int) -> None:
-    """Ctrl-C and a service's SIGTERM reach the whole group; the run needs its workers until it has saved its state."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ctrl-C and a service's SIGTERM go to the run's group; the run needs its workers until it has saved its state.
+
+    So they leave the group. SIGTERM itself must still end them: it is how a run that fails gets rid of them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
 
-def _check_enough(count: int, batch: int, role: str) -> None:
-    if count < batch:
-        raise DatasetError(
-            f"{count} {role} images are fewer than a batch of {batch}; add images or lower train.batch_{role}"
-        )
+class Excused(Dataset[Batch | ImageError]):
+    """A data set whose bad images are told as values: an exception from a worker comes as the text of a traceback."""
+
+    def __init__(self, dataset: Dataset[Batch]) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, draw: Draw) -> Batch | ImageError:
+        try:
+            return self._dataset[draw]
+        except ImageError as error:
+            return error
+
+
+def load(dataset: Dataset[Batch], sampler: Shuffled, *, workers: int, pinned: bool) -> Iterator[Batch]:
+    """Batches as the sampler draws them; `pinned` in memory from which a GPU copies without waiting.
+
+    Raises:
+        ImageError: an image of the next batch cannot be used.
+    """
+    for batch in DataLoader(
+        Excused(dataset),
+        batch_sampler=sampler,
+        num_workers=workers,
+        pin_memory=pinned,
+        collate_fn=_collated,
+        worker_init_fn=leave_signals_to_the_run,
+    ):
+        if isinstance(batch, ImageError):
+            raise batch
+        yield batch
+
+
+def _collated(rows: list[Any]) -> Any:
+    return next((row for row in rows if isinstance(row, ImageError)), None) or default_collate(rows)

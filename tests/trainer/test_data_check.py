@@ -1,0 +1,170 @@
+"""check-data: every fault that can be planted is found, named and answered; a sound data set passes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.trainer.conftest import write_dataset
+from tests.trainer.layouts import LAYOUTS, write_layout
+from trainer.__main__ import main
+from trainer.data.check import look_at
+from trainer.data.findings import Finding, findings
+from trainer.data.layouts import open_dataset
+
+
+def found(dataset: Path, crop: tuple[int, int] = (32, 32)) -> dict[str, Finding]:
+    return {finding.kind: finding for finding in findings(look_at(open_dataset(dataset)), crop)}
+
+
+def save(path: Path, pixels: np.ndarray[Any, Any]) -> None:
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def test_a_sound_data_set_has_nothing_to_say(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert found(dataset) == {}
+    assert main(["check-data", str(dataset), "--crop", "32", "32"]) == 0
+    said = capsys.readouterr().out
+    assert "errors: 0, warnings: 0" in said
+    assert "bright" in said
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_can_be_checked(layout: str, tmp_path: Path) -> None:
+    root = write_layout(tmp_path / layout, layout)
+    assert {finding.severity for finding in found(root).values()} <= {"warning"}
+
+
+def broken_image(root: Path) -> None:
+    (root / "images/unlabelled0.png").write_bytes(b"broken")
+
+
+def value_outside(root: Path) -> None:
+    save(root / "masks/val0.png", np.full((48, 48), 9))
+
+
+def missing_images(root: Path) -> None:
+    for name in ("unlabelled1", "unlabelled2"):
+        (root / f"images/{name}.png").unlink()
+
+
+def missing_masks(root: Path) -> None:
+    for name in ("labelled0", "labelled3"):
+        (root / f"masks/{name}.png").unlink()
+
+
+def in_two_splits(root: Path) -> None:
+    with (root / "splits/unlabelled.txt").open("a") as file:
+        file.write("labelled1\n")
+
+
+def same_pixels_in_val(root: Path) -> None:
+    image = Image.open(root / "images/val0.png")
+    image.save(root / "images/labelled2.png", compress_level=0)
+
+
+def twice_in_a_split(root: Path) -> None:
+    (root / "images/unlabelled3.png").write_bytes((root / "images/unlabelled0.png").read_bytes())
+
+
+def empty_mask(root: Path) -> None:
+    save(root / "masks/labelled2.png", np.full((48, 48), 255))
+
+
+def empty_list(root: Path) -> None:
+    (root / "splits/val.txt").write_text("")
+
+
+def absent_class(root: Path) -> None:
+    for path in (root / "masks").glob("val*.png"):
+        save(path, np.zeros((48, 48)))
+
+
+def rare_class(root: Path) -> None:
+    for path in (root / "masks").glob("labelled*.png"):
+        mask_HW = np.zeros((48, 48))
+        mask_HW[0, :4] = 1
+        save(path, mask_HW)
+
+
+def small_image(root: Path) -> None:
+    save(root / "images/unlabelled1.png", np.zeros((20, 40, 3)))
+
+
+FAULTS: list[tuple[Callable[[Path], None], str, str, tuple[str, ...]]] = [
+    (broken_image, "unreadable image", "error", ("unlabelled0",)),
+    (value_outside, "unusable mask", "error", ("val0",)),
+    (missing_images, "missing image", "error", ("unlabelled1", "unlabelled2")),
+    (missing_masks, "missing mask", "error", ("labelled0.png", "labelled3.png")),
+    (in_two_splits, "shared", "error", ("labelled1",)),
+    (same_pixels_in_val, "shared", "error", ("labelled2 = val0 (the same pixels)",)),
+    (twice_in_a_split, "alike", "warning", ("unlabelled0 = unlabelled3",)),
+    (empty_mask, "empty mask", "warning", ("labelled2",)),
+    (empty_list, "split", "error", ("val",)),
+    (absent_class, "absent class", "warning", ("bright",)),
+    (rare_class, "rare class", "warning", ("bright 0.17%",)),
+    (small_image, "small image", "warning", ("unlabelled1 40x20",)),
+]
+
+
+@pytest.mark.parametrize(("plant", "kind", "severity", "names"), FAULTS)
+def test_a_planted_fault_is_found_and_nothing_else(
+    plant: Callable[[Path], None], kind: str, severity: str, names: tuple[str, ...], dataset: Path
+) -> None:
+    plant(dataset)
+    said = found(dataset)
+    assert list(said) == [kind]
+    assert said[kind].severity == severity
+    assert len(said[kind].names) == len(names)
+    assert all(found.endswith(name) for found, name in zip(said[kind].names, names, strict=True))
+    assert said[kind].remedy or ";" in said[kind].message
+
+
+def test_all_faults_are_printed_and_the_exit_code_is_1(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for plant in (broken_image, value_outside, missing_masks, rare_class):
+        plant(dataset)
+    (dataset / "masks/labelled0.png").unlink(missing_ok=True)
+    assert main(["check-data", str(dataset)]) == 1
+    said = capsys.readouterr().out
+    for name in ("unlabelled0.png", "val0.png", "labelled0.png"):
+        assert name in said
+    assert "holds 9 (2304 pixels)" in said
+
+
+def test_programs_get_one_object_with_counts_sizes_and_shares(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_image(dataset)
+    assert main(["check-data", str(dataset), "--crop", "32", "32", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is True
+    assert said["splits"]["labelled"] == {"role": "labelled", "images": 4, "labelled": 4, "missing": 0}
+    assert said["splits"]["unlabelled"]["labelled"] == 0
+    assert said["sizes"] == {"smallest": [40, 20], "median": [48, 48], "largest": [48, 48]}
+    mask_share = np.mean([np.asarray(Image.open(path)) for path in (dataset / "masks").glob("labelled*.png")])
+    assert said["classes"][1]["labelled"] == pytest.approx(mask_share)
+    assert sum(entry["val"] for entry in said["classes"]) == pytest.approx(1)
+    assert said["findings"][0]["names"] == ["unlabelled1 40x20"]
+
+
+def test_lists_of_other_settings_may_share_images(tmp_path: Path) -> None:
+    """An image that is labelled in one setting is unlabelled in another, and both are in train."""
+    root = write_dataset(tmp_path / "dataset")
+    for setting, (labelled, unlabelled) in {"few": ("0", "123"), "many": ("012", "3")}.items():
+        (root / "splits" / setting).mkdir()
+        for name, images in (("labelled", labelled), ("unlabelled", unlabelled)):
+            lines = "".join(f"labelled{index}\n" for index in images)
+            (root / "splits" / setting / f"{name}.txt").write_text(lines)
+    (root / "splits/train.txt").write_text("".join(f"labelled{index}\n" for index in range(4)))
+    assert found(root) == {}
+
+
+def test_a_folder_without_splits_is_told_what_to_write(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (dataset / "splits").glob("*.txt"):
+        path.unlink()
+    assert main(["check-data", str(dataset)]) == 1
+    assert "add splits/labelled.txt, unlabelled.txt and val.txt" in capsys.readouterr().out

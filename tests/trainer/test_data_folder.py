@@ -1,0 +1,227 @@
+"""The folder data set: what it reads, what classes.toml may say, and what is said when something is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainer.data.dataset import DatasetError, MissingImagesError, check_disjoint
+from trainer.data.decode import ImageError
+from trainer.data.layouts import open_dataset
+from trainer.taxonomy import TaxonomyError
+
+ROAD, SKY = (128, 64, 128), (70, 130, 180)
+
+
+def classes(dataset: Path, text: str) -> None:
+    (dataset / "classes.toml").write_text(text)
+
+
+def two_classes(head: str, first: str, second: str) -> str:
+    return (
+        f'{head}\n[[classes]]\nname = "road"\ncolor = {list(ROAD)}\n{first}\n'
+        f'[[classes]]\nname = "sky"\ncolor = {list(SKY)}\n{second}\n'
+    )
+
+
+def labelled_mask(dataset: Path, index: int = 0) -> list[list[int]]:
+    data = open_dataset(dataset)
+    values: list[list[int]] = data.read_pair(data.split("labelled")[index])[1].tolist()
+    return values
+
+
+def paint(dataset: Path, stored: list[int], kind: str = "uint8") -> None:
+    """One row of these values as labelled0's mask, and a photograph of its size."""
+    Image.fromarray(np.array([stored], dtype=kind)).save(dataset / "masks/labelled0.png")
+    Image.new("RGB", (len(stored), 1)).save(dataset / "images/labelled0.png")
+
+
+def paint_colors(dataset: Path, colors: list[tuple[int, int, int]]) -> None:
+    paint(dataset, [0] * len(colors))
+    Image.fromarray(np.array([colors], dtype=np.uint8)).save(dataset / "masks/labelled0.png")
+
+
+def test_a_split_gives_photographs_and_masks(dataset: Path) -> None:
+    data = open_dataset(dataset)
+    image_HWC, mask_HW = data.read_pair(data.split("labelled")[0])
+    assert image_HWC.shape == (48, 48, 3)
+    assert image_HWC.dtype == np.uint8
+    assert mask_HW.dtype == np.int64
+    assert set(np.unique(mask_HW)) == {0, 1}
+    assert data.taxonomy.names == ("dark", "bright")
+
+
+def test_a_missing_mask_is_named(dataset: Path) -> None:
+    (dataset / "masks/labelled1.png").unlink()
+    data = open_dataset(dataset)
+    sample = data.split("labelled")[1]
+    assert not data.has_mask(sample)
+    with pytest.raises(ImageError, match=r"masks/labelled1\.png: the mask is missing"):
+        data.read_pair(sample)
+
+
+def test_a_mask_of_another_size_is_named_with_both_sizes(dataset: Path) -> None:
+    Image.new("L", (20, 10)).save(dataset / "masks/labelled0.png")
+    with pytest.raises(ImageError, match=r"labelled0\.png: the mask is 20x10 pixels, its photograph 48x48"):
+        labelled_mask(dataset)
+
+
+def test_every_value_outside_the_list_is_named_with_its_count(dataset: Path) -> None:
+    paint(dataset, [7, 7, 0, 9, 1, 255])
+    with pytest.raises(
+        ImageError, match=r"labelled0\.png: holds 7 \(2 pixels\), 9 \(1 pixels\): in no class .* 0\.\.1, 255"
+    ):
+        labelled_mask(dataset)
+
+
+def test_a_value_of_16_bits_is_no_class_of_8(dataset: Path) -> None:
+    paint(dataset, [0, 256, 1], "uint16")
+    with pytest.raises(ImageError, match=r"holds 256 \(1 pixels\)"):
+        labelled_mask(dataset)
+
+
+def test_masks_of_16_bits_hold_ids(dataset: Path) -> None:
+    paint(dataset, [0, 1, 255], "uint16")
+    assert labelled_mask(dataset) == [[0, 1, 255]]
+
+
+def test_a_palette_mask_gives_its_indices_and_not_its_colours(dataset: Path) -> None:
+    paint(dataset, [0, 1, 0])
+    mask = Image.open(dataset / "masks/labelled0.png")
+    mask.putpalette([200, 0, 0, 0, 200, 0])
+    mask.save(dataset / "masks/labelled0.png")
+    assert labelled_mask(dataset) == [[0, 1, 0]]
+
+
+def test_a_colour_mask_is_refused_with_the_switch_that_reads_it(dataset: Path) -> None:
+    Image.new("RGB", (48, 48)).save(dataset / "masks/labelled0.png")
+    with pytest.raises(ImageError, match=r'one channel .* masks = "colours"'):
+        labelled_mask(dataset)
+
+
+def test_colours_stand_for_classes(dataset: Path) -> None:
+    classes(
+        dataset, two_classes('masks = "colours"\nignore_colors = [[0, 0, 0]]', "", "colors = [[1, 2, 3], [4, 5, 6]]")
+    )
+    paint_colors(dataset, [ROAD, (1, 2, 3), (4, 5, 6), (0, 0, 0)])
+    assert labelled_mask(dataset) == [[0, 1, 1, 255]]
+
+
+def test_unknown_colours_are_named_with_their_counts(dataset: Path) -> None:
+    classes(dataset, two_classes('masks = "colours"', "", ""))
+    paint_colors(dataset, [ROAD, (9, 9, 9), (9, 9, 9), (0, 0, 0)])
+    with pytest.raises(ImageError, match=r"labelled0\.png: holds \[9, 9, 9\] \(2 pixels\), \[0, 0, 0\] \(1 pixels\)"):
+        labelled_mask(dataset)
+
+
+def test_stored_values_are_merged_into_classes(dataset: Path) -> None:
+    classes(dataset, two_classes("ignore_values = [3]", "values = [7, 8]", "values = [23]"))
+    paint(dataset, [7, 8, 23, 3, 255])
+    assert labelled_mask(dataset) == [[0, 0, 1, 255, 255]]
+    paint(dataset, [7, 0])
+    with pytest.raises(ImageError, match=r"holds 0 \(1 pixels\)"):
+        labelled_mask(dataset)
+
+
+def test_reduce_zero_ignores_zero_and_moves_the_others_down(dataset: Path) -> None:
+    classes(dataset, two_classes("reduce_zero = true", "", ""))
+    paint(dataset, [0, 1, 2, 255])
+    assert labelled_mask(dataset) == [[255, 0, 1, 255]]
+    paint(dataset, [3, 1])
+    with pytest.raises(ImageError, match=r"holds 3 \(1 pixels\)"):
+        labelled_mask(dataset)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no classes"),
+        ('[[classes]]\nname = "a"\ncolor = [1, 2]', "color must be"),
+        ("[[classes]]\ncolor = [1, 2, 3]", "has no name"),
+        ("[[classes", "classes.toml"),
+        (two_classes("reduce_zeros = true", "", ""), "unknown key 'reduce_zeros'"),
+        (two_classes("", "value = 1", ""), "class 'road': unknown key 'value'"),
+        (two_classes("reduce_zero = 1", "", ""), "must be true or false"),
+        (two_classes('masks = "rgb"', "", ""), 'must be "ids" or "colours"'),
+        (two_classes("", "values = [1]", ""), "'sky' has no values"),
+        (two_classes("", "values = [1]", "values = [1]"), "1 is stored for two classes, 'road' and 'sky'"),
+        (two_classes("", "values = [-1]", "values = [1]"), "each 0..65535"),
+        (two_classes("ignore_values = [1]", "", ""), "1 is also stored for class 'sky'"),
+        (two_classes("reduce_zero = true", "values = [1]", "values = [2]"), "reduce_zero"),
+        (two_classes("", "colors = [[1, 2, 3]]", ""), 'add masks = "colours"'),
+        (two_classes('masks = "colours"\nreduce_zero = true', "", ""), "for masks of ids"),
+        (two_classes('masks = "colours"', "", f"colors = [{list(ROAD)}]"), "is stored for two classes"),
+        (two_classes('masks = "colours"', "", "colors = [[1, 2]]"), "each 0..255"),
+        (two_classes(f'masks = "colours"\nignore_colors = [{list(SKY)}]', "", ""), "is also class 'sky'"),
+    ],
+)
+def test_a_wrong_classes_file_says_what_is_wrong(dataset: Path, text: str, message: str) -> None:
+    classes(dataset, text)
+    with pytest.raises(TaxonomyError, match=message):
+        open_dataset(dataset)
+
+
+def test_all_missing_images_of_a_split_are_named(dataset: Path) -> None:
+    (dataset / "splits/labelled.txt").write_text("nobody\nlabelled0\nnowhere\n")
+    with pytest.raises(MissingImagesError, match="of 3 images 2 do not exist: 'nobody', 'nowhere'") as caught:
+        open_dataset(dataset).split("labelled")
+    assert caught.value.missing == ("nobody", "nowhere")
+    assert [sample.name for sample in caught.value.samples] == ["labelled0"]
+
+
+def test_a_split_of_which_nothing_exists_points_at_the_root(dataset: Path) -> None:
+    (dataset / "splits/labelled.txt").write_text("nobody\nnowhere\n")
+    with pytest.raises(DatasetError, match=r"none of the 2 images exists, the first is 'nobody'; check data\.root"):
+        open_dataset(dataset).split("labelled")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "is empty"), ("labelled0\nlabelled0\n", "'labelled0' is listed twice")]
+)
+def test_a_wrong_list_is_refused(dataset: Path, text: str, message: str) -> None:
+    (dataset / "splits/labelled.txt").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        open_dataset(dataset).split("labelled")
+
+
+def test_an_unknown_split_is_answered_with_those_that_there_are(dataset: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no such split; there are labelled, unlabelled, val"):
+        open_dataset(dataset).split("labeld")
+
+
+def test_a_name_in_two_splits_is_named(dataset: Path) -> None:
+    (dataset / "splits/val.txt").write_text("labelled0\n")
+    data = open_dataset(dataset)
+    with pytest.raises(DatasetError, match="'labelled0' is in two splits, labelled and val"):
+        check_disjoint(("labelled", data.split("labelled")), ("val", data.split("val")))
+
+
+def test_an_image_in_two_roots_that_are_one_is_found(dataset: Path) -> None:
+    data = open_dataset(dataset)
+    other = open_dataset(dataset / "images" / "..")
+    with pytest.raises(DatasetError, match="in two splits"):
+        check_disjoint(("labelled", data.split("labelled")), ("unlabelled", other.split("labelled")))
+
+
+def test_camera_suffixes_in_capitals_are_found(dataset: Path) -> None:
+    (dataset / "images/labelled0.png").rename(dataset / "images/labelled0.PNG")
+    data = open_dataset(dataset)
+    assert data.read(data.split("labelled")[0]).shape == (48, 48, 3)
+
+
+def test_names_with_blanks_and_dots_are_names(dataset: Path) -> None:
+    for kind in ("images", "masks"):
+        (dataset / kind / "labelled0.png").rename(dataset / kind / "my photo.v2 1.png")
+    (dataset / "splits/labelled.txt").write_text("my photo.v2 1\n")
+    data = open_dataset(dataset)
+    assert data.has_mask(data.split("labelled")[0])
+
+
+def test_folders_below_images_are_part_of_the_name(dataset: Path) -> None:
+    for kind in ("images", "masks"):
+        (dataset / kind / "a").mkdir()
+        (dataset / kind / "labelled0.png").rename(dataset / kind / "a" / "0.png")
+    (dataset / "splits/labelled.txt").write_text("a/0\n")
+    data = open_dataset(dataset)
+    assert data.has_mask(data.split("labelled")[0])

@@ -1,0 +1,127 @@
+"""What goes into a batch: crops at the scale of inference, every image once an epoch, errors with names."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trainer.data.dataset import FULLY_READ, fingerprint
+from trainer.data.decode import ImageError
+from trainer.data.layouts import open_dataset
+from trainer.data.loaders import Crop, LabelledPairs, Shuffled, UnlabelledViews, load, rows_with_partner
+from trainer.data.preflight import check_images
+
+CROP = Crop((16, 16), (0.5, 2.0), 0)
+
+
+def test_training_sees_the_scale_of_inference() -> None:
+    """A phone's photograph and a small one of the same scene are cut alike where inference brings both to one size."""
+    crop = Crop((32, 32), (0.5, 2.0), 7, long_side=64)
+    large, small = (crop.window(size, stream=1, draw=3) for size in ((3024, 4032), (48, 64)))
+    assert (large.height, large.width) == (small.height, small.width)
+    assert 32 <= large.width <= 128
+    native = Crop((32, 32), (0.5, 2.0), 7).window((48, 64), stream=1, draw=3)
+    assert native == small
+
+
+def test_every_image_comes_once_an_epoch_and_a_resumed_order_is_the_same_order() -> None:
+    whole = list(Shuffled(6, 2, range(2), start=0, steps=6, seed=1, stream=1))
+    assert sorted(index for batch in whole[:3] for index, _ in batch) == list(range(6))
+    assert sorted(index for batch in whole[3:] for index, _ in batch) == list(range(6))
+    assert list(Shuffled(6, 2, range(2), start=4, steps=6, seed=1, stream=1)) == whole[4:]
+
+
+def test_processes_share_a_batch_and_see_each_others_last_row() -> None:
+    whole = next(iter(Shuffled(9, 6, range(6), start=0, steps=1, seed=1, stream=2)))
+    parts = [
+        next(iter(Shuffled(9, 6, rows_with_partner(share, 6), start=0, steps=1, seed=1, stream=2)))
+        for share in (range(3), range(3, 6))
+    ]
+    assert parts[0] == [*whole[:3], whole[5]]
+    assert parts[1] == [*whole[3:], whole[2]]
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(dataset: Path) -> None:
+    data = open_dataset(dataset)
+    pairs = LabelledPairs(data, data.split("labelled"), CROP)
+    alone, helped = (
+        list(load(pairs, Shuffled(4, 2, range(2), start=0, steps=3, seed=0, stream=1), workers=workers, pinned=False))
+        for workers in (0, 1)
+    )
+    for ours, theirs in zip(alone, helped, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_bad_image_met_in_training_is_named(dataset: Path) -> None:
+    (dataset / "images/unlabelled2.png").write_bytes(b"broken")
+    data = open_dataset(dataset)
+    views = UnlabelledViews(data, data.split("unlabelled"), CROP)
+    sampler = Shuffled(4, 4, range(4), start=0, steps=1, seed=0, stream=2)
+    with pytest.raises(ImageError, match=r"unlabelled2\.png: cannot be decoded"):
+        list(load(views, sampler, workers=0, pinned=False))
+
+
+BAD_IMAGE_IN_A_WORKER = """
+import sys
+from pathlib import Path
+from trainer.data.layouts import open_dataset
+from trainer.data.loaders import Crop, Shuffled, UnlabelledViews, load
+data = open_dataset(Path(sys.argv[1]))
+views = UnlabelledViews(data, data.split("unlabelled"), Crop((32, 32), (0.5, 2.0), 0))
+list(load(views, Shuffled(4, 4, range(4), start=0, steps=9, seed=0, stream=2), workers=1, pinned=False))
+"""
+
+
+def test_a_bad_image_met_by_a_worker_ends_the_program(dataset: Path) -> None:
+    """The workers must not outlive it, nor keep it waiting."""
+    (dataset / "images/unlabelled2.png").write_bytes(b"broken")
+    command = [sys.executable, "-c", BAD_IMAGE_IN_A_WORKER, str(dataset)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert re.search(r"ImageError: .*unlabelled2\.png: cannot be decoded", done.stderr.splitlines()[-1])
+
+
+def test_a_run_looks_at_all_its_images_before_it_starts(dataset: Path) -> None:
+    data = open_dataset(dataset)
+    labelled, unlabelled = data.split("labelled"), data.split("unlabelled")
+    check_images(data, labelled, unlabelled)
+    Image.new("L", (48, 48), 9).save(dataset / "masks/labelled2.png")
+    with pytest.raises(ImageError, match=r"labelled2\.png: holds 9"):
+        check_images(data, labelled, unlabelled)
+    (dataset / "images/unlabelled1.png").write_bytes(b"broken")
+    with pytest.raises(ImageError, match=r"unlabelled1\.png: cannot be decoded"):
+        check_images(data, (), unlabelled)
+
+
+def test_of_very_many_unlabelled_images_only_the_headers_are_read(dataset: Path) -> None:
+    """A file that is cut off behind its header passes; one that is no image does not."""
+    data = open_dataset(dataset)
+    many = data.split("unlabelled") * (FULLY_READ // 4 + 1)
+    path = dataset / "images/unlabelled3.png"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        check_images(data, (), many[:4])
+    check_images(data, (), many)
+    path.write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"unlabelled3\.png: is no image"):
+        check_images(data, (), many)
+
+
+def test_a_fingerprint_changes_with_the_data_and_with_nothing_else(dataset: Path) -> None:
+    data = open_dataset(dataset)
+    labelled, unlabelled = data.split("labelled"), data.split("unlabelled")
+    before = fingerprint((data, labelled), (data, unlabelled))
+    assert fingerprint((data, labelled[::-1]), (data, unlabelled)) == before
+    assert fingerprint((data, labelled), (data, unlabelled[1:])) != before
+    many = unlabelled * (FULLY_READ // 4 + 1)
+    of_many = fingerprint((data, labelled), (data, many))
+    Image.fromarray(np.full((48, 48), 1, dtype=np.uint8)).save(dataset / "masks/unlabelled0.png")
+    assert fingerprint((data, labelled), (data, unlabelled)) == before
+    Image.new("RGB", (48, 48)).save(dataset / "images/unlabelled0.png")
+    assert fingerprint((data, labelled), (data, unlabelled)) != before
+    assert fingerprint((data, labelled), (data, many)) != of_many

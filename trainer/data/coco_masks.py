@@ -1,0 +1,185 @@
+"""COCO's own annotations to masks of 81 classes, ROOT/masks/NAME.png: background, the 80 things, 255 = unknown.
+
+| from        | reads                                                           | 255 (ignored) where          |
+|-------------|-----------------------------------------------------------------|------------------------------|
+| panoptic    | annotations/panoptic_{train,val}2017.json, PNGs in its folder   | COCO has no segment (void)   |
+| instances   | annotations/instances_{train,val}2017.json                      | nowhere: the rest is class 0 |
+| stuffthings | stuffthingmaps/{train,val}2017/*.png (COCO-Stuff's pixel maps), | COCO-Stuff has no label      |
+|             | or annotations/{stuff,instances}_{train,val}2017.json           |                              |
+
+Where things overlap, the smaller lies on top. Crowds count as their class.
+"""
+
+# H W pixels, C channels.
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pycocotools import mask as rle
+
+from trainer.data.classes_file import public_classes
+from trainer.data.coco import CLASS_OF_THING, PIXEL_MAPS, STUFF_IDS, pixel_map_labels
+from trainer.data.dataset import DatasetError
+from trainer.data.decode import ImageError, decode_colors, decode_values
+from trainer.data.preflight import in_threads
+from trainer.taxonomy import IGNORE, Taxonomy
+
+Form = Literal["panoptic", "instances", "stuffthings"]
+Mask = npt.NDArray[np.uint8]
+Work = tuple[str, Callable[[], Mask]]
+"""A mask's stem, and what paints it."""
+
+PARTS = ("train2017", "val2017")
+
+
+def prepare_coco(root: Path, form: Form) -> tuple[int, int]:
+    """Write ROOT/masks for all images that are annotated; masks that exist are kept, so a stopped run goes on.
+
+    Returns:
+        How many were written, and how many were there.
+
+    Raises:
+        DatasetError: the annotations are missing or not of this form.
+        ImageError: a PNG of theirs is of no use.
+    """
+    todo = [work for part in PARTS for work in FORMS[form](root, part)]
+    if not todo:
+        raise DatasetError(f"{root}: holds no annotations of the form {form}: {LOOKED_FOR[form]}; unpack them there")
+    (root / "masks").mkdir(exist_ok=True)
+    left = [work for work in todo if not _target(root, work).exists()]
+    taxonomy, _ = public_classes("coco", root)
+    in_threads(lambda work: _write(_target(root, work), work[1](), taxonomy), left, "masks")
+    return len(left), len(todo) - len(left)
+
+
+def _panoptic(root: Path, part: str) -> Iterator[Work]:
+    path = root / "annotations" / f"panoptic_{part}.json"
+    for annotation in _table(path).get("annotations", ()):
+        png = path.with_suffix("") / annotation["file_name"]
+        yield png.stem, partial(panoptic_mask, png, annotation["segments_info"])
+
+
+def _instances(root: Path, part: str) -> Iterator[Work]:
+    table = _table(root / "annotations" / f"instances_{part}.json")
+    things = _by_image(table)
+    for image in table.get("images", ()):
+        yield Path(image["file_name"]).stem, partial(instances_mask, image, things[image["id"]])
+
+
+def _stuffthings(root: Path, part: str) -> Iterator[Work]:
+    maps = [png for folder in PIXEL_MAPS for png in sorted((root / folder / part).glob("*.png"))]
+    for png in maps:
+        yield png.stem, partial(pixel_map_mask, png)
+    if maps:
+        return
+    stuff_table = _table(root / "annotations" / f"stuff_{part}.json")
+    things, stuff = _by_image(_table(root / "annotations" / f"instances_{part}.json")), _by_image(stuff_table)
+    for image in stuff_table.get("images", ()) if things else ():
+        yield Path(image["file_name"]).stem, partial(stuff_mask, image, things[image["id"]], stuff[image["id"]])
+
+
+FORMS: dict[Form, Callable[[Path, str], Iterator[Work]]] = {
+    "panoptic": _panoptic,
+    "instances": _instances,
+    "stuffthings": _stuffthings,
+}
+
+LOOKED_FOR: dict[Form, str] = {
+    "panoptic": "annotations/panoptic_{train,val}2017.json",
+    "instances": "annotations/instances_{train,val}2017.json",
+    "stuffthings": "stuffthingmaps/{train,val}2017/*.png, annotations/stuff_ and instances_{train,val}2017.json",
+}
+
+
+def panoptic_mask(png: Path, segments: list[dict[str, Any]]) -> Mask:
+    """Classes of a panoptic PNG, whose colour is its segment's id: r + 256 g + 65536 b, 0 = void. uint8 [H, W]."""
+    color_HWC = decode_colors(png, png).astype(np.int64)
+    segment_HW = color_HWC[..., 0] + (color_HWC[..., 1] << 8) + (color_HWC[..., 2] << 16)
+    class_of = {0: IGNORE} | {info["id"]: CLASS_OF_THING.get(info["category_id"], 0) for info in segments}
+    ids, place_HW = np.unique(segment_HW, return_inverse=True)
+    if unknown := [int(index) for index in ids if int(index) not in class_of]:
+        raise ImageError(f"{png}: segment {unknown[0]} is not in the JSON; take both from one download")
+    return np.array([class_of[int(index)] for index in ids], dtype=np.uint8)[place_HW.reshape(segment_HW.shape)]
+
+
+def instances_mask(image: dict[str, Any], things: list[dict[str, Any]]) -> Mask:
+    """Things painted on background, the larger first. uint8 [H, W]."""
+    mask_HW = np.zeros((image["height"], image["width"]), dtype=np.uint8)
+    _paint(mask_HW, things, image["file_name"])
+    return mask_HW
+
+
+def stuff_mask(image: dict[str, Any], things: list[dict[str, Any]], stuff: list[dict[str, Any]]) -> Mask:
+    """Background where there is stuff, things on it, 255 elsewhere. uint8 [H, W]."""
+    mask_HW = np.full((image["height"], image["width"]), IGNORE, dtype=np.uint8)
+    for annotation in stuff:
+        if annotation["category_id"] in STUFF_IDS:
+            mask_HW[_area(annotation, mask_HW.shape)] = 0
+    _paint(mask_HW, things, image["file_name"])
+    return mask_HW
+
+
+def pixel_map_mask(png: Path) -> Mask:
+    """Classes of one of COCO-Stuff's pixel maps. uint8 [H, W]."""
+    return pixel_map_labels(IGNORE).read(png, decode_values(png, png).shape).astype(np.uint8)
+
+
+def _paint(mask_HW: Mask, things: list[dict[str, Any]], name: str) -> None:
+    for thing in sorted(things, key=lambda thing: -float(thing["area"])):
+        if thing["category_id"] not in CLASS_OF_THING:
+            raise DatasetError(f"{name}: category {thing['category_id']} is none of COCO's 80; take the file of 2017")
+        mask_HW[_area(thing, mask_HW.shape)] = CLASS_OF_THING[thing["category_id"]]
+
+
+def _area(annotation: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Where an annotation lies, bool [H, W]: polygons, or run lengths as a list or packed."""
+    segmentation = annotation["segmentation"]
+    if isinstance(segmentation, list):
+        segmentation = rle.merge(rle.frPyObjects(segmentation, shape[0], shape[1]))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = rle.frPyObjects(segmentation, shape[0], shape[1])
+    return np.asarray(rle.decode(segmentation), dtype=np.bool_)
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """A JSON file; an empty table where there is none."""
+    if not path.exists():
+        return {}
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: cannot be read ({error}); unpack it anew") from error
+    if not isinstance(table, dict) or "annotations" not in table:
+        raise DatasetError(f"{path}: has no annotations; take COCO's own file")
+    return table
+
+
+def _by_image(table: dict[str, Any]) -> defaultdict[int, list[dict[str, Any]]]:
+    groups: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in table.get("annotations", ()):
+        groups[annotation["image_id"]].append(annotation)
+    return groups
+
+
+def _target(root: Path, work: Work) -> Path:
+    return root / "masks" / f"{work[0]}.png"
+
+
+def _write(path: Path, mask_HW: Mask, taxonomy: Taxonomy) -> None:
+    image = Image.fromarray(mask_HW)
+    colors = [part for color in taxonomy.colors for part in color]
+    image.putpalette(colors + [255] * (3 * 256 - len(colors)))
+    beside = path.with_name(f".{path.name}.partial")
+    with beside.open("wb") as file:
+        image.save(file, "PNG")
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)

@@ -1,0 +1,149 @@
+"""Data sets of Hugging Face's `datasets` package, as `save_to_disk` leaves them in a folder.
+
+Each split of the dict is a split; a row has an Image feature for the photograph and, where it is labelled, one for the
+mask. Lists in ROOT/splits pick rows by their names, SPLIT/ROW: train/0, train/1, ... Classes come from
+ROOT/classes.toml, or from ROOT/id2label.json.
+"""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.data.classes_file import read_classes
+from trainer.data.dataset import EVERYTHING, DatasetError, MissingImagesError, Sample, SegmentationDataset
+from trainer.data.decode import ImageError, Source, decode_image, image_size
+from trainer.data.labels import Labels
+from trainer.data.official_splits import find_list, list_names, read_list
+from trainer.data.palette import distinct_colors
+from trainer.taxonomy import IGNORE, Taxonomy, TaxonomyError
+
+IMAGE_COLUMNS = ("image", "img", "photo", "pixel_values")
+MASK_COLUMNS = ("mask", "annotation", "label", "labels", "segmentation", "semantic_segmentation", "label_mask")
+ALIASES = {"val": "validation"}
+
+
+class HuggingFaceDataset(SegmentationDataset):
+    """Rows of arrow files; a sample's `image` and `mask` are names for messages, not files."""
+
+    def __init__(self, root: Path, lists: Path) -> None:
+        self.root, self.lists = root, lists
+        self.taxonomy, self.labels = _classes(root)
+        self._splits = _load(root)
+
+    def split(self, name: str) -> tuple[Sample, ...]:
+        """See SegmentationDataset."""
+        source = find_list(self.lists, name)
+        if name == EVERYTHING:
+            return tuple(sample for split in self._splits for sample in self._rows(split))
+        if not source:
+            return self._rows(self._known(name))
+        rows = {sample.name: sample for split in self._splits for sample in self._rows(split)}
+        lines = read_list(source)
+        samples = tuple(rows[line] for line in lines if line in rows)
+        if missing := [line for line in lines if line not in rows]:
+            raise MissingImagesError(source, missing, samples)
+        return samples
+
+    def splits(self) -> tuple[str, ...]:
+        """See SegmentationDataset."""
+        return tuple(sorted(list_names(self.lists) | set(self._splits)))
+
+    def has_mask(self, sample: Sample) -> bool:
+        """See SegmentationDataset."""
+        return sample.mask is not None and self._cell(sample, mask=True) is not None
+
+    def read(self, sample: Sample) -> npt.NDArray[np.uint8]:
+        """See SegmentationDataset."""
+        return decode_image(self._source(sample, mask=False), sample.image)
+
+    def read_mask(self, sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+        """See SegmentationDataset."""
+        return self.labels.decode(self._source(sample, mask=True), sample.mask or sample.image, size)
+
+    def size(self, sample: Sample) -> tuple[int, int]:
+        """See SegmentationDataset."""
+        return image_size(self._source(sample, mask=False), sample.image)
+
+    def stored(self, sample: Sample, *, mask: bool, limit: int = -1) -> bytes:
+        """See SegmentationDataset."""
+        source = self._source(sample, mask=mask)
+        return (source.getvalue() if isinstance(source, io.BytesIO) else source.read_bytes())[
+            : None if limit < 0 else limit
+        ]
+
+    def _known(self, name: str) -> str:
+        for known in (name, ALIASES.get(name, name)):
+            if known in self._splits:
+                return known
+        raise DatasetError(f"{self.root}: there is no split {name!r}; there are {', '.join(self.splits())}")
+
+    def _rows(self, split: str) -> tuple[Sample, ...]:
+        rows = self._splits[split]
+        _, mask = _columns(rows, self.root / split)
+        if not len(rows):
+            raise DatasetError(f"{self.root / split}: has no rows; give another split")
+        names = (f"{split}/{index}" for index in range(len(rows)))
+        return tuple(Sample(name, self.root / name, self.root / name / mask if mask else None) for name in names)
+
+    def _cell(self, sample: Sample, *, mask: bool) -> Any:
+        split, _, index = sample.name.rpartition("/")
+        rows = self._splits[split]
+        column = _columns(rows, self.root / split)[mask]
+        return rows[int(index)][column] if column else None
+
+    def _source(self, sample: Sample, *, mask: bool) -> Source:
+        cell = self._cell(sample, mask=mask)
+        if cell is None:
+            what = "mask" if mask else "image"
+            raise ImageError(f"{sample.image}: the row has no {what}; add one or take it out of the labelled split")
+        return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])
+
+
+def _load(root: Path) -> dict[str, Any]:
+    """The splits, with images left encoded. Raises DatasetError: no package, or no such data set."""
+    try:
+        import datasets  # noqa: PLC0415 (an extra that only this layout needs)
+    except ImportError as error:
+        raise DatasetError(
+            f"{root}: is in the form of Hugging Face's datasets; install the package: "
+            "pip install 'maskloop[huggingface]', or: pip install datasets"
+        ) from error
+    try:
+        loaded = datasets.load_from_disk(str(root))
+    except (OSError, ValueError, KeyError) as error:
+        raise DatasetError(f"{root}: cannot be loaded ({error}); write it with save_to_disk") from error
+    splits = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {str(loaded.split or "train"): loaded}
+    for name in splits:
+        for column in filter(None, _columns(splits[name], root / name)):
+            splits[name] = splits[name].cast_column(column, datasets.Image(decode=False))
+    return splits
+
+
+def _columns(rows: Any, where: Path) -> tuple[str, str | None]:
+    """The columns of the photograph and of the mask. Raises DatasetError where there is no photograph."""
+    pictures = [name for name, feature in rows.features.items() if type(feature).__name__ == "Image"]
+    image = next((name for name in (*IMAGE_COLUMNS, *pictures) if name in pictures and name not in MASK_COLUMNS), None)
+    if image is None:
+        raise DatasetError(
+            f"{where}: has no column of images, only {', '.join(rows.features)}; cast one to datasets.Image()"
+        )
+    return image, next((name for name in MASK_COLUMNS if name in pictures), None)
+
+
+def _classes(root: Path) -> tuple[Taxonomy, Labels]:
+    path = root / "id2label.json"
+    if (root / "classes.toml").exists() or not path.exists():
+        return read_classes(root / "classes.toml")
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        names = [table[str(index)] for index in range(len(table))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TaxonomyError(f"{path}: must be an object of names by id, 0 and on ({error}); mend it") from error
+    taxonomy = Taxonomy.from_list(
+        [{"name": name, "color": list(color)} for name, color in zip(names, distinct_colors(len(names)), strict=True)]
+    )
+    return taxonomy, Labels.of_ids(len(taxonomy), IGNORE)
