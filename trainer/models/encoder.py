@@ -1,162 +1,121 @@
 """Any timm encoder behind one small face: an image in, four feature maps out.
 
-Plain ViTs give the outputs of four blocks after the final norm, all at the patch's stride, class token dropped
-(UniMatch V2, section 5.1; DPT, arXiv 2103.13413). Hierarchical networks give their stages at strides 4, 8, 16 and 32.
+What a network is, is read from its structure: blocks at one stride make a plain ViT, stages at strides 4, 8, 16 and 32
+a hierarchical network; anything else is refused when it is built and not when it is trained.
 """
 
 # B batch, C channels, H W pixels
 
 import difflib
-import math
-from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from timm.models.vision_transformer_sam import VisionTransformerSAM
+from torch import Tensor
 
-LEVELS = 4
-HIERARCHICAL_STRIDES = (4, 8, 16, 32)
+from trainer.models.feature_maps import Encoder, EncoderError, normalisation
+from trainer.models.hierarchical import STRIDES, Hierarchical
+from trainer.models.plain_vit import DINOv2, PlainViT, SAMViT, tapped_blocks
 
-
-class EncoderError(ValueError):
-    """A name or an option that gives no usable encoder; the message says which would."""
-
-
-class Encoder(nn.Module, ABC):
-    """Four feature maps of an image.
-
-    Attributes:
-        channels: width of each map, finest first.
-        strides: pixels of the image to one of the map, for each map.
-        size_multiple: height and width of the image must be multiples of this, in pixels.
-        mean, std: per-channel statistics of RGB in 0..1 that the weights were trained with.
-    """
-
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-    size_multiple: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def hierarchical(self) -> bool:
-        """Whether the maps already form a pyramid."""
-        return len(set(self.strides)) > 1
-
-    @abstractmethod
-    def forward(self, image_BCHW: Tensor) -> list[Tensor]:
-        """Normalised images, float [B,3,H,W], to four maps [B,channels[i],H/strides[i],W/strides[i]]."""
-
-
-class PlainViT(Encoder):
-    """A ViT without a pyramid, such as DINOv2's."""
-
-    def __init__(self, vit: Any) -> None:
-        super().__init__()
-        self.vit = vit
-        # DINOv2's mask token is used in its own pretraining only: trainable, it would be a parameter without a
-        # gradient.
-        mask_token = getattr(vit, "mask_token", None)
-        if isinstance(mask_token, nn.Parameter):
-            mask_token.requires_grad_(False)
-        patch: int = vit.patch_embed.patch_size[0]
-        self.blocks = tapped_blocks(len(vit.blocks))
-        self.channels, self.strides, self.size_multiple = (vit.embed_dim,) * LEVELS, (patch,) * LEVELS, patch
-        self.mean, self.std = tuple(vit.default_cfg["mean"]), tuple(vit.default_cfg["std"])
-
-    def forward(self, image_BCHW: Tensor) -> list[Tensor]:
-        """See Encoder."""
-        distinct = sorted(set(self.blocks))
-        maps = self.vit.forward_intermediates(image_BCHW, indices=distinct, norm=True, intermediates_only=True)
-        return [maps[distinct.index(block)] for block in self.blocks]
-
-
-class Hierarchical(Encoder):
-    """A network with stages at strides 4, 8, 16 and 32, such as EfficientNet or ConvNeXt."""
-
-    def __init__(self, stages: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.stages = stages
-        self.channels, self.strides = tuple(stages.feature_info.channels()), tuple(stages.feature_info.reduction())
-        self.size_multiple, self.mean, self.std = self.strides[-1], mean, std
-
-    def forward(self, image_BCHW: Tensor) -> list[Tensor]:
-        """See Encoder."""
-        return list(self.stages(image_BCHW))
+__all__ = ["Encoder", "EncoderError", "build_encoder", "normalisation", "tapped_blocks"]
 
 
 def build_encoder(name: str, options: dict[str, Any] | None = None) -> Encoder:
     """Build an encoder with random weights (`load_encoder_weights` brings the real ones).
+
+    Parameters on which no map depends, such as DINOv2's mask token, do not require gradients: the others all get one,
+    as DistributedDataParallel wants it.
 
     Args:
         name: a timm model name.
         options: passed to timm's constructor, for example {"depth": 2}.
 
     Raises:
-        EncoderError: timm has no such model, or it has neither plain blocks nor stages at strides 4, 8, 16, 32.
+        EncoderError: timm has no such model, it has neither plain blocks nor stages at strides 4, 8, 16, 32, or it
+            takes images of one size only.
     """
     options = options or {}
     if not timm.is_model(name):
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5)) or "none"
         raise EncoderError(f"timm has no model {name!r}; names near it: {near}")
-    encoder = _build(name, options)
-    _try(encoder, name)
+    whole = _whole(name, options)
+    reductions = [stage["reduction"] for stage in getattr(whole, "feature_info", None) or []]
+    encoder = _plain(name, whole) if _is_plain(whole, reductions) else _hierarchical(name, options, reductions)
+    used = _try(encoder, name)
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(id(parameter) in used)
     return encoder
 
 
-def tapped_blocks(depth: int) -> tuple[int, ...]:
-    """Which blocks feed the head: [2,5,8,11] of 12, [4,11,17,23] of 24 (the authors'), else the ends of quarters."""
-    if depth == 24:
-        return 4, 11, 17, 23
-    return tuple(math.ceil((level + 1) * depth / LEVELS) - 1 for level in range(LEVELS))
-
-
-def _build(name: str, options: dict[str, Any]) -> Encoder:
+def _whole(name: str, options: dict[str, Any]) -> Any:
+    """The classifier as timm makes it, of dynamic image size where it can be."""
     try:
         try:
-            whole = timm.create_model(name, pretrained=False, dynamic_img_size=True, **options)
+            return timm.create_model(name, pretrained=False, dynamic_img_size=True, **options)
         except TypeError:
-            whole = timm.create_model(name, pretrained=False, **options)
+            return timm.create_model(name, pretrained=False, **options)
     except TypeError as error:
         raise EncoderError(f"{name}: timm does not take these options: {error}") from error
-    if isinstance(whole, VisionTransformer):
-        whole.reset_classifier(0)
-        return PlainViT(whole)
-    return _hierarchical(name, options)
 
 
-@torch.no_grad()
-def _try(encoder: Encoder, name: str) -> None:
-    """Refuse what timm builds but what gives no four maps at any size, such as Swin with its fixed windows."""
+def _is_plain(whole: Any, reductions: list[int]) -> bool:
+    return len(set(reductions)) == 1 and hasattr(whole, "blocks") and hasattr(whole, "prune_intermediate_layers")
+
+
+def _plain(name: str, whole: Any) -> PlainViT:
+    if isinstance(whole, VisionTransformerSAM):
+        return SAMViT(whole)
+    # By name, since timm builds many ViTs from one class: with registers, DINOv2 resamples as timm does.
+    architecture = name.partition(".")[0]
+    return DINOv2(whole) if architecture.endswith("_dinov2") and whole.reg_token is None else PlainViT(whole)
+
+
+def _hierarchical(name: str, options: dict[str, Any], reductions: list[int]) -> Hierarchical:
+    if missing := set(STRIDES) - set(reductions):
+        raise EncoderError(
+            f"{name}: is no plain ViT and has no stage at stride {min(missing)}; choose an encoder with stages at "
+            "strides 4, 8, 16 and 32"
+        )
+    indices = tuple(len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES)
+    try:
+        stages: Any = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices, **options)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise EncoderError(f"{name}: timm gives no feature maps of it: {error}; choose another encoder") from error
+    return Hierarchical(stages, tuple(stages.default_cfg["mean"]), tuple(stages.default_cfg["std"]))
+
+
+def _try(encoder: Encoder, name: str) -> set[int]:
+    """Refuse what timm builds but what gives no four maps at any size; return the ids of the parameters in use."""
     height, width = 2 * encoder.size_multiple, 3 * encoder.size_multiple
     wanted = [
         (channels, height // stride, width // stride)
         for channels, stride in zip(encoder.channels, encoder.strides, strict=True)
     ]
+    device = next(encoder.parameters()).device
     try:
-        found = [tuple(map_BCHW.shape[1:]) for map_BCHW in encoder.eval()(torch.zeros(1, 3, height, width))]
-    except (AssertionError, RuntimeError, ValueError) as error:
+        with torch.enable_grad():
+            maps = encoder.eval()(torch.zeros(1, 3, height, width, device=device))
+    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise EncoderError(f"{name}: does not take images of any size ({error}); choose another encoder") from error
+    found = [tuple(map_BCHW.shape[1:]) for map_BCHW in maps]
     if found != wanted:
         raise EncoderError(f"{name}: its maps are {found} where {wanted} were expected; choose another encoder")
     encoder.train()
+    return _leaves(maps)
 
 
-def _hierarchical(name: str, options: dict[str, Any]) -> Encoder:
-    try:
-        probe: Any = timm.create_model(name, pretrained=False, features_only=True, **options)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        raise EncoderError(f"{name}: is neither a plain ViT nor a network with stages: {error}") from error
-    reductions = list(probe.feature_info.reduction())
-    if missing := set(HIERARCHICAL_STRIDES) - set(reductions):
-        raise EncoderError(f"{name}: has no stage at stride {min(missing)}; choose one with strides 4, 8, 16 and 32")
-    indices = tuple(len(reductions) - 1 - reductions[::-1].index(stride) for stride in HIERARCHICAL_STRIDES)
-    stages = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices, **options)
-    return Hierarchical(stages, tuple(probe.default_cfg["mean"]), tuple(probe.default_cfg["std"]))
-
-
-def normalisation(encoder: Encoder) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation as float [3,1,1], of RGB in 0..1."""
-    return torch.tensor(encoder.mean).view(3, 1, 1), torch.tensor(encoder.std).view(3, 1, 1)
+def _leaves(outputs: Iterable[Tensor]) -> set[int]:
+    """Ids of the parameters on which the outputs depend, read from autograd's graph without a backward pass."""
+    nodes = [output.grad_fn for output in outputs]
+    seen, leaves = set(), set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.add(id(node.variable))
+        nodes += [before for before, _ in node.next_functions]
+    return leaves

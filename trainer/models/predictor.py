@@ -52,7 +52,8 @@ class MaskPredictor(nn.Module):
             align_corners=False,
             antialias=self.long_side > 0,
         )
-        # By pixel centres both ways, so that the mask lies where the image does.
+        # Deviation: the authors align the corners both ways. By pixel centres the mask lies where the image does; on an
+        # image whose sides are multiples of the patch only the way back differs, by less than a pixel of the logits.
         logits_NKHW = F.interpolate(self.segmenter(small_NChw), size, mode="bilinear", align_corners=False)
         return logits_NKHW.float().softmax(dim=1)
 

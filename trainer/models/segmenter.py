@@ -33,20 +33,34 @@ class Segmenter(nn.Module):
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
 
-    def forward(self, image_BCHW: Tensor, dropout: Sequence[Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        image_BCHW: Tensor,
+        dropout: Sequence[Tensor] | None = None,
+        head_dropout: Tensor | None = None,
+        *,
+        upsample: bool = True,
+    ) -> Tensor:
         """Logits of images.
 
         Args:
             image_BCHW: float, RGB, 0..1, sides multiples of `size_multiple`.
             dropout: for each of the four maps a factor per image and channel, float [B,C_i]; None leaves them whole.
+            head_dropout: the same for the head's fused map, float [B,D].
+            upsample: bring the logits to the image's size; training does so row by row, in the loss.
 
         Returns:
-            Float [B,K,H,W].
+            Float [B,K,H,W], or [B,K,h,w] at the head's own size.
         """
         maps = self.encoder((image_BCHW - self.mean) / self.std)
         if dropout is not None:
             maps = [map_BCHW * mask_BC[:, :, None, None] for map_BCHW, mask_BC in zip(maps, dropout, strict=True)]
-        return resize(self.head(maps), image_BCHW.shape[-2:], align_corners=self.head.align_corners)
+        logits_BKhw = self.head(maps, head_dropout)
+        return self.upsample(logits_BKhw, image_BCHW.shape[-2:]) if upsample else logits_BKhw
+
+    def upsample(self, logits_BKhw: Tensor, size: Sequence[int]) -> Tensor:
+        """Logits at the head's own size to `size`, as this network's head resizes."""
+        return resize(logits_BKhw, size, align_corners=self.head.align_corners)
 
 
 def build_segmenter(model: Model, classes: int) -> Segmenter:

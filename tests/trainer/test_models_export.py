@@ -1,0 +1,44 @@
+"""Every family of plain ViTs becomes a graph with dynamic sides that gives the masks that PyTorch gives."""
+
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+import torch
+
+from exporter.graph import write_graph
+from trainer.config import Model
+from trainer.models.predictor import MaskPredictor
+from trainer.models.segmenter import build_segmenter
+
+SHALLOW: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vit_small_patch14_dinov2", SHALLOW),
+        ("vit_small_patch14_reg4_dinov2", SHALLOW),
+        ("vit_small_patch16_dinov3", SHALLOW),
+        ("samvit_base_patch16", SHALLOW | {"img_size": 64, "window_size": 3}),
+    ],
+)
+@torch.no_grad()
+def test_masks_of_the_graph_are_pytorchs_at_every_size(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    recipe = Model(encoder=name, encoder_options=options, features=8, projections=(8, 8, 8, 8))
+    segmenter = build_segmenter(recipe, 3).eval()
+    for parameter in segmenter.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.05)
+    predictor, multiple = MaskPredictor(segmenter), segmenter.size_multiple
+    write_graph(predictor, tmp_path / "model.onnx", multiple=multiple)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    # 37 patches are DINOv2's own grid: the graph must not resample there, as PyTorch does not.
+    for count, height, width in ((1, 37 * multiple, 37 * multiple), (2, 50, 90), (3, multiple, 16 * multiple)):
+        image_NHW3 = torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8)
+        mask_NHW, confidence_NHW = predictor(image_NHW3)
+        found_mask, found_confidence = session.run(None, {"image": image_NHW3.numpy()})
+        assert (found_mask == mask_NHW.numpy()).mean() > 0.9999
+        assert abs(found_confidence.astype(int) - confidence_NHW.numpy()).max() <= 1
