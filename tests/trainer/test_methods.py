@@ -1,187 +1,295 @@
-"""The parts of UniMatch V2, each by its property."""
+"""Every method against the published step written out, and split over processes and micro-batches."""
 
 import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from torch import Tensor
 
-from tests.trainer.conftest import TINY_CONVNET, TINY_VIT
-from trainer.config import Model, UniMatch
+from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe
+from tests.trainer.published_steps import IGNORE, published_loss
+from trainer.config import Model, Recipe
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
-from trainer.data.photometric import strong_view
-from trainer.losses import consistency_loss, labelled_loss
-from trainer.methods.complementary_dropout import complementary_masks
-from trainer.methods.cutmix import AREA, draw_boxes, mix
+from trainer.losses import chunked_cross_entropy
+from trainer.methods.class_thresholds import ClassThresholds
+from trainer.methods.context import Context
 from trainer.methods.pseudo_labels import pseudo_labels
-from trainer.methods.unimatch_v2 import unimatch_v2_loss
+from trainer.methods.registry import METHODS
+from trainer.methods.student_batch import StudentBatch
 from trainer.models.segmenter import Segmenter, build_segmenter, to_float
-from trainer.schedules import ema_decay, poly_factor
-from trainer.teacher import make_teacher, update_teacher
+from trainer.teacher import make_teacher
+
+# B labelled images, U unlabelled images, R rows, K classes, H W pixels
+
+CLASSES, SIDE, IMAGES, SHARP = 3, 32, 4, 30
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("supervised", {}),
+    ("fixmatch", {}),
+    ("fixmatch", {"unlabelled_weight": 0.5}),
+    ("unimatch_v1", {}),
+    ("unimatch_v2", {}),
+    ("unimatch_v2", {"streams": 1}),
+    ("unimatch_v2", {"dropout": "independent", "undropped_fraction": 0.0}),
+    ("unimatch_v2", {"dropout": "none"}),
+    ("unimatch_v2", {"dropout_place": "head", "dropout_probability": 0.25}),
+]
+IDS = ["-".join([method, *map(str, knobs.values())]) for method, knobs in CASES]
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def tiny(model: dict[str, object]) -> Segmenter:
+def a_recipe(method: str, **knobs: Any) -> Recipe:
+    recipe = make_recipe(Path("nowhere"), method, batch_labelled=IMAGES, batch_unlabelled=IMAGES)
+    return replace(recipe, unimatch=replace(recipe.unimatch, confidence_threshold=0.85, **knobs))
+
+
+def networks(model: dict[str, Any] = TINY_VIT) -> tuple[Segmenter, Segmenter]:
+    """A student, and a teacher that differs from it and is sure of some pixels."""
     torch.manual_seed(0)
-    return build_segmenter(Model(**model), 2)  # type: ignore[arg-type]
-
-
-@settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 2**31), height=st.integers(16, 80), width=st.integers(16, 80))
-def test_cutmix_boxes_have_the_published_area(seed: int, height: int, width: int) -> None:
-    box_BHW = draw_boxes(4, (height, width), 1.0, generator(seed))
-    for box_HW in box_BHW:
-        rows, columns = box_HW.any(1).sum().item(), box_HW.any(0).sum().item()
-        assert rows * columns == box_HW.sum().item(), "one solid box"
-        slack = (rows + columns + 1) / (height * width)  # sides are whole pixels
-        assert AREA[0] - slack <= box_HW.float().mean().item() <= AREA[1] + slack
-
-
-def test_cutmix_areas_are_spread_evenly_over_the_published_range() -> None:
-    """Redrawing the area until a box fits would favour small ones: a mean of 0.14 instead of 0.21."""
-    areas = draw_boxes(2000, (128, 128), 1.0, generator()).float().mean(dim=(1, 2))
-    assert areas.mean().item() == pytest.approx(sum(AREA) / 2, abs=0.01)
-    assert (areas > sum(AREA) / 2).float().mean().item() == pytest.approx(0.5, abs=0.04)
-
-
-def test_cutmix_probability_zero_draws_no_box() -> None:
-    assert not draw_boxes(8, (16, 16), 0.0, generator()).any()
-
-
-def test_mix_takes_the_box_from_another_image_and_treats_all_tensors_alike() -> None:
-    image_BCHW = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 2, 4, 4)
-    box_BHW = torch.zeros(3, 4, 4, dtype=torch.bool)
-    box_BHW[:, :2] = True
-    mixed_BCHW, mixed_BHW = mix(image_BCHW, box_BHW), mix(image_BCHW[:, 0], box_BHW)
-    assert torch.equal(mixed_BCHW[:, 0], mixed_BHW)
-    assert (mixed_BHW[:, 2:] == torch.arange(3.0).view(3, 1, 1)).all()
-    assert (mixed_BHW[:, :2] != torch.arange(3.0).view(3, 1, 1)).all(), "no image is its own partner"
-
-
-def test_complementary_masks_are_the_papers() -> None:
-    """At probability 0.5: 0 or 2 for the first view, 2 minus that for the second, 1 and 1 for the half left whole."""
-    first, second = complementary_masks(
-        6, (24, 24, 24, 24), probability=0.5, undropped_fraction=0.5, generator=generator()
-    )
-    assert all(mask is first[0] for mask in first), "a plain ViT's four maps share one mask"
-    assert torch.equal(first[0] + second[0], torch.full((6, 24), 2.0))
-    whole_B = (first[0] == 1).all(1)
-    assert whole_B.sum() == 3
-    assert set(first[0][~whole_B].flatten().tolist()) == {0.0, 2.0}
-
-
-def test_complementary_masks_differ_by_level_where_widths_do() -> None:
-    first, second = complementary_masks(
-        2, (8, 16, 32, 64), probability=0.5, undropped_fraction=0.0, generator=generator()
-    )
-    assert [mask.shape for mask in first] == [(2, 8), (2, 16), (2, 32), (2, 64)]
-    assert all(torch.equal(a + b, torch.full_like(a, 2.0)) for a, b in zip(first, second, strict=True))
-
-
-def test_complementary_masks_keep_the_expectation() -> None:
-    first, second = complementary_masks(400, (64,), probability=0.25, undropped_fraction=0.0, generator=generator())
-    assert first[0].mean().item() == pytest.approx(1, abs=0.02)
-    assert second[0].mean().item() == pytest.approx(1, abs=0.05)
-
-
-def test_strong_views_are_drawn_independently_and_repeat_with_their_generator() -> None:
-    image_BCHW = torch.rand(2, 3, 24, 24, generator=generator(1))
-    draws = generator(2)
-    first, second = strong_view(image_BCHW, draws), strong_view(image_BCHW, draws)
-    assert not torch.equal(first, second)
-    assert torch.equal(first, strong_view(image_BCHW, generator(2)))
-    assert first.shape == image_BCHW.shape
-    assert first.min() >= 0
-    assert first.max() <= 1
-
-
-def test_ema_copies_integer_buffers_and_averages_the_rest() -> None:
-    student = tiny(TINY_CONVNET)
-    teacher = make_teacher(student)
-    name, counter = next((n, b) for n, b in student.named_buffers() if n.endswith("num_batches_tracked"))
-    counter.fill_(7)
-    weight = next(student.parameters())
-    before = next(teacher.parameters()).clone()
-    with torch.no_grad():
-        weight.add_(1)
-    update_teacher(teacher, student, decay=0.75)
-    assert dict(teacher.named_buffers())[name] == 7
-    torch.testing.assert_close(next(teacher.parameters()), before + 0.25)
-    assert not teacher.training
-
-
-def test_schedules_at_their_ends() -> None:
-    assert [poly_factor(step, 100, 0.9) for step in (0, 50, 99)] == pytest.approx([1, 0.5**0.9, 0.01**0.9])
-    assert [ema_decay(step, 0.996) for step in (0, 1, 249, 10_000)] == pytest.approx([0, 0.5, 0.996, 0.996])
-
-
-@pytest.mark.parametrize("model", [TINY_VIT, TINY_CONVNET], ids=["vit", "convnet"])
-def test_unimatch_step_equals_the_naive_reference(model: dict[str, object]) -> None:
-    """The same random choices, written out as the authors do: views one after the other, separate forwards."""
-    student = tiny(model).eval()  # eval: with batch statistics, one forward and separate ones differ by design
+    student = build_segmenter(Model(**model), CLASSES).eval()  # eval: batch statistics differ by design, see V2
     teacher = make_teacher(student)
     with torch.no_grad():
         for parameter in teacher.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator(9)) * 0.05)
+        # A fresh network is of one mind about all pixels.
+        dict(teacher.named_parameters())["head.classify.2.weight"].mul_(SHARP)
+    return student, teacher
+
+
+def batches() -> tuple[LabelledBatch, UnlabelledBatch]:
+    """Random images; some pixels have no label, and one image has padding below."""
     draws = generator(3)
-    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8, generator=draws)
-    labelled = LabelledBatch(images, torch.randint(0, 2, (2, 32, 32), generator=draws))
-    inside = torch.ones(3, 32, 32, dtype=torch.bool)
-    inside[0, 20:] = False
-    unlabelled = UnlabelledBatch(torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=draws), inside)
-    config = UniMatch(confidence_threshold=0.5)
-
-    ours = unimatch_v2_loss(
-        student, teacher, labelled, unlabelled, config=config, ignore_index=255, generator=generator(4)
-    )
-
-    rng = generator(4)
-    weak = to_float(unlabelled.image_BHWC)
-    label, confidence, _ = pseudo_labels(teacher, weak, inside)
-    strong_1 = strong_view(weak, rng)
-    box_1 = draw_boxes(3, (32, 32), 0.5, rng)
-    strong_2 = strong_view(weak, rng)
-    box_2 = draw_boxes(3, (32, 32), 0.5, rng)
-    masks_1, masks_2 = complementary_masks(
-        3, student.encoder.channels, probability=0.5, undropped_fraction=0.5, generator=rng
-    )
-    loss_x = labelled_loss(student(to_float(labelled.image_BHWC)), labelled.mask_BHW, 255)
-    loss_1 = consistency_loss(
-        student(mix(strong_1, box_1), dropout=masks_1),
-        mix(label, box_1),
-        mix(confidence, box_1),
-        mix(inside, box_1),
-        threshold=0.5,
-    )
-    loss_2 = consistency_loss(
-        student(mix(strong_2, box_2), dropout=masks_2),
-        mix(label, box_2),
-        mix(confidence, box_2),
-        mix(inside, box_2),
-        threshold=0.5,
-    )
-    torch.testing.assert_close(ours["loss"], (loss_x + (loss_1 + loss_2) / 2) / 2)
+    images = torch.randint(0, 256, (2, IMAGES, SIDE, SIDE, 3), dtype=torch.uint8, generator=draws)
+    mask_BHW = torch.randint(0, CLASSES, (IMAGES, SIDE, SIDE), generator=draws)
+    mask_BHW[:, :5], mask_BHW[1, :, 8:] = IGNORE, IGNORE
+    inside_UHW = torch.ones(IMAGES, SIDE, SIDE, dtype=torch.bool)
+    inside_UHW[1, 20:] = False
+    return LabelledBatch(images[0], mask_BHW), UnlabelledBatch(images[1], inside_UHW)
 
 
-def test_the_teacher_gets_no_gradient_and_the_student_does() -> None:
-    student = tiny(TINY_VIT)
-    teacher = make_teacher(student)
+def context_of(recipe: Recipe, teacher: Segmenter, **options: Any) -> Context:
+    settings: dict[str, Any] = {
+        "teacher": teacher,
+        "channels": teacher.encoder.channels,
+        "head_width": teacher.head.features,
+        "recipe": recipe,
+        "ignore_index": IGNORE,
+        "class_weights_K": None,
+        "generator": generator(4),
+        "own": range(IMAGES),
+        "total": lambda tensor: tensor,
+    }
+    return Context(**settings | options)
+
+
+def learn(student: Segmenter, batch: StudentBatch) -> Tensor:
+    """Forward and backward, as the loop does them; the loss that is minimised."""
+    logits_RKhw = student(batch.image_RCHW, batch.dropout, batch.head_dropout, upsample=False)
+    factor_R = torch.full((len(logits_RKhw),), batch.scale[1])
+    factor_R[: batch.labelled] = batch.scale[0]
+    loss_R, gradient_RKhw = chunked_cross_entropy(
+        logits_RKhw, batch.label_RHW, batch.weight_RHW, factor_R, align_corners=student.head.align_corners
+    )
+    logits_RKhw.backward(gradient_RKhw)
+    return (loss_R * factor_R).sum()
+
+
+def rows_of(batch: StudentBatch, rows: Tensor) -> StudentBatch:
+    """Those rows of a batch, labelled ones first."""
+    return replace(
+        batch,
+        image_RCHW=batch.image_RCHW[rows],
+        label_RHW=batch.label_RHW[rows],
+        weight_RHW=batch.weight_RHW[rows],
+        labelled=int((rows < batch.labelled).sum()),
+        dropout=batch.dropout and tuple(mask_RC[rows] for mask_RC in batch.dropout),
+        head_dropout=None if batch.head_dropout is None else batch.head_dropout[rows],
+    )
+
+
+def gradients(student: Segmenter) -> dict[str, Tensor]:
+    return {name: parameter.grad for name, parameter in student.named_parameters() if parameter.grad is not None}
+
+
+def assert_same_gradients(student: Segmenter, reference: Segmenter) -> None:
+    ours, expected = gradients(student), gradients(reference)
+    assert ours.keys() == expected.keys()
+    largest = max(gradient.abs().max().item() for gradient in expected.values())
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5 * largest, msg=name)
+
+
+@pytest.mark.parametrize(("method", "knobs"), CASES, ids=IDS)
+def test_a_step_equals_the_published_one(method: str, knobs: dict[str, Any]) -> None:
+    recipe, (student, teacher), (labelled, unlabelled) = a_recipe(method, **knobs), networks(), batches()
+    reference = copy.deepcopy(student)
+    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher))
+    loss = learn(student, batch)
+    expected = published_loss(reference, teacher, labelled, unlabelled, recipe=recipe, generator=generator(4))
+    expected.backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=0)
+    assert_same_gradients(student, reference)
+    views = batch.weight_RHW[batch.labelled :]
+    assert method == "supervised" or 0.2 < views.sum() < 0.8, "the case is of confident and of unsure pixels"
+
+
+@pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
+def test_class_weights_make_it_a_weighted_mean(method: str) -> None:
+    recipe, (student, teacher), (labelled, unlabelled) = a_recipe(method), networks(), batches()
+    class_weights_K = torch.tensor([0.5, 2.0, 0.7])
+    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher, class_weights_K=class_weights_K))
+    expected = published_loss(
+        student, teacher, labelled, unlabelled, recipe=recipe, generator=generator(4), class_weights_K=class_weights_K
+    )
+    torch.testing.assert_close(learn(student, batch), expected.detach(), rtol=1e-5, atol=0)
+
+
+def test_a_convnets_step_equals_the_published_one() -> None:
+    recipe, (student, teacher), (labelled, unlabelled) = a_recipe("unimatch_v2"), networks(TINY_CONVNET), batches()
+    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher))
+    expected = published_loss(student, teacher, labelled, unlabelled, recipe=recipe, generator=generator(4))
+    torch.testing.assert_close(learn(student, batch), expected.detach(), rtol=1e-5, atol=0)
+
+
+def half_way() -> ClassThresholds:
+    """Adaptive thresholds that tell some of the pixels from others."""
+    thresholds = ClassThresholds(CLASSES)
+    thresholds.confidence.fill_(0.8)
+    thresholds.probability_K.copy_(torch.tensor([0.5, 0.48, 0.4]))
+    return thresholds
+
+
+def test_adaptive_thresholds_decide_by_the_class_of_the_mixed_label() -> None:
+    recipe, (_, teacher), (labelled, unlabelled) = a_recipe("unimatch_v1"), networks(), batches()
+    thresholds = half_way()
+    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher, thresholds=thresholds))
+    weak = batch.weight_RHW[-IMAGES:]  # V1's last stream is the weak view itself
+    pseudo = pseudo_labels(teacher, to_float(unlabelled.image_BHWC), unlabelled.inside_BHW)
+    threshold_K = thresholds(torch.arange(CLASSES), 0.85)
+    for label in range(CLASSES):
+        of_class = (pseudo.label_BHW == label) & pseudo.inside_BHW
+        assert torch.equal(weak[of_class] > 0, pseudo.confidence_BHW[of_class] >= threshold_K[label])
+    assert len(set(threshold_K.tolist())) == CLASSES
+    assert 0 < (weak > 0).sum() < pseudo.inside_BHW.sum()
+
+
+class Meeting:
+    """Sums over processes that run one after the other: the first pass takes the terms down, the second adds them."""
+
+    def __init__(self, processes: int) -> None:
+        self.terms: list[list[Tensor]] = [[] for _ in range(processes)]
+        self.called = [0] * processes
+
+    def of(self, process: int, *, listening: bool) -> Callable[[Tensor], Tensor]:
+        def total(tensor: Tensor) -> Tensor:
+            if listening:
+                self.terms[process].append(tensor)
+                return tensor
+            self.called[process] += 1
+            return torch.stack([terms[self.called[process] - 1] for terms in self.terms]).sum(dim=0)
+
+        return total
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize(("method", "knobs"), CASES, ids=IDS)
+def test_two_processes_have_the_rows_of_one(method: str, knobs: dict[str, Any], adaptive: bool) -> None:
+    recipe, (_, teacher), (labelled, unlabelled) = a_recipe(method, **knobs), networks(), batches()
+    shares = [range(1), range(1, IMAGES)]
+
+    def part(process: int, total: Callable[[Tensor], Tensor], thresholds: ClassThresholds | None) -> StudentBatch:
+        own = list(shares[process])
+        held = [*own, own[0] - 1]
+        context = context_of(recipe, teacher, own=shares[process], total=total, thresholds=thresholds)
+        return METHODS[recipe.method](
+            LabelledBatch(*(tensor[own] for tensor in labelled)),
+            UnlabelledBatch(*(tensor[held] for tensor in unlabelled)),
+            context,
+        )
+
+    of_whole = half_way() if adaptive else None
+    whole = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher, thresholds=of_whole))
+    meeting = Meeting(len(shares))
+    for process in range(len(shares)):
+        part(process, meeting.of(process, listening=True), half_way() if adaptive else None)
+    for process, share in enumerate(shares):
+        of_part = half_way() if adaptive else None
+        ours = part(process, meeting.of(process, listening=False), of_part)
+        assert meeting.called[process] == len(meeting.terms[process])
+        streams = len(whole.image_RCHW) // IMAGES
+        rows = (IMAGES * torch.arange(streams)[:, None] + torch.tensor(share)).flatten()
+        expected = rows_of(whole, rows)
+        assert (ours.labelled, ours.scale) == (len(share), whole.scale)
+        torch.testing.assert_close(ours.image_RCHW, expected.image_RCHW, rtol=0, atol=1e-6)
+        torch.testing.assert_close(ours.weight_RHW, expected.weight_RHW)
+        assert torch.equal(ours.label_RHW, expected.label_RHW)
+        torch.testing.assert_close(ours.dropout, expected.dropout)
+        torch.testing.assert_close(ours.head_dropout, expected.head_dropout)
+        if of_whole and of_part:
+            torch.testing.assert_close(of_part.state_dict(), of_whole.state_dict(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("method", ["unimatch_v1", "unimatch_v2"])
+def test_micro_batches_add_up(method: str) -> None:
+    recipe, (student, teacher), (labelled, unlabelled) = a_recipe(method), networks(), batches()
+    reference = copy.deepcopy(student)
+    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher))
+    parts = [torch.arange(start, len(batch.image_RCHW), 3) for start in range(3)]
+    loss = torch.stack([learn(student, rows_of(batch, rows)) for rows in parts]).sum()
+    torch.testing.assert_close(loss, learn(reference, batch))
+    assert_same_gradients(student, reference)
+
+
+def test_the_teacher_gets_no_gradient_and_stays_as_it_is() -> None:
+    recipe, (student, teacher), (labelled, unlabelled) = a_recipe("unimatch_v2"), networks(), batches()
     before = copy.deepcopy(teacher.state_dict())
-    image = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    losses = unimatch_v2_loss(
-        student,
-        teacher,
-        LabelledBatch(image, torch.zeros(2, 32, 32, dtype=torch.long)),
-        UnlabelledBatch(image, torch.ones(2, 32, 32, dtype=torch.bool)),
-        config=UniMatch(confidence_threshold=0.0),
-        ignore_index=255,
-        generator=generator(),
-    )
-    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher))
+    learn(student, batch)
     assert all(parameter.grad is None for parameter in teacher.parameters())
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in student.head.classify.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+    assert gradients(student)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_batches_without_a_pixel_that_counts_have_no_loss(method: str) -> None:
+    recipe, (student, teacher), (labelled, unlabelled) = a_recipe(method), networks(), batches()
+    batch = METHODS[recipe.method](
+        labelled._replace(mask_BHW=torch.full_like(labelled.mask_BHW, IGNORE)),
+        unlabelled._replace(inside_BHW=torch.zeros_like(unlabelled.inside_BHW)),
+        context_of(recipe, teacher, thresholds=ClassThresholds(CLASSES)),
+    )
+    assert learn(student, batch) == 0
+    assert not any(gradient.any() for gradient in gradients(student).values())
+
+
+@pytest.mark.parametrize("method", ["fixmatch", "unimatch_v1", "unimatch_v2"])
+def test_a_method_without_its_unlabelled_images_says_so(method: str) -> None:
+    recipe, (_, teacher), (labelled, _) = a_recipe(method), networks(), batches()
+    with pytest.raises(ValueError, match=f"{method} learns from unlabelled images"):
+        METHODS[recipe.method](labelled, None, context_of(recipe, teacher))
+
+
+@pytest.mark.parametrize(("method", "knobs"), CASES, ids=IDS)
+def test_no_method_waits_for_the_device(method: str, knobs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The meta device has no numbers: whatever would ask the device for one raises there."""
+    monkeypatch.setattr(torch, "autocast", lambda *_args, **_options: nullcontext())
+    recipe, (_, teacher), (labelled, unlabelled) = a_recipe(method, **knobs), networks(), batches()
+    context = context_of(
+        recipe,
+        teacher.to("meta"),
+        class_weights_K=torch.ones(CLASSES, device="meta"),
+        thresholds=ClassThresholds(CLASSES).to("meta"),
+    )
+    batch = METHODS[recipe.method](
+        LabelledBatch(*(tensor.to("meta") for tensor in labelled)),
+        UnlabelledBatch(*(tensor.to("meta") for tensor in unlabelled)),
+        context,
+    )
+    assert batch.weight_RHW.is_meta

@@ -3,7 +3,7 @@
 Box area 0.02-0.4 of the crop, aspect 0.3-3.33, with probability 0.5 an image (UniMatch V2's published settings).
 """
 
-# B batch, H W pixels; "..." is any number of channel dimensions
+# U images, h 0 or 1 more (see mix), H W pixels; "..." is any number of channel dimensions
 
 import torch
 from torch import Tensor
@@ -13,30 +13,46 @@ ASPECT = (0.3, 1 / 0.3)
 
 
 def draw_boxes(batch: int, size: tuple[int, int], probability: float, generator: torch.Generator) -> Tensor:
-    """Bool [B,H,W] on the CPU: True inside each image's box, all False for images that are not mixed.
+    """Each image's box as top, left, bottom, right in pixels, the last two excluded; all 0 for images left unmixed.
 
     Args:
-        batch: number of images B.
+        batch: number of images U.
         size: height H and width W, in pixels.
         probability: of an image being mixed, 0..1.
         generator: a CPU generator.
+
+    Returns:
+        Int64 [U,4] on the CPU.
     """
-    box_BHW = torch.zeros((batch, *size), dtype=torch.bool)
-    for box_HW in box_BHW:
+    box_U4 = torch.zeros((batch, 4), dtype=torch.int64)
+    for box_4 in box_U4:
         if float(torch.rand((), generator=generator)) < probability:
             top, left, height, width = _draw_box(size, generator)
-            box_HW[top : top + height, left : left + width] = True
-    return box_BHW
+            box_4[:] = torch.tensor([top, left, top + height, left + width])
+    return box_U4
 
 
-def mix(tensor: Tensor, box_BHW: Tensor) -> Tensor:
-    """Take from the next image of the batch what lies in the box: [B,H,W] or [B,C,H,W] to the same shape.
+def inside_boxes(box_U4: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bool [U,H,W] on the boxes' device: True inside each image's box."""
+    top_U, left_U, bottom_U, right_U = box_U4[:, :, None].unbind(dim=1)
+    row_H, column_W = (torch.arange(side, device=box_U4.device) for side in size)
+    inside_UH = (row_H >= top_U) & (row_H < bottom_U)
+    inside_UW = (column_W >= left_U) & (column_W < right_U)
+    return inside_UH[:, :, None] & inside_UW[:, None, :]
+
+
+def mix(tensor: Tensor, inside_UHW: Tensor) -> Tensor:
+    """Take from the image before, in the batch, what lies in the box: [U+h,...,H,W] to [U,...,H,W].
+
+    A process that holds a part of the batch brings the image before its first as one more, the last (h = 1); for a
+    whole batch (h = 0) the image before the first is the last one, so both are the same roll.
 
     Deviation: the authors take the partner from the flipped batch, where the middle image of an odd batch meets itself;
     a roll by one gives every image another one as its partner.
     """
-    inside = box_BHW if tensor.ndim == box_BHW.ndim else box_BHW[:, None]
-    return torch.where(inside, tensor.roll(1, dims=0), tensor)
+    images = len(inside_UHW)
+    inside = inside_UHW.view(images, *[1] * (tensor.ndim - 3), *inside_UHW.shape[1:])
+    return torch.where(inside, tensor.roll(1, dims=0)[:images], tensor[:images])
 
 
 def _draw_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:

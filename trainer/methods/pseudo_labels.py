@@ -5,7 +5,10 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from trainer.chunks import MAX_ELEMENTS, row_chunks
+from trainer.models.segmenter import Segmenter
 
 
 class PseudoLabels(NamedTuple):
@@ -17,8 +20,33 @@ class PseudoLabels(NamedTuple):
 
 
 @torch.no_grad()
-def pseudo_labels(teacher: nn.Module, weak_BCHW: Tensor, inside_BHW: Tensor) -> PseudoLabels:
+def pseudo_labels(
+    teacher: Segmenter, weak_BCHW: Tensor, inside_BHW: Tensor, *, max_elements: int = MAX_ELEMENTS
+) -> PseudoLabels:
     """Confidence = max softmax, label = arg-max, of a teacher that is in eval mode, without gradient."""
-    probability_BKHW = teacher(weak_BCHW).float().softmax(dim=1)
-    confidence_BHW, label_BHW = probability_BKHW.max(dim=1)
-    return PseudoLabels(label_BHW, confidence_BHW, inside_BHW)
+    return labels_and_class_sums(teacher, weak_BCHW, inside_BHW, max_elements=max_elements)[0]
+
+
+@torch.no_grad()
+def labels_and_class_sums(
+    teacher: Segmenter, weak_BCHW: Tensor, inside_BHW: Tensor, *, max_elements: int = MAX_ELEMENTS
+) -> tuple[PseudoLabels, Tensor]:
+    """The pseudo-labels, and for each image the sum of each class's probability over the pixels inside, float [B,K].
+
+    Args:
+        teacher: in eval mode.
+        weak_BCHW: float, RGB, 0..1.
+        inside_BHW: bool, False on padding.
+        max_elements: bound of the numbers that are resized to the image's size at once.
+    """
+    size = weak_BCHW.shape[-2:]
+    logits_BKhw = teacher(weak_BCHW, upsample=False)
+    label_BHW = torch.empty((len(weak_BCHW), *size), dtype=torch.int64, device=weak_BCHW.device)
+    confidence_BHW = torch.empty(label_BHW.shape, device=weak_BCHW.device)
+    sum_BK = torch.empty(logits_BKhw.shape[:2], device=weak_BCHW.device)
+    with torch.autocast(weak_BCHW.device.type, enabled=False):
+        for rows in row_chunks(len(weak_BCHW), logits_BKhw.shape[1] * size.numel(), max_elements):
+            probability_RKHW = teacher.upsample(logits_BKhw[rows].float(), size).softmax(dim=1)
+            confidence_BHW[rows], label_BHW[rows] = probability_RKHW.max(dim=1)
+            sum_BK[rows] = (probability_RKHW * inside_BHW[rows, None]).sum(dim=(2, 3))
+    return PseudoLabels(label_BHW, confidence_BHW, inside_BHW), sum_BK

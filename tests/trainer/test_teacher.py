@@ -1,0 +1,99 @@
+"""The teacher: what is averaged, what is copied, and how fast."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainer.schedules import ema_decay
+from trainer.teacher import make_teacher, update_teacher
+
+
+class Counting(nn.Module):
+    """A weight, a running mean, and the two kinds of integers that networks carry: a counter and a position index."""
+
+    weight: Tensor
+    position: Tensor
+    counter: Tensor
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+        self.register_buffer("mean", torch.tensor([0.5]))
+        self.register_buffer("counter", torch.tensor(0))
+        self.register_buffer("position", torch.tensor([[0, 3], [7, 1]]))
+
+
+def moved(student: Counting) -> Counting:
+    with torch.no_grad():
+        student.weight += 1
+        student.mean += 4
+        student.counter += 7
+    return student
+
+
+def test_floats_are_averaged_and_integers_copied() -> None:
+    student = Counting()
+    teacher = make_teacher(student)
+    update_teacher(teacher, moved(student), decay=0.75)
+    assert teacher.weight.tolist() == pytest.approx([1.25, 2.25])
+    assert teacher.mean.tolist() == pytest.approx([1.5])
+    assert teacher.counter == 7
+    assert torch.equal(teacher.position, torch.tensor([[0, 3], [7, 1]])), "an average rounded down would ruin it"
+    assert teacher.position.dtype == torch.int64
+
+
+def test_a_position_index_survives_thousands_of_steps() -> None:
+    """BEiT's: averaged, an index of 7 becomes 6.99..., and so 6, at the first step already."""
+    student = Counting()
+    teacher = make_teacher(student)
+    for _ in range(2000):
+        update_teacher(teacher, student, decay=0.996)
+    assert torch.equal(teacher.position, student.position)
+    torch.testing.assert_close(teacher.weight, student.weight)
+
+
+def test_decay_zero_is_an_exact_copy() -> None:
+    """ema_decay = 0: the student labels, and is what is kept."""
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(5, 5))
+    teacher = make_teacher(student)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 1e3)
+    student[1](torch.randn(2, 8, 4, 4))
+    update_teacher(teacher, student, decay=0.0)
+    for name, tensor in student.state_dict().items():
+        assert torch.equal(teacher.state_dict()[name], tensor), name
+
+
+def test_the_teacher_is_frozen_in_eval_mode_and_shares_nothing() -> None:
+    student = Counting().train()
+    teacher = make_teacher(student)
+    assert not teacher.training
+    assert student.training
+    assert not teacher.weight.requires_grad
+    assert student.weight.requires_grad
+    before = copy.deepcopy(teacher.state_dict())
+    moved(student)
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+
+
+def test_an_update_equals_the_loop_over_parameters() -> None:
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    teacher = make_teacher(student)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    expected = [0.9 * old + 0.1 * new for old, new in zip(teacher.parameters(), student.parameters(), strict=True)]
+    update_teacher(teacher, student, decay=0.9)
+    torch.testing.assert_close(list(teacher.parameters()), expected)
+
+
+def test_the_ramp_of_the_decay() -> None:
+    """The first step copies the student, the second averages two, and so on to the limit."""
+    assert [ema_decay(step, 0.996) for step in (0, 1, 3, 249, 10_000)] == pytest.approx([0, 1 / 2, 3 / 4, 0.996, 0.996])
+    assert ema_decay(500, 0.0) == 0
