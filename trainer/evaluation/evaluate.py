@@ -1,17 +1,32 @@
-"""Evaluation: predict every image of a split as the service would, and compare with its mask."""
+"""Evaluation: predict every image of a split by the recipe's rule, and compare with its mask.
 
-from collections.abc import Iterable
+Everything is counted in whole pixels and added up on the device. So several processes, each with its share of the
+images, add their counts and have what one process has: no image twice, none left out.
+"""
+
+# H W pixels, C channels, K classes, M bins of confidence
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from trainer.config import Inference
 from trainer.data.dataset import Sample, SegmentationDataset
-from trainer.metrics import Scores, confusion, scores
-from trainer.models.predictor import MaskPredictor
+from trainer.data.loaders import leave_signals_to_the_run
+from trainer.evaluation.boundary import boundary_counts
+from trainer.evaluation.calibration import BINS, calibration_sums
+from trainer.evaluation.inference import most_likely
+from trainer.evaluation.metrics import Scores, confusion, scores
 from trainer.models.segmenter import Segmenter
 
+Total = Callable[[Tensor], Tensor]
+"""The sum of a float64 tensor over all processes, on each of them."""
 
-class EvalPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+
+class EvalPairs(Dataset[tuple[Tensor, Tensor]]):
     """Whole photographs uint8 [H,W,3] and masks int64 [H,W], as they are on disk."""
 
     def __init__(self, dataset: SegmentationDataset, samples: tuple[Sample, ...]) -> None:
@@ -20,36 +35,108 @@ class EvalPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image_HWC, mask_HW = self._dataset.read_pair(self._samples[index])
         return torch.from_numpy(image_HWC.copy()), torch.from_numpy(mask_HW)
 
 
+def alone(counts: Tensor) -> Tensor:
+    """The `Total` of a single process."""
+    return counts
+
+
 @torch.inference_mode()
 def evaluate(
-    model: Segmenter, dataset: SegmentationDataset, samples: tuple[Sample, ...], *, long_side: int = 0, workers: int = 0
+    model: Segmenter,
+    dataset: SegmentationDataset,
+    samples: tuple[Sample, ...],
+    *,
+    inference: Inference | None = None,
+    workers: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    total: Total = alone,
+    full: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
-    """Scores of a model in eval mode on `samples`, each counted once at its own size.
+    """Scores of a model on `samples`, each counted once at its own size.
 
     Args:
-        model: on any device.
+        model: on any device; it is left in the mode that it was in.
         dataset: where the samples are.
-        samples: labelled samples.
-        long_side: the recipe's inference.long_side.
+        samples: labelled samples; the same on every process.
+        inference: the recipe's rule of prediction; None = the whole image at its own size.
         workers: processes that decode.
+        shard: (r, n): this process is number r of n and takes every n-th sample from the r-th on.
+        total: adds the processes' counts; called once.
+        full: measure outlines and calibration too.
+        progress: told (images done, images to do) of this process after each image.
 
     Raises:
         ImageError: a photograph or a mask cannot be used.
+        RecipeError: the window does not fit the encoder.
     """
-    predictor = MaskPredictor(model, long_side).eval()
     device = next(model.parameters()).device
-    classes, ignore_index = len(dataset.taxonomy), dataset.taxonomy.ignore_index
-    confusion_KK = torch.zeros((classes, classes), dtype=torch.int64, device=device)
+    counts = _Counts(len(dataset.taxonomy), dataset.taxonomy.ignore_index, full, device)
+    own = samples[shard[0] :: shard[1]]
+    with in_eval_mode(model):
+        for done, (image_HWC, truth_HW) in enumerate(_pairs(dataset, own, workers, device), 1):
+            image_NHWC = image_HWC.to(device, non_blocking=True)[None]
+            mask_NHW, confidence_NHW = most_likely(model, image_NHWC, inference or Inference())
+            counts.add(mask_NHW[0], confidence_NHW[0], truth_HW.to(device, non_blocking=True))
+            if progress:
+                progress(done, len(own))
+    return counts.scores(dataset.taxonomy.names, len(own), total)
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; then every part is in the mode that it was in, which may differ from part to part."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+class _Counts:
+    """Whole numbers of pixels, and sums of confidence, over the images so far."""
+
+    def __init__(self, classes: int, ignore_index: int, full: bool, device: torch.device) -> None:
+        self._classes, self._ignore_index, self._full = classes, ignore_index, full
+        self._confusion_KK = torch.zeros((classes, classes), dtype=torch.int64, device=device)
+        self._boundary_2K = torch.zeros((2, classes), dtype=torch.int64, device=device)
+        self._calibration_3M = torch.zeros((3, BINS), dtype=torch.float64, device=device)
+
+    def add(self, mask_HW: Tensor, confidence_HW: Tensor, truth_HW: Tensor) -> None:
+        self._confusion_KK += confusion(mask_HW, truth_HW, self._classes, self._ignore_index)
+        if self._full:
+            self._boundary_2K += boundary_counts(mask_HW, truth_HW, self._classes, self._ignore_index)
+            right_HW, known_HW = mask_HW == truth_HW, truth_HW != self._ignore_index
+            self._calibration_3M += calibration_sums(confidence_HW, right_HW, known_HW)
+
+    def scores(self, names: tuple[str, ...], images: int, total: Total) -> Scores:
+        counts = (self._confusion_KK, self._boundary_2K, self._calibration_3M, torch.tensor([images]))
+        # Float64 holds whole numbers up to 9e15 pixels.
+        added = total(torch.cat([count.flatten().double().to(self._confusion_KK.device) for count in counts])).cpu()
+        confusion_KK, boundary_2K, calibration_3M, images_1 = (
+            part.reshape(count.shape)
+            for part, count in zip(torch.split(added, [count.numel() for count in counts]), counts, strict=True)
+        )
+        measured = {"boundary_2K": boundary_2K, "calibration_3M": calibration_3M} if self._full else {}
+        return scores(confusion_KK.long(), names, int(images_1), **measured)
+
+
+def _pairs(
+    dataset: SegmentationDataset, samples: tuple[Sample, ...], workers: int, device: torch.device
+) -> Iterable[tuple[Tensor, Tensor]]:
     # Photographs differ in size, so there is one a batch.
-    pairs: Iterable[tuple[torch.Tensor, torch.Tensor]] = DataLoader(
-        EvalPairs(dataset, samples), batch_size=None, num_workers=workers
+    pairs: Iterable[tuple[Tensor, Tensor]] = DataLoader(
+        EvalPairs(dataset, samples),
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=leave_signals_to_the_run,
     )
-    for image_HWC, mask_HW in pairs:
-        prediction_1HW, _ = predictor(image_HWC[None].to(device))
-        confusion_KK += confusion(prediction_1HW[0], mask_HW.to(device), classes, ignore_index)
-    return scores(confusion_KK.cpu(), dataset.taxonomy.names, len(samples))
+    return pairs

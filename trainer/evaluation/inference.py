@@ -1,0 +1,59 @@
+"""A photograph to its mask by a recipe's rule: in one piece, or by a sliding window.
+
+The whole image goes through MaskPredictor, which is also what the exporter turns into a graph.
+"""
+
+# N images, K classes, H W pixels of the image, h w pixels that the network sees, b rows of a band
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
+from torch import Tensor
+
+from trainer.config import Inference
+from trainer.evaluation.sliding import Band, check_window, sliding_bands, sliding_probabilities
+from trainer.models.predictor import MaskPredictor
+from trainer.models.segmenter import Segmenter, to_float
+
+
+def most_likely(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) -> tuple[Tensor, Tensor]:
+    """Masks of images, at their size.
+
+    Memory: the whole image needs twice K*H*W floats (150 classes at 4000x3000: 14 GB), a window twice K*h*W with its
+    own height h (at 798: 3.8 GB).
+
+    Args:
+        segmenter: in eval mode.
+        image_NHWC: uint8 [N,H,W,3], RGB.
+        inference: the recipe's rule.
+
+    Returns:
+        mask int64 [N,H,W] of class ids, and confidence float32 [N,H,W], the softmax of the chosen class.
+
+    Raises:
+        RecipeError: the window does not fit the encoder.
+    """
+    masks, confidences = [], []
+    for band in _bands(segmenter, image_NHWC, inference):
+        confidence_NbW, mask_NbW = band.probability_NKbW.max(dim=1)
+        masks.append(mask_NbW)
+        confidences.append(confidence_NbW)
+    return torch.cat(masks, dim=1), torch.cat(confidences, dim=1)
+
+
+def _bands(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) -> Iterator[Band]:
+    size = (image_NHWC.shape[1], image_NHWC.shape[2])
+    if not any(inference.window):
+        yield Band(0, MaskPredictor(segmenter, inference.long_side).probabilities(image_NHWC, size))
+        return
+    check_window(inference.window, segmenter.size_multiple)
+    image_NCHW = to_float(image_NHWC)
+    if inference.long_side == 0:
+        yield from sliding_bands(segmenter, image_NCHW, inference.window, inference.window_stride)
+        return
+    factor = inference.long_side / max(size)
+    small = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
+    small_NChw = F.interpolate(image_NCHW, small, mode="bilinear", align_corners=False, antialias=True)
+    probability_NKhw = sliding_probabilities(segmenter, small_NChw, inference.window, inference.window_stride)
+    yield Band(0, F.interpolate(probability_NKhw, size, mode="bilinear", align_corners=False))
