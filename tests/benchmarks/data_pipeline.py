@@ -1,0 +1,58 @@
+"""The data side alone, on one core: from the file to what is sent to the device."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.benchmarks.plain_data import PlainPairs, PlainViews
+from trainer.data.layouts import open_dataset
+from trainer.data.loaders import Crop, LabelledPairs, UnlabelledViews
+
+ROUNDS = 5
+
+
+def pipeline_figures(root: Path, crop: int) -> dict[str, dict[str, float]]:
+    """Images a second of one core and bytes an image on the wire, for both sides, half labelled and half not.
+
+    Rounds of both sides alternate; the figures are medians.
+    """
+    dataset = open_dataset(root)
+    labelled, unlabelled = dataset.split("labelled"), dataset.split("unlabelled")
+    cut = Crop((crop, crop), (0.5, 2.0), seed=0)
+    pairs, views = LabelledPairs(dataset, labelled, cut), UnlabelledViews(dataset, unlabelled, cut)
+    plain_pairs, plain_views = PlainPairs(root, crop), PlainViews(root, crop)
+    count = len(labelled)
+    sides: dict[str, Callable[[int], tuple[Any, Any]]] = {
+        "plain": lambda number: (plain_pairs[number % count], plain_views[number % count]),
+        "ours": lambda number: (pairs[number % count, number], views[number % count, number]),
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rates = _rates(sides, count)
+    finally:
+        torch.set_num_threads(threads)
+    return {
+        name: {"images_per_s_per_core": median(rates[name]), "wire_bytes": sum(map(_bytes, side(0))) / 2}
+        for name, side in sides.items()
+    }
+
+
+def _rates(sides: dict[str, Callable[[int], tuple[Any, Any]]], count: int) -> dict[str, list[float]]:
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for round_ in range(ROUNDS):
+        for name, side in sides.items():
+            began = time.perf_counter()
+            for number in range(round_ * count, (round_ + 1) * count):
+                side(number)
+            rates[name].append(2 * count / (time.perf_counter() - began))
+    return rates
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

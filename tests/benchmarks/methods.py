@@ -1,0 +1,191 @@
+"""Four methods side by side on a few labels: mIoU of each, mean and spread over seeds.
+
+python -m tests.benchmarks.methods --data DATASET --out FOLDER      (make camvid DATA=DATASET)
+
+Every run is a `python -m trainer train` of one recipe, which says the schedule: method, split and seed are all that
+differs, and labels only takes the doubled batch, as in the paper. What is finished in FOLDER is not run again, what was
+interrupted goes on. FOLDER gets results.json and table.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tests.benchmarks.methods_table import Result, table
+from trainer.config import Recipe, RecipeError
+from trainer.recipe_file import load_recipe, recipe_from_dict
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "trainer" / "recipes" / "benchmarks" / "camvid_methods.toml"
+SECONDS = "seconds.txt"
+"""Wall-clock time of each attempt at a run."""
+METHODS = ("supervised", "fixmatch", "unimatch_v1", "unimatch_v2")
+
+
+class RunSpec(NamedTuple):
+    """One run: what it is called, and how it differs from the recipe."""
+
+    split: str
+    method: str
+    seed: int
+    overrides: tuple[str, ...]
+
+    def folder(self, out: Path) -> Path:
+        """Where it is trained."""
+        return out / self.split / self.method / f"seed{self.seed}"
+
+
+def main() -> int:
+    options = arguments()
+    out: Path = options.out
+    specs = run_specs(options)
+    out.mkdir(parents=True, exist_ok=True)
+    results = train_all(specs, options.recipe, out)
+    text = table(results)
+    (out / "results.json").write_text(json.dumps(report(results, options), indent=1), encoding="utf-8")
+    (out / "table.md").write_text(text, encoding="utf-8")
+    sys.stdout.write(text)
+    return 0
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the data set's folder, with SPLIT/labelled lists")
+    parser.add_argument("--out", type=Path, required=True, help="where the runs and the table go")
+    parser.add_argument("--splits", nargs="+", default=["1_16", "1_8"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--steps", type=int, help="of every run, instead of the recipe's")
+    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
+    return parser.parse_args(given)
+
+
+def run_specs(options: argparse.Namespace) -> list[RunSpec]:
+    """All runs; seed by seed, so that an early look at them compares like with like."""
+    shared = [*options.overrides, f"data.root='{options.data.resolve().as_posix()}'"]
+    shared += [f"train.steps={options.steps}"] if options.steps else []
+    batch = 2 * load_recipe(options.recipe, shared).train.batch_labelled
+    doubled = {"supervised": [f"train.batch_labelled={batch}"]}
+    return [
+        RunSpec(split, method, seed, (*shared, *own, *doubled.get(method, [])))
+        for seed in options.seeds
+        for split in options.splits
+        for method in options.methods
+        if (own := [f"method={method}", f"seed={seed}", *(f"data.{x}={split}/{x}" for x in ("labelled", "unlabelled"))])
+    ]
+
+
+def train_all(specs: list[RunSpec], recipe: Path, out: Path) -> list[Result]:
+    """Train what is not finished, with a bar over all steps of all runs."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        wanted = [load_recipe(recipe, list(spec.overrides)) for spec in specs]
+        task = bar.add_task("", total=sum(one.train.steps for one in wanted))
+        results, done = [], 0
+        for number, (spec, one) in enumerate(zip(specs, wanted, strict=True), start=1):
+            name = f"{number}/{len(specs)}  {spec.split} {spec.method} seed {spec.seed}"
+            bar.update(task, description=name, completed=done)
+            if not finished(spec.folder(out), one):
+                train_one(spec, recipe, out, partial(advance, bar, task, done))
+            results.append(result(spec, spec.folder(out)))
+            done += one.train.steps
+        bar.update(task, completed=done)
+    return results
+
+
+def advance(bar: Progress, task: TaskID, before: int, step: int) -> None:
+    """Say that a run, before which the others had `before` steps, is at `step`."""
+    bar.update(task, completed=before + step)
+
+
+def finished(folder: Path, wanted: Recipe) -> bool:
+    """Whether this run is there. Raises RecipeError when the folder holds a run by another recipe."""
+    written = folder / "recipe.toml"
+    if not written.exists():
+        return False
+    found = recipe_from_dict(tomllib.loads(written.read_text(encoding="utf-8")), str(written))
+    if found != wanted:
+        raise RecipeError(f"{folder}: holds a run by another recipe; give another --out, or remove the folder")
+    return (folder / "model.safetensors").exists()
+
+
+def train_one(spec: RunSpec, recipe: Path, out: Path, tell: Callable[[int], None]) -> None:
+    """One run as a program of its own; it goes on where an interrupted one has left a state."""
+    folder = spec.folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "trainer", "train", str(recipe.resolve()), "--out", str(folder.resolve())]
+    command += [word for override in spec.overrides for word in ("--set", override)]
+    if (folder / "resume.pt").exists():
+        command.append("--resume")
+    else:
+        for name in ("events.jsonl", SECONDS):
+            (folder / name).unlink(missing_ok=True)
+    began = time.monotonic()
+    with (
+        (folder / "stderr.txt").open("w", encoding="utf-8") as stderr,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True) as program,
+    ):
+        assert program.stdout is not None
+        try:
+            for line in program.stdout:
+                event = json.loads(line) if line.startswith("{") else {}
+                if event.get("event") == "progress":
+                    tell(event["step"])
+        finally:
+            # Ctrl-C reaches the run too; it saves its state before it leaves.
+            status = program.wait()
+            with (folder / SECONDS).open("a", encoding="utf-8") as file:
+                file.write(f"{time.monotonic() - began:.1f}\n")
+    if status:
+        text = (folder / "stderr.txt").read_text(encoding="utf-8")[-2000:]
+        raise SystemExit(f"{' '.join(command)}\nended with {status}:\n{text}")
+
+
+def result(spec: RunSpec, folder: Path) -> Result:
+    """What a finished run's events say; of repeated evaluations of a step, the last counts."""
+    lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    judged = {event["step"]: event["miou"] for event in events if event["event"] == "evaluation"}
+    students = [event["student"]["miou"] for event in events if "student" in event]
+    last = max(judged)
+    return Result(
+        split=spec.split,
+        method=spec.method,
+        seed=spec.seed,
+        best=max(judged.values()),
+        last=judged[last],
+        student=students[-1] if students else None,
+        curve=judged,
+        seconds=sum(map(float, (folder / SECONDS).read_text(encoding="utf-8").split())),
+    )
+
+
+def report(results: list[Result], options: argparse.Namespace) -> dict[str, Any]:
+    """Everything that a reader needs to know what was run, and where."""
+    return {
+        "recipe": load_recipe(options.recipe, [*options.overrides]).as_dict(),
+        "steps": options.steps,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "runs": [result._asdict() for result in results],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Results of runs to a Markdown table: mean and spread over seeds, and what each method adds to the labels alone."""
+
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import NamedTuple
+
+BASELINE = "supervised"
+NAMES = {
+    "supervised": "labels only",
+    "fixmatch": "FixMatch",
+    "unimatch_v1": "UniMatch V1",
+    "unimatch_v2": "UniMatch V2",
+}
+
+
+class Result(NamedTuple):
+    """One finished run; mIoU in 0..1.
+
+    Attributes:
+        best, last: of the teacher, the best evaluation of the run and the one after the last step.
+        student: of the student after the last step; None without a teacher.
+        curve: of the teacher, by step.
+        seconds: wall-clock time of the run, evaluations included.
+    """
+
+    split: str
+    method: str
+    seed: int
+    best: float
+    last: float
+    student: float | None
+    curve: dict[int, float]
+    seconds: float
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown, a table for each split; mIoU in percent, mean ± standard deviation over the seeds."""
+    splits = list(dict.fromkeys(result.split for result in results))
+    return "\n".join(_split_table(split, [result for result in results if result.split == split]) for split in splits)
+
+
+def gain(results: Sequence[Result], method: str, field: str) -> tuple[float, float] | None:
+    """Points of mIoU over labels only, run by run with equal seeds: mean and standard deviation."""
+    base = {result.seed: getattr(result, field) for result in results if result.method == BASELINE}
+    gains = [
+        100 * (getattr(result, field) - base[result.seed])
+        for result in results
+        if result.method == method and result.seed in base
+    ]
+    return (mean(gains), _spread(gains)) if gains else None
+
+
+def _split_table(split: str, results: list[Result]) -> str:
+    methods = list(dict.fromkeys(result.method for result in results))
+    head = (
+        f"Split {split}, mIoU in percent (mean ± standard deviation over seeds)\n\n"
+        "| method | seeds | best, EMA | last, EMA | last, student | best over labels only | last over labels only "
+        "| minutes |\n"
+        "|---|---|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(_row(method, results) for method in methods)
+
+
+def _row(method: str, results: list[Result]) -> str:
+    own = [result for result in results if result.method == method]
+    students = [result.student for result in own if result.student is not None]
+    cells = [
+        NAMES.get(method, method),
+        str(len(own)),
+        _percent([result.best for result in own]),
+        _percent([result.last for result in own]),
+        _percent(students) if students else "",
+        *(_points(results, method, field) for field in ("best", "last")),
+        f"{mean(result.seconds for result in own) / 60:.1f}",
+    ]
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _points(results: list[Result], method: str, field: str) -> str:
+    found = None if method == BASELINE else gain(results, method, field)
+    return f"{found[0]:+.1f} ± {found[1]:.1f}" if found else ""
+
+
+def _percent(values: Sequence[float]) -> str:
+    return f"{100 * mean(values):.1f} ± {100 * _spread(values):.1f}"
+
+
+def _spread(values: Sequence[float]) -> float:
+    return stdev(values) if len(values) > 1 else 0.0

@@ -1,0 +1,119 @@
+"""The two sides of the training benchmark behind one face: batches without end, and a step that takes one."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from tests.benchmarks.photographs import CLASSES
+from tests.benchmarks.plain_data import plain_batches
+from tests.benchmarks.plain_step import PlainStep
+from trainer.batches import batches
+from trainer.config import Recipe
+from trainer.models.segmenter import build_segmenter
+from trainer.open_data import open_data
+from trainer.processes import Processes
+from trainer.recipe_file import recipe_from_dict
+from trainer.run import build
+from trainer.step import step
+
+SIDES = ("plain", "ours")
+MODELS: dict[str, dict[str, Any]] = {
+    "small": {"encoder": "vit_small_patch14_dinov2"},
+    "base": {"encoder": "vit_base_patch14_dinov2", "features": 128, "projections": [96, 192, 384, 768]},
+}
+
+
+class Side(Protocol):
+    """One way to train."""
+
+    device: torch.device
+
+    def batches(self) -> Iterator[Any]:
+        """Batches without end, from workers of their own."""
+
+    def step(self, batch: Any) -> None:
+        """One optimizer step."""
+
+
+class Ours:
+    """The trainer's own step."""
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        self.device, self.recipe = device, recipe
+        self.processes = Processes(device)
+        self.data = open_data(recipe)
+        self.run = build(recipe, self.data.dataset.taxonomy, self.processes)
+
+    def batches(self) -> Iterator[Any]:
+        """See Side."""
+        return batches(self.recipe, self.data, self.processes, start=self.run.step)
+
+    def step(self, batch: Any) -> None:
+        """See Side."""
+        labelled, unlabelled = batch
+        step(self.run, self.recipe, labelled, unlabelled, self.processes)
+
+
+class Plain:
+    """A plain reading of the published step."""
+
+    def __init__(self, root: Path, options: argparse.Namespace, device: torch.device) -> None:
+        self.device, self.root, self.options = device, root, options
+        self.program = PlainStep(build_segmenter(recipe(root, options).model, CLASSES), device)
+
+    def batches(self) -> Iterator[Any]:
+        """See Side."""
+        options, pinned = self.options, self.device.type == "cuda"
+        return plain_batches(self.root, options.crop, options.batch, options.plain_workers, pinned=pinned)
+
+    def step(self, batch: Any) -> None:
+        """See Side."""
+        self.program.step(*batch)
+
+
+def build_side(name: str, root: Path, options: argparse.Namespace) -> Side:
+    """One of SIDES, by the command line's options."""
+    device = torch.device(options.device)
+    if name == "plain":
+        return Plain(root, options, device)
+    return Ours(recipe(root, options), device)
+
+
+def recipe(root: Path, options: argparse.Namespace) -> Recipe:
+    """Our recipe for what the plain side does."""
+    return recipe_from_dict(
+        {
+            "method": "unimatch_v2",
+            "data": {"root": str(root), "val": "", "crop": [options.crop] * 2, "workers": options.workers},
+            "model": MODELS[options.model] | {"weights": "none"},
+            "train": {
+                "steps": 10**6,
+                "batch_labelled": options.batch,
+                "batch_unlabelled": options.batch,
+                "device": options.device,
+                "compile": options.compile,
+            },
+        }
+    )
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes at the peak: of the device, or of this process on a CPU; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

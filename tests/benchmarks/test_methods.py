@@ -1,0 +1,69 @@
+"""The table of methods: its arithmetic by hand, and a run of it that is not repeated."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.methods import arguments, finished, main, run_specs
+from tests.benchmarks.methods_table import Result, gain, table
+from tests.trainer.conftest import write_dataset
+from trainer.config import RecipeError
+from trainer.recipe_file import load_recipe
+
+
+def made(method: str, seed: int, best: float, last: float) -> Result:
+    return Result("1_16", method, seed, best, last, None, {}, 90.0)
+
+
+BY_HAND = [
+    made("supervised", 0, 0.40, 0.38),
+    made("supervised", 1, 0.44, 0.40),
+    made("unimatch_v2", 0, 0.45, 0.45),
+    made("unimatch_v2", 1, 0.47, 0.47),
+]
+
+
+def test_gain_is_taken_seed_by_seed() -> None:
+    # 5 and 3 points: mean 4, standard deviation sqrt(2).
+    assert gain(BY_HAND, "unimatch_v2", "best") == pytest.approx((4, 2**0.5))
+
+
+def test_the_table_by_hand() -> None:
+    rows = table(BY_HAND).splitlines()
+    assert rows[-2] == "| labels only | 2 | 42.0 ± 2.8 | 39.0 ± 1.4 |  |  |  | 1.5 |"
+    assert rows[-1] == "| UniMatch V2 | 2 | 46.0 ± 1.4 | 46.0 ± 1.4 |  | +4.0 ± 1.4 | +7.0 ± 0.0 | 1.5 |"
+
+
+def test_methods_differ_in_the_method_and_labels_only_in_its_batch(tmp_path: Path) -> None:
+    specs = run_specs(arguments(["--data", str(tmp_path), "--out", str(tmp_path), "--seeds", "3", "--splits", "1_8"]))
+    options = arguments(["--data", str(tmp_path), "--out", str(tmp_path)])
+    recipes = [load_recipe(options.recipe, list(spec.overrides)) for spec in specs]
+    assert [recipe.method for recipe in recipes] == ["supervised", "fixmatch", "unimatch_v1", "unimatch_v2"]
+    assert [recipe.train.batch_labelled for recipe in recipes] == [8, 4, 4, 4]
+    assert len({(recipe.train.steps, recipe.train.lr_encoder, recipe.seed) for recipe in recipes}) == 1
+    assert {recipe.data.unlabelled for recipe in recipes} == {"1_8/unlabelled"}
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
+    (data / "splits/1_16").mkdir()
+    for role in ("labelled", "unlabelled"):
+        (data / f"splits/{role}.txt").rename(data / f"splits/1_16/{role}.txt")
+    words = ["methods", "--data", str(data), "--out", str(out), "--splits", "1_16", "--seeds", "0", "--steps", "2"]
+    sets = ["data.crop=[32, 32]", "inference.long_side=32", "train.batch_labelled=2", "train.batch_unlabelled=2"]
+    words += ["--methods", "supervised", *(word for one in sets for word in ("--set", one))]
+    monkeypatch.setattr("sys.argv", words)
+    assert main() == 0
+    folder = out / "1_16/supervised/seed0"
+    first = (folder / "model.safetensors").stat().st_mtime_ns
+    assert main() == 0
+    assert (folder / "model.safetensors").stat().st_mtime_ns == first
+    (run,) = json.loads((out / "results.json").read_text())["runs"]
+    assert 0 <= run["last"] <= run["best"] <= 1
+    assert "labels only" in (out / "table.md").read_text()
+
+    other = run_specs(arguments([*words[1:], "--set", "train.lr_encoder=1e-3"]))
+    with pytest.raises(RecipeError, match="another recipe"):
+        finished(folder, load_recipe(arguments(words[1:]).recipe, list(other[0].overrides)))
