@@ -15,10 +15,10 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock trainer golden clean
+.PHONY: help demo serve test lint format lock trainer golden bench-train camvid clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(ALL) ## the whole loop on textures: train, serve, collect, retrain, swap; ends with a table and pictures
 	$(BIN)/python -m service demo $(DEMO)
@@ -41,8 +41,14 @@ format: $(ALL) ## put the code into ruff's form
 
 trainer: $(ALL) ## install what retraining needs beside the service
 
-golden: $(ALL) ## write the golden loss curve anew (only when the numerics are meant to change)
+golden: $(ALL) ## write the golden loss curves anew (only when the numerics are meant to change)
 	$(BIN)/python -m tests.trainer.make_golden
+
+bench-train: $(ALL) ## our training step beside a plain reading of the published one: images/s, memory, distance to the limit
+	$(BIN)/python -m tests.benchmarks.train_step $(BENCH)
+
+camvid: $(ALL) ## the four methods on CamVid, three seeds: make camvid DATA=DATASET; hours on a CPU, goes on where it was
+	$(BIN)/python -m tests.benchmarks.methods --data $(DATA) --out runs/camvid-methods $(CAMVID)
 
 lock: $(UV) ## compile requirements.lock from pyproject.toml: universal, with hashes
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --quiet \

@@ -7,20 +7,32 @@ import sys
 import torch
 
 from trainer.checkpoint import CheckpointError
-from trainer.commands import check_data, evaluate, predict, textures, train
+from trainer.commands import (
+    check_data,
+    evaluate,
+    import_official,
+    predict,
+    prepare_coco,
+    report,
+    textures,
+    train,
+)
 from trainer.config import RecipeError
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError
 from trainer.data.textures import TexturesError
 from trainer.models.encoder import EncoderError
-from trainer.run import RunError
+from trainer.run_error import RunError
 from trainer.taxonomy import TaxonomyError
 
 COMMANDS = {
     "train": (train, "train by a recipe"),
     "evaluate": (evaluate, "mIoU of a checkpoint on a labelled split"),
     "predict": (predict, "masks and overlays of photographs"),
+    "report": (report, "write a run's report.html anew"),
     "check-data": (check_data, "look at every image and mask, and say what is wrong"),
+    "prepare-coco": (prepare_coco, "make the masks of COCO from its JSON files"),
+    "import-official": (import_official, "turn a checkpoint that the authors of UniMatch V2 published into ours"),
     "textures": (textures, "make the demo's data set: mosaics of real textures"),
 }
 

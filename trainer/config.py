@@ -73,6 +73,10 @@ class Train:
     """Micro-batches into which a process splits its part of the batch, after mixing: memory for time."""
     freeze_encoder: bool = False
     """Train the head alone."""
+    freeze_norms: bool = False
+    """Keep the statistics of the encoder's batch norms as pretraining left them. A few crops give poor ones, and strong
+    views others than the photographs that are asked about. Networks without batch norm, as the paper's, are the same.
+    """
     lr_encoder: float = 5e-6
     lr_head_factor: float = 40.0
     """The head's learning rate as a multiple of the encoder's."""

@@ -3,7 +3,7 @@
 import torch
 
 from trainer.config import Recipe
-from trainer.run import RunError
+from trainer.run_error import RunError
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,32 +1,43 @@
 """AdamW with two learning rates: a small one for the pretrained encoder, a larger one for the fresh head."""
 
-import torch
+from collections import defaultdict
+
+from torch import nn
 from torch.optim import AdamW
 
 from trainer.config import Train
 from trainer.models.segmenter import Segmenter
-from trainer.schedules import poly_factor
+from trainer.schedules import lr_factor
 
 
 def build_optimizer(model: Segmenter, train: Train) -> AdamW:
     """AdamW (0.9, 0.999) over encoder and head; parameters that need no gradient are left out."""
+    lr = learning_rate(train)
+    by_layer: dict[int, list[nn.Parameter]] = defaultdict(list)
+    layers = model.encoder.layers() if train.layer_decay < 1 else {}
+    for name, parameter in model.encoder.named_parameters():
+        if parameter.requires_grad:
+            by_layer[layers.get(name, 0)].append(parameter)
+    top = max(by_layer, default=0)
     groups = [
-        {"params": _trainable(model.encoder), "lr": train.lr_encoder, "initial_lr": train.lr_encoder},
-        {
-            "params": _trainable(model.head),
-            "lr": train.lr_encoder * train.lr_head_factor,
-            "initial_lr": train.lr_encoder * train.lr_head_factor,
-        },
+        {"params": parameters, "initial_lr": lr * train.layer_decay ** (top - layer)}
+        for layer, parameters in sorted(by_layer.items())
     ]
-    return AdamW(groups, betas=(0.9, 0.999), weight_decay=train.weight_decay, fused=next(model.parameters()).is_cuda)
+    groups.append({"params": list(model.head.parameters()), "initial_lr": lr * train.lr_head_factor})
+    return AdamW(
+        groups, lr=lr, betas=(0.9, 0.999), weight_decay=train.weight_decay, fused=next(model.parameters()).is_cuda
+    )
+
+
+def learning_rate(train: Train) -> float:
+    """The encoder's initial rate, scaled from the batch that it was chosen for to the batch that is run."""
+    if train.lr_reference_batch == 0:
+        return train.lr_encoder
+    return train.lr_encoder * train.batch_labelled / train.lr_reference_batch
 
 
 def set_learning_rate(optimizer: AdamW, step: int, train: Train) -> None:
     """Set every group's learning rate to its value at `step` (0-based)."""
-    factor = poly_factor(step, train.steps, train.lr_power)
+    factor = lr_factor(step, train.steps, power=train.lr_power, warmup_steps=train.warmup_steps)
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
-
-
-def _trainable(module: torch.nn.Module) -> list[torch.nn.Parameter]:
-    return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -1,9 +1,13 @@
 """Schedules as functions of the step, with no state of their own."""
 
 
-def poly_factor(step: int, steps: int, power: float) -> float:
-    """Learning rate at `step` (0-based) as a part of the initial one: (1 - step / steps) ** power."""
-    return float((1 - step / steps) ** power)
+def lr_factor(step: int, steps: int, *, power: float, warmup_steps: int = 0) -> float:
+    """Learning rate at `step` (0-based) as a part of the initial one.
+
+    Poly decay, (1 - step / steps) ** power, and before it, where asked for, a linear rise that ends at `warmup_steps`.
+    """
+    rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return rise * float((1 - step / steps) ** power)
 
 
 def ema_decay(step: int, limit: float) -> float:

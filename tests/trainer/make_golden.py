@@ -1,4 +1,4 @@
-"""Writes tests/golden/unimatch_v2_losses.json anew: `python -m tests.trainer.make_golden`.
+"""Writes tests/golden/losses.json anew: `make golden`.
 
 Only when the numerics are meant to change, with the reason in the commit.
 """
@@ -12,23 +12,32 @@ from pathlib import Path
 from tests.trainer.conftest import TINY_VIT, make_recipe, write_dataset
 from trainer.config import UniMatch
 from trainer.events import Events
+from trainer.methods.registry import METHODS
 from trainer.train import train
 
+PATH = Path(__file__).parents[1] / "golden" / "losses.json"
 STEPS = 8
 
 
-def golden_losses(folder: Path) -> list[float]:
-    """The losses of eight steps of UniMatch V2 on the generated data set."""
+def golden_losses(method: str, folder: Path) -> list[float]:
+    """The losses of eight steps of a method on the generated data set."""
     stream = io.StringIO()
     with Events(stream=stream) as events:
-        recipe = make_recipe(write_dataset(folder / "data"), model=TINY_VIT, steps=STEPS)
+        recipe = make_recipe(write_dataset(folder / "data"), method, model=TINY_VIT, steps=STEPS, report=False)
         # Every pixel counts, so that a change of any part of the method shows.
         everything = dataclasses.replace(recipe, unimatch=UniMatch(confidence_threshold=0.0))
         train(everything, folder / "run", events)
     return [event["loss"] for event in map(json.loads, stream.getvalue().splitlines()) if event["event"] == "progress"]
 
 
+def main() -> None:
+    """Write the curves of all methods."""
+    curves = {}
+    for method in METHODS:
+        with tempfile.TemporaryDirectory() as name:
+            curves[method] = golden_losses(method, Path(name))
+    PATH.write_text(json.dumps(curves, indent=1) + "\n")
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(__file__).parents[1] / "golden" / "unimatch_v2_losses.json"
-        path.write_text(json.dumps(golden_losses(Path(name))) + "\n")
+    main()

@@ -2,30 +2,22 @@
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
-import torch
 
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe, write_dataset
-from tests.trainer.make_golden import golden_losses
 from trainer import checkpoint
 from trainer.__main__ import main
-from trainer.commands.train import STOPPED
 from trainer.config import Recipe
 from trainer.data.dataset import DatasetError
 from trainer.data.layouts import open_dataset
-from trainer.evaluate import evaluate
+from trainer.evaluation.evaluate import evaluate
 from trainer.events import Events
-from trainer.metrics import confusion, scores
 from trainer.recipe_file import recipe_from_dict
-from trainer.run import RunError, build, lasting, save_run
+from trainer.run_error import RunError
 from trainer.train import train
 
 
@@ -36,16 +28,6 @@ def run(recipe: Recipe, out: Path, *, resume: bool = False) -> list[dict[str, An
     with Events(stream=stream) as events:
         train(recipe, out, events, resume=resume)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
-
-
-def break_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the next run die when it tells of this step."""
-
-    def progress(_events: Events, at: int, *_: object, **__: object) -> None:
-        if at == step:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Events, "progress", progress)
 
 
 def losses(events: list[dict[str, Any]]) -> list[float]:
@@ -61,31 +43,6 @@ def test_two_runs_with_one_seed_give_bit_identical_losses(
     first, second = (losses(run(recipe, tmp_path / name)) for name in ("first", "second"))
     assert len(first) == 4
     assert first == second
-
-
-@pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
-def test_two_steps_and_two_resumed_ones_equal_four(
-    dataset: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = make_recipe(dataset, method, TINY_CONVNET, save_every=2)
-    whole = losses(run(recipe, tmp_path / "whole"))
-
-    break_at(3, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, tmp_path / "broken")
-    monkeypatch.undo()
-    rest = losses(run(recipe, tmp_path / "broken", resume=True))
-    assert rest == whole[2:]
-    ours, theirs = (
-        checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("whole", "broken")
-    )
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def test_losses_follow_the_golden_curve(tmp_path: Path) -> None:
-    """Eight steps of UniMatch V2 on generated data; a refactoring that changes this curve is not a refactoring."""
-    golden = json.loads((Path(__file__).parents[1] / "golden" / "unimatch_v2_losses.json").read_text())
-    assert golden_losses(tmp_path) == pytest.approx(golden, rel=1e-3)
 
 
 @pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
@@ -134,30 +91,6 @@ def test_evaluating_on_training_images_is_refused(dataset: Path, tmp_path: Path)
         run(recipe_from_dict(table | {"data": table["data"] | {"val": "labelled"}}), tmp_path / "run")
 
 
-def test_resuming_under_another_recipe_is_refused(dataset: Path, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    recipe = make_recipe(dataset, "supervised")
-    model = build(recipe, open_dataset(dataset), torch.device("cpu"))
-    save_run(model, tmp_path / "run", {"recipe": lasting(recipe), "data_fingerprint": "another"})
-    with pytest.raises(RunError, match="another data_fingerprint"):
-        run(recipe, tmp_path / "run", resume=True)
-    with pytest.raises(RunError, match="another recipe"):
-        run(make_recipe(dataset, "supervised", steps=9), tmp_path / "run", resume=True)
-
-
-def test_stochastic_depth_repeats_after_a_resume(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = TINY_VIT["encoder_options"] | {"drop_path_rate": 0.5}  # type: ignore[operator]
-    recipe = make_recipe(dataset, "supervised", TINY_VIT | {"encoder_options": options}, save_every=2)
-    whole = losses(run(recipe, tmp_path / "whole"))
-    break_at(3, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, tmp_path / "broken")
-    monkeypatch.undo()
-    assert losses(run(recipe, tmp_path / "broken", resume=True)) == whole[2:]
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -186,37 +119,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(dataset: Path, tmp_path: Path) 
 
 def test_a_data_set_that_is_too_small_is_refused_before_the_first_step(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "small", unlabelled=1)
-    with pytest.raises(DatasetError, match="1 unlabelled images are fewer than a batch of 2"):
+    with pytest.raises(DatasetError, match="1 unlabelled image is too few"):
         run(make_recipe(root), tmp_path / "run")
-
-
-def test_a_stopped_run_saves_and_resume_ends_with_the_same_model(dataset: Path, tmp_path: Path) -> None:
-    """A real process, a real signal."""
-    recipe = make_recipe(dataset, steps=12).as_dict()
-    recipe["data"]["workers"] = 1  # it gets the signal too, as the service sends it to the whole group
-    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe))
-    command = [sys.executable, "-m", "trainer", "train", str(tmp_path / "recipe.toml"), "--out"]
-    with subprocess.Popen(
-        [*command, str(tmp_path / "stopped")], stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stdout
-        for line in process.stdout:
-            if json.loads(line).get("step") == 3:
-                os.killpg(process.pid, signal.SIGTERM)
-        assert process.wait(timeout=60) == STOPPED
-    assert (tmp_path / "stopped/resume.pt").exists()
-    refused = subprocess.run(
-        [*command, str(tmp_path / "stopped")], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert refused.returncode == 1
-    assert "--resume" in json.loads(refused.stdout)["message"]
-    subprocess.run([*command, str(tmp_path / "stopped"), "--resume"], check=True, timeout=60, capture_output=True)
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, timeout=60, capture_output=True)
-    ours, theirs = (
-        checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("stopped", "whole")
-    )
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert not (tmp_path / "stopped/resume.pt").exists()
 
 
 def test_evaluate_and_predict_from_the_command_line(
@@ -231,12 +135,3 @@ def test_evaluate_and_predict_from_the_command_line(
     assert (tmp_path / "masks/val0.overlay.jpg").exists()
     assert main(["evaluate", str(dataset / "classes.toml"), "--data", str(dataset)]) == 1
     assert "model.safetensors" in capsys.readouterr().err
-
-
-def test_miou_by_hand_leaves_absent_classes_out() -> None:
-    truth = torch.tensor([[0, 0, 1, 1, 255]])
-    prediction = torch.tensor([[0, 2, 1, 0, 1]])
-    found = scores(confusion(prediction, truth, 3, 255), ("a", "b", "c"), 1)
-    assert found.per_class == {"a": pytest.approx(1 / 3), "b": pytest.approx(1 / 2), "c": None}
-    assert found.miou == pytest.approx(5 / 12)
-    assert found.pixel_accuracy == pytest.approx(0.5)

@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from trainer.events import Events
+from trainer.events import Events, Silent
+from trainer.processes import is_main
 from trainer.recipe_file import load_recipe
-from trainer.run import RunError
+from trainer.run_error import RunError
 from trainer.train import Stopped, train
 
 STOPPED = 75
@@ -15,7 +16,9 @@ STOPPED = 75
 def add(command: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     command.description = (
-        "Train by a recipe. JSON lines on stdout, a progress bar on a terminal. Ctrl-C saves the state."
+        "Train by a recipe. JSON lines on stdout, a progress bar on a terminal. Ctrl-C saves the state. Several GPUs "
+        "or machines: torchrun --nproc-per-node=4 -m trainer train RECIPE, or accelerate launch; the recipe's batches "
+        "are shared among them, and RUN_DIR must be one folder for all."
     )
     command.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file, such as trainer/recipes/camvid.toml")
     command.add_argument("--out", type=Path, metavar="RUN_DIR", help="run folder (default: runs/NAME of the recipe)")
@@ -36,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         raise RunError(f"{out}: holds a finished run; give another --out, or remove the folder to train it anew")
     if (out / "resume.pt").exists() and not options.resume:
         raise RunError(f"{out}: holds a run that was stopped; go on with --resume, or give another --out")
-    with Events(out) as events:
+    with Events(out) if is_main() else Silent() as events:
         try:
             train(recipe, out, events, resume=options.resume)
         except Stopped as stopped:

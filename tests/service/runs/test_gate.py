@@ -35,7 +35,7 @@ def test_miou_by_hand() -> None:
 
 
 def test_it_is_the_trainers_measure() -> None:
-    metrics = pytest.importorskip("trainer.metrics", reason="the trainer's own measure")
+    metrics = pytest.importorskip("trainer.evaluation.metrics", reason="the trainer's own measure")
     torch = pytest.importorskip("torch", reason="the trainer's own measure")
     rng = np.random.default_rng(0)
     truth, found = rng.integers(0, 6, (20, 30)), rng.integers(0, 7, (20, 30))

@@ -1,0 +1,130 @@
+"""A run that was stopped, killed or refused goes on as if nothing had been."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomli_w
+import torch
+
+from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe
+from tests.trainer.test_train import losses, run
+from trainer import checkpoint
+from trainer.commands.train import STOPPED
+from trainer.data.layouts import open_dataset
+from trainer.events import Events
+from trainer.processes import Processes
+from trainer.recipe_file import recipe_from_dict
+from trainer.run import build, lasting, save_run
+from trainer.run_error import RunError
+
+
+def break_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the next run die when it tells of this step."""
+
+    def progress(_events: Events, at: int, *_: object, **__: object) -> None:
+        if at == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Events, "progress", progress)
+
+
+@pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
+def test_two_steps_and_two_resumed_ones_equal_four(
+    dataset: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(dataset, method, TINY_CONVNET, save_every=2)
+    whole = losses(run(recipe, tmp_path / "whole"))
+
+    break_at(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "broken")
+    monkeypatch.undo()
+    rest = losses(run(recipe, tmp_path / "broken", resume=True))
+    assert rest == whole[2:]
+    ours, theirs = (
+        checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("whole", "broken")
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_resuming_under_another_recipe_is_refused(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    recipe = make_recipe(dataset, "supervised")
+    model = build(recipe, open_dataset(dataset).taxonomy, Processes(torch.device("cpu")))
+    save_run(model, tmp_path / "run", {"recipe": lasting(recipe), "data_fingerprint": "another"})
+    with pytest.raises(RunError, match="another data_fingerprint"):
+        run(recipe, tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="another recipe"):
+        run(make_recipe(dataset, "supervised", steps=9), tmp_path / "run", resume=True)
+
+
+def test_stochastic_depth_repeats_after_a_resume(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = TINY_VIT["encoder_options"] | {"drop_path_rate": 0.5}  # type: ignore[operator]
+    recipe = make_recipe(dataset, "supervised", TINY_VIT | {"encoder_options": options}, save_every=2)
+    whole = losses(run(recipe, tmp_path / "whole"))
+    break_at(3, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "broken")
+    monkeypatch.undo()
+    assert losses(run(recipe, tmp_path / "broken", resume=True)) == whole[2:]
+
+
+def test_a_stopped_run_saves_and_resume_ends_with_the_same_model(dataset: Path, tmp_path: Path) -> None:
+    """A real process, a real signal."""
+    recipe = make_recipe(dataset, steps=12).as_dict()
+    recipe["data"]["workers"] = 1  # it gets the signal too, as the service sends it to the whole group
+    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe))
+    command = [sys.executable, "-m", "trainer", "train", str(tmp_path / "recipe.toml"), "--out"]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "stopped")], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if json.loads(line).get("step") == 3:
+                os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=120) == STOPPED
+    assert (tmp_path / "stopped/resume.pt").exists()
+    refused = subprocess.run(
+        [*command, str(tmp_path / "stopped")], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert refused.returncode == 1
+    assert "--resume" in json.loads(refused.stdout)["message"]
+    subprocess.run([*command, str(tmp_path / "stopped"), "--resume"], check=True, timeout=120, capture_output=True)
+    run(recipe_from_dict(recipe), tmp_path / "whole")
+    ours, theirs = (
+        checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("stopped", "whole")
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not (tmp_path / "stopped/resume.pt").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path) -> None:
+    """Kill -9 at a random step, twice; what is left is the last saved state."""
+    recipe = make_recipe(dataset, steps=14, save_every=3, evaluate_every=4, ema_decay=0.9)
+    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe.as_dict()))
+    command = [sys.executable, "-m", "trainer", "train", str(tmp_path / "recipe.toml"), "--out"]
+    killed = tmp_path / "killed"
+    rng = random.Random()  # noqa: S311 (which step is killed is no secret)
+    steps = (rng.randint(4, 8), rng.randint(9, 13))
+    for at in steps:
+        resume = ["--resume"] if (killed / "resume.pt").exists() else []
+        with subprocess.Popen([*command, str(killed), *resume], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            for line in process.stdout:
+                if json.loads(line).get("step") == at:
+                    process.kill()
+            assert process.wait(timeout=120) == -signal.SIGKILL
+    subprocess.run([*command, str(killed), "--resume"], check=True, timeout=120, capture_output=True)
+    run(recipe, tmp_path / "whole")
+    for name in ("model.safetensors", "student.safetensors"):
+        ours, theirs = (checkpoint.load(tmp_path / out / name).model.state_dict() for out in ("killed", "whole"))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), f"killed at {steps}"
