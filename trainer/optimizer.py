@@ -25,7 +25,7 @@ def build_optimizer(model: Segmenter, train: Train) -> AdamW:
     ]
     groups.append({"params": list(model.head.parameters()), "initial_lr": lr * train.lr_head_factor})
     return AdamW(
-        groups, lr=lr, betas=(0.9, 0.999), weight_decay=train.weight_decay, fused=next(model.parameters()).is_cuda
+        groups, lr=lr, betas=(0.9, 0.999), weight_decay=train.weight_decay, fused=True
     )
 
 

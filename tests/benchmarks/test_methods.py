@@ -64,6 +64,6 @@ def test_a_finished_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.Monk
     assert 0 <= run["last"] <= run["best"] <= 1
     assert "labels only" in (out / "table.md").read_text()
 
-    other = run_specs(arguments([*words[1:], "--set", "train.lr_encoder=1e-3"]))
+    other = run_specs(arguments([*words[1:], "--set", "train.lr_encoder=0.5"]))
     with pytest.raises(RecipeError, match="another recipe"):
         finished(folder, load_recipe(arguments(words[1:]).recipe, list(other[0].overrides)))
