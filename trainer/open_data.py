@@ -4,7 +4,15 @@ from pathlib import Path
 
 from trainer.batches import RunData
 from trainer.config import Recipe
-from trainer.data.dataset import DatasetError, Sample, SegmentationDataset, check_disjoint, fingerprint
+from trainer.data.dataset import (
+    EVERYTHING,
+    DatasetError,
+    Sample,
+    SegmentationDataset,
+    check_disjoint,
+    fingerprint,
+    without,
+)
 from trainer.data.layouts import open_dataset, open_unlabelled
 from trainer.data.preflight import check_images
 
@@ -25,6 +33,9 @@ def open_data(recipe: Recipe) -> RunData:
     if recipe.method != "supervised":
         other = open_unlabelled(Path(table.unlabelled_root)) if table.unlabelled_root else dataset
         unlabelled = other.split(table.unlabelled)
+        if table.unlabelled == EVERYTHING:
+            # All images of the root: those with another role are not meant.
+            unlabelled = without(unlabelled, labelled, val)
         if len(unlabelled) < 2:
             raise DatasetError(
                 f"{other.root}: {len(unlabelled)} unlabelled image is too few, since CutMix mixes an image with "

@@ -9,7 +9,9 @@ from PIL import Image
 
 from trainer.checkpoint import Checkpoint
 from trainer.data.decode import read_image
-from trainer.models.predictor import MaskPredictor
+from trainer.evaluation.inference import most_likely
+from trainer.recipe_file import recipe_from_dict
+from trainer.run_error import RunError
 
 OVERLAY_OPACITY = 0.5
 
@@ -20,17 +22,39 @@ def predict(checkpoint: Checkpoint, images: Sequence[Path], out: Path) -> Iterat
 
     Raises:
         ImageError: an image cannot be decoded.
+        RunError: a file would be written over an image, or over that of another image.
+        RecipeError: the recipe's window does not fit the encoder.
     """
+    _check_outputs(images, out)
     out.mkdir(parents=True, exist_ok=True)
-    predictor = MaskPredictor(checkpoint.model, checkpoint.recipe["inference"]["long_side"]).eval()
+    inference = recipe_from_dict(checkpoint.recipe).inference
     palette_K3 = np.array(checkpoint.taxonomy.colors, dtype=np.uint8)
     for path in images:
         image_HWC = read_image(path)
-        mask_HW = predictor(torch.from_numpy(image_HWC.copy())[None])[0][0].numpy()
-        _save_mask(out / f"{path.stem}.png", mask_HW, palette_K3)
+        mask_HW = most_likely(checkpoint.model, torch.from_numpy(image_HWC.copy())[None], inference)[0][0].numpy()
+        mask, overlay = _outputs(path, out)
+        _save_mask(mask, mask_HW, palette_K3)
         blend_HWC = image_HWC * (1 - OVERLAY_OPACITY) + palette_K3[mask_HW] * OVERLAY_OPACITY
-        Image.fromarray(blend_HWC.astype(np.uint8)).save(out / f"{path.stem}.overlay.jpg", quality=92)
-        yield out / f"{path.stem}.png"
+        Image.fromarray(blend_HWC.astype(np.uint8)).save(overlay, quality=92)
+        yield mask
+
+
+def _outputs(image: Path, out: Path) -> tuple[Path, Path]:
+    """Where an image's mask and its overlay go."""
+    return out / f"{image.stem}.png", out / f"{image.stem}.overlay.jpg"
+
+
+def _check_outputs(images: Sequence[Path], out: Path) -> None:
+    inputs = {image.resolve() for image in images}
+    stems: dict[str, Path] = {}
+    for image in images:
+        for path in _outputs(image, out):
+            if path.resolve() in inputs:
+                raise RunError(f"{path}: is one of the images and would be overwritten; give another --out")
+        # Some file systems do not tell capitals from small letters.
+        if other := stems.get(image.stem.casefold()):
+            raise RunError(f"{other} and {image} would both become {_outputs(image, out)[0]}; rename one, or run twice")
+        stems[image.stem.casefold()] = image
 
 
 def _save_mask(

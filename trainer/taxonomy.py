@@ -6,6 +6,9 @@ from typing import Any
 IGNORE = 255
 """Mask value of pixels that count neither in the loss nor in the metrics."""
 
+WIDE_IGNORE = 65535
+"""The same where there are too many classes for masks of 8 bits."""
+
 
 class TaxonomyError(ValueError):
     """classes.toml does not say which classes there are; the message names the file and the remedy."""
@@ -35,8 +38,13 @@ class Taxonomy:
 
     @classmethod
     def from_list(cls, classes: list[dict[str, Any]], ignore_index: int = IGNORE) -> "Taxonomy":
-        """The inverse of `as_list`. Raises TaxonomyError for an entry without a name or a colour."""
-        if not classes:
+        """The inverse of `as_list`.
+
+        Raises:
+            TaxonomyError: an entry has no name, no colour or the id of another place, or ignore_index is no value or a
+                class's.
+        """
+        if not isinstance(classes, list) or not classes:
             raise TaxonomyError("no classes: list at least one [[classes]] with name and color")
         names, colors = [], []
         for index, entry in enumerate(classes):
@@ -48,19 +56,31 @@ class Taxonomy:
             if not isinstance(name, str) or not name:
                 raise TaxonomyError(f"class {index} has no name")
             if not (
-                isinstance(color, list) and len(color) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in color)
+                isinstance(color, list) and len(color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in color)
             ):
                 raise TaxonomyError(
                     f"class {index} ({name}): color must be [red, green, blue], each 0..255, not {color!r}"
                 )
+            _check_id(entry.get("id", index), index, name)
             names.append(name)
             colors.append((color[0], color[1], color[2]))
         if len(set(names)) != len(names):
             raise TaxonomyError("two classes share a name; names must differ")
-        if not 0 <= ignore_index <= 65535:
-            raise TaxonomyError(f"ignore_index = {ignore_index}: no mask can hold it; use 255")
-        if ignore_index < len(names):
-            raise TaxonomyError(
-                f"ignore_index = {ignore_index} is also the id of class {names[ignore_index]!r}; use 255"
-            )
+        _check_ignored(ignore_index, names)
         return cls(tuple(names), tuple(colors), ignore_index)
+
+
+def _check_id(given: Any, index: int, name: str) -> None:
+    if type(given) is not int or given != index:
+        raise TaxonomyError(
+            f"class {index} ({name}): id = {given!r}, but a class's id is its place in the list; move it there, or "
+            "take the id out and say with values what masks store"
+        )
+
+
+def _check_ignored(ignore_index: Any, names: list[str]) -> None:
+    remedy = f"use {IGNORE if len(names) <= IGNORE else WIDE_IGNORE}"
+    if type(ignore_index) is not int or not 0 <= ignore_index <= WIDE_IGNORE:
+        raise TaxonomyError(f"ignore_index = {ignore_index!r}: no mask can hold it; {remedy}")
+    if ignore_index < len(names):
+        raise TaxonomyError(f"ignore_index = {ignore_index} is also the id of class {names[ignore_index]!r}; {remedy}")

@@ -1,5 +1,6 @@
 """check-data: every fault that can be planted is found, named and answered; a sound data set passes."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from tests.trainer.conftest import write_dataset
 from tests.trainer.layouts import LAYOUTS, write_layout
 from trainer.__main__ import main
 from trainer.data.check import look_at
+from trainer.data.check_report import show
 from trainer.data.findings import Finding, findings
 from trainer.data.layouts import open_dataset
 
@@ -168,3 +171,17 @@ def test_a_folder_without_splits_is_told_what_to_write(dataset: Path, capsys: py
         path.unlink()
     assert main(["check-data", str(dataset)]) == 1
     assert "add splits/labelled.txt, unlabelled.txt and val.txt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("encoding", "ink"), [("ascii", "#"), ("cp1252", "#"), ("utf-8", "█")])
+def test_bars_are_drawn_with_what_the_console_can_show(dataset: Path, encoding: str, ink: str) -> None:
+    stored = io.BytesIO()
+    stream = io.TextIOWrapper(stored, encoding=encoding)
+    show(look_at(open_dataset(dataset)), [], Console(file=stream, width=120))
+    stream.flush()
+    assert ink * 30 in stored.getvalue().decode(encoding)
+
+
+def test_names_with_extensions_get_their_own_remedy(dataset: Path) -> None:
+    (dataset / "splits/labelled.txt").write_text("labelled0.png\n")
+    assert found(dataset)["missing image"].remedy == "write names without extension: labelled0"

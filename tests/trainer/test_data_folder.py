@@ -1,14 +1,17 @@
 """The folder data set: what it reads, what classes.toml may say, and what is said when something is wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.trainer.conftest import make_recipe
 from trainer.data.dataset import DatasetError, MissingImagesError, check_disjoint
 from trainer.data.decode import ImageError
 from trainer.data.layouts import open_dataset
+from trainer.open_data import open_data
 from trainer.taxonomy import TaxonomyError
 
 ROAD, SKY = (128, 64, 128), (70, 130, 180)
@@ -153,6 +156,13 @@ def test_reduce_zero_ignores_zero_and_moves_the_others_down(dataset: Path) -> No
         (two_classes('masks = "colours"\nreduce_zero = true', "", ""), "for masks of ids"),
         (two_classes('masks = "colours"', "", f"colors = [{list(ROAD)}]"), "is stored for two classes"),
         (two_classes('masks = "colours"', "", "colors = [[1, 2]]"), "each 0..255"),
+        (two_classes("", "id = 1", "id = 0"), r"class 0 \(road\): id = 1, but .* its place"),
+        (two_classes("", "id = false", ""), "id = False"),
+        ('classes = "road"', "write a .* table"),
+        ("classes = 3", "write a .* table"),
+        (two_classes('ignore_index = "none"', "", ""), "ignore_index = 'none'"),
+        (two_classes("ignore_index = true", "", ""), "ignore_index = True"),
+        (two_classes("ignore_index = 1", "", ""), "class 'sky'; use 255"),
         (two_classes(f'masks = "colours"\nignore_colors = [{list(SKY)}]', "", ""), "is also class 'sky'"),
     ],
 )
@@ -160,6 +170,31 @@ def test_a_wrong_classes_file_says_what_is_wrong(dataset: Path, text: str, messa
     classes(dataset, text)
     with pytest.raises(TaxonomyError, match=message):
         open_dataset(dataset)
+
+
+def test_with_more_classes_than_8_bits_hold_another_value_to_ignore_is_advised(dataset: Path) -> None:
+    many = "".join(f'[[classes]]\nname = "{index}"\ncolor = [0, 0, 0]\nid = {index}\n' for index in range(256))
+    classes(dataset, many)
+    with pytest.raises(TaxonomyError, match="class '255'; use 65535"):
+        open_dataset(dataset)
+    classes(dataset, f"ignore_index = 65535\n{many}")
+    assert len(open_dataset(dataset).taxonomy) == 256
+
+
+def test_names_with_extensions_are_answered_with_names_without(dataset: Path) -> None:
+    (dataset / "splits/labelled.txt").write_text("labelled0.png\nlabelled1.png\n")
+    with pytest.raises(MissingImagesError, match=r"write names without extension: labelled0$"):
+        open_dataset(dataset).split("labelled")
+    (dataset / "splits/labelled.txt").write_text("nobody.png\n")
+    with pytest.raises(MissingImagesError, match=r"check data\.root"):
+        open_dataset(dataset).split("labelled")
+
+
+def test_everything_as_unlabelled_leaves_out_what_has_another_role(dataset: Path) -> None:
+    recipe = make_recipe(dataset)
+    for root in ("", str(dataset / "images" / "..")):
+        data = open_data(replace(recipe, data=replace(recipe.data, unlabelled="*", unlabelled_root=root)))
+        assert [sample.image.stem for sample in data.unlabelled] == [f"unlabelled{index}" for index in range(4)]
 
 
 def test_all_missing_images_of_a_split_are_named(dataset: Path) -> None:

@@ -205,6 +205,12 @@ def test_lists_name_images_of_a_plain_folder(tmp_path: Path) -> None:
     assert len(open_unlabelled(tmp_path).split("unlabelled")) == 2
 
 
+def test_a_plain_folder_without_lists_is_answered_with_the_split_of_everything(tmp_path: Path) -> None:
+    Image.new("RGB", (5, 4)).save(tmp_path / "a.jpg")
+    with pytest.raises(DatasetError, match=r'no split \'unlabelled\'; set data\.unlabelled = "\*"'):
+        open_unlabelled(tmp_path).split("unlabelled")
+
+
 def test_no_data_set_is_answered_with_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"looked for .*JPEGImages \(voc\).*classes\.toml \(folder\)"):
         open_dataset(tmp_path)

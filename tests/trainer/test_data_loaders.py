@@ -1,20 +1,27 @@
 """What goes into a batch: crops at the scale of inference, every image once an epoch, errors with names."""
 
+import os
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from trainer.data.dataset import FULLY_READ, fingerprint
+from trainer.data.dataset import FULLY_READ, Sample, fingerprint
 from trainer.data.decode import ImageError
+from trainer.data.frequency import class_frequency
 from trainer.data.layouts import open_dataset
-from trainer.data.loaders import Crop, LabelledPairs, Shuffled, UnlabelledViews, load, rows_with_partner
+from trainer.data.loaders import Crop, LabelledBatch, LabelledPairs, Shuffled, UnlabelledViews, load, rows_with_partner
 from trainer.data.preflight import check_images
+from trainer.methods.context import Context
+from trainer.methods.supervised import labelled_rows
 
 CROP = Crop((16, 16), (0.5, 2.0), 0)
 
@@ -34,6 +41,54 @@ def test_every_image_comes_once_an_epoch_and_a_resumed_order_is_the_same_order()
     assert sorted(index for batch in whole[:3] for index, _ in batch) == list(range(6))
     assert sorted(index for batch in whole[3:] for index, _ in batch) == list(range(6))
     assert list(Shuffled(6, 2, range(2), start=4, steps=6, seed=1, stream=1)) == whole[4:]
+
+
+def test_no_order_is_drawn_from_the_numbers_of_a_crop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy pads seeds with zeros: the lists may differ, and the numbers be the same."""
+    real, states = np.random.default_rng, []
+
+    def recorded(seed: list[int]) -> np.random.Generator:
+        states.append(tuple(np.random.SeedSequence(seed).generate_state(4)))
+        return real(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", recorded)
+    for draw in range(6):
+        CROP.window((48, 48), stream=1, draw=draw)
+    list(Shuffled(1, 1, range(1), start=0, steps=6, seed=CROP.seed, stream=1))
+    assert len(states) == 12
+    assert len(set(states)) == 12
+
+
+@pytest.mark.parametrize(("ignore_index", "kind"), [(255, torch.uint8), (65535, torch.int32)])
+def test_masks_travel_in_few_bytes_and_become_ids_on_the_device(
+    dataset: Path, ignore_index: int, kind: torch.dtype
+) -> None:
+    path = dataset / "classes.toml"
+    path.write_text(f"ignore_index = {ignore_index}\n{path.read_text()}")
+    data = open_dataset(dataset)
+    # Half the size of the crop: the rest is padded with ignore_index.
+    image_HWC, mask_HW = LabelledPairs(data, data.split("labelled"), Crop((32, 32), (1 / 3, 1 / 3), 0))[0, 0]
+    assert mask_HW.dtype == kind
+    assert set(mask_HW.flatten().tolist()) == {0, 1, ignore_index}
+    context = Mock(spec=Context, ignore_index=ignore_index, class_weights_K=None)
+    label_BHW, weight_BHW = labelled_rows(LabelledBatch(image_HWC[None], mask_HW[None]), context)
+    assert label_BHW.dtype == torch.int64
+    assert set(label_BHW.flatten().tolist()) == {0, 1}
+    assert weight_BHW.sum() == 16 * 16
+
+
+def test_the_frequency_of_classes_is_counted_without_the_photographs(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, share in {"labelled0": 12, "labelled1": 24}.items():
+        mask_HW = np.ones((48, 48), dtype=np.uint8)
+        mask_HW[:share], mask_HW[-16:] = 0, 255
+        Image.fromarray(mask_HW).save(dataset / f"masks/{name}.png")
+    data = open_dataset(dataset)
+    monkeypatch.setattr(data, "read", None)
+    # 12 and 24 rows of class 0 out of the 32 that count in each.
+    assert class_frequency(data, data.split("labelled")[:2]).tolist() == [36 / 64, 28 / 64]
+    assert class_frequency(data, ()).tolist() == [0.0, 0.0]
 
 
 def test_processes_share_a_batch_and_see_each_others_last_row() -> None:
@@ -96,6 +151,26 @@ def test_a_run_looks_at_all_its_images_before_it_starts(dataset: Path) -> None:
     (dataset / "images/unlabelled1.png").write_bytes(b"broken")
     with pytest.raises(ImageError, match=r"unlabelled1\.png: cannot be decoded"):
         check_images(data, (), unlabelled)
+
+
+def test_the_first_look_keeps_no_image(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_dataset(dataset)
+    threads = os.cpu_count() or 1
+    alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+    most = []
+
+    def read(_sample: Sample) -> Tensor:
+        pixels = torch.zeros(3)
+        alive.add(pixels)
+        most.append(len(alive))
+        return pixels
+
+    for name, samples in (("read_pair", data.split("labelled")), ("read", data.split("unlabelled"))):
+        monkeypatch.setattr(data, name, read)
+        check_images(data, *((samples * 4 * threads, ()) if name == "read_pair" else ((), samples * 4 * threads)))
+        assert len(most) == 16 * threads
+        assert max(most) <= 2 * threads + 1
+        most.clear()
 
 
 def test_of_very_many_unlabelled_images_only_the_headers_are_read(dataset: Path) -> None:

@@ -65,13 +65,14 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One split: what it is for, what it names, and why it cannot be read as a whole."""
+    """One split: what it is for, what it names, why it cannot be read as a whole, and what to do."""
 
     name: str
     role: Role
     samples: tuple[Sample, ...] = ()
     missing: tuple[str, ...] = ()
     problem: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def _split(dataset: SegmentationDataset, name: str) -> Split:
     try:
         return Split(name, role_of(name), dataset.split(name))
     except MissingImagesError as error:
-        return Split(name, role_of(name), error.samples, error.missing)
+        return Split(name, role_of(name), error.samples, error.missing, remedy=error.remedy)
     except DatasetError as error:
         return Split(name, role_of(name), problem=str(error))
 

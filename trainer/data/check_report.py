@@ -57,7 +57,8 @@ def show(facts: Facts, found: list[Finding], console: Console) -> None:
             (name, f"{width}x{height}") for name, (width, height) in summary["sizes"].items()
         ]
         console.print(_table(("size", "width x height"), rows))
-    console.print(_table(("class", "of labelled", "of val", ""), _class_rows(summary)))
+    ink = "#" if console.options.ascii_only else "█"
+    console.print(_table(("class", "of labelled", "of val", ""), _class_rows(summary, ink)))
     for finding in found:
         _show_finding(finding, console)
     errors = sum(finding.severity == "error" for finding in found)
@@ -87,14 +88,14 @@ def _split_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
     return [(name, str(split["images"]), str(split["labelled"])) for name, split in summary["splits"].items()]
 
 
-def _class_rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+def _class_rows(summary: dict[str, Any], ink: str) -> list[tuple[str, ...]]:
     most = max((entry["labelled"] for entry in summary["classes"]), default=0) or 1
     return [
         (
             entry["name"],
             f"{entry['labelled']:.2%}",
             f"{entry['val']:.2%}",
-            "█" * max(round(entry["labelled"] / most * BAR_CELLS), entry["labelled"] > 0),
+            ink * max(round(entry["labelled"] / most * BAR_CELLS), entry["labelled"] > 0),
         )
         for entry in summary["classes"]
     ]

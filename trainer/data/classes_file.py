@@ -10,6 +10,7 @@
     color = [128, 64, 128]
     values = [7, 8]             the stored values of this class; without, its position. All classes have them or none
     colors = [[128, 64, 128]]   its colours in masks of colours; without, its color
+    id = 0                      its position; may be left out
 
 The public data sets' own files of this form lie in trainer/data/classes.
 """
@@ -54,7 +55,9 @@ def public_classes(name: str, root: Path) -> tuple[Taxonomy, Labels]:
 def _check_keys(table: dict[str, Any]) -> None:
     if unknown := sorted(set(table) - KNOWN):
         raise TaxonomyError(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(KNOWN))}")
-    for entry in table.get("classes", []):
+    if not isinstance(entries := table.get("classes", []), list):
+        raise TaxonomyError(f"classes = {entries!r}: write a [[classes]] table with name and color for each class")
+    for entry in entries:
         if isinstance(entry, dict) and (unknown := sorted(set(entry) - KNOWN_OF_CLASS)):
             known = ", ".join(sorted(KNOWN_OF_CLASS))
             raise TaxonomyError(f"class {entry.get('name')!r}: unknown key {unknown[0]!r}; known are {known}")

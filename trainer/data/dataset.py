@@ -37,16 +37,20 @@ class MissingImagesError(DatasetError):
     Attributes:
         missing: their names, all of them.
         samples: the ones that are there.
+        remedy: what to do; given where more is known than that they are missing.
     """
 
-    def __init__(self, source: Path, missing: Sequence[str], samples: "tuple[Sample, ...]") -> None:
+    def __init__(
+        self, source: Path, missing: Sequence[str], samples: "tuple[Sample, ...]", remedy: str | None = None
+    ) -> None:
         self.missing, self.samples = tuple(missing), samples
         what = f"of {len(missing) + len(samples)} images {len(missing)} do not exist: {', '.join(map(repr, missing))}"
-        remedy = "add them or take them out of the list"
+        likely = "add them or take them out of the list"
         if not samples:
             what = f"none of the {len(missing)} images exists, the first is {missing[0]!r}"
-            remedy = "check data.root and data.format"
-        super().__init__(f"{source}: {what}; {remedy}")
+            likely = "check data.root and data.format"
+        self.remedy = remedy or likely
+        super().__init__(f"{source}: {what}; {self.remedy}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +147,24 @@ def fingerprint(
     return digest.hexdigest()
 
 
+def without(samples: Iterable[Sample], *others: Iterable[Sample]) -> tuple[Sample, ...]:
+    """The samples whose images are in none of the others."""
+    taken = {_place(sample) for other in others for sample in other}
+    return tuple(sample for sample in samples if _place(sample) not in taken)
+
+
 def check_disjoint(*splits: tuple[str, tuple[Sample, ...]]) -> None:
     """Raise DatasetError when an image is in two (name, samples): an evaluation on training images measures nothing."""
     seen: dict[str, str] = {}
     for split, samples in splits:
         for sample in samples:
-            # The unlabelled images may come from another root, written another way. No links are followed: that would
-            # look at the disk for every folder of every path.
-            place = os.path.abspath(sample.image)  # noqa: PTH100 (Path.absolute leaves ".." where it is)
+            place = _place(sample)
             if place in seen:
                 raise DatasetError(f"{sample.name!r} is in two splits, {seen[place]} and {split}; take it out of one")
             seen[place] = split
+
+
+def _place(sample: Sample) -> str:
+    # The unlabelled images may come from another root, written another way. No links are followed: that would look at
+    # the disk for every folder of every path.
+    return os.path.abspath(sample.image)  # noqa: PTH100 (Path.absolute leaves ".." where it is)

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +67,8 @@ class FileDataset(SegmentationDataset):
         found = [(line, self._sample(line, there)) for line in lines]
         samples = tuple(sample for _, sample in found if sample)
         if missing := [line for line, sample in found if not sample]:
-            raise MissingImagesError(source or self.root / name, missing, samples)
+            remedy = self._suffix_remedy(missing, there)
+            raise MissingImagesError(source or self.root / name, missing, samples, remedy)
         return samples
 
     def splits(self) -> tuple[str, ...]:
@@ -110,6 +111,15 @@ class FileDataset(SegmentationDataset):
             image = self.root / name
             if image in there:
                 return Sample(name, image, self._mask(image, mask, there))
+        return None
+
+    def _suffix_remedy(self, missing: list[str], there: "Folders") -> str | None:
+        """What to say where a name is that of an image but for its extension."""
+        for line in missing:
+            name = PurePosixPath(line)
+            bare = line.removesuffix(name.suffix)
+            if name.suffix.lower() in SUFFIXES and self._sample(bare, there):
+                return f"write names without extension: {bare}"
         return None
 
     def _mask(self, image: Path, listed: str, there: "Folders") -> Path | None:

@@ -65,7 +65,7 @@ def _missing_images(facts: Facts) -> Iterator[Finding]:
     for split in facts.splits:
         if split.missing:
             message = f"{split.name}: {len(split.missing)} images do not exist"
-            yield Finding("missing image", "error", message, split.missing, "add them or take them out of the list")
+            yield Finding("missing image", "error", message, split.missing, split.remedy)
 
 
 def _missing_masks(facts: Facts) -> Iterator[Finding]:

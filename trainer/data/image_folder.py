@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from trainer.data.dataset import EVERYTHING, DatasetError
 from trainer.data.files import SUFFIXES, FileDataset, files_below
 from trainer.data.labels import Labels
 from trainer.taxonomy import IGNORE, Taxonomy
@@ -13,6 +14,15 @@ class ImageFolder(FileDataset):
 
     def __init__(self, root: Path, lists: Path) -> None:
         super().__init__(root, Taxonomy((), ()), Labels.of_ids(0, IGNORE), lists)
+
+    def own_split(self, name: str) -> list[str]:
+        """See FileDataset."""
+        if self.splits():
+            return super().own_split(name)
+        raise DatasetError(
+            f"{self.root}: is a plain folder of images without lists, so there is no split {name!r}; set "
+            f'data.unlabelled = "{EVERYTHING}" to take all of them, or list some in {self.lists / name}.txt'
+        )
 
     def images_named(self, name: str) -> Iterator[Path]:
         """See FileDataset."""

@@ -21,6 +21,10 @@ from trainer.data.decode import ImageError
 from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, inside
 
 LABELLED_STREAM, UNLABELLED_STREAM = 1, 2
+CROP_DRAW, ORDER_DRAW = 0, 1
+"""What is drawn of a stream. It stands before the number: NumPy's seeds do not tell [1, 2, 3] from [1, 2, 3, 0]."""
+
+UINT8_IDS = 256
 
 Batch = TypeVar("Batch")
 Draw = tuple[int, int]
@@ -45,13 +49,16 @@ class Crop(NamedTuple):
 
     def window(self, image: tuple[int, int], stream: int, draw: int) -> Window:
         """The window of the run's draw number `draw` in an image of this (height, width)."""
-        rng = np.random.default_rng([self.seed, stream, draw])
+        rng = np.random.default_rng([self.seed, stream, CROP_DRAW, draw])
         unit = self.long_side / max(image) if self.long_side else 1.0
         return draw_window(image, self.size, (self.scale[0] * unit, self.scale[1] * unit), rng)
 
 
 class LabelledBatch(NamedTuple):
-    """Images uint8 [B,H,W,3] RGB, and their masks int64 [B,H,W]."""
+    """Images uint8 [B,H,W,3] RGB, and their masks [B,H,W], uint8 (int32 where ignore_index is above 255).
+
+    As int64 a mask would weigh more than twice its image on the way from a worker to the device.
+    """
 
     image_BHWC: Tensor
     mask_BHW: Tensor
@@ -73,10 +80,12 @@ class LabelledPairs(Dataset[LabelledBatch]):
     def __getitem__(self, draw: Draw) -> LabelledBatch:
         image_HWC, mask_HW = self._dataset.read_pair(self._samples[draw[0]])
         size, window = self._crop.size, self._crop.window(mask_HW.shape, LABELLED_STREAM, draw[1])
-        image_hwC = torch.from_numpy(cut_image(image_HWC, window, size))
-        return LabelledBatch(
-            image_hwC, torch.from_numpy(cut_mask(mask_HW, window, size, self._dataset.taxonomy.ignore_index))
+        ignore_index = self._dataset.taxonomy.ignore_index
+        # No uint16: many of torch's operations have none. All class ids are below ignore_index.
+        mask_hw = cut_mask(mask_HW, window, size, ignore_index).astype(
+            np.uint8 if ignore_index < UINT8_IDS else np.int32
         )
+        return LabelledBatch(torch.from_numpy(cut_image(image_HWC, window, size)), torch.from_numpy(mask_hw))
 
 
 class UnlabelledViews(Dataset[UnlabelledBatch]):
@@ -128,7 +137,7 @@ class Shuffled(Sampler[list[Draw]]):
         return int(self._order(epoch)[position]), number
 
     def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng([self._seed, self._stream, epoch, 0]).permutation(self._count)
+        return np.random.default_rng([self._seed, self._stream, ORDER_DRAW, epoch]).permutation(self._count)
 
 
 def rows_with_partner(share: range, batch: int) -> list[int]:

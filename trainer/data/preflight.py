@@ -23,9 +23,9 @@ def check_images(dataset: SegmentationDataset, labelled: Sequence[Sample], unlab
     Raises:
         ImageError: at the first that is no use.
     """
-    in_threads(dataset.read_pair, labelled, "labelled images")
-    look: Callable[[Sample], object] = dataset.read if len(unlabelled) <= FULLY_READ else dataset.size
-    in_threads(look, unlabelled, "unlabelled images")
+    look = dataset.read if len(unlabelled) <= FULLY_READ else dataset.size
+    in_threads(_without_result(dataset.read_pair), labelled, "labelled images")
+    in_threads(_without_result(look), unlabelled, "unlabelled images")
 
 
 def in_threads(look: Callable[[Item], Result], items: Sequence[Item], title: str) -> list[Result]:
@@ -41,3 +41,12 @@ def in_threads(look: Callable[[Item], Result], items: Sequence[Item], title: str
         return list(shown)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _without_result(look: Callable[[Sample], object]) -> Callable[[Sample], None]:
+    """`look` for its errors alone: its results together would be the whole data set in memory, decoded."""
+
+    def looked(sample: Sample) -> None:
+        look(sample)
+
+    return looked

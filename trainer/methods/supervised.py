@@ -27,7 +27,8 @@ def supervised(labelled: LabelledBatch, _unlabelled: UnlabelledBatch | None, con
 def labelled_rows(labelled: LabelledBatch, context: Context) -> tuple[Tensor, Tensor]:
     """Class ids int64 [B,H,W], 0 where there is no label, and what each pixel counts, float32, 0 there."""
     valid_BHW = labelled.mask_BHW != context.ignore_index
-    label_BHW = torch.where(valid_BHW, labelled.mask_BHW, 0)
+    # The mask travels in few bytes; it becomes wide here, on the device.
+    label_BHW = torch.where(valid_BHW, labelled.mask_BHW, 0).long()
     if context.class_weights_K is None:
         return label_BHW, valid_BHW.float()
     return label_BHW, context.class_weights_K[label_BHW] * valid_BHW
