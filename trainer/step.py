@@ -2,8 +2,8 @@
 
 # R rows of a student batch, B of them labelled, K classes, h w the head's own size
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -37,10 +37,16 @@ def step(
     with autocast:
         batch = student_batch(run, recipe, labelled, unlabelled, processes)
     # What the network draws by itself, such as stochastic depth, also depends on seed, step and process alone.
-    torch.manual_seed(step_seed(recipe.seed, run.step) + processes.rank)
+    seed = step_seed(recipe.seed, run.step) + processes.rank
+    parts = micro_batches(batch, recipe.train.accumulate)
+    if recipe.loss.kind == "ohem" and recipe.train.accumulate > 1:
+        torch.manual_seed(seed)
+        # An autocast of its own: the next one must not meet weights that were cast without gradients.
+        with autocast:
+            parts = judged_together(run, parts, recipe)
+    torch.manual_seed(seed)
     run.optimizer.zero_grad(set_to_none=True)
     losses = torch.zeros(2, device=processes.device)
-    parts = micro_batches(batch, recipe.train.accumulate)
     for index, part in enumerate(parts):
         with autocast, _gradients(run.synchronised, meet=index == len(parts) - 1):
             losses += learn(run, part, recipe, processes.count)
@@ -78,18 +84,10 @@ def student_batch(
 def learn(run: Run, part: StudentBatch, recipe: Recipe, processes: int) -> Tensor:
     """Forward and backward of one micro-batch; its labelled and unlabelled loss, float [2]."""
     logits_RKhw = run.synchronised(part.image_RCHW, part.dropout, part.head_dropout, upsample=False)
-    align_corners = run.student.head.align_corners
-    weight_RHW, whole = part.weight_RHW, part.labelled
-    if recipe.loss.kind == "ohem" and whole:
-        hard_BHW = ohem_weights(
-            logits_RKhw[:whole].detach(),
-            part.label_RHW[:whole],
-            weight_RHW[:whole],
-            threshold=recipe.loss.ohem_threshold,
-            min_kept=recipe.loss.ohem_min_kept // recipe.train.accumulate,
-            align_corners=align_corners,
-        )
-        weight_RHW = torch.cat([hard_BHW, weight_RHW[whole:]])
+    align_corners, whole = run.student.head.align_corners, part.labelled
+    if recipe.loss.kind == "ohem" and recipe.train.accumulate == 1:
+        (part,) = _hard_alone([part], [logits_RKhw[:whole].detach()], recipe, align_corners=align_corners)
+    weight_RHW = part.weight_RHW
     factor_R = torch.full((len(weight_RHW),), part.scale[1], device=weight_RHW.device)
     factor_R[:whole] = part.scale[0]
     # Over several processes the backward pass averages, where the weights ask for the sum.
@@ -98,6 +96,25 @@ def learn(run: Run, part: StudentBatch, recipe: Recipe, processes: int) -> Tenso
     )
     logits_RKhw.backward(gradient_RKhw)
     return torch.stack([loss_R[:whole].sum(), loss_R[whole:].sum()])
+
+
+@torch.no_grad()
+def judged_together(run: Run, parts: Sequence[StudentBatch], recipe: Recipe) -> list[StudentBatch]:
+    """Micro-batches with OHEM's weights, for which all labelled pixels of this process are judged together.
+
+    This costs one forward pass more. It runs over the very rows, and in the training mode, of the passes that follow,
+    so that with the same random state each pixel is judged by the logits that it is learned from. The statistics that
+    batch norms keep stay as they were.
+
+    With batch norm the step is still not that of one whole batch: each micro-batch is normalised by its own statistics,
+    here as in every step with `train.accumulate`.
+    """
+    with _buffers_kept(run.student):
+        logits = [
+            run.student(part.image_RCHW, part.dropout, part.head_dropout, upsample=False)[: part.labelled]
+            for part in parts
+        ]
+    return _hard_alone(parts, logits, recipe, align_corners=run.student.head.align_corners)
 
 
 def micro_batches(batch: StudentBatch, count: int) -> list[StudentBatch]:
@@ -122,6 +139,36 @@ def reported(batch: StudentBatch, losses: Tensor) -> dict[str, Tensor]:
         "loss_unlabelled": unlabelled,
         "confident": batch.weight_RHW[batch.labelled :].sum(),
     }
+
+
+def _hard_alone(
+    parts: Sequence[StudentBatch], logits: Sequence[Tensor], recipe: Recipe, *, align_corners: bool
+) -> list[StudentBatch]:
+    """Parts with OHEM's weights, under one bound; `logits` are those of their labelled rows, float [B,K,h,w] each."""
+    counts = [part.labelled for part in parts]
+    if not sum(counts):
+        return list(parts)
+    hard_BHW = ohem_weights(
+        torch.cat(list(logits)),
+        torch.cat([part.label_RHW[: part.labelled] for part in parts]),
+        torch.cat([part.weight_RHW[: part.labelled] for part in parts]),
+        threshold=recipe.loss.ohem_threshold,
+        min_kept=recipe.loss.ohem_min_kept,
+        align_corners=align_corners,
+    )
+    return [
+        replace(part, weight_RHW=torch.cat([own_BHW, part.weight_RHW[part.labelled :]]))
+        for part, own_BHW in zip(parts, torch.split(hard_BHW, counts), strict=True)
+    ]
+
+
+@contextmanager
+def _buffers_kept(module: torch.nn.Module) -> Iterator[None]:
+    """Buffers that change inside are as before afterwards."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    yield
+    for buffer, old in zip(module.buffers(), before, strict=True):
+        buffer.copy_(old)
 
 
 def _parts(batch: StudentBatch, labelled: Tensor, views: Tensor, count: int) -> Iterator[StudentBatch]:

@@ -51,6 +51,21 @@ def test_cutmix_mixes_as_many_images_as_it_is_told_to() -> None:
     assert mixed == pytest.approx(0.5, abs=0.04)
 
 
+@pytest.mark.parametrize("size", [(64, 1024), (1024, 64)])
+def test_cutmix_boxes_of_long_thin_crops_lie_inside_and_keep_their_area(size: tuple[int, int]) -> None:
+    """Of an area of 0.4 no aspect of the published range fits: drawing until one does never ends."""
+    top, left, bottom, right = draw_boxes(200, size, 1.0, generator()).unbind(dim=1)
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top < bottom).all()
+    assert (left < right).all()
+    assert (bottom <= size[0]).all()
+    assert (right <= size[1]).all()
+    areas = (bottom - top) * (right - left) / (size[0] * size[1])
+    assert areas.mean().item() == pytest.approx(sum(AREA) / 2, abs=0.03)
+    assert areas.max().item() == pytest.approx(AREA[1], abs=0.02)
+
+
 def test_mix_of_a_hand_worked_case() -> None:
     """Three images of 2x2; the first gets its right column from the last, the third its upper row from the second."""
     box_U4 = torch.tensor([[0, 1, 2, 2], [0, 0, 0, 0], [0, 0, 1, 2]])

@@ -10,6 +10,8 @@ from torch import Tensor
 
 AREA = (0.02, 0.4)
 ASPECT = (0.3, 1 / 0.3)
+TRIES = 1000
+"""Boxes that are drawn before the bound on the aspect gives way; crops that are not long and thin need far fewer."""
 
 
 def draw_boxes(batch: int, size: tuple[int, int], probability: float, generator: torch.Generator) -> Tensor:
@@ -56,13 +58,26 @@ def mix(tensor: Tensor, inside_UHW: Tensor) -> Tensor:
 
 
 def _draw_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:
+    """Top, left, height and width of one box.
+
+    Deviation: the authors draw until a box fits. In a long thin crop no aspect of the range may fit a large area, and
+    then the box keeps its area and takes an aspect that does.
+    """
     # The area is drawn once: drawn anew with the place, large boxes, which seldom fit, would be rare.
     area = AREA[0] + (AREA[1] - AREA[0]) * float(torch.rand((), generator=generator))
     pixels = area * size[0] * size[1]
-    while True:
+    for _ in range(TRIES):
         aspect, down, right = torch.rand(3, generator=generator).tolist()
         ratio = ASPECT[0] + (ASPECT[1] - ASPECT[0]) * aspect
         height, width = round((pixels * ratio) ** 0.5), round((pixels / ratio) ** 0.5)
         top, left = int(down * size[0]), int(right * size[1])
         if top + height <= size[0] and left + width <= size[1]:
             return top, left, height, width
+    height, width = _clamped(pixels, height, size)
+    return int(down * (size[0] - height + 1)), int(right * (size[1] - width + 1)), height, width
+
+
+def _clamped(pixels: float, height: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a box of that area inside the crop, near that height."""
+    width = min(round(pixels / min(height, size[0])), size[1])
+    return min(round(pixels / width), size[0]), width
