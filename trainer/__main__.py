@@ -22,6 +22,7 @@ from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError
 from trainer.data.textures import TexturesError
 from trainer.models.encoder import EncoderError
+from trainer.processes import is_main
 from trainer.run_error import RunError
 from trainer.taxonomy import TaxonomyError
 
@@ -56,9 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except USER_ERRORS as error:
         return _fail(str(error))
     except torch.OutOfMemoryError as error:
-        return _fail(
-            f"{error}\nThe device's memory is too small: lower train.batch_labelled, batch_unlabelled or data.crop"
-        )
+        return _fail(f"{error}\nThe device's memory is too small: --device cpu, smaller images or a window")
     except Exception as error:
         # A fault of ours: whoever reads the lines must learn of it, and a person gets the traceback.
         _fail(f"{type(error).__name__}: {error}")
@@ -66,7 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(json.dumps({"event": "error", "message": message}), flush=True)
+    if is_main():
+        print(json.dumps({"event": "error", "message": message}), flush=True)
     print(f"error: {message}", file=sys.stderr)
     return 1
 

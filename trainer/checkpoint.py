@@ -70,7 +70,7 @@ def save(
         "code_version": code_version(),
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         save_file(state, temporary, metadata={METADATA_KEY: json.dumps(about)})
 
 
@@ -108,7 +108,7 @@ def load_weights(path: Path, model: Segmenter, taxonomy: Taxonomy) -> None:
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write what resuming needs: student, teacher, optimizer, step. Atomic."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         torch.save(dict(state), temporary)
 
 
@@ -138,7 +138,8 @@ def _portable(recipe: Recipe) -> dict[str, Any]:
     """The recipe as it may leave the machine: folders and files by their last name alone."""
     table = recipe.as_dict()
     table["init"] = Path(recipe.init).name
-    table["data"]["root"] = Path(recipe.data.root).name
+    for name in ("root", "splits", "unlabelled_root"):
+        table["data"][name] = Path(table["data"][name]).name
     table["model"]["weights"] = Path(recipe.model.weights).name
     return table
 
@@ -165,13 +166,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when all went well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # One name for all: what a killed run left half written, the next one writes over.
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         temporary.chmod(0o644)  # safetensors makes it the owner's alone; the API may run as another user
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

@@ -38,7 +38,7 @@ class Data:
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of the random resize, as a factor of the long side: of inference.long_side, or else of the image's own."""
     workers: int = 0
-    """Processes that decode and crop; 0 does it between the steps."""
+    """Processes that decode and crop, for the labelled and for the unlabelled images each; 0 = between the steps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +151,7 @@ class UniMatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inference:
-    """How an image of any size is predicted, in evaluation and in the exported graph alike."""
+    """How an image of any size is predicted. The exported graph takes whole images: a window is the trainer's alone."""
 
     long_side: int = 0
     """Pixels to which an image's long side is resized for the network; 0 keeps the image's own size. Training crops are
@@ -198,6 +198,7 @@ def _check(recipe: Recipe) -> None:
         "data.crop": min(data.crop),
         "data.scale": min(data.scale),
         "model.features": recipe.model.features,
+        "model.projections": min(recipe.model.projections),
         "loss.ohem_min_kept": recipe.loss.ohem_min_kept,
         "inference.window_stride": recipe.inference.window_stride,
     }
@@ -205,6 +206,10 @@ def _check(recipe: Recipe) -> None:
         if value <= 0:
             raise RecipeError(f"{name} = {value}: must be greater than 0")
     not_negative = {
+        "seed": recipe.seed,
+        "data.workers": data.workers,
+        "train.weight_decay": train.weight_decay,
+        "train.lr_power": train.lr_power,
         "train.lr_reference_batch": train.lr_reference_batch,
         "train.warmup_steps": train.warmup_steps,
         "train.clip_norm": train.clip_norm,

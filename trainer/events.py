@@ -21,8 +21,9 @@ class Events:
 
     def __init__(self, folder: Path | None = None, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
-        self._curves = SummaryWriter(str(folder / "tensorboard")) if folder else None
-        self._file = (folder / "events.jsonl").open("a", encoding="utf-8") if folder else None
+        self._folder = folder
+        self._curves: SummaryWriter | None = None
+        self._file = _opened(folder / "events.jsonl") if folder else None
         self._bar = _bar() if sys.stderr.isatty() else None
         self._task = self._bar.add_task("", total=None) if self._bar else None
 
@@ -50,8 +51,11 @@ class Events:
             if sink:
                 sink.write(line + "\n")
                 sink.flush()
+        if self._folder and event == "start":
+            # What a run that was killed drew beyond the state from which this one goes on is drawn anew.
+            self._curves = SummaryWriter(str(self._folder / "tensorboard"), purge_step=fields["step"])
         if self._curves and "step" in fields:
-            self._draw(event, fields)
+            self._draw(self._curves, event, fields)
 
     def progress(self, step: int, steps: int, **fields: float) -> None:
         """Say how far the run is: `step` of `steps` done, with any figures of that step."""
@@ -60,10 +64,10 @@ class Events:
             text = "  ".join(f"{name} {value:.4g}" for name, value in fields.items())
             self._bar.update(self._task, completed=step, total=steps, description=text)
 
-    def _draw(self, event: str, fields: dict[str, Any]) -> None:
+    def _draw(self, curves: SummaryWriter, event: str, fields: dict[str, Any]) -> None:
         """Every number of an event becomes a point: progress/loss, evaluation/miou, evaluation/per_class/road."""
         for name, value in _numbers(fields, event):
-            self._curves.add_scalar(name, value, fields["step"])  # type: ignore[union-attr]
+            curves.add_scalar(name, value, fields["step"])
 
 
 class Silent(Events):
@@ -74,6 +78,15 @@ class Silent(Events):
 
     def emit(self, event: str, **fields: Any) -> None:
         """Say nothing."""
+
+
+def _opened(path: Path) -> TextIO:
+    """The file, to be appended to; a half line that a killed run left is ended first."""
+    torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    file = path.open("a", encoding="utf-8")
+    if torn:
+        file.write("\n")
+    return file
 
 
 def _numbers(table: dict[str, Any], path: str) -> Iterator[tuple[str, float]]:

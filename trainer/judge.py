@@ -10,6 +10,7 @@ from trainer.evaluation.metrics import Scores
 from trainer.job import Job
 from trainer.models.segmenter import Segmenter
 from trainer.run import Run
+from trainer.run_error import RunError, is_out_of_memory
 
 BEST = "best.safetensors"
 
@@ -28,18 +29,26 @@ def judge(run: Run, job: Job) -> None:
 
 def scores_of(model: Segmenter, job: Job, *, full: bool) -> Scores:
     """Scores of a network on the run's `val` split, each image judged by one of the processes."""
-    # Photographs differ in size, and each size would be compiled anew.
-    with torch.compiler.set_stance("force_eager"):
-        return evaluate(
-            model,
-            job.data.dataset,
-            job.data.val,
-            inference=job.recipe.inference,
-            workers=job.recipe.data.workers,
-            shard=(job.processes.rank, job.processes.count),
-            total=job.processes.total,
-            full=full,
-        )
+    try:
+        # Photographs differ in size, and each size would be compiled anew.
+        with torch.compiler.set_stance("force_eager"):
+            return evaluate(
+                model,
+                job.data.dataset,
+                job.data.val,
+                inference=job.recipe.inference,
+                workers=job.recipe.data.workers,
+                shard=(job.processes.rank, job.processes.count),
+                total=job.processes.total,
+                full=full,
+            )
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"{job.processes.device} has too little memory for a validation image; set inference.window = "
+            f"{list(job.recipe.data.crop)}, or a smaller inference.long_side"
+        ) from error
 
 
 def save_weights(path: Path, model: Segmenter, job: Job, found: Scores | None) -> None:

@@ -24,9 +24,7 @@ def build_optimizer(model: Segmenter, train: Train) -> AdamW:
         for layer, parameters in sorted(by_layer.items())
     ]
     groups.append({"params": list(model.head.parameters()), "initial_lr": lr * train.lr_head_factor})
-    return AdamW(
-        groups, lr=lr, betas=(0.9, 0.999), weight_decay=train.weight_decay, fused=True
-    )
+    return AdamW(groups, lr=lr, betas=(0.9, 0.999), weight_decay=train.weight_decay, fused=True)
 
 
 def learning_rate(train: Train) -> float:

@@ -52,6 +52,13 @@ class Processes:
         all_reduce(tensor, ReduceOp.SUM)
         return tensor
 
+    def least(self, tensor: Tensor) -> Tensor:
+        """The smallest value over all processes, in each of them."""
+        if self.count > 1:
+            tensor = tensor.clone()
+            all_reduce(tensor, ReduceOp.MIN)
+        return tensor
+
     def anywhere(self, *, flag: bool) -> bool:
         """Whether the flag is up in any process; they meet here."""
         if self.count == 1:

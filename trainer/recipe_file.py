@@ -117,6 +117,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return tuple(_convert(inner, item, where) for inner, item in zip(arguments, value, strict=True))
     if kind is float and type(value) is int:
         return float(value)
+    if kind is float and type(value) is float and not math.isfinite(value):
+        raise RecipeError(f"{where} = {value}: must be a finite number")
     wanted = dict if origin is dict else kind
     if type(value) is not wanted:
         raise RecipeError(f"{where} = {value!r}: must be of type {wanted.__name__}")

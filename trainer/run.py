@@ -11,6 +11,7 @@ from torch.optim import AdamW
 
 from trainer import checkpoint
 from trainer.config import Recipe
+from trainer.evaluation.sliding import check_window
 from trainer.methods.class_thresholds import ClassThresholds
 from trainer.models.blocks import compile_blocks
 from trainer.models.segmenter import Segmenter, build_segmenter
@@ -49,19 +50,34 @@ class Run:
     best: dict[str, Any]
 
 
-def build(recipe: Recipe, taxonomy: Taxonomy, processes: Processes, class_weights_K: Tensor | None = None) -> Run:
+def build(
+    recipe: Recipe,
+    taxonomy: Taxonomy,
+    processes: Processes,
+    class_weights_K: Tensor | None = None,
+    *,
+    resumed: bool = False,
+) -> Run:
     """Student, teacher and optimizer, from the encoder's weights or from the recipe's `init` checkpoint.
+
+    Args:
+        recipe: the run's.
+        taxonomy: the classes.
+        processes: this one among its fellows.
+        class_weights_K: see Run.
+        resumed: weights come from a saved state, and are not looked for elsewhere.
 
     Raises:
         EncoderError, CheckpointError: the network or its weights cannot be had.
-        RunError: the crop does not fit the encoder.
+        RunError, RecipeError: the crop, the window or the number of processes does not fit the encoder.
     """
     torch.manual_seed(recipe.seed)
     student = build_segmenter(recipe.model, len(taxonomy))
-    _check_crop(recipe, student.size_multiple)
-    if recipe.init:
+    _check_sizes(recipe, student)
+    _check_norms(recipe, student, processes)
+    if recipe.init and not resumed:
         checkpoint.load_weights(Path(recipe.init), student, taxonomy)
-    else:
+    elif not resumed:
         load_encoder_weights(student.encoder, recipe.model.encoder, recipe.model.weights)
     # Convolutions of both oneDNN and cuDNN are fastest on channels-last tensors; the results are those of either
     # layout.
@@ -73,9 +89,9 @@ def build(recipe: Recipe, taxonomy: Taxonomy, processes: Processes, class_weight
     teacher = make_teacher(student)
     student = cast("Segmenter", processes.joint_norms(student))
     if recipe.train.compile:
+        # Not the head: torch 2.13's inductor loses the gradient of its convolutions on a CPU.
         for network in (student, teacher):
             compile_blocks(network.encoder)
-            network.head.compile()
     thresholds = None
     if recipe.method != "supervised" and recipe.unimatch.adaptive_threshold:
         thresholds = ClassThresholds(len(taxonomy)).to(processes.device)
@@ -99,7 +115,7 @@ def lasting(recipe: Recipe) -> dict[str, Any]:
         del table["train"][name]
     for name in ("root", "splits", "unlabelled_root", "workers"):
         del table["data"][name]
-    del table["init"]
+    del table["init"], table["model"]["weights"]
     return table
 
 
@@ -124,7 +140,10 @@ def load_run(run: Run, out: Path, identity: Mapping[str, Any]) -> None:
     state = checkpoint.load_state(path)
     for name, value in identity.items():
         if state[name] != value:
-            raise RunError(f"{path}: was saved with another {name}; restore it, or start anew in another --out")
+            raise RunError(
+                f"{path}: was saved with another {name}{_differences(state[name], value)}; restore it, or start anew "
+                "in another --out"
+            )
     run.student.load_state_dict(state["student"])
     run.teacher.load_state_dict(state["teacher"])
     run.optimizer.load_state_dict(state["optimizer"])
@@ -133,9 +152,35 @@ def load_run(run: Run, out: Path, identity: Mapping[str, Any]) -> None:
     run.step, run.best = state["step"], state["best"]
 
 
-def _check_crop(recipe: Recipe, multiple: int) -> None:
+def _differences(saved: Any, given: Any, path: str = "") -> str:
+    """Where two tables differ, as " (train.steps: 9, was 8)"."""
+    if not isinstance(saved, dict) or not isinstance(given, dict):
+        return f" ({path}: {given!r}, was {saved!r})" if path else ""
+    keys = sorted(saved.keys() | given.keys())
+    return "".join(
+        _differences(saved.get(key), given.get(key), f"{path}.{key}" if path else key)
+        for key in keys
+        if saved.get(key) != given.get(key)
+    )
+
+
+def _check_sizes(recipe: Recipe, student: Segmenter) -> None:
+    multiple = student.size_multiple
     if odd := [side for side in recipe.data.crop if side % multiple]:
         near = max(1, round(odd[0] / multiple)) * multiple
         raise RunError(
             f"data.crop has a side of {odd[0]}; with this encoder it must be a multiple of {multiple}: {near}"
+        )
+    if any(recipe.inference.window):
+        check_window(recipe.inference.window, multiple)
+
+
+def _check_norms(recipe: Recipe, student: Segmenter, processes: Processes) -> None:
+    """Batch norms of several processes agree on GPUs, where they are joined, or not at all."""
+    free = not (recipe.train.freeze_norms or recipe.train.freeze_encoder)
+    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in student.encoder.modules())  # noqa: SLF001
+    if processes.count > 1 and processes.device.type != "cuda" and free and normed:
+        raise RunError(
+            "several processes on CPUs would each have batch norms of their own; set train.freeze_norms = true, or "
+            "start one process"
         )

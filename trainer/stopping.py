@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from types import FrameType
 
 
+class Stopped(Exception):  # noqa: N818 (no error: the state is saved and --resume goes on)
+    """The run was asked to stop and has saved its state."""
+
+
 @dataclass(slots=True)
 class Stop:
     """Whether somebody asked the run to stop."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import tomli_w
+import torch
 
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe, write_dataset
 from trainer import checkpoint
@@ -72,7 +73,9 @@ def test_init_starts_from_a_checkpoint_and_refuses_other_classes(dataset: Path, 
 
 def test_a_checkpoint_names_no_folder_of_this_machine(dataset: Path, tmp_path: Path) -> None:
     first = run(make_recipe(dataset, "supervised", steps=1), tmp_path / "first")[-1]["checkpoint"]
-    recipe = recipe_from_dict(make_recipe(dataset, "supervised", steps=1).as_dict() | {"init": first})
+    table = make_recipe(dataset, "fixmatch", steps=1).as_dict() | {"init": first}
+    table["data"] |= {"splits": str(dataset / "splits"), "unlabelled_root": str(dataset)}
+    recipe = recipe_from_dict(table)
     second = run(recipe, tmp_path / "second")[-1]["checkpoint"]
     loaded = checkpoint.load(Path(second))
     assert loaded.recipe["data"]["root"] == "dataset"
@@ -99,6 +102,9 @@ def test_evaluating_on_training_images_is_refused(dataset: Path, tmp_path: Path)
         (["model.encoder=nothing_like_it"], "timm has no model"),
         (["train=5", "train.steps=3"], "train is no table"),
         (["init=nowhere.safetensors"], "cannot be read as a checkpoint"),
+        (["inference.window=[30, 30]"], "window"),
+        (["train.lr_encoder=nan"], "finite"),
+        (["seed=-1"], "must not be negative"),
     ],
 )
 def test_mistakes_end_in_one_error_event(
@@ -112,9 +118,32 @@ def test_mistakes_end_in_one_error_event(
     assert message in event["message"]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(dataset: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_batch(dataset: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(dataset, "supervised", steps=30, lr_encoder=1e30, log_every=7)
+    with pytest.raises(RunError, match=r"not finite at step 2; the batch is in .*nonfinite-0\.pt"):
+        run(recipe, tmp_path / "run")
+    kept = checkpoint.load_state(tmp_path / "run/nonfinite-0.pt")
+    assert kept["step"] == 2
+    assert kept["labelled"]["image_BHWC"].shape == (2, 32, 32, 3)
+
+
+def test_ruined_weights_are_not_saved(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not finite"):
-        run(make_recipe(dataset, "supervised", steps=30, lr_encoder=1e30), tmp_path / "run")
+        run(make_recipe(dataset, "supervised", steps=1, lr_encoder=1e30), tmp_path / "run")
+    assert not (tmp_path / "run/model.safetensors").exists()
+    assert not (tmp_path / "run/resume.pt").exists()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("cannot: can't allocate memory")])
+def test_too_little_memory_says_what_to_change(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    def step(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("trainer.train.step", step)
+    with pytest.raises(RunError, match=r"--set train\.accumulate=2 \(it is 1\)"):
+        run(make_recipe(dataset), tmp_path / "run")
 
 
 def test_a_data_set_that_is_too_small_is_refused_before_the_first_step(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from trainer.events import Events, Silent
 from trainer.processes import is_main
 from trainer.recipe_file import load_recipe
 from trainer.run_error import RunError
-from trainer.train import Stopped, train
+from trainer.stopping import Stopped
+from trainer.train import train
 
 STOPPED = 75
 """Exit code of a run that SIGTERM or Ctrl-C ended with its state saved (sysexits' EX_TEMPFAIL: try again)."""
@@ -34,7 +35,10 @@ def run(options: argparse.Namespace) -> int:
     """Train; 0 when done, 75 when stopped with the state saved."""
     recipe = load_recipe(options.recipe, options.set)
     out = options.out or Path("runs") / options.recipe.stem
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{out}: cannot be a run folder ({error.strerror}); give another --out") from error
     if (out / "model.safetensors").exists():
         raise RunError(f"{out}: holds a finished run; give another --out, or remove the folder to train it anew")
     if (out / "resume.pt").exists() and not options.resume:
