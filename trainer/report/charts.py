@@ -137,7 +137,7 @@ def _grid(ticks: list[float], up: Callable[[float], float]) -> Markup:
 def _steps(first: float, last: float, across: Callable[[float], float]) -> Markup:
     ticks = [tick for tick in _ticks(first, last) if first <= tick <= last]
     labels = [_text(across(tick), HEIGHT - 10, f"{tick:g}", "middle") for tick in ticks]
-    return Markup().join([*labels, _text(WIDTH - RIGHT, HEIGHT - BOTTOM - 6, "step", "end")])
+    return Markup().join([*labels, _text(LEFT - 8, HEIGHT - 10, "step", "end")])
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> Markup:

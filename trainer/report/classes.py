@@ -13,9 +13,6 @@ from trainer.evaluation.audit import Audit
 from trainer.evaluation.metrics import Scores
 from trainer.taxonomy import Taxonomy
 
-LISTED = 12
-"""Confusions that are listed."""
-
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
@@ -84,15 +81,14 @@ def normalised(scores: Scores) -> npt.NDArray[np.float64]:
     return parts_KK
 
 
-def largest_confusions(scores: Scores, names: Sequence[str]) -> tuple[Confusion, ...]:
-    """The pairs of classes that cost most pixels, most first."""
+def confusions(scores: Scores, names: Sequence[str]) -> tuple[Confusion, ...]:
+    """All pairs of classes that cost pixels, the most expensive first."""
     counts_KK = np.array(scores.confusion, dtype=np.int64)
     parts_KK = normalised(scores)
     np.fill_diagonal(counts_KK, 0)
-    places = np.argsort(counts_KK, axis=None)[::-1][:LISTED]
+    places = np.argsort(counts_KK, axis=None)[::-1][: np.count_nonzero(counts_KK)]
     pairs = [divmod(int(place), len(names)) for place in places]
     return tuple(
         Confusion(names[row], names[column], float(parts_KK[row, column]), int(counts_KK[row, column]))
         for row, column in pairs
-        if counts_KK[row, column]
     )

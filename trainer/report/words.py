@@ -60,7 +60,7 @@ def _weak_classes(rows: Sequence[ClassRow], confusions: Sequence[Confusion]) -> 
             f"{name}: IoU {iou:.2f} although it has {labelled:.1%} of the labelled pixels.{taken} Look at its labels."
         )
     if len(weak) > FEW:
-        found.append(f"{len(weak) - FEW} more classes are below an IoU of {WEAK}: see the table.")
+        found.append(f"In all, {len(weak)} classes are below an IoU of {WEAK:g}: see the table.")
     return found
 
 

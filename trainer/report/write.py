@@ -22,7 +22,7 @@ from trainer.evaluation.metrics import Scores
 from trainer.models.segmenter import Segmenter
 from trainer.optimizer import learning_rate
 from trainer.report.charts import Line, line_chart, reliability_diagram
-from trainer.report.classes import class_rows, largest_confusions, normalised
+from trainer.report.classes import class_rows, confusions, normalised
 from trainer.report.gallery import gallery
 from trainer.report.history import History, Points, history
 from trainer.report.words import advice, trend
@@ -35,6 +35,8 @@ METHODS = {
     "unimatch_v1": "UniMatch V1",
     "unimatch_v2": "UniMatch V2",
 }
+LISTED = 12
+"""Confusions that are listed."""
 CELLS = 24
 """Classes up to which the confusion matrix is a table of numbers; of more it is a picture."""
 HEAT, PAPER = (30, 64, 175), (241, 245, 249)
@@ -69,7 +71,7 @@ def write_report(
     """
     said = history(dict(event) for event in events)
     rows = class_rows(data.dataset.taxonomy, class_frequency(data.dataset, data.labelled), scores, audit)
-    confusions = largest_confusions(scores, data.dataset.taxonomy.names) if scores else ()
+    taken = confusions(scores, data.dataset.taxonomy.names) if scores else ()
     looked_at, pictures = gallery(model, data.dataset, data.val, recipe.inference) if data.val else (0, ())
     page = _template().render(
         title=f"{METHODS[recipe.method]} on {Path(recipe.data.root).name}",
@@ -81,10 +83,10 @@ def write_report(
         said=said,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         trend=trend(said.miou()) if scores else "",
-        advice=advice(rows, scores, confusions, audit),
+        advice=advice(rows, scores, taken, audit),
         charts=_charts(said, recipe),
         rows=rows,
-        confusions=confusions,
+        confusions=taken[:LISTED],
         matrix=normalised(scores).tolist() if scores and len(rows) <= CELLS else [],
         heat=_heat(scores) if scores and len(rows) > CELLS else "",
         reliability=reliability_diagram(scores.calibration) if scores and scores.calibration else "",
