@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,6 +110,18 @@ def eager(predictor: nn.Module) -> Predict:
     return predict
 
 
+def _metrics(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The run's figures, if they are of whole images, as the graph takes them: a sliding window has others."""
+    height, width = checkpoint.recipe["inference"].get("window", (0, 0))
+    if not height or "miou" not in checkpoint.metrics:
+        return checkpoint.metrics
+    text = (
+        f"mIoU {checkpoint.metrics['miou']:.3f} by a sliding window of {width}x{height} pixels; this graph takes whole "
+        "images, on which it was not measured"
+    )
+    return {"reported": text}
+
+
 def _manifest(
     checkpoint: Checkpoint, inference: Inference, artifact: Artifact, folder: Path, *, name: str, parent: str | None
 ) -> Manifest:
@@ -122,7 +135,7 @@ def _manifest(
         classes=_classes(checkpoint),
         ignore_index=checkpoint.taxonomy.ignore_index,
         inference=inference,
-        metrics=checkpoint.metrics,
+        metrics=_metrics(checkpoint),
         provenance=Provenance(
             parent=parent,
             recipe=checkpoint.recipe,

@@ -39,6 +39,8 @@ def _summary(manifest: Manifest) -> str:
 
 def _quality(manifest: Manifest) -> str:
     metrics = manifest.metrics
+    if "reported" in metrics:
+        return f"Reported: {metrics['reported']}."
     if "miou" not in metrics:
         return "The run measured nothing. `python -m trainer evaluate CHECKPOINT --data DATASET` does."
     per_class: dict[str, float | None] = metrics.get("per_class", {})

@@ -1,5 +1,6 @@
 """From a checkpoint to a bundle and back."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from exporter import export as story
 from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.export import STAGES, eager, export
 from exporter.graph import Weights, write_graph
+from exporter.model_card import model_card
 from exporter.verify import verify
 from tests.exporter.conftest import COLORS, NAMES, predictor_of
-from trainer.checkpoint import CheckpointError
+from trainer.checkpoint import CheckpointError, load
 
 
 def test_the_bundle_says_what_the_checkpoint_knew(vit_bundle: Path, vit_checkpoint: Path) -> None:
@@ -34,6 +36,17 @@ def test_the_bundle_says_what_the_checkpoint_knew(vit_bundle: Path, vit_checkpoi
     assert manifest.provenance.data_fingerprint == "0123abcd"
     assert manifest.checkpoint is not None
     assert (vit_bundle / manifest.checkpoint.file).read_bytes() == vit_checkpoint.read_bytes()
+
+
+def test_figures_of_a_sliding_window_are_not_the_graphs(vit_checkpoint: Path, vit_bundle: Path) -> None:
+    """The graph takes whole images; a manifest must not promise what another rule measured."""
+    checkpoint = load(vit_checkpoint)
+    checkpoint.recipe["inference"]["window"] = [64, 96]
+    found = story._metrics(checkpoint)
+    assert set(found) == {"reported"}
+    assert found["reported"].startswith("mIoU 0.200 by a sliding window of 96x64 pixels")
+    card = model_card(dataclasses.replace(read_manifest(vit_bundle), metrics=found))
+    assert f"Reported: {found['reported']}." in card
 
 
 def test_the_artifact_is_described_as_measured(vit_bundle: Path) -> None:
