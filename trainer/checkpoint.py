@@ -6,10 +6,8 @@ Nothing here unpickles: the first is safetensors with JSON in its metadata, the 
 
 import importlib.metadata
 import json
-import os
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,6 +22,7 @@ from trainer.config import Recipe, RecipeError
 from trainer.models.encoder import EncoderError
 from trainer.models.segmenter import Segmenter, build_segmenter
 from trainer.recipe_file import recipe_from_dict
+from trainer.replacing import replacing
 from trainer.taxonomy import Taxonomy, TaxonomyError
 
 FORMAT_VERSION = 1
@@ -163,18 +162,3 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path}: has format {about.get('format_version')}, this version reads {FORMAT_VERSION}; update maskloop"
         )
     return about, state
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when all went well."""
-    # One name for all: what a killed run left half written, the next one writes over.
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        temporary.chmod(0o644)  # safetensors makes it the owner's alone; the API may run as another user
-        with temporary.open("r+b") as file:  # Windows flushes only what may be written
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from trainer.evaluation.audit import audit_pseudo_labels
 from trainer.evaluation.metrics import Scores
 from trainer.job import Job
 from trainer.judge import BEST, save_weights, scores_of
+from trainer.replacing import replacing
 from trainer.report.history import read_events
 from trainer.report.write import REPORT, write_report
 from trainer.run import Run
@@ -46,7 +47,7 @@ def finish(run: Run, job: Job, stop: Stop) -> Scores | None:
     if main:
         if kept:
             table = kept.as_full_dict() | {"split": job.recipe.data.val}
-            with checkpoint.replacing(job.out / "evaluation.json") as file:
+            with replacing(job.out / "evaluation.json") as file:
                 file.write_text(json.dumps(table), encoding="utf-8")
         save_weights(job.out / KEPT, run.teacher, job, kept)
         (job.out / BEST).unlink(missing_ok=True)

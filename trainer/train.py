@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from trainer.batches import batches
-from trainer.checkpoint import replacing
 from trainer.config import Recipe
 from trainer.data.frequency import class_frequency
 from trainer.events import Events
@@ -22,6 +21,7 @@ from trainer.losses import class_weights
 from trainer.open_data import open_data
 from trainer.optimizer import learning_rate
 from trainer.processes import Processes, join_processes
+from trainer.replacing import replacing
 from trainer.run import Run, build, lasting, load_run, save_run
 from trainer.run_error import RunError, is_out_of_memory
 from trainer.step import step

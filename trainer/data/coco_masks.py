@@ -13,7 +13,6 @@ Where things overlap, the smaller lies on top. Crowds count as their class.
 # H W pixels, C channels.
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -30,6 +29,7 @@ from trainer.data.coco import CLASS_OF_THING, PIXEL_MAPS, STUFF_IDS, pixel_map_l
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError, decode_colors, decode_values
 from trainer.data.preflight import in_threads
+from trainer.replacing import replacing
 from trainer.taxonomy import IGNORE, Taxonomy
 
 Form = Literal["panoptic", "instances", "stuffthings"]
@@ -177,9 +177,5 @@ def _write(path: Path, mask_HW: Mask, taxonomy: Taxonomy) -> None:
     image = Image.fromarray(mask_HW)
     colors = [part for color in taxonomy.colors for part in color]
     image.putpalette(colors + [255] * (3 * 256 - len(colors)))
-    beside = path.with_name(f".{path.name}.partial")
-    with beside.open("wb") as file:
-        image.save(file, "PNG")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    with replacing(path) as beside:
+        image.save(beside, "PNG")

@@ -4,7 +4,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from trainer.evaluation.audit import Audit
 from trainer.evaluation.metrics import Scores
 from trainer.models.segmenter import Segmenter
 from trainer.optimizer import learning_rate
+from trainer.replacing import replacing
 from trainer.report.charts import Line, line_chart, reliability_diagram
 from trainer.report.classes import class_rows, confusions, normalised
 from trainer.report.gallery import gallery
@@ -94,9 +94,8 @@ def write_report(
         pictures=pictures,
         recipe_toml=tomli_w.dumps(_without_places(recipe)),
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return path
 
 
