@@ -37,7 +37,8 @@ def step(
     with autocast:
         batch = student_batch(run, recipe, labelled, unlabelled, processes)
     # What the network draws by itself, such as stochastic depth, also depends on seed, step and process alone.
-    seed = step_seed(recipe.seed, run.step) + processes.rank
+    # Processes come first, so that none draws in this step what another draws in the next.
+    seed = step_seed(recipe.seed, run.step * processes.count + processes.rank)
     parts = micro_batches(batch, recipe.train.accumulate)
     if recipe.loss.kind == "ohem" and recipe.train.accumulate > 1:
         torch.manual_seed(seed)

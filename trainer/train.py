@@ -141,12 +141,15 @@ def _explained(recipe: Recipe, processes: Processes) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         train = recipe.train
-        rows = train.batch_labelled + train.batch_unlabelled
-        more = min(2 * train.accumulate, rows)
-        raise RunError(
-            f"{processes.device} has too little memory for a step. The same step in smaller parts: --set "
-            f"train.accumulate={more} (it is {train.accumulate})"
-            + ("" if train.precision != "fp32" else ", or --set train.precision=bf16")
-            + f". Else: a smaller train.batch_labelled ({train.batch_labelled}), train.batch_unlabelled "
-            f"({train.batch_unlabelled}), data.crop ({list(recipe.data.crop)}) or model.encoder"
-        ) from error
+        remedies = [
+            (
+                f"a smaller train.batch_labelled ({train.batch_labelled}), train.batch_unlabelled "
+                f"({train.batch_unlabelled}), data.crop ({list(recipe.data.crop)}) or model.encoder"
+            )
+        ]
+        if train.precision == "fp32":
+            remedies.insert(0, "--set train.precision=bf16")
+        if train.accumulate < train.batch_labelled + train.batch_unlabelled:
+            parts = f"--set train.accumulate={2 * train.accumulate} (it is {train.accumulate}): the same step in parts"
+            remedies.insert(0, parts)
+        raise RunError(f"{processes.device} has too little memory for a step. Try " + "; or ".join(remedies)) from error
