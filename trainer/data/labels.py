@@ -94,12 +94,11 @@ class Labels:
     def ids(self, stored_HW: Stored) -> npt.NDArray[np.int64]:
         """Class ids of stored values, HW int64; -1 = in no class and not ignored."""
         table = _table(self.meaning, 1 << 24 if self.colors else 1 << 16)
+        # "clip" spares the check of every index.
+        mask_HW = table.take(stored_HW, mode="clip")
         if stored_HW.dtype.itemsize > 2:
-            beyond_HW = (stored_HW < 0) | (stored_HW >= len(table))
-            mask_HW: npt.NDArray[np.int64] = np.where(beyond_HW, 0, table[np.where(beyond_HW, 0, stored_HW)])
-        else:
-            mask_HW = table[stored_HW]
-        return np.invert(mask_HW, out=mask_HW)
+            mask_HW[(stored_HW < 0) | (stored_HW >= len(table))] = 0
+        return np.invert(mask_HW, dtype=np.int64)
 
     def unknown(self, stored: Stored) -> str:
         """Words on stored values that mean nothing, with their counts."""
@@ -124,13 +123,13 @@ class Labels:
 
 
 @lru_cache(maxsize=8)
-def _table(meaning: tuple[tuple[int, int], ...], size: int) -> npt.NDArray[np.int64]:
+def _table(meaning: tuple[tuple[int, int], ...], size: int) -> npt.NDArray[np.int32]:
     """The complement of the id by stored value; 0, the complement of -1, where there is none.
 
     For colours this has 2^24 entries, of which only the pages that hold a class are ever written: memory that stays
     zero costs nothing.
     """
-    table = np.zeros(size, dtype=np.int64)
+    table = np.zeros(size, dtype=np.int32)
     for stored, index in meaning:
         table[stored] = ~index
     return table
