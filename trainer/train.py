@@ -9,6 +9,7 @@ import tomli_w
 import torch
 from torch import Tensor
 
+from trainer.allocator import keep_freed_memory
 from trainer.batches import batches
 from trainer.config import Recipe
 from trainer.data.frequency import class_frequency
@@ -44,6 +45,8 @@ def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) ->
     """
     with join_processes(recipe.train.device) as processes, _explained(recipe, processes):
         _check_shares(recipe, processes)
+        if processes.device.type == "cpu":
+            keep_freed_memory()
         return _train(Job(recipe, open_data(recipe), out, events, processes), resume=resume)
 
 

@@ -11,6 +11,7 @@ import torch
 from tests.benchmarks.photographs import CLASSES
 from tests.benchmarks.plain_data import plain_batches
 from tests.benchmarks.plain_step import PlainStep
+from trainer.allocator import keep_freed_memory
 from trainer.batches import batches
 from trainer.config import Recipe
 from trainer.models.segmenter import build_segmenter
@@ -44,6 +45,8 @@ class Ours:
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         self.device, self.recipe = device, recipe
+        if device.type == "cpu":
+            keep_freed_memory()
         self.processes = Processes(device)
         self.data = open_data(recipe)
         self.run = build(recipe, self.data.dataset.taxonomy, self.processes)

@@ -3,8 +3,9 @@
 python -m tests.benchmarks.train_step [--model small|base] [--crop N] [--batch N] [--device cuda] [--steps N] [--json]
 
 Both sides train the same network, weights random, on the same generated photographs, from decoding to the updated
-teacher. An image counts once, labelled or not: a step has twice --batch of them. Rounds of both sides alternate; each
-begins with fresh workers and two steps that are not timed. Memory is that of a process of its own for each side.
+teacher. An image counts once, labelled or not: a step has twice --batch of them. Rounds of both sides alternate. Each
+is a process of its own, so that no side profits or suffers from what the other did to the allocator, and begins with
+three steps that are not timed. Memory is that process's peak, without its workers.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from tests.benchmarks.photographs import write_photographs
 from tests.benchmarks.sides import SIDES, Ours, Side, build_side, peak_memory, recipe, synchronise
 
 ROOT = Path(__file__).parents[2]
-WARM_UP_STEPS = 2
+WARM_UP_STEPS = 3
 PHOTOGRAPHS = 32
 
 
@@ -33,8 +34,8 @@ def main() -> int:
     options = arguments()
     with tempfile.TemporaryDirectory() as folder:
         root = options.photographs or write_photographs(Path(folder) / "photographs", PHOTOGRAPHS)
-        if options.memory_of:
-            sys.stdout.write(json.dumps({"peak_bytes": memory_alone(build_side(options.memory_of, root, options))}))
+        if options.round_of:
+            sys.stdout.write(json.dumps(one_round(build_side(options.round_of, root, options), options)))
             return 0
         found = measure(root, options)
     sys.stdout.write(json.dumps(found, indent=1) + "\n" if options.json else text(found))
@@ -55,7 +56,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--plain-workers", type=int, default=4, help="of the published step's loaders")
     parser.add_argument("--compile", action="store_true", help="train.compile for our side")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--round-of", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--photographs", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(given)
     on_gpu = options.device != "cpu"
@@ -69,14 +70,13 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 def measure(root: Path, options: argparse.Namespace) -> dict[str, Any]:
     """All figures, by name."""
-    memory = {name: memory_of(name, root, options) for name in SIDES}
-    ours = Ours(recipe(root, options), torch.device(options.device))
-    sides: dict[str, Side] = {"plain": build_side("plain", root, options), "ours": ours}
-    rates: dict[str, list[float]] = {name: [] for name in SIDES}
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in SIDES}
     for _ in range(options.rounds):
-        for name, side in sides.items():
-            rates[name].append(images_per_second(side, options.steps, 2 * options.batch))
+        for name in SIDES:
+            rounds[name].append(round_of(name, root, options))
+    rates = {name: [found["images_per_s"] for found in side] for name, side in rounds.items()}
     speed = {name: median(values) for name, values in rates.items()}
+    ours = Ours(recipe(root, options), torch.device(options.device))
     return {
         "machine": machine(options),
         "setting": {name: getattr(options, name) for name in ("model", "crop", "batch", "steps", "rounds", "compile")},
@@ -84,44 +84,37 @@ def measure(root: Path, options: argparse.Namespace) -> dict[str, Any]:
         "images_per_s": speed,
         "images_per_s_of_rounds": rates,
         "speed_up": speed["ours"] / speed["plain"],
-        "peak_bytes": memory,
+        "peak_bytes": {name: side[0]["peak_bytes"] for name, side in rounds.items()},
         "data": pipeline_figures(root, options.crop),
         "limit": limit_figures(ours, 2 * options.batch / speed["ours"]),
     }
 
 
-def images_per_second(side: Side, steps: int, images: int) -> float:
-    """One round, with workers of its own."""
+def one_round(side: Side, options: argparse.Namespace) -> dict[str, Any]:
+    """Images a second, and peak memory (None where it cannot be had), of this process alone."""
     batches = side.batches()
     for _ in range(WARM_UP_STEPS):
         side.step(next(batches))
     synchronise(side.device)
     began = time.perf_counter()
-    for _ in range(steps):
+    for _ in range(options.steps):
         side.step(next(batches))
     synchronise(side.device)
-    return steps * images / (time.perf_counter() - began)
+    rate = options.steps * 2 * options.batch / (time.perf_counter() - began)
+    return {"images_per_s": rate, "peak_bytes": peak_memory(side.device)}
 
 
-def memory_alone(side: Side) -> int | None:
-    """Peak memory after three steps: of the device, or of this process on a CPU; None where it cannot be had."""
-    batches = side.batches()
-    for _ in range(3):
-        side.step(next(batches))
-    synchronise(side.device)
-    return peak_memory(side.device)
-
-
-def memory_of(name: str, root: Path, options: argparse.Namespace) -> int | None:
-    """Peak memory of one side in a process of its own, with no workers, whose memory is another's."""
-    words = [sys.executable, "-m", "tests.benchmarks.train_step", "--memory-of", name, "--photographs", str(root)]
-    words += [f"--{key}={getattr(options, key)}" for key in ("device", "model", "crop", "batch")]
-    words += ["--workers=0", "--plain-workers=0", *(["--compile"] if options.compile else [])]
+def round_of(name: str, root: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one round of one side, in a process of its own."""
+    words = [sys.executable, "-m", "tests.benchmarks.train_step", "--round-of", name, "--photographs", str(root)]
+    keys = ("device", "model", "crop", "batch", "steps", "workers", "plain_workers")
+    words += [f"--{key.replace('_', '-')}={getattr(options, key)}" for key in keys]
+    words += ["--compile"] if options.compile else []
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)}\nended with {done.returncode}:\n{done.stderr[-2000:]}")
-    peak: int | None = json.loads(done.stdout.splitlines()[-1])["peak_bytes"]
-    return peak
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def machine(options: argparse.Namespace) -> str:

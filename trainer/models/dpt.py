@@ -39,7 +39,9 @@ class Fusion(nn.Module):
     def forward(self, path_BDHW: Tensor | None, level_BDHW: Tensor, size: Sequence[int]) -> Tensor:
         """Path [B,D,H,W] (None at the coarsest level) and level [B,D,H,W] to the new path [B,D,*size]."""
         fused = level_BDHW if path_BDHW is None else path_BDHW + self.skip(level_BDHW)
-        return self.out(resize(self.unit(fused), size, align_corners=self.align_corners))  # type: ignore[no-any-return]
+        # The authors' head resizes first. A 1x1 convolution commutes with the resize, whose weights sum to one; before
+        # it, it has a quarter of the pixels.
+        return resize(self.out(self.unit(fused)), size, align_corners=self.align_corners)
 
 
 class DPTHead(nn.Module):
