@@ -20,8 +20,8 @@ from trainer.models.segmenter import Segmenter, to_float
 def most_likely(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) -> tuple[Tensor, Tensor]:
     """Masks of images, at their size.
 
-    Memory: the whole image needs twice K*H*W floats (150 classes at 4000x3000: 14 GB), a window twice K*h*W with its
-    own height h (at 798: 3.8 GB).
+    Memory: the whole image needs a few dozen floats a pixel whatever the number of classes, beside what the network
+    takes; a window twice K*h*W floats with its own height h (150 classes, 4000 pixels wide, 798 high: 3.8 GB).
 
     Args:
         segmenter: in eval mode.
@@ -34,6 +34,8 @@ def most_likely(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) 
     Raises:
         RecipeError: the window does not fit the encoder.
     """
+    if not any(inference.window):
+        return MaskPredictor(segmenter, inference.long_side).most_likely(image_NHWC)
     masks, confidences = [], []
     for band in _bands(segmenter, image_NHWC, inference):
         confidence_NbW, mask_NbW = band.probability_NKbW.max(dim=1)
@@ -44,9 +46,6 @@ def most_likely(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) 
 
 def _bands(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) -> Iterator[Band]:
     size = (image_NHWC.shape[1], image_NHWC.shape[2])
-    if not any(inference.window):
-        yield Band(0, MaskPredictor(segmenter, inference.long_side).probabilities(image_NHWC, size))
-        return
     check_window(inference.window, segmenter.size_multiple)
     image_NCHW = to_float(image_NHWC)
     if inference.long_side == 0:
