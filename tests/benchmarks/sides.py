@@ -99,6 +99,7 @@ def recipe(root: Path, options: argparse.Namespace) -> Recipe:
                 "batch_unlabelled": options.batch,
                 "device": options.device,
                 "compile": options.compile,
+                "precision": options.precision,
             },
         }
     )

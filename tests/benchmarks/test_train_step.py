@@ -69,7 +69,7 @@ def test_the_table_by_hand() -> None:
         "setting": vars(arguments(["--device", "cpu"])),
         "images_per_s": {"plain": 2.0, "ours": 5.0},
         "peak_bytes": {"plain": 4 * 2**30, "ours": 2**30},
-        "data": {"plain": sides["plain"], "ours": sides["ours"] | {"wire_bytes": 1e6}},
+        "data": {224: {"plain": sides["plain"], "ours": sides["ours"] | {"wire_bytes": 1e6}}},
         "limit": {
             "flop": 2e12,
             "bytes": 1e9,
@@ -84,6 +84,8 @@ def test_the_table_by_hand() -> None:
     assert "ViT-S, crop 224, 4+4 images" in said
     assert "| images/s | 2.00 | 5.00 | 2.50 |" in said
     assert "| peak memory, GiB | 4.00 | 1.00 | 0.25 |" in said
+    assert "| crop 224, data alone, images/s per core | 5.00 | 20.00 | 4.00 |" in said
+    assert "| crop 224, data alone, MB an image to the device | 4.00 | 1.00 | 0.25 |" in said
     assert "50% of what the machine could do" in said
 
 

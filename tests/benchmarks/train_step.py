@@ -28,6 +28,8 @@ from tests.benchmarks.sides import SIDES, Ours, Side, build_side, peak_memory, r
 ROOT = Path(__file__).parents[2]
 WARM_UP_STEPS = 3
 PHOTOGRAPHS = 32
+PAPER_CROP = 518
+SETTING = ("model", "crop", "batch", "steps", "rounds", "compile", "precision")
 
 
 def main() -> int:
@@ -55,6 +57,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="of our loaders (default: 4 on a GPU, 0 on a CPU)")
     parser.add_argument("--plain-workers", type=int, default=4, help="of the published step's loaders")
     parser.add_argument("--compile", action="store_true", help="train.compile for our side")
+    parser.add_argument("--precision", choices=("auto", "bf16"), default="auto", help="of our side (default: auto)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--round-of", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--photographs", type=Path, help=argparse.SUPPRESS)
@@ -79,13 +82,13 @@ def measure(root: Path, options: argparse.Namespace) -> dict[str, Any]:
     ours = Ours(recipe(root, options), torch.device(options.device))
     return {
         "machine": machine(options),
-        "setting": {name: getattr(options, name) for name in ("model", "crop", "batch", "steps", "rounds", "compile")},
+        "setting": {name: getattr(options, name) for name in SETTING},
         "workers": {"ours": options.workers, "plain": options.plain_workers},
         "images_per_s": speed,
         "images_per_s_of_rounds": rates,
         "speed_up": speed["ours"] / speed["plain"],
         "peak_bytes": {name: side[0]["peak_bytes"] for name, side in rounds.items()},
-        "data": pipeline_figures(root, options.crop),
+        "data": {crop: pipeline_figures(root, crop) for crop in sorted({options.crop, PAPER_CROP})},
         "limit": limit_figures(ours, 2 * options.batch / speed["ours"]),
     }
 
@@ -107,7 +110,7 @@ def one_round(side: Side, options: argparse.Namespace) -> dict[str, Any]:
 def round_of(name: str, root: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The figures of one round of one side, in a process of its own."""
     words = [sys.executable, "-m", "tests.benchmarks.train_step", "--round-of", name, "--photographs", str(root)]
-    keys = ("device", "model", "crop", "batch", "steps", "workers", "plain_workers")
+    keys = ("device", "model", "crop", "batch", "steps", "workers", "plain_workers", "precision")
     words += [f"--{key.replace('_', '-')}={getattr(options, key)}" for key in keys]
     words += ["--compile"] if options.compile else []
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -136,12 +139,14 @@ def text(found: dict[str, Any]) -> str:
 
 
 def _table(found: dict[str, Any]) -> str:
-    memory, data = found["peak_bytes"], found["data"]
+    memory = found["peak_bytes"]
     rows = {"images/s": found["images_per_s"]}
     if all(memory.values()):
         rows["peak memory, GiB"] = {name: value / 2**30 for name, value in memory.items()}
-    rows["data alone, images/s per core"] = {name: side["images_per_s_per_core"] for name, side in data.items()}
-    rows["sent to the device, MB an image"] = {name: side["wire_bytes"] / 1e6 for name, side in data.items()}
+    for crop, data in found["data"].items():
+        where = f"crop {crop}, data alone"
+        rows[f"{where}, images/s per core"] = {name: side["images_per_s_per_core"] for name, side in data.items()}
+        rows[f"{where}, MB an image to the device"] = {name: side["wire_bytes"] / 1e6 for name, side in data.items()}
     lines = ["|  | plain | ours | ours / plain |", "|---|---|---|---|"]
     lines += [
         f"| {what} | {row['plain']:.2f} | {row['ours']:.2f} | {row['ours'] / row['plain']:.2f} |"
