@@ -2,11 +2,13 @@
 
 import argparse
 import sys
+import typing
 from pathlib import Path
 
 from exporter.bundle import read_manifest
 from exporter.events import emit, say
-from exporter.model_card import model_card
+from exporter.manifest import Precision
+from exporter.model_card import artifacts_table, model_card
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,6 +32,10 @@ def _export(options: argparse.Namespace) -> int:
         emit("progress", step=STAGES.index(stage), steps=len(STAGES), stage=stage)
         say(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}")
 
+    def refused(reason: str) -> None:
+        emit("notice", message=reason)
+        say(reason)
+
     emit("start", checkpoint=str(options.checkpoint), bundle=str(options.out), steps=len(STAGES))
     manifest = export(
         options.checkpoint,
@@ -37,15 +43,15 @@ def _export(options: argparse.Namespace) -> int:
         name=options.name,
         parent=options.parent,
         weights=options.weights,
+        precisions=options.precision,
+        data=options.data,
         with_checkpoint=not options.without_checkpoint,
         about=options.about.read_text(encoding="utf-8") if options.about else "",
         progress=progress,
+        refused=refused,
     )
     artifact = manifest.artifacts[0]
-    say(
-        f"{options.out}: version {manifest.version}, {artifact.bytes / 1e6:.1f} MB, "
-        f"{100 * artifact.agreement.mask:.3f} % of the probe's pixels equal PyTorch's"
-    )
+    say(f"{options.out}: version {manifest.version}\n{artifacts_table(manifest)}")
     emit(
         "done",
         bundle=str(options.out),
@@ -58,14 +64,25 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _precisions(text: str) -> tuple[Precision, ...]:
+    """The words of --precision. Raises ArgumentTypeError for one that is none."""
+    known: dict[str, Precision] = {precision: precision for precision in typing.get_args(Precision)}
+    words = [word.strip() for word in text.split(",")]
+    if unknown := [word for word in words if word not in known]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
+    return tuple(known[word] for word in words)
+
+
 def _verify(options: argparse.Namespace) -> int:
     from exporter.verify import verify  # noqa: PLC0415 - inspect does without onnxruntime
 
     verified = verify(options.bundle)
     say(
-        f"{options.bundle}: sound. Checksums match; {verified.images} probe images, "
-        f"{100 * verified.mask_agreement:.3f} % or more of each one's pixels as stored"
+        f"{options.bundle}: sound. Checksums match; {verified.images} probe images ran, of whose pixels were as stored "
+        "or more:"
     )
+    for file, agreement in verified.agreement.items():
+        say(f"    {file:<16} {100 * agreement:.3f} %")
     emit(
         "done",
         bundle=str(options.bundle),
@@ -101,6 +118,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a run's model.safetensors")
     command.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="the folder to make; must not exist")
     command.add_argument("--name", default="", help="for people (default: the encoder's name)")
+    command.add_argument(
+        "--precision",
+        type=_precisions,
+        default=("fp32",),
+        metavar="P,P",
+        help="graphs to make, of fp32 (always), fp16 (for GPUs) and int8 (for CPUs; needs --data). One that differs "
+        "too much from PyTorch is not kept, and the command says why (default: fp32)",
+    )
+    command.add_argument(
+        "--data",
+        type=Path,
+        metavar="DATASET",
+        help="the data set that it was trained on: up to 200 of its val images judge the graphs",
+    )
     command.add_argument("--parent", metavar="VERSION", help="version of the bundle that training started from")
     command.add_argument(
         "--weights",

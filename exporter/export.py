@@ -3,7 +3,8 @@
 # N images, H W pixels, 3 = RGB
 
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,32 +14,28 @@ import torch
 from torch import nn
 
 from exporter import probe
-from exporter.bundle import CARD, CHECKPOINT, GRAPH, MANIFEST, PROBE, BundleError, new_bundle, sha256_of
-from exporter.graph import OPSET, Weights, write_graph
+from exporter.artifacts import FILES, PROBE_AGREEMENT, Reference, first, others
+from exporter.bundle import CARD, CHECKPOINT, GRAPH, MANIFEST, PROBE, new_bundle, sha256_of
+from exporter.graph import Weights, write_graph
+from exporter.judge import Judge
 from exporter.manifest import (
     FORMAT_VERSION,
-    Agreement,
     Artifact,
     CheckpointFile,
     ClassEntry,
     Inference,
     Manifest,
+    Precision,
     Probe,
     Provenance,
     Tolerance,
 )
 from exporter.model_card import model_card
-from exporter.probe import Answer, Bytes, Ids, Predict
-from exporter.runtime import OnnxPredictor, measure_speed
+from exporter.probe import Bytes, Ids, Predict
 from trainer.checkpoint import Checkpoint, load
 from trainer.models.predictor import MaskPredictor
 
-MASK_AGREEMENT: dict[Weights, float] = {"fp32": 0.999, "fp16": 0.995}
-"""Least fraction of equal mask pixels between PyTorch and onnxruntime in each probe image, by how weights are stored.
-
-PyTorch computes with the full weights in either case, so rounding them counts as a difference. The probe's scenes are
-nothing that a network was trained for: its near-ties make them a sharper test than photographs are."""
-STAGES = ("load", "trace", "compare", "measure", "write")
+STAGES = ("load", "trace", "ask PyTorch", "compare", "write")
 
 
 def export(
@@ -48,9 +45,12 @@ def export(
     name: str = "",
     parent: str | None = None,
     weights: Weights = "fp32",
+    precisions: Sequence[Precision] = ("fp32",),
+    data: Path | None = None,
     with_checkpoint: bool = True,
     about: str = "",
     progress: Callable[[str], object] = str,
+    refused: Callable[[str], object] = str,
 ) -> Manifest:
     """Make a bundle of a checkpoint. It appears complete at `out`, or not at all.
 
@@ -59,17 +59,23 @@ def export(
         out: The folder to make; it must not exist.
         name: For people; by default the encoder's name.
         parent: Version of the bundle that training started from.
-        weights: How the graph stores large tensors; the arithmetic is fp32 either way.
+        weights: How the fp32 graph stores large tensors; the arithmetic is fp32 either way.
+        precisions: Of the graphs. fp32 is always there, as it runs everywhere.
+        data: The data set that the network was trained on: its `val` images judge the graphs, and int8 learns ranges
+            from the others.
         with_checkpoint: Put the checkpoint in, so that training can go on from the bundle alone.
         about: Markdown for the model card: what only the maker knows.
         progress: Called with the name of each stage of STAGES as it begins.
+        refused: Called with the reason for each graph beside fp32 that was made and not kept.
 
     Returns:
         The manifest that was written.
 
     Raises:
         CheckpointError: No checkpoint.
-        BundleError: `out` exists, or the graph differs from PyTorch beyond MASK_AGREEMENT.
+        BundleError: `out` exists, the fp32 graph differs from PyTorch beyond its tolerance, or int8 is asked for
+            without data.
+        DataError, DatasetError, ImageError: The data set cannot judge this checkpoint.
     """
     with new_bundle(out) as folder:
         progress("load")
@@ -80,22 +86,44 @@ def export(
         progress("trace")
         write_graph(predictor, folder / GRAPH, multiple=inference.multiple, weights=weights)
 
-        progress("compare")
-        images = probe.probe_images(multiple=inference.multiple, long_side=inference.long_side)
-        expected = probe.ask(eager(predictor), images)
-        agreement = _compare(expected, probe.ask(OnnxPredictor(folder / GRAPH), images), MASK_AGREEMENT[weights])
-        probe.write_probe(folder / PROBE, expected[: len(images)])
+        progress("ask PyTorch")
+        reference = _reference(predictor, checkpoint, data)
+        probe.write_probe(folder / PROBE, reference.answers[: len(reference.images)])
 
-        progress("measure")
-        artifact = _artifact(folder / GRAPH, weights, agreement)
+        progress("compare")
+        graphs = [first(folder, weights, reference)]
+        beside = [precision for precision in FILES if precision in precisions and precision != "fp32"]
+        if beside:
+            graphs += _beside(predictor, folder, beside, reference, refused)
 
         progress("write")
         if with_checkpoint:
             shutil.copyfile(checkpoint_file, folder / CHECKPOINT)
-        manifest = _manifest(checkpoint, inference, artifact, folder, name=name, parent=parent)
+        manifest = _manifest(checkpoint, inference, graphs, folder, name=name, parent=parent)
         (folder / CARD).write_text(model_card(manifest, about), encoding="utf-8")
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _reference(predictor: MaskPredictor, checkpoint: Checkpoint, data: Path | None) -> Reference:
+    images = probe.probe_images(multiple=predictor.segmenter.size_multiple, long_side=predictor.long_side)
+    predict = eager(predictor)
+    judge = Judge(data, checkpoint.taxonomy, predict) if data else None
+    return Reference(images, probe.ask(predict, images), judge)
+
+
+def _beside(
+    predictor: MaskPredictor,
+    folder: Path,
+    precisions: Sequence[Precision],
+    reference: Reference,
+    refused: Callable[[str], object],
+) -> list[Artifact]:
+    """The graphs beside fp32, made from one with its weights in full, whatever the first one stores."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        full = Path(elsewhere) / GRAPH
+        write_graph(predictor, full, multiple=predictor.segmenter.size_multiple)
+        return others(full, folder, precisions, reference, refused)
 
 
 def eager(predictor: nn.Module) -> Predict:
@@ -103,7 +131,7 @@ def eager(predictor: nn.Module) -> Predict:
 
     def predict(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
         with torch.inference_mode():
-            mask_NHW, confidence_NHW = predictor(torch.from_numpy(np.ascontiguousarray(image_NHW3)))
+            mask_NHW, confidence_NHW = predictor(torch.from_numpy(np.array(image_NHW3)))
         mask: Ids = mask_NHW.numpy()
         return mask.astype(np.uint8 if mask.dtype == np.uint8 else np.uint16), confidence_NHW.numpy()
 
@@ -123,14 +151,20 @@ def _metrics(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _manifest(
-    checkpoint: Checkpoint, inference: Inference, artifact: Artifact, folder: Path, *, name: str, parent: str | None
+    checkpoint: Checkpoint,
+    inference: Inference,
+    graphs: Sequence[Artifact],
+    folder: Path,
+    *,
+    name: str,
+    parent: str | None,
 ) -> Manifest:
     """What is known of the checkpoint and of the files that lie in `folder`."""
     now = datetime.now(UTC)
     return Manifest(
         format_version=FORMAT_VERSION,
         name=name or checkpoint.recipe["model"]["encoder"],
-        version=f"{now:%Y%m%dT%H%M%S}-{artifact.sha256[:8]}",
+        version=f"{now:%Y%m%dT%H%M%S}-{graphs[0].sha256[:8]}",
         created_at=f"{now:%Y-%m-%dT%H:%M:%SZ}",
         classes=_classes(checkpoint),
         ignore_index=checkpoint.taxonomy.ignore_index,
@@ -142,36 +176,9 @@ def _manifest(
             data_fingerprint=checkpoint.data_fingerprint,
             code_version=checkpoint.code_version,
         ),
-        probe=_probe(folder / PROBE, MASK_AGREEMENT[artifact.weights]),
-        artifacts=(artifact,),
+        probe=_probe(folder / PROBE, PROBE_AGREEMENT[graphs[0].weights]),
+        artifacts=tuple(graphs),
         checkpoint=_checkpoint_file(folder / CHECKPOINT),
-    )
-
-
-def _compare(expected: list[Answer], found: list[Answer], needed: float) -> Agreement:
-    agreement = Agreement(
-        mask=probe.mask_agreement([answer.mask for answer in expected], [answer.mask for answer in found]),
-        confidence_max_abs=probe.confidence_difference(expected, found),
-    )
-    if agreement.mask < needed:
-        raise BundleError(
-            f"the graph's masks equal PyTorch's at {agreement.mask:.5f} of an image's pixels, and {needed} are "
-            "needed; no bundle was written. With --weights fp16, try fp32; otherwise this torch or onnxruntime treats "
-            "the network differently: try the versions of requirements.lock"
-        )
-    return agreement
-
-
-def _artifact(graph: Path, weights: Weights, agreement: Agreement) -> Artifact:
-    return Artifact(
-        file=graph.name,
-        precision="fp32",
-        weights=weights,
-        sha256=sha256_of(graph),
-        opset=OPSET,
-        agreement=agreement,
-        bytes=graph.stat().st_size,
-        speed=measure_speed(graph, threads=torch.get_num_threads()),
     )
 
 

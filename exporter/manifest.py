@@ -14,6 +14,7 @@ from typing import Any, Literal
 FORMAT_VERSION = 1
 PLAIN_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
+Precision = Literal["fp32", "fp16", "int8"]
 Sha256 = str
 """64 hexadecimal digits of a file's SHA-256."""
 
@@ -91,6 +92,19 @@ class Agreement:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Validation:
+    """onnxruntime against PyTorch and the truth, on images of a data set's `val` split."""
+
+    images: int
+    mask: float
+    """Fraction of pixels, over all images, at which PyTorch in fp32 names the same class, [0, 1]."""
+    miou: float
+    """This graph's, [0, 1]."""
+    miou_lost: float
+    """PyTorch's minus this graph's."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
     """Time for one image, measured when the bundle was made."""
 
@@ -106,8 +120,8 @@ class Artifact:
     """One graph file."""
 
     file: str
-    precision: str
-    """Of the arithmetic: `fp32`."""
+    precision: Precision
+    """Of the arithmetic. int8 stands for integers in convolutions and products with weights, and fp32 elsewhere."""
     weights: Literal["fp32", "fp16"] = "fp32"
     """How the file stores large tensors; fp16 is turned into fp32 when the file is loaded."""
     sha256: Sha256
@@ -115,6 +129,11 @@ class Artifact:
     agreement: Agreement
     bytes: int
     speed: Speed
+    probe_agreement: float | None = None
+    """What a reader's own run of the probe must reach with this graph, [0, 1]; None = the probe's tolerance."""
+    left_in_float: int | None = None
+    """int8: how many convolutions and products with weights were left in fp32, as the bound on the loss asked for."""
+    validation: Validation | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,10 +177,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of manifest.json."""
-        fields = dataclasses.asdict(self)
-        if self.checkpoint is None:
-            del fields["checkpoint"]
-        return json.dumps(fields, indent=2, allow_nan=False) + "\n"
+        return json.dumps(_encode(self), indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
@@ -182,6 +198,16 @@ class Manifest:
             )
         manifest: Manifest = _decode(cls, fields, "")
         return manifest
+
+
+def _encode(value: Any) -> Any:
+    """For json.dumps; optional fields that are None are left out."""
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    pairs = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+    return {field.name: _encode(found) for field, found in pairs if found is not None or field.default is not None}
 
 
 def _decode(kind: Any, value: Any, where: str) -> Any:

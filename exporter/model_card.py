@@ -20,21 +20,38 @@ def model_card(manifest: Manifest, about: str = "") -> str:
 
 
 def _summary(manifest: Manifest) -> str:
-    artifact = manifest.artifacts[0]
-    speed = artifact.speed
     names = ", ".join(entry.name for entry in manifest.classes)
     rows = {
         "Version": f"`{manifest.version}`",
         "Made": manifest.created_at,
         "Encoder": f"`{_recipe(manifest, 'model', 'encoder')}`, DPT head",
-        "File": f"`{artifact.file}`, {artifact.bytes / 1e6:.1f} MB, opset {artifact.opset}, weights {artifact.weights}",
-        "Speed": f"{speed.ms_per_image:.0f} ms an image of {speed.size[0]}x{speed.size[1]} pixels, height first "
-        f"({speed.provider}, {speed.threads} threads)",
-        "Equal to PyTorch": f"{100 * artifact.agreement.mask:.3f} % of the pixels or more, in each image of the probe",
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     head = f"Semantic segmentation: gives every pixel of a photograph one of {len(manifest.classes)} classes ({names})."
-    return f"{head}\n\n| | |\n|---|---|\n{table}"
+    return f"{head}\n\n| | |\n|---|---|\n{table}\n\n{artifacts_table(manifest)}"
+
+
+def artifacts_table(manifest: Manifest) -> str:
+    """The graphs side by side, in Markdown."""
+    head = ["graph", "MB", "ms an image", "equal to PyTorch: probe", "validation", "mIoU", "lost"]
+    rows = []
+    for artifact in manifest.artifacts:
+        seen = artifact.validation
+        rows.append(
+            [
+                f"`{artifact.file}`",
+                f"{artifact.bytes / 1e6:.1f}",
+                f"{artifact.speed.ms_per_image:.0f}",
+                f"{100 * artifact.agreement.mask:.3f} %",
+                *([f"{100 * seen.mask:.3f} %", f"{seen.miou:.4f}", f"{seen.miou_lost:+.4f}"] if seen else [""] * 3),
+            ]
+        )
+    speed = manifest.artifacts[0].speed
+    note = (
+        f"Images of {speed.size[1]}x{speed.size[0]} pixels ({speed.provider}, {speed.threads} threads). Of the probe, "
+        "the image that agrees least."
+    )
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]) + f"\n\n{note}"
 
 
 def _quality(manifest: Manifest) -> str:

@@ -17,8 +17,13 @@ class Verified:
     manifest: Manifest
     images: int
     """Probe images that were run."""
-    mask_agreement: float
-    """Fraction of pixels equal to the stored mask, [0, 1], in the image and for the graph where it is least."""
+    agreement: dict[str, float]
+    """By graph file: fraction of pixels equal to the stored mask, [0, 1], in the image where it is least."""
+
+    @property
+    def mask_agreement(self) -> float:
+        """The fp32 graph's."""
+        return self.agreement[next(each.file for each in self.manifest.artifacts if each.precision == "fp32")]
 
 
 def verify(bundle: Path) -> Verified:
@@ -32,20 +37,23 @@ def verify(bundle: Path) -> Verified:
     _check_sums(bundle, manifest)
     try:
         images, masks = probe.read_probe(bundle / manifest.probe.file)
-        found = [_run(bundle / artifact.file, images) for artifact in manifest.artifacts]
+        found = {artifact.file: _run(bundle / artifact.file, images) for artifact in manifest.artifacts}
     except ValueError as error:
         raise BundleError(str(error)) from error
     expected = [*masks, masks[0]]  # the last answer is the first image's again, in a batch of two
-    agreement = min(probe.mask_agreement(expected, answers) for answers in found)
-    if agreement < manifest.probe.tolerance.mask_agreement:
-        raise BundleError(
-            f"{bundle}: masks equal the probe's at {agreement:.5f} of an image's pixels, and "
-            f"{manifest.probe.tolerance.mask_agreement} are needed; do not serve it here, export it again"
-        )
-    highest = max(int(mask.max()) for answers in found for mask in answers)
+    agreement = {file: probe.mask_agreement(expected, answers) for file, answers in found.items()}
+    for artifact in manifest.artifacts:
+        needed = artifact.probe_agreement
+        needed = manifest.probe.tolerance.mask_agreement if needed is None else needed
+        if agreement[artifact.file] < needed:
+            raise BundleError(
+                f"{bundle / artifact.file}: masks equal the probe's at {agreement[artifact.file]:.5f} of an image's "
+                f"pixels, and {needed} are needed; do not serve it here, export it again"
+            )
+    highest = max(int(mask.max()) for answers in found.values() for mask in answers)
     if highest >= len(manifest.classes):
         raise BundleError(f"{bundle}: a mask holds class {highest}, the manifest names {len(manifest.classes)} classes")
-    return Verified(manifest=manifest, images=len(images), mask_agreement=agreement)
+    return Verified(manifest=manifest, images=len(images), agreement=agreement)
 
 
 def _run(graph: Path, images: list[Bytes]) -> list[Ids]:

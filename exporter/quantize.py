@@ -1,0 +1,123 @@
+"""int8 for CPUs: static quantisation with ranges learnt from images, as little of it as the bound allows.
+
+Weights are int8 by output channel, activations uint8, in the form that onnxruntime runs in integers (QuantizeLinear
+and DequantizeLinear around each operator). What hurts most is left in float: first nothing, then a growing share of the
+operators that change masks most when they alone are quantised, until the judge is content.
+"""
+
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from exporter.probe import Bytes, Ids
+from exporter.runtime import OnnxPredictor
+
+QUANTISED = ("Conv", "MatMul", "Gemm")
+"""Operators whose arithmetic turns to integers; all others cost little, and lose."""
+
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
+"""Parts of those operators that are left in float, one try after the other."""
+
+LOOKED_AT = 4
+"""Images by which operators are ranked."""
+
+
+class QuantisationError(ValueError):
+    """No quantisation within the bound; the message says how far it was."""
+
+
+def quantise(graph: Path, file: Path, images: Sequence[Bytes], lost: Callable[[Path], float], bound: float) -> int:
+    """Write an int8 graph whose loss is within the bound.
+
+    Args:
+        graph: in fp32.
+        file: where to write.
+        images: uint8 [H,W,3], to learn ranges from.
+        lost: what a graph file loses against fp32, in the bound's unit.
+        bound: the most that it may.
+
+    Returns:
+        how many operators of QUANTISED were left in float.
+
+    Raises:
+        QuantisationError: there is none; nothing is left at `file`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(graph, prepared, skip_symbolic_shape=True)
+        names = [node.name for node in onnx.load(prepared).graph.node if node.op_type in QUANTISED]
+        tried: dict[int, float] = {}
+        worst: list[str] = []
+        for share in SHARES:
+            left = worst[: round(share * len(names))]
+            _write(prepared, file, images, set(names) - set(left))
+            if (loss := lost(file)) <= bound:
+                return len(left)
+            tried[len(left)] = loss
+            worst = worst or _by_damage(prepared, images, names)
+    file.unlink()
+    found = ", ".join(f"{loss:.3g} with {left} of {len(names)} operators in float" for left, loss in tried.items())
+    raise QuantisationError(f"int8 loses {found}; at most {bound:.3g} is allowed")
+
+
+class _Images:
+    """Images one by one, under the names by which onnxruntime's tools ask for them."""
+
+    def __init__(self, images: Sequence[Bytes]) -> None:
+        self._images = iter(images)
+
+    def __iter__(self) -> Iterator[dict[str, Bytes]]:
+        return iter(self.get_next, None)
+
+    def get_next(self) -> dict[str, Bytes] | None:
+        """The next image as the graph's input, uint8 [1,H,W,3]; None at the end."""
+        image_HW3 = next(self._images, None)
+        return None if image_HW3 is None else {"image": image_HW3[None]}
+
+
+def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantised: Collection[str]) -> None:
+    """Quantise these operators. Ranges are learnt once and kept beside `prepared`: the first call must name all."""
+    quantize_static(
+        prepared,
+        file,
+        _Images(images),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=list(QUANTISED),
+        nodes_to_quantize=list(quantised),
+        per_channel=True,
+        # CPUs without VNNI add products of 8 and 8 bits in 16, which overflow; of 8 and 7 they do not.
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        # Products of two activations, as attention has, stay in float: their ranges differ from image to image.
+        extra_options={"MatMulConstBOnly": True},
+        calibration_cache_path=prepared.with_suffix(".ranges.json"),
+    )
+
+
+def _by_damage(prepared: Path, images: Sequence[Bytes], names: Sequence[str]) -> list[str]:
+    """The operators' names, first those that do most damage when nothing else is quantised."""
+    alone, looked_at = prepared.with_name("alone.onnx"), images[:LOOKED_AT]
+    expected = _answers(prepared, looked_at)
+    damage = {}
+    for name in names:
+        _write(prepared, alone, images, {name})
+        pairs = zip(expected, _answers(alone, looked_at), strict=True)
+        damage[name] = sum(_difference(*one, *other) for one, other in pairs)
+    return sorted(names, key=lambda name: -damage[name])
+
+
+def _answers(graph: Path, images: Sequence[Bytes]) -> list[tuple[Ids, Bytes]]:
+    predict = OnnxPredictor(graph)
+    return [predict(image_HW3[None]) for image_HW3 in images]
+
+
+def _difference(mask: Ids, confidence: Bytes, other_mask: Ids, other_confidence: Bytes) -> float:
+    """Mean over the pixels: 1 where the class is another, else how far the confidence is off, 0..1."""
+    change = np.abs(confidence.astype(np.int16) - other_confidence) / 255
+    return float(np.where(mask == other_mask, change, 1.0).mean())
