@@ -1,15 +1,17 @@
-"""The graphs of a bundle, one for each precision, each held against PyTorch before it may stay."""
+"""The graphs of a bundle, each held against PyTorch before it may stay."""
 
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 import torch
 
 from exporter import probe
+from exporter.attention import fuse_attention
 from exporter.bundle import GRAPH, BundleError, sha256_of
-from exporter.graph import OPSET, Weights
+from exporter.graph import OPSET, Weights, halve_weights, save
 from exporter.half import halved
 from exporter.judge import Judge
 from exporter.manifest import Agreement, Artifact, Precision
@@ -17,7 +19,7 @@ from exporter.probe import Answer, Bytes
 from exporter.quantize import QuantisationError, quantise
 from exporter.runtime import OnnxPredictor, measure_speed
 
-FILES: dict[Precision, str] = {"fp32": GRAPH, "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
+FUSED_GRAPH, HALF_GRAPH, INT8_GRAPH = "model.fused.onnx", "model.fp16.onnx", "model.int8.onnx"
 
 PROBE_AGREEMENT: dict[Weights, float] = {"fp32": 0.999, "fp16": 0.995}
 """Least fraction of equal mask pixels between PyTorch and onnxruntime in each probe image, by how precise weights are.
@@ -54,10 +56,15 @@ class Reference:
     judge: Judge | None
 
 
-def first(folder: Path, weights: Weights, reference: Reference) -> Artifact:
-    """The fp32 graph, which lies in `folder` already. Raises BundleError when it is not what PyTorch is."""
+def first(full: Path, folder: Path, weights: Weights, reference: Reference) -> Artifact:
+    """The fp32 graph that runs everywhere. Raises BundleError when it is not what PyTorch is."""
+    file = folder / GRAPH
+    if weights == "fp16":
+        halve_weights(full, file)
+    else:
+        shutil.copyfile(full, file)
     try:
-        return _artifact(folder / GRAPH, "fp32", reference, PROBE_AGREEMENT[weights], weights=weights)
+        return _artifact(file, "fp32", reference, PROBE_AGREEMENT[weights], weights=weights)
     except UnfitError as error:
         raise BundleError(
             f"{error}; no bundle was written. With --weights fp16, try fp32; otherwise this torch or onnxruntime "
@@ -68,7 +75,7 @@ def first(folder: Path, weights: Weights, reference: Reference) -> Artifact:
 def others(
     full: Path, folder: Path, precisions: Sequence[Precision], reference: Reference, refused: Callable[[str], object]
 ) -> list[Artifact]:
-    """The graphs beside it.
+    """The graphs beside it, all for onnxruntime alone.
 
     Args:
         full: the fp32 graph with its weights in full.
@@ -76,29 +83,48 @@ def others(
         precisions: which are wanted.
         reference: what PyTorch says.
         refused: told why a graph was not kept.
+
+    Raises:
+        BundleError: int8 is wanted, and there is no data set to learn and judge by.
     """
+    model, attentions = fuse_attention(onnx.load(full))
+    base = full
+    if attentions:
+        base = full.with_name(FUSED_GRAPH)
+        save(model, base)
+    makers: dict[str, Callable[[Path], Artifact]] = {}
+    if attentions:
+        makers[FUSED_GRAPH] = lambda file: _fused(base, file, reference)
+    if "fp16" in precisions:
+        makers[HALF_GRAPH] = lambda file: _half(base, file, reference)
+    if "int8" in precisions:
+        makers[INT8_GRAPH] = lambda file: _int8(base, file, reference)
     made = []
-    for precision in precisions:
-        file = folder / FILES[precision]
+    for name, make in makers.items():
         try:
-            made.append(_half(full, file, reference) if precision == "fp16" else _int8(full, file, reference))
+            made.append(replace(make(folder / name), fused_attention=attentions or None))
         except (UnfitError, QuantisationError) as error:
-            file.unlink(missing_ok=True)
-            refused(f"{file.name} was not written: {error}")
+            (folder / name).unlink(missing_ok=True)
+            refused(f"{name} was not written: {error}")
     return made
 
 
-def _half(full: Path, file: Path, reference: Reference) -> Artifact:
-    onnx.save(halved(onnx.load(full)), file)
+def _fused(base: Path, file: Path, reference: Reference) -> Artifact:
+    shutil.copyfile(base, file)
+    return _artifact(file, "fp32", reference, PROBE_AGREEMENT["fp32"])
+
+
+def _half(base: Path, file: Path, reference: Reference) -> Artifact:
+    save(halved(onnx.load(base)), file)
     return _artifact(file, "fp16", reference, PROBE_AGREEMENT["fp16"])
 
 
-def _int8(full: Path, file: Path, reference: Reference) -> Artifact:
+def _int8(base: Path, file: Path, reference: Reference) -> Artifact:
     judge = reference.judge
     if judge is None:
         raise BundleError("int8 learns its ranges from images and is judged by labels: give --data DATASET")
     left = quantise(
-        full,
+        base,
         file,
         judge.calibration_images(),
         lambda graph: judge(OnnxPredictor(graph)).miou_lost,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from exporter import probe
-from exporter.artifacts import FILES, PROBE_AGREEMENT, Reference, first, others
+from exporter.artifacts import PROBE_AGREEMENT, Reference, first, others
 from exporter.bundle import CARD, CHECKPOINT, GRAPH, MANIFEST, PROBE, new_bundle, sha256_of
 from exporter.graph import Weights, write_graph
 from exporter.judge import Judge
@@ -60,7 +60,8 @@ def export(
         name: For people; by default the encoder's name.
         parent: Version of the bundle that training started from.
         weights: How the fp32 graph stores large tensors; the arithmetic is fp32 either way.
-        precisions: Of the graphs. fp32 is always there, as it runs everywhere.
+        precisions: Of the graphs. fp32 is always there, as it runs everywhere; for a network with attention, so is an
+            fp32 graph for onnxruntime that needs less memory.
         data: The data set that the network was trained on: its `val` images judge the graphs, and int8 learns ranges
             from the others.
         with_checkpoint: Put the checkpoint in, so that training can go on from the bundle alone.
@@ -77,24 +78,22 @@ def export(
             without data.
         DataError, DatasetError, ImageError: The data set cannot judge this checkpoint.
     """
-    with new_bundle(out) as folder:
+    with new_bundle(out) as folder, tempfile.TemporaryDirectory() as elsewhere:
         progress("load")
         checkpoint = load(checkpoint_file)
         inference = _inference(checkpoint)
         predictor = MaskPredictor(checkpoint.model, long_side=inference.long_side).eval()
 
         progress("trace")
-        write_graph(predictor, folder / GRAPH, multiple=inference.multiple, weights=weights)
+        full = Path(elsewhere) / GRAPH
+        write_graph(predictor, full, multiple=inference.multiple)
 
         progress("ask PyTorch")
         reference = _reference(predictor, checkpoint, data)
         probe.write_probe(folder / PROBE, reference.answers[: len(reference.images)])
 
         progress("compare")
-        graphs = [first(folder, weights, reference)]
-        beside = [precision for precision in FILES if precision in precisions and precision != "fp32"]
-        if beside:
-            graphs += _beside(predictor, folder, beside, reference, refused)
+        graphs = [first(full, folder, weights, reference), *others(full, folder, precisions, reference, refused)]
 
         progress("write")
         if with_checkpoint:
@@ -110,20 +109,6 @@ def _reference(predictor: MaskPredictor, checkpoint: Checkpoint, data: Path | No
     predict = eager(predictor)
     judge = Judge(data, checkpoint.taxonomy, predict) if data else None
     return Reference(images, probe.ask(predict, images), judge)
-
-
-def _beside(
-    predictor: MaskPredictor,
-    folder: Path,
-    precisions: Sequence[Precision],
-    reference: Reference,
-    refused: Callable[[str], object],
-) -> list[Artifact]:
-    """The graphs beside fp32, made from one with its weights in full, whatever the first one stores."""
-    with tempfile.TemporaryDirectory() as elsewhere:
-        full = Path(elsewhere) / GRAPH
-        write_graph(predictor, full, multiple=predictor.segmenter.size_multiple)
-        return others(full, folder, precisions, reference, refused)
 
 
 def eager(predictor: nn.Module) -> Predict:

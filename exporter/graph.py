@@ -16,7 +16,7 @@ SMALLEST_HALVED = 1024
 """Elements: smaller tensors stay fp32, as halving them saves nothing that could be seen."""
 
 
-def write_graph(predictor: nn.Module, file: Path, *, multiple: int, weights: Weights = "fp32") -> None:
+def write_graph(predictor: nn.Module, file: Path, *, multiple: int) -> None:
     """Trace `predictor` with N, H and W dynamic and write it as one self-contained file.
 
     Args:
@@ -24,13 +24,24 @@ def write_graph(predictor: nn.Module, file: Path, *, multiple: int, weights: Wei
             the CPU.
         file: Where to write.
         multiple: Pixels of which the network's sides are multiples; the example's sides avoid them.
-        weights: `fp16` stores large tensors in half the bytes, with a Cast to fp32 behind each. The arithmetic stays
-            fp32: onnxruntime runs the Casts once, when it loads the file.
     """
     model = _trace(predictor, multiple)
     _forget_the_workshop(model)
-    if weights == "fp16":
-        _halve_weights(model)
+    save(model, file)
+
+
+def halve_weights(full: Path, file: Path) -> None:
+    """Store large fp32 tensors of a graph in half the bytes, each with a Cast to fp32 behind it, under its old name.
+
+    The arithmetic stays fp32: onnxruntime runs the Casts once, when it loads the file.
+    """
+    model = onnx.load(full)
+    _halve_weights(model)
+    save(model, file)
+
+
+def save(model: onnx.ModelProto, file: Path) -> None:
+    """Check a graph and write it, the same bytes for the same graph."""
     onnx.checker.check_model(model)
     file.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -87,7 +98,6 @@ def _forget_the_workshop(model: onnx.ModelProto) -> None:
 
 
 def _halve_weights(model: onnx.ModelProto) -> None:
-    """Store large fp32 initializers as fp16, each with a Cast back to fp32 under its old name."""
     largest_half = float(np.finfo(np.float16).max)
     casts = []
     for tensor in model.graph.initializer:

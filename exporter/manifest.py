@@ -133,6 +133,9 @@ class Artifact:
     """What a reader's own run of the probe must reach with this graph, [0, 1]; None = the probe's tolerance."""
     left_in_float: int | None = None
     """int8: how many convolutions and products with weights were left in fp32, as the bound on the loss asked for."""
+    fused_attention: int | None = None
+    """How many attentions onnxruntime's own operator computes; None = none. Such a graph is for onnxruntime
+    alone."""
     validation: Validation | None = None
 
 

@@ -79,6 +79,8 @@ class Artifact(FileSum):
     weights: Literal["fp32", "fp16"] = "fp32"
     """Of the file; half-precision weights are widened when the graph is loaded."""
     opset: Annotated[int, Field(gt=0)]
+    fused_attention: Annotated[int, Field(ge=0)] | None = None
+    """How many attentions onnxruntime's own operator computes, in far less memory."""
 
 
 class Manifest(Part):
@@ -133,8 +135,9 @@ class Bundle:
 
     @property
     def graph(self) -> Path:
-        """The fp32 graph."""
-        return self.folder / next(a.file for a in self.manifest.artifacts if a.precision == "fp32")
+        """The fp32 graph; of two, the one whose attention is fused."""
+        full = [artifact for artifact in self.manifest.artifacts if artifact.precision == "fp32"]
+        return self.folder / max(full, key=lambda artifact: artifact.fused_attention or 0).file
 
     @property
     def checkpoint(self) -> Path | None:

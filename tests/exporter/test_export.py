@@ -13,7 +13,7 @@ from torch import nn
 from exporter import export as story
 from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.export import STAGES, eager, export
-from exporter.graph import Weights, write_graph
+from exporter.graph import write_graph
 from exporter.model_card import model_card
 from exporter.verify import verify
 from tests.exporter.conftest import COLORS, NAMES, predictor_of
@@ -92,15 +92,15 @@ def test_the_card_tells_a_person(vit_bundle: Path) -> None:
 def test_a_graph_beyond_the_tolerance_is_refused(
     vit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_wrong_graph(predictor: nn.Module, file: Path, *, multiple: int, weights: Weights) -> None:
-        write_graph(predictor, file, multiple=multiple, weights=weights)
+    def write_wrong_graph(predictor: nn.Module, file: Path, *, multiple: int) -> None:
+        write_graph(predictor, file, multiple=multiple)
         damage(file)
 
     monkeypatch.setattr(story, "write_graph", write_wrong_graph)
     stages: list[str] = []
     with pytest.raises(BundleError, match="no bundle was written"):
         export(vit_checkpoint, tmp_path / "bundle", progress=stages.append)
-    assert stages == list(STAGES[:3])
+    assert stages == list(STAGES[:4])
     assert list(tmp_path.iterdir()) == []
 
 

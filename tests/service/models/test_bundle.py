@@ -31,6 +31,15 @@ def test_a_good_one_is_read(bundle: Path) -> None:
     assert read.manifest.miou == 0.5
 
 
+def test_of_two_fp32_graphs_the_one_with_fused_attention_serves(bundle: Path) -> None:
+    fused = bundle / "model.fused.onnx"
+    fused.write_bytes((bundle / "model.onnx").read_bytes())
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (artifact,) = manifest["artifacts"]
+    write_manifest(bundle, version=VERSION, artifacts=[artifact, artifact | {"file": fused.name, "fused_attention": 2}])
+    assert read_bundle(bundle).graph == fused
+
+
 def test_the_golden_bundle_of_the_first_format_still_serves() -> None:
     folder = Path(__file__).parents[2] / "golden" / "bundle_v1"
     loaded = load_model(read_bundle(folder), Settings(inference_threads=1))
