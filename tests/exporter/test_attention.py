@@ -15,12 +15,13 @@ from exporter.export import eager
 from exporter.graph import save, write_graph
 from exporter.probe import scene
 from exporter.runtime import OnnxPredictor
-from tests.exporter.conftest import TINY_VIT, predictor_of
+from tests.exporter.conftest import predictor_of
+from trainer.checkpoint import load
 
 
-def test_a_vits_bundle_has_such_a_graph(vit_bundle: Path) -> None:
+def test_a_vits_bundle_has_such_a_graph(vit_bundle: Path, vit_checkpoint: Path) -> None:
     everywhere, fused = read_manifest(vit_bundle).artifacts
-    blocks = TINY_VIT["encoder_options"]["depth"]
+    blocks = len(load(vit_checkpoint).model.encoder.blocks())
     assert (everywhere.file, everywhere.fused_attention) == ("model.onnx", None)
     assert (fused.file, fused.precision, fused.fused_attention) == ("model.fused.onnx", "fp32", blocks)
     nodes = onnx.load(vit_bundle / fused.file).graph.node

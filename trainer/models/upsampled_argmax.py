@@ -32,6 +32,8 @@ def upsampled_argmax(logits_NKhw: Tensor, size: Sequence[int], *, align_corners:
     best_NHW = class_NHW = total_NHW = None
     for first in range(0, logits_NKhw.shape[1], CLASSES_AT_ONCE):
         part_NChw = logits_NKhw[:, first : first + CLASSES_AT_ONCE]
+        if class_NHW is not None and total_NHW is not None:
+            part_NChw = part_NChw + _nothing_after(class_NHW, total_NHW)
         part_NCHW = F.interpolate(part_NChw, tuple(size), mode="bilinear", align_corners=align_corners).float()
         top_NHW, index_NHW = part_NCHW.max(dim=1)
         sum_NHW = (part_NCHW - top_NHW[:, None]).exp().sum(dim=1)
@@ -45,3 +47,11 @@ def upsampled_argmax(logits_NKhw: Tensor, size: Sequence[int], *, align_corners:
     if class_NHW is None or total_NHW is None:
         raise ValueError("no class map: there must be one class at least")
     return class_NHW, total_NHW.reciprocal()
+
+
+def _nothing_after(class_NHW: Tensor, total_NHW: Tensor) -> Tensor:
+    """Zero, float [N,1,1,1], that nobody knows before the last turn is over.
+
+    onnxruntime runs a graph's nodes in an order of its own. Without this it resizes all classes first, and keeps them.
+    """
+    return ((class_NHW[:, :1, :1] + total_NHW[:, :1, :1]) * 0)[:, None]

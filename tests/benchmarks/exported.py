@@ -1,0 +1,204 @@
+"""A bundle's graphs beside PyTorch on the same cores: speed, memory, size and what they lose (make bench-export).
+
+python -m tests.benchmarks.exported CHECKPOINT [--data DATASET] [--size HxW] [--threads 1 2] [--rounds N]
+python -m tests.benchmarks.exported --memory          # 2048x2048 pixels, 150 classes: the arg-max, plain and folded
+
+CHECKPOINT may also be the name of an encoder: a network with random weights then, which has speed and no quality.
+Rounds of all sides alternate, each in a process of its own. Speed is the median over the rounds.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
+from torch import Tensor, nn
+
+from exporter.bundle import read_manifest
+from exporter.export import eager, export
+from exporter.graph import write_graph
+from exporter.manifest import Precision
+from exporter.model_card import artifacts_table
+from exporter.probe import Bytes, Ids, scene
+from exporter.runtime import OnnxPredictor
+from tests.benchmarks.sides import peak_memory
+from trainer import checkpoint
+from trainer.data.layouts import open_dataset
+from trainer.models.predictor import MaskPredictor
+from trainer.models.segmenter import build_segmenter
+from trainer.recipe_file import recipe_from_dict
+from trainer.taxonomy import Taxonomy
+
+ROOT = Path(__file__).parents[2]
+TORCH_SIDES = ("torch eager", "torch.compile")
+WARM_UP, SECONDS = 3, 6.0
+MANY_CLASSES, LARGE = 150, 2048
+
+
+def main() -> int:
+    options = arguments()
+    if options.one:
+        sys.stdout.write(json.dumps(one(options)))
+    elif options.memory:
+        sys.stdout.write(memory(options))
+    else:
+        sys.stdout.write(compare(options))
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", nargs="?", default="", help="a run's model.safetensors, or an encoder's name")
+    parser.add_argument("--data", type=Path, help="the data set it was trained on: quality, and int8")
+    parser.add_argument("--size", default="360x480", help="height and width of the images, pixels")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", action="store_true", help="only the peak memory of a large image in many classes")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--graph", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not (options.checkpoint or options.memory or options.one):
+        parser.error("give a CHECKPOINT, an encoder's name, or --memory")
+    return options
+
+
+def compare(options: argparse.Namespace) -> str:
+    """All sides at all numbers of threads, as Markdown."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(options.checkpoint)
+        if not file.is_file():
+            file = random_checkpoint(Path(folder) / "random.safetensors", options.checkpoint, options.data)
+        bundle = Path(folder) / "bundle"
+        refused: list[str] = []
+        precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8") if options.data else ("fp32", "fp16")
+        export(file, bundle, precisions=precisions, data=options.data, refused=refused.append)
+        sides = dict.fromkeys(TORCH_SIDES, file)
+        sides |= {artifact.file: bundle / artifact.file for artifact in read_manifest(bundle).artifacts}
+        rates: dict[tuple[str, int], list[float]] = {}
+        for _ in range(options.rounds):
+            for threads in options.threads:
+                for name, graph in sides.items():
+                    found = ask(name, graph, options.size, threads)
+                    rates.setdefault((name, threads), []).append(found["images_per_s"])
+        lines = [artifacts_table(read_manifest(bundle)), "", *refused, "", *speeds(rates, list(sides), options)]
+    return "\n".join(lines) + "\n"
+
+
+def speeds(rates: dict[tuple[str, int], list[float]], sides: list[str], options: argparse.Namespace) -> list[str]:
+    """Images a second, and times the first side's."""
+    head = [f"images/s at {options.size}", *(f"{threads} threads, times eager" for threads in options.threads)]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name in sides:
+        cells = []
+        for threads in options.threads:
+            rate, first = median(rates[name, threads]), median(rates[sides[0], threads])
+            cells.append(f"{rate:.2f}, {rate / first:.2f}x")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def ask(side: str, graph: Path, size: str, threads: int) -> dict[str, Any]:
+    """One side's figures, from a process of its own."""
+    words = [sys.executable, "-m", "tests.benchmarks.exported", f"--one={side}", f"--graph={graph}", f"--size={size}"]
+    done = subprocess.run([*words, f"--threads={threads}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}\nended with {done.returncode}:\n{done.stderr[-2000:]}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def one(options: argparse.Namespace) -> dict[str, Any]:
+    """Images a second and peak memory of one side, in this process."""
+    height, width = map(int, options.size.split("x"))
+    image_1HW3 = scene(height, width, seed=0)[None]
+    predict = predictor(options.one, options.graph, options.threads[0])
+    for _ in range(WARM_UP if height < LARGE else 1):
+        predict(image_1HW3)
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < SECONDS:
+        predict(image_1HW3)
+        count += 1
+    rate = count / (time.perf_counter() - began)
+    return {"images_per_s": rate, "peak_bytes": peak_memory(torch.device("cpu"))}
+
+
+def predictor(side: str, file: Path, threads: int) -> Callable[[Bytes], tuple[Ids, Bytes]]:
+    """A side by its name: PyTorch from a checkpoint, onnxruntime from a graph."""
+    torch.set_num_threads(threads)
+    if side not in TORCH_SIDES:
+        return OnnxPredictor(file, threads=threads)
+    loaded = checkpoint.load(file)
+    network = MaskPredictor(loaded.model, long_side=loaded.recipe["inference"]["long_side"]).eval()
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if side == "torch.compile":
+        network.compile()
+    return eager(network)
+
+
+def random_checkpoint(file: Path, encoder: str, data: Path | None) -> Path:
+    """A checkpoint of an untrained network, for its speed."""
+    recipe = recipe_from_dict(
+        {
+            "method": "supervised",
+            "data": {"root": "none"},
+            "model": {"encoder": encoder, "weights": "none"},
+            "train": {"steps": 1},
+        }
+    )
+    taxonomy = (
+        open_dataset(data).taxonomy
+        if data
+        else Taxonomy(tuple(map(str, range(21))), tuple((i, i, i) for i in range(21)))
+    )
+    torch.manual_seed(0)
+    model = build_segmenter(recipe.model, len(taxonomy)).eval()
+    checkpoint.save(file, model, taxonomy, metrics={}, recipe=recipe, data_fingerprint="none")
+    return file
+
+
+class PlainPredictor(MaskPredictor):
+    """The plain way: all class maps at the image's size, their softmax, and the largest."""
+
+    def most_likely(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """See MaskPredictor."""
+        small_NChw = image_NHWC.permute(0, 3, 1, 2).float() / 255
+        size = self.network_size(image_NHWC.shape[1], image_NHWC.shape[2])
+        logits_NKhw = self.segmenter(F.interpolate(small_NChw, size, mode="bilinear", align_corners=False))
+        logits_NKHW = F.interpolate(logits_NKhw, image_NHWC.shape[1:3], mode="bilinear", align_corners=False)
+        confidence_NHW, class_NHW = logits_NKHW.softmax(dim=1).max(dim=1)
+        return class_NHW, confidence_NHW
+
+
+def memory(options: argparse.Namespace) -> str:
+    """Peak memory of a process that asks for one large image in many classes, as Markdown."""
+    recipe = recipe_from_dict(
+        {
+            "method": "supervised",
+            "data": {"root": "none"},
+            "model": {"encoder": "efficientnet_lite0", "weights": "none", "features": 48},
+            "train": {"steps": 1},
+        }
+    )
+    segmenter = build_segmenter(recipe.model, MANY_CLASSES).eval()
+    networks: dict[str, nn.Module] = {"plain": PlainPredictor(segmenter), "folded": MaskPredictor(segmenter)}
+    lines = [f"| {LARGE}x{LARGE} pixels, {MANY_CLASSES} classes | peak memory, GiB | s an image |", "|---|---|---|"]
+    with tempfile.TemporaryDirectory() as folder:
+        for name, network in networks.items():
+            graph = Path(folder) / f"{name}.onnx"
+            write_graph(network.eval(), graph, multiple=segmenter.size_multiple)
+            found = ask(name, graph, f"{LARGE}x{LARGE}", options.threads[-1])
+            lines.append(f"| {name} | {found['peak_bytes'] / 2**30:.2f} | {1 / found['images_per_s']:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
