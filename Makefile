@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock trainer golden bench-train camvid clean
+.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export camvid triton clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,8 +47,17 @@ golden: $(ALL) ## write the golden loss curves anew (only when the numerics are 
 bench-train: $(ALL) ## our training step beside a plain reading of the published one: images/s, memory, distance to the limit
 	$(BIN)/python -m tests.benchmarks.train_step $(BENCH)
 
+bench-export: $(ALL) ## a bundle's graphs beside PyTorch: make bench-export BENCH="CHECKPOINT --data DATASET", or BENCH=--memory
+	$(BIN)/python -m tests.benchmarks.exported $(BENCH)
+
 camvid: $(ALL) ## the four methods on CamVid, three seeds: make camvid DATA=DATASET; hours on a CPU, goes on where it was
 	$(BIN)/python -m tests.benchmarks.methods --data $(DATA) --out runs/camvid-methods $(CAMVID)
+
+triton: $(ALL) ## a real Triton server in .venv/triton (300 MB), and the tests that ask it
+	$(UV) venv --quiet --clear --python $(BIN)/python .venv/triton
+	$(UV) pip install --quiet --python .venv/triton/bin/python --no-deps nvidia-pytriton==0.7.0
+	$(UV) pip install --quiet --python .venv/triton/bin/python 'numpy<2' pillow onnxruntime
+	$(BIN)/python -m pytest tests/exporter/test_triton_server.py
 
 lock: $(UV) ## compile requirements.lock from pyproject.toml: universal, with hashes
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --quiet \

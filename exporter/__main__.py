@@ -205,7 +205,9 @@ def _add_triton(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command.add_argument("--out", type=Path, required=True, metavar="REPO", help="Triton's --model-repository")
     command.add_argument("--name", default="", help="the model's (default: the bundle's)")
     command.add_argument(
-        "--precision", choices=typing.get_args(Precision), default="fp32", help="which of its graphs (default: fp32)"
+        "--precision",
+        choices=typing.get_args(Precision),
+        help="which of its graphs (default: as the version before, or fp32)",
     )
     # No defaults: config.pbtxt is written once, and what was asked for must be told from what was not.
     config = command.add_argument_group("config.pbtxt", "for the first export under a name; later ones keep the file")

@@ -67,7 +67,7 @@ def test_inspect_shows_the_card_or_the_manifest() -> None:
     assert json.loads(run("inspect", GOLDEN, "--json").stdout)["format_version"] == 1
 
 
-@pytest.mark.parametrize("arguments", [(), ("export",), ("verify",), ("inspect",)])
+@pytest.mark.parametrize("arguments", [(), ("export",), ("verify",), ("inspect",), ("triton",)])
 def test_help_teaches(arguments: tuple[str, ...]) -> None:
     ran = run(*arguments, "--help")
     assert ran.returncode == 0

@@ -1,0 +1,41 @@
+"""The graph on onnxruntime for Tritons that lack the onnxruntime backend. Triton's Python backend runs this.
+
+It stands alone: Python 3.10 or newer, with numpy, which Triton's container has, and onnxruntime or onnxruntime-gpu:
+`pip install onnxruntime` there.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+OUTPUTS = ["mask", "confidence"]
+
+
+class TritonPythonModel:
+    """The face that Triton's Python backend asks for: image uint8 [N, H, W, 3] to mask and confidence [N, H, W]."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the model.onnx that lies beside this file."""
+        # Exists inside Triton and nowhere else.
+        import triton_python_backend_utils  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
+
+        self.triton: Any = triton_python_backend_utils
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if args["model_instance_kind"] == "GPU":
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": args["model_instance_device_id"]}))
+        graph = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+        self.session = onnxruntime.InferenceSession(graph, providers=providers)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Run the requests, whose images Triton made sure are of one size, as one batch."""
+        images = [self.triton.get_input_tensor_by_name(request, "image").as_numpy() for request in requests]
+        answers = self.session.run(OUTPUTS, {"image": np.concatenate(images)})
+        ends = np.cumsum([len(image_NHW3) for image_NHW3 in images])[:-1]
+        parts = zip(*(np.split(answer_NHW, ends) for answer_NHW in answers), strict=True)
+        return [self._response(part) for part in parts]
+
+    def _response(self, answers: tuple[Any, ...]) -> Any:
+        tensors = [self.triton.Tensor(name, answer) for name, answer in zip(OUTPUTS, answers, strict=True)]
+        return self.triton.InferenceResponse(output_tensors=tensors)

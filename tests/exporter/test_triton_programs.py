@@ -1,0 +1,259 @@
+"""The programs that Triton runs: their rules by the trainer's and the service's, their answers by hand.
+
+Triton's own module exists inside its server alone, so the answers are given through a stand-in of the few names that
+the programs use; test_triton_server.py asks the real one.
+"""
+
+import asyncio
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from exporter.probe import scene
+from exporter.runtime import OnnxPredictor
+from exporter.triton.programs import encoded, tensor
+from service.errors import ImageTooLarge, MaskloopError
+from service.segmentation import decode as service
+from service.segmentation.legend import Legend
+from service.segmentation.render import mask_png
+from tests.contract.test_decoding import CASES, EACH, LIMITS, REFUSED, RGB
+from tests.contract.test_decoding import encoded as file_of
+from tests.exporter.conftest import COLORS, GOLDEN, NAMES
+from trainer.data.decode import read_image
+
+CLASSES = [{"id": number, "name": name, "color": COLORS[number]} for number, name in enumerate(NAMES)]
+
+
+def decode(data: bytes) -> npt.NDArray[np.uint8]:
+    return encoded.decode(data, LIMITS.max_bytes, LIMITS.max_pixels)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's word on the broken EXIF; the picture is whole
+@pytest.mark.parametrize(("row", "name"), EACH)
+def test_it_sees_the_pixels_that_trainer_and_service_see(row: str, name: str, tmp_path: Path) -> None:
+    data = CASES[row][name]
+    (tmp_path / "image").write_bytes(data)
+    found = decode(data)
+    assert np.array_equal(found, read_image(tmp_path / "image"))
+    assert np.array_equal(found, service.decode(data, LIMITS))
+    assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "PA", "CMYK", "YCbCr", "HSV"])
+def test_it_converts_every_mode_as_the_service_does(mode: str) -> None:
+    image = RGB.quantize(8) if mode == "P" else RGB.convert("RGBA").convert(mode)
+    assert encoded.rgb(image.copy()).tobytes() == service._rgb(image.copy()).tobytes()
+
+
+FRAMES = {"frames": file_of(RGB, "TIFF", save_all=True, append_images=[RGB.rotate(180)])}
+
+
+@pytest.mark.parametrize("data", [*(data for cases in REFUSED.values() for data in cases.values()), *FRAMES.values()])
+def test_it_refuses_what_the_service_refuses(data: bytes) -> None:
+    with pytest.raises(encoded.RefusedError):
+        decode(data)
+    with pytest.raises(MaskloopError):
+        service.decode(data, LIMITS)
+
+
+def test_the_picture_of_a_phones_jpeg_is_taken() -> None:
+    data = file_of(RGB, "MPO", save_all=True, append_images=[RGB.rotate(180)])
+    assert np.array_equal(decode(data), service.decode(data, LIMITS))
+
+
+def test_size_is_refused_before_a_pixel_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = file_of(Image.new("RGB", (1001, 1000)), "PNG")
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(encoded.RefusedError, match=r"1001x1000 pixels and 1000000 in all are allowed"):
+        encoded.decode(data, 2**20, 10**6)
+    with pytest.raises(ImageTooLarge):
+        service.decode(data, service.Limits(2**20, 10**6))
+
+
+def test_a_header_that_claims_the_world_is_refused() -> None:
+    """More pixels than Pillow itself would open."""
+    data = bytearray(file_of(RGB, "BMP"))
+    data[18:26] = (2**15).to_bytes(4, "little") * 2
+    with pytest.raises(encoded.RefusedError, match=r"far more pixels"):
+        decode(bytes(data))
+
+
+def test_a_file_of_too_many_bytes_is_refused() -> None:
+    with pytest.raises(encoded.RefusedError, match="has 11 bytes and 10 are allowed"):
+        encoded.decode(b"x" * 11, 10, 10**6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_png_is_the_services(dtype: type[np.unsignedinteger[Any]]) -> None:
+    mask_HW = np.random.default_rng(0).integers(0, 5, (30, 40)).astype(dtype)
+    ours = encoded.mask_png(mask_HW, encoded.palette(CLASSES))
+    assert ours == mask_png(mask_HW, Legend(NAMES, COLORS, 255))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(ours))), mask_HW)
+
+
+# What follows gives answers through a stand-in of Triton's module.
+
+
+@dataclass
+class StandInTensor:
+    name: str
+    array: npt.NDArray[Any]
+
+    def as_numpy(self) -> npt.NDArray[Any]:
+        return self.array
+
+
+class StandInError:
+    INTERNAL, INVALID_ARG, UNAVAILABLE = range(3)
+
+    def __init__(self, message: str, code: int = INTERNAL) -> None:
+        self._message, self._code = message, code
+
+    def message(self) -> str:
+        return self._message
+
+    def code(self) -> int:
+        return self._code
+
+
+class StandInResponse:
+    def __init__(self, output_tensors: list[StandInTensor] | None = None, error: StandInError | None = None) -> None:
+        self.tensors, self._error = {value.name: value for value in output_tensors or ()}, error
+
+    def has_error(self) -> bool:
+        return self._error is not None
+
+    def error(self) -> StandInError | None:
+        return self._error
+
+
+Answer = Callable[[npt.NDArray[np.uint8]], StandInResponse]
+
+
+def stand_in(answer: Answer) -> SimpleNamespace:
+    """The module, in which `answer` takes the place of the tensor model."""
+
+    class Request:
+        def __init__(self, *, inputs: list[StandInTensor], **rest: Any) -> None:
+            (self.image,) = inputs
+            assert rest["model_name"] == "places"
+            assert rest["requested_output_names"] == ["mask"]
+            assert rest["preferred_memory"] == ("CPU", 0)
+
+        async def async_exec(self) -> StandInResponse:
+            return answer(self.image.array)
+
+    return SimpleNamespace(
+        Tensor=StandInTensor,
+        TritonError=StandInError,
+        InferenceResponse=StandInResponse,
+        InferenceRequest=Request,
+        PreferredMemory=lambda *place: place,
+        TRITONSERVER_MEMORY_CPU="CPU",
+        get_input_tensor_by_name=lambda request, name: request[name],
+        get_output_tensor_by_name=lambda response, name: response.tensors[name],
+    )
+
+
+def brightness(image_1HW3: npt.NDArray[np.uint8]) -> StandInResponse:
+    """A tensor model that anyone can predict."""
+    mask_1HW = image_1HW3[..., 0] // 64
+    return StandInResponse([StandInTensor("mask", mask_1HW)])
+
+
+def execute(monkeypatch: pytest.MonkeyPatch, answer: Answer, *requests: list[bytes]) -> list[StandInResponse]:
+    """Responses of the encoded model to requests of one or more files each."""
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in(answer))
+    parameters = {
+        "tensor_model": "places",
+        "max_image_bytes": str(LIMITS.max_bytes),
+        "max_image_pixels": str(LIMITS.max_pixels),
+        "classes": json.dumps(CLASSES),
+    }
+    config = {"parameters": {key: {"string_value": value} for key, value in parameters.items()}}
+    model = encoded.TritonPythonModel()
+    model.initialize({"model_config": json.dumps(config)})
+    arrays = [np.array(files, dtype=np.object_).reshape(-1, 1) for files in requests]
+    responses: list[StandInResponse] = asyncio.run(
+        model.execute([{"image_bytes": StandInTensor("image_bytes", array)} for array in arrays])
+    )
+    return responses
+
+
+def masks(response: StandInResponse) -> list[npt.NDArray[Any]]:
+    assert not response.has_error()
+    pngs = response.tensors["mask_png"].as_numpy()
+    assert pngs.shape == (len(pngs), 1)
+    return [np.asarray(Image.open(io.BytesIO(png))) for png in pngs[:, 0]]
+
+
+def photograph(seed: int) -> tuple[bytes, npt.NDArray[np.uint8]]:
+    """A PNG file and the mask that `brightness` gives it."""
+    image_HW3 = scene(20 + seed, 30, seed)
+    return file_of(Image.fromarray(image_HW3), "PNG"), image_HW3[..., 0] // 64
+
+
+def test_every_request_gets_its_own_masks_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    files, expected = zip(*map(photograph, range(4)), strict=True)
+    responses = execute(monkeypatch, brightness, [files[0]], [files[1], files[2]], [files[3]])
+    found = [mask_HW for response in responses for mask_HW in masks(response)]
+    assert [len(masks(response)) for response in responses] == [1, 2, 1]
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_bad_image_is_the_error_of_its_own_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, expected = photograph(0)
+    good, bad, mixed, last = execute(monkeypatch, brightness, [file], [b"no image"], [file, b"nor this"], [file])
+    for response in (bad, mixed):
+        error = response.error()
+        assert error is not None
+        assert (error.code(), error.message()[:15]) == (StandInError.INVALID_ARG, "this is none of")
+    assert all(np.array_equal(masks(response)[0], expected) for response in (good, last))
+
+
+def test_the_tensor_models_error_keeps_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = StandInResponse(error=StandInError("exceeds maximum queue size", StandInError.UNAVAILABLE))
+    (response,) = execute(monkeypatch, lambda _: busy, [photograph(0)[0]])
+    error = response.error()
+    assert error is not None
+    assert (error.code(), error.message()) == (StandInError.UNAVAILABLE, "places: exceeds maximum queue size")
+
+
+def test_want_of_memory_fails_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(image_1HW3: npt.NDArray[np.uint8]) -> StandInResponse:
+        if image_1HW3.shape[1] == 21:
+            raise MemoryError("no more")
+        return brightness(image_1HW3)
+
+    good, bad = execute(monkeypatch, answer, [photograph(0)[0]], [photograph(1)[0]])
+    error = bad.error()
+    assert error is not None
+    assert error.message() == "MemoryError: no more"
+    assert len(masks(good)) == 1
+
+
+def test_the_python_tensor_model_runs_requests_as_one_batch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in(brightness))
+    (tmp_path / "2").mkdir()
+    shutil.copyfile(GOLDEN / "model.onnx", tmp_path / "2" / "model.onnx")
+    model = tensor.TritonPythonModel()
+    model.initialize({"model_repository": str(tmp_path), "model_version": "2", "model_instance_kind": "CPU"})
+    images = [np.stack([scene(40, 56, seed) for seed in seeds]) for seeds in ((0,), (1, 2))]
+    responses = model.execute([{"image": StandInTensor("image", image_NHW3)} for image_NHW3 in images])
+    predict = OnnxPredictor(GOLDEN / "model.onnx")
+    for response, image_NHW3 in zip(responses, images, strict=True):
+        mask_NHW, confidence_NHW = predict(image_NHW3)
+        assert np.mean(response.tensors["mask"].array == mask_NHW) > 0.999
+        assert response.tensors["mask"].array.shape == mask_NHW.shape
+        assert np.abs(response.tensors["confidence"].array.astype(int) - confidence_NHW).max() <= 1

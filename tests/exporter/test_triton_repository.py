@@ -1,0 +1,303 @@
+"""A repository grows by version folders; what is there stays, and nothing appears half."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from exporter.bundle import BundleError, read_manifest, sha256_of
+from exporter.manifest import Manifest, Precision
+from exporter.triton.config import Options
+from exporter.triton.repository import safe_name, write_repository
+from tests.exporter.conftest import GOLDEN
+from tests.exporter.test_command_line import lines, run
+from tests.exporter.test_triton_config import graph_file, parameters, parsed
+
+
+def same(manifest: Manifest) -> Manifest:
+    return manifest
+
+
+def another_bundle(folder: Path, change: Callable[[Manifest], Manifest] = same) -> Path:
+    """The golden bundle under another version, its graph with other bytes and the same answers."""
+    shutil.copytree(GOLDEN, folder)
+    graph = onnx.load(folder / "model.onnx")
+    graph.doc_string = folder.name
+    onnx.save(graph, folder / "model.onnx")
+    manifest = read_manifest(folder)
+    artifact = dataclasses.replace(
+        manifest.artifacts[0],
+        sha256=sha256_of(folder / "model.onnx"),
+        bytes=(folder / "model.onnx").stat().st_size,
+    )
+    manifest = dataclasses.replace(manifest, version=f"version-{folder.name}", artifacts=(artifact,))
+    (folder / "manifest.json").write_text(change(manifest).to_json())
+    return folder
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files(folder)}
+
+
+ONE = {"golden/config.pbtxt", "golden/labels.txt", "golden/1/model.onnx", "golden/1/manifest.json"}
+ENCODED = {"golden_encoded/config.pbtxt", "golden_encoded/1/model.py"}
+
+
+def test_a_bundle_becomes_two_models(tmp_path: Path) -> None:
+    written = write_repository(GOLDEN, tmp_path / "deep" / "repo")
+    assert (written.model, written.encoded, written.version) == ("golden", "golden_encoded", 1)
+    assert (written.is_new, written.is_listed) == (True, True)
+    repo = tmp_path / "deep" / "repo"
+    assert files(repo) == ONE | ENCODED
+    assert (repo / "golden/1/model.onnx").read_bytes() == (GOLDEN / "model.onnx").read_bytes()
+    assert (repo / "golden/1/manifest.json").read_bytes() == (GOLDEN / "manifest.json").read_bytes()
+    assert {path.name for path in repo.iterdir()} == {"golden", "golden_encoded"}
+    for model in repo.iterdir():
+        assert parsed((model / "config.pbtxt").read_text()).name == model.name
+
+
+def test_another_bundle_becomes_the_next_version_and_touches_no_other(tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    write_repository(GOLDEN, repo, options=Options(kind="gpu"))
+    before = content(repo)
+    written = write_repository(another_bundle(tmp_path / "second"), repo, name="golden")
+    assert (written.version, written.is_new, written.is_listed) == (2, True, True)
+    after = content(repo)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {"golden/2/model.onnx", "golden/2/manifest.json", "golden/config.pbtxt"}
+    listed = parameters(parsed((repo / "golden/config.pbtxt").read_text()))
+    assert listed["version_1"] == f"{read_manifest(GOLDEN).version} model.onnx"
+    assert listed["version_2"] == "version-second model.onnx"
+    assert "KIND_GPU" in (repo / "golden/config.pbtxt").read_text()
+    assert write_repository(another_bundle(tmp_path / "third"), repo).version == 3
+
+
+def test_the_same_bundle_again_changes_nothing(tmp_path: Path) -> None:
+    write_repository(GOLDEN, tmp_path)
+    before = content(tmp_path)
+    written = write_repository(GOLDEN, tmp_path)
+    assert (written.version, written.is_new) == (1, False)
+    assert content(tmp_path) == before
+
+
+def test_a_tuned_config_is_kept_and_options_that_it_would_swallow_are_refused(tmp_path: Path) -> None:
+    write_repository(GOLDEN, tmp_path / "repo")
+    file = tmp_path / "repo/golden/config.pbtxt"
+    file.write_text(file.read_text().replace("max_batch_size: 4", "max_batch_size: 7  # tried out"))
+    second = another_bundle(tmp_path / "second")
+    with pytest.raises(ValueError, match="--rewrite-config"):
+        write_repository(second, tmp_path / "repo", options=Options(max_batch_size=9))
+    assert not (tmp_path / "repo/golden/2").exists()
+    write_repository(second, tmp_path / "repo")
+    assert "max_batch_size: 7  # tried out" in file.read_text()
+    write_repository(second, tmp_path / "repo", options=Options(max_batch_size=9), rewrite_config=True)
+    for model in ("golden", "golden_encoded"):
+        assert parsed((tmp_path / "repo" / model / "config.pbtxt").read_text()).max_batch_size == 9
+    assert set(parameters(parsed(file.read_text()))) >= {"version_1", "version_2"}
+
+
+def test_a_config_without_marks_is_left_alone_and_it_is_said(tmp_path: Path) -> None:
+    write_repository(GOLDEN, tmp_path / "repo")
+    file = tmp_path / "repo/golden/config.pbtxt"
+    file.write_text("\n".join(line for line in file.read_text().splitlines() if not line.startswith("#")))
+    before = file.read_text()
+    ran = run("triton", another_bundle(tmp_path / "second"), "--out", tmp_path / "repo", "--name", "golden")
+    assert ran.returncode == 0, ran.stderr
+    assert "lost its marks" in ran.stderr
+    assert file.read_text() == before
+    assert (tmp_path / "repo/golden/2").is_dir()
+
+
+def test_other_classes_are_another_model(tmp_path: Path) -> None:
+    write_repository(GOLDEN, tmp_path / "repo")
+    before = content(tmp_path / "repo")
+
+    def renamed(manifest: Manifest) -> Manifest:
+        first = dataclasses.replace(manifest.classes[0], name="heaven")
+        return dataclasses.replace(manifest, classes=(first, *manifest.classes[1:]))
+
+    other = another_bundle(tmp_path / "other", renamed)
+    with pytest.raises(BundleError, match=r"other classes or colours than this bundle.* --name"):
+        write_repository(other, tmp_path / "repo")
+    assert content(tmp_path / "repo") == before
+    assert write_repository(other, tmp_path / "repo", name="heaven").version == 1
+
+
+def test_other_tensors_are_another_model(tmp_path: Path) -> None:
+    write_repository(GOLDEN, tmp_path)
+    graph_file(tmp_path / "golden/1/model.onnx", onnx.TensorProto.UINT16)
+    with pytest.raises(BundleError, match="other inputs or outputs"):
+        write_repository(GOLDEN, tmp_path)
+    assert not (tmp_path / "golden/2").exists()
+
+
+@pytest.mark.parametrize("name", ["golden", "golden_encoded"])
+def test_a_folder_of_something_else_is_not_touched(tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "1").mkdir(parents=True)
+    (tmp_path / name / "1" / "model.plan").write_bytes(b"somebody's")
+    with pytest.raises(BundleError, match="remove it, or give another --name"):
+        write_repository(GOLDEN, tmp_path)
+    assert files(tmp_path) == {f"{name}/1/model.plan"}
+
+
+def test_a_model_that_is_called_like_the_encoded_one_of_another_is_refused(tmp_path: Path) -> None:
+    write_repository(GOLDEN, tmp_path, name="golden_encoded")
+    with pytest.raises(BundleError, match="remove it, or give another --name"):
+        write_repository(GOLDEN, tmp_path, name="golden")
+    assert not (tmp_path / "golden").exists()
+
+
+def test_nothing_is_left_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_repository(GOLDEN, tmp_path / "repo")
+    assert files(tmp_path / "repo") == set()
+    write_repository(GOLDEN, tmp_path / "repo")
+    before, second = content(tmp_path / "repo"), another_bundle(tmp_path / "second")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_repository(second, tmp_path / "repo")
+    assert content(tmp_path / "repo") == before
+    assert write_repository(second, tmp_path / "repo").version == 2
+
+
+def test_an_unsound_bundle_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    bundle = shutil.copytree(GOLDEN, tmp_path / "bundle")
+    with (bundle / "model.onnx").open("ab") as graph:
+        graph.write(b"x")
+    with pytest.raises(BundleError, match="sha256"):
+        write_repository(bundle, tmp_path / "repo")
+    assert not (tmp_path / "repo").exists()
+
+
+def with_other_graphs(bundle: Path) -> Path:
+    """The bundle with two graphs more: one said to have fused attention, one said to be int8."""
+    manifest = read_manifest(bundle)
+    artifacts = [manifest.artifacts[0]]
+    for name in ("fused", "int8"):
+        graph = onnx.load(bundle / "model.onnx")
+        graph.doc_string += name * 10
+        file = bundle / f"model.{name}.onnx"
+        onnx.save(graph, file)
+        same = dataclasses.replace(artifacts[0], file=file.name, sha256=sha256_of(file), bytes=file.stat().st_size)
+        artifacts.append(
+            dataclasses.replace(same, **({"fused_attention": 2} if name == "fused" else {"precision": name}))
+        )
+    (bundle / "manifest.json").write_text(dataclasses.replace(manifest, artifacts=tuple(artifacts)).to_json())
+    return bundle
+
+
+@pytest.mark.parametrize(
+    ("options", "precision", "file"),
+    [
+        (None, None, "model.fused.onnx"),
+        (Options(kind="gpu", tensorrt=True), None, "model.onnx"),
+        (None, "int8", "model.int8.onnx"),
+    ],
+)
+def test_of_a_bundles_graphs_the_fitting_one_is_served(
+    tmp_path: Path, options: Options | None, precision: Precision | None, file: str
+) -> None:
+    """TensorRT has no use for onnxruntime's own attention; a later export does not have to be told again."""
+    repo = tmp_path / "repo"
+    first = with_other_graphs(another_bundle(tmp_path / "first"))
+    write_repository(first, repo, name="places", options=options, precision=precision)
+    assert (repo / "places/1/model.onnx").read_bytes() == (first / file).read_bytes()
+    second = with_other_graphs(another_bundle(tmp_path / "second"))
+    write_repository(second, repo, name="places")
+    assert (repo / "places/2/model.onnx").read_bytes() == (second / file).read_bytes()
+    listed = parameters(parsed((repo / "places/config.pbtxt").read_text()))
+    assert (listed["version_1"], listed["version_2"]) == (f"version-first {file}", f"version-second {file}")
+
+
+def test_tensorrt_makes_its_own_fp16(tmp_path: Path) -> None:
+    bundle = with_other_graphs(another_bundle(tmp_path / "bundle"))
+    with pytest.raises(ValueError, match="give --precision fp32, not int8"):
+        write_repository(bundle, tmp_path / "repo", precision="int8", options=Options(tensorrt=True))
+    assert not (tmp_path / "repo").exists()
+
+
+def test_a_precision_that_the_bundle_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no graph of precision int8: it has fp32"):
+        write_repository(GOLDEN, tmp_path / "repo", precision="int8")
+    assert not (tmp_path / "repo").exists()
+
+
+def test_the_python_backend_gets_its_program_in_every_version(tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    write_repository(GOLDEN, repo, options=Options(backend="python"))
+    write_repository(another_bundle(tmp_path / "second"), repo)
+    assert (repo / "golden/1/model.py").read_bytes() == (repo / "golden/2/model.py").read_bytes()
+    written = write_repository(another_bundle(tmp_path / "third"), repo, options=Options(), rewrite_config=True)
+    assert written.version == 3
+    assert not (repo / "golden/3/model.py").exists()
+    assert parsed((repo / "golden/config.pbtxt").read_text()).backend == "onnxruntime"
+
+
+def test_a_newer_program_becomes_a_version_of_the_encoded_model(tmp_path: Path) -> None:
+    write_repository(GOLDEN, tmp_path)
+    (tmp_path / "golden_encoded/1/model.py").write_text("# of an older Maskloop\n")
+    write_repository(GOLDEN, tmp_path)
+    assert files(tmp_path) == ONE | ENCODED | {"golden_encoded/2/model.py"}
+    assert (tmp_path / "golden_encoded/1/model.py").read_text() == "# of an older Maskloop\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("places", "places"),
+        ("vit_small_patch14_dinov2.lvd142m", "vit_small_patch14_dinov2_lvd142m"),
+        ("Straße bei Nacht/№ 3", "Stra_e_bei_Nacht_3"),
+        ("../../etc", "etc"),
+        (".hidden", "hidden"),
+        ("x" * 300, "x" * 100),
+    ],
+)
+def test_names_are_made_safe(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+@pytest.mark.parametrize("name", ["", "...", "图"])
+def test_a_name_of_nothing_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="give another --name"):
+        safe_name(name)
+
+
+def test_the_command_says_where_the_bundle_stands(tmp_path: Path) -> None:
+    ran = run("triton", GOLDEN, "--out", tmp_path / "repo", "--name", "a b", "--kind", "gpu", "--tensorrt")
+    assert ran.returncode == 0, ran.stderr
+    (event,) = lines(ran)
+    assert (event["event"], event["model"], event["encoded_model"]) == ("done", "a_b", "a_b_encoded")
+    assert (event["version"], event["is_new"]) == (1, True)
+    assert "version 1 of a_b" in ran.stderr
+    config = parsed((tmp_path / "repo/a_b/config.pbtxt").read_text())
+    assert config.HasField("optimization")
+    assert json.loads(parameters(config)["classes"])[0]["name"] == "sky"
+
+
+def test_the_command_refuses_in_words(tmp_path: Path) -> None:
+    ran = run("triton", GOLDEN, "--out", tmp_path / "repo", "--kind", "cpu", "--tensorrt")
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    assert "--tensorrt needs a GPU" in lines(ran)[0]["message"]
+    assert not (tmp_path / "repo").exists()
+
+
+def test_the_command_explains_itself() -> None:
+    ran = run("triton", "--help")
+    assert ran.returncode == 0
+    assert "usage: python -m exporter triton" in ran.stdout
