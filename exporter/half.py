@@ -33,4 +33,5 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     half = ir.from_proto(convert_float_to_float16(copy, keep_io_types=True, op_block_list=list(KEPT_FULL)))
     # Its casts stand at the end of the list.
     half.graph.sort()
-    return ir.to_proto(half)
+    ordered: onnx.ModelProto = ir.to_proto(half)
+    return ordered
