@@ -5,6 +5,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,12 @@ from exporter.manifest import (
     Precision,
     Probe,
     Provenance,
+    Tile,
     Tolerance,
 )
 from exporter.model_card import model_card
 from exporter.probe import Bytes, Ids, Predict
+from exporter.tile import TILE_GRAPH, make_tile
 from trainer.checkpoint import Checkpoint, load
 from trainer.models.predictor import MaskPredictor
 
@@ -95,10 +98,12 @@ def export(
         progress("compare")
         graphs = [first(full, folder, weights, reference), *others(full, folder, precisions, reference, refused)]
 
+        tile = _tile(checkpoint, folder)
+
         progress("write")
         if with_checkpoint:
             shutil.copyfile(checkpoint_file, folder / CHECKPOINT)
-        manifest = _manifest(checkpoint, inference, graphs, folder, name=name, parent=parent)
+        manifest = replace(_manifest(checkpoint, inference, graphs, folder, name=name, parent=parent), tile=tile)
         (folder / CARD).write_text(model_card(manifest, about), encoding="utf-8")
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
@@ -121,6 +126,15 @@ def eager(predictor: nn.Module) -> Predict:
         return mask.astype(np.uint8 if mask.dtype == np.uint8 else np.uint16), confidence_NHW.numpy()
 
     return predict
+
+
+def _tile(checkpoint: Checkpoint, folder: Path) -> Tile | None:
+    """The window's graph, where the run judged by windows."""
+    rule = checkpoint.recipe["inference"]
+    if not any(rule.get("window", ())):
+        return None
+    window = rule["window"][0], rule["window"][1]
+    return make_tile(checkpoint.model, folder / TILE_GRAPH, window=window, stride=rule["window_stride"])
 
 
 def _metrics(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -25,9 +25,20 @@ def write_graph(predictor: nn.Module, file: Path, *, multiple: int) -> None:
         file: Where to write.
         multiple: Pixels of which the network's sides are multiples; the example's sides avoid them.
     """
-    model = _trace(predictor, multiple)
-    _forget_the_workshop(model)
-    save(model, file)
+    # Two images, two different sides, neither a multiple: a special case taken for granted here would be baked in.
+    example_NHW3 = torch.zeros(2, 2 * multiple + 11, 3 * multiple + 5, 3, dtype=torch.uint8)
+    save(_traced(_Narrow(predictor), example_NHW3, "NHW", ["mask", "confidence"]), file)
+
+
+def write_tile_graph(predictor: nn.Module, file: Path, *, window: tuple[int, int]) -> None:
+    """Trace a window's predictor with N dynamic and the sides fixed.
+
+    Args:
+        predictor: uint8 [N, T, U, 3] to probability float32 [N, K, T, U]; in eval mode, on the CPU.
+        file: Where to write.
+        window: T and U, pixels.
+    """
+    save(_traced(predictor, torch.zeros(2, *window, 3, dtype=torch.uint8), "N", ["probability"]), file)
 
 
 def halve_weights(full: Path, file: Path) -> None:
@@ -58,18 +69,17 @@ class _Narrow(nn.Module):
         return (mask_NHW if mask_NHW.dtype == torch.uint8 else mask_NHW.to(torch.uint16)), confidence_NHW
 
 
-def _trace(predictor: nn.Module, multiple: int) -> onnx.ModelProto:
-    # Two images, two different sides, neither a multiple: a special case taken for granted here would be baked in.
-    example_NHW3 = torch.zeros(2, 2 * multiple + 11, 3 * multiple + 5, 3, dtype=torch.uint8)
-    dynamic = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
+def _traced(predictor: nn.Module, example_NHW3: Tensor, free: str, outputs: list[str]) -> onnx.ModelProto:
+    """The graph of a predictor whose first sides, as many as `free` has letters, are dynamic and have their names."""
+    dynamic = dict.fromkeys(range(len(free)), torch.export.Dim.DYNAMIC)
     with warnings.catch_warnings():
         # torch.export copies its own tree specifications in the way that torch deprecates; nothing of ours.
         warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
         program = torch.onnx.export(
-            _Narrow(predictor).eval(),
+            predictor.eval(),
             (example_NHW3,),
             input_names=["image"],
-            output_names=["mask", "confidence"],
+            output_names=outputs,
             dynamic_shapes=(dynamic,),
             dynamo=True,
             opset_version=OPSET,
@@ -79,11 +89,12 @@ def _trace(predictor: nn.Module, multiple: int) -> onnx.ModelProto:
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program; it does so only for dynamo=False")
     model: onnx.ModelProto = program.model_proto
+    _forget_the_workshop(model, free)
     return model
 
 
-def _forget_the_workshop(model: onnx.ModelProto) -> None:
-    """Drop stack traces (they hold this machine's paths) and intermediate shapes; name the dynamic sides N, H, W."""
+def _forget_the_workshop(model: onnx.ModelProto, free: str) -> None:
+    """Drop stack traces (they hold this machine's paths) and intermediate shapes; name the dynamic sides."""
     graph = model.graph
     del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
     for node in graph.node:
@@ -93,7 +104,7 @@ def _forget_the_workshop(model: onnx.ModelProto) -> None:
         value.doc_string = ""
         del value.metadata_props[:]
     for value in (*graph.input, *graph.output):
-        for side, name in zip(value.type.tensor_type.shape.dim, "NHW", strict=False):
+        for side, name in zip(value.type.tensor_type.shape.dim, free, strict=False):
             side.dim_param = name
 
 

@@ -140,6 +140,22 @@ class Artifact:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Tile:
+    """The graph of one window, and how windows lie."""
+
+    file: str
+    sha256: Sha256
+    bytes: int
+    opset: int
+    window: tuple[int, int]
+    """Height and width, pixels."""
+    stride: float
+    """Step of the window as a part of its side, (0, 1]."""
+    probability_max_abs: float
+    """Largest difference of a probability from PyTorch's, measured when the bundle was made."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """The whole of manifest.json."""
 
@@ -158,6 +174,7 @@ class Manifest:
     probe: Probe
     artifacts: tuple[Artifact, ...]
     checkpoint: CheckpointFile | None = None
+    tile: Tile | None = None
 
     def __post_init__(self) -> None:
         if [entry.id for entry in self.classes] != list(range(len(self.classes))) or not self.classes:
@@ -173,10 +190,9 @@ class Manifest:
     @property
     def files(self) -> dict[str, Sha256]:
         """Every file that the manifest vouches for, with its SHA-256."""
-        entries: list[Artifact | Probe | CheckpointFile] = [*self.artifacts, self.probe]
-        if self.checkpoint:
-            entries.append(self.checkpoint)
-        return {entry.file: entry.sha256 for entry in entries}
+        entries: list[Artifact | Probe | CheckpointFile | Tile | None]
+        entries = [*self.artifacts, self.probe, self.checkpoint, self.tile]
+        return {entry.file: entry.sha256 for entry in entries if entry}
 
     def to_json(self) -> str:
         """The text of manifest.json."""

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from exporter.manifest import Speed
@@ -56,6 +57,16 @@ class OnnxPredictor:
         """Mask [N, H, W] of class ids and confidence uint8 [N, H, W] for uint8 [N, H, W, 3]."""
         mask_NHW, confidence_NHW = self._session.run(["mask", "confidence"], {"image": image_NHW3})
         return mask_NHW, confidence_NHW
+
+
+def ask_tile(graph: Path, image_NTU3: Bytes) -> npt.NDArray[np.float32]:
+    """A window graph's probabilities, float32 [N, K, T, U], for uint8 [N, T, U, 3]. Raises ValueError for another."""
+    try:
+        session = onnxruntime.InferenceSession(graph, providers=[CPU])
+        found_NKTU: npt.NDArray[np.float32] = session.run(["probability"], {"image": image_NTU3})[0]
+    except Exception as error:  # onnxruntime's own classes share no base
+        raise ValueError(f"{graph}: is no graph of such windows ({error}); export the bundle again") from error
+    return found_NKTU
 
 
 def measure_speed(graph: Path, *, threads: int, budget_s: float = 2.0) -> Speed:

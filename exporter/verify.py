@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from exporter import probe
 from exporter.bundle import BundleError, read_manifest, sha256_of
-from exporter.manifest import Manifest
-from exporter.probe import Bytes, Ids
-from exporter.runtime import OnnxPredictor
+from exporter.manifest import Manifest, Tile
+from exporter.probe import Bytes, Ids, scene
+from exporter.runtime import OnnxPredictor, ask_tile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,11 +55,22 @@ def verify(bundle: Path) -> Verified:
     highest = max(int(mask.max()) for answers in found.values() for mask in answers)
     if highest >= len(manifest.classes):
         raise BundleError(f"{bundle}: a mask holds class {highest}, the manifest names {len(manifest.classes)} classes")
+    if manifest.tile:
+        _check_tile(bundle / manifest.tile.file, manifest.tile, len(manifest.classes))
     return Verified(manifest=manifest, images=len(images), agreement=agreement)
 
 
 def _run(graph: Path, images: list[Bytes]) -> list[Ids]:
     return [answer.mask for answer in probe.ask(OnnxPredictor(graph), images)]
+
+
+def _check_tile(graph: Path, tile: Tile, classes: int) -> None:
+    try:
+        found_NKTU = ask_tile(graph, scene(*tile.window, seed=0)[None])
+    except ValueError as error:
+        raise BundleError(str(error)) from error
+    if found_NKTU.shape != (1, classes, *tile.window) or not np.allclose(found_NKTU.sum(axis=1), 1, atol=1e-3):
+        raise BundleError(f"{graph}: gives no probabilities of {classes} classes a pixel; export the bundle again")
 
 
 def _check_sums(bundle: Path, manifest: Manifest) -> None:

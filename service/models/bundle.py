@@ -97,6 +97,8 @@ class Manifest(Part):
     provenance: dict[str, Any]
     probe: Probe
     checkpoint: FileSum | None = None
+    tile: FileSum | None = None
+    """The graph of one window. The service asks the graphs of whole images."""
     artifacts: Annotated[list[Artifact], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -122,7 +124,7 @@ class Manifest(Part):
     @property
     def files(self) -> list[FileSum]:
         """Every file that the manifest vouches for."""
-        extra = [self.checkpoint] if self.checkpoint else []
+        extra = [part for part in (self.checkpoint, self.tile) if part]
         return [*self.artifacts, FileSum(file=self.probe.file, sha256=self.probe.sha256), *extra]
 
 

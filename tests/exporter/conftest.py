@@ -27,7 +27,7 @@ COLORS = ((120, 170, 230), (90, 90, 90), (60, 140, 60), (170, 120, 90), (30, 70,
 GOLDEN = Path(__file__).parents[1] / "golden" / "bundle_v1"
 
 
-def make_checkpoint(file: Path, model: dict[str, Any], *, long_side: int = 0) -> Path:
+def make_checkpoint(file: Path, model: dict[str, Any], **inference: Any) -> Path:
     """A checkpoint of a random network that nevertheless names every class about equally often."""
     recipe = recipe_from_dict(
         {
@@ -35,7 +35,7 @@ def make_checkpoint(file: Path, model: dict[str, Any], *, long_side: int = 0) ->
             "data": {"root": "datasets/places"},
             "model": model,
             "train": {"steps": 1},
-            "inference": {"long_side": long_side},
+            "inference": inference,
         }
     )
     torch.manual_seed(0)

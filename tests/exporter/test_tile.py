@@ -1,0 +1,87 @@
+"""The window's graph: stitched, it is what the trainer's sliding window gives."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from exporter.bundle import BundleError, read_manifest, sha256_of
+from exporter.export import export
+from exporter.probe import scene
+from exporter.runtime import ask_tile
+from exporter.verify import verify
+from tests.exporter.conftest import NAMES, TINY_VIT, make_checkpoint
+from trainer.checkpoint import load
+from trainer.config import Inference
+from trainer.evaluation.inference import most_likely
+from trainer.evaluation.sliding import sliding_probabilities
+from trainer.models.segmenter import to_float
+
+WINDOW, STRIDE = (48, 64), 0.5
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("windowed") / "model.safetensors"
+    return make_checkpoint(file, TINY_VIT, window=list(WINDOW), window_stride=STRIDE)
+
+
+@pytest.fixture
+def bundle(checkpoint: Path, tmp_path: Path) -> Path:
+    export(checkpoint, tmp_path / "bundle", with_checkpoint=False)
+    return tmp_path / "bundle"
+
+
+def test_the_manifest_has_the_rule_and_verify_asks_the_graph(bundle: Path) -> None:
+    tile = read_manifest(bundle).tile
+    assert tile is not None
+    assert (tile.file, tile.window, tile.stride) == ("model.tile.onnx", WINDOW, STRIDE)
+    assert tile.probability_max_abs < 1e-3
+    assert tile.sha256 == sha256_of(bundle / tile.file)
+    assert verify(bundle).manifest.tile == tile
+
+
+def test_its_sides_are_fixed_and_its_batch_is_free(bundle: Path) -> None:
+    graph = onnx.load(bundle / "model.tile.onnx").graph
+    sides = [
+        [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    ]
+    assert sides == [["N", *WINDOW, 3], ["N", len(NAMES), *WINDOW]]
+    assert {node.domain for node in graph.node} == {""}
+    assert ask_tile(bundle / "model.tile.onnx", np.zeros((5, *WINDOW, 3), np.uint8)).shape[0] == 5
+
+
+@pytest.mark.parametrize("size", [(100, 150), (30, 200), (48, 64)])
+def test_stitched_it_is_the_trainers_sliding_window(bundle: Path, checkpoint: Path, size: tuple[int, int]) -> None:
+    image_1HW3 = torch.from_numpy(scene(*size, seed=7)[None].copy())
+
+    def graph(window_nChw: Tensor) -> Tensor:
+        bytes_nhw3 = (window_nChw * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        return torch.from_numpy(ask_tile(bundle / "model.tile.onnx", np.ascontiguousarray(bytes_nhw3))).log()
+
+    found_HW = sliding_probabilities(graph, to_float(image_1HW3), WINDOW, STRIDE)[0].argmax(dim=0)
+    with torch.inference_mode():
+        expected_1HW, _ = most_likely(
+            load(checkpoint).model.eval(), image_1HW3, Inference(window=WINDOW, window_stride=STRIDE)
+        )
+    assert (found_HW == expected_1HW[0]).float().mean() >= 0.999
+
+
+def test_a_network_of_whole_images_has_none(vit_bundle: Path) -> None:
+    assert read_manifest(vit_bundle).tile is None
+    assert not (vit_bundle / "model.tile.onnx").exists()
+
+
+def test_another_graph_in_its_place_is_noticed(bundle: Path) -> None:
+    manifest = read_manifest(bundle)
+    assert manifest.tile is not None
+    (bundle / "model.tile.onnx").write_bytes((bundle / "model.onnx").read_bytes())
+    tile = dataclasses.replace(manifest.tile, sha256=sha256_of(bundle / "model.tile.onnx"))
+    (bundle / "manifest.json").write_text(dataclasses.replace(manifest, tile=tile).to_json())
+    with pytest.raises(BundleError, match=r"model\.tile\.onnx: is no graph of such windows"):
+        verify(bundle)
