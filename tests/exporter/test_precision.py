@@ -53,7 +53,6 @@ def bundle(convnet_checkpoint: Path, places: Path, tmp_path_factory: pytest.Temp
         # A network of random weights has little between its classes: no int8 would be kept by the bound for real ones.
         patch.setattr(artifacts, "MIOU_LOST", 0.3)
         patch.setitem(artifacts.AGREEMENT, "fp16", 0.98)
-        patch.setitem(artifacts.PROBE_AGREEMENT, "fp16", 0.98)
         export(convnet_checkpoint, out, precisions=("int8", "fp16"), data=places, refused=said.append)
     assert said == []
     return out
@@ -72,7 +71,7 @@ def test_the_manifest_tells_of_each(bundle: Path) -> None:
     assert full.validation is not None
     assert full.validation.mask >= 0.9999
     assert (full.probe_agreement, full.left_in_float) == (None, None)
-    assert half.probe_agreement == 0.98
+    assert half.probe_agreement == artifacts.HALF_PROBE_AGREEMENT
     assert int8.probe_agreement == pytest.approx(int8.agreement.mask - artifacts.OTHER_CPU)
     assert int8.left_in_float is not None
 
