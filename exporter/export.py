@@ -2,10 +2,12 @@
 
 # N images, H W pixels, 3 = RGB
 
+import dataclasses
+import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,21 @@ from exporter.probe import Bytes, Ids, Predict
 from exporter.tile import TILE_GRAPH, make_tile
 from trainer.checkpoint import Checkpoint, load
 from trainer.models.predictor import MaskPredictor
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a bundle and its graphs are called."""
+
+    name: str
+    made: datetime
+    checkpoint_sha256: str
+
+    @property
+    def version(self) -> str:
+        """UTC time and the checkpoint's first digits."""
+        return f"{self.made:%Y%m%dT%H%M%S}-{self.checkpoint_sha256[:8]}"
+
 
 STAGES = ("load", "trace", "ask PyTorch", "compare", "write")
 
@@ -86,10 +103,14 @@ def export(
         checkpoint = load(checkpoint_file)
         inference = _inference(checkpoint)
         predictor = MaskPredictor(checkpoint.model, long_side=inference.long_side).eval()
+        identity = Identity(
+            name or checkpoint.recipe["model"]["encoder"], datetime.now(UTC), sha256_of(checkpoint_file)
+        )
+        facts = _facts(identity, checkpoint)
 
         progress("trace")
         full = Path(elsewhere) / GRAPH
-        write_graph(predictor, full, multiple=inference.multiple)
+        write_graph(predictor, full, multiple=inference.multiple, facts=facts)
 
         progress("ask PyTorch")
         reference = _reference(predictor, checkpoint, data)
@@ -98,12 +119,12 @@ def export(
         progress("compare")
         graphs = [first(full, folder, weights, reference), *others(full, folder, precisions, reference, refused)]
 
-        tile = _tile(checkpoint, folder)
+        tile = _tile(checkpoint, folder, facts)
 
         progress("write")
         if with_checkpoint:
             shutil.copyfile(checkpoint_file, folder / CHECKPOINT)
-        manifest = replace(_manifest(checkpoint, inference, graphs, folder, name=name, parent=parent), tile=tile)
+        manifest = replace(_manifest(identity, checkpoint, graphs, folder, parent), tile=tile)
         (folder / CARD).write_text(model_card(manifest, about), encoding="utf-8")
         (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
@@ -128,13 +149,13 @@ def eager(predictor: nn.Module) -> Predict:
     return predict
 
 
-def _tile(checkpoint: Checkpoint, folder: Path) -> Tile | None:
+def _tile(checkpoint: Checkpoint, folder: Path, facts: Mapping[str, str]) -> Tile | None:
     """The window's graph, where the run judged by windows."""
     rule = checkpoint.recipe["inference"]
     if not any(rule.get("window", ())):
         return None
     window = rule["window"][0], rule["window"][1]
-    return make_tile(checkpoint.model, folder / TILE_GRAPH, window=window, stride=rule["window_stride"])
+    return make_tile(checkpoint.model, folder / TILE_GRAPH, window=window, stride=rule["window_stride"], facts=facts)
 
 
 def _metrics(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -149,25 +170,31 @@ def _metrics(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"reported": text}
 
 
+def _facts(identity: Identity, checkpoint: Checkpoint) -> dict[str, str]:
+    """What a bare graph file says of itself."""
+    return {
+        "maskloop.name": identity.name,
+        "maskloop.version": identity.version,
+        "maskloop.classes": json.dumps([dataclasses.asdict(entry) for entry in _classes(checkpoint)]),
+    }
+
+
 def _manifest(
+    identity: Identity,
     checkpoint: Checkpoint,
-    inference: Inference,
     graphs: Sequence[Artifact],
     folder: Path,
-    *,
-    name: str,
     parent: str | None,
 ) -> Manifest:
     """What is known of the checkpoint and of the files that lie in `folder`."""
-    now = datetime.now(UTC)
     return Manifest(
         format_version=FORMAT_VERSION,
-        name=name or checkpoint.recipe["model"]["encoder"],
-        version=f"{now:%Y%m%dT%H%M%S}-{graphs[0].sha256[:8]}",
-        created_at=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        name=identity.name,
+        version=identity.version,
+        created_at=f"{identity.made:%Y-%m-%dT%H:%M:%SZ}",
         classes=_classes(checkpoint),
         ignore_index=checkpoint.taxonomy.ignore_index,
-        inference=inference,
+        inference=_inference(checkpoint),
         metrics=_metrics(checkpoint),
         provenance=Provenance(
             parent=parent,

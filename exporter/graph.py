@@ -1,7 +1,9 @@
 """A predictor becomes one ONNX file: `image` uint8 [N, H, W, 3] in, `mask` and `confidence` [N, H, W] out."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -16,7 +18,9 @@ SMALLEST_HALVED = 1024
 """Elements: smaller tensors stay fp32, as halving them saves nothing that could be seen."""
 
 
-def write_graph(predictor: nn.Module, file: Path, *, multiple: int) -> None:
+def write_graph(
+    predictor: nn.Module, file: Path, *, multiple: int, facts: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Trace `predictor` with N, H and W dynamic and write it as one self-contained file.
 
     Args:
@@ -24,21 +28,29 @@ def write_graph(predictor: nn.Module, file: Path, *, multiple: int) -> None:
             the CPU.
         file: Where to write.
         multiple: Pixels of which the network's sides are multiples; the example's sides avoid them.
+        facts: What the file says of itself, in its metadata_props.
     """
     # Two images, two different sides, neither a multiple: a special case taken for granted here would be baked in.
     example_NHW3 = torch.zeros(2, 2 * multiple + 11, 3 * multiple + 5, 3, dtype=torch.uint8)
-    save(_traced(_Narrow(predictor), example_NHW3, "NHW", ["mask", "confidence"]), file)
+    model = _traced(_Narrow(predictor), example_NHW3, "NHW", ["mask", "confidence"])
+    onnx.helper.set_model_props(model, dict(facts))
+    save(model, file)
 
 
-def write_tile_graph(predictor: nn.Module, file: Path, *, window: tuple[int, int]) -> None:
+def write_tile_graph(
+    predictor: nn.Module, file: Path, *, window: tuple[int, int], facts: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Trace a window's predictor with N dynamic and the sides fixed.
 
     Args:
         predictor: uint8 [N, T, U, 3] to probability float32 [N, K, T, U]; in eval mode, on the CPU.
         file: Where to write.
         window: T and U, pixels.
+        facts: What the file says of itself, in its metadata_props.
     """
-    save(_traced(predictor, torch.zeros(2, *window, 3, dtype=torch.uint8), "N", ["probability"]), file)
+    model = _traced(predictor, torch.zeros(2, *window, 3, dtype=torch.uint8), "N", ["probability"])
+    onnx.helper.set_model_props(model, dict(facts))
+    save(model, file)
 
 
 def halve_weights(full: Path, file: Path) -> None:

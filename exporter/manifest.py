@@ -162,7 +162,7 @@ class Manifest:
     format_version: int
     name: str
     version: str
-    """UTC time and the first digits of model.onnx's SHA-256: `20261122T101112-ab12cd34`."""
+    """UTC time and the first digits of the checkpoint's SHA-256: `20261122T101112-ab12cd34`."""
     created_at: str
     """ISO 8601, UTC."""
     classes: tuple[ClassEntry, ...]

@@ -7,6 +7,7 @@ the probabilities of all windows that see it.
 
 # N windows, K classes, T U the window's height and width
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,9 @@ class TilePredictor(nn.Module):
         return probability_NKTU
 
 
-def make_tile(segmenter: Segmenter, file: Path, *, window: tuple[int, int], stride: float) -> Tile:
+def make_tile(
+    segmenter: Segmenter, file: Path, *, window: tuple[int, int], stride: float, facts: Mapping[str, str]
+) -> Tile:
     """Write the graph and hold it against PyTorch.
 
     Args:
@@ -46,12 +49,13 @@ def make_tile(segmenter: Segmenter, file: Path, *, window: tuple[int, int], stri
         file: where to write.
         window: height and width, multiples of the network's.
         stride: step of the window as a part of its side.
+        facts: what the file says of itself.
 
     Raises:
         BundleError: a probability differs by more than PROBABILITY_MAX_ABS.
     """
     network = TilePredictor(segmenter).eval()
-    write_tile_graph(network, file, window=window)
+    write_tile_graph(network, file, window=window, facts=facts)
     image_NTU3 = np.stack([scene(*window, seed) for seed in range(3)])
     with torch.inference_mode():
         expected_NKTU = network(torch.from_numpy(image_NTU3)).numpy()

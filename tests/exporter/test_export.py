@@ -1,6 +1,7 @@
 """From a checkpoint to a bundle and back."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -49,17 +50,26 @@ def test_figures_of_a_sliding_window_are_not_the_graphs(vit_checkpoint: Path, vi
     assert f"Reported: {found['reported']}." in card
 
 
-def test_the_artifact_is_described_as_measured(vit_bundle: Path) -> None:
+def test_the_artifact_is_described_as_measured(vit_bundle: Path, vit_checkpoint: Path) -> None:
     manifest = read_manifest(vit_bundle)
     artifact, graph = manifest.artifacts[0], vit_bundle / "model.onnx"
     assert (artifact.sha256, artifact.bytes) == (sha256_of(graph), graph.stat().st_size)
     assert re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{8}", manifest.version)
-    assert manifest.version.endswith(artifact.sha256[:8])
+    assert manifest.version.endswith(sha256_of(vit_checkpoint)[:8])
     assert 0.999 <= artifact.agreement.mask <= 1
     assert artifact.speed.ms_per_image > 0
     verified = verify(vit_bundle)
     assert verified.mask_agreement == artifact.agreement.mask
     assert verified.images == 2
+
+
+def test_a_bare_graph_says_what_it_is(vit_bundle: Path) -> None:
+    manifest = read_manifest(vit_bundle)
+    for artifact in manifest.artifacts:
+        props = {each.key: each.value for each in onnx.load(vit_bundle / artifact.file).metadata_props}
+        assert (props["maskloop.name"], props["maskloop.version"]) == ("places", manifest.version)
+        classes = [(each["id"], each["name"], tuple(each["color"])) for each in json.loads(props["maskloop.classes"])]
+        assert classes == [(entry.id, entry.name, entry.color) for entry in manifest.classes]
 
 
 def test_the_probe_is_what_pytorch_gives(convnet_bundle: Path, convnet_checkpoint: Path) -> None:
@@ -92,8 +102,8 @@ def test_the_card_tells_a_person(vit_bundle: Path) -> None:
 def test_a_graph_beyond_the_tolerance_is_refused(
     vit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_wrong_graph(predictor: nn.Module, file: Path, *, multiple: int) -> None:
-        write_graph(predictor, file, multiple=multiple)
+    def write_wrong_graph(predictor: nn.Module, file: Path, *, multiple: int, facts: dict[str, str]) -> None:
+        write_graph(predictor, file, multiple=multiple, facts=facts)
         damage(file)
 
     monkeypatch.setattr(story, "write_graph", write_wrong_graph)

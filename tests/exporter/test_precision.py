@@ -65,6 +65,7 @@ def test_the_manifest_tells_of_each(bundle: Path) -> None:
     assert half.bytes < 0.65 * full.bytes
     assert int8.bytes < 0.65 * full.bytes
     for each in (full, half, int8):
+        assert "maskloop.classes" in {prop.key for prop in onnx.load(bundle / each.file).metadata_props}
         assert each.validation is not None
         assert each.validation.images == SPLITS["val"]
         assert each.validation.miou_lost == pytest.approx(1 - each.validation.miou)

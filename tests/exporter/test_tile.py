@@ -1,6 +1,7 @@
 """The window's graph: stitched, it is what the trainer's sliding window gives."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(file, TINY_VIT, window=list(WINDOW), window_stride=STRIDE)
 
 
-@pytest.fixture
-def bundle(checkpoint: Path, tmp_path: Path) -> Path:
-    export(checkpoint, tmp_path / "bundle", with_checkpoint=False)
-    return tmp_path / "bundle"
+@pytest.fixture(scope="module")
+def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "windowed"
+    export(checkpoint, out, with_checkpoint=False)
+    return out
 
 
 def test_the_manifest_has_the_rule_and_verify_asks_the_graph(bundle: Path) -> None:
@@ -77,7 +79,8 @@ def test_a_network_of_whole_images_has_none(vit_bundle: Path) -> None:
     assert not (vit_bundle / "model.tile.onnx").exists()
 
 
-def test_another_graph_in_its_place_is_noticed(bundle: Path) -> None:
+def test_another_graph_in_its_place_is_noticed(bundle: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(bundle, tmp_path / "bundle")
     manifest = read_manifest(bundle)
     assert manifest.tile is not None
     (bundle / "model.tile.onnx").write_bytes((bundle / "model.onnx").read_bytes())
