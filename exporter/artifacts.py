@@ -12,14 +12,17 @@ from exporter import probe
 from exporter.attention import fuse_attention
 from exporter.bundle import GRAPH, BundleError, sha256_of
 from exporter.graph import OPSET, Weights, halve_weights, save
-from exporter.half import halved
+from exporter.half import LARGE, halved
 from exporter.judge import Judge
 from exporter.manifest import Agreement, Artifact, Precision
 from exporter.probe import Answer, Bytes
-from exporter.quantize import QuantisationError, quantise
+from exporter.quantize import quantise
+from exporter.ranges import large_tensors
 from exporter.runtime import OnnxPredictor, measure_speed
 
 FUSED_GRAPH, HALF_GRAPH, INT8_GRAPH = "model.fused.onnx", "model.fp16.onnx", "model.int8.onnx"
+
+NO_DATA = "int8 learns its ranges from images and is judged by labels: give --data DATASET"
 
 PROBE_AGREEMENT: dict[Weights, float] = {"fp32": 0.999, "fp16": 0.995}
 """Least fraction of equal mask pixels between PyTorch and onnxruntime in each probe image, by how precise weights are.
@@ -28,10 +31,13 @@ PyTorch computes with the full weights in either case, so rounding them counts a
 nothing that a network was trained for: its near-ties make them a sharper test than photographs are."""
 
 HALF_PROBE_AGREEMENT = 0.98
-"""The same for arithmetic in half, which near-ties feel more than stored halves; photographs judge it by AGREEMENT."""
+"""The same for graphs in half, whose near-ties are nearer; photographs judge them by HALF_AGREEMENT."""
 
-AGREEMENT: dict[Precision, float] = {"fp32": 0.9999, "fp16": 0.999}
-"""Least fraction of equal mask pixels over a data set's validation images."""
+AGREEMENT = 0.9999
+"""Least fraction of equal mask pixels over a data set's validation images, in fp32 with weights in full."""
+
+HALF_AGREEMENT = 0.999
+"""The same where weights or arithmetic are in half."""
 
 MIOU_LOST = 0.005
 """How much of its mIoU an int8 graph may lose, 0..1."""
@@ -76,64 +82,79 @@ def first(full: Path, folder: Path, weights: Weights, reference: Reference) -> A
 
 
 def others(
-    full: Path, folder: Path, precisions: Sequence[Precision], reference: Reference, refused: Callable[[str], object]
+    full: Path,
+    folder: Path,
+    weights: Weights,
+    precisions: Sequence[Precision],
+    reference: Reference,
+    *,
+    refused: Callable[[str], object],
 ) -> list[Artifact]:
     """The graphs beside it, all for onnxruntime alone.
 
     Args:
         full: the fp32 graph with its weights in full.
         folder: the bundle.
+        weights: how fp32 graphs store them.
         precisions: which are wanted.
         reference: what PyTorch says.
         refused: told why a graph was not kept.
-
-    Raises:
-        BundleError: int8 is wanted, and there is no data set to learn and judge by.
     """
-    model, attentions = fuse_attention(onnx.load(full))
-    base = full
-    if attentions:
-        base = full.with_name(FUSED_GRAPH)
-        save(model, base)
-    makers: dict[str, Callable[[Path], Artifact]] = {}
-    if attentions:
-        makers[FUSED_GRAPH] = lambda file: _fused(base, file, reference)
+    makers: dict[str, Callable[[Path], Artifact | None]] = {
+        FUSED_GRAPH: lambda file: _fused(full, file, weights, reference)
+    }
     if "fp16" in precisions:
-        makers[HALF_GRAPH] = lambda file: _half(base, file, reference)
+        makers[HALF_GRAPH] = lambda file: _half(full, file, reference)
     if "int8" in precisions:
-        makers[INT8_GRAPH] = lambda file: _int8(base, file, reference)
+        makers[INT8_GRAPH] = lambda file: _int8(full, file, reference)
     made = []
     for name, make in makers.items():
         try:
-            made.append(replace(make(folder / name), fused_attention=attentions or None))
-        except (UnfitError, QuantisationError) as error:
+            made.append(make(folder / name))
+        except Exception as error:  # those of onnxruntime's and onnxscript's tools share no base
             (folder / name).unlink(missing_ok=True)
             refused(f"{name} was not written: {error}")
-    return made
+    return [artifact for artifact in made if artifact]
 
 
-def _fused(base: Path, file: Path, reference: Reference) -> Artifact:
-    shutil.copyfile(base, file)
-    return _artifact(file, "fp32", reference, PROBE_AGREEMENT["fp32"])
+def _fused(full: Path, file: Path, weights: Weights, reference: Reference) -> Artifact | None:
+    """The graph with fused attention; None where there is none to fuse."""
+    count = _fuse(full, file)
+    if not count:
+        return None
+    if weights == "fp16":
+        halve_weights(file, file)
+    artifact = _artifact(file, "fp32", reference, PROBE_AGREEMENT[weights], weights=weights)
+    return replace(artifact, fused_attention=count)
 
 
-def _half(base: Path, file: Path, reference: Reference) -> Artifact:
-    save(halved(onnx.load(base)), file)
-    return _artifact(file, "fp16", reference, HALF_PROBE_AGREEMENT)
+def _half(full: Path, file: Path, reference: Reference) -> Artifact:
+    # The CPU, which compares below, computes in fp32 between roundings: it would not see that something overflows.
+    large = large_tensors(full, reference.images, LARGE)
+    count = _fuse(full, file) or None
+    save(halved(onnx.load(file if count else full), large), file)
+    return replace(_artifact(file, "fp16", reference, HALF_PROBE_AGREEMENT, weights="fp16"), fused_attention=count)
 
 
-def _int8(base: Path, file: Path, reference: Reference) -> Artifact:
+def _int8(full: Path, file: Path, reference: Reference) -> Artifact:
     judge = reference.judge
     if judge is None:
-        raise BundleError("int8 learns its ranges from images and is judged by labels: give --data DATASET")
-    left = quantise(
-        base,
-        file,
-        judge.calibration_images(),
-        lambda graph: judge(OnnxPredictor(graph)).miou_lost,
-        MIOU_LOST,
-    )
-    return _artifact(file, "int8", reference, 0.0, left_in_float=left)
+        raise BundleError(NO_DATA)
+    images = judge.calibration_images()
+    left = quantise(full, file, images, lambda graph: judge(OnnxPredictor(graph)).miou_lost, MIOU_LOST)
+    # Behind the quantisation: of onnxruntime's own operators its tools do not know the types.
+    count = _fuse(file, file) or None
+    save(onnx.load(file), file)
+    artifact = _artifact(file, "int8", reference, 0.0)
+    return replace(artifact, fused_attention=count, left_in_float=left)
+
+
+def _fuse(graph: Path, file: Path) -> int:
+    """Write the graph with fused attention, if it has any; how many times."""
+    model, count = fuse_attention(onnx.load(graph))
+    if count:
+        save(model, file)
+    return count
 
 
 def _artifact(
@@ -143,7 +164,6 @@ def _artifact(
     needed: float,
     *,
     weights: Weights = "fp32",
-    left_in_float: int | None = None,
 ) -> Artifact:
     """A graph as it was found. Raises UnfitError."""
     predict = OnnxPredictor(file)
@@ -157,10 +177,11 @@ def _artifact(
             f"its masks equal PyTorch's at {agreement.mask:.5f} of a probe image's pixels, and {needed} are needed"
         )
     validation = reference.judge(predict) if reference.judge else None
-    if validation and validation.mask < AGREEMENT.get(precision, 0.0):
+    least = {"int8": 0.0, "fp16": HALF_AGREEMENT, "fp32": HALF_AGREEMENT if weights == "fp16" else AGREEMENT}[precision]
+    if validation and validation.mask < least:
         raise UnfitError(
             f"its masks equal PyTorch's at {validation.mask:.5f} of the pixels of {validation.images} validation "
-            f"images, and {AGREEMENT[precision]} are needed"
+            f"images, and {least} are needed"
         )
     return Artifact(
         file=file.name,
@@ -172,6 +193,5 @@ def _artifact(
         bytes=file.stat().st_size,
         speed=measure_speed(file, threads=torch.get_num_threads()),
         probe_agreement=None if precision == "fp32" else needed or max(0.0, agreement.mask - OTHER_CPU),
-        left_in_float=left_in_float,
         validation=validation,
     )

@@ -28,10 +28,8 @@ def fuse_attention(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
     shaped = onnx.shape_inference.infer_shapes(model, data_prop=True)
     fused: onnx.ModelProto = rewrite(shaped, pattern_rewrite_rules=[RULE])
     count = sum(node.op_type == FUSED for node in fused.graph.node)
-    if count:
-        del fused.graph.value_info[:]
-        if DOMAIN not in {entry.domain for entry in fused.opset_import}:
-            fused.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
+    if count and DOMAIN not in {entry.domain for entry in fused.opset_import}:
+        fused.opset_import.append(onnx.helper.make_opsetid(DOMAIN, 1))
     return fused, count
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from exporter import probe
-from exporter.artifacts import PROBE_AGREEMENT, Reference, first, others
-from exporter.bundle import CARD, CHECKPOINT, GRAPH, MANIFEST, PROBE, new_bundle, sha256_of
+from exporter.artifacts import NO_DATA, PROBE_AGREEMENT, Reference, first, others
+from exporter.bundle import CARD, CHECKPOINT, GRAPH, MANIFEST, PROBE, BundleError, new_bundle, sha256_of
 from exporter.graph import Weights, write_graph
 from exporter.judge import Judge
 from exporter.manifest import (
@@ -98,6 +98,8 @@ def export(
             without data.
         DataError, DatasetError, ImageError: The data set cannot judge this checkpoint.
     """
+    if "int8" in precisions and data is None:
+        raise BundleError(NO_DATA)
     with new_bundle(out) as folder, tempfile.TemporaryDirectory() as elsewhere:
         progress("load")
         checkpoint = load(checkpoint_file)
@@ -117,7 +119,10 @@ def export(
         probe.write_probe(folder / PROBE, reference.answers[: len(reference.images)])
 
         progress("compare")
-        graphs = [first(full, folder, weights, reference), *others(full, folder, precisions, reference, refused)]
+        graphs = [
+            first(full, folder, weights, reference),
+            *others(full, folder, weights, precisions, reference, refused=refused),
+        ]
 
         tile = _tile(checkpoint, folder, facts)
 
@@ -133,7 +138,7 @@ def export(
 def _reference(predictor: MaskPredictor, checkpoint: Checkpoint, data: Path | None) -> Reference:
     images = probe.probe_images(multiple=predictor.segmenter.size_multiple, long_side=predictor.long_side)
     predict = eager(predictor)
-    judge = Judge(data, checkpoint.taxonomy, predict) if data else None
+    judge = Judge(data, checkpoint.taxonomy, checkpoint.recipe["data"], predict) if data else None
     return Reference(images, probe.ask(predict, images), judge)
 
 

@@ -64,7 +64,12 @@ def halve_weights(full: Path, file: Path) -> None:
 
 
 def save(model: onnx.ModelProto, file: Path) -> None:
-    """Check a graph and write it, the same bytes for the same graph."""
+    """Check a graph and write it, the same bytes for the same graph, without what tools left behind in it."""
+    del model.graph.value_info[:]
+    used = {node.domain for node in model.graph.node}
+    imports = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
     onnx.checker.check_model(model)
     file.write_bytes(model.SerializeToString(deterministic=True))
 

@@ -2,15 +2,17 @@
 
 # H W pixels
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from exporter.manifest import Validation
 from exporter.probe import Bytes, Ids, Predict
-from trainer.data.dataset import Sample
+from trainer.data.dataset import DatasetError, Sample, without
 from trainer.data.layouts import open_dataset
 from trainer.evaluation.metrics import confusion, scores
 from trainer.taxonomy import Taxonomy
@@ -34,51 +36,57 @@ class Judge:
         images: how many are looked at.
     """
 
-    def __init__(self, root: Path, taxonomy: Taxonomy, predict: Predict) -> None:
+    def __init__(self, root: Path, taxonomy: Taxonomy, data: Mapping[str, Any], predict: Predict) -> None:
         """Ask PyTorch once.
 
         Args:
             root: the data set.
             taxonomy: the checkpoint's classes; the data set's must be the same.
+            data: the recipe's table: its format and the names of its splits.
             predict: PyTorch in fp32.
 
         Raises:
             DataError: the data set's classes are others.
             DatasetError, ImageError: it cannot be read.
         """
-        self._dataset = open_dataset(root)
+        lists = Path(data["splits"]) if data.get("splits") else None
+        self._dataset, self._data = open_dataset(root, data.get("format", "auto"), lists), data
         if self._dataset.taxonomy.names != taxonomy.names:
             raise DataError(f"{root}: its classes are not the checkpoint's; give the data set it was trained on")
-        self._samples = _spread(self._dataset.split("val"), JUDGED)
+        self._judging = self._dataset.split(data.get("val") or "val")
+        self._samples = _spread(self._judging, JUDGED)
         self.images = len(self._samples)
         self._masks: list[Ids] = []
-        self.miou = self._score(predict, self._masks.append)
+        self.miou = self._score(predict, lambda _, mask_HW: self._masks.append(mask_HW))
 
     def __call__(self, predict: Predict) -> Validation:
         """Hold a graph against PyTorch's masks and the truth."""
-        found: list[Ids] = []
-        miou = self._score(predict, found.append)
-        equal = sum(int((one == other).sum()) for one, other in zip(self._masks, found, strict=True))
-        return Validation(
-            images=self.images,
-            mask=equal / sum(mask.size for mask in found),
-            miou=miou,
-            miou_lost=self.miou - miou,
-        )
+        equal = [0, 0]
+
+        def compare(number: int, mask_HW: Ids) -> None:
+            equal[0] += int((mask_HW == self._masks[number]).sum())
+            equal[1] += mask_HW.size
+
+        miou = self._score(predict, compare)
+        return Validation(images=self.images, mask=equal[0] / equal[1], miou=miou, miou_lost=self.miou - miou)
 
     def calibration_images(self) -> list[Bytes]:
-        """Images that do not judge, uint8 [H,W,3]; those that do, where there are no others."""
-        splits = [name for name in ("labelled", "train", "unlabelled") if name in self._dataset.splits()]
-        samples = [sample for name in splits for sample in self._dataset.split(name)]
-        return [self._dataset.read(sample) for sample in _spread(tuple(samples) or self._samples, CALIBRATING)]
+        """Training images, uint8 [H,W,3]; where the data set has none but those that judge, these."""
+        samples: list[Sample] = []
+        for name in (self._data.get("labelled"), self._data.get("unlabelled")):
+            # Unlabelled images may lie elsewhere; the labelled ones are enough.
+            with suppress(DatasetError):
+                samples += self._dataset.split(name) if name else ()
+        others = without(dict.fromkeys(samples), self._judging)
+        return [self._dataset.read(sample) for sample in _spread(others or self._samples, CALIBRATING)]
 
-    def _score(self, predict: Predict, keep: Callable[[Ids], None]) -> float:
+    def _score(self, predict: Predict, visit: Callable[[int, Ids], None]) -> float:
         taxonomy = self._dataset.taxonomy
         counts_KK = torch.zeros((len(taxonomy), len(taxonomy)), dtype=torch.int64)
-        for sample in self._samples:
+        for number, sample in enumerate(self._samples):
             image_HW3, truth_HW = self._dataset.read_pair(sample)
             mask_HW = predict(image_HW3[None])[0][0]
-            keep(mask_HW)
+            visit(number, mask_HW)
             counts_KK += confusion(
                 torch.from_numpy(mask_HW.astype(np.int64)),
                 torch.from_numpy(truth_HW),

@@ -6,7 +6,7 @@ operators that change masks most when they alone are quantised, until the judge 
 """
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import onnx
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from exporter.onnx_images import Images
 from exporter.probe import Bytes, Ids
 from exporter.runtime import OnnxPredictor
 
@@ -50,7 +51,7 @@ def quantise(graph: Path, file: Path, images: Sequence[Bytes], lost: Callable[[P
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(graph, prepared, skip_symbolic_shape=True)
-        names = [node.name for node in onnx.load(prepared).graph.node if node.op_type in QUANTISED]
+        names = _with_weights(onnx.load(prepared).graph)
         tried: dict[int, float] = {}
         worst: list[str] = []
         for share in SHARES:
@@ -65,19 +66,10 @@ def quantise(graph: Path, file: Path, images: Sequence[Bytes], lost: Callable[[P
     raise QuantisationError(f"int8 loses {found}; at most {bound:.3g} is allowed")
 
 
-class _Images:
-    """Images one by one, under the names by which onnxruntime's tools ask for them."""
-
-    def __init__(self, images: Sequence[Bytes]) -> None:
-        self._images = iter(images)
-
-    def __iter__(self) -> Iterator[dict[str, Bytes]]:
-        return iter(self.get_next, None)
-
-    def get_next(self) -> dict[str, Bytes] | None:
-        """The next image as the graph's input, uint8 [1,H,W,3]; None at the end."""
-        image_HW3 = next(self._images, None)
-        return None if image_HW3 is None else {"image": image_HW3[None]}
+def _with_weights(graph: onnx.GraphProto) -> list[str]:
+    """The names of operators with weights. Products of two activations, as attention has, stay in float."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [node.name for node in graph.node if node.op_type in QUANTISED and node.input[1] in weights]
 
 
 def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantised: Collection[str]) -> None:
@@ -85,7 +77,7 @@ def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantised: Colle
     quantize_static(
         prepared,
         file,
-        _Images(images),
+        Images(images),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=list(QUANTISED),
         nodes_to_quantize=list(quantised),
@@ -94,8 +86,6 @@ def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantised: Colle
         reduce_range=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        # Products of two activations, as attention has, stay in float: their ranges differ from image to image.
-        extra_options={"MatMulConstBOnly": True},
         calibration_cache_path=prepared.with_suffix(".ranges.json"),
     )
 

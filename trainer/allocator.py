@@ -1,8 +1,8 @@
 """Freed memory stays with the process: what the C library hands back to the system, a step asks for again.
 
 A training step on a CPU frees and takes gigabytes of activations in large pieces. By default the GNU C library maps
-each of them anew, and the system fills every page with zeros: a tenth to a fifth of a step
-(`make bench-train`). Other C libraries are left as they are.
+each of them anew, and the system fills every page with zeros before the step may write to it. Other C libraries are
+left as they are.
 """
 
 import ctypes

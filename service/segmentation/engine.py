@@ -147,6 +147,6 @@ def _check_face(session: Any) -> None:
         for name, allowed in wanted.items():
             if types.get(name) not in allowed:
                 raise BundleInvalid(
-                    f"model.onnx: {kind} {name!r} is {types.get(name)} and must be {' or '.join(sorted(allowed))}: "
+                    f"the graph's {kind} {name!r} is {types.get(name)} and must be {' or '.join(sorted(allowed))}: "
                     "export the bundle with this repository's exporter."
                 )

@@ -8,12 +8,14 @@ import pytest
 from PIL import Image
 
 from exporter import artifacts, quantize
+from exporter.attention import fuse_attention
 from exporter.bundle import BundleError, read_manifest
 from exporter.export import eager, export
-from exporter.half import KEPT_FULL
+from exporter.half import KEPT_FULL, LARGE, halved
 from exporter.judge import DataError, Judge, _spread
 from exporter.probe import Bytes, Ids, scene
 from exporter.quantize import QUANTISED, QuantisationError, quantise
+from exporter.ranges import large_tensors
 from exporter.runtime import OnnxPredictor
 from exporter.verify import verify
 from tests.exporter.conftest import COLORS, NAMES, predictor_of
@@ -22,6 +24,7 @@ from trainer.data.dataset import Sample
 
 SPLITS = {"labelled": 5, "unlabelled": 3, "val": 3}
 VAL_SIZE = (120, 160)
+DATA = {"labelled": "labelled", "unlabelled": "unlabelled", "val": "val"}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def bundle(convnet_checkpoint: Path, places: Path, tmp_path_factory: pytest.Temp
     with pytest.MonkeyPatch.context() as patch:
         # A network of random weights has little between its classes: no int8 would be kept by the bound for real ones.
         patch.setattr(artifacts, "MIOU_LOST", 0.3)
-        patch.setitem(artifacts.AGREEMENT, "fp16", 0.98)
+        patch.setattr(artifacts, "HALF_AGREEMENT", 0.98)
         export(convnet_checkpoint, out, precisions=("int8", "fp16"), data=places, refused=said.append)
     assert said == []
     return out
@@ -90,7 +93,7 @@ def test_half_computes_in_half_but_where_it_hurts(bundle: Path) -> None:
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     assert convolutions
     assert all(types[node.input[1]] == onnx.TensorProto.FLOAT16 for node in convolutions)
-    kept = [node for node in graph.node if node.op_type in KEPT_FULL and node.op_type not in {"Range", "ArgMax"}]
+    kept = [node for node in graph.node if node.op_type in {*KEPT_FULL, "ReduceMax", "Exp"}]
     assert {"Resize", "ReduceMax", "Exp"} <= {node.op_type for node in kept}
     assert all(types.get(node.output[0]) != onnx.TensorProto.FLOAT16 for node in kept)
 
@@ -160,6 +163,80 @@ def _is_quantised(node: onnx.NodeProto, nodes: list[onnx.NodeProto]) -> bool:
     return any(other.op_type == "DequantizeLinear" and other.output[0] == node.input[1] for other in nodes)
 
 
+def test_what_would_overflow_in_half_stays_full(tmp_path: Path) -> None:
+    """A CPU would not notice: it computes halves in fp32. The middle tensor is 9e5, fp16 ends at 65504."""
+    value = onnx.helper.make_tensor_value_info
+    constant = {"big": np.full((3, 3, 1, 1), 1e3), "small": np.full((3, 3, 1, 1), 1e-6)}
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["float"], "cast", to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Transpose", ["float"], ["NCHW"], "turn", perm=[0, 3, 1, 2]),
+        onnx.helper.make_node("Conv", ["NCHW", "big"], ["middle"], "overflows"),
+        onnx.helper.make_node("Relu", ["middle"], ["positive"], "after"),
+        onnx.helper.make_node("Conv", ["positive", "small"], ["back"], "back"),
+        onnx.helper.make_node("Cast", ["back"], ["mask"], "out", to=onnx.TensorProto.UINT8),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "overflow",
+        [value("image", onnx.TensorProto.UINT8, ["N", "H", "W", 3])],
+        [value("mask", onnx.TensorProto.UINT8, ["N", 3, "H", "W"])],
+        [onnx.numpy_helper.from_array(each.astype(np.float32), name) for name, each in constant.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "full.onnx")
+    large = large_tensors(tmp_path / "full.onnx", [scene(16, 16, 0)], LARGE)
+    assert set(large) == {"middle", "positive"}
+    half = halved(model, large)
+    by_name = {node.name: node for node in half.graph.node}
+    assert by_name["after"].input[0] == by_name["overflows"].output[0], "in fp32, with no half between them"
+    assert by_name["back"].input[0] == by_name["after"].output[0]
+    constants = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    assert constants[by_name["overflows"].input[1]] == constants[by_name["back"].input[1]] == onnx.TensorProto.FLOAT
+
+
+def test_stored_halves_are_judged_as_halves(
+    convnet_checkpoint: Path, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "HALF_AGREEMENT", 0.98)
+    export(convnet_checkpoint, tmp_path / "bundle", weights="fp16", data=places)
+    (stored,) = read_manifest(tmp_path / "bundle").artifacts
+    assert stored.validation is not None
+    assert 0.98 <= stored.validation.mask < artifacts.AGREEMENT
+
+
+def test_a_tool_that_fails_costs_its_own_graph_alone(
+    convnet_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(model: onnx.ModelProto, large: list[str]) -> onnx.ModelProto:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(artifacts, "halved", fail)
+    said: list[str] = []
+    export(convnet_checkpoint, tmp_path / "bundle", precisions=("fp16",), refused=said.append)
+    assert said == ["model.fp16.onnx was not written: no such operator"]
+    assert sorted(path.name for path in (tmp_path / "bundle").glob("*.onnx")) == ["model.onnx"]
+
+
+def test_attention_stays_in_float(vit_bundle: Path, tmp_path: Path) -> None:
+    """And the products with weights around it do not."""
+    left = quantise(vit_bundle / "model.onnx", tmp_path / "int8.onnx", [scene(64, 96, 0)], lambda _: 0.0, 0.1)
+    assert left == 0
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    producers = {node.output[0]: node for node in graph.node}
+    softmaxes = {node.output[0] for node in graph.node if node.op_type == "Softmax"}
+    mixed = [node for node in graph.node if node.op_type == "MatMul" and node.input[0] in softmaxes]
+    assert len(mixed) == 2
+    quantised = [
+        node
+        for node in graph.node
+        if node.op_type == "MatMul"
+        and all(producers.get(name) and producers[name].op_type == "DequantizeLinear" for name in node.input)
+    ]
+    assert len(quantised) == 8, "four products with weights in each of two blocks"
+    _, count = fuse_attention(onnx.load(tmp_path / "int8.onnx"))
+    assert count == 2
+
+
 def test_int8_without_data_is_refused(convnet_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="give --data DATASET"):
         export(convnet_checkpoint, tmp_path / "bundle", precisions=("int8",))
@@ -171,13 +248,13 @@ def test_another_data_sets_classes_are_refused(convnet_checkpoint: Path, places:
     (other / "images").mkdir(parents=True)
     (other / "classes.toml").write_text('[[classes]]\nname = "moon"\ncolor = [1, 2, 3]\n')
     with pytest.raises(DataError, match="its classes are not the checkpoint's"):
-        Judge(other, load(convnet_checkpoint).taxonomy, _nothing)
+        Judge(other, load(convnet_checkpoint).taxonomy, {}, _nothing)
 
 
 def test_the_judge_by_hand(places: Path, convnet_checkpoint: Path) -> None:
     """A predictor that is PyTorch but for one class more, in the upper half: half the pixels agree."""
     predict = eager(predictor_of(convnet_checkpoint))
-    judge = Judge(places, load(convnet_checkpoint).taxonomy, predict)
+    judge = Judge(places, load(convnet_checkpoint).taxonomy, DATA, predict)
     assert (judge.miou, judge.images) == (1.0, SPLITS["val"])
 
     def half_wrong(image_NHW3: Bytes) -> tuple[Ids, Bytes]:

@@ -53,7 +53,7 @@ class MaskPredictor(nn.Module):
             antialias=self.long_side > 0,
         )
         # Deviation: the authors bring the logits to the size that the network saw, and then to the image's. In one step
-        # it is half the work, and the mask differs by less than half a pixel of what the network saw.
+        # it is half the work, and the mask differs by less than half a pixel of the image.
         logits_NKhw = self.segmenter(small_NChw, upsample=False)
         return upsampled_argmax(logits_NKhw, (height, width), align_corners=self.segmenter.head.align_corners)
 
