@@ -9,6 +9,7 @@ from exporter.bundle import read_manifest
 from exporter.events import emit, say
 from exporter.manifest import Precision
 from exporter.model_card import artifacts_table, model_card
+from exporter.palette import palette
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -96,6 +97,8 @@ def _verify(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     manifest = read_manifest(options.bundle)
     sys.stdout.write(manifest.to_json() if options.json else model_card(manifest))
+    if options.palette or (sys.stdout.isatty() and not options.json):
+        sys.stdout.write("\n" + palette(manifest))
     return 0
 
 
@@ -187,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("inspect", help="what is in a bundle: its model card, or its manifest as JSON")
     command.add_argument("bundle", type=Path, metavar="BUNDLE")
     command.add_argument("--json", action="store_true", help="print manifest.json, checked")
+    command.add_argument("--palette", action="store_true", help="draw the classes' colours (on a terminal: always)")
     command.set_defaults(command=_inspect)
 
     _add_triton(commands)

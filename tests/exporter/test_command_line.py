@@ -67,6 +67,12 @@ def test_inspect_shows_the_card_or_the_manifest() -> None:
     assert json.loads(run("inspect", GOLDEN, "--json").stdout)["format_version"] == 1
 
 
+def test_inspect_draws_the_palette() -> None:
+    drawn = run("inspect", GOLDEN, "--palette").stdout.splitlines()[-5:]
+    assert drawn[1] == "\x1b[48;2;90;90;90m      \x1b[0m   1  road"
+    assert "\x1b[48" not in run("inspect", GOLDEN).stdout, "not into a pipe"
+
+
 @pytest.mark.parametrize("arguments", [(), ("export",), ("verify",), ("inspect",), ("triton",)])
 def test_help_teaches(arguments: tuple[str, ...]) -> None:
     ran = run(*arguments, "--help")
