@@ -103,16 +103,35 @@ class Segmenter:
             waited_s = time.perf_counter() - begin
             with timings.stage("decode"):
                 image_HW3 = await self._in(self._images, lambda: decode(data, self._limits))
-            # Before it waits for a turn that it will not need.
-            engine.check(*image_HW3.shape[:2])
-            with timings.stage("queue", already_s=waited_s):
-                await self._turn.acquire()
-            return Segmentation(image_HW3, await self._infer(image_HW3, engine, timings, gone))
+            return Segmentation(image_HW3, await self.predict(image_HW3, engine, timings, gone, waited_s=waited_s))
 
-    async def _infer(
-        self, image_HW3: Pixels, engine: Engine, timings: Timings, gone: Callable[[], Awaitable[bool]]
+    async def predict(
+        self,
+        image_HW3: Pixels,
+        engine: Engine,
+        timings: Timings,
+        gone: Callable[[], Awaitable[bool]],
+        *,
+        waited_s: float = 0.0,
     ) -> Prediction:
-        """Use the turn that was acquired, and give it back."""
+        """Run a decoded image through the engine when its turn comes.
+
+        Args:
+            image_HW3: uint8 [H, W, 3], RGB.
+            engine: Who answers; a swap meanwhile does not change it.
+            timings: Gets `queue` and `infer`.
+            gone: Whether the client has hung up; asked once, when the image's turn has come.
+            waited_s: What it has waited already.
+
+        Raises:
+            ClientGone: It has.
+            ImageTooLarge: As the engine's budget says.
+            OutOfMemory: The machine had none left.
+        """
+        # Before it waits for a turn that it will not need.
+        engine.check(*image_HW3.shape[:2])
+        with timings.stage("queue", already_s=waited_s):
+            await self._turn.acquire()
         try:
             if await gone():
                 self._metrics.dropped.inc()
