@@ -22,6 +22,7 @@
     │   ├── RunNotActive         409 run-not-active
     │   └── NotEnoughImages      409 not-enough-images
     ├── FileLost                 500 file-lost
+    ├── DeadlinePassed           504 deadline-passed
     └── Unavailable              503 unavailable
         ├── Overloaded           503 overloaded
         ├── OutOfMemory          503 out-of-memory
@@ -190,6 +191,12 @@ class FileLost(MaskloopError):  # noqa: N818 - reads as what happened
     """The row is there and its file is not: somebody took it out of the data folder."""
 
     status, slug, title = 500, "file-lost", "The file is lost"
+
+
+class DeadlinePassed(MaskloopError):  # noqa: N818 - reads as what happened
+    """There was no answer in the time that the client gave."""
+
+    status, slug, title = 504, "deadline-passed", "The request's time is over"
 
 
 class Unavailable(MaskloopError):  # noqa: N818 - a branch of the tree; its leaves read as what happened

@@ -38,6 +38,17 @@ class Metrics:
         self.dropped = Counter(
             "maskloop_segment_dropped", "Dropped before inference: the client had gone.", registry=self.registry
         )
+        self.expired = Counter(
+            "maskloop_segment_expired",
+            "Segmentations not done in the time that the client gave.",
+            registry=self.registry,
+        )
+        self.batch_images = Histogram(
+            "maskloop_segment_batch_images",
+            "Images that a GPU took at one time.",
+            buckets=(1, 2, 4, 8, 16, 32),
+            registry=self.registry,
+        )
         self.model_info = Gauge(
             "maskloop_model_info", "1 for the version that answers.", ["version"], registry=self.registry
         )

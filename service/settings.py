@@ -52,16 +52,21 @@ class Settings(BaseSettings):
     # The model that answers.
     model: str = ""
     """Bundle folder to begin with. Empty: the starter model of the package."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where onnxruntime runs. `auto` takes CUDA where it is installed; `cuda` refuses to fall back."""
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    """Where onnxruntime runs. `auto` takes CUDA where it is installed; `cuda` and `tensorrt` refuse to fall back."""
+    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    """Which of a bundle's graphs answers. `auto`: int8 on a CPU that multiplies bytes in one step (VNNI), fp16 on a
+    GPU, else fp32. Of a bundle without it the fp32 graph answers."""
     inference_threads: int = Field(default=0, ge=0)
-    """Threads inside one inference. 0: the cores that this process may use."""
-    inference_workers: int = Field(default=1, gt=0)
-    """Inferences at one time. More than 1 pays only where one inference leaves cores idle."""
+    """Cores that inferences share: a lone one takes all, several at one time take fewer each. 0: the cores that this
+    process may use."""
+    max_batch: int = Field(default=8, gt=0)
+    """Images of one size that a GPU takes at one time. A CPU takes them one by one, which is no slower."""
+    max_batch_delay_ms: float = Field(default=0.0, ge=0)
+    """How long an image waits on a GPU for others to join it, beyond the wait for its turn."""
     max_inference_bytes: int = Field(default=2_500_000_000, gt=0)
     """Most memory that one inference may be expected to take, in bytes: 16 for each pixel and class, so 14 megapixels
-    at 11 classes; of transformers at native size also the square of the number of patches. `inference_workers` times
-    this has to fit beside everything else."""
+    at 11 classes; of transformers at native size also the square of the number of patches."""
     max_native_pixels: int = Field(default=2_100_000, gt=0)
     """Largest image for a model that runs at native size (bundle `long_side` 0): its memory grows with the image."""
     extra_models: int = Field(default=1, ge=1)
@@ -118,8 +123,13 @@ class Settings(BaseSettings):
 
     @property
     def threads(self) -> int:
-        """Threads inside one inference, at least 1."""
-        return self.inference_threads or max(1, usable_cores() // self.inference_workers)
+        """Cores that inferences share, at least 1."""
+        return self.inference_threads or usable_cores()
+
+    @property
+    def batch_delay_s(self) -> float:
+        """`max_batch_delay_ms` in seconds."""
+        return self.max_batch_delay_ms / 1000
 
 
 def mistyped_variables() -> dict[str, str | None]:

@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from service.api.deps import IMAGE_DOCS, StateOf, read_image
 from service.api.images import keep
 from service.api.negotiate import negotiate
+from service.api.wish import WishOf
 from service.models.loading import LoadedModel
 from service.segmentation.describe import Description, describe, mean_confidence
 from service.segmentation.render import mask_png, overlay_jpeg
@@ -55,6 +56,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 async def segment(
     request: Request,
     state: StateOf,
+    wish: WishOf,
     model: Annotated[str | None, Query(description="A version other than the active one")] = None,
     contribute: Annotated[bool, Query(description="Keep the image in the pool, to learn from it")] = False,
 ) -> Response:
@@ -62,15 +64,16 @@ async def segment(
     media_type = negotiate(request.headers.get("accept"), list(RENDERERS))
     # A model that has to be loaded first holds no place among those that are served.
     loaded = await run_in_threadpool(state.slot.lease, model) if model else state.slot.require()
-    async with state.segmenter.admission() as timings:
+    async with state.segmenter.admission(urgency=wish.urgency, timeout_s=wish.timeout_s) as visit:
         # Only now: bodies of those that are not admitted stay with the client.
         data = await read_image(request, state.settings.receive_timeout_s)
-        answer = await state.segmenter.segment(data, loaded.engine, timings, request.is_disconnected)
-        content = await state.segmenter.encode(lambda: RENDERERS[media_type](answer, loaded), timings)
+        answer = await state.segmenter.segment(data, loaded.engine, visit, request.is_disconnected)
+        content = await state.segmenter.encode(lambda: RENDERERS[media_type](answer, loaded), visit)
     headers = {
         "X-Model-Version": loaded.version,
+        "X-Model-Precision": loaded.artifact.precision,
         "X-Confidence-Mean": f"{mean_confidence(answer.prediction):.4f}",
-        "Server-Timing": timings.header(),
+        "Server-Timing": visit.header(),
         "Vary": "Accept",
     }
     if contribute:

@@ -81,6 +81,16 @@ class Artifact(FileSum):
     opset: Annotated[int, Field(gt=0)]
     fused_attention: Annotated[int, Field(ge=0)] | None = None
     """How many attentions onnxruntime's own operator computes, in far less memory."""
+    probe_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+    """What this graph must reach on the probe; None: the probe's own tolerance."""
+
+
+class TensorRT(Part):
+    """How onnxruntime's TensorRT provider is to run the fp32 graph of standard operators."""
+
+    file: FileName
+    cache_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
+    provider_options: dict[str, str]
 
 
 class Manifest(Part):
@@ -99,6 +109,7 @@ class Manifest(Part):
     checkpoint: FileSum | None = None
     tile: FileSum | None = None
     """The graph of one window. The service asks the graphs of whole images."""
+    tensorrt: TensorRT | None = None
     artifacts: Annotated[list[Artifact], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -134,12 +145,6 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
-
-    @property
-    def graph(self) -> Path:
-        """The fp32 graph; of two, the one whose attention is fused."""
-        full = [artifact for artifact in self.manifest.artifacts if artifact.precision == "fp32"]
-        return self.folder / max(full, key=lambda artifact: artifact.fused_attention or 0).file
 
     @property
     def checkpoint(self) -> Path | None:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.models.bundle import Bundle, read_bundle
+from service.models.bundle import Artifact, Bundle, Manifest, read_bundle
+from service.models.precision import choose
 from service.segmentation.budget import Budget
 from service.segmentation.engine import Engine
 from service.segmentation.legend import Legend
 from service.segmentation.probe import run_probe
+from service.segmentation.providers import expected_provider
 from service.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A bundle and the engine that runs it. Requests hold it while they need it; then its memory goes."""
+    """A bundle and the engine that runs one of its graphs. Requests hold it while they need it; then its memory goes.
+
+    Attributes:
+        bundle: Where it is from.
+        artifact: The graph of it that answers.
+        engine: What runs that.
+        legend: Names and colours of the classes.
+    """
 
     bundle: Bundle
+    artifact: Artifact
     engine: Engine
     legend: Legend
 
@@ -27,16 +37,44 @@ class LoadedModel:
 
 
 def load_model(bundle: Bundle, settings: Settings) -> LoadedModel:
-    """Compare the bundle's files with their sums, load its graph, and run its probe, which also warms it up.
+    """Compare the bundle's files with their sums, load a graph, and run its probe, which also warms it up.
 
     Raises:
         BundleInvalid: Any of that failed, and would fail again.
         Unavailable: It is not the bundle's fault: the disk, the memory, CUDA demanded and not working.
     """
     manifest = read_bundle(bundle.folder).manifest
+    artifact, engine = _load(bundle, settings)
+    run_probe(engine, bundle.folder / manifest.probe.file, mask_agreement=_needed(manifest, artifact))
+    legend = Legend(
+        names=tuple(c.name for c in manifest.classes),
+        colors=tuple(c.color for c in manifest.classes),
+        ignore_index=manifest.ignore_index,
+    )
+    return LoadedModel(bundle, artifact, engine, legend)
+
+
+def _needed(manifest: Manifest, artifact: Artifact) -> float:
+    own = artifact.probe_agreement
+    return manifest.probe.tolerance.mask_agreement if own is None else own
+
+
+def _load(bundle: Bundle, settings: Settings) -> tuple[Artifact, Engine]:
+    """The graph that suits the place where it runs, which is known for certain only when one has been loaded."""
+    expected = expected_provider(settings.device)
+    artifact = choose(bundle.manifest, settings.precision, expected, settings.device)
+    engine = _open(bundle, artifact, settings)
+    if engine.provider == expected:
+        return artifact, engine
+    other = choose(bundle.manifest, settings.precision, engine.provider, settings.device)
+    return other, engine if other == artifact else _open(bundle, other, settings)
+
+
+def _open(bundle: Bundle, artifact: Artifact, settings: Settings) -> Engine:
+    manifest, tensorrt = bundle.manifest, bundle.manifest.tensorrt
     native = manifest.inference.long_side == 0
-    engine = Engine(
-        bundle.graph,
+    return Engine(
+        bundle.folder / artifact.file,
         threads=settings.threads,
         device=settings.device,
         budget=Budget(
@@ -45,11 +83,7 @@ def load_model(bundle: Bundle, settings: Settings) -> LoadedModel:
             classes=len(manifest.classes),
             patch=manifest.inference.multiple,
         ),
+        max_batch=settings.max_batch,
+        tensorrt=tensorrt.provider_options if tensorrt else None,
+        engine_cache=settings.data_dir / "tensorrt" / tensorrt.cache_key if tensorrt else None,
     )
-    run_probe(engine, bundle.folder / manifest.probe.file, mask_agreement=manifest.probe.tolerance.mask_agreement)
-    legend = Legend(
-        names=tuple(c.name for c in manifest.classes),
-        colors=tuple(c.color for c in manifest.classes),
-        ignore_index=manifest.ignore_index,
-    )
-    return LoadedModel(bundle, engine, legend)

@@ -21,6 +21,11 @@ class Door:
         self._admitted = admitted
         self._refused = refused
 
+    @property
+    def inside(self) -> int:
+        """How many are inside."""
+        return self._inside
+
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """A place inside, for as long as the block runs.

@@ -8,47 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from service.cores import usable_cores
+from service.errors import DeadlinePassed
 from service.metrics import Metrics
+from service.segmentation.batches import Batches
 from service.segmentation.decode import Limits, Pixels, decode
 from service.segmentation.door import Door
 from service.segmentation.engine import Engine, Prediction
+from service.segmentation.turnstile import Turnstile
+from service.segmentation.visit import INTERACTIVE, Visit
 from service.settings import Settings
 
 T = TypeVar("T")
+Gone = Callable[[], Awaitable[bool]]
 
 # Decoded images that wait for their inference, so that it never waits for them. A large one has 72 MB.
 DECODED_AHEAD = 2
+# On a GPU: while one batch computes, the next is copied.
+GPU_RUNS = 2
 
 
 class ClientGone(Exception):  # noqa: N818 - no error of ours: nobody is there to be told
     """The client hung up while its image waited; nothing was inferred."""
-
-
-@dataclass(slots=True)
-class Timings:
-    """Seconds by stage, in the order of the stages."""
-
-    metrics: Metrics
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str, *, already_s: float = 0.0) -> Iterator[None]:
-        """Measure one stage, of which so much is over already."""
-        begin = time.perf_counter() - already_s
-        yield
-        self.seconds[name] = time.perf_counter() - begin
-        self.metrics.stage_seconds.labels(name).observe(self.seconds[name])
-
-    def header(self) -> str:
-        """As a `Server-Timing` header: milliseconds."""
-        return ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in self.seconds.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +47,51 @@ class Segmentation:
 
 
 class Segmenter:
-    """The two thread pools and the door in front of them. Belongs to one event loop."""
+    """The door, the turnstiles and the thread pools behind them. Belongs to one event loop."""
 
     def __init__(self, settings: Settings, metrics: Metrics, limits: Limits) -> None:
+        cores = settings.threads
         self._limits = limits
         self._metrics = metrics
         self._door = Door(settings.max_concurrent_requests, metrics.admitted, metrics.refused)
-        self._decoded = asyncio.Semaphore(settings.inference_workers + DECODED_AHEAD)
-        self._turn = asyncio.Semaphore(settings.inference_workers)
+        self._decoding = Turnstile(cores + DECODED_AHEAD)
+        self._cpu, self._gpu = Turnstile(cores), Turnstile(GPU_RUNS)
+        self._batches = Batches(self._run_batch, settings.batch_delay_s)
         self._images = ThreadPoolExecutor(max(2, min(8, usable_cores())), thread_name_prefix="images")
-        self._inference = ThreadPoolExecutor(settings.inference_workers, thread_name_prefix="inference")
+        self._inference = ThreadPoolExecutor(max(cores, GPU_RUNS), thread_name_prefix="inference")
 
     @asynccontextmanager
-    async def admission(self) -> AsyncIterator[Timings]:
+    async def admission(self, *, urgency: int = INTERACTIVE, timeout_s: float | None = None) -> AsyncIterator[Visit]:
         """A place among those that are served at one time, for as long as the block runs.
+
+        Args:
+            urgency: 0 to 7, lower goes first.
+            timeout_s: After which nobody wants the answer any more; None: they wait.
 
         Raises:
             Overloaded: All places are taken.
+            DeadlinePassed: The block was not done in that time.
         """
         async with self._door.place():
-            yield Timings(self._metrics)
+            try:
+                async with asyncio.timeout(timeout_s) as deadline:
+                    yield Visit(self._metrics, urgency)
+            except TimeoutError:
+                if not deadline.expired():
+                    raise
+                self._metrics.expired.inc()
+                raise DeadlinePassed(
+                    f"There was no answer within the {timeout_s:g} s that the request gave: give it more, or come back "
+                    "when less is going on."
+                ) from None
 
-    async def segment(
-        self, data: bytes, engine: Engine, timings: Timings, gone: Callable[[], Awaitable[bool]]
-    ) -> Segmentation:
+    async def segment(self, data: bytes, engine: Engine, visit: Visit, gone: Gone) -> Segmentation:
         """Decode an encoded image and run it through the engine.
 
         Args:
             data: The image as it was sent.
             engine: Who answers; a swap meanwhile does not change it.
-            timings: Gets `decode`, `queue` and `infer`.
+            visit: Gets `decode`, `queue` and `infer`.
             gone: Whether the client has hung up; asked once, when the image's turn has come.
 
         Raises:
@@ -99,27 +101,24 @@ class Segmenter:
             OutOfMemory: The machine had none left.
         """
         begin = time.perf_counter()
-        async with self._decoded:
+        taken = await self._decoding.enter(visit.urgency)
+        try:
             waited_s = time.perf_counter() - begin
-            with timings.stage("decode"):
-                image_HW3 = await self._in(self._images, lambda: decode(data, self._limits))
-            return Segmentation(image_HW3, await self.predict(image_HW3, engine, timings, gone, waited_s=waited_s))
+            with visit.stage("decode"):
+                image_HW3 = await _in(self._images, lambda: decode(data, self._limits))
+            return Segmentation(image_HW3, await self.predict(image_HW3, engine, visit, gone, waited_s=waited_s))
+        finally:
+            self._decoding.leave(taken)
 
     async def predict(
-        self,
-        image_HW3: Pixels,
-        engine: Engine,
-        timings: Timings,
-        gone: Callable[[], Awaitable[bool]],
-        *,
-        waited_s: float = 0.0,
+        self, image_HW3: Pixels, engine: Engine, visit: Visit, gone: Gone, *, waited_s: float = 0.0
     ) -> Prediction:
         """Run a decoded image through the engine when its turn comes.
 
         Args:
             image_HW3: uint8 [H, W, 3], RGB.
             engine: Who answers; a swap meanwhile does not change it.
-            timings: Gets `queue` and `infer`.
+            visit: Gets `queue` and `infer`.
             gone: Whether the client has hung up; asked once, when the image's turn has come.
             waited_s: What it has waited already.
 
@@ -130,27 +129,70 @@ class Segmenter:
         """
         # Before it waits for a turn that it will not need.
         engine.check(*image_HW3.shape[:2])
-        with timings.stage("queue", already_s=waited_s):
-            await self._turn.acquire()
+        if engine.max_batch > 1:
+            await self._stay(gone)
+            return await self._batches.predict(image_HW3, engine, visit)
+        with visit.stage("queue", already_s=waited_s):
+            threads = await self._cpu.enter(visit.urgency, lambda free: self._width(engine, free))
+        work: asyncio.Future[Prediction] | None = None
         try:
-            if await gone():
-                self._metrics.dropped.inc()
-                raise ClientGone
-            with timings.stage("infer"):
-                return await self._in(self._inference, lambda: engine.run(image_HW3))
+            await self._stay(gone)
+            with visit.stage("infer"):
+                work = _begin(self._inference, lambda: engine.run(image_HW3, threads))
+                return await asyncio.shield(work)
         finally:
-            self._turn.release()
+            _after(work, lambda: self._cpu.leave(threads))
 
-    async def encode(self, render: Callable[[], T], timings: Timings) -> T:
-        """Do the rendering of an answer beside the event loop; `timings` gets `encode`."""
-        with timings.stage("encode"):
-            return await self._in(self._images, render)
+    async def encode(self, render: Callable[[], T], visit: Visit) -> T:
+        """Do the rendering of an answer beside the event loop; `visit` gets `encode`."""
+        with visit.stage("encode"):
+            return await _in(self._images, render)
 
     def close(self) -> None:
         """Wait for what is running, and drop what is not."""
         for pool in (self._images, self._inference):
             pool.shutdown(wait=True, cancel_futures=True)
 
-    @staticmethod
-    async def _in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    def _width(self, engine: Engine, free: int) -> int:
+        # Who is inside the door and not here yet, or not any more, has work for the cores as well.
+        return min(free, engine.width(free=free, load=max(self._door.inside, self._cpu.load)))
+
+    async def _stay(self, gone: Gone) -> None:
+        if await gone():
+            self._metrics.dropped.inc()
+            raise ClientGone
+
+    async def _run_batch(self, engine: Engine, urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
+        taken = await self._gpu.enter(urgency)
+        work: asyncio.Future[list[Prediction]] | None = None
+        try:
+            batch = images()
+            if not batch:
+                return []
+            self._metrics.batch_images.observe(len(batch))
+            work = _begin(self._inference, lambda: engine.run_batch(batch))
+            return await asyncio.shield(work)
+        finally:
+            _after(work, lambda: self._gpu.leave(taken))
+
+
+def _begin(pool: ThreadPoolExecutor, work: Callable[[], T]) -> asyncio.Future[T]:
+    return asyncio.get_running_loop().run_in_executor(pool, work)
+
+
+async def _in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await _begin(pool, work)
+
+
+def _after(work: asyncio.Future[T] | None, leave: Callable[[], None]) -> None:
+    """Leave when the work is over: a thread goes on to its end, whoever waits for it no longer."""
+    if work is None or work.done():
+        leave()
+        return
+
+    def over(done: asyncio.Future[T]) -> None:
+        # Looked at, so that nobody is told of an error that nobody waits for.
+        done.cancelled() or done.exception()
+        leave()
+
+    work.add_done_callback(over)

@@ -26,7 +26,6 @@ def test_a_good_one_is_read(bundle: Path) -> None:
     read = read_bundle(bundle)
     assert read.manifest.version == VERSION
     assert [c.name for c in read.manifest.classes] == ["red", "green", "blue", "black", "white"]
-    assert read.graph == bundle / "model.onnx"
     assert read.checkpoint is None
     assert read.manifest.miou == 0.5
 
@@ -37,7 +36,7 @@ def test_of_two_fp32_graphs_the_one_with_fused_attention_serves(bundle: Path) ->
     manifest = json.loads((bundle / "manifest.json").read_text())
     (artifact,) = manifest["artifacts"]
     write_manifest(bundle, version=VERSION, artifacts=[artifact, artifact | {"file": fused.name, "fused_attention": 2}])
-    assert read_bundle(bundle).graph == fused
+    assert load_model(read_bundle(bundle), Settings(inference_threads=1)).artifact.file == fused.name
 
 
 def test_the_golden_bundle_of_the_first_format_still_serves() -> None:

@@ -31,7 +31,7 @@ def test_a_machine_that_cannot_is_not_held_against_the_model(
     state.models.activate(FIRST, "test")
     unable = Slot(make_settings(device="cuda"), state.models, state.metrics)
     unable.refresh()
-    with pytest.raises(NoModel, match="CUDA was asked for"):
+    with pytest.raises(NoModel, match="cuda was asked for"):
         unable.require()
     assert state.models.get(FIRST).state == "ready"
     slot.refresh()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from service.errors import ImageTooLarge, Overloaded
+from service.errors import DeadlinePassed, ImageTooLarge, Overloaded
 from service.metrics import Metrics
 from service.segmentation.budget import Budget
 from service.segmentation.decode import Limits, Pixels, decode
@@ -40,11 +41,11 @@ class HeldEngine(Engine):
         self.begun = threading.Event()
         self.runs = 0
 
-    def run(self, image_HW3: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Prediction:
+    def run(self, image_HW3: Pixels, threads: int | None = None) -> Prediction:
         self.runs += 1
         self.begun.set()
         assert self.go.wait(20)
-        return super().run(image_HW3)
+        return super().run(image_HW3, threads)
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def metrics() -> Metrics:
 @pytest.fixture
 def segmenter(metrics: Metrics) -> Iterator[Segmenter]:
     limits = Limits(max_bytes=10**6, max_pixels=10**6)
-    opened = Segmenter(Settings(max_concurrent_requests=3), metrics, limits)
+    opened = Segmenter(Settings(max_concurrent_requests=3, inference_threads=1), metrics, limits)
     yield opened
     opened.close()
 
@@ -67,8 +68,8 @@ def engine(bundle: Path) -> HeldEngine:
 
 def test_one_too_many_is_told_at_once(segmenter: Segmenter, engine: HeldEngine, metrics: Metrics) -> None:
     async def one() -> Prediction:
-        async with segmenter.admission() as timings:
-            return (await segmenter.segment(DATA, engine, timings, stays)).prediction
+        async with segmenter.admission() as visit:
+            return (await segmenter.segment(DATA, engine, visit, stays)).prediction
 
     async def scene() -> None:
         admitted = [asyncio.create_task(one()) for _ in range(3)]
@@ -89,13 +90,13 @@ def test_one_too_many_is_told_at_once(segmenter: Segmenter, engine: HeldEngine, 
 
 def test_who_left_the_queue_is_not_inferred(segmenter: Segmenter, engine: HeldEngine, metrics: Metrics) -> None:
     async def scene() -> None:
-        async with segmenter.admission() as timings:
+        async with segmenter.admission() as visit:
             with pytest.raises(ClientGone):
-                await segmenter.segment(DATA, engine, timings, left)
+                await segmenter.segment(DATA, engine, visit, left)
         engine.go.set()
-        async with segmenter.admission() as timings:
-            await segmenter.segment(DATA, engine, timings, stays)
-        assert list(timings.seconds) == ["decode", "queue", "infer"]
+        async with segmenter.admission() as visit:
+            await segmenter.segment(DATA, engine, visit, stays)
+        assert list(visit.seconds) == ["decode", "queue", "infer"]
 
     asyncio.run(scene())
     assert engine.runs == 1
@@ -112,11 +113,13 @@ def test_few_images_are_decoded_ahead(metrics: Metrics, engine: HeldEngine, monk
         return decode(data, limits)
 
     monkeypatch.setattr("service.segmentation.segmenter.decode", counted)
-    segmenter = Segmenter(Settings(max_concurrent_requests=9), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
+    segmenter = Segmenter(
+        Settings(max_concurrent_requests=9, inference_threads=1), metrics, Limits(max_bytes=10**6, max_pixels=10**6)
+    )
 
     async def one() -> None:
-        async with segmenter.admission() as timings:
-            await segmenter.segment(DATA, engine, timings, stays)
+        async with segmenter.admission() as visit:
+            await segmenter.segment(DATA, engine, visit, stays)
 
     async def scene() -> None:
         waiting = [asyncio.create_task(one()) for _ in range(9)]
@@ -136,8 +139,8 @@ def test_what_costs_too_much_waits_for_nobody(segmenter: Segmenter, bundle: Path
     refusing = Engine(bundle / "model.onnx", threads=1, budget=tight)
 
     async def one(asked: Engine) -> None:
-        async with segmenter.admission() as timings:
-            await segmenter.segment(DATA, asked, timings, stays)
+        async with segmenter.admission() as visit:
+            await segmenter.segment(DATA, asked, visit, stays)
 
     async def scene() -> None:
         first = asyncio.create_task(one(engine))
@@ -152,8 +155,8 @@ def test_what_costs_too_much_waits_for_nobody(segmenter: Segmenter, bundle: Path
 
 def test_a_cancelled_request_gives_its_place_back(segmenter: Segmenter, engine: HeldEngine) -> None:
     async def one() -> None:
-        async with segmenter.admission() as timings:
-            await segmenter.segment(DATA, engine, timings, stays)
+        async with segmenter.admission() as visit:
+            await segmenter.segment(DATA, engine, visit, stays)
 
     async def scene() -> None:
         waiting = [asyncio.create_task(one()) for _ in range(3)]
@@ -165,3 +168,79 @@ def test_a_cancelled_request_gives_its_place_back(segmenter: Segmenter, engine: 
         await asyncio.gather(*(one() for _ in range(3)))
 
     asyncio.run(scene())
+
+
+def test_the_urgent_go_first(segmenter: Segmenter, engine: HeldEngine) -> None:
+    answered: list[int] = []
+
+    async def one(urgency: int) -> None:
+        async with segmenter.admission(urgency=urgency) as visit:
+            await segmenter.predict(picture(), engine, visit, stays)
+        answered.append(urgency)
+
+    async def scene() -> None:
+        waiting = [asyncio.create_task(one(urgency)) for urgency in (0, 6, 3)]
+        assert await asyncio.to_thread(engine.begun.wait, 20)
+        await asyncio.sleep(0.05)
+        engine.go.set()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(scene())
+    assert answered == [0, 3, 6]
+
+
+def test_a_deadline_passes_and_the_core_is_free_when_its_thread_is(
+    segmenter: Segmenter, engine: HeldEngine, metrics: Metrics
+) -> None:
+    async def one(timeout_s: float | None) -> None:
+        async with segmenter.admission(timeout_s=timeout_s) as visit:
+            await segmenter.predict(picture(), engine, visit, stays)
+
+    async def scene() -> None:
+        with pytest.raises(DeadlinePassed, match=r"within the 0\.2 s"):
+            await one(0.2)
+        # It left the door, and its thread still computes: the next one waits for the core.
+        second = asyncio.create_task(one(None))
+        await asyncio.sleep(0.1)
+        assert engine.runs == 1
+        engine.go.set()
+        await second
+        assert engine.runs == 2
+
+    asyncio.run(scene())
+    assert b"maskloop_segment_expired_total 1.0" in metrics.exposition()
+
+
+def test_somebody_elses_timeout_is_no_deadline(segmenter: Segmenter) -> None:
+    async def scene() -> None:
+        async with segmenter.admission(timeout_s=20):
+            raise TimeoutError("of a disk")
+
+    with pytest.raises(TimeoutError, match="of a disk"):
+        asyncio.run(scene())
+
+
+def test_a_lone_inference_has_all_cores_and_several_share_them(metrics: Metrics, bundle: Path) -> None:
+    seen: list[int | None] = []
+
+    class Watched(Engine):
+        def run(self, image_HW3: Pixels, threads: int | None = None) -> Prediction:
+            seen.append(threads)
+            time.sleep(0.05)
+            return super().run(image_HW3, threads)
+
+    engine = Watched(bundle / "model.onnx", threads=2)
+    segmenter = Segmenter(Settings(inference_threads=2), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
+
+    async def one() -> None:
+        async with segmenter.admission() as visit:
+            await segmenter.segment(DATA, engine, visit, stays)
+
+    async def scene() -> None:
+        await one()
+        await asyncio.gather(*(one() for _ in range(4)))
+
+    asyncio.run(scene())
+    segmenter.close()
+    # The last of four may be alone again.
+    assert seen[:4] == [2, 1, 1, 1]

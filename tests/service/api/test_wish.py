@@ -1,0 +1,38 @@
+"""Deadlines and priorities in headers."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.api.wish import read_wish
+from tests.service.conftest import encoded
+from tests.service.tiny_bundle import picture
+
+
+@pytest.mark.parametrize(
+    ("priority", "urgency"),
+    [(None, 3), ("u=0", 0), ("u=6", 6), ("i, u=5", 5), ("u=2;x, i", 2), ("u=9", 3), ("u=55", 3), ("i", 3), ("", 3)],
+)
+def test_urgency_by_rfc_9218(priority: str | None, urgency: int) -> None:
+    assert read_wish(None, priority).urgency == urgency
+
+
+def test_a_time_that_is_over_is_said_so(client: TestClient) -> None:
+    sent = {"X-Request-Timeout-Ms": "1"}
+    # One of a hundred takes longer than a millisecond on any machine.
+    answers = [client.post("/v1/segment", content=encoded(picture(900, 900)), headers=sent) for _ in range(100)]
+    late = [answer for answer in answers if answer.status_code != 200]
+    assert late
+    assert {answer.status_code for answer in late} == {504}
+    assert late[0].json()["type"] == "urn:maskloop:problem:deadline-passed"
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "soon", "99999999999"])
+def test_a_time_that_is_none_is_refused(client: TestClient, value: str) -> None:
+    sent = {"X-Request-Timeout-Ms": value}
+    assert client.post("/v1/segment", content=encoded(picture()), headers=sent).status_code == 422
+
+
+def test_the_answer_says_which_graph_gave_it(client: TestClient) -> None:
+    assert client.post("/v1/segment", content=encoded(picture())).headers["X-Model-Precision"] == "fp32"

@@ -1,0 +1,142 @@
+"""Images that go together: who joins whom, and that one who leaves or fails takes nobody along."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.errors import OutOfMemory
+from service.metrics import Metrics
+from service.segmentation.batches import Batches
+from service.segmentation.decode import Limits
+from service.segmentation.engine import Engine, Pixels, Prediction
+from service.segmentation.segmenter import Segmenter
+from service.segmentation.visit import Visit
+from service.settings import Settings
+from tests.service.tiny_bundle import COLORS, nearest, picture
+
+
+@pytest.fixture
+def engine(bundle: Path) -> Engine:
+    opened = Engine(bundle / "model.onnx", threads=1)
+    # As on a GPU.
+    opened.max_batch = 3
+    return opened
+
+
+class Held:
+    """Runs batches when it is told to."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.sizes: list[int] = []
+
+    async def __call__(self, engine: Engine, _urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
+        await self.go.wait()
+        batch = images()
+        self.sizes.append(len(batch))
+        return engine.run_batch(batch)
+
+
+async def _settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_those_of_one_size_go_together_up_to_the_most(engine: Engine) -> None:
+    async def scene() -> None:
+        held, visits = Held(), [Visit(Metrics()) for _ in range(6)]
+        batches = Batches(held, delay_s=0)
+        images = [picture(seed=seed) for seed in range(5)] + [picture(50, 20)]
+        asked = [
+            asyncio.create_task(batches.predict(image, engine, visit))
+            for image, visit in zip(images, visits, strict=True)
+        ]
+        await _settle()
+        held.go.set()
+        for image, prediction in zip(images, await asyncio.gather(*asked), strict=True):
+            np.testing.assert_array_equal(prediction.mask_HW, nearest(image, COLORS))
+        assert sorted(held.sizes) == [1, 2, 3]
+        assert all(list(visit.seconds) == ["queue", "infer"] for visit in visits)
+
+    asyncio.run(scene())
+
+
+def test_who_left_is_not_run(engine: Engine) -> None:
+    async def scene() -> None:
+        held = Held()
+        batches = Batches(held, delay_s=0)
+        asked = [asyncio.create_task(batches.predict(picture(), engine, Visit(Metrics()))) for _ in range(2)]
+        await _settle()
+        asked[0].cancel()
+        await _settle()
+        held.go.set()
+        await asked[1]
+        assert held.sizes == [1]
+
+    asyncio.run(scene())
+
+
+def test_a_failure_is_told_to_all_and_the_next_batch_is_another(engine: Engine) -> None:
+    async def scene() -> None:
+        async def fails(engine: Engine, urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
+            images()
+            raise OutOfMemory("none left")
+
+        batches = Batches(fails, delay_s=0)
+        for _ in range(2):
+            found = await asyncio.gather(
+                *(batches.predict(picture(), engine, Visit(Metrics())) for _ in range(2)), return_exceptions=True
+            )
+            assert [type(each) for each in found] == [OutOfMemory, OutOfMemory]
+
+    asyncio.run(scene())
+
+
+def test_a_full_batch_does_not_wait_for_its_delay(engine: Engine) -> None:
+    async def scene() -> None:
+        held = Held()
+        held.go.set()
+        batches = Batches(held, delay_s=60)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(batches.predict(picture(), engine, Visit(Metrics())) for _ in range(3)))
+        assert held.sizes == [3]
+
+    asyncio.run(scene())
+
+
+def test_the_segmenter_batches_where_the_engine_wants_it(engine: Engine) -> None:
+    metrics = Metrics()
+    segmenter = Segmenter(Settings(max_batch_delay_ms=50), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
+
+    async def stays() -> bool:
+        return False
+
+    async def one(seed: int) -> None:
+        async with segmenter.admission() as visit:
+            found = await segmenter.predict(picture(seed=seed), engine, visit, stays)
+        np.testing.assert_array_equal(found.mask_HW, nearest(picture(seed=seed), COLORS))
+
+    async def scene() -> None:
+        await asyncio.gather(*(one(seed) for seed in range(5)))
+
+    asyncio.run(scene())
+    segmenter.close()
+    assert b"maskloop_segment_batch_images_sum 5.0" in metrics.exposition()
+    assert b"maskloop_segment_batch_images_count 2.0" in metrics.exposition()
+
+
+def test_where_a_batch_has_no_memory_each_has_its_own_try(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = engine._run
+
+    def small(image_NHW3: Pixels, threads: int | None) -> list[Prediction]:
+        if len(image_NHW3) > 1:
+            raise OutOfMemory("none left")
+        return run(image_NHW3, threads)
+
+    monkeypatch.setattr(engine, "_run", small)
+    assert len(engine.run_batch([picture(), picture(seed=1)])) == 2
