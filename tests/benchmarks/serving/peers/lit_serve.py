@@ -1,0 +1,45 @@
+"""LitServe: a worker process a core, of one thread each.
+
+`timeout` is what it has against overload: a request that waited longer is answered 504 before any work is done on it.
+The body comes in raw, as the other sides take it; a form or JSON would cost it more.
+"""
+
+import os
+from typing import Annotated, Any
+
+import litserve  # type: ignore[import-not-found, unused-ignore]
+from fastapi import Body, Response
+
+from tests.benchmarks.serving.peers.work import Pixels, cores, decode, encode, infer, open_session, read_palette
+
+LONGEST_WAIT_S = 2.0
+
+
+class Segment(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
+    def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe's
+        self.session, self.palette = open_session(1), read_palette()
+
+    def decode_request(self, request: Annotated[bytes, Body(media_type="image/jpeg")]) -> Pixels:
+        return decode(request)
+
+    def predict(self, x: Pixels) -> Pixels:
+        return infer(self.session, x)
+
+    def encode_response(self, output: Pixels) -> Response:
+        return Response(encode(output, self.palette), media_type="image/png")
+
+
+def main() -> None:
+    settings: dict[str, Any] = {"accelerator": "cpu", "workers_per_device": cores(), "timeout": LONGEST_WAIT_S}
+    server = litserve.LitServer(Segment(api_path="/segment"), **settings)
+    api_servers = int(os.environ.get("BENCH_API_SERVERS", "1"))
+    server.run(
+        host="127.0.0.1",
+        port=int(os.environ["BENCH_PORT"]),
+        num_api_servers=api_servers,
+        generate_client_file=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
