@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from typing import Self
+from typing import IO, Self
 
 from service.tether import tethered
 from tests.benchmarks.serving.http1 import Response
@@ -16,6 +16,26 @@ from tests.benchmarks.serving.sides import ROOT, Place, Side, SideFailed
 
 START_LIMIT_S, STOP_LIMIT_S = 90.0, 8.0
 LOOK_EVERY_S = 0.01
+
+
+def tethered_process(
+    command: list[str],
+    environment: dict[str, str],
+    *,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    stderr: int | IO[bytes] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program that dies with this one, in a session of its own: Ctrl-C is for this one, which ends it."""
+    return subprocess.Popen(
+        tethered(command),
+        cwd=ROOT,
+        env=environment,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+    )
 
 
 class Server:
@@ -28,15 +48,7 @@ class Server:
         self._log = place.folder / "log"
         with self._log.open("wb") as sink:
             began = time.perf_counter()
-            self._process = subprocess.Popen(
-                tethered(command),
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self._process = tethered_process(command, environment, stdout=sink, stderr=subprocess.STDOUT)
         try:
             self._wait_until_ready(began)
         except BaseException:
