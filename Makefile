@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export camvid triton clean
+.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export bench-serve camvid triton clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,16 @@ bench-train: $(ALL) ## our training step beside a plain reading of the published
 
 bench-export: $(ALL) ## a bundle's graphs beside PyTorch: make bench-export BENCH="CHECKPOINT --data DATASET", or BENCH=--memory
 	$(BIN)/python -m tests.benchmarks.exported $(BENCH)
+
+# Each peer in an environment of its own; copies, since memory that several sides map would be counted for none of them.
+BENCH_PEERS := limit fastapi litserve bentoml triton
+bench-serve: $(ALL) $(BENCH_PEERS:%=.venv/bench-%/installed) ## our service beside FastAPI, LitServe, BentoML and Triton: half an hour, BENCH=--quick 5 minutes
+	$(BIN)/python -m tests.benchmarks.serving $(BENCH)
+
+# One that cannot be installed is told as such by the benchmark, and the rest goes on.
+.venv/bench-%/installed: tests/benchmarks/serving/peers/%.txt | $(ALL)
+	-$(UV) venv --quiet --clear --python $(BIN)/python $(@D) && $(UV) pip install --quiet --link-mode copy \
+		--compile-bytecode --python $(@D)/bin/python $(if $(filter triton,$*),--no-deps) --requirements $< && touch $@
 
 camvid: $(ALL) ## the four methods on CamVid, three seeds: make camvid DATA=DATASET; hours on a CPU, goes on where it was
 	$(BIN)/python -m tests.benchmarks.methods --data $(DATA) --out runs/camvid-methods $(CAMVID)

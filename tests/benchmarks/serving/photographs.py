@@ -1,11 +1,13 @@
 """The photographs that are sent: 640x480 JPEGs, cut from those that scikit-image ships, or files of one's own."""
 
 import importlib.resources
+import io
 from collections.abc import Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 SIZE = (640, 480)
@@ -32,6 +34,12 @@ def write_photographs(folder: Path, own: Path | None = None) -> Path:
             view = image.convert("RGB").resize(SIZE) if own else _view(image.convert("RGB"), rng)
         view.save(folder / f"{number:03}.jpg", quality=QUALITY)
     return folder
+
+
+def read_mask(png: bytes) -> npt.NDArray[np.uint8]:
+    """The class ids of a mask, uint8 [H, W]."""
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image)
 
 
 def _sources(own: Path | None) -> Sequence[Traversable]:

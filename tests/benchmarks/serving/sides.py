@@ -88,16 +88,22 @@ def _triton(place: Place) -> list[str]:
         raise SideFailed(str(reason)) from None
 
 
-SIDES = {
-    "ours": Side(
-        title="Maskloop",
-        says="python -m service serve, as it comes",
+def _of_ours(title: str, says: str, **own: str) -> Side:
+    return Side(
+        title=title,
+        says=says,
         command=_ours,
-        environment=lambda place: clean_environment() | place.settings,
+        environment=lambda place: clean_environment() | own | place.settings,
         path="/v1/segment",
         ready="/readyz",
         headers={"Content-Type": "image/jpeg", "Accept": "image/png"},
-    ),
+    )
+
+
+SIDES = {
+    "ours": _of_ours("Maskloop", "`python -m service serve` as it comes, fp32 as all", MASKLOOP_PRECISION="fp32"),
+    # For a bundle of several graphs: it takes the one that suits the device, which the others do not run.
+    "ours-auto": _of_ours("Maskloop, its choice of graph", "`python -m service serve` as it comes"),
     "fastapi": Side(
         title="FastAPI, plain",
         says="`def` route, one session with all threads, uvicorn with uvloop and httptools",
