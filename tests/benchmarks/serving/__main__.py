@@ -9,11 +9,13 @@ into the README. On 2 cores: half an hour, and --quick five minutes. Nothing els
 
 import argparse
 import json
+import math
 import signal
 import sys
 import tempfile
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -121,13 +123,22 @@ def measure(planned: Plan, starts: int) -> Measured:
 def write(found: Report, options: argparse.Namespace) -> None:
     """The files."""
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    (options.out / "results.json").write_text(json.dumps(without_nan(found), indent=1) + "\n")
     (options.out / "results.md").write_text(everything(found))
     (options.out / "serving.svg").write_text(svg(found))
     if options.publish:
         (ROOT / "docs" / "serving.svg").write_text(svg(found))
         readme = ROOT / "README.md"
         readme.write_text(between_marks(readme.read_text(), f"\n{found['machine']}.\n\n{summary(found)}\n\n"))
+
+
+def without_nan(value: Any) -> Any:
+    """The same, with null for what is not a number: JSON has no such."""
+    if isinstance(value, dict):
+        return {key: without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def between_marks(text: str, new: str) -> str:

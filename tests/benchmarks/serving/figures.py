@@ -24,11 +24,6 @@ class Figures:
     outcomes: dict[str, int]
     """What became of the requests, counted."""
 
-    @property
-    def failed(self) -> int:
-        """Requests that came back with anything but a mask."""
-        return sum(count for outcome, count in self.outcomes.items() if outcome != OK)
-
 
 def figures(samples: Sequence[Sample], begin_s: float, end_s: float, *, closed: bool) -> Figures:
     """The figures of a window of a load.

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 from tests.benchmarks.serving.report import Report
 from tests.benchmarks.serving.windows import CLOSED, OPEN
 
-WIDTH, HEIGHT = 960, 430
+WIDTH, HEIGHT = 960, 405
 TOP, BOTTOM = 60, 330
 LEFT_PANEL, RIGHT_PANEL = (70, 510), (590, 930)
 # Told apart with any kind of colour vision, on white and on black.

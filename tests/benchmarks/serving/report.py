@@ -1,5 +1,6 @@
 """What was measured, as plain data: medians over rounds, percentiles over all requests, ratios round by round."""
 
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -125,7 +126,7 @@ def load_figures(windows: list[Window]) -> Report:
         "side_cores": middle(lambda window: window.side_cores),
         "client_cores": middle(lambda window: window.client_cores),
         "other_cores": middle(lambda window: window.other_cores),
-        **({"recovery_s": max(recoveries)} if recoveries else {}),
+        **({"recovery_s": max(recoveries, key=lambda s: math.inf if math.isnan(s) else s)} if recoveries else {}),
     }
 
 

@@ -1,9 +1,11 @@
 """The figures as Markdown: a table for the README, and all of them."""
 
+import math
+
 from tests.benchmarks.serving.aims import aims
 from tests.benchmarks.serving.loads import OK
 from tests.benchmarks.serving.report import LONE, QUIET_CORES, Report
-from tests.benchmarks.serving.windows import CLOSED, LOADS
+from tests.benchmarks.serving.windows import CLOSED, LOADS, LONGEST_RECOVERY_S
 
 EIGHT, MANY = (load.name for load in CLOSED[1:])
 
@@ -61,7 +63,8 @@ def everything(found: Report) -> str:
 def _setting(found: Report) -> str:
     setting = found["setting"]
     text = (
-        f"{found['machine']}.\nMedians of {setting['rounds']} rounds of {setting['seconds_a_window']:g} s a window; "
+        f"{found['machine']}.\n"
+        f"Medians over {setting['rounds']} round(s) of {setting['seconds_a_window']:g} s a window; "
         f"percentiles over the requests of all rounds, from when each was due; clients give up after "
         f"{setting['patience_s']:g} s. The client took {found['most_client_cores']:.2f} cores at most."
     )
@@ -98,9 +101,13 @@ def _loads(side: Report) -> str:
         failed = ", ".join(f"{outcome}: {count}" for outcome, count in entry["outcomes"].items() if outcome != OK)
         rates = ["" if load.clients else f"{entry['offered_per_s']:.1f}", f"{entry['masks_per_s']:.1f}"]
         spent = [f"{entry['memory_bytes'] / 1e6:.0f}", f"{entry['side_cores']:.2f}"]
-        recovery = f"{entry['recovery_s']:.1f} s" if "recovery_s" in entry else ""
+        recovery = "" if "recovery_s" not in entry else _recovery(entry["recovery_s"])
         rows.append([load.name, *rates, *times, failed or "none", *spent, recovery])
     return _markdown(head, rows)
+
+
+def _recovery(seconds: float) -> str:
+    return f"not in {LONGEST_RECOVERY_S:g} s" if math.isnan(seconds) else f"{seconds:.1f} s"
 
 
 def _breakdown(steps: Report) -> str:
