@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export bench-serve camvid triton clean
+.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export bench-serve soak camvid triton clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench-export: $(ALL) ## a bundle's graphs beside PyTorch: make bench-export BENC
 BENCH_PEERS := limit fastapi litserve bentoml triton
 bench-serve: $(ALL) $(BENCH_PEERS:%=.venv/bench-%/installed) ## our service beside FastAPI, LitServe, BentoML and Triton: half an hour, BENCH=--quick 5 minutes
 	$(BIN)/python -m tests.benchmarks.serving $(BENCH)
+
+soak: $(ALL) ## the service under load for long, held to its aims: half an hour, SOAK=--quick three minutes
+	$(BIN)/python -m tests.soak $(SOAK)
 
 # One that cannot be installed is told as such by the benchmark, and the rest goes on.
 .venv/bench-%/installed: tests/benchmarks/serving/peers/%.txt | $(ALL)
