@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from socket import socket
 from types import FrameType
 
 import uvicorn
 
+from service.allocator import keep_few_arenas
 from service.api.app import create_app
 from service.listen import listen
 from service.logs import configure_logs
 from service.models.bundle import read_bundle
 from service.settings import Settings
-
-# Requests under way may finish; connections that stay open longer are cut.
-DRAIN_S = 10
 
 
 class Server(uvicorn.Server):
@@ -42,6 +41,7 @@ def serve(settings: Settings, sock: socket | None = None) -> None:
         PortTaken: Somebody else listens there.
         BundleInvalid: The model to begin with is none.
     """
+    keep_few_arenas()
     configure_logs(settings)
     if settings.model:
         # Said in one line here; inside the application it would be a traceback.
@@ -56,6 +56,6 @@ def serve(settings: Settings, sock: socket | None = None) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=math.ceil(settings.drain_s),
     )
     Server(config, app.state.stopping).run(sockets=[sock])

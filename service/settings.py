@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     and masks for the pool are admitted beside them."""
     receive_timeout_s: float = Field(default=30.0, gt=0)
     """How long the body of an image or mask may take to arrive; it holds one of those places all the while."""
+    drain_s: float = Field(default=20.0, gt=0)
+    """How long requests under way may go on after SIGTERM; then their connections are cut. Whoever ends the service
+    should wait for longer before it kills."""
 
     # The model that answers.
     model: str = ""

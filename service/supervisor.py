@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,8 +23,8 @@ from service.child import Child, Spec
 from service.listen import hand_over, listen
 
 LOOK_EVERY_S = 0.1
-# uvicorn drains for 10 s before it cuts what is left; see `serve.py`.
-API_GRACE_S = 15.0
+# Beyond the time that requests have to end.
+API_GRACE_S = 5.0
 # Beyond the time that the trainer has to save its state.
 WORKER_GRACE_S = 10.0
 READY_TIMEOUT_S = 120.0
@@ -82,6 +83,8 @@ class _Group:
             self._sock = stack.enter_context(listen(settings.host, settings.port))
             self._broker_url = broker.broker_url(path) if path else settings.broker_url
             self._hand_over()
+            api = self._children[0]
+            api.spec = replace(api.spec, grace_s=settings.drain_s + API_GRACE_S)
             address = self._sock.getsockname()
             threading.Thread(target=self._announce, args=address[:2], daemon=True).start()
             self._start(_worker(self._given, self._broker_url, settings.stop_grace_s))

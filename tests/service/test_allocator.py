@@ -1,0 +1,43 @@
+"""Heaps: as many as we want, and not one a thread."""
+
+from __future__ import annotations
+
+import platform
+import re
+import subprocess
+import sys
+
+import pytest
+
+ARENAS = """
+import ctypes, sys, threading
+from service.allocator import keep_few_arenas
+
+if sys.argv[1] == "few":
+    assert keep_few_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+together = threading.Barrier(8)
+
+def use():
+    together.wait()
+    libc.malloc(10_000)
+    together.wait()
+
+threads = [threading.Thread(target=use) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+libc.malloc_stats()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_threads_share_two_heaps() -> None:
+    found = {}
+    for word in ("few", "many"):
+        told = subprocess.run(
+            [sys.executable, "-c", ARENAS, word], capture_output=True, text=True, check=True, timeout=60
+        )
+        found[word] = len(re.findall(r"^Arena \d+:", told.stderr, re.MULTILINE))
+    assert found["few"] == 2
+    assert found["many"] > 2
