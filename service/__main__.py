@@ -1,4 +1,4 @@
-"""The command line: python -m service up | serve | worker | demo."""
+"""The command line: python -m service up | serve | worker | keys | demo."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from service.keys.arguments import add_data_dir, add_keys
+from service.scopes import SCOPES
 
 # Answers come before training where both want the same cores.
 WORKER_NICENESS = 10
@@ -81,6 +84,8 @@ def _demo(options: argparse.Namespace) -> int:
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """What the command line says, by the name of the setting."""
     given = {name: getattr(options, name, None) for name in ("host", "port", "data_dir", "model")}
+    if getattr(options, "insecure", False):
+        given["anonymous_scopes"] = SCOPES
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -127,6 +132,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_place(command)
     command.set_defaults(command=_worker)
 
+    add_keys(
+        commands.add_parser(
+            "keys",
+            help="make, list and revoke the keys that callers need",
+            description="Once a key was made, every call needs one. Running services follow within a second.",
+        )
+    )
+
     command = commands.add_parser(
         "demo",
         help="the whole loop in a few minutes: train, serve, retrain, swap",
@@ -143,12 +156,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_address(command: argparse.ArgumentParser) -> None:
     command.add_argument("--host", metavar="HOST", help="address to listen on (default: 127.0.0.1, this machine only)")
     command.add_argument("--port", type=int, metavar="PORT", help="0 takes any that is free (default: 8000)")
+    command.add_argument("--insecure", action="store_true", help="let everybody in who reaches it, without a key")
 
 
 def _add_place(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="where everything is kept (default: ./maskloop-data)"
-    )
+    add_data_dir(command)
     command.add_argument(
         "--model", metavar="BUNDLE", help="bundle folder to begin with (default: the starter model of the package)"
     )

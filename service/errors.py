@@ -10,17 +10,26 @@
     │   ├── NotAcceptable        406 not-acceptable
     │   ├── MaskInvalid          422 mask-invalid
     │   └── BundleInvalid        422 bundle-invalid
+    ├── Unauthorized             401 unauthorized
+    │   ├── KeyMissing           401 key-missing
+    │   └── KeyInvalid           401 key-invalid
+    ├── Forbidden                403 forbidden
+    │   ├── ScopeMissing         403 scope-missing
+    │   └── ForeignPage          403 foreign-page
     ├── NotFound                 404 not-found
+    │   ├── KeyNotFound          404 key-not-found
     │   ├── ImageNotFound        404 image-not-found
     │   ├── ModelNotFound        404 model-not-found
     │   └── RunNotFound          404 run-not-found
     ├── Conflict                 409 conflict
+    │   ├── KeyNameTaken         409 key-name-taken
     │   ├── ImageInUse           409 image-in-use
     │   ├── ModelNotServable     409 model-not-servable
     │   ├── NothingToRollBack    409 nothing-to-roll-back
     │   ├── RunActive            409 run-active
     │   ├── RunNotActive         409 run-not-active
     │   └── NotEnoughImages      409 not-enough-images
+    ├── RateLimited              429 rate-limited
     ├── FileLost                 500 file-lost
     ├── DeadlinePassed           504 deadline-passed
     └── Unavailable              503 unavailable
@@ -121,6 +130,42 @@ class BundleInvalid(BadInput):
     status, slug, title = 422, "bundle-invalid", "The model bundle cannot be used"
 
 
+class Unauthorized(MaskloopError):  # noqa: N818 - a branch of the tree; its leaves read as what happened
+    """Nobody knows who asks."""
+
+    status, slug, title = 401, "unauthorized", "A key is needed"
+
+
+class KeyMissing(Unauthorized):
+    """The call needs a key, and none was sent."""
+
+    slug = "key-missing"
+
+
+class KeyInvalid(Unauthorized):
+    """The key is unknown, revoked or past its end."""
+
+    slug, title = "key-invalid", "The key is not valid"
+
+
+class Forbidden(MaskloopError):  # noqa: N818 - a branch of the tree; its leaves read as what happened
+    """It is known who asks, and they may not."""
+
+    status, slug, title = 403, "forbidden", "Not allowed"
+
+
+class ScopeMissing(Forbidden):
+    """The key is good, and not for this."""
+
+    slug, title = "scope-missing", "The key is not for this"
+
+
+class ForeignPage(Forbidden):
+    """A page of some other site made a browser ask, where no key protects from it."""
+
+    slug, title = "foreign-page", "Pages of other sites may not ask"
+
+
 class NotFound(MaskloopError):  # noqa: N818 - a branch of the tree; its leaves read as what happened
     """The thing named does not exist."""
 
@@ -131,6 +176,12 @@ class ImageNotFound(NotFound):
     """No image with this id in the pool."""
 
     slug, title = "image-not-found", "No such image"
+
+
+class KeyNotFound(NotFound):
+    """No valid key with this name or id."""
+
+    slug, title = "key-not-found", "No such key"
 
 
 class ModelNotFound(NotFound):
@@ -149,6 +200,12 @@ class Conflict(MaskloopError):  # noqa: N818 - a branch of the tree; its leaves 
     """The call is sound and the state of things forbids it now."""
 
     status, slug, title = 409, "conflict", "Not possible now"
+
+
+class KeyNameTaken(Conflict):
+    """A valid key has this name."""
+
+    slug, title = "key-name-taken", "The name is taken"
 
 
 class ImageInUse(Conflict):
@@ -185,6 +242,12 @@ class NotEnoughImages(Conflict):
     """Too few labelled or validation images for a run."""
 
     slug, title = "not-enough-images", "Not enough images"
+
+
+class RateLimited(MaskloopError):  # noqa: N818 - reads as what happened
+    """More requests than this caller may send in this time."""
+
+    status, slug, title = 429, "rate-limited", "Too many requests"
 
 
 class FileLost(MaskloopError):  # noqa: N818 - reads as what happened

@@ -25,6 +25,12 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.callers_refused = Counter(
+            "maskloop_callers_refused",
+            "Requests refused for their key, or for how many there were.",
+            ["reason"],
+            registry=self.registry,
+        )
         self.admitted = Gauge("maskloop_segment_admitted", "Segmentations running or waiting.", registry=self.registry)
         self.refused = Counter(
             "maskloop_segment_refused", "Segmentations refused because too many waited.", registry=self.registry

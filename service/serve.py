@@ -11,6 +11,7 @@ import uvicorn
 
 from service.allocator import keep_few_arenas
 from service.api.app import create_app
+from service.keys.exposure import check_exposure
 from service.listen import listen
 from service.logs import configure_logs
 from service.models.bundle import read_bundle
@@ -38,6 +39,7 @@ def serve(settings: Settings, sock: socket | None = None) -> None:
         sock: Already listening. None: listen on `settings.host` and `settings.port`.
 
     Raises:
+        OpenToAll: Others would reach it, and there is no key.
         PortTaken: Somebody else listens there.
         BundleInvalid: The model to begin with is none.
     """
@@ -46,7 +48,9 @@ def serve(settings: Settings, sock: socket | None = None) -> None:
     if settings.model:
         # Said in one line here; inside the application it would be a traceback.
         read_bundle(settings.start_model, verify=False)
-    sock = sock or listen(settings.host, settings.port)
+    if sock is None:
+        check_exposure(settings)
+        sock = listen(settings.host, settings.port)
     app = create_app(settings)
     app.state.stopping = threading.Event()
     # One process: the model is in memory once, batches and metrics are whole. Our own log lines tell of each request.

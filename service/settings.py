@@ -10,15 +10,31 @@ import difflib
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.cores import usable_cores
+from service.scopes import Scope, parse_scopes
 
 PACKAGE = Path(__file__).parent
 PREFIX = "MASKLOOP_"
+# Of the keys that people bring themselves; ours are longer.
+SHORTEST_API_KEY = 20
+
+
+def _words(value: Any) -> Any:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def _scopes(value: Any) -> Any:
+    return parse_scopes(value) if isinstance(value, str) else value
+
+
+# In the environment: words with commas between.
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Scopes = Annotated[tuple[Scope, ...], NoDecode, BeforeValidator(_scopes)]
 
 
 class Settings(BaseSettings):
@@ -51,6 +67,32 @@ class Settings(BaseSettings):
     drain_s: float = Field(default=20.0, gt=0)
     """How long requests under way may go on after SIGTERM; then their connections are cut. Whoever ends the service
     should wait for longer before it kills."""
+
+    # Who may ask: `python -m service keys create NAME --scope predict` makes keys.
+    api_key: SecretStr = SecretStr("")
+    """A key with every scope, for containers and other places where no command can be run. Empty: none."""
+    api_key_file: str = ""
+    """A file with such keys, one a line; a change is followed without a restart. Empty: none."""
+    anonymous_scopes: Scopes = ()
+    """What callers without a key may do from anywhere: `all`, or some of predict,contribute,train,admin. Empty:
+    nothing, and on this machine everything for as long as no key was ever made."""
+    published_on: str = ""
+    """In a container: the address outside under which its port can be reached. 127.0.0.1 makes callers this machine's
+    own, as on a loopback `host`. Empty: the address that was asked decides."""
+    allowed_hosts: Words = ()
+    """Domain names by which callers without a key may call this machine's own service; IP addresses and names without
+    a dot need no mention. It keeps pages out that point a name of theirs at 127.0.0.1."""
+    cors_origins: Words = ()
+    """Origins whose pages may ask from a browser, such as https://label.example.com; `*`: all. Empty: none."""
+    open_metrics: bool = False
+    """Answer /metrics without a key to everybody; callers on this machine need none anyway."""
+    rate_limit_per_minute: int = Field(default=0, ge=0)
+    """Requests that a key may send in a minute, where it has no rate of its own; all of them at once if need be. 0: any
+    number."""
+    anonymous_rate_limit_per_minute: int = Field(default=0, ge=0)
+    """The same for callers without a key, by their address. 0: any number."""
+    keys_poll_s: float = Field(default=1.0, gt=0)
+    """How often a serving process looks whether keys were made or revoked."""
 
     # The model that answers.
     model: str = ""
@@ -98,6 +140,13 @@ class Settings(BaseSettings):
     # What is written about it.
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("api_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr) -> SecretStr:
+        if 0 < len(key.get_secret_value()) < SHORTEST_API_KEY or len(key.get_secret_value().split()) > 1:
+            raise ValueError(f"one word of {SHORTEST_API_KEY} characters or more: `openssl rand -hex 32` makes one")
+        return key
 
     @property
     def resolved_database_url(self) -> str:

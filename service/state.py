@@ -8,6 +8,9 @@ from functools import partial
 import structlog
 
 from service.images.store import ImageStore
+from service.keys.rates import Rates
+from service.keys.ring import KeyRing
+from service.keys.store import KeyStore
 from service.metrics import Metrics
 from service.models.slot import Slot
 from service.models.store import ModelStore
@@ -27,7 +30,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The stores, and what answers. `slot` and `segmenter` do nothing until the app starts the slot."""
+    """The stores, and what answers. `slot`, `segmenter` and `keys` do nothing until the app starts them."""
 
     settings: Settings
     metrics: Metrics
@@ -38,12 +41,15 @@ class State:
     segmenter: Segmenter
     intake: Door
     """For images and masks that come into the pool."""
+    keys: KeyRing
+    rates: Rates
     queue: Queue
     runs: RunStore
     policy: Policy
 
     def close(self) -> None:
         """Stop the threads and close the files, the newest first."""
+        self.keys.stop()
         self.slot.stop()
         self.segmenter.close()
         self.queue.close()
@@ -71,6 +77,8 @@ def open_state(settings: Settings) -> State:
         slot=slot,
         segmenter=Segmenter(settings, metrics, limits),
         intake=Door(settings.max_concurrent_requests, metrics.uploads_admitted, metrics.uploads_refused),
+        keys=KeyRing(settings, KeyStore(database)),
+        rates=Rates(),
         queue=queue,
         runs=RunStore(database),
         policy=Policy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),

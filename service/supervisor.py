@@ -42,6 +42,7 @@ def up(given: dict[str, Any]) -> int:
 
     Raises:
         ValidationError: A setting makes no sense.
+        OpenToAll: Others would reach it, and there is no key.
         PortTaken: Somebody else listens on the port.
         SupervisorError: Another `up` uses the data folder.
         OSError: There is no broker for this machine.
@@ -72,11 +73,13 @@ class _Group:
 
     def _go(self) -> int:
         from service import broker  # noqa: PLC0415 - see above
+        from service.keys.exposure import check_exposure  # noqa: PLC0415
         from service.settings import Settings  # noqa: PLC0415
 
         settings = Settings(**self._given)
         with ExitStack() as stack:
             stack.enter_context(_only_one(settings.data_dir))
+            check_exposure(settings)
             path = None if settings.broker_url else stack.enter_context(broker.socket_path(settings.data_dir))
             # Undone from below: the port is closed, then the children end, then the folder is free for others.
             stack.callback(self._end)
@@ -145,7 +148,8 @@ def tell(text: str) -> None:
 
 
 def _api(given: dict[str, Any], handover: int) -> Spec:
-    command = [sys.executable, "-m", "service", "serve", "--handover", str(handover), *_options(given)]
+    insecure = ["--insecure"] if "anonymous_scopes" in given else []
+    command = [sys.executable, "-m", "service", "serve", "--handover", str(handover), *insecure, *_options(given)]
     return Spec(name="api", command=command, descriptors=(handover,), grace_s=API_GRACE_S)
 
 

@@ -14,8 +14,11 @@ from fastapi.responses import RedirectResponse
 
 from service.api import health, images, models, runs, segment
 from service.api.body_limit import MULTIPART_SLACK, BodyLimit
+from service.api.cors import add_cors
+from service.api.docs import add_docs
 from service.api.observe import Observe
 from service.api.problems import add_problem_handlers
+from service.api.shield import Shield
 from service.settings import Settings
 from service.state import open_state
 
@@ -26,6 +29,8 @@ def create_app(settings: Settings) -> FastAPI:
         title="Maskloop",
         summary="Semantic segmentation over HTTP that keeps getting better.",
         lifespan=_lifespan(settings),
+        docs_url=None,
+        redoc_url=None,
     )
     app.include_router(segment.router)
     app.include_router(images.router)
@@ -33,9 +38,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(models.router)
     app.include_router(health.router)
     app.add_api_route("/", _front, include_in_schema=False)
+    add_docs(app)
     add_problem_handlers(app)
     # The last added is the outermost.
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
+    add_cors(app, settings)
+    app.add_middleware(Shield)
     app.add_middleware(Observe)
     return app
 
@@ -47,6 +55,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
         try:
             _empty(settings.tmp_dir)
             state.models.ensure_start_model()
+            state.keys.start()
             state.slot.start()
             yield {"maskloop": state}
         finally:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
+from service.api.auth import needs_key_from_afar
 from service.api.deps import StateOf
 
 router = APIRouter(tags=["health"])
@@ -33,7 +34,7 @@ async def readyz(state: StateOf) -> Ready:
     return Ready(model=loaded.version, provider=loaded.engine.provider, error=state.slot.error)
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, dependencies=[needs_key_from_afar()])
 async def metrics(state: StateOf) -> Response:
     """Prometheus text format."""
     return Response(state.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})

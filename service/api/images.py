@@ -10,12 +10,15 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.auth import needs
 from service.api.deps import IMAGE_DOCS, StateOf, Upload, upload_docs
 from service.images.store import Which
 from service.state import State
 from service.storage.tables import Image, Split
 
-router = APIRouter(prefix="/v1/images", tags=["images"])
+# An image by its id is for everybody who contributes: the id is the hash of the bytes, so it is known to those who have
+# them. The list would show what others sent.
+router = APIRouter(prefix="/v1/images", tags=["images"], dependencies=[needs("contribute")])
 
 
 class ImageOut(BaseModel):
@@ -61,7 +64,7 @@ def add_image(state: StateOf, data: Upload, response: Response) -> ImageOut:
     return ImageOut.model_validate(image)
 
 
-@router.get("")
+@router.get("", dependencies=[needs("train")])
 def list_images(
     state: StateOf,
     which: Annotated[Which, Query()] = "all",

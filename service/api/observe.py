@@ -7,6 +7,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.keys.caller import Caller
 from service.state import State
 
 log = structlog.stdlib.get_logger(__name__)
@@ -49,4 +50,7 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     state.metrics.requests.labels(method, route, status).inc()
     state.metrics.request_seconds.labels(route).observe(seconds)
     if scope["path"] not in QUIET:
-        log.info("request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 1))
+        caller: Caller | None = scope["state"].get("caller")
+        more = {"key": caller.name} if caller is not None and caller.name else {}
+        ms = round(seconds * 1000, 1)
+        log.info("request", method=scope["method"], path=scope["path"], status=status, ms=ms, **more)

@@ -13,12 +13,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.auth import needs
 from service.api.deps import StateOf
 from service.runs.store import ACTIVE
 from service.state import State
 from service.storage.tables import RunReason, RunStatus
 
-router = APIRouter(prefix="/v1/runs", tags=["runs"])
+router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[needs("train")])
 
 # How late an event may come.
 POLL_S = 0.5

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from service.api.auth import needs, require
 from service.api.deps import IMAGE_DOCS, StateOf, read_image
 from service.api.images import keep
 from service.api.negotiate import negotiate
@@ -17,7 +18,7 @@ from service.segmentation.describe import Description, describe, mean_confidence
 from service.segmentation.render import mask_png, overlay_jpeg
 from service.segmentation.segmenter import Segmentation
 
-router = APIRouter(prefix="/v1", tags=["segment"])
+router = APIRouter(prefix="/v1", tags=["segment"], dependencies=[needs("predict")])
 
 
 def _png(answer: Segmentation, loaded: LoadedModel) -> bytes:
@@ -61,6 +62,8 @@ async def segment(
     contribute: Annotated[bool, Query(description="Keep the image in the pool, to learn from it")] = False,
 ) -> Response:
     """Segment one image."""
+    if contribute:
+        require(request, "contribute")
     media_type = negotiate(request.headers.get("accept"), list(RENDERERS))
     # A model that has to be loaded first holds no place among those that are served.
     loaded = await run_in_threadpool(state.slot.lease, model) if model else state.slot.require()

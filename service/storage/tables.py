@@ -11,6 +11,8 @@ from typing import Any, Literal
 from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, MetaData, String, Text, TypeDecorator, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from service.scopes import Scope
+
 Split = Literal["labelled", "val"]
 Role = Literal["labelled", "val", "unlabelled"]
 ModelState = Literal["candidate", "ready", "rejected", "failed"]
@@ -18,6 +20,7 @@ RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed", "can
 RunReason = Literal["auto", "manual"]
 
 ACTIVE_RUN = "status IN ('queued', 'running')"
+VALID_KEY = "revoked_at IS NULL"
 
 
 def utc_now() -> datetime:
@@ -156,6 +159,32 @@ class RunEvent(Base):
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     at: Mapped[datetime] = mapped_column(default=utc_now)
     event: Mapped[dict[str, Any]]
+
+
+class ApiKey(Base):
+    """A key that opens the HTTP side: its hash, never itself. A revoked one keeps its row."""
+
+    __tablename__ = "api_keys"
+    # A name can be given again once its key is revoked.
+    __table_args__ = (
+        Index(
+            "one_valid_key_a_name", "name", unique=True, sqlite_where=text(VALID_KEY), postgresql_where=text(VALID_KEY)
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """The public part of the key."""
+    name: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[str] = mapped_column(String(64))
+    """sha256 of the whole key, in hex."""
+    scopes: Mapped[list[Scope]] = mapped_column(JSON)
+    rate_per_minute: Mapped[int | None]
+    """Requests. NULL: what the settings say; 0: any number."""
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    """Within some ten seconds."""
 
 
 class Worker(Base):

@@ -1,0 +1,80 @@
+"""Callers without a key: are they this machine's own, and is it they who ask, not a page in their browser?
+
+A service on 127.0.0.1 is reached by everything on the machine, a browser with any page open included. Such a page may
+not read answers, but may send requests (so `Origin` is looked at), and may point a name of its own at 127.0.0.1 to be
+of the "same origin" (so `Host` is looked at). Where a key is sent neither can happen: pages do not have it.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from service.errors import ForeignPage
+from service.keys.exposure import is_loopback
+from service.settings import Settings
+
+# They change nothing, and no page can read what they answer.
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+def is_near(scope: Scope, settings: Settings) -> bool:
+    """Whether a request came in at an address that only this machine, or that of the container, can reach."""
+    if settings.published_on:
+        return is_loopback(settings.published_on)
+    server = scope.get("server")
+    # No address of the network at all: a Unix socket, or a test's client.
+    return server is None or not _is_ip(server[0]) or is_loopback(server[0])
+
+
+def check_host(scope: Scope, settings: Settings) -> None:
+    """Refuse a domain name that is not known to be ours.
+
+    Raises:
+        ForeignPage: `Host` is a name that somebody else may have pointed here.
+    """
+    name = _name(Headers(scope=scope).get("host", ""))
+    if "." not in name or _is_ip(name) or name.endswith(".localhost") or name in settings.allowed_hosts:
+        return
+    raise ForeignPage(
+        f"{name} may be anybody's name for this machine: ask by 127.0.0.1 or localhost, add the name to "
+        "MASKLOOP_ALLOWED_HOSTS, or make a key (`python -m service keys create NAME --scope all`)."
+    )
+
+
+def check_origin(scope: Scope, settings: Settings) -> None:
+    """Refuse what a page of another site sent.
+
+    Raises:
+        ForeignPage: The browser says that it did.
+    """
+    headers = Headers(scope=scope)
+    origin = headers.get("origin", "")
+    if scope["method"] in SAFE_METHODS or {origin, "*"} & set(settings.cors_origins):
+        return
+    site = headers.get("sec-fetch-site")
+    # Older browsers, and http pages, say only the origin; other programs say neither.
+    same = site in {"same-origin", "none"} if site else not origin or urlsplit(origin).netloc == headers.get("host")
+    if not same:
+        raise ForeignPage(
+            "A page of another site asks without a key: send one, or add the page's origin to MASKLOOP_CORS_ORIGINS."
+        )
+
+
+def _name(host: str) -> str:
+    """The host without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return host
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
