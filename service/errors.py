@@ -7,6 +7,7 @@
     │   ├── ImageTooLarge        413 image-too-large
     │   ├── BodyTooLarge         413 body-too-large
     │   ├── ImageUnsupported     415 image-unsupported
+    │   ├── EncodingUnsupported  415 encoding-unsupported
     │   ├── NotAcceptable        406 not-acceptable
     │   ├── MaskInvalid          422 mask-invalid
     │   └── BundleInvalid        422 bundle-invalid
@@ -32,6 +33,7 @@
     ├── RateLimited              429 rate-limited
     ├── FileLost                 500 file-lost
     ├── DeadlinePassed           504 deadline-passed
+    ├── NotSupported             501 not-supported
     └── Unavailable              503 unavailable
         ├── Overloaded           503 overloaded
         ├── OutOfMemory          503 out-of-memory
@@ -49,8 +51,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-# The folders of an absolute path, up to the name at its end; the paths of our own calls (/v1/...) are none.
-FOLDERS = re.compile(r"(?<![\w:/.])/(?!v1/)(?:[^\s/'\"(),;:]+/)+")
+# The folders of an absolute path, up to the name at its end; the paths of our own calls (/v1/..., /v2/...) are none.
+FOLDERS = re.compile(r"(?<![\w:/.])/(?!v[12]/)(?:[^\s/'\"(),;:]+/)+")
 
 
 def names_only(text: str) -> str:
@@ -110,6 +112,12 @@ class ImageUnsupported(BadInput):
     """Not an image, or a kind of image that the service does not take."""
 
     status, slug, title = 415, "image-unsupported", "The image format is not supported"
+
+
+class EncodingUnsupported(BadInput):
+    """The body is compressed in a way that is not taken."""
+
+    status, slug, title = 415, "encoding-unsupported", "The content encoding is not supported"
 
 
 class NotAcceptable(BadInput):
@@ -260,6 +268,12 @@ class DeadlinePassed(MaskloopError):  # noqa: N818 - reads as what happened
     """There was no answer in the time that the client gave."""
 
     status, slug, title = 504, "deadline-passed", "The request's time is over"
+
+
+class NotSupported(MaskloopError):  # noqa: N818 - reads as what happened
+    """A part of a protocol that this service leaves out."""
+
+    status, slug, title = 501, "not-supported", "Not supported"
 
 
 class Unavailable(MaskloopError):  # noqa: N818 - a branch of the tree; its leaves read as what happened

@@ -1,7 +1,7 @@
 """Request bodies are counted while they arrive, before anything parses or stores them.
 
-Starlette has such a limit of its own (`max_body_size`), which answers in plain text; ours answers with a problem, as
-everything under /v1 does.
+Starlette has such a limit of its own (`max_body_size`), which answers in plain text; ours answers as every other error
+of the same path.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class BodyLimit:
         limit = self._limit(scope["path"])
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdigit() and int(announced) > limit:
-            await _refusal(limit)(scope, receive, send)
+            await _refusal(scope["path"], limit)(scope, receive, send)
             return
         await self._count(scope, receive, send, limit)
 
@@ -70,13 +70,14 @@ class BodyLimit:
         with suppress(_TooLarge):
             await self._app(scope, counting, watching)
         if too_large and not started:
-            await _refusal(limit)(scope, receive, send)
+            await _refusal(scope["path"], limit)(scope, receive, send)
 
 
-def _refusal(limit: int) -> ASGIApp:
+def _refusal(path: str, limit: int) -> ASGIApp:
     return from_error(
+        path,
         BodyTooLarge(
             f"The body is larger than the {limit} bytes allowed here: send less, or raise MASKLOOP_MAX_IMAGE_BYTES "
-            "(for models MASKLOOP_MAX_BUNDLE_BYTES)."
-        )
+            "(for models MASKLOOP_MAX_BUNDLE_BYTES, for tensors MASKLOOP_MAX_IMAGE_PIXELS)."
+        ),
     )

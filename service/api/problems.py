@@ -1,7 +1,7 @@
 """Errors to HTTP: RFC 9457 `application/problem+json` for every error, whoever raised it.
 
 `type` is stable (`urn:maskloop:problem:SLUG`, the slugs of `service/errors.py` and a few for HTTP itself); `detail` is
-for a person and says what to do.
+for a person and says what to do. Under /v2, whose clients read nothing else, every error is `{"error": detail}`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from service.segmentation.segmenter import ClientGone
 log = structlog.stdlib.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+# The Open Inference Protocol.
+PROTOCOL = "/v2"
 # Nobody reads it; nginx made this number the custom for "the client closed the connection".
 CLIENT_CLOSED_REQUEST = 499
 
@@ -44,44 +46,57 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 
 def problem(
-    status: int, slug: str, title: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
+    path: str,
+    status: int,
+    slug: str,
+    title: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
 ) -> Response:
-    """One problem as a response."""
-    body = {"type": f"urn:maskloop:problem:{slug}", "title": title, "status": status, "detail": detail, **more}
-    return Response(json.dumps(body), status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+    """One problem as a response, in the form that clients of its path read."""
+    body: dict[str, Any]
+    if path == PROTOCOL or path.startswith(f"{PROTOCOL}/"):
+        body, media_type = {"error": detail}, "application/json"
+    else:
+        body = {"type": f"urn:maskloop:problem:{slug}", "title": title, "status": status, "detail": detail, **more}
+        media_type = MEDIA_TYPE
+    return Response(json.dumps(body), status, headers=dict(headers or {}), media_type=media_type)
 
 
-def from_error(error: MaskloopError) -> Response:
+def from_error(path: str, error: MaskloopError) -> Response:
     """A domain error as a response, with `Retry-After` where waiting helps."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return problem(error.status, error.slug, error.title, names_only(error.message), headers=headers)
+    return problem(path, error.status, error.slug, error.title, names_only(error.message), headers=headers)
 
 
-async def _domain(_request: Request, error: Exception) -> Response:
+async def _domain(request: Request, error: Exception) -> Response:
     assert isinstance(error, MaskloopError)  # noqa: S101 - what it is registered for
-    return from_error(error)
+    return from_error(request.scope["path"], error)
 
 
-async def _validation(_request: Request, error: Exception) -> Response:
+async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
     errors = [{"field": ".".join(str(part) for part in e["loc"]), "message": e["msg"]} for e in error.errors()]
     detail = "; ".join(f"{e['field']}: {e['message']}" for e in errors)
-    return problem(422, "invalid-request", "The request is not valid", detail, errors=errors)
+    return problem(request.scope["path"], 422, "invalid-request", "The request is not valid", detail, errors=errors)
 
 
-async def _http(_request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     status = HTTPStatus(error.status_code)
     slug = status.phrase.lower().replace(" ", "-")
     detail = REMEDIES.get(error.status_code, str(error.detail))
-    return problem(error.status_code, slug, status.phrase, detail, headers=error.headers)
+    return problem(request.scope["path"], error.status_code, slug, status.phrase, detail, headers=error.headers)
 
 
-async def _gone(_request: Request, _error: Exception) -> Response:
-    return problem(CLIENT_CLOSED_REQUEST, "client-gone", "The client has gone", "The connection was closed.")
+async def _gone(request: Request, _error: Exception) -> Response:
+    detail = "The connection was closed."
+    return problem(request.scope["path"], CLIENT_CLOSED_REQUEST, "client-gone", "The client has gone", detail)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("unexpected error", path=request.url.path, error=repr(error))
+    log.error("unexpected error", path=request.scope["path"], error=repr(error))
     detail = "The service has a fault; its log says more. Please report it with that log."
-    return problem(500, MaskloopError.slug, MaskloopError.title, detail)
+    return problem(request.scope["path"], 500, MaskloopError.slug, MaskloopError.title, detail)
