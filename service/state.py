@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +15,8 @@ from service.keys.store import KeyStore
 from service.metrics import Metrics
 from service.models.slot import Slot
 from service.models.store import ModelStore
+from service.open_inference.repository import Repository
+from service.open_inference.statistics import Statistics
 from service.queue import RUN_TASK, Queue
 from service.runs.policy import Policy
 from service.runs.store import RunStore
@@ -26,6 +29,8 @@ from service.storage.database import Database
 from service.storage.migrate import migrate
 
 log = structlog.stdlib.get_logger(__name__)
+
+LARGE_BODIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,10 @@ class State:
     queue: Queue
     runs: RunStore
     policy: Policy
+    repository: Repository
+    statistics: Statistics
+    large_bodies: asyncio.Semaphore
+    """For requests whose bodies may be larger than any file of an image: so few are in memory at one time."""
 
     def close(self) -> None:
         """Stop the threads and close the files, the newest first."""
@@ -82,4 +91,7 @@ def open_state(settings: Settings) -> State:
         queue=queue,
         runs=RunStore(database),
         policy=Policy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),
+        repository=Repository(models, slot),
+        statistics=Statistics(),
+        large_bodies=asyncio.Semaphore(LARGE_BODIES),
     )

@@ -17,6 +17,8 @@ from service.api.body_limit import MULTIPART_SLACK, BodyLimit
 from service.api.cors import add_cors
 from service.api.docs import add_docs
 from service.api.observe import Observe
+from service.api.open_inference import infer, metadata, repository, server
+from service.api.open_inference.body import largest_body, takes_tensors
 from service.api.problems import add_problem_handlers
 from service.api.shield import Shield
 from service.settings import Settings
@@ -37,6 +39,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(runs.router)
     app.include_router(models.router)
     app.include_router(health.router)
+    for part in (server, repository, infer, metadata):
+        app.include_router(part.router)
     app.add_api_route("/", _front, include_in_schema=False)
     add_docs(app)
     add_problem_handlers(app)
@@ -72,6 +76,8 @@ def _empty(folder: Path) -> None:
 
 def _body_limit(settings: Settings) -> Callable[[str], int]:
     def limit(path: str) -> int:
+        if takes_tensors(path):
+            return largest_body(settings)
         largest = settings.max_bundle_bytes if path == "/v1/models" else settings.max_image_bytes
         return largest + MULTIPART_SLACK
 

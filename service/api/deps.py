@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -49,16 +49,25 @@ async def read_image(request: Request, timeout_s: float) -> bytes:
         BadInput: The body is empty, or the form holds no file.
         BodyTooSlow: It was not here after `timeout_s`.
     """
+    data = await in_time(_read(request), timeout_s)
+    if not data:
+        raise BadInput("The body is empty: send the file itself, or a form with a part named `file`.")
+    return data
+
+
+async def in_time(body: Awaitable[bytes], timeout_s: float) -> bytes:
+    """A body that is being received.
+
+    Raises:
+        BodyTooSlow: It was not here after `timeout_s`.
+    """
     try:
         async with asyncio.timeout(timeout_s):
-            data = await _read(request)
+            return await body
     except TimeoutError:
         raise BodyTooSlow(
             f"The body was not here after {timeout_s:g} s: send less, or raise MASKLOOP_RECEIVE_TIMEOUT_S."
         ) from None
-    if not data:
-        raise BadInput("The body is empty: send the file itself, or a form with a part named `file`.")
-    return data
 
 
 async def _read(request: Request) -> bytes:

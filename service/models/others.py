@@ -63,6 +63,17 @@ class Others:
         with self._lock:
             self._loaded.pop(version, None)
 
+    @property
+    def resident(self) -> frozenset[str]:
+        """The versions that are loaded."""
+        with self._lock:
+            return frozenset(self._loaded)
+
+    @property
+    def loading(self) -> str | None:
+        """The version that is being loaded."""
+        return self._loading
+
     def _load(self, version: str) -> LoadedModel:
         try:
             return load_model(self._models.bundle(version), self._settings)

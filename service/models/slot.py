@@ -91,6 +91,21 @@ class Slot:
         current = self._current
         return current if current is not None and current.version == version else self._others.lease(version)
 
+    @property
+    def resident(self) -> frozenset[str]:
+        """The versions that are loaded."""
+        current = self._current
+        return self._others.resident | ({current.version} if current is not None else set())
+
+    @property
+    def loading(self) -> str | None:
+        """The version, asked for by name, that is being loaded."""
+        return self._others.loading
+
+    def forget(self, version: str) -> None:
+        """Give the memory of a version back, unless it is the one that answers."""
+        self._others.forget(version)
+
     def refresh(self) -> None:
         """One look at the database, and the swap that follows from it. Raises nothing: the model that answers stays."""
         try:

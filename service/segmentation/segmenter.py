@@ -148,6 +148,10 @@ class Segmenter:
         with visit.stage("encode"):
             return await _in(self._images, render)
 
+    async def beside(self, work: Callable[[], T]) -> T:
+        """Do other work of a request beside the event loop, among the decoding and encoding."""
+        return await self._in(self._images, work)
+
     def close(self) -> None:
         """Wait for what is running, and drop what is not."""
         for pool in (self._images, self._inference):

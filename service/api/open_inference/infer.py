@@ -1,0 +1,105 @@
+"""`POST /v2/models/MODEL/infer`: tensors or files of pictures in, masks out, in JSON or binary form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from service.api.deps import BINARY, StateOf
+from service.api.open_inference.body import largest_body, place, receive
+from service.api.open_inference.paths import Version, new_router, of_model
+from service.open_inference.compression import accepted, deflate, inflate
+from service.open_inference.execution import assemble, check_pixels, execute, spend
+from service.open_inference.repository import Served
+from service.open_inference.request import InferRequest, parse
+from service.open_inference.response import Answer, Head, write
+from service.segmentation.segmenter import Segmenter, Timings
+from service.state import State
+
+T = TypeVar("T")
+
+router = new_router()
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+SMALL = 64 * 1024
+"""Bytes that are read or written at once, where going to a thread would take longer."""
+
+DOCS: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": BINARY},
+    }
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The outputs: JSON, or JSON with the tensors behind it",
+        "content": {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": BINARY},
+    }
+}
+
+
+@of_model(router, "POST", "/infer", docs=DOCS, response_class=Response, responses=ANSWERS)
+async def infer(request: Request, state: StateOf, model: str, version: Version) -> Response:
+    """Segment images."""
+    # A model that has to be loaded first holds no place among those that are served.
+    served = state.repository.at_hand(model, version)
+    if served is None:
+        served = await run_in_threadpool(state.repository.lease, model, version)
+    with state.statistics.request(model, served.number) as spent:
+        async with state.segmenter.admission() as timings, place(request, state):
+            # Only now: bodies of those that are not admitted stay with the client.
+            body = await receive(request, state)
+            with spent.stage("compute_input"):
+                asked = await _read(body, request, state, served)
+            rows = await execute(asked, served.loaded, state.segmenter, timings, request.is_disconnected)
+            with spent.stage("compute_output"):
+                answer, packed = await _write(asked, rows, request, state.segmenter, served)
+        spend(spent, len(rows), timings)
+    return _respond(answer, packed, request, served, timings)
+
+
+async def _read(body: bytes, request: Request, state: State, served: Served) -> InferRequest:
+    encoding = request.headers.get("content-encoding", "")
+
+    def read() -> InferRequest:
+        plain = inflate(body, encoding, largest_body(state.settings))
+        asked = parse(plain, request.headers.get(HEADER_LENGTH), served.face)
+        check_pixels(asked, state.settings.max_image_pixels)
+        return asked
+
+    return await _beside(read, state.segmenter, small=len(body) <= SMALL and not encoding)
+
+
+async def _write(
+    asked: InferRequest, rows: list[dict[str, Any]], request: Request, segmenter: Segmenter, served: Served
+) -> tuple[Answer, bytes]:
+    """The answer, and its body as it is sent."""
+    encoding = accepted(request.headers.get("accept-encoding"))
+    head = Head(model=served.name.text, version=served.number, id=asked.id, bundle_version=served.loaded.version)
+
+    def work() -> tuple[Answer, bytes]:
+        answer = write(head, assemble(asked, rows))
+        return answer, deflate(answer.body, encoding) if encoding else answer.body
+
+    return await _beside(work, segmenter, small=isinstance(asked.images, list) and len(rows) == 1 and not encoding)
+
+
+async def _beside(work: Callable[[], T], segmenter: Segmenter, *, small: bool) -> T:
+    return work() if small else await segmenter.beside(work)
+
+
+def _respond(answer: Answer, packed: bytes, request: Request, served: Served, timings: Timings) -> Response:
+    headers = {
+        "Vary": "Accept-Encoding",
+        "X-Model-Version": served.loaded.version,
+        "Server-Timing": timings.header(),
+    }
+    if encoding := accepted(request.headers.get("accept-encoding")):
+        headers["Content-Encoding"] = encoding
+    if answer.json_length is None:
+        return Response(packed, media_type="application/json", headers=headers)
+    headers[HEADER_LENGTH] = str(answer.json_length)
+    return Response(packed, media_type="application/octet-stream", headers=headers)

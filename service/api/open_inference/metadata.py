@@ -1,0 +1,96 @@
+"""`/v2/models/MODEL`: what a model is, whether it is ready, and its statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from service.api.deps import StateOf
+from service.api.open_inference.paths import Version, new_router, of_model
+from service.errors import Unavailable
+from service.open_inference.metadata import model_config, model_metadata
+from service.state import State
+
+router = new_router()
+
+
+class TensorOut(BaseModel):
+    """An input or output; -1 is any length."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelOut(BaseModel):
+    """A model."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorOut]
+    outputs: list[TensorOut]
+
+
+class ReadyOut(BaseModel):
+    """A model that answers."""
+
+    name: str
+    ready: bool
+
+
+@router.get("/models")
+def models(state: StateOf) -> dict[str, list[str]]:
+    """The names of all models."""
+    return {"models": state.repository.models()}
+
+
+@router.get("/models/stats")
+async def all_statistics(state: StateOf) -> dict[str, Any]:
+    """The statistics of all models."""
+    return state.statistics.out(await run_in_threadpool(state.repository.resident), None, None)
+
+
+@of_model(router, "GET")
+def metadata(state: StateOf, model: str, version: Version) -> ModelOut:
+    """What a model takes and gives, and its versions."""
+    found = state.repository.find(model, version)
+    return ModelOut(**model_metadata(found, state.models.bundle(found.entry.row.version).manifest))
+
+
+@of_model(router, "GET", "/config")
+def config(state: StateOf, model: str, version: Version) -> dict[str, Any]:
+    """A model's configuration in Triton's words, with its classes."""
+    found = state.repository.find(model, version)
+    return model_config(found, state.models.bundle(found.entry.row.version).manifest)
+
+
+@of_model(router, "GET", "/ready")
+async def ready(state: StateOf, model: str, version: Version) -> ReadyOut:
+    """Whether a model is loaded."""
+    if state.repository.at_hand(model, version) is None:
+        await run_in_threadpool(_require, state, model, version)
+    return ReadyOut(name=model, ready=True)
+
+
+@of_model(router, "GET", "/stats")
+async def statistics(state: StateOf, model: str, version: Version) -> dict[str, Any]:
+    """What became of a model's requests."""
+    number, resident = await run_in_threadpool(_resident, state, model, version)
+    return state.statistics.out(resident, model, number)
+
+
+def _require(state: State, model: str, version: str | None) -> None:
+    found = state.repository.find(model, version)
+    if not state.repository.is_ready(found.entry):
+        raise Unavailable(
+            f"Version {found.entry.number} of {model} is not loaded: POST /v2/repository/models/{model}/load, or send "
+            "it a request for inference, which loads it."
+        )
+
+
+def _resident(state: State, model: str, version: str | None) -> tuple[int | None, list[tuple[str, int]]]:
+    entry = state.repository.find(model, version).entry
+    return None if version is None else entry.number, state.repository.resident(model)

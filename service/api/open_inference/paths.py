@@ -1,0 +1,57 @@
+"""Paths of the protocol: most name a model, and perhaps a version of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+VERSION_DOCS = {
+    "name": "version",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "description": "Its number, or the version of its bundle",
+}
+
+
+class ErrorOut(BaseModel):
+    """What every error under /v2 is."""
+
+    error: str = Field(description="what is wrong and what to do about it")
+
+
+def new_router() -> APIRouter:
+    """A router under /v2, whose errors are documented."""
+    return APIRouter(
+        prefix="/v2",
+        tags=["open inference protocol"],
+        responses={"default": {"model": ErrorOut, "description": "It was refused, or failed"}},
+    )
+
+
+def of_model(
+    router: APIRouter, method: str, tail: str = "", *, docs: dict[str, Any] | None = None, **options: Any
+) -> Callable[[Endpoint], Endpoint]:
+    """Register an endpoint at /models/MODEL and at /models/MODEL/versions/VERSION, each with `tail` behind it."""
+
+    def register(endpoint: Endpoint) -> Endpoint:
+        path, extra = "/models/{model}", docs or {}
+        router.add_api_route(f"{path}{tail}", endpoint, methods=[method], openapi_extra=extra, **options)
+        path, extra = f"{path}/versions/{{version}}", extra | {"parameters": [VERSION_DOCS]}
+        router.add_api_route(f"{path}{tail}", endpoint, methods=[method], openapi_extra=extra, **options)
+        return endpoint
+
+    return register
+
+
+def _version(request: Request) -> str | None:
+    version: str | None = request.path_params.get("version")
+    return version
+
+
+Version = Annotated[str | None, Depends(_version)]

@@ -1,0 +1,49 @@
+"""`/v2/repository`: which models are loaded, and loading and unloading."""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+
+from service.api.deps import StateOf
+from service.api.open_inference.body import receive
+from service.api.open_inference.paths import new_router
+from service.open_inference import switching
+
+router = new_router()
+
+BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+
+
+class IndexEntryOut(BaseModel):
+    """A version of a model. States: READY, LOADING, UNAVAILABLE."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+@router.post("/repository/index", openapi_extra=BODY)
+async def index(state: StateOf, request: Request) -> list[IndexEntryOut]:
+    """List every version of every model."""
+    ready_only = switching.ready_only(await receive(request, state))
+    listed = await run_in_threadpool(lambda: state.repository.index(ready_only=ready_only))
+    return [IndexEntryOut(**entry) for entry in listed]
+
+
+@router.post("/repository/models/{model}/load", openapi_extra=BODY, response_class=Response)
+async def load(state: StateOf, request: Request, model: str) -> Response:
+    """Load a version beside the active one; it stays until others push it out. Activating is another thing."""
+    version = switching.load_version(await receive(request, state))
+    await run_in_threadpool(state.repository.lease, model, version)
+    return Response()
+
+
+@router.post("/repository/models/{model}/unload", openapi_extra=BODY, response_class=Response)
+async def unload(state: StateOf, request: Request, model: str) -> Response:
+    """Give the memory of a model back, which is not the active one."""
+    version = switching.unload_version(await receive(request, state))
+    await run_in_threadpool(state.repository.unload, model, version)
+    return Response()

@@ -1,0 +1,129 @@
+"""From a request for inference to its outputs: every image on its way through the segmenter, a few at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from service.errors import ImageTooLarge
+from service.models.loading import LoadedModel
+from service.open_inference.request import InferRequest
+from service.open_inference.response import Output
+from service.open_inference.statistics import Spent
+from service.segmentation.decode import Pixels
+from service.segmentation.describe import mean_confidence
+from service.segmentation.render import mask_png
+from service.segmentation.segmenter import Segmenter, Timings
+
+T = TypeVar("T")
+Gone = Callable[[], Awaitable[bool]]
+Row = dict[str, Any]
+"""What the model says about one image, by output."""
+
+AT_ONCE = 8
+"""Images of one request that wait for the model at one time: those of others come in between."""
+STAGES = {"decode": "compute_input", "queue": "queue", "infer": "compute_infer", "encode": "compute_output"}
+
+
+async def execute(
+    request: InferRequest, loaded: LoadedModel, segmenter: Segmenter, timings: Timings, gone: Gone
+) -> list[Row]:
+    """Carry out a request.
+
+    Args:
+        request: What is asked. Its `urgency` is what `segmenter` has to be told, once it knows of deadlines.
+        loaded: Who answers.
+        segmenter: The way there.
+        timings: Of the request's admission; gets the stages, summed over its images.
+        gone: Whether the client has hung up.
+
+    Returns:
+        A row for each image, in their order.
+
+    Raises:
+        MaskloopError: What the segmenter says about the first image that fails; the others are given up.
+        ClientGone: Nobody waits any more.
+    """
+    one = _file if isinstance(request.images, list) else _pixels
+    times = [Timings(timings.metrics) for _ in request.images]
+    jobs = [partial(one, image, loaded, segmenter, own, gone) for image, own in zip(request.images, times, strict=True)]
+    rows = await in_turn(jobs, AT_ONCE)
+    timings.seconds |= _together(times)
+    return rows
+
+
+def check_pixels(request: InferRequest, max_pixels: int) -> None:
+    """Refuse tensors whose images have too many pixels; those of files are counted when they are decoded.
+
+    Raises:
+        ImageTooLarge: They have.
+    """
+    if isinstance(request.images, list):
+        return
+    _, height, width, _ = request.shape
+    if height * width > max_pixels:
+        raise ImageTooLarge(
+            f"The images have {width}x{height} pixels and {max_pixels} in all are allowed: scale them down, or raise "
+            "MASKLOOP_MAX_IMAGE_PIXELS."
+        )
+
+
+def assemble(request: InferRequest, rows: Sequence[Row]) -> list[Output]:
+    """The outputs that were asked for, each for all images together."""
+    outputs = []
+    for wanted in request.outputs:
+        values = [row[wanted.spec.name] for row in rows]
+        if wanted.spec.datatype == "BYTES":
+            outputs.append(Output(wanted=wanted, shape=request.shape, data=values))
+            continue
+        stacked = np.stack(values)
+        shape = request.shape if stacked.ndim == 1 else stacked.shape
+        outputs.append(Output(wanted=wanted, shape=shape, data=stacked))
+    return outputs
+
+
+def spend(spent: Spent, images: int, timings: Timings) -> None:
+    """Write down for the statistics what a request took."""
+    spent.images = images
+    for stage, seconds in timings.seconds.items():
+        spent.stages[STAGES[stage]] += seconds
+
+
+async def in_turn(jobs: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
+    """Do some jobs, so many at one time. The first error is raised, and ends the others."""
+    results: dict[int, T] = {}
+    waiting = iter(enumerate(jobs))
+
+    async def work() -> None:
+        for number, job in waiting:
+            results[number] = await job()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once, len(jobs))):
+                group.create_task(work())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [results[number] for number in range(len(jobs))]
+
+
+async def _pixels(image_HW3: Pixels, loaded: LoadedModel, segmenter: Segmenter, timings: Timings, gone: Gone) -> Row:
+    prediction = await segmenter.predict(image_HW3, loaded.engine, timings, gone)
+    return {"mask": prediction.mask_HW, "confidence": prediction.confidence_HW}
+
+
+async def _file(data: bytes, loaded: LoadedModel, segmenter: Segmenter, timings: Timings, gone: Gone) -> Row:
+    prediction = (await segmenter.segment(data, loaded.engine, timings, gone)).prediction
+    png = await segmenter.encode(lambda: mask_png(prediction.mask_HW, loaded.legend), timings)
+    return {"mask_png": png, "mean_confidence": np.float32(mean_confidence(prediction))}
+
+
+def _together(times: Sequence[Timings]) -> dict[str, float]:
+    """Seconds by stage: added up, but the wait, which is over when the first image has its turn."""
+    stages = dict.fromkeys(stage for own in times for stage in own.seconds)
+    added = {stage: sum(own.seconds.get(stage, 0.0) for own in times) for stage in stages}
+    return added | {"queue": min(own.seconds["queue"] for own in times)}
