@@ -13,10 +13,10 @@ from service.errors import BadInput
 Kind = Literal["tensor", "encoded"]
 Shape = tuple[int, ...]
 
-DATATYPES = {
+DATATYPES = (
     *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
     *("FP16", "FP32", "FP64", "BF16", "BYTES"),
-}
+)
 LARGEST_BATCH = 64
 """Images in one request."""
 MOST_CLASSES_OF_UINT8 = 256
@@ -41,7 +41,7 @@ class TensorSpec:
             BadInput: Another datatype, or a shape that does not fit.
         """
         if datatype != self.datatype:
-            known = "" if datatype in DATATYPES else f", and is none of the protocol's {', '.join(sorted(DATATYPES))}"
+            known = "" if datatype in DATATYPES else f", and is none of the protocol's {', '.join(DATATYPES)}"
             raise BadInput(f"`datatype` of {self.name} is {datatype!r:.40}{known}: send {self.datatype}.")
         sides = _sides(self.name, shape)
         if not any(_fits(sides, wanted) for wanted in self._shapes()):
