@@ -31,6 +31,7 @@ from tests.benchmarks.serving.sides import ROOT, SIDES, SideFailed
 from tests.benchmarks.serving.starts import Starts, measure_starts
 from tests.benchmarks.serving.table import everything, summary
 
+PICTURE = "![Masks a second and latency of each server, and masks a second under overload](docs/serving.svg)"
 MARKS = ("<!-- bench-serve -->\n", "<!-- /bench-serve -->\n")
 
 
@@ -113,6 +114,8 @@ def measure(planned: Plan, starts: int) -> Measured:
 
         def say(words: str) -> None:
             bar.update(task, description=words, advance=1, refresh=True)
+            if not bar.console.is_terminal:
+                bar.console.print(words)
 
         with Limit(planned.photographs, planned.place("limit")) as limit, Client(planned.photographs, SIZE) as client:
             rounds = Rounds(planned, limit, client, say)
@@ -129,7 +132,7 @@ def write(found: Report, options: argparse.Namespace) -> None:
     if options.publish:
         (ROOT / "docs" / "serving.svg").write_text(svg(found))
         readme = ROOT / "README.md"
-        readme.write_text(between_marks(readme.read_text(), f"\n{found['machine']}.\n\n{summary(found)}\n\n"))
+        readme.write_text(between_marks(readme.read_text(), f"{found['machine']}:\n\n{summary(found)}\n\n{PICTURE}\n"))
 
 
 def without_nan(value: Any) -> Any:

@@ -7,6 +7,7 @@ load, so that what the machine does meanwhile falls on all alike.
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,8 @@ class Rounds:
             server = stack.enter_context(Server(SIDES[name], self._plan.place(name)))
             if name not in results.agreement:
                 results.agreement[name] = self._agreement(server)
-        except SideFailed as reason:
-            results.failed[name] = str(reason)
+        except (SideFailed, OSError, HTTPException) as reason:
+            results.failed[name] = str(reason) if isinstance(reason, SideFailed) else repr(reason)
             return None
         self._watch.warm_up(server, self._plan.seconds / 2)
         results.ready_s.setdefault(name, []).append(server.ready_s)

@@ -123,7 +123,7 @@ def _rate(value: Report | float) -> str:
 
 
 def _ms(entry: Report) -> str:
-    return f"{entry['p99_ms']:.0f} ms"
+    return "no answer" if math.isnan(entry["p99_ms"]) else f"{entry['p99_ms']:.0f} ms"
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
