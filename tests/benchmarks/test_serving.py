@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -27,7 +28,7 @@ from tests.benchmarks.serving.servers import Server, free_port
 from tests.benchmarks.serving.sides import ROOT, Place, Side, SideFailed
 from tests.benchmarks.serving.starts import Starts
 from tests.benchmarks.serving.table import everything, summary
-from tests.benchmarks.serving.windows import LOADS, Load, Window
+from tests.benchmarks.serving.windows import LOADS, Load, Window, lone_ms
 
 # A server with a child, which outlives it unless somebody ends it.
 PROGRAM = """
@@ -213,6 +214,20 @@ def test_the_aims_by_hand() -> None:
     assert seen["1 client: p50 within 3 ms of the raw steps"] == ("+4.0 ms", False)
     assert seen["0.8x: p99 ahead of every peer"] == ("50 ms, LitServe 5000 ms", True)
     assert seen["start to ready under 2 s"] == ("1.80 s", True)
+
+
+def test_a_machine_that_gets_nothing_done_has_a_report_too() -> None:
+    idle = measured()
+    for of_side in idle.results.windows.values():
+        for load, windows in of_side.items():
+            nothing = Figures(offered_per_s=0, masks_per_s=0, latencies_ms=[], outcomes={})
+            of_side[load] = [replace(window, figures=nothing) for window in windows]
+    found = report(idle)
+    assert "| 0.0 (0%), no answer |" in summary(found)
+    assert ("5x: 90 % of the peak", "0.0%", False) in aims(found)
+    assert "nan," not in everything(found)
+    assert svg(found).endswith("</svg>\n")
+    assert lone_ms(idle.results.windows["ours"]["1 client"][0]) == float("inf")
 
 
 def test_the_picture_is_whole() -> None:
