@@ -206,6 +206,7 @@ def test_the_tables_by_hand() -> None:
     assert "| 2x | 22.0 | 22.0 | 40.0 | 5000.0 | 5000.0 | gave up: 2 | 200 | 1.90 | not in 15 s |" in text
     assert "| ours | 3.0 | 0.5 | 30.0 | 2.0 | 4.5 | 40.0 |" in text
     assert "The machine was not quiet" not in text
+    assert "up to 0.5 cores busy" in everything(found | {"most_other_cores": 0.5})
 
 
 def test_the_aims_by_hand() -> None:

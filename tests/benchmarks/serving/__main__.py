@@ -29,7 +29,7 @@ from tests.benchmarks.serving.report import Measured, Report, report
 from tests.benchmarks.serving.rounds import Plan, Rounds
 from tests.benchmarks.serving.sides import ROOT, SIDES, SideFailed
 from tests.benchmarks.serving.starts import Starts, measure_starts
-from tests.benchmarks.serving.table import everything, summary
+from tests.benchmarks.serving.table import everything, noise, summary
 
 PICTURE = "![Masks a second and latency of each server, and masks a second under overload](docs/serving.svg)"
 MARKS = ("<!-- bench-serve -->\n", "<!-- /bench-serve -->\n")
@@ -132,7 +132,8 @@ def write(found: Report, options: argparse.Namespace) -> None:
     if options.publish:
         (ROOT / "docs" / "serving.svg").write_text(svg(found))
         readme = ROOT / "README.md"
-        readme.write_text(between_marks(readme.read_text(), f"{found['machine']}:\n\n{summary(found)}\n\n{PICTURE}\n"))
+        head = f"{found['machine']}. {noise(found)}".strip()
+        readme.write_text(between_marks(readme.read_text(), f"{head}\n\n{summary(found)}\n\n{PICTURE}\n"))
 
 
 def without_nan(value: Any) -> Any:

@@ -68,12 +68,17 @@ def _setting(found: Report) -> str:
         f"percentiles over the requests of all rounds, from when each was due; clients give up after "
         f"{setting['patience_s']:g} s. The client took {found['most_client_cores']:.2f} cores at most."
     )
-    if found["most_other_cores"] > QUIET_CORES:
-        text += (
-            f"\n**The machine was not quiet**: programs that have no part in this kept up to "
-            f"{found['most_other_cores']:.1f} cores busy. The figures are noise to that extent."
-        )
-    return text
+    return f"{text}\n{noise(found)}" if noise(found) else text
+
+
+def noise(found: Report) -> str:
+    """A warning, where the machine had other things to do."""
+    if found["most_other_cores"] <= QUIET_CORES:
+        return ""
+    return (
+        f"**The machine was not quiet**: programs that have no part in this kept up to "
+        f"{found['most_other_cores']:.1f} cores busy. The figures are noise to that extent."
+    )
 
 
 def _limits(found: Report) -> str:
