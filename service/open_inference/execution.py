@@ -17,7 +17,8 @@ from service.open_inference.statistics import Spent
 from service.segmentation.decode import Pixels
 from service.segmentation.describe import mean_confidence
 from service.segmentation.render import mask_png
-from service.segmentation.segmenter import Segmenter, Timings
+from service.segmentation.segmenter import Segmenter
+from service.segmentation.visit import Visit
 
 T = TypeVar("T")
 Gone = Callable[[], Awaitable[bool]]
@@ -30,15 +31,15 @@ STAGES = {"decode": "compute_input", "queue": "queue", "infer": "compute_infer",
 
 
 async def execute(
-    request: InferRequest, loaded: LoadedModel, segmenter: Segmenter, timings: Timings, gone: Gone
+    request: InferRequest, loaded: LoadedModel, segmenter: Segmenter, visit: Visit, gone: Gone
 ) -> list[Row]:
     """Carry out a request.
 
     Args:
-        request: What is asked. Its `urgency` is what `segmenter` has to be told, once it knows of deadlines.
+        request: What is asked.
         loaded: Who answers.
         segmenter: The way there.
-        timings: Of the request's admission; gets the stages, summed over its images.
+        visit: The request's; gets the stages, summed over its images.
         gone: Whether the client has hung up.
 
     Returns:
@@ -49,10 +50,15 @@ async def execute(
         ClientGone: Nobody waits any more.
     """
     one = _file if isinstance(request.images, list) else _pixels
-    times = [Timings(timings.metrics) for _ in request.images]
-    jobs = [partial(one, image, loaded, segmenter, own, gone) for image, own in zip(request.images, times, strict=True)]
+    wanted = request.urgency
+    if wanted.timeout_s is not None:
+        visit.end_in(wanted.timeout_s)
+    visits = [Visit(visit.metrics, wanted.level) for _ in request.images]
+    jobs = [
+        partial(one, image, loaded, segmenter, own, gone) for image, own in zip(request.images, visits, strict=True)
+    ]
     rows = await in_turn(jobs, AT_ONCE)
-    timings.seconds |= _together(times)
+    visit.seconds |= _together(visits)
     return rows
 
 
@@ -86,10 +92,10 @@ def assemble(request: InferRequest, rows: Sequence[Row]) -> list[Output]:
     return outputs
 
 
-def spend(spent: Spent, images: int, timings: Timings) -> None:
+def spend(spent: Spent, images: int, visit: Visit) -> None:
     """Write down for the statistics what a request took."""
     spent.images = images
-    for stage, seconds in timings.seconds.items():
+    for stage, seconds in visit.seconds.items():
         spent.stages[STAGES[stage]] += seconds
 
 
@@ -111,19 +117,19 @@ async def in_turn(jobs: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> l
     return [results[number] for number in range(len(jobs))]
 
 
-async def _pixels(image_HW3: Pixels, loaded: LoadedModel, segmenter: Segmenter, timings: Timings, gone: Gone) -> Row:
-    prediction = await segmenter.predict(image_HW3, loaded.engine, timings, gone)
+async def _pixels(image_HW3: Pixels, loaded: LoadedModel, segmenter: Segmenter, visit: Visit, gone: Gone) -> Row:
+    prediction = await segmenter.predict(image_HW3, loaded.engine, visit, gone)
     return {"mask": prediction.mask_HW, "confidence": prediction.confidence_HW}
 
 
-async def _file(data: bytes, loaded: LoadedModel, segmenter: Segmenter, timings: Timings, gone: Gone) -> Row:
-    prediction = (await segmenter.segment(data, loaded.engine, timings, gone)).prediction
-    png = await segmenter.encode(lambda: mask_png(prediction.mask_HW, loaded.legend), timings)
+async def _file(data: bytes, loaded: LoadedModel, segmenter: Segmenter, visit: Visit, gone: Gone) -> Row:
+    prediction = (await segmenter.segment(data, loaded.engine, visit, gone)).prediction
+    png = await segmenter.encode(lambda: mask_png(prediction.mask_HW, loaded.legend), visit)
     return {"mask_png": png, "mean_confidence": np.float32(mean_confidence(prediction))}
 
 
-def _together(times: Sequence[Timings]) -> dict[str, float]:
+def _together(visits: Sequence[Visit]) -> dict[str, float]:
     """Seconds by stage: added up, but the wait, which is over when the first image has its turn."""
-    stages = dict.fromkeys(stage for own in times for stage in own.seconds)
-    added = {stage: sum(own.seconds.get(stage, 0.0) for own in times) for stage in stages}
-    return added | {"queue": min(own.seconds["queue"] for own in times)}
+    stages = dict.fromkeys(stage for own in visits for stage in own.seconds)
+    added = {stage: sum(own.seconds.get(stage, 0.0) for own in visits) for stage in stages}
+    return added | {"queue": min(own.seconds["queue"] for own in visits)}

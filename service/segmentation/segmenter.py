@@ -73,16 +73,20 @@ class Segmenter:
             DeadlinePassed: The block was not done in that time.
         """
         async with self._door.place():
+            deadline = asyncio.timeout(None)
+            visit = Visit(self._metrics, urgency, _deadline=deadline)
             try:
-                async with asyncio.timeout(timeout_s) as deadline:
-                    yield Visit(self._metrics, urgency)
+                async with deadline:
+                    if timeout_s is not None:
+                        visit.end_in(timeout_s)
+                    yield visit
             except TimeoutError:
                 if not deadline.expired():
                     raise
                 self._metrics.expired.inc()
                 raise DeadlinePassed(
-                    f"There was no answer within the {timeout_s:g} s that the request gave: give it more, or come back "
-                    "when less is going on."
+                    f"There was no answer within the {visit.timeout_s:g} s that the request gave: give it more, or "
+                    "come back when less is going on."
                 ) from None
 
     async def segment(self, data: bytes, engine: Engine, visit: Visit, gone: Gone) -> Segmentation:
@@ -150,7 +154,7 @@ class Segmenter:
 
     async def beside(self, work: Callable[[], T]) -> T:
         """Do other work of a request beside the event loop, among the decoding and encoding."""
-        return await self._in(self._images, work)
+        return await _in(self._images, work)
 
     def close(self) -> None:
         """Wait for what is running, and drop what is not."""

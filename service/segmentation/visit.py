@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from service.metrics import Metrics
 
 INTERACTIVE, BATCH = 3, 6
 """Urgencies of RFC 9218: 0 to 7, lower goes first; 3 is that of who says nothing."""
+LEAST_URGENT = 7
+LONGEST_S = 86_400.0
+"""No timer is set for later than that."""
 
 
 @dataclass(slots=True)
@@ -21,11 +25,20 @@ class Visit:
         metrics: Where its stages are counted.
         urgency: 0 to 7, lower goes first.
         seconds: By stage, in the order of the stages.
+        timeout_s: How long the answer is of use; None: for ever.
     """
 
     metrics: Metrics
     urgency: int = INTERACTIVE
     seconds: dict[str, float] = field(default_factory=dict)
+    timeout_s: float | None = field(default=None, init=False)
+    _deadline: asyncio.Timeout | None = None
+
+    def end_in(self, timeout_s: float) -> None:
+        """Give the visit so much time from now; it ends with DeadlinePassed then. Once, by who was admitted."""
+        self.timeout_s = timeout_s
+        if self._deadline is not None:
+            self._deadline.reschedule(asyncio.get_running_loop().time() + min(timeout_s, LONGEST_S))
 
     @contextmanager
     def stage(self, name: str, *, already_s: float = 0.0) -> Iterator[None]:

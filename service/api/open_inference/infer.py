@@ -16,7 +16,8 @@ from service.open_inference.execution import assemble, check_pixels, execute, sp
 from service.open_inference.repository import Served
 from service.open_inference.request import InferRequest, parse
 from service.open_inference.response import Answer, Head, write
-from service.segmentation.segmenter import Segmenter, Timings
+from service.segmentation.segmenter import Segmenter
+from service.segmentation.visit import Visit
 from service.state import State
 
 T = TypeVar("T")
@@ -49,16 +50,16 @@ async def infer(request: Request, state: StateOf, model: str, version: Version) 
     if served is None:
         served = await run_in_threadpool(state.repository.lease, model, version)
     with state.statistics.request(model, served.number) as spent:
-        async with state.segmenter.admission() as timings, place(request, state):
+        async with state.segmenter.admission() as visit, place(request, state):
             # Only now: bodies of those that are not admitted stay with the client.
             body = await receive(request, state)
             with spent.stage("compute_input"):
                 asked = await _read(body, request, state, served)
-            rows = await execute(asked, served.loaded, state.segmenter, timings, request.is_disconnected)
+            rows = await execute(asked, served.loaded, state.segmenter, visit, request.is_disconnected)
             with spent.stage("compute_output"):
                 answer, packed = await _write(asked, rows, request, state.segmenter, served)
-        spend(spent, len(rows), timings)
-    return _respond(answer, packed, request, served, timings)
+        spend(spent, len(rows), visit)
+    return _respond(answer, packed, request, served, visit)
 
 
 async def _read(body: bytes, request: Request, state: State, served: Served) -> InferRequest:
@@ -91,11 +92,11 @@ async def _beside(work: Callable[[], T], segmenter: Segmenter, *, small: bool) -
     return work() if small else await segmenter.beside(work)
 
 
-def _respond(answer: Answer, packed: bytes, request: Request, served: Served, timings: Timings) -> Response:
+def _respond(answer: Answer, packed: bytes, request: Request, served: Served, visit: Visit) -> Response:
     headers = {
         "Vary": "Accept-Encoding",
         "X-Model-Version": served.loaded.version,
-        "Server-Timing": timings.header(),
+        "Server-Timing": visit.header(),
     }
     if encoding := accepted(request.headers.get("accept-encoding")):
         headers["Content-Encoding"] = encoding

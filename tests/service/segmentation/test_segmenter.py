@@ -244,3 +244,14 @@ def test_a_lone_inference_has_all_cores_and_several_share_them(metrics: Metrics,
     segmenter.close()
     # The last of four may be alone again.
     assert seen[:4] == [2, 1, 1, 1]
+
+
+def test_a_deadline_may_be_known_later(segmenter: Segmenter) -> None:
+    async def scene() -> None:
+        async with segmenter.admission() as visit:
+            visit.end_in(1e15)
+            visit.end_in(0.05)
+            await asyncio.sleep(20)
+
+    with pytest.raises(DeadlinePassed, match=r"within the 0\.05 s"):
+        asyncio.run(scene())
