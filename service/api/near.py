@@ -37,7 +37,8 @@ def check_host(scope: Scope, settings: Settings) -> None:
         ForeignPage: `Host` is a name that somebody else may have pointed here.
     """
     name = _name(Headers(scope=scope).get("host", ""))
-    if "." not in name or _is_ip(name) or name.endswith(".localhost") or name in settings.allowed_hosts:
+    ours = {host.lower() for host in settings.allowed_hosts}
+    if "." not in name or _is_ip(name) or name.endswith(".localhost") or name in ours:
         return
     raise ForeignPage(
         f"{name} may be anybody's name for this machine: ask by 127.0.0.1 or localhost, add the name to "

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # A century: beyond it nobody means what they say, and calendars end.
 LONGEST_DAYS = 36_500
+HIGHEST_RATE = 1_000_000
 
 
 def add_keys(keys: argparse.ArgumentParser) -> None:
@@ -91,8 +92,8 @@ def _scopes(text: str) -> tuple[Scope, ...]:
 
 
 def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of requests")
+    if not text.isdecimal() or int(text) > HIGHEST_RATE:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of requests, at most {HIGHEST_RATE}")
     return int(text)
 
 

@@ -1,0 +1,266 @@
+"""Keys over HTTP: who is let in, who is not, and what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
+
+from service.api.app import create_app
+from service.api.auth import FREE
+from service.scopes import SCOPES, Scope
+from service.settings import Settings
+from service.state import State
+from tests.service.conftest import MakeSettings, encoded, serve
+from tests.service.tiny_bundle import picture, write_bundle
+
+ANY = frozenset[str]()
+
+# Every call, and the scopes that it needs, all of them. A new route has to be written down here or be in FREE.
+NEEDED: dict[tuple[str, str], frozenset[str]] = {
+    ("POST", "/v1/segment"): frozenset({"predict"}),
+    ("POST", "/v1/images"): frozenset({"contribute"}),
+    ("GET", "/v1/images"): frozenset({"contribute", "train"}),
+    ("GET", "/v1/images/{image_id}"): frozenset({"contribute"}),
+    ("DELETE", "/v1/images/{image_id}"): frozenset({"contribute"}),
+    ("GET", "/v1/images/{image_id}/content"): frozenset({"contribute"}),
+    ("GET", "/v1/images/{image_id}/mask"): frozenset({"contribute"}),
+    ("PUT", "/v1/images/{image_id}/mask"): frozenset({"contribute"}),
+    ("GET", "/v1/runs"): frozenset({"train"}),
+    ("POST", "/v1/runs"): frozenset({"train"}),
+    ("GET", "/v1/runs/{run_id}"): frozenset({"train"}),
+    ("GET", "/v1/runs/{run_id}/events"): frozenset({"train"}),
+    ("POST", "/v1/runs/{run_id}/cancel"): frozenset({"train"}),
+    ("GET", "/v1/models"): ANY,
+    ("GET", "/v1/models/{version}"): ANY,
+    ("POST", "/v1/models"): frozenset({"admin"}),
+    ("POST", "/v1/models/rollback"): frozenset({"admin"}),
+    ("POST", "/v1/models/{version}/activate"): frozenset({"admin"}),
+    ("GET", "/metrics"): ANY,
+}
+
+
+def calls() -> set[tuple[str, str]]:
+    """Every method of every route that is not free."""
+    found = set()
+    for route in iter_route_contexts(create_app(Settings()).routes):
+        assert route.path is not None
+        if route.path not in FREE:
+            found |= {(method, route.path) for method in route.methods or {"GET"}}
+    return found
+
+
+class Keyed:
+    """A service that is asked from another machine, with a key of each kind."""
+
+    def __init__(self, client: TestClient, state: State) -> None:
+        self.client = client
+        self.state = state
+        self.keys = {scope: self.make(f"{scope}-key", [scope]) for scope in SCOPES}
+
+    def make(self, name: str, scopes: list[Scope], **limits: Any) -> str:
+        _, text = self.state.keys._store.create(name, scopes, **limits)
+        self.state.keys.refresh()
+        return text
+
+    def ask(self, method: str, path: str, key: str | None = None, **more: Any) -> Any:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return self.client.request(method, path, headers=headers | more.pop("headers", {}), **more)
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
+    """One service for all tests here that change nothing in it. `published_on`: as if asked from elsewhere."""
+    folder = tmp_path_factory.mktemp("keyed")
+    settings = Settings(
+        data_dir=folder / "data",
+        model=str(write_bundle(folder / "bundle")),
+        model_poll_s=0.05,
+        published_on="192.168.1.5",
+    )
+    with serve(settings) as client:
+        yield Keyed(client, client.app_state["maskloop"])
+
+
+def test_every_route_has_a_decision() -> None:
+    assert calls() == set(NEEDED), "write new routes down in NEEDED, and give them `dependencies=[needs(...)]`, or FREE"
+
+
+@pytest.mark.parametrize(("method", "template"), sorted(NEEDED))
+def test_nothing_happens_without_a_key_or_with_one_for_something_else(keyed: Keyed, method: str, template: str) -> None:
+    """Before anything else is looked at: the parameters are nonsense."""
+    needed = NEEDED[method, template]
+    path = template.translate({ord("{"): None, ord("}"): None}) + "?limit=nonsense&split=nonsense&model=nonsense"
+    refused = keyed.ask(method, path)
+    assert refused.status_code == 401
+    assert refused.headers["WWW-Authenticate"] == 'Bearer realm="maskloop"'
+    assert refused.json()["type"] == "urn:maskloop:problem:key-missing"
+    for scope, key in keyed.keys.items():
+        answer = keyed.ask(method, path, key)
+        if needed <= {scope}:
+            assert answer.status_code not in {401, 403}, (scope, answer.text)
+        else:
+            assert (answer.status_code, answer.json()["type"]) == (403, "urn:maskloop:problem:scope-missing")
+            assert f"{scope}-key" in answer.json()["detail"]
+            assert 'error="insufficient_scope"' in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize("path", sorted(FREE - {"/docs/page", "/docs/swagger"}))
+def test_probes_and_documents_are_free(keyed: Keyed, path: str) -> None:
+    assert keyed.client.get(path).status_code == 200
+
+
+def test_a_key_in_either_header(keyed: Keyed) -> None:
+    key = keyed.keys["predict"]
+    image = encoded(picture())
+    for headers in (
+        {"Authorization": f"Bearer {key}"},
+        {"authorization": f"bearer {key}"},
+        {"X-API-Key": key},
+        {"X-API-Key": key, "Authorization": "Basic eDp5"},
+    ):
+        assert keyed.client.post("/v1/segment", content=image, headers=headers).status_code == 200
+    for headers in ({"Authorization": key}, {"Authorization": f"Basic {key}"}, {"Authorization": "Bearer"}):
+        answer = keyed.client.post("/v1/segment", content=image, headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (401, "urn:maskloop:problem:key-missing")
+
+
+@pytest.mark.parametrize(
+    "key", ["x", "maskloop_aaaaaaaa_" + "b" * 43, "é" * 50, "\N{LATIN SMALL LETTER Y WITH DIAERESIS}"]
+)
+def test_what_is_no_key_is_told_so(keyed: Keyed, key: str) -> None:
+    for headers in ({"X-API-Key": key.encode("latin-1")}, {"Authorization": b"Bearer " + key.encode("latin-1")}):
+        answer = keyed.client.get("/v1/models", headers=headers)  # type: ignore[arg-type]
+        assert (answer.status_code, answer.json()["type"]) == (401, "urn:maskloop:problem:key-invalid")
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="maskloop", error="invalid_token"'
+        assert key not in answer.text
+
+
+def test_a_body_is_not_read_before_the_key(keyed: Keyed) -> None:
+    taken = 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(100):
+            taken += 1
+            yield bytes(100_000)
+
+    assert keyed.client.post("/v1/segment", content=body()).status_code == 401
+    admitted = keyed.state.metrics.registry.get_sample_value("maskloop_segment_admitted")
+    assert admitted == 0
+
+
+def test_keeping_an_image_is_a_scope_of_its_own(keyed: Keyed) -> None:
+    image = encoded(picture(seed=70))
+    path = "/v1/segment?contribute=true"
+    answer = keyed.ask("POST", path, keyed.keys["predict"], content=image)
+    assert (answer.status_code, answer.json()["type"]) == (403, "urn:maskloop:problem:scope-missing")
+    assert keyed.state.images.counts().unlabelled == 0
+    both = keyed.make("both", ["predict", "contribute"])
+    assert "X-Image-Id" in keyed.ask("POST", path, both, content=image).headers
+
+
+def test_the_log_names_the_key_and_holds_none(keyed: Keyed) -> None:
+    key = keyed.keys["train"]
+    with capture_logs() as lines:
+        assert keyed.ask("GET", "/v1/runs", key).status_code == 200
+        assert keyed.ask("POST", "/v1/models/rollback", key).status_code == 403
+        assert keyed.ask("GET", "/v1/runs", key + "x").status_code == 401
+        assert keyed.client.get("/v1/runs", headers={"X-API-Key": key}).status_code == 200
+    told = [(line["path"], line.get("key"), line["status"]) for line in lines if line["event"] == "request"]
+    assert told == [
+        ("/v1/runs", "train-key", 200),
+        ("/v1/models/rollback", "train-key", 403),
+        ("/v1/runs", None, 401),
+        ("/v1/runs", "train-key", 200),
+    ]
+    assert key.rsplit("_", 1)[1] not in repr(lines)
+
+
+def test_refusals_are_counted_by_their_reason(keyed: Keyed) -> None:
+    def count(reason: str) -> float:
+        labels = {"reason": reason}
+        return keyed.state.metrics.registry.get_sample_value("maskloop_callers_refused_total", labels) or 0.0
+
+    before = {reason: count(reason) for reason in ("key-missing", "key-invalid", "scope-missing")}
+    keyed.ask("GET", "/v1/models")
+    keyed.ask("GET", "/v1/models", "x")
+    keyed.ask("GET", "/v1/runs", keyed.keys["predict"])
+    assert {reason: count(reason) - before[reason] for reason in before} == dict.fromkeys(before, 1.0)
+
+
+def test_the_interface_says_what_each_call_needs(keyed: Keyed) -> None:
+    document = keyed.client.get("/openapi.json").json()
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "header"}
+    for (method, path), scopes in NEEDED.items():
+        security = document["paths"][path][method.lower()]["security"]
+        assert [{name: set(of) for name, of in entry.items()} for entry in security] == [
+            {"bearer": set(scopes)},
+            {"header": set(scopes)},
+        ]
+    assert "security" not in document["paths"]["/readyz"]["get"]
+
+
+def test_a_rate_of_its_own(keyed: Keyed) -> None:
+    key = keyed.make("slow", ["train"], rate_per_minute=2)
+    # The scopes of the list of images are asked twice, by router and route: one request all the same.
+    first, second, third = (keyed.ask("GET", "/v1/runs", key) for _ in range(3))
+    assert [first.status_code, second.status_code, third.status_code] == [200, 200, 429]
+    assert first.headers["RateLimit-Policy"] == '"minute";q=2;w=60'
+    assert first.headers["RateLimit"].startswith('"minute";r=1;t=')
+    assert third.headers["RateLimit"].startswith('"minute";r=0;t=')
+    assert third.headers["Retry-After"] in {"29", "30"}
+    assert third.json()["type"] == "urn:maskloop:problem:rate-limited"
+    assert "RateLimit" not in keyed.ask("GET", "/v1/runs", keyed.keys["train"]).headers
+    assert keyed.client.get("/readyz").status_code == 200
+
+
+def test_a_request_that_is_asked_for_two_scopes_counts_once(keyed: Keyed) -> None:
+    key = keyed.make("curator", ["contribute", "train"], rate_per_minute=1)
+    assert [keyed.ask("GET", "/v1/images", key).status_code for _ in range(2)] == [200, 429]
+
+
+def test_callers_without_a_key_are_counted_by_address(make_settings: MakeSettings) -> None:
+    with serve(make_settings(anonymous_rate_limit_per_minute=2)) as client:
+        app = client.app
+        assert isinstance(app, FastAPI)
+        for address, other in (("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1")):
+            codes = [ask(client, host) for host in [address] * 3 + [other]]
+            assert codes == [200, 200, 429, 200]
+        # The same host, which has 2**64 addresses.
+        assert ask(client, "2001:db8::2") == 429
+
+
+def ask(client: TestClient, address: str) -> int:
+    """As if from an address."""
+    from_there = TestClient(client.app, client=(address, 1))
+    from_there.app_state.update(client.app_state)
+    return from_there.get("/v1/models").status_code
+
+
+def test_callers_without_a_key_may_do_what_the_settings_say(make_settings: MakeSettings) -> None:
+    image = encoded(picture())
+    with serve(make_settings(anonymous_scopes="predict", api_key="k" * 40, published_on="192.168.1.5")) as client:
+        assert client.post("/v1/segment", content=image).status_code == 200
+        for answer in (client.post("/v1/images", content=image), client.post("/v1/models/rollback")):
+            assert (answer.status_code, answer.json()["type"]) == (401, "urn:maskloop:problem:key-missing")
+        assert client.post("/v1/segment?contribute=1", content=image).status_code == 401
+        # A key that is sent has to be one, whatever is free.
+        assert client.post("/v1/segment", content=image, headers={"X-API-Key": "x"}).status_code == 401
+        assert client.post("/v1/images", content=image, headers={"X-API-Key": "k" * 40}).status_code == 201
+
+
+def test_metrics_are_free_nearby_and_where_the_settings_say_so(make_settings: MakeSettings) -> None:
+    key = {"X-API-Key": "k" * 40}
+    for changes, codes in (
+        ({}, (200, 200)),
+        ({"published_on": "192.168.1.5"}, (401, 200)),
+        ({"published_on": "192.168.1.5", "open_metrics": True}, (200, 200)),
+    ):
+        with serve(make_settings(api_key="k" * 40, **changes)) as client:
+            assert (client.get("/metrics").status_code, client.get("/metrics", headers=key).status_code) == codes

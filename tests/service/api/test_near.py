@@ -1,0 +1,126 @@
+"""Callers without a key: this machine's own are let in, pages in its browser are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.api.near import check_host, check_origin, is_near
+from service.errors import ForeignPage
+from service.settings import Settings
+from tests.service.conftest import MakeSettings, encoded, serve
+from tests.service.tiny_bundle import picture
+
+HERE = Settings()
+
+
+def scope(method: str = "POST", **headers: str) -> dict[str, Any]:
+    raw = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http", "method": method, "server": ("127.0.0.1", 8000), "headers": raw}
+
+
+@pytest.mark.parametrize(
+    ("server", "near"),
+    [
+        (("127.0.0.1", 8000), True),
+        (("::1", 8000), True),
+        (("::ffff:127.0.0.1", 8000), True),
+        (("/run/maskloop.sock", None), True),
+        (("192.168.1.5", 8000), False),
+        (("10.0.0.1", 8000), False),
+        (("fe80::1", 8000), False),
+    ],
+)
+def test_the_address_that_was_asked_decides(server: tuple[str, int | None], near: bool) -> None:
+    """Not the setting: whatever the socket was bound to, this is where the request came in."""
+    asked = scope() | {"server": server}
+    assert is_near(asked, HERE) is near
+    assert is_near(asked, Settings(published_on="127.0.0.1"))
+    assert not is_near(asked, Settings(published_on="192.168.1.5"))
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("127.0.0.1:8000", True),
+        ("localhost:8000", True),
+        ("LOCALHOST", True),
+        ("[::1]:8000", True),
+        ("192.168.1.5", True),
+        ("api:8000", True),
+        ("maskloop.localhost", True),
+        ("mine.example.com", True),
+        ("OTHER.example.com", True),
+        ("", True),
+        ("evil.example.com", False),
+        ("evil.example.com:8000", False),
+        ("127.0.0.1.evil.com", False),
+        ("localhost.evil.com:8000", False),
+        ("evil.com.", False),
+    ],
+)
+def test_names_that_pages_may_point_here(host: str, ours: bool) -> None:
+    settings = Settings(allowed_hosts=("mine.example.com", "Other.example.com"))
+    if ours:
+        check_host(scope(host=host), settings)
+    else:
+        with pytest.raises(ForeignPage, match="MASKLOOP_ALLOWED_HOSTS"):
+            check_host(scope(host=host), settings)
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=30))
+def test_any_host_is_ours_or_not(host: str) -> None:
+    try:
+        check_host(scope(host=host), HERE)
+    except ForeignPage:
+        assert "." in host
+
+
+SELF = {"host": "127.0.0.1:8000"}
+EVIL = "https://evil.example.com"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "ours"),
+    [
+        ("POST", {}, True),  # no browser
+        ("POST", {"origin": "http://127.0.0.1:8000"}, True),
+        ("POST", {"sec_fetch_site": "same-origin", "origin": "http://127.0.0.1:8000"}, True),
+        ("POST", {"sec_fetch_site": "none"}, True),
+        ("POST", {"origin": EVIL}, False),
+        ("POST", {"origin": "null"}, False),
+        ("POST", {"origin": "http://127.0.0.1:9000"}, False),
+        ("POST", {"sec_fetch_site": "cross-site"}, False),
+        ("POST", {"sec_fetch_site": "same-site", "origin": "http://127.0.0.1:8000"}, False),
+        ("DELETE", {"sec_fetch_site": "cross-site", "origin": EVIL}, False),
+        ("PUT", {"origin": EVIL}, False),
+        ("GET", {"origin": EVIL}, True),  # it cannot read the answer
+        ("POST", {"sec_fetch_site": "cross-site", "origin": "https://label.example.com"}, True),
+    ],
+)
+def test_pages_that_ask(method: str, headers: dict[str, str], ours: bool) -> None:
+    settings = Settings(cors_origins=("https://label.example.com",))
+    if ours:
+        check_origin(scope(method, **SELF, **headers), settings)
+    else:
+        with pytest.raises(ForeignPage, match="MASKLOOP_CORS_ORIGINS"):
+            check_origin(scope(method, **SELF, **headers), settings)
+
+
+def test_over_http(client: TestClient) -> None:
+    image = encoded(picture())
+    assert client.post("/v1/images", content=image, headers={"Origin": EVIL}).status_code == 403
+    rebound = client.get("/v1/images", headers={"Host": "evil.example.com"})
+    assert (rebound.status_code, rebound.json()["type"]) == (403, "urn:maskloop:problem:foreign-page")
+    assert client.get("/v1/images").json()["unlabelled"] == 0
+    assert client.post("/v1/images", content=image).status_code == 201
+
+
+def test_a_key_says_more_than_a_browser(make_settings: MakeSettings) -> None:
+    headers = {"Origin": EVIL, "Host": "maskloop.example.com", "X-API-Key": "k" * 40}
+    with serve(make_settings(api_key="k" * 40)) as client:
+        assert client.post("/v1/images", content=encoded(picture()), headers=headers).status_code == 201

@@ -1,0 +1,23 @@
+"""A database with the keys' table, and the two who look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.keys.ring import KeyRing
+from service.keys.store import KeyStore, open_keys
+from service.settings import Settings
+
+
+@pytest.fixture
+def keys(settings: Settings) -> Iterator[KeyStore]:
+    with open_keys(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ring(settings: Settings, keys: KeyStore) -> KeyRing:
+    """Not started: it reads when it is told to."""
+    return KeyRing(settings, keys)
