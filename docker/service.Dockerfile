@@ -1,5 +1,7 @@
 # The HTTP API: FastAPI and onnxruntime, no torch. Build from the repository's root:
 #   docker build -f docker/service.Dockerfile -t maskloop/service .
+# In a container it listens to all, so it wants a key: docker run -e MASKLOOP_API_KEY=... (or make one in its volume, by
+# `docker run --rm -v DATA:/data maskloop/service keys create NAME --scope all`).
 FROM docker.io/library/python:3.11-slim-bookworm AS build
 # The system's certificates, so that a build behind a company's proxy works where its base image does.
 ENV UV_SYSTEM_CERTS=true
