@@ -22,7 +22,19 @@ from service.scopes import SCOPES, Scope
 from service.state import State
 
 # Probes, and the description of the interface: they tell nothing that is anybody's.
-FREE = {"/", "/livez", "/readyz", "/docs", "/docs/page", "/docs/swagger", "/openapi.json"}
+FREE = {
+    "/",
+    "/livez",
+    "/readyz",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/v2/models/{model}/ready",
+    "/v2/models/{model}/versions/{version}/ready",
+    "/docs",
+    "/docs/page",
+    "/docs/swagger",
+    "/openapi.json",
+}
 
 CHALLENGE = 'Bearer realm="maskloop"'
 # What an IPv6 host has to itself: it changes its address within it as it likes.

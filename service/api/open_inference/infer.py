@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from service.api.auth import needs
 from service.api.deps import BINARY, StateOf
 from service.api.open_inference.body import largest_body, place, receive
 from service.api.open_inference.paths import Version, new_router, of_model
@@ -22,7 +23,7 @@ from service.state import State
 
 T = TypeVar("T")
 
-router = new_router()
+router = new_router(needs("predict"))
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 SMALL = 64 * 1024

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
+from service.api.auth import needs
 from service.api.deps import StateOf
 from service.api.open_inference.paths import Version, new_router, of_model
 from service.errors import Unavailable
@@ -14,6 +15,9 @@ from service.open_inference.metadata import model_config, model_metadata
 from service.state import State
 
 router = new_router()
+
+# Readiness alone is free, as probes are.
+ANY_KEY = [needs()]
 
 
 class TensorOut(BaseModel):
@@ -41,26 +45,26 @@ class ReadyOut(BaseModel):
     ready: bool
 
 
-@router.get("/models")
+@router.get("/models", dependencies=ANY_KEY)
 def models(state: StateOf) -> dict[str, list[str]]:
     """The names of all models."""
     return {"models": state.repository.models()}
 
 
-@router.get("/models/stats")
+@router.get("/models/stats", dependencies=ANY_KEY)
 async def all_statistics(state: StateOf) -> dict[str, Any]:
     """The statistics of all models."""
     return state.statistics.out(await run_in_threadpool(state.repository.resident), None, None)
 
 
-@of_model(router, "GET")
+@of_model(router, "GET", dependencies=ANY_KEY)
 def metadata(state: StateOf, model: str, version: Version) -> ModelOut:
     """What a model takes and gives, and its versions."""
     found = state.repository.find(model, version)
     return ModelOut(**model_metadata(found, state.models.bundle(found.entry.row.version).manifest))
 
 
-@of_model(router, "GET", "/config")
+@of_model(router, "GET", "/config", dependencies=ANY_KEY)
 def config(state: StateOf, model: str, version: Version) -> dict[str, Any]:
     """A model's configuration in Triton's words, with its classes."""
     found = state.repository.find(model, version)
@@ -75,7 +79,7 @@ async def ready(state: StateOf, model: str, version: Version) -> ReadyOut:
     return ReadyOut(name=model, ready=True)
 
 
-@of_model(router, "GET", "/stats")
+@of_model(router, "GET", "/stats", dependencies=ANY_KEY)
 async def statistics(state: StateOf, model: str, version: Version) -> dict[str, Any]:
     """What became of a model's requests."""
     number, resident = await run_in_threadpool(_resident, state, model, version)

@@ -25,10 +25,11 @@ class ErrorOut(BaseModel):
     error: str = Field(description="what is wrong and what to do about it")
 
 
-def new_router() -> APIRouter:
+def new_router(*dependencies: Any) -> APIRouter:
     """A router under /v2, whose errors are documented."""
     return APIRouter(
         prefix="/v2",
+        dependencies=dependencies,
         tags=["open inference protocol"],
         responses={"default": {"model": ErrorOut, "description": "It was refused, or failed"}},
     )

@@ -6,12 +6,15 @@ from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
+from service.api.auth import needs
 from service.api.deps import StateOf
 from service.api.open_inference.body import receive
 from service.api.open_inference.paths import new_router
 from service.open_inference import switching
 
-router = new_router()
+router = new_router(needs())
+
+ADMIN = [needs("admin")]
 
 BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
 
@@ -33,7 +36,7 @@ async def index(state: StateOf, request: Request) -> list[IndexEntryOut]:
     return [IndexEntryOut(**entry) for entry in listed]
 
 
-@router.post("/repository/models/{model}/load", openapi_extra=BODY, response_class=Response)
+@router.post("/repository/models/{model}/load", openapi_extra=BODY, response_class=Response, dependencies=ADMIN)
 async def load(state: StateOf, request: Request, model: str) -> Response:
     """Load a version beside the active one; it stays until others push it out. Activating is another thing."""
     version = switching.load_version(await receive(request, state))
@@ -41,7 +44,7 @@ async def load(state: StateOf, request: Request, model: str) -> Response:
     return Response()
 
 
-@router.post("/repository/models/{model}/unload", openapi_extra=BODY, response_class=Response)
+@router.post("/repository/models/{model}/unload", openapi_extra=BODY, response_class=Response, dependencies=ADMIN)
 async def unload(state: StateOf, request: Request, model: str) -> Response:
     """Give the memory of a model back, which is not the active one."""
     version = switching.unload_version(await receive(request, state))

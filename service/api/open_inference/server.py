@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from service.api.auth import needs
 from service.api.deps import StateOf
 from service.api.open_inference.paths import new_router
 from service.errors import NotSupported
 from service.open_inference.metadata import server_metadata
 
 router = new_router()
+
+# Probes are free.
+ANY_KEY = [needs()]
 
 
 class ServerOut(BaseModel):
@@ -20,7 +24,7 @@ class ServerOut(BaseModel):
     extensions: list[str]
 
 
-@router.get("")
+@router.get("", dependencies=ANY_KEY)
 async def metadata() -> ServerOut:
     """What the server is and can do."""
     return ServerOut(**server_metadata())
@@ -42,21 +46,21 @@ async def ready(state: StateOf) -> dict[str, bool]:
 BOTH = ["GET", "POST"]
 
 
-@router.api_route("/systemsharedmemory/{rest:path}", methods=BOTH, include_in_schema=False)
-@router.api_route("/cudasharedmemory/{rest:path}", methods=BOTH, include_in_schema=False)
+@router.api_route("/systemsharedmemory/{rest:path}", methods=BOTH, include_in_schema=False, dependencies=ANY_KEY)
+@router.api_route("/cudasharedmemory/{rest:path}", methods=BOTH, include_in_schema=False, dependencies=ANY_KEY)
 async def shared_memory() -> None:
     """Left out: client and server may be on two machines."""
     raise NotSupported("Shared memory is not supported: send tensors in binary form, behind the JSON.")
 
 
-@router.api_route("/trace/setting", methods=BOTH, include_in_schema=False)
-@router.api_route("/models/{model}/trace/setting", methods=BOTH, include_in_schema=False)
+@router.api_route("/trace/setting", methods=BOTH, include_in_schema=False, dependencies=ANY_KEY)
+@router.api_route("/models/{model}/trace/setting", methods=BOTH, include_in_schema=False, dependencies=ANY_KEY)
 async def tracing() -> None:
     """Left out: who may send requests does not decide what is written about them."""
     raise NotSupported("Tracing is not supported here: the settings of the service say what is written.")
 
 
-@router.api_route("/logging", methods=BOTH, include_in_schema=False)
+@router.api_route("/logging", methods=BOTH, include_in_schema=False, dependencies=ANY_KEY)
 async def logging() -> None:
     """Left out, for the same reason."""
     raise NotSupported("Changing the log is not supported here: set MASKLOOP_LOG_LEVEL and start the service again.")
