@@ -72,13 +72,11 @@ def numbered(rows: Sequence[Model]) -> list[Entry]:
 
 def names(families: Iterable[str]) -> list[Name]:
     """The names of all models, where bundles have these names."""
-    own = [
-        name for family in sorted(set(families) - {""}) for name in (Name(family, "tensor", family), _encoded(family))
-    ]
+    own = [name for family in set(families) - {""} for name in (Name(family, "tensor", family), _encoded(family))]
     every = [Name(text, kind, None) for text, kind in EVERY.items()]
-    # Where two are the same, the first in the order of meaning.
+    # Of two that are the same text, the later one stays.
     found = {name.text: name for name in sorted([*every, *own], key=_rank, reverse=True)}
-    return list(found.values())[::-1]
+    return sorted(found.values(), key=lambda name: name.text)
 
 
 def understand(text: str, families: Iterable[str]) -> Name:

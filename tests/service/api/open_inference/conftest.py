@@ -112,6 +112,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         model_poll_s=0.05,
         inference_threads=1,
         max_image_pixels=100_000,
+        max_image_bytes=200_000,
         retrain_after_images=1_000_000,
     )
     with serving(settings) as running:
