@@ -1,9 +1,10 @@
-"""How the C library keeps memory that is free again."""
+"""What the C library does with memory that is free again."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from typing import Any
 
 M_ARENA_MAX = -8
 """Parameter of mallopt(3)."""
@@ -21,8 +22,21 @@ def keep_few_arenas() -> bool:
     Returns:
         Whether this C library has heard of it.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _libc("mallopt")
     # The call answers 1 where it is obeyed.
     return mallopt is not None and bool(mallopt(M_ARENA_MAX, ARENAS))
+
+
+def give_back() -> bool:
+    """Hand to the system what is free in between, too: tens of milliseconds, for when nothing else goes on.
+
+    Returns:
+        Whether there was any.
+    """
+    malloc_trim = _libc("malloc_trim")
+    return malloc_trim is not None and bool(malloc_trim(0))
+
+
+def _libc(name: str) -> Any:
+    """A function of the C library; None on another system, or in a library that does not have it."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

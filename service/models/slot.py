@@ -13,6 +13,7 @@ import time
 
 import structlog
 
+from service.allocator import give_back
 from service.errors import BundleInvalid, MaskloopError, NoModel, names_only
 from service.metrics import Metrics
 from service.models.loading import LoadedModel, load_model
@@ -138,6 +139,7 @@ class Slot:
             self._postpone(version, error)
             return
         previous, self._current = self._current, loaded
+        give_back()
         self._postponed, self._attempts, self.error = None, 0, None
         self._others.forget(version)
         self._metrics.model_swaps.inc()

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from service.allocator import give_back
 from service.cores import usable_cores
 from service.errors import DeadlinePassed
 from service.metrics import Metrics
@@ -32,6 +33,8 @@ Gone = Callable[[], Awaitable[bool]]
 DECODED_AHEAD = 2
 # On a GPU: while one batch computes, the next is copied.
 GPU_RUNS = 2
+# After so long without a request memory goes back to the system.
+IDLE_S = 1.0
 
 
 class ClientGone(Exception):  # noqa: N818 - no error of ours: nobody is there to be told
@@ -57,6 +60,7 @@ class Segmenter:
         self._decoding = Turnstile(cores + DECODED_AHEAD)
         self._cpu, self._gpu = Turnstile(cores), Turnstile(GPU_RUNS)
         self._batches = Batches(self._run_batch, settings.batch_delay_s)
+        self._rest: asyncio.TimerHandle | None = None
         self._images = ThreadPoolExecutor(max(2, min(8, usable_cores())), thread_name_prefix="images")
         self._inference = ThreadPoolExecutor(max(cores, GPU_RUNS), thread_name_prefix="inference")
 
@@ -72,7 +76,7 @@ class Segmenter:
             Overloaded: All places are taken.
             DeadlinePassed: The block was not done in that time.
         """
-        async with self._door.place():
+        async with self._door.place(), self._at_work():
             deadline = asyncio.timeout(None)
             visit = Visit(self._metrics, urgency, _deadline=deadline)
             try:
@@ -158,12 +162,26 @@ class Segmenter:
 
     def close(self) -> None:
         """Wait for what is running, and drop what is not."""
+        if self._rest is not None:
+            self._rest.cancel()
         for pool in (self._images, self._inference):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _width(self, engine: Engine, free: int) -> int:
         # Who is inside the door and not here yet, or not any more, has work for the cores as well.
         return min(free, engine.width(free=free, load=max(self._door.inside, self._cpu.load)))
+
+    @asynccontextmanager
+    async def _at_work(self) -> AsyncIterator[None]:
+        """Whoever leaves last sees to it that memory goes back, if nobody comes for a while."""
+        if self._rest is not None:
+            self._rest.cancel()
+        try:
+            yield
+        finally:
+            if self._door.inside == 1:
+                loop = asyncio.get_running_loop()
+                self._rest = loop.call_later(IDLE_S, lambda: loop.run_in_executor(self._images, give_back))
 
     async def _stay(self, gone: Gone) -> None:
         if await gone():

@@ -30,6 +30,28 @@ threads = [threading.Thread(target=use) for _ in range(8)]
 libc.malloc_stats()
 """
 
+TRIM = """
+from service.allocator import give_back
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+# Small enough to lie on the heap, and one in a hundred stays, so that its end cannot be cut off.
+pieces = [bytearray(20_000) for _ in range(5_000)]
+before = resident()
+del pieces[1::2], pieces[1::2], pieces[1::2]
+after = resident()
+assert give_back()
+print(before - after, after - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_what_is_free_in_between_goes_back() -> None:
+    told = subprocess.check_output([sys.executable, "-c", TRIM], text=True, timeout=60)
+    by_itself, when_told = map(int, told.split())
+    assert when_told > 40_000_000 > by_itself
+
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
 def test_threads_share_two_heaps() -> None:
