@@ -31,7 +31,8 @@ def upload_docs(*media_types: str) -> dict[str, Any]:
 IMAGE_DOCS = upload_docs("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff")
 
 
-def get_state(request: Request) -> State:
+# Async, though it waits for nothing: a plain function would go to a thread, and probes would wait for a busy pool.
+async def get_state(request: Request) -> State:
     """The state that the lifespan opened."""
     state: State = request.state.maskloop
     return state

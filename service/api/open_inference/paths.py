@@ -50,7 +50,7 @@ def of_model(
     return register
 
 
-def _version(request: Request) -> str | None:
+async def _version(request: Request) -> str | None:
     version: str | None = request.path_params.get("version")
     return version
 

@@ -239,7 +239,10 @@ def test_the_interface_says_what_each_call_needs(keyed: Keyed) -> None:
             {"bearer": set(scopes)},
             {"header": set(scopes)},
         ]
+        answers = document["paths"][path][method.lower()]["responses"]
+        assert "default" in answers or {"401", "403", "429"} <= set(answers)
     assert "security" not in document["paths"]["/readyz"]["get"]
+    assert "401" not in document["paths"]["/readyz"]["get"]["responses"]
 
 
 def test_a_rate_of_its_own(keyed: Keyed) -> None:
