@@ -107,7 +107,22 @@ def _traced(predictor: nn.Module, example_NHW3: Tensor, free: str, outputs: list
         raise RuntimeError("torch.onnx.export gave no program; it does so only for dynamo=False")
     model: onnx.ModelProto = program.model_proto
     _forget_the_workshop(model, free)
+    _ask_floats_for_their_shape(model.graph)
     return model
+
+
+def _ask_floats_for_their_shape(graph: onnx.GraphProto) -> None:
+    """Take the image's sides from its cast to float, where there is one, as TensorRT does not take them from bytes."""
+    (image,) = graph.input
+    cast = next((node for node in graph.node if node.op_type == "Cast" and node.input[0] == image.name), None)
+    if cast is None:
+        return
+    for node in graph.node:
+        if node.op_type == "Shape" and node.input[0] == image.name:
+            node.input[0] = cast.output[0]
+    nodes = [cast, *(node for node in graph.node if node != cast)]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _forget_the_workshop(model: onnx.ModelProto, free: str) -> None:

@@ -7,6 +7,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
+from exporter.by_size import known_by_size
+
 KEPT_FULL = (
     # Places in an image or a table of positions: half a pixel of 2048 is beyond fp16's eleven bits.
     "Resize",
@@ -40,7 +42,7 @@ def halved(model: onnx.ModelProto, large: Collection[str] = ()) -> onnx.ModelPro
         copy,
         keep_io_types=True,
         op_block_list=[*DEFAULT_OP_BLOCK_LIST, *KEPT_FULL],
-        node_block_list=[*kept, *_behind_the_network(copy)],
+        node_block_list=[*kept, *_around_the_network(copy)],
     )
     _spare_detours(half)
     graph = ir.from_proto(half)
@@ -65,8 +67,17 @@ def _widens(node: onnx.NodeProto) -> bool:
     return node.op_type == "Cast" and bool(node.attribute[0].i == onnx.TensorProto.FLOAT)
 
 
-def _behind_the_network(model: onnx.ModelProto) -> list[str]:
-    """The nodes after the last convolution: the arg-max must see the logits that the confidence is of."""
+def _around_the_network(model: onnx.ModelProto) -> list[str]:
+    """The nodes that stay in full: before the first convolution, after the last one, and what sizes alone decide.
+
+    After, the arg-max must see the logits that the confidence is of; the others count places in an image.
+    """
     nodes = list(model.graph.node)
-    last = max((place for place, node in enumerate(nodes) if node.op_type == "Conv"), default=len(nodes))
-    return [node.name for node in nodes[last + 1 :]]
+    places = [place for place, node in enumerate(nodes) if node.op_type == "Conv"]
+    first, last = (places[0], places[-1]) if places else (0, len(nodes))
+    known = known_by_size(model.graph)
+    return [
+        node.name
+        for place, node in enumerate(nodes)
+        if place < first or place > last or all(name in known for name in node.output)
+    ]

@@ -72,4 +72,5 @@ def build_segmenter(model: Model, classes: int) -> Segmenter:
 
 def to_float(image_BHWC: Tensor) -> Tensor:
     """Images as a camera gives them, uint8 [B,H,W,3], to float [B,3,H,W] in 0..1."""
-    return image_BHWC.permute(0, 3, 1, 2).to(torch.float32) / 255
+    # Cast first: TensorRT takes uint8 as an input and nowhere else.
+    return image_BHWC.to(torch.float32).permute(0, 3, 1, 2) / 255
