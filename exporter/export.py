@@ -36,6 +36,7 @@ from exporter.manifest import (
 )
 from exporter.model_card import model_card
 from exporter.probe import Bytes, Ids, Predict
+from exporter.tensorrt.profile import for_onnxruntime, usual_profile
 from exporter.tile import TILE_GRAPH, make_tile
 from trainer.checkpoint import Checkpoint, load
 from trainer.models.predictor import MaskPredictor
@@ -210,6 +211,7 @@ def _manifest(
         probe=_probe(folder / PROBE, PROBE_AGREEMENT[graphs[0].weights]),
         artifacts=tuple(graphs),
         checkpoint=_checkpoint_file(folder / CHECKPOINT),
+        tensorrt=for_onnxruntime(graphs[0].file, graphs[0].sha256, usual_profile(_inference(checkpoint).long_side)),
     )
 
 

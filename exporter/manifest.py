@@ -156,6 +156,18 @@ class Tile:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TensorRT:
+    """How onnxruntime's TensorRT provider is to run one of the graphs."""
+
+    file: str
+    """The artifact's."""
+    cache_key: str
+    """Changes with the graph and with the sizes that engines are built for."""
+    provider_options: dict[str, Any]
+    """Names and values as text; the paths of caches are the reader's to add."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """The whole of manifest.json."""
 
@@ -175,6 +187,7 @@ class Manifest:
     artifacts: tuple[Artifact, ...]
     checkpoint: CheckpointFile | None = None
     tile: Tile | None = None
+    tensorrt: TensorRT | None = None
 
     def __post_init__(self) -> None:
         if [entry.id for entry in self.classes] != list(range(len(self.classes))) or not self.classes:

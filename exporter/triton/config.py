@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from exporter.manifest import ClassEntry, Manifest
-from exporter.runtime import SPEED_SIZE
+from exporter.tensorrt.profile import usual_size
 from exporter.triton.pbtxt import Message, Value, Word, entries, to_text
 from exporter.triton.signature import Signature, Tensor
 
@@ -150,9 +150,8 @@ def _batching() -> Message:
 
 def _warm_up(signature: Signature, manifest: Manifest) -> Message:
     """One image before the model counts as ready, so that no client waits for memory or for an engine."""
-    long_side = manifest.inference.long_side
-    size = (long_side * 3 // 4, long_side) if long_side else SPEED_SIZE
     (image,) = signature.inputs
+    size = usual_size(manifest.inference.long_side)
     noise: Message = {"data_type": Word(image.data_type), "dims": (*size, 3), "random_data": True}
     return {"name": "one image", "batch_size": 1, "inputs": entries({image.name: noise})}
 
