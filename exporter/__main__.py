@@ -1,4 +1,4 @@
-"""The command line: python -m exporter export | verify | inspect | triton."""
+"""The command line: python -m exporter export | verify | inspect | check-tensorrt | triton."""
 
 import argparse
 import sys
@@ -10,6 +10,7 @@ from exporter.events import emit, say
 from exporter.manifest import Precision
 from exporter.model_card import artifacts_table, model_card
 from exporter.palette import palette
+from exporter.tensorrt import command as tensorrt
 from exporter.triton import command as triton
 
 
@@ -165,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--palette", action="store_true", help="draw the classes' colours (on a terminal: always)")
     command.set_defaults(command=_inspect)
 
+    tensorrt.add_to(commands)
     triton.add_to(commands)
     return parser
 

@@ -4,6 +4,7 @@
 
 import statistics
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +23,13 @@ MASK_TYPES = ("tensor(uint8)", "tensor(uint16)")
 class OnnxPredictor:
     """A graph file behind the predictor's face."""
 
-    def __init__(self, graph: Path, *, threads: int = 0) -> None:
+    def __init__(self, graph: Path, *, threads: int = 0, mask_types: Collection[str] = MASK_TYPES) -> None:
         """Load a graph on the CPU.
 
         Args:
             graph: model.onnx.
             threads: Threads within an operator; 0 = as many as onnxruntime likes.
+            mask_types: Which of its types a mask may have.
 
         Raises:
             ValueError: onnxruntime cannot load it, or its inputs and outputs are not a bundle's.
@@ -42,7 +44,7 @@ class OnnxPredictor:
         found = {value.name: (value.type, len(value.shape)) for value in self._values()}
         masks = [
             {"image": ("tensor(uint8)", 4), "mask": (kind, 3), "confidence": ("tensor(uint8)", 3)}
-            for kind in MASK_TYPES
+            for kind in mask_types
         ]
         if found not in masks:
             raise ValueError(f"{graph}: inputs and outputs are {found}, not a bundle's; export the bundle again")
