@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export bench-serve soak camvid triton clean
+.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export bench-serve soak camvid triton tensorrt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ triton: $(ALL) ## a real Triton server in .venv/triton (300 MB), and the tests t
 	$(UV) pip install --quiet --python .venv/triton/bin/python --no-deps nvidia-pytriton==0.7.0
 	$(UV) pip install --quiet --python .venv/triton/bin/python 'numpy<2' pillow onnxruntime
 	$(BIN)/python -m pytest tests/exporter/test_triton_server.py
+
+tensorrt: $(ALL) ## NVIDIA's own parser in .venv/tensorrt (250 MB, no GPU needed), and the tests that ask it
+	$(UV) pip install --quiet --python $(BIN)/python --target .venv/tensorrt tensorrt-rtx==1.7.1.116
+	PYTHONPATH=.venv/tensorrt $(BIN)/python -m pytest tests/exporter/test_tensorrt_engine.py
 
 lock: $(UV) ## compile requirements.lock from pyproject.toml: universal, with hashes
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --quiet \

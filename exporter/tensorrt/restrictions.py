@@ -111,6 +111,7 @@ def _subgraph(_node: Node) -> str:
 RULES: dict[str, tuple[Callable[[Node], str], ...]] = {
     "Resize": (
         _antialias,
+        # Cubic it takes in newer versions, and promises in none.
         _one_of("mode", "nearest", {"nearest", "linear"}),
         _one_of(
             "coordinate_transformation_mode",

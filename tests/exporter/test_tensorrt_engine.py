@@ -68,7 +68,6 @@ def test_it_builds_an_engine_of_what_the_check_calls_fit(
     [
         "y = Det (x)",
         's = Constant <value_ints = [1, 3, 8, 8]> () y = Resize <mode = "linear", antialias = 1> (x, , , s)',
-        's = Constant <value_ints = [1, 3, 8, 8]> () y = Resize <mode = "cubic"> (x, , , s)',
         "b = Cast <to = 2> (x) t = Transpose <perm = [0, 2, 3, 1]> (b) y = Cast <to = 1> (t)",
     ],
 )
