@@ -109,11 +109,13 @@ class Settings(BaseSettings):
     """Images of one size that a GPU takes at one time. A CPU takes them one by one, which is no slower."""
     max_batch_delay_ms: float = Field(default=0.0, ge=0)
     """How long an image waits on a GPU for others to join it, beyond the wait for its turn."""
-    max_inference_bytes: int = Field(default=2_500_000_000, gt=0)
-    """Most memory that one inference may be expected to take, in bytes: 16 for each pixel and class, so 14 megapixels
-    at 11 classes; of transformers at native size also the square of the number of patches."""
+    max_inference_bytes: int = Field(default=1_200_000_000, gt=0)
+    """Most memory that one inference may be expected to take, in bytes: 16 for each pixel and class, of which 16 count
+    at most, so 6 megapixels at 11 classes. A larger image is reduced to that before, where the model would reduce it
+    further (bundle `long_side`); else it is refused. Not for models that go by windows, which hold 0.5 GB."""
     max_native_pixels: int = Field(default=2_100_000, gt=0)
-    """Largest image for a model that runs at native size (bundle `long_side` 0): its memory grows with the image."""
+    """Largest image for a model that runs at native size (bundle `long_side` 0, no windows): its memory grows with the
+    image."""
     extra_models: int = Field(default=1, ge=1)
     """Versions asked for by `?model=` that stay loaded beside the active one."""
     model_poll_s: float = Field(default=1.0, gt=0)

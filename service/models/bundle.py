@@ -23,6 +23,7 @@ MANIFEST = "manifest.json"
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 Channel = Annotated[int, Field(ge=0, le=255)]
+Side = Annotated[int, Field(gt=0, le=65_535)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Names of files inside the bundle, and the version, become paths: nothing but plain names is read.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -93,6 +94,16 @@ class TensorRT(Part):
     provider_options: dict[str, str]
 
 
+class Tile(FileSum):
+    """The graph of one window, and how windows lie over an image."""
+
+    opset: Annotated[int, Field(gt=0)]
+    window: tuple[Side, Side]
+    """Height and width, pixels."""
+    stride: Annotated[float, Field(gt=0, le=1)]
+    """Step of the window as a part of its side."""
+
+
 class Manifest(Part):
     """`manifest.json`, format 1."""
 
@@ -107,8 +118,8 @@ class Manifest(Part):
     provenance: dict[str, Any]
     probe: Probe
     checkpoint: FileSum | None = None
-    tile: FileSum | None = None
-    """The graph of one window. The service asks the graphs of whole images."""
+    tile: Tile | None = None
+    """Where the run judged by windows."""
     tensorrt: TensorRT | None = None
     artifacts: Annotated[list[Artifact], Field(min_length=1)]
 

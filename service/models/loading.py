@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from service.models.bundle import Artifact, Bundle, Manifest, read_bundle
 from service.models.precision import choose
+from service.models.rule import by_its_rule
 from service.segmentation.budget import Budget
 from service.segmentation.engine import Engine
 from service.segmentation.legend import Legend
+from service.segmentation.predictor import Predictor
 from service.segmentation.probe import run_probe
 from service.segmentation.providers import expected_provider
 from service.settings import Settings
@@ -21,13 +23,13 @@ class LoadedModel:
     Attributes:
         bundle: Where it is from.
         artifact: The graph of it that answers.
-        engine: What runs that.
+        engine: Who answers: what runs that graph, or windows where the run judged by them.
         legend: Names and colours of the classes.
     """
 
     bundle: Bundle
     artifact: Artifact
-    engine: Engine
+    engine: Predictor
     legend: Legend
 
     @property
@@ -45,13 +47,14 @@ def load_model(bundle: Bundle, settings: Settings) -> LoadedModel:
     """
     manifest = read_bundle(bundle.folder).manifest
     artifact, engine = _load(bundle, settings)
-    run_probe(engine, bundle.folder / manifest.probe.file, mask_agreement=_needed(manifest, artifact))
+    needed = _needed(manifest, artifact)
+    run_probe(engine, bundle.folder / manifest.probe.file, mask_agreement=needed)
     legend = Legend(
         names=tuple(c.name for c in manifest.classes),
         colors=tuple(c.color for c in manifest.classes),
         ignore_index=manifest.ignore_index,
     )
-    return LoadedModel(bundle, artifact, engine, legend)
+    return LoadedModel(bundle, artifact, by_its_rule(bundle, engine, settings, needed), legend)
 
 
 def _needed(manifest: Manifest, artifact: Artifact) -> float:
@@ -72,16 +75,17 @@ def _load(bundle: Bundle, settings: Settings) -> tuple[Artifact, Engine]:
 
 def _open(bundle: Bundle, artifact: Artifact, settings: Settings) -> Engine:
     manifest, tensorrt = bundle.manifest, bundle.manifest.tensorrt
-    native = manifest.inference.long_side == 0
     return Engine(
         bundle.folder / artifact.file,
         threads=settings.threads,
         device=settings.device,
         budget=Budget(
             max_bytes=settings.max_inference_bytes,
-            max_native_pixels=settings.max_native_pixels if native else None,
+            max_native_pixels=settings.max_native_pixels,
             classes=len(manifest.classes),
+            long_side=manifest.inference.long_side,
             patch=manifest.inference.multiple,
+            fused_attention=bool(artifact.fused_attention),
         ),
         max_batch=settings.max_batch,
         tensorrt=tensorrt.provider_options if tensorrt else None,

@@ -13,10 +13,11 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from service.segmentation.engine import Engine, Pixels, Prediction
+from service.segmentation.prediction import Pixels, Prediction
+from service.segmentation.predictor import Predictor
 from service.segmentation.visit import Visit
 
-Run = Callable[[Engine, int, Callable[[], list[Pixels]]], Awaitable[list[Prediction]]]
+Run = Callable[[Predictor, int, Callable[[], list[Pixels]]], Awaitable[list[Prediction]]]
 """Wait for a turn of an engine, by urgency; then ask for the images and run them."""
 
 Key = tuple[int, int, int, int]
@@ -53,7 +54,7 @@ class Batches:
         self._delay_s = delay_s
         self._gathering: dict[Key, _Gathering] = {}
 
-    async def predict(self, image_HW3: Pixels, engine: Engine, visit: Visit) -> Prediction:
+    async def predict(self, image_HW3: Pixels, engine: Predictor, visit: Visit) -> Prediction:
         """Run an image with whichever others of its size and urgency come before its turn.
 
         Args:
@@ -82,7 +83,7 @@ class Batches:
         if self._gathering.get(key) is gathering:
             del self._gathering[key]
 
-    async def _see_through(self, key: Key, gathering: _Gathering, engine: Engine) -> None:
+    async def _see_through(self, key: Key, gathering: _Gathering, engine: Predictor) -> None:
         """From its first member to the answers."""
         await self._fill(gathering)
         begun: list[_Member] = []

@@ -5,34 +5,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from service.errors import BundleInvalid, OutOfMemory
 from service.segmentation.budget import Budget
-from service.segmentation.providers import CPU, Device, check_provider, providers
-from service.segmentation.session import fault_of_the_machine, open_session
-from service.segmentation.widths import width, widths_for
+from service.segmentation.leaving import Abandoned, Gone, nobody_leaves
+from service.segmentation.prediction import Mask, Pixels, Prediction
+from service.segmentation.providers import CPU, Device
+from service.segmentation.reduced import segmented_at
+from service.segmentation.sessions import Sessions
 
-Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-Pixels = npt.NDArray[np.uint8]
+__all__ = ["Engine", "Mask", "Pixels", "Prediction"]
 
 INPUTS = {"image": {"tensor(uint8)"}}
 OUTPUTS = {"mask": {"tensor(uint8)", "tensor(uint16)"}, "confidence": {"tensor(uint8)"}}
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the graph said about one image."""
-
-    mask_HW: Mask
-    """Class ids, uint8 or (above 256 classes) uint16, of the image's size."""
-    confidence_HW: npt.NDArray[np.uint8]
-    """How sure it is of each pixel: 255 = 1.0."""
 
 
 class Engine:
@@ -70,43 +58,39 @@ class Engine:
             BundleInvalid: Not a graph, or not with our inputs and outputs.
             Unavailable: The device that was demanded does not work, or there is no memory.
         """
-        import onnxruntime as ort  # noqa: PLC0415 - 0.7 s, in the thread that loads and not before the port is open
-
         self._budget = budget
-        self.cores = threads
-        chosen = providers(ort, device, tensorrt=tensorrt, cache=engine_cache)
-        widest = open_session(ort, graph, threads=threads, providers=chosen)
-        self.provider = check_provider(widest, device)
-        _check_face(widest)
-        # A GPU's threads are not these.
-        narrower = widths_for(threads)[:-1] if self.provider == CPU else ()
-        self._sessions = {each: open_session(ort, graph, threads=each, providers=chosen) for each in narrower}
-        self._sessions[threads] = widest
+        self._sessions = Sessions(graph, threads=threads, device=device, tensorrt=tensorrt, engine_cache=engine_cache)
+        _check_face(self._sessions)
+        self.provider, self.cores = self._sessions.provider, self._sessions.cores
         self.max_batch = 1 if self.provider == CPU else max_batch
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Numbers of threads with which it can run, the smallest first."""
-        return tuple(self._sessions)
+        return self._sessions.widths
 
     def width(self, *, free: int, load: int) -> int:
         """How many threads an inference should have now; see `widths.width`."""
-        return width(self.widths, cores=self.cores, free=free, load=load)
+        return self._sessions.width(free=free, load=load)
 
-    def run(self, image_HW3: Pixels, threads: int | None = None) -> Prediction:
-        """Segment one image.
+    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = nobody_leaves) -> Prediction:
+        """Segment one image; one that would cost more than the budget is reduced before, where that loses little.
 
         Args:
             image_HW3: uint8 [H, W, 3], RGB, 0..255.
             threads: One of `widths`; None: the most.
+            gone: Asked before the graph is run.
 
         Raises:
             ImageTooLarge: It would cost more than the budget.
             OutOfMemory: It cost more than the machine has.
             Unavailable: The GPU failed.
+            Abandoned: `gone` said so.
         """
-        self.check(*image_HW3.shape[:2])
-        return self._run(image_HW3[None], threads)[0]
+        size = self._fitting(*image_HW3.shape[:2])
+        if gone():
+            raise Abandoned
+        return segmented_at(size, image_HW3, lambda small_hw3: self._run(small_hw3[None], threads)[0])
 
     def run_batch(self, images: Sequence[Pixels]) -> list[Prediction]:
         """Segment images of one size together; one by one, where there is not memory enough for that.
@@ -117,9 +101,7 @@ class Engine:
         Raises:
             As `run`.
         """
-        for image_HW3 in images[:1]:
-            self.check(*image_HW3.shape[:2])
-        if len(images) < 2:
+        if len(images) < 2 or self._fitting(*images[0].shape[:2]) != images[0].shape[:2]:
             return [self.run(image_HW3) for image_HW3 in images]
         try:
             return self._run(np.stack(images), None)
@@ -128,26 +110,18 @@ class Engine:
 
     def check(self, height: int, width: int) -> None:
         """Refuse an image that costs too much, before anything is done about it. Raises ImageTooLarge."""
-        if self._budget is not None:
-            self._budget.check(height, width)
+        self._fitting(height, width)
+
+    def _fitting(self, height: int, width: int) -> tuple[int, int]:
+        return self._budget.fitting(height, width) if self._budget is not None else (height, width)
 
     def _run(self, image_NHW3: Pixels, threads: int | None) -> list[Prediction]:
-        session = self._sessions[threads or self.cores]
-        try:
-            mask_NHW, confidence_NHW = session.run(list(OUTPUTS), {"image": image_NHW3})
-        except Exception as error:
-            fault = fault_of_the_machine(error)
-            if fault is None:
-                raise
-            raise fault from None
+        mask_NHW, confidence_NHW = self._sessions.run(list(OUTPUTS), {"image": image_NHW3}, threads)
         return [Prediction(*each) for each in zip(mask_NHW, confidence_NHW, strict=True)]
 
 
-def _check_face(session: Any) -> None:
-    for kind, wanted, found in (
-        ("input", INPUTS, session.get_inputs()),
-        ("output", OUTPUTS, session.get_outputs()),
-    ):
+def _check_face(sessions: Sessions) -> None:
+    for kind, wanted, found in (("input", INPUTS, sessions.inputs), ("output", OUTPUTS, sessions.outputs)):
         types = {tensor.name: tensor.type for tensor in found}
         for name, allowed in wanted.items():
             if types.get(name) not in allowed:

@@ -7,6 +7,7 @@ one huge JPEG does not hold up the model nor the model the health checks.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,8 @@ from service.metrics import Metrics
 from service.segmentation.batches import Batches
 from service.segmentation.decode import Limits, Pixels, decode
 from service.segmentation.door import Door
-from service.segmentation.engine import Engine, Prediction
+from service.segmentation.prediction import Prediction
+from service.segmentation.predictor import Predictor
 from service.segmentation.turnstile import Turnstile
 from service.segmentation.visit import INTERACTIVE, Visit
 from service.settings import Settings
@@ -31,6 +33,8 @@ Gone = Callable[[], Awaitable[bool]]
 
 # Decoded images that wait for their inference, so that it never waits for them. A large one has 72 MB.
 DECODED_AHEAD = 2
+# How often we look whether the client of a long inference is still there.
+WATCH_S = 1.0
 # On a GPU: while one batch computes, the next is copied.
 GPU_RUNS = 2
 # After so long without a request memory goes back to the system.
@@ -38,7 +42,7 @@ IDLE_S = 1.0
 
 
 class ClientGone(Exception):  # noqa: N818 - no error of ours: nobody is there to be told
-    """The client hung up while its image waited; nothing was inferred."""
+    """The client hung up; its image is not inferred, or not to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +97,14 @@ class Segmenter:
                     "come back when less is going on."
                 ) from None
 
-    async def segment(self, data: bytes, engine: Engine, visit: Visit, gone: Gone) -> Segmentation:
+    async def segment(self, data: bytes, engine: Predictor, visit: Visit, gone: Gone) -> Segmentation:
         """Decode an encoded image and run it through the engine.
 
         Args:
             data: The image as it was sent.
             engine: Who answers; a swap meanwhile does not change it.
             visit: Gets `decode`, `queue` and `infer`.
-            gone: Whether the client has hung up; asked once, when the image's turn has come.
+            gone: Whether the client has hung up; asked when the image's turn has come, and every second after that.
 
         Raises:
             ClientGone: It has.
@@ -119,7 +123,7 @@ class Segmenter:
             self._decoding.leave(taken)
 
     async def predict(
-        self, image_HW3: Pixels, engine: Engine, visit: Visit, gone: Gone, *, waited_s: float = 0.0
+        self, image_HW3: Pixels, engine: Predictor, visit: Visit, gone: Gone, *, waited_s: float = 0.0
     ) -> Prediction:
         """Run a decoded image through the engine when its turn comes.
 
@@ -127,7 +131,7 @@ class Segmenter:
             image_HW3: uint8 [H, W, 3], RGB.
             engine: Who answers; a swap meanwhile does not change it.
             visit: Gets `queue` and `infer`.
-            gone: Whether the client has hung up; asked once, when the image's turn has come.
+            gone: Whether the client has hung up; asked when the image's turn has come, and every second after that.
             waited_s: What it has waited already.
 
         Raises:
@@ -143,12 +147,14 @@ class Segmenter:
         with visit.stage("queue", already_s=waited_s):
             threads = await self._cpu.enter(visit.urgency, lambda free: self._width(engine, free))
         work: asyncio.Future[Prediction] | None = None
+        left = threading.Event()
         try:
             await self._stay(gone)
             with visit.stage("infer"):
-                work = _begin(self._inference, lambda: engine.run(image_HW3, threads))
-                return await asyncio.shield(work)
+                work = _begin(self._inference, lambda: engine.run(image_HW3, threads, left.is_set))
+                return await self._watched(work, gone)
         finally:
+            left.set()
             _after(work, lambda: self._cpu.leave(threads))
 
     async def encode(self, render: Callable[[], T], visit: Visit) -> T:
@@ -167,7 +173,7 @@ class Segmenter:
         for pool in (self._images, self._inference):
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _width(self, engine: Engine, free: int) -> int:
+    def _width(self, engine: Predictor, free: int) -> int:
         # Who is inside the door and not here yet, or not any more, has work for the cores as well.
         return min(free, engine.width(free=free, load=max(self._door.inside, self._cpu.load)))
 
@@ -188,7 +194,16 @@ class Segmenter:
             self._metrics.dropped.inc()
             raise ClientGone
 
-    async def _run_batch(self, engine: Engine, urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
+    async def _watched(self, work: asyncio.Future[T], gone: Gone) -> T:
+        """What comes of the work, unless the client leaves before."""
+        while not work.done():
+            # Unlike `wait_for`, it leaves the work alone when we are cancelled.
+            await asyncio.wait([work], timeout=WATCH_S)
+            if not work.done():
+                await self._stay(gone)
+        return work.result()
+
+    async def _run_batch(self, engine: Predictor, urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
         taken = await self._gpu.enter(urgency)
         work: asyncio.Future[list[Prediction]] | None = None
         try:

@@ -93,6 +93,37 @@ def write_manifest(
     (folder / "manifest.json").write_text(json.dumps(body | manifest))
 
 
+def add_tile(
+    folder: Path,
+    *,
+    window: tuple[int, int],
+    stride: float = 0.5,
+    colors: tuple[tuple[int, int, int], ...] = COLORS,
+    factor: float = 1.0,
+) -> None:
+    """Let a bundle answer by windows.
+
+    Args:
+        folder: Of the bundle.
+        window: Height and width.
+        stride: Step of the window as a part of its side.
+        colors: RGB by class id.
+        factor: Of the probabilities; another than 1 makes them none.
+    """
+    onnx.save(_tile_graph(colors, window, factor), str(folder / "model.tile.onnx"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["tile"] = {
+        "file": "model.tile.onnx",
+        "sha256": sha256(folder / "model.tile.onnx"),
+        "bytes": (folder / "model.tile.onnx").stat().st_size,
+        "opset": 20,
+        "window": list(window),
+        "stride": stride,
+        "probability_max_abs": 0.0,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def zipped(folder: Path, *, inside: str = "") -> bytes:
     """The bundle as a zip, its files under the folder name `inside`."""
     sink = io.BytesIO()
@@ -108,21 +139,10 @@ def sha256(file: Path) -> str:
 
 
 def _graph(colors: tuple[tuple[int, int, int], ...], work: int) -> onnx.ModelProto:
-    # The nearest colour c to a pixel x has the largest 2*c.x - c.c; divided so that the softmax is not all 0 and 1.
-    table = np.array(colors, dtype=np.float32)
-    scale = np.float32(1 / 5000)
-    constants = {
-        "weight": (2 * table.T * scale).astype(np.float32),
-        "bias": -(table**2).sum(axis=1) * scale,
-        "axis": np.array([-1], dtype=np.int64),
-        "full": np.float32(255),
-        "one": np.float32(1),
-    }
-    nodes = [helper.make_node("Cast", ["image"], ["x0"], to=TensorProto.FLOAT)]
-    nodes += [helper.make_node("Pow", [f"x{i}", "one"], [f"x{i + 1}"]) for i in range(work)]
+    shape = ["N", "H", "W"]
+    nodes, constants = _logits(colors, work)
+    constants |= {"axis": np.array([-1], dtype=np.int64), "full": np.float32(255)}
     nodes += [
-        helper.make_node("MatMul", [f"x{work}", "weight"], ["product"]),
-        helper.make_node("Add", ["product", "bias"], ["logits"]),
         helper.make_node("ArgMax", ["logits"], ["ids"], axis=-1, keepdims=0),
         helper.make_node("Cast", ["ids"], ["mask"], to=TensorProto.UINT8),
         helper.make_node("Softmax", ["logits"], ["probability"], axis=-1),
@@ -130,12 +150,53 @@ def _graph(colors: tuple[tuple[int, int, int], ...], work: int) -> onnx.ModelPro
         helper.make_node("Mul", ["best", "full"], ["scaled"]),
         helper.make_node("Cast", ["scaled"], ["confidence"], to=TensorProto.UINT8),
     ]
-    shape = ["N", "H", "W"]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name in ("mask", "confidence")]
+    return _model(nodes, constants, [*shape, 3], outputs)
+
+
+def _tile_graph(colors: tuple[tuple[int, int, int], ...], window: tuple[int, int], factor: float) -> onnx.ModelProto:
+    nodes, constants = _logits(colors, work=0)
+    constants["factor"] = np.float32(factor)
+    nodes += [
+        helper.make_node("Softmax", ["logits"], ["shares"], axis=-1),
+        helper.make_node("Mul", ["shares", "factor"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["probability"], perm=[0, 3, 1, 2]),
+    ]
+    output = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", len(colors), *window])
+    return _model(nodes, constants, ["N", *window, 3], [output])
+
+
+def _logits(
+    colors: tuple[tuple[int, int, int], ...], work: int
+) -> tuple[list[onnx.NodeProto], dict[str, npt.NDArray[Any] | np.generic]]:
+    # The nearest colour c to a pixel x has the largest 2*c.x - c.c; divided so that the softmax is not all 0 and 1.
+    table = np.array(colors, dtype=np.float32)
+    scale = np.float32(1 / 5000)
+    constants: dict[str, npt.NDArray[Any] | np.generic] = {
+        "weight": (2 * table.T * scale).astype(np.float32),
+        "bias": -(table**2).sum(axis=1) * scale,
+        "one": np.float32(1),
+    }
+    nodes = [helper.make_node("Cast", ["image"], ["x0"], to=TensorProto.FLOAT)]
+    nodes += [helper.make_node("Pow", [f"x{i}", "one"], [f"x{i + 1}"]) for i in range(work)]
+    nodes += [
+        helper.make_node("MatMul", [f"x{work}", "weight"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["logits"]),
+    ]
+    return nodes, constants
+
+
+def _model(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, npt.NDArray[Any] | np.generic],
+    shape: list[Any],
+    outputs: list[onnx.ValueInfoProto],
+) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [*shape, 3])],
-        [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name in ("mask", "confidence")],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, shape)],
+        outputs,
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

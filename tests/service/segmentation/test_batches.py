@@ -14,6 +14,7 @@ from service.metrics import Metrics
 from service.segmentation.batches import Batches
 from service.segmentation.decode import Limits
 from service.segmentation.engine import Engine, Pixels, Prediction
+from service.segmentation.predictor import Predictor
 from service.segmentation.segmenter import Segmenter
 from service.segmentation.visit import Visit
 from service.settings import Settings
@@ -35,7 +36,7 @@ class Held:
         self.go = asyncio.Event()
         self.sizes: list[int] = []
 
-    async def __call__(self, engine: Engine, _urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
+    async def __call__(self, engine: Predictor, _urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
         await self.go.wait()
         batch = images()
         self.sizes.append(len(batch))
@@ -83,7 +84,7 @@ def test_who_left_is_not_run(engine: Engine) -> None:
 
 def test_a_failure_is_told_to_all_and_the_next_batch_is_another(engine: Engine) -> None:
     async def scene() -> None:
-        async def fails(engine: Engine, urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
+        async def fails(engine: Predictor, urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
             images()
             raise OutOfMemory("none left")
 

@@ -16,9 +16,10 @@ from service.metrics import Metrics
 from service.segmentation.budget import Budget
 from service.segmentation.decode import Limits, Pixels, decode
 from service.segmentation.engine import Engine, Prediction
+from service.segmentation.leaving import Abandoned, Gone, nobody_leaves
 from service.segmentation.segmenter import DECODED_AHEAD, ClientGone, Segmenter
 from service.settings import Settings
-from tests.service.conftest import encoded
+from tests.service.conftest import encoded, eventually
 from tests.service.tiny_bundle import COLORS, nearest, picture
 
 DATA = encoded(picture())
@@ -41,11 +42,11 @@ class HeldEngine(Engine):
         self.begun = threading.Event()
         self.runs = 0
 
-    def run(self, image_HW3: Pixels, threads: int | None = None) -> Prediction:
+    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = nobody_leaves) -> Prediction:
         self.runs += 1
         self.begun.set()
         assert self.go.wait(20)
-        return super().run(image_HW3, threads)
+        return super().run(image_HW3, threads, gone)
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_few_images_are_decoded_ahead(metrics: Metrics, engine: HeldEngine, monk
 
 
 def test_what_costs_too_much_waits_for_nobody(segmenter: Segmenter, bundle: Path, engine: HeldEngine) -> None:
-    tight = Budget(max_bytes=1, max_native_pixels=None, classes=5)
+    tight = Budget(max_bytes=1, max_native_pixels=1, classes=5, long_side=0)
     refusing = Engine(bundle / "model.onnx", threads=1, budget=tight)
 
     async def one(asked: Engine) -> None:
@@ -224,10 +225,10 @@ def test_a_lone_inference_has_all_cores_and_several_share_them(metrics: Metrics,
     seen: list[int | None] = []
 
     class Watched(Engine):
-        def run(self, image_HW3: Pixels, threads: int | None = None) -> Prediction:
+        def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = nobody_leaves) -> Prediction:
             seen.append(threads)
             time.sleep(0.05)
-            return super().run(image_HW3, threads)
+            return super().run(image_HW3, threads, gone)
 
     engine = Watched(bundle / "model.onnx", threads=2)
     segmenter = Segmenter(Settings(inference_threads=2), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
@@ -255,3 +256,51 @@ def test_a_deadline_may_be_known_later(segmenter: Segmenter) -> None:
 
     with pytest.raises(DeadlinePassed, match=r"within the 0\.05 s"):
         asyncio.run(scene())
+
+
+class Endless(Engine):
+    """A real engine that computes until it hears that nobody waits."""
+
+    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = nobody_leaves) -> Prediction:
+        assert self.cores == threads
+        assert image_HW3.shape == picture().shape
+        eventually(gone)
+        raise Abandoned
+
+
+def test_who_leaves_in_the_middle_ends_it(
+    metrics: Metrics, bundle: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.segmentation.segmenter.WATCH_S", 0.01)
+    asked = 0
+
+    async def leaves() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    async def scene() -> None:
+        async with segmenter.admission() as visit:
+            with pytest.raises(ClientGone):
+                await segmenter.segment(DATA, Endless(bundle / "model.onnx", threads=1), visit, leaves)
+        # Its core is free again.
+        async with segmenter.admission() as visit:
+            await segmenter.segment(DATA, Engine(bundle / "model.onnx", threads=1), visit, stays)
+
+    asyncio.run(scene())
+    assert asked == 4
+    assert b"maskloop_segment_dropped_total 1.0" in metrics.exposition()
+
+
+def test_a_deadline_ends_it(metrics: Metrics, bundle: Path, segmenter: Segmenter) -> None:
+    engine = Endless(bundle / "model.onnx", threads=1)
+
+    async def scene() -> None:
+        with pytest.raises(DeadlinePassed):
+            async with segmenter.admission(timeout_s=0.2) as visit:
+                await segmenter.segment(DATA, engine, visit, stays)
+        async with segmenter.admission() as visit:
+            await segmenter.segment(DATA, Engine(bundle / "model.onnx", threads=1), visit, stays)
+
+    asyncio.run(scene())
+    assert b"maskloop_segment_expired_total 1.0" in metrics.exposition()

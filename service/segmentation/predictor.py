@@ -1,0 +1,47 @@
+"""What answers for an image, whatever it does to come to it: one graph of whole images, or windows over them."""
+
+# H W pixels
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from service.segmentation.leaving import Gone
+from service.segmentation.prediction import Pixels, Prediction
+
+
+class Predictor(Protocol):
+    """A loaded model. Its methods may be called from several threads at one time."""
+
+    @property
+    def provider(self) -> str:
+        """What it runs on, as onnxruntime calls it."""
+
+    @property
+    def max_batch(self) -> int:
+        """Images that are worth running together."""
+
+    def width(self, *, free: int, load: int) -> int:
+        """How many threads an image should have now; see `widths.width`."""
+
+    def check(self, height: int, width: int) -> None:
+        """Refuse an image that costs too much, before anything is done about it. Raises ImageTooLarge."""
+
+    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = ...) -> Prediction:
+        """Segment one image.
+
+        Args:
+            image_HW3: uint8 [H, W, 3], RGB, 0..255.
+            threads: As `width` says; None: the most.
+            gone: Asked between steps.
+
+        Raises:
+            ImageTooLarge: As `check`.
+            OutOfMemory: It cost more than the machine has.
+            Unavailable: The GPU failed.
+            Abandoned: `gone` said so.
+        """
+
+    def run_batch(self, images: Sequence[Pixels]) -> list[Prediction]:
+        """Segment images of one size together, where that is worth it. Raises as `run`."""
