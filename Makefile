@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export bench-serve soak camvid triton tensorrt clean
+.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export bench-large bench-memory bench-serve soak camvid triton tensorrt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ soak: $(ALL) ## the service under load for long, held to its aims: half an hour,
 .venv/bench-%/installed: tests/benchmarks/serving/peers/%.txt | $(ALL)
 	-$(UV) venv --quiet --clear --python $(BIN)/python $(@D) && $(UV) pip install --quiet --link-mode copy \
 		--compile-bytecode --python $(@D)/bin/python $(if $(filter triton,$*),--no-deps) --requirements $< && touch $@
+
+bench-large: $(ALL) ## memory of a service that is sent 8000x8000 pixels
+	$(BIN)/python -m tests.benchmarks.large_image $(BENCH)
+
+bench-memory: $(ALL) ## memory of one inference by graph and size: the constants of service/segmentation/budget.py
+	$(BIN)/python -m tests.benchmarks.graph_memory $(BENCH)
 
 camvid: $(ALL) ## the four methods on CamVid, three seeds: make camvid DATA=DATASET; hours on a CPU, goes on where it was
 	$(BIN)/python -m tests.benchmarks.methods --data $(DATA) --out runs/camvid-methods $(CAMVID)

@@ -79,6 +79,8 @@ async def segment(
         "Server-Timing": visit.header(),
         "Vary": "Accept",
     }
+    if answer.prediction.scale < 1:
+        headers["X-Mask-Scale"] = f"{answer.prediction.scale:.4f}"
     if contribute:
         headers["X-Image-Id"] = (await run_in_threadpool(keep, state, data, decoded=True))[0].id
     return Response(content, media_type=media_type, headers=headers)
