@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+from service.census import Census
 from service.images.store import ImageStore
 from service.keys.rates import Rates
 from service.keys.ring import KeyRing
@@ -55,6 +56,7 @@ class State:
     statistics: Statistics
     large_bodies: asyncio.Semaphore
     """For requests whose bodies may be larger than any file of an image: so few are in memory at one time."""
+    census: Census
 
     def close(self) -> None:
         """Stop the threads and close the files, the newest first."""
@@ -77,6 +79,8 @@ def open_state(settings: Settings) -> State:
     models = ModelStore(settings, database)
     slot = Slot(settings, models, metrics)
     queue = Queue(settings.broker_url)
+    census = Census(database, settings.heartbeat_s)
+    metrics.registry.register(census)
     return State(
         settings=settings,
         metrics=metrics,
@@ -94,4 +98,5 @@ def open_state(settings: Settings) -> State:
         repository=Repository(models, slot),
         statistics=Statistics(),
         large_bodies=asyncio.Semaphore(LARGE_BODIES),
+        census=census,
     )

@@ -1,9 +1,9 @@
-"""Probes and metrics, for machines. They are async and touch no disk: a busy pool of threads never makes them wait."""
+"""Probes and metrics, for machines. The probes are async and touch no disk: no busy thread ever makes them wait."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import APIRouter, Request, Response
+from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
 from service.api.auth import needs_key_from_afar
@@ -35,6 +35,8 @@ async def readyz(state: StateOf) -> Ready:
 
 
 @router.get("/metrics", response_class=Response, dependencies=[needs_key_from_afar()])
-async def metrics(state: StateOf) -> Response:
-    """Prometheus text format."""
-    return Response(state.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def metrics(request: Request, state: StateOf) -> Response:
+    """Prometheus text format, or OpenMetrics where it is asked for."""
+    await state.census.refresh()
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(state.metrics.registry), headers={"Content-Type": content_type})

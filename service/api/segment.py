@@ -67,7 +67,7 @@ async def segment(
     media_type = negotiate(request.headers.get("accept"), list(RENDERERS))
     # A model that has to be loaded first holds no place among those that are served.
     loaded = await run_in_threadpool(state.slot.lease, model) if model else state.slot.require()
-    async with state.segmenter.admission(urgency=wish.urgency, timeout_s=wish.timeout_s) as visit:
+    async with state.segmenter.admission(urgency=wish.urgency, timeout_s=wish.timeout_s, model=loaded.version) as visit:
         # Only now: bodies of those that are not admitted stay with the client.
         data = await read_image(request, state.settings.receive_timeout_s)
         answer = await state.segmenter.segment(data, loaded.engine, visit, request.is_disconnected)

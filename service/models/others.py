@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 from service.errors import BundleInvalid, ModelLoading, ModelNotServable
 from service.models.loading import LoadedModel, load_model
@@ -24,9 +25,11 @@ REMEDIES = {
 class Others:
     """The loaded ones. One is loaded at a time, and nobody waits for it: who asks meanwhile is told to come back."""
 
-    def __init__(self, settings: Settings, models: ModelStore) -> None:
+    def __init__(self, settings: Settings, models: ModelStore, changed: Callable[[], None] = lambda: None) -> None:
+        # `changed` is called when another one is loaded.
         self._settings = settings
         self._models = models
+        self._changed = changed
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._loading: str | None = None
         # Held for moments, never while something loads.
@@ -56,7 +59,14 @@ class Others:
             loaded = self._load(version)
         finally:
             self._end(loaded)
+        self._changed()
         return loaded
+
+    @property
+    def versions(self) -> list[str]:
+        """Those that are loaded."""
+        with self._lock:
+            return list(self._loaded)
 
     def forget(self, version: str) -> None:
         """Give one back: it serves now, or its memory is needed."""

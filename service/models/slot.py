@@ -36,7 +36,8 @@ class Slot:
         self._models = models
         self._metrics = metrics
         self._current: LoadedModel | None = None
-        self._others = Others(settings, models)
+        self._previous: str | None = None
+        self._others = Others(settings, models, self._forget)
         self._postponed: str | None = None
         self._attempts = 0
         self._not_before = 0.0
@@ -143,9 +144,15 @@ class Slot:
         self._postponed, self._attempts, self.error = None, 0, None
         self._others.forget(version)
         self._metrics.model_swaps.inc()
-        self._metrics.model_info.clear()
-        self._metrics.model_info.labels(version).set(1)
+        self._metrics.serves(version, loaded.artifact.precision, loaded.engine.provider)
+        self._previous = previous.version if previous else None
+        self._forget()
         log.info("model serves", version=version, previous=previous and previous.version, on=loaded.engine.provider)
+
+    def _forget(self) -> None:
+        """The series of versions that are no longer loaded; those of the one before stay, to be read once more."""
+        current = self._current.version if self._current else None
+        self._metrics.keep_models({v for v in (current, self._previous, *self._others.versions) if v})
 
     def _fail(self, version: str, error: BundleInvalid) -> None:
         """The bundle is at fault: no process should serve it, so the row says so to all."""

@@ -53,7 +53,7 @@ async def execute(
     wanted = request.urgency
     if wanted.timeout_s is not None:
         visit.end_in(wanted.timeout_s)
-    visits = [Visit(visit.metrics, wanted.level) for _ in request.images]
+    visits = [Visit(visit.metrics, wanted.level, visit.model) for _ in request.images]
     jobs = [
         partial(one, image, loaded, segmenter, own, gone) for image, own in zip(request.images, visits, strict=True)
     ]

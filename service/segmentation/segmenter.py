@@ -60,7 +60,8 @@ class Segmenter:
         cores = settings.threads
         self._limits = limits
         self._metrics = metrics
-        self._door = Door(settings.max_concurrent_requests, metrics.admitted, metrics.refused)
+        self._door = Door(settings.max_concurrent_requests, metrics.admitted, metrics.rejected.labels("overloaded"))
+        metrics.places.set(settings.max_concurrent_requests)
         self._decoding = Turnstile(cores + DECODED_AHEAD)
         self._cpu, self._gpu = Turnstile(cores), Turnstile(GPU_RUNS)
         self._batches = Batches(self._run_batch, settings.batch_delay_s)
@@ -69,12 +70,15 @@ class Segmenter:
         self._inference = ThreadPoolExecutor(max(cores, GPU_RUNS), thread_name_prefix="inference")
 
     @asynccontextmanager
-    async def admission(self, *, urgency: int = INTERACTIVE, timeout_s: float | None = None) -> AsyncIterator[Visit]:
+    async def admission(
+        self, *, urgency: int = INTERACTIVE, timeout_s: float | None = None, model: str = ""
+    ) -> AsyncIterator[Visit]:
         """A place among those that are served at one time, for as long as the block runs.
 
         Args:
             urgency: 0 to 7, lower goes first.
             timeout_s: After which nobody wants the answer any more; None: they wait.
+            model: The version that will answer, for the metrics.
 
         Raises:
             Overloaded: All places are taken.
@@ -82,7 +86,7 @@ class Segmenter:
         """
         async with self._door.place(), self._at_work():
             deadline = asyncio.timeout(None)
-            visit = Visit(self._metrics, urgency, _deadline=deadline)
+            visit = Visit(self._metrics, urgency, model, _deadline=deadline)
             try:
                 async with deadline:
                     if timeout_s is not None:
@@ -91,7 +95,7 @@ class Segmenter:
             except TimeoutError:
                 if not deadline.expired():
                     raise
-                self._metrics.expired.inc()
+                self._metrics.rejected.labels("deadline").inc()
                 raise DeadlinePassed(
                     f"There was no answer within the {visit.timeout_s:g} s that the request gave: give it more, or "
                     "come back when less is going on."
@@ -191,7 +195,7 @@ class Segmenter:
 
     async def _stay(self, gone: Gone) -> None:
         if await gone():
-            self._metrics.dropped.inc()
+            self._metrics.rejected.labels("client_gone").inc()
             raise ClientGone
 
     async def _watched(self, work: asyncio.Future[T], gone: Gone) -> T:

@@ -24,12 +24,14 @@ class Visit:
     Attributes:
         metrics: Where its stages are counted.
         urgency: 0 to 7, lower goes first.
+        model: The version that answers it, for the metrics.
         seconds: By stage, in the order of the stages.
         timeout_s: How long the answer is of use; None: for ever.
     """
 
     metrics: Metrics
     urgency: int = INTERACTIVE
+    model: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     timeout_s: float | None = field(default=None, init=False)
     _deadline: asyncio.Timeout | None = None
@@ -50,7 +52,7 @@ class Visit:
     def took(self, name: str, seconds: float) -> None:
         """Write down how long a stage took."""
         self.seconds[name] = seconds
-        self.metrics.stage_seconds.labels(name).observe(seconds)
+        self.metrics.stage_seconds.labels(name, self.model).observe(seconds)
 
     def header(self) -> str:
         """As a `Server-Timing` header: milliseconds."""

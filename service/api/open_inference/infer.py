@@ -51,7 +51,7 @@ async def infer(request: Request, state: StateOf, model: str, version: Version) 
     if served is None:
         served = await run_in_threadpool(state.repository.lease, model, version)
     with state.statistics.request(model, served.number) as spent:
-        async with state.segmenter.admission() as visit, place(request, state):
+        async with state.segmenter.admission(model=served.loaded.version) as visit, place(request, state):
             # Only now: bodies of those that are not admitted stay with the client.
             body = await receive(request, state)
             with spent.stage("compute_input"):

@@ -51,8 +51,8 @@ def test_who_left_while_waiting_costs_no_inference(state: State, bundle: Path, l
     current = state.slot.require()
     state.slot._current = dataclasses.replace(current, engine=engine)
 
-    def metric(name: str) -> float:
-        return state.metrics.registry.get_sample_value(name) or 0.0
+    def metric(name: str, **labels: str) -> float:
+        return state.metrics.registry.get_sample_value(name, labels) or 0.0
 
     with socket.create_connection(address, timeout=60) as first:
         first.sendall(REQUEST)
@@ -71,5 +71,5 @@ def test_who_left_while_waiting_costs_no_inference(state: State, bundle: Path, l
         engine.go.set()
         assert b" 200 " in first.recv(100)
         eventually(lambda: metric("maskloop_segment_admitted") == 0)
-    assert metric("maskloop_segment_dropped_total") == 4
+    assert metric("maskloop_segment_rejected_total", reason="client_gone") == 4
     assert engine.runs == 1

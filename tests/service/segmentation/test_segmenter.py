@@ -85,7 +85,7 @@ def test_one_too_many_is_told_at_once(segmenter: Segmenter, engine: HeldEngine, 
         await one()
 
     asyncio.run(scene())
-    assert b"maskloop_segment_refused_total 1.0" in metrics.exposition()
+    assert b'maskloop_segment_rejected_total{reason="overloaded"} 1.0' in metrics.exposition()
     assert b"maskloop_segment_admitted 0.0" in metrics.exposition()
 
 
@@ -101,7 +101,7 @@ def test_who_left_the_queue_is_not_inferred(segmenter: Segmenter, engine: HeldEn
 
     asyncio.run(scene())
     assert engine.runs == 1
-    assert b"maskloop_segment_dropped_total 1.0" in metrics.exposition()
+    assert b'maskloop_segment_rejected_total{reason="client_gone"} 1.0' in metrics.exposition()
 
 
 def test_few_images_are_decoded_ahead(metrics: Metrics, engine: HeldEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_a_deadline_passes_and_the_core_is_free_when_its_thread_is(
         assert engine.runs == 2
 
     asyncio.run(scene())
-    assert b"maskloop_segment_expired_total 1.0" in metrics.exposition()
+    assert b'maskloop_segment_rejected_total{reason="deadline"} 1.0' in metrics.exposition()
 
 
 def test_somebody_elses_timeout_is_no_deadline(segmenter: Segmenter) -> None:
