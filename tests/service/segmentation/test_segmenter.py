@@ -289,7 +289,7 @@ def test_who_leaves_in_the_middle_ends_it(
 
     asyncio.run(scene())
     assert asked == 4
-    assert b"maskloop_segment_dropped_total 1.0" in metrics.exposition()
+    assert b'maskloop_segment_rejected_total{reason="client_gone"} 1.0' in metrics.exposition()
 
 
 def test_a_deadline_ends_it(metrics: Metrics, bundle: Path, segmenter: Segmenter) -> None:
@@ -303,4 +303,4 @@ def test_a_deadline_ends_it(metrics: Metrics, bundle: Path, segmenter: Segmenter
             await segmenter.segment(DATA, Engine(bundle / "model.onnx", threads=1), visit, stays)
 
     asyncio.run(scene())
-    assert b"maskloop_segment_expired_total 1.0" in metrics.exposition()
+    assert b'maskloop_segment_rejected_total{reason="deadline"} 1.0' in metrics.exposition()
