@@ -5,13 +5,13 @@ The rules, in the order they are applied:
 | what comes in            | what becomes of it                                                                    |
 |--------------------------|---------------------------------------------------------------------------------------|
 | more bytes than allowed  | refused, 413                                                                          |
-| not JPEG PNG WEBP BMP TIFF | refused, 415                                                                        |
+| none of FORMATS          | refused, 415                                                                          |
 | several frames or pages  | refused, 415: which one is meant? (Of a JPEG with previews or gain maps: the picture.) |
 | more pixels than allowed | refused, 413, from the header alone: nothing has been decoded                         |
 | truncated, damaged       | refused, 400                                                                          |
 | EXIF orientation         | applied: the mask fits the picture as every viewer shows it; a broken EXIF is ignored |
-| 16 bits a channel        | the upper 8 bits are kept (Pillow would clip everything above 255 to white)           |
-| 32-bit integers, floats  | refused, 415: their range is not in the file                                          |
+| 12 and 16 bits a channel | the upper 8 bits are kept (Pillow would clip everything above 255 to white)           |
+| 32-bit integers, floats  | scaled by the range that `_scaled` finds; NaN is damage                               |
 | palette                  | looked up, with its transparency                                                      |
 | 1-bit, grey              | the one channel three times                                                           |
 | alpha of any kind        | composited on white, as a browser page does; hidden colours never come through        |
@@ -23,14 +23,13 @@ The training pool is read by the same rules, so that a model sees in training wh
 from __future__ import annotations
 
 import io
-import struct
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from service.errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
+from service.errors import BadInput, ImageTooLarge, ImageUnreadable, ImageUnsupported
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -42,15 +41,34 @@ MEDIA_TYPES = {
     "WEBP": "image/webp",
     "BMP": "image/bmp",
     "TIFF": "image/tiff",
+    "AVIF": "image/avif",
 }
-EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/bmp": "bmp", "image/tiff": "tif"}
-FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF"]
+EXTENSIONS = {
+    "image/jpeg": "jpg",
+    "image/png": "png",
+    "image/webp": "webp",
+    "image/bmp": "bmp",
+    "image/tiff": "tif",
+    "image/avif": "avif",
+}
+FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF"]
 
-WHITE = (255, 255, 255)
-ORIENTATION = 0x0112
+# Tags of EXIF and TIFF.
+BITS, ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0102, 0x0112, 0x0142, 0x0143
+# How a picture of each EXIF orientation is turned to stand upright; 1 stands.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # Orientations 5 to 8 lay the picture on its side: width and height change places.
 SIDEWAYS = {5, 6, 7, 8}
-DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error)
+# A progressive JPEG has about ten. Each costs a pass over all pixels, and a file of few bytes may hold many thousands.
+MAX_SCANS, SCAN = 100, b"\xff\xda"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +86,8 @@ class Header:
     media_type: str
     width: int
     height: int
+    orientation: int
+    """EXIF's, 1 to 8, of the picture in the file; 1: it stands upright."""
 
 
 def inspect(data: bytes, limits: Limits) -> Header:
@@ -80,9 +100,11 @@ def inspect(data: bytes, limits: Limits) -> Header:
     """
     with _open(data, limits) as image:
         width, height = image.size
-        if _orientation(image) in SIDEWAYS:
+        orientation = _orientation(image)
+        # Pillow gives the size of a TIFF as it will be when turned.
+        if orientation in SIDEWAYS and image.format != "TIFF":
             width, height = height, width
-        return Header(MEDIA_TYPES[str(image.format)], width, height)
+        return Header(MEDIA_TYPES[str(image.format)], width, height, orientation)
 
 
 def decode(data: bytes, limits: Limits) -> Pixels:
@@ -92,18 +114,20 @@ def decode(data: bytes, limits: Limits) -> Pixels:
         uint8 [H, W, 3], RGB, contiguous.
 
     Raises:
-        ImageTooLarge: More bytes or pixels than allowed.
+        ImageTooLarge: More bytes or pixels than allowed, or than there is memory for.
         ImageUnsupported: No format, or no kind, that is taken.
         ImageUnreadable: Damaged or truncated.
     """
     with _open(data, limits) as image:
-        orientation = _orientation(image)
         try:
+            # Before the pixels: to load a TIFF turns it, and takes its orientation away.
+            orientation = 1 if image.format == "TIFF" else _orientation(image)
             image.load()
-            rgb = _upright(_rgb(image), orientation)
-        except DAMAGED as error:
-            raise ImageUnreadable(f"The image is damaged or incomplete ({error}): send the whole file again.") from None
-        return np.ascontiguousarray(rgb, dtype=np.uint8)
+            rgb = _rgb(image)
+            upright = rgb.transpose(TURNS[orientation]) if orientation in TURNS else rgb
+            return np.ascontiguousarray(upright, dtype=np.uint8)
+        except Exception as error:
+            raise _refusal(error, "image is damaged or incomplete") from None
 
 
 def _open(data: bytes, limits: Limits) -> Image.Image:
@@ -118,25 +142,41 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
         raise ImageUnsupported(f"This is none of {', '.join(FORMATS)}: convert the image to one of them.") from None
     except Image.DecompressionBombError:
         raise ImageTooLarge(_too_many_pixels("far more", limits)) from None
-    except DAMAGED as error:
-        raise ImageUnreadable(f"The header of the image is damaged ({error}): send the whole file again.") from None
-    _check(image, limits)
+    except Exception as error:
+        raise _refusal(error, "header of the image is damaged") from None
+    _check(image, data, limits)
     return image
 
 
-def _check(image: Image.Image, limits: Limits) -> None:
+def _refusal(error: Exception, what: str) -> BadInput:
+    """What Pillow raises about bytes from outside, of whatever type it is, is a matter of those bytes."""
+    if isinstance(error, MemoryError):
+        return ImageTooLarge("There is no memory to decode this image: scale it down.")
+    return ImageUnreadable(f"The {what} ({error}): send the whole file again.")
+
+
+def _check(image: Image.Image, data: bytes, limits: Limits) -> None:
     width, height = image.size
     if width * height > limits.max_pixels:
         raise ImageTooLarge(_too_many_pixels(f"{width}x{height}", limits))
     try:
         # `n_frames` would walk through all pages of a TIFF; this stops after the first.
         several = getattr(image, "is_animated", False)
-    except DAMAGED as error:
-        raise ImageUnreadable(f"The image is damaged or incomplete ({error}): send the whole file again.") from None
+        tile_pixels = _tile_pixels(image)
+    except Exception as error:
+        raise _refusal(error, "image is damaged or incomplete") from None
     if several and image.format != "MPO":
         raise ImageUnsupported("The file holds several frames: send the one that is meant as a file of its own.")
-    if image.mode in ("I", "F"):
-        raise ImageUnsupported(f"Pixels of kind {image.mode!r} have no known range: send 8 or 16 bits a channel.")
+    if tile_pixels > limits.max_pixels:
+        raise ImageTooLarge(_too_many_pixels(f"tiles of {tile_pixels}", limits))
+    if "progressive" in image.info and data.count(SCAN) > MAX_SCANS:
+        raise ImageUnreadable(f"The JPEG has more than {MAX_SCANS} scans: save it again, baseline or progressive.")
+
+
+def _tile_pixels(image: Image.Image) -> int:
+    """Of one tile of a TIFF, which is decoded whole, however little of it the picture covers."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
 
 
 def _too_many_pixels(found: str, limits: Limits) -> str:
@@ -147,28 +187,39 @@ def _too_many_pixels(found: str, limits: Limits) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    if image.format == "TIFF":
-        return 1  # Pillow turns TIFFs by itself while it loads them, and gives their size as it will be then.
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except DAMAGED:
+    except Exception:  # whatever a broken EXIF makes Pillow raise: the picture is whole
         return 1
-    return value if isinstance(value, int) else 1
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    # The image was converted since it was opened; what counts is the orientation that the file said.
-    bare = Image.Exif()
-    bare[ORIENTATION] = orientation
-    image.info = {"exif": bare.tobytes()}
-    return ImageOps.exif_transpose(image)
+    return value if isinstance(value, int) and value in TURNS else 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        # A grey TIFF of 12 bits has this mode too.
+        shift = 4 if getattr(image, "tag_v2", {}).get(BITS) == (12,) else 8
+        return Image.fromarray((np.asarray(image) >> shift).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        return Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
+    if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        page = Image.new("RGBA", rgba.size, (*WHITE, 255))
-        return Image.alpha_composite(page, rgba).convert("RGB")
-    return image.convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    # `convert` would copy what is RGB already.
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scaled(values_HW: npt.NDArray[np.float64], mode: str) -> Pixels:
+    """The white of floats is 1, 255 or 65535, of integers 255 or 65535: the least that no value exceeds.
+
+    Where values are negative or larger, the least of them is black and the greatest white.
+    """
+    low, high = float(values_HW.min()), float(values_HW.max())
+    if not np.isfinite(high - low):
+        raise ValueError("its pixels are not all finite numbers")
+    for white in (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0):
+        if low >= 0 and high <= white:
+            low, high = 0.0, white
+            break
+    # 256 steps of equal width, which for whole numbers up to 65535 are their upper 8 bits.
+    step = 255.999 / (high - low) if high > low else 0.0
+    return ((values_HW - low) * step).astype(np.uint8)

@@ -12,8 +12,9 @@ from service.segmentation.decode import Pixels
 from service.segmentation.engine import Mask
 from service.segmentation.legend import Legend
 
-# Level 1 writes as fast as no compression at all and 60 times smaller; level 6 takes twice as long for half the size.
-PNG_LEVEL = 1
+# Runs are what masks are made of: the RLE strategy takes less time than level 1 without it and gives smaller files than
+# level 6 (tests/benchmarks/png_level.py). 3 is zlib's Z_RLE, which Python's own zlib does not name.
+PNG_LEVEL, PNG_STRATEGY = 1, 3
 JPEG_QUALITY = 90
 OPACITY = 0.5
 
@@ -30,7 +31,7 @@ def mask_png(mask_HW: Mask, legend: Legend) -> bytes:
     image = Image.fromarray(mask_HW)
     if mask_HW.dtype == np.uint8:
         image.putpalette(_palette(legend).tobytes())
-    return _saved(image, "PNG", compress_level=PNG_LEVEL)
+    return _saved(image, "PNG", compress_level=PNG_LEVEL, compress_type=PNG_STRATEGY)
 
 
 def overlay_jpeg(image_HW3: Pixels, mask_HW: Mask, legend: Legend) -> bytes:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from service.errors import MaskloopError
 from service.segmentation import decode as service
-from service.segmentation.decode import EXTENSIONS, Limits, decode
+from service.segmentation.decode import EXTENSIONS, FORMATS, Limits, decode
 from trainer.data import decode as trainer
 from trainer.data.decode import ImageError, image_size, read_image, to_rgb
 from trainer.data.files import SUFFIXES
@@ -22,6 +22,7 @@ from trainer.data.files import SUFFIXES
 LIMITS = Limits(max_bytes=2**20, max_pixels=10**6)
 RNG = np.random.default_rng(0)
 RGB = Image.fromarray(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8))
+SMOOTH = Image.fromarray(np.linspace(0, 255, 20 * 30 * 3).reshape(20, 30, 3).astype(np.uint8))
 RGBA = Image.fromarray(RNG.integers(0, 256, (20, 30, 4), dtype=np.uint8))
 GREY16_HW = RNG.integers(0, 65536, (20, 30), dtype=np.uint16)
 ORIENTATION = 0x0112
@@ -43,12 +44,32 @@ def turned(kind: str, orientation: int) -> bytes:
 def png_of_16_bits(pixels_HWC: npt.NDArray[np.uint16]) -> bytes:
     height, width, channels = pixels_HWC.shape
     rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in pixels_HWC)
-    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     body = (
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
+def tiff(pixels_HWC: npt.NDArray[np.integer[Any]], *, bits: int, signed: bool = False) -> bytes:
+    """An uncompressed TIFF of kinds that Pillow reads and does not write."""
+    height, width, channels = pixels_HWC.shape
+    if bits == 12:
+        halves = np.unpackbits(pixels_HWC.astype(">u2").view(np.uint8).reshape(height, -1, 2), axis=-1)[..., 4:]
+        strip = np.packbits(halves.reshape(height, -1), axis=-1).tobytes()
+    else:
+        strip = pixels_HWC.astype("<u2").tobytes()
+    # Where a value is longer than four bytes, its place stands here instead.
+    bits_at = 8 + 2 + 11 * 12 + 4
+    tags = [(256, 4, 1, width), (257, 4, 1, height)]
+    tags += [(258, 3, 1, bits) if channels == 1 else (258, 3, channels, bits_at)]
+    tags += [(259, 3, 1, 1), (262, 3, 1, 1 if channels == 1 else 2), (273, 4, 1, bits_at + 8), (277, 3, 1, channels)]
+    tags += [(278, 4, 1, height), (279, 4, 1, len(strip)), (284, 3, 1, 1)]
+    tags += [(338, 3, 1, 2)] if channels == 4 else [(339, 3, 1, 2 if signed else 1)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4)
+    return head + struct.pack("<4H", *[bits] * 4) + strip
 
 
 def without_adobe(jpeg: bytes) -> bytes:
@@ -58,9 +79,20 @@ def without_adobe(jpeg: bytes) -> bytes:
     return jpeg[:start] + jpeg[start + 2 + length :]
 
 
+NUMBERS: dict[str, npt.NDArray[Any]] = {
+    "floats of 1": GREY16_HW.astype(np.float32) / np.float32(65535),
+    "floats of 255": GREY16_HW.astype(np.float32) / np.float32(257),
+    "floats of 65535": GREY16_HW.astype(np.float32),
+    "floats, some negative": GREY16_HW.astype(np.float32) - 99.5,
+    "large floats": GREY16_HW.astype(np.float32) * 1e30,
+    "integers": GREY16_HW.astype(np.int32),
+    "small integers": (GREY16_HW >> 8).astype(np.int32),
+    "large integers": GREY16_HW.astype(np.int32) * 30_000,
+    "negative integers": GREY16_HW.astype(np.int32) - 70_000,
+}
 CASES: dict[str, dict[str, bytes]] = {
     "EXIF orientation": {
-        f"{turn} {kind}": turned(kind, turn) for turn in range(2, 9) for kind in ("JPEG", "PNG", "TIFF", "WEBP")
+        f"{turn} {kind}": turned(kind, turn) for turn in range(2, 9) for kind in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")
     }
     | {"broken": encoded(RGB, "JPEG", exif=b"Exif\x00\x00MM\x00*\x00\x00\xff\xff broken")},
     "16 bits, grey": {
@@ -68,14 +100,23 @@ CASES: dict[str, dict[str, bytes]] = {
         "TIFF": encoded(Image.fromarray(GREY16_HW), "TIFF"),
         "big-endian TIFF": encoded(Image.fromarray(GREY16_HW.astype(">u2")), "TIFF"),
     },
+    "12 bits, grey": {"TIFF": tiff((GREY16_HW >> 4)[..., None], bits=12)},
+    "32-bit integers, floats": {
+        name: encoded(Image.fromarray(values_HW), "TIFF") for name, values_HW in NUMBERS.items()
+    }
+    | {"signed 16 bits": tiff(GREY16_HW[..., None] >> 1, bits=16, signed=True)},
     "16 bits, colour": {
         "RGB": png_of_16_bits(RNG.integers(0, 65536, (20, 30, 3), dtype=np.uint16)),
         "RGBA": png_of_16_bits(RNG.integers(0, 65536, (20, 30, 4), dtype=np.uint16)),
+        "grey with alpha": png_of_16_bits(RNG.integers(0, 65536, (20, 30, 2), dtype=np.uint16)),
+        "RGB TIFF": tiff(RNG.integers(0, 65536, (20, 30, 3), dtype=np.uint16), bits=16),
+        "RGBA TIFF": tiff(RNG.integers(0, 65536, (20, 30, 4), dtype=np.uint16), bits=16),
     },
     "alpha": {
         "RGBA PNG": encoded(RGBA, "PNG"),
         "RGBA WEBP": encoded(RGBA, "WEBP"),
         "RGBA TIFF": encoded(RGBA, "TIFF"),
+        "RGBA AVIF": encoded(RGBA, "AVIF"),
         "LA": encoded(RGBA.convert("LA"), "PNG"),
         "PA": encoded(RGBA.convert("PA"), "TIFF"),
     },
@@ -93,6 +134,8 @@ CASES: dict[str, dict[str, bytes]] = {
         "1 bit TIFF": encoded(RGB.convert("1"), "TIFF"),
         "grey PNG": encoded(RGB.convert("L"), "PNG"),
         "grey JPEG": encoded(RGB.convert("L"), "JPEG"),
+        "grey AVIF": encoded(RGB.convert("L"), "AVIF"),
+        "grey WEBP": encoded(RGB.convert("L"), "WEBP"),
     },
     "CMYK": {
         "Adobe JPEG": encoded(RGB.convert("CMYK"), "JPEG"),
@@ -104,16 +147,26 @@ CASES: dict[str, dict[str, bytes]] = {
         "Lab": encoded(Image.frombytes("LAB", RGB.size, RGB.tobytes()), "TIFF"),
     },
     "an unused fourth channel": {"TIFF": encoded(RGB.convert("RGBX"), "TIFF")},
-    "": {kind: encoded(RGB, kind) for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF")},
+    "": {kind: encoded(RGB, kind) for kind in FORMATS}
+    | {
+        "progressive JPEG": encoded(SMOOTH, "JPEG", progressive=True),
+        "lossless WEBP": encoded(RGB, "WEBP", lossless=True),
+        "two JPEGs in one": encoded(RGB, "MPO", save_all=True, append_images=[SMOOTH]),
+    }
+    | {
+        f"{how} TIFF": encoded(SMOOTH, "TIFF", compression=how)
+        for how in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd", "lzma")
+    },
 }
 """Files by the row of the table that they are of; "" = plain RGB, which needs none."""
 
 REFUSED: dict[str, dict[str, bytes]] = {
-    "32-bit integers, floats": {
-        "floats": encoded(Image.fromarray(GREY16_HW.astype(np.float32)), "TIFF"),
-        "integers": encoded(Image.fromarray(GREY16_HW.astype(np.int32)), "TIFF"),
+    "damaged, cut off": {"no image": b"no image", "empty": b""}
+    | {f"cut off {kind}": encoded(RGB, kind)[:200] for kind in FORMATS}
+    | {
+        f"{value} in floats": encoded(Image.fromarray(np.array([[0, value]], dtype=np.float32)), "TIFF")
+        for value in (float("nan"), float("inf"))
     },
-    "damaged, cut off": {"no image": b"no image", "cut off": encoded(RGB, "JPEG")[:200], "empty": b""},
 }
 FRAMES = "several frames or pages"
 
@@ -178,6 +231,28 @@ def test_the_rules_by_hand() -> None:
     jpeg = encoded(cyan, "JPEG")
     for data in (jpeg, without_adobe(jpeg), encoded(cyan, "TIFF")):
         assert decode(data, LIMITS)[0, 0].tolist() == pytest.approx([0, 255, 255], abs=3)
+
+
+def test_numbers_of_unknown_range_by_hand() -> None:
+    def scaled(values: list[float], kind: type) -> list[int]:
+        array_HW: npt.NDArray[Any] = np.array([values], dtype=kind)
+        return np.asarray(to_rgb(Image.fromarray(array_HW)))[0, :, 0].tolist()  # type: ignore[no-any-return]
+
+    assert scaled([0, 0.25, 0.5, 1], np.float32) == [0, 63, 127, 255]
+    assert scaled([0, 1.5, 128, 255], np.float32) == [0, 1, 128, 255]
+    assert scaled([0, 255, 256, 65535], np.float32) == [0, 0, 1, 255]
+    assert scaled([-1, 0, 1], np.float32) == [0, 127, 255]
+    assert scaled([-7, -7], np.float32) == [0, 0]
+    assert scaled([0, 7, 255], np.int32) == [0, 7, 255]
+    assert scaled([1, 65535], np.int32) == [0, 255]
+    assert scaled([0, 2**30, 2**31 - 1], np.int32) == [0, 127, 255]
+
+
+def test_whole_numbers_of_16_bits_are_scaled_as_16_bits_are() -> None:
+    values_HW = np.arange(65536, dtype=np.int32).reshape(256, 256)
+    for kind in (np.int32, np.float32):
+        found_HW = np.asarray(to_rgb(Image.fromarray(values_HW.astype(kind))))[..., 0]
+        np.testing.assert_array_equal(found_HW, values_HW >> 8)
 
 
 def first_pixel(image: Image.Image) -> list[int]:

@@ -6,8 +6,9 @@ What becomes of a photograph, in the order in which the rules apply:
 |---------------------------------|-------------------|---------------------------------------------------------------|
 | several frames or pages         |                   | the first                                                     |
 | EXIF orientation                |                   | applied; a broken EXIF is ignored                             |
-| 32-bit integers, floats         | I, F              | refused: their range is not in the file                       |
+| 32-bit integers, floats         | I, F              | scaled by the range that `_scaled` finds; NaN is damage       |
 | 16 bits, grey                   | I;16 and variants | the upper 8 bits (Pillow would clip to white)                 |
+| 12 bits, grey                   | I;16              | the upper 8 bits                                              |
 | 16 bits, colour                 | RGB, RGBA         | the upper 8 bits, by Pillow                                   |
 | alpha                           | LA, PA, RGBA      | composited on white, as a browser's page does                 |
 | premultiplied alpha             | RGBa              | the same                                                      |
@@ -45,8 +46,8 @@ DAMAGED = (
 )
 """What Pillow raises on files that are damaged, by format."""
 
-ORIENTATION = 0x0112
-"""The EXIF tag."""
+BITS, ORIENTATION = 0x0102, 0x0112
+"""Tags of TIFF and EXIF."""
 
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """Orientations that lay the picture on its side: width and height change places."""
@@ -92,16 +93,34 @@ def image_size(source: Source, name: Path) -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB by the table above. Raises ValueError for a mode that is refused."""
+    """Any Pillow mode to RGB by the table above. Raises ValueError for floats that are not finite."""
     if image.mode in {"I", "F"}:
-        raise ValueError(f"pixels of kind {image.mode!r} have no known range; save 8 or 16 bits a channel")
+        return Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        shift = 4 if getattr(image, "tag_v2", {}).get(BITS) == (12,) else 8
+        return Image.fromarray((np.asarray(image) >> shift).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     # `convert` would copy what is RGB already.
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scaled(values_HW: npt.NDArray[np.float64], mode: str) -> npt.NDArray[np.uint8]:
+    """The white of floats is 1, 255 or 65535, of integers 255 or 65535: the least that no value exceeds.
+
+    Where values are negative or larger, the least of them is black and the greatest white.
+    """
+    low, high = float(values_HW.min()), float(values_HW.max())
+    if not np.isfinite(high - low):
+        raise ValueError("its pixels are not all finite numbers")
+    for white in (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0):
+        if low >= 0 and high <= white:
+            low, high = 0.0, white
+            break
+    # 256 steps of equal width, which for whole numbers up to 65535 are their upper 8 bits.
+    step = 255.999 / (high - low) if high > low else 0.0
+    return ((values_HW - low) * step).astype(np.uint8)
 
 
 def decode_values(source: Source, name: Path) -> npt.NDArray[np.integer[Any]]:

@@ -13,7 +13,7 @@ from trainer.data.labels import Labels
 from trainer.data.official_splits import NO_MASK, find_list, list_names, parse_line, read_list
 from trainer.taxonomy import Taxonomy
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 """Of photographs, in small letters or capitals."""
 
 

@@ -8,12 +8,13 @@ What becomes of an image, in the order in which the rules apply; Maskloop's serv
 | what comes in              | what becomes of it                                                   |
 |----------------------------|----------------------------------------------------------------------|
 | more bytes than allowed    | refused                                                              |
-| not JPEG PNG WEBP BMP TIFF | refused                                                              |
+| none of FORMATS            | refused                                                              |
 | more pixels than allowed   | refused, from the header alone: nothing has been decoded             |
 | several frames or pages    | refused; of a JPEG with previews or gain maps, the picture           |
-| 32-bit integers, floats    | refused: their range is not in the file                              |
 | truncated, damaged         | refused                                                              |
-| 16 bits a channel          | the upper 8 bits                                                     |
+| 12 and 16 bits a channel   | the upper 8 bits                                                     |
+| 32-bit integers, floats    | scaled by the least of 1 (floats), 255 and 65535 that no value       |
+|                            | exceeds, else by the least and the greatest value                    |
 | alpha of any kind          | composited on white                                                  |
 | palette, grey, CMYK, ...   | converted by Pillow                                                  |
 | EXIF orientation           | applied: the mask fits the picture as viewers show it                |
@@ -24,7 +25,6 @@ A refused image is an error of its own request; the others of its batch get thei
 import asyncio
 import io
 import json
-import struct
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.unsignedinteger[Any]]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error)
-ORIENTATION = 0x0112
-PNG_LEVEL = 1
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF")
+# Tags of TIFF and EXIF.
+BITS, ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0102, 0x0112, 0x0142, 0x0143
+MAX_SCANS, SCAN = 100, b"\xff\xda"
+PNG_LEVEL, PNG_STRATEGY = 1, 3
 
 
 class RefusedError(ValueError):
@@ -132,7 +133,7 @@ def decode(data: bytes, max_bytes: int, max_pixels: int) -> Pixels:
         )
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            check(image, max_pixels)
+            check(image, data, max_pixels)
             orientation = orientation_of(image)
             image.load()
             return np.ascontiguousarray(upright(rgb(image), orientation), dtype=np.uint8)
@@ -142,11 +143,11 @@ def decode(data: bytes, max_bytes: int, max_pixels: int) -> Pixels:
         raise RefusedError(f"this is none of {', '.join(FORMATS)}: convert the image to one of them") from None
     except Image.DecompressionBombError:
         raise RefusedError(too_many_pixels("far more", max_pixels)) from None
-    except DAMAGED as error:
+    except Exception as error:  # whatever Pillow makes of bytes from outside
         raise RefusedError(f"the image is damaged or incomplete ({error}): send the whole file again") from None
 
 
-def check(image: Image.Image, max_pixels: int) -> None:
+def check(image: Image.Image, data: bytes, max_pixels: int) -> None:
     """Hold the header of an opened image against the rules; raises RefusedError."""
     width, height = image.size
     if width * height > max_pixels:
@@ -155,8 +156,14 @@ def check(image: Image.Image, max_pixels: int) -> None:
     # with more JPEGs behind it, of which the first is the picture.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise RefusedError("the file holds several frames: send the one that is meant as a file of its own")
-    if image.mode in ("I", "F"):
-        raise RefusedError(f"pixels of kind {image.mode!r} have no known range: send 8 or 16 bits a channel")
+    tags = getattr(image, "tag_v2", {})
+    # A tile is decoded whole, however little of it the picture covers.
+    tile_pixels = int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
+    if tile_pixels > max_pixels:
+        raise RefusedError(too_many_pixels(f"tiles of {tile_pixels}", max_pixels))
+    # Each costs a pass over all pixels, and a file of few bytes may hold many thousands.
+    if "progressive" in image.info and data.count(SCAN) > MAX_SCANS:
+        raise RefusedError(f"the JPEG has more than {MAX_SCANS} scans: save it again, baseline or progressive")
 
 
 def too_many_pixels(found: str, max_pixels: int) -> str:
@@ -173,7 +180,7 @@ def orientation_of(image: Image.Image) -> int:
         return 1  # Pillow turns TIFFs by itself while it loads them
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except DAMAGED:
+    except Exception:  # whatever a broken EXIF makes Pillow raise: the picture is whole
         return 1
     return value if isinstance(value, int) else 1
 
@@ -181,11 +188,28 @@ def orientation_of(image: Image.Image) -> int:
 def rgb(image: Image.Image) -> Image.Image:
     """Any of Pillow's modes to RGB."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        # A grey TIFF of 12 bits has this mode too.
+        shift = 4 if getattr(image, "tag_v2", {}).get(BITS) == (12,) else 8
+        return Image.fromarray((np.asarray(image) >> shift).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        return Image.fromarray(scaled(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
+    if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def scaled(values_HW: npt.NDArray[np.float64], mode: str) -> Pixels:
+    """Numbers of a range that the file does not say, to 0..255 by the table above."""
+    low, high = float(values_HW.min()), float(values_HW.max())
+    if not np.isfinite(high - low):
+        raise ValueError("its pixels are not all finite numbers")
+    for white in (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0):
+        if low >= 0 and high <= white:
+            low, high = 0.0, white
+            break
+    step = 255.999 / (high - low) if high > low else 0.0
+    return ((values_HW - low) * step).astype(np.uint8)
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -218,5 +242,5 @@ def mask_png(mask_HW: Mask, colors: bytes) -> bytes:
     if mask_HW.dtype == np.uint8:
         image.putpalette(colors)
     sink = io.BytesIO()
-    image.save(sink, format="PNG", compress_level=PNG_LEVEL)
+    image.save(sink, format="PNG", compress_level=PNG_LEVEL, compress_type=PNG_STRATEGY)
     return sink.getvalue()
