@@ -9,6 +9,7 @@
     │   ├── ImageUnsupported     415 image-unsupported
     │   ├── EncodingUnsupported  415 encoding-unsupported
     │   ├── NotAcceptable        406 not-acceptable
+    │   ├── ClassUnknown         422 class-unknown
     │   ├── MaskInvalid          422 mask-invalid
     │   └── BundleInvalid        422 bundle-invalid
     ├── Unauthorized             401 unauthorized
@@ -124,6 +125,12 @@ class NotAcceptable(BadInput):
     """The Accept header names nothing that the service can answer with."""
 
     status, slug, title = 406, "not-acceptable", "No acceptable representation"
+
+
+class ClassUnknown(BadInput):
+    """The model that answers has no such class."""
+
+    status, slug, title = 422, "class-unknown", "No such class"
 
 
 class MaskInvalid(BadInput):

@@ -61,6 +61,14 @@ class Metrics:
         self.uploads_refused = Counter(
             "maskloop_uploads_refused", "Images and masks refused: too many were under way.", registry=self.registry
         )
+        self.batches_admitted = Gauge(
+            "maskloop_batches_admitted", "Requests of many images under way.", registry=self.registry
+        )
+        self.batches_refused = Counter(
+            "maskloop_batches_refused",
+            "Requests of many images refused: too many were under way.",
+            registry=self.registry,
+        )
         self.batch_images = Histogram(
             "maskloop_segment_batch_images",
             "Images that a GPU took at one time.",

@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     max_concurrent_requests: int = Field(default=32, gt=0)
     """Segmentations admitted at one time, running and waiting; one more is told 503 with Retry-After. As many images
     and masks for the pool are admitted beside them."""
+    max_batch_images: int = Field(default=100, gt=0)
+    """Most images in one request to `/v1/segment/batch`. They wait on the disk of `data_dir`, not in memory."""
+    max_batch_bytes: int = Field(default=200 * 2**20, gt=0)
+    """Most bytes of such a request."""
+    max_concurrent_batches: int = Field(default=4, gt=0)
+    """Such requests under way at one time; one more is told 503 with Retry-After."""
     receive_timeout_s: float = Field(default=30.0, gt=0)
     """How long the body of an image or mask may take to arrive; it holds one of those places all the while."""
     drain_s: float = Field(default=20.0, gt=0)

@@ -39,6 +39,8 @@ class State:
     """The stores, and what answers. `slot`, `segmenter` and `keys` do nothing until the app starts them."""
 
     settings: Settings
+    limits: Limits
+    """Of an image."""
     metrics: Metrics
     database: Database
     images: ImageStore
@@ -49,6 +51,8 @@ class State:
     """For images and masks that come into the pool."""
     keys: KeyRing
     rates: Rates
+    batches: Door
+    """For requests of many images, which wait on the disk."""
     queue: Queue
     runs: RunStore
     policy: Policy
@@ -83,6 +87,7 @@ def open_state(settings: Settings) -> State:
     metrics.registry.register(census)
     return State(
         settings=settings,
+        limits=limits,
         metrics=metrics,
         database=database,
         images=ImageStore(database, LocalBlobs(settings.data_dir / "blobs"), limits),
@@ -92,6 +97,7 @@ def open_state(settings: Settings) -> State:
         intake=Door(settings.max_concurrent_requests, metrics.uploads_admitted, metrics.uploads_refused),
         keys=KeyRing(settings, KeyStore(database)),
         rates=Rates(),
+        batches=Door(settings.max_concurrent_batches, metrics.batches_admitted, metrics.batches_refused),
         queue=queue,
         runs=RunStore(database),
         policy=Policy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),

@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from service.api import health, images, models, runs, segment
-from service.api.body_limit import MULTIPART_SLACK, BodyLimit
+from service.api import batch, health, images, models, runs, segment
+from service.api.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
 from service.api.cors import add_cors
 from service.api.docs import add_docs
 from service.api.guarded import document_refusals
@@ -36,6 +36,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.include_router(segment.router)
+    app.include_router(batch.router)
     app.include_router(images.router)
     app.include_router(runs.router)
     app.include_router(models.router)
@@ -77,11 +78,15 @@ def _empty(folder: Path) -> None:
 
 
 def _body_limit(settings: Settings) -> Callable[[str], int]:
+    largest = {
+        "/v1/models": settings.max_bundle_bytes + MULTIPART_SLACK,
+        "/v1/segment/batch": settings.max_batch_bytes + settings.max_batch_images * PART_SLACK,
+    }
+
     def limit(path: str) -> int:
         if takes_tensors(path):
             return largest_body(settings)
-        largest = settings.max_bundle_bytes if path == "/v1/models" else settings.max_image_bytes
-        return largest + MULTIPART_SLACK
+        return largest.get(path, settings.max_image_bytes + MULTIPART_SLACK)
 
     return limit
 

@@ -17,6 +17,8 @@ from service.errors import BodyTooLarge
 
 # Part headers and boundaries of a multipart upload.
 MULTIPART_SLACK = 64 * 1024
+# The same of each part where there are many.
+PART_SLACK = 4 * 1024
 
 
 class _TooLarge(Exception):  # noqa: N818 - a signal to ourselves through the application
@@ -78,6 +80,7 @@ def _refusal(path: str, limit: int) -> ASGIApp:
         path,
         BodyTooLarge(
             f"The body is larger than the {limit} bytes allowed here: send less, or raise MASKLOOP_MAX_IMAGE_BYTES "
-            "(for models MASKLOOP_MAX_BUNDLE_BYTES, for tensors MASKLOOP_MAX_IMAGE_PIXELS)."
+            "(for models MASKLOOP_MAX_BUNDLE_BYTES, for batches MASKLOOP_MAX_BATCH_BYTES, for tensors "
+            "MASKLOOP_MAX_IMAGE_PIXELS)."
         ),
     )

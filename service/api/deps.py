@@ -28,7 +28,7 @@ def upload_docs(*media_types: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {**content, "multipart/form-data": MULTIPART}}}
 
 
-IMAGE_DOCS = upload_docs("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff")
+IMAGE_DOCS = upload_docs("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/avif")
 
 
 # Async, though it waits for nothing: a plain function would go to a thread, and probes would wait for a busy pool.

@@ -1,4 +1,4 @@
-"""A form with one file in it. Where the file is kept while it arrives is said here, not by the system's settings."""
+"""Forms with files in them. Where a file is kept while it arrives is said here, not by the system's settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.errors import BadInput
 
 def is_form(request: Request) -> bool:
     """Whether the body is a form; of all other content types the bytes themselves say what they are."""
-    return request.headers.get("content-type", "").startswith("multipart/form-data")
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
 @asynccontextmanager
@@ -31,15 +31,38 @@ async def form_file(request: Request, *, folder: Path | None) -> AsyncIterator[U
     Raises:
         BadInput: No readable form, or none with such a part.
     """
+    async with _files(request, folder, most=1, remedy="send one part named `file`") as parts:
+        yield parts[0]
+
+
+@asynccontextmanager
+async def form_files(request: Request, *, folder: Path, most: int, remedy: str) -> AsyncIterator[list[UploadFile]]:
+    """The parts `file` of a form, at least one.
+
+    Args:
+        request: Its body is read here.
+        folder: Where the files are kept meanwhile, without names.
+        most: How many there may be.
+        remedy: What to do about a form that cannot be read.
+
+    Raises:
+        BadInput: No readable form, none with such a part, or more files than that.
+    """
+    async with _files(request, folder, most=most, remedy=remedy) as parts:
+        yield parts
+
+
+@asynccontextmanager
+async def _files(request: Request, folder: Path | None, *, most: int, remedy: str) -> AsyncIterator[list[UploadFile]]:
     with ExitStack() as files:
         try:
-            form = await _Parser(request, folder, files).parse()
+            form = await _Parser(request, folder, files, most).parse()
         except MultiPartException as error:
-            raise BadInput(f"The form cannot be read ({error.message}): send one part named `file`.") from None
-        part = form.get("file")
-        if not isinstance(part, UploadFile):
+            raise BadInput(f"The form cannot be read ({error.message}): {remedy}.") from None
+        parts = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
+        if not parts:
             raise BadInput("The form holds no file: send it as a part named `file`.")
-        yield part
+        yield parts
 
 
 class _Parser(MultiPartParser):
@@ -47,8 +70,8 @@ class _Parser(MultiPartParser):
 
     spool_max_size = sys.maxsize
 
-    def __init__(self, request: Request, folder: Path | None, files: ExitStack) -> None:
-        super().__init__(request.headers, request.stream(), max_files=1, max_fields=8)
+    def __init__(self, request: Request, folder: Path | None, files: ExitStack, most: int) -> None:
+        super().__init__(request.headers, request.stream(), max_files=most, max_fields=8)
         self._folder = folder
         self._files = files
 

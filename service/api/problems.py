@@ -28,6 +28,7 @@ PROTOCOL = "/v2"
 # Nobody reads it; nginx made this number the custom for "the client closed the connection".
 CLIENT_CLOSED_REQUEST = 499
 
+FAULT = "The service has a fault; its log says more. Please report it with that log."
 # What a person may do about the errors that HTTP itself knows.
 REMEDIES = {
     404: "There is nothing at this path: /docs lists what there is.",
@@ -60,9 +61,13 @@ def problem(
     if path == PROTOCOL or path.startswith(f"{PROTOCOL}/"):
         body, media_type = {"error": detail}, "application/json"
     else:
-        body = {"type": f"urn:maskloop:problem:{slug}", "title": title, "status": status, "detail": detail, **more}
-        media_type = MEDIA_TYPE
+        body, media_type = problem_body(status, slug, title, detail, **more), MEDIA_TYPE
     return Response(json.dumps(body), status, headers=dict(headers or {}), media_type=media_type)
+
+
+def problem_body(status: int, slug: str, title: str, detail: str, **more: Any) -> dict[str, Any]:
+    """What a problem says."""
+    return {"type": f"urn:maskloop:problem:{slug}", "title": title, "status": status, "detail": detail, **more}
 
 
 def from_error(path: str, error: MaskloopError) -> Response:
@@ -98,5 +103,4 @@ async def _gone(request: Request, _error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected error", path=request.scope["path"], error=repr(error))
-    detail = "The service has a fault; its log says more. Please report it with that log."
-    return problem(request.scope["path"], 500, MaskloopError.slug, MaskloopError.title, detail)
+    return problem(request.scope["path"], 500, MaskloopError.slug, MaskloopError.title, FAULT)

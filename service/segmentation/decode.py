@@ -65,6 +65,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# How a PNG may hold an orientation: a chunk, or a text with EXIF or XMP in it.
+PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 # Orientations 5 to 8 lay the picture on its side: width and height change places.
 SIDEWAYS = {5, 6, 7, 8}
 # A progressive JPEG has about ten. Each costs a pass over all pixels, and a file of few bytes may hold many thousands.
@@ -100,7 +102,7 @@ def inspect(data: bytes, limits: Limits) -> Header:
     """
     with _open(data, limits) as image:
         width, height = image.size
-        orientation = _orientation(image)
+        orientation = _orientation(image, data)
         # Pillow gives the size of a TIFF as it will be when turned.
         if orientation in SIDEWAYS and image.format != "TIFF":
             width, height = height, width
@@ -121,7 +123,7 @@ def decode(data: bytes, limits: Limits) -> Pixels:
     with _open(data, limits) as image:
         try:
             # Before the pixels: to load a TIFF turns it, and takes its orientation away.
-            orientation = 1 if image.format == "TIFF" else _orientation(image)
+            orientation = 1 if image.format == "TIFF" else _orientation(image, data)
             image.load()
             rgb = _rgb(image)
             upright = rgb.transpose(TURNS[orientation]) if orientation in TURNS else rgb
@@ -186,7 +188,10 @@ def _too_many_pixels(found: str, limits: Limits) -> str:
     )
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, data: bytes) -> int:
+    # Pillow would decode a whole PNG to look for what may stand behind its pixels.
+    if image.format == "PNG" and "exif" not in image.info and not any(sign in data for sign in PNG_EXIF):
+        return 1
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # whatever a broken EXIF makes Pillow raise: the picture is whole

@@ -10,9 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from service.segmentation.contours import outline
+from service.errors import ImageTooLarge
+from service.segmentation.contours import outlines
 
 Bits = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+def outline(region: Bits, **options: float) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+    """Of one region."""
+    return outlines(region.astype(np.uint8), **options).get(1, [])  # type: ignore[arg-type]
 
 
 def fill(rings: list[np.ndarray[Any, np.dtype[np.int64]]], shape: tuple[int, int]) -> Bits:
@@ -32,6 +38,55 @@ def fill(rings: list[np.ndarray[Any, np.dtype[np.int64]]], shape: tuple[int, int
 def test_exact_rings_fill_to_the_region(region: Bits) -> None:
     rings = outline(region, tolerance_px=0, min_area_px=0)
     np.testing.assert_array_equal(fill(rings, (region.shape[0], region.shape[1])), region)
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3)))
+@settings(max_examples=100, deadline=None)
+def test_all_classes_at_once_are_each_class_alone(mask: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    for tolerance_px in (0.0, 1.5):
+        found = outlines(mask, tolerance_px=tolerance_px, min_area_px=2)
+        for class_id in range(4):
+            rings = [ring.tolist() for ring in found.get(class_id, [])]
+            alone = outline(mask == class_id, tolerance_px=tolerance_px, min_area_px=2)
+            assert rings == [ring.tolist() for ring in alone]
+    exact = outlines(mask.astype(np.uint16) * 9000, tolerance_px=0, min_area_px=0)
+    for class_id in range(4):
+        shape = (mask.shape[0], mask.shape[1])
+        np.testing.assert_array_equal(fill(exact.get(class_id * 9000, []), shape), mask == class_id)
+
+
+@given(arrays(np.bool_, st.tuples(st.integers(3, 16), st.integers(3, 16))), st.floats(0.1, 5))
+@settings(max_examples=60, deadline=None)
+def test_what_is_left_out_lies_within_the_tolerance(region: Bits, tolerance_px: float) -> None:
+    exact = outline(region, tolerance_px=0, min_area_px=0)
+    simple = outline(region, tolerance_px=tolerance_px, min_area_px=0)
+    assert len(exact) == len(simple)
+    for ring, kept in zip(exact, simple, strict=True):
+        assert len(kept) >= 3
+        places: list[int] = []
+        for corner in kept.tolist():
+            # A ring may meet itself at a corner.
+            places.append(ring.tolist().index(corner, places[-1] + 1 if places else 0))
+        for begin, end in zip(places, [*places[1:], len(ring)], strict=True):
+            a, b = ring[begin], ring[end % len(ring)]
+            for point in ring[begin + 1 : end]:
+                along, offset = b - a, point - a
+                across = abs(along[0] * offset[1] - along[1] * offset[0]) / max(np.hypot(*along), 1)
+                assert across <= tolerance_px
+
+
+def test_a_comb_is_simplified_in_time() -> None:
+    """Equal teeth split off one by one: the worst that a mask does to this method."""
+    region = np.zeros((4, 20_000), dtype=bool)
+    region[0], region[:, ::2] = True, True
+    (ring,) = outline(region, tolerance_px=0.5)
+    assert len(ring) > 20_000
+
+
+def test_a_mask_of_noise_is_refused_before_its_outlines_are_linked() -> None:
+    noise = np.random.default_rng(0).integers(0, 2, (400, 400), dtype=np.uint8)
+    with pytest.raises(ImageTooLarge, match="without polygons"):
+        outlines(noise, max_corners=10_000)
 
 
 def test_a_pixel_is_a_square() -> None:
