@@ -220,7 +220,9 @@ class Batch:
         async with AsyncExitStack() as stack:
             while True:
                 left_s = None if self._end is None else max(0.0, self._end - time.monotonic())
-                admission = self._state.segmenter.admission(urgency=self._urgency, timeout_s=left_s)
+                admission = self._state.segmenter.admission(
+                    urgency=self._urgency, timeout_s=left_s, model=self._asked.loaded.version
+                )
                 try:
                     visit = await stack.enter_async_context(admission)
                     break
