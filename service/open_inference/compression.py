@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from service.errors import BadInput, BodyTooLarge, EncodingUnsupported
@@ -46,10 +46,10 @@ def accepted(header: str | None) -> Encoding | None:
     return ENCODINGS.get((header or "").strip().lower())
 
 
-def deflate(body: bytes, encoding: Encoding) -> bytes:
-    """Pack a body, fast rather than small."""
+def deflate(parts: Iterable[bytes | memoryview], encoding: Encoding) -> tuple[bytes, ...]:
+    """Pack a body, fast rather than small, into parts again."""
     stream = zlib.compressobj(LEVEL, wbits=CONTAINERS[encoding])
-    return stream.compress(body) + stream.flush()
+    return (*(stream.compress(part) for part in parts), stream.flush())
 
 
 def _inflate(body: bytes, container: int, limit: int) -> bytes:

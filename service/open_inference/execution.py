@@ -86,7 +86,7 @@ def assemble(request: InferRequest, rows: Sequence[Row]) -> list[Output]:
         if wanted.spec.datatype == "BYTES":
             outputs.append(Output(wanted=wanted, shape=request.shape, data=values))
             continue
-        stacked = np.stack(values)
+        stacked = np.stack(values) if len(values) > 1 else np.asarray(values[0])[None]
         shape = request.shape if stacked.ndim == 1 else stacked.shape
         outputs.append(Output(wanted=wanted, shape=shape, data=stacked))
     return outputs

@@ -19,6 +19,8 @@ import numpy.typing as npt
 from service.errors import BadInput
 
 PIECE = 128 * 1024
+LONGEST_NUMBER = 1024
+"""A number with all the space and brackets around it."""
 DEEPEST = 8
 MOST_ARRAYS = 16
 PLACE = b"NaN"
@@ -55,8 +57,10 @@ class JsonNumbers:
     def _pieces(self) -> Iterator[bytes]:
         at = self.begin
         while at < self.end:
-            comma = self.text.find(b",", at + PIECE, self.end)
-            stop = self.end if comma < 0 else comma
+            comma = self.text.find(b",", at + PIECE, at + PIECE + LONGEST_NUMBER)
+            stop = comma if 0 <= comma < self.end else self.end
+            if stop - at > PIECE + LONGEST_NUMBER:
+                raise BadInput("The JSON is not valid: `data` holds what is no number.")
             yield self.text[at:stop]
             at = stop + 1
 
@@ -85,7 +89,7 @@ def cut(text: bytes) -> tuple[bytes, list[JsonNumbers]]:
         kept += [text[at : numbers.begin], PLACE]
         found.append(numbers)
         at = numbers.end
-    return b"".join([*kept, text[at:]]), found
+    return (b"".join([*kept, text[at:]]) if kept else text), found
 
 
 def write(numbers: npt.NDArray[Any]) -> Iterator[bytes]:

@@ -14,6 +14,8 @@ from service.open_inference import numbers, strings
 from service.open_inference.faces import Shape
 from service.open_inference.request import Wanted
 
+Part = bytes | memoryview
+
 NUMPY = {"UINT8": "<u1", "UINT16": "<u2", "FP32": "<f4"}
 
 
@@ -38,9 +40,9 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response body."""
+    """A response body, in parts: copying large ones together would keep everything else waiting."""
 
-    body: bytes
+    parts: tuple[Part, ...]
     json_length: int | None
     """Bytes of JSON in front of the tensors; None: it is JSON alone."""
 
@@ -48,13 +50,13 @@ class Answer:
 def write(head: Head, outputs: Sequence[Output]) -> Answer:
     """Put an answer into the form that was asked for."""
     binary = {output.wanted.spec.name: _binary(output) for output in outputs if output.wanted.binary}
-    text = b"".join(_text(head, outputs, binary))
+    text = tuple(_text(head, outputs, binary))
     if not binary:
         return Answer(text, None)
-    return Answer(b"".join([text, *binary.values()]), len(text))
+    return Answer((*text, *binary.values()), sum(map(len, text)))
 
 
-def _text(head: Head, outputs: Sequence[Output], binary: dict[str, bytes]) -> Iterator[bytes]:
+def _text(head: Head, outputs: Sequence[Output], binary: dict[str, Part]) -> Iterator[bytes]:
     about: dict[str, Any] = {"model_name": head.model, "model_version": str(head.version)}
     if head.id is not None:
         about["id"] = head.id
@@ -66,7 +68,7 @@ def _text(head: Head, outputs: Sequence[Output], binary: dict[str, bytes]) -> It
     yield b"]}"
 
 
-def _output(output: Output, binary: bytes | None) -> Iterator[bytes]:
+def _output(output: Output, binary: Part | None) -> Iterator[bytes]:
     spec, data = output.wanted.spec, output.data
     about: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype, "shape": list(output.shape)}
     if binary is not None:
@@ -81,7 +83,8 @@ def _output(output: Output, binary: bytes | None) -> Iterator[bytes]:
         yield b"}"
 
 
-def _binary(output: Output) -> bytes:
+def _binary(output: Output) -> Part:
     if isinstance(output.data, list):
         return strings.pack(output.data)
-    return np.ascontiguousarray(output.data, NUMPY[output.wanted.spec.datatype]).tobytes()
+    flat = np.ascontiguousarray(output.data, NUMPY[output.wanted.spec.datatype]).reshape(-1)
+    return flat.view(np.uint8).data

@@ -1,11 +1,14 @@
-"""How large a body may be that brings tensors, and how it comes in."""
+"""Bodies with tensors: how large one may be, how it comes in, and how an answer goes out."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from io import BytesIO
 from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
 
 from service.api.deps import in_time
 from service.settings import Settings
@@ -13,6 +16,8 @@ from service.state import State
 
 JSON_SLACK = 64 * 1024
 CHANNELS = 3
+AT_ONCE = 1024 * 1024
+PIECE = 256 * 1024
 
 
 def takes_tensors(path: str) -> bool:
@@ -34,4 +39,27 @@ def place(request: Request, state: State) -> AbstractAsyncContextManager[Any]:
 
 async def receive(request: Request, state: State) -> bytes:
     """The body. To be called with a place among those that are served."""
-    return await in_time(request.body(), state.settings.receive_timeout_s)
+    return await in_time(_collect(request), state.settings.receive_timeout_s)
+
+
+async def _collect(request: Request) -> bytes:
+    # Unlike a list of parts, it is not copied as a whole at the end.
+    sink = BytesIO()
+    async for part in request.stream():
+        sink.write(part)
+    return sink.getvalue()
+
+
+def respond(parts: Sequence[bytes | memoryview], media_type: str, headers: dict[str, str]) -> Response:
+    """An answer: at once, or if it is large piece by piece, as the client takes it."""
+    size = sum(map(len, parts))
+    if size <= AT_ONCE:
+        return Response(b"".join(parts), media_type=media_type, headers=headers)
+    headers = headers | {"Content-Length": str(size)}
+    return StreamingResponse(_pieces(parts), media_type=media_type, headers=headers)
+
+
+async def _pieces(parts: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:
+    for part in parts:
+        for at in range(0, len(part), PIECE):
+            yield bytes(part[at : at + PIECE])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -10,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from service.api.auth import needs
 from service.api.deps import BINARY, StateOf
-from service.api.open_inference.body import largest_body, place, receive
+from service.api.open_inference.body import largest_body, place, receive, respond
 from service.api.open_inference.paths import Version, new_router, of_model
 from service.open_inference.compression import accepted, deflate, inflate
 from service.open_inference.execution import assemble, check_pixels, execute, spend
@@ -58,9 +59,9 @@ async def infer(request: Request, state: StateOf, model: str, version: Version) 
                 asked = await _read(body, request, state, served)
             rows = await execute(asked, served.loaded, state.segmenter, visit, request.is_disconnected)
             with spent.stage("compute_output"):
-                answer, packed = await _write(asked, rows, request, state.segmenter, served)
+                answer = await _write(asked, rows, request, state.segmenter, served)
         spend(spent, len(rows), visit)
-    return _respond(answer, packed, request, served, visit)
+    return _respond(answer, request, served, visit)
 
 
 async def _read(body: bytes, request: Request, state: State, served: Served) -> InferRequest:
@@ -77,14 +78,13 @@ async def _read(body: bytes, request: Request, state: State, served: Served) -> 
 
 async def _write(
     asked: InferRequest, rows: list[dict[str, Any]], request: Request, segmenter: Segmenter, served: Served
-) -> tuple[Answer, bytes]:
-    """The answer, and its body as it is sent."""
+) -> Answer:
     encoding = accepted(request.headers.get("accept-encoding"))
     head = Head(model=served.name.text, version=served.number, id=asked.id, bundle_version=served.loaded.version)
 
-    def work() -> tuple[Answer, bytes]:
+    def work() -> Answer:
         answer = write(head, assemble(asked, rows))
-        return answer, deflate(answer.body, encoding) if encoding else answer.body
+        return replace(answer, parts=deflate(answer.parts, encoding)) if encoding else answer
 
     return await _beside(work, segmenter, small=isinstance(asked.images, list) and len(rows) == 1 and not encoding)
 
@@ -93,7 +93,7 @@ async def _beside(work: Callable[[], T], segmenter: Segmenter, *, small: bool) -
     return work() if small else await segmenter.beside(work)
 
 
-def _respond(answer: Answer, packed: bytes, request: Request, served: Served, visit: Visit) -> Response:
+def _respond(answer: Answer, request: Request, served: Served, visit: Visit) -> Response:
     headers = {
         "Vary": "Accept-Encoding",
         "X-Model-Version": served.loaded.version,
@@ -102,6 +102,6 @@ def _respond(answer: Answer, packed: bytes, request: Request, served: Served, vi
     if encoding := accepted(request.headers.get("accept-encoding")):
         headers["Content-Encoding"] = encoding
     if answer.json_length is None:
-        return Response(packed, media_type="application/json", headers=headers)
+        return respond(answer.parts, "application/json", headers)
     headers[HEADER_LENGTH] = str(answer.json_length)
-    return Response(packed, media_type="application/octet-stream", headers=headers)
+    return respond(answer.parts, "application/octet-stream", headers)

@@ -70,6 +70,8 @@ def test_what_is_no_json_is_refused(inside: str, piece: int) -> None:
         ("[-1]", "0 to 255"),
         ("[" + "9" * 40 + "]", "0 to 255"),
         ("[" + "9" * 5000 + "]", "not valid"),
+        ("[" + "9" * 1_000_000 + "]", "no number"),
+        ("[1," + " " * 1_000_000 + "2]", "no number"),
         ("[1.5]", "whole"),
         ("[1e2]", "whole"),
         ("[1,true]", "whole"),
