@@ -23,13 +23,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from exporter.export import export
 from service.settings import PACKAGE
 from tests.contract.conftest import free_port, wait_until_ready
-from trainer import checkpoint
-from trainer.models.segmenter import build_segmenter
-from trainer.recipe_file import recipe_from_dict
-from trainer.taxonomy import Taxonomy
 
 KINDS = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 90}}
 ANSWERS = ("image/png", "application/json", "image/jpeg")
@@ -114,6 +109,12 @@ def high_water(pid: int) -> int:
 
 def windowed(folder: Path) -> Path:
     """A bundle that goes by windows, with random weights."""
+    from exporter.export import export
+    from trainer import checkpoint
+    from trainer.models.segmenter import build_segmenter
+    from trainer.recipe_file import recipe_from_dict
+    from trainer.taxonomy import Taxonomy
+
     recipe = recipe_from_dict(
         {
             "method": "supervised",

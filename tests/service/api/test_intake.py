@@ -78,7 +78,7 @@ def test_broken_forms_are_told_what_to_do(client: TestClient, path: str, body: b
 
 def test_an_image_that_costs_too_much_is_refused_with_the_size_that_would_do(make_settings: MakeSettings) -> None:
     # The probe's images have up to 768 pixels, and the tiny model tells 5 classes apart.
-    with serve(make_settings(max_inference_bytes=16 * 5 * 800)) as client:
+    with serve(make_settings(max_inference_bytes=(12 + 16 * 5 + 256) * 800)) as client:
         assert client.post("/v1/segment", content=encoded(picture(40, 20))).status_code == 200
         response = client.post("/v1/segment", content=encoded(picture(40, 30)))
         assert response.status_code == 413
