@@ -77,15 +77,13 @@ def _precisions(text: str) -> tuple[Precision, ...]:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from exporter.verify import verify  # noqa: PLC0415 - inspect does without onnxruntime
+    from exporter.verify import verified_table, verify  # noqa: PLC0415 - inspect does without onnxruntime
 
     verified = verify(options.bundle)
     say(
-        f"{options.bundle}: sound. Checksums match; {verified.images} probe images ran, of whose pixels were as stored "
-        "or more:"
+        f"{options.bundle}: sound, version {verified.manifest.version}. Every file has its checksum, and "
+        f"{verified.images} probe images ran through each graph:\n\n{verified_table(verified)}"
     )
-    for file, agreement in verified.agreement.items():
-        say(f"    {file:<16} {100 * agreement:.3f} %")
     emit(
         "done",
         bundle=str(options.bundle),

@@ -166,6 +166,10 @@ class TensorRT:
     provider_options: dict[str, Any]
     """Names and values as text; the paths of caches are the reader's to add."""
 
+    def __post_init__(self) -> None:
+        if not PLAIN_FILE_NAME.fullmatch(self.cache_key):
+            raise ManifestError(f"tensorrt.cache_key: {self.cache_key!r} may name a folder, and is no plain name")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:

@@ -7,9 +7,10 @@ import numpy as np
 
 from exporter import probe
 from exporter.bundle import BundleError, read_manifest, sha256_of
-from exporter.manifest import Manifest, Tile
+from exporter.manifest import Artifact, Manifest, TensorRT, Tile
 from exporter.probe import Bytes, Ids, scene
 from exporter.runtime import OnnxPredictor, ask_tile
+from exporter.tensorrt.profile import OPTIONS, PREFIX
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,19 +46,45 @@ def verify(bundle: Path) -> Verified:
     expected = [*masks, masks[0]]  # the last answer is the first image's again, in a batch of two
     agreement = {file: probe.mask_agreement(expected, answers) for file, answers in found.items()}
     for artifact in manifest.artifacts:
-        needed = artifact.probe_agreement
-        needed = manifest.probe.tolerance.mask_agreement if needed is None else needed
-        if agreement[artifact.file] < needed:
+        least = needed(manifest, artifact)
+        if agreement[artifact.file] < least:
             raise BundleError(
                 f"{bundle / artifact.file}: masks equal the probe's at {agreement[artifact.file]:.5f} of an image's "
-                f"pixels, and {needed} are needed; do not serve it here, export it again"
+                f"pixels, and {least} are needed; do not serve it here, export it again"
             )
     highest = max(int(mask.max()) for answers in found.values() for mask in answers)
     if highest >= len(manifest.classes):
         raise BundleError(f"{bundle}: a mask holds class {highest}, the manifest names {len(manifest.classes)} classes")
+    if manifest.tensorrt:
+        _check_tensorrt(bundle, manifest, manifest.tensorrt)
     if manifest.tile:
         _check_tile(bundle / manifest.tile.file, manifest.tile, len(manifest.classes))
     return Verified(manifest=manifest, images=len(images), agreement=agreement)
+
+
+def verified_table(verified: Verified) -> str:
+    """What was seen, graph by graph, in Markdown."""
+    manifest = verified.manifest
+    rows = [
+        [
+            f"`{artifact.file}`",
+            artifact.precision,
+            f"{artifact.bytes / 1e6:.1f}",
+            f"{100 * verified.agreement[artifact.file]:.3f} %",
+            f"{100 * needed(manifest, artifact):.3f} %",
+        ]
+        for artifact in manifest.artifacts
+    ]
+    if manifest.tile:
+        rows.append([f"`{manifest.tile.file}`", "fp32", f"{manifest.tile.bytes / 1e6:.1f}", "probabilities", ""])
+    head = ["graph", "precision", "MB", "as stored", "needed"]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def needed(manifest: Manifest, artifact: Artifact) -> float:
+    """What a graph's run of the probe must reach, [0, 1]."""
+    own = artifact.probe_agreement
+    return manifest.probe.tolerance.mask_agreement if own is None else own
 
 
 def _run(graph: Path, images: list[Bytes]) -> list[Ids]:
@@ -71,6 +98,19 @@ def _check_tile(graph: Path, tile: Tile, classes: int) -> None:
         raise BundleError(str(error)) from error
     if found_NKTU.shape != (1, classes, *tile.window) or not np.allclose(found_NKTU.sum(axis=1), 1, atol=1e-3):
         raise BundleError(f"{graph}: gives no probabilities of {classes} classes a pixel; export the bundle again")
+
+
+def _check_tensorrt(bundle: Path, manifest: Manifest, told: TensorRT) -> None:
+    plain = {each.file: each.sha256 for each in manifest.artifacts if each.precision == "fp32"}
+    options = told.provider_options
+    # An option may name a library to load or a file to write: none but the exporter's own is passed on.
+    strange = sorted(name for name, value in options.items() if name not in OPTIONS or not isinstance(value, str))
+    if strange:
+        raise BundleError(f"{bundle}: `tensorrt` has options that are none of a bundle's: {', '.join(strange)}")
+    # Engines are kept under the key: under a wrong one, another graph's would run.
+    key = f"{plain.get(told.file, '?')[:16]}_"
+    if not told.cache_key.startswith(key) or options.get(PREFIX) != told.cache_key:
+        raise BundleError(f"{bundle}: `tensorrt` is not of the graph {told.file!r}; export the bundle again")
 
 
 def _check_sums(bundle: Path, manifest: Manifest) -> None:

@@ -17,6 +17,18 @@ LARGEST, LARGEST_NATIVE = 2048, 1024
 """Sides of the largest image, pixels: where the graph resizes it, and where the network sees it as it is."""
 
 
+PREFIX = "trt_engine_cache_prefix"
+SETTINGS = {
+    "trt_fp16_enable": "1",
+    # The mean and variance of layer norms overflow in fp16.
+    "trt_layer_norm_fp32_fallback": "1",
+    "trt_engine_cache_enable": "1",
+    "trt_timing_cache_enable": "1",
+}
+OPTIONS = frozenset({*SETTINGS, PREFIX, *(f"trt_profile_{name}_shapes" for name in ("min", "opt", "max"))})
+"""Of onnxruntime's TensorRT provider: those that a manifest may set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """The sizes that an engine takes, and the one that it is tuned for."""
@@ -84,15 +96,7 @@ def for_onnxruntime(file: str, sha256: str, profile: Profile) -> TensorRT:
     """
     key = f"{sha256[:16]}_{'_'.join(_text(size) for size in (profile.minimum, profile.optimum, profile.maximum))}"
     options = {f"trt_profile_{name}_shapes": words for name, words in profile.words.items()}
-    options |= {
-        "trt_fp16_enable": "1",
-        # The mean and variance of layer norms overflow in fp16.
-        "trt_layer_norm_fp32_fallback": "1",
-        "trt_engine_cache_enable": "1",
-        "trt_engine_cache_prefix": key,
-        "trt_timing_cache_enable": "1",
-    }
-    return TensorRT(file=file, cache_key=key, provider_options=options)
+    return TensorRT(file=file, cache_key=key, provider_options={**options, **SETTINGS, PREFIX: key})
 
 
 def _text(size: Size) -> str:

@@ -43,6 +43,7 @@ def test_verify_says_so_in_json_and_in_words() -> None:
     (event,) = lines(ran)
     assert (event["event"], event["images"]) == ("done", 2)
     assert "sound" in ran.stderr
+    assert ran.stderr.splitlines()[-1] == "| `model.onnx` | fp32 | 0.2 | 100.000 % | 99.900 % |"
 
 
 def test_verify_of_nothing_is_an_error_with_a_remedy(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_inspect_draws_the_palette() -> None:
     assert "\x1b[48" not in run("inspect", GOLDEN).stdout, "not into a pipe"
 
 
-@pytest.mark.parametrize("arguments", [(), ("export",), ("verify",), ("inspect",), ("triton",)])
+@pytest.mark.parametrize("arguments", [(), ("export",), ("verify",), ("inspect",), ("check-tensorrt",), ("triton",)])
 def test_help_teaches(arguments: tuple[str, ...]) -> None:
     ran = run(*arguments, "--help")
     assert ran.returncode == 0

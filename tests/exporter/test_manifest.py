@@ -59,6 +59,8 @@ def test_another_format_is_refused_before_anything_else(version: object) -> None
         (("artifacts", 0, "file"), "../model.onnx", "own folder only"),
         (("artifacts", 0, "file"), "/etc/passwd", "own folder only"),
         (("artifacts", 0, "speed"), None, "speed: expected an object"),
+        (("tensorrt",), {"file": "model.onnx", "cache_key": "k"}, "tensorrt.provider_options: missing"),
+        (("tensorrt",), {"file": "model.onnx", "cache_key": "../k", "provider_options": {}}, "no plain name"),
     ],
 )
 def test_misshapen_fields_are_named(fields: dict[str, Any], path: tuple[Any, ...], value: object, message: str) -> None:

@@ -4,13 +4,15 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.manifest import Manifest
-from exporter.verify import verify
+from exporter.tensorrt.profile import for_onnxruntime, usual_profile
+from exporter.verify import verified_table, verify
 from tests.exporter.conftest import GOLDEN
 from tests.exporter.test_export import damage
 
@@ -76,6 +78,38 @@ def test_a_probe_without_its_mask_is_noticed(bundle: Path) -> None:
     rewrite(bundle)
     with pytest.raises(BundleError, match="mask_1"):
         verify(bundle)
+
+
+def tell_tensorrt(bundle: Path, **changes: Any) -> None:
+    """Give the manifest its `tensorrt`, with changes."""
+    sha256 = sha256_of(bundle / "model.onnx")
+    told = dataclasses.replace(for_onnxruntime("model.onnx", sha256, usual_profile(0)), **changes)
+    rewrite(bundle, lambda manifest: dataclasses.replace(manifest, tensorrt=told))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"file": "model.fp16.onnx"}, "is not of the graph 'model.fp16.onnx'"),
+        ({"cache_key": "0123456789abcdef_1x1x1"}, "is not of the graph"),
+        ({"provider_options": {}}, "is not of the graph"),
+        ({"provider_options": {"trt_extra_plugin_lib_paths": "x.so"}}, "none of a bundle's: trt_extra_plugin_lib"),
+        ({"provider_options": {"trt_fp16_enable": 1}}, "none of a bundle's: trt_fp16_enable"),
+    ],
+)
+def test_what_tensorrt_is_told_must_be_of_the_graph(bundle: Path, changes: dict[str, Any], message: str) -> None:
+    tell_tensorrt(bundle)
+    verify(bundle)
+    tell_tensorrt(bundle, **changes)
+    with pytest.raises(BundleError, match=message):
+        verify(bundle)
+
+
+def test_the_table_has_a_row_for_each_graph(bundle: Path) -> None:
+    verified = verify(bundle)
+    head, _, *rows = verified_table(verified).splitlines()
+    assert head == "| graph | precision | MB | as stored | needed |"
+    assert [row.split(" | ")[0] for row in rows] == ["| `model.onnx`"]
 
 
 def test_a_graph_with_more_classes_than_the_manifest_is_noticed(bundle: Path) -> None:
