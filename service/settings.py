@@ -198,3 +198,8 @@ def mistyped_variables() -> dict[str, str | None]:
     named = {name: name.lower().removeprefix(PREFIX.lower()) for name in os.environ if name.upper().startswith(PREFIX)}
     meant = {name: difflib.get_close_matches(bare, known, n=1) for name, bare in named.items() if bare not in known}
     return {name: PREFIX + close[0].upper() if close else None for name, close in sorted(meant.items())}
+
+
+def open_telemetry_variables() -> dict[str, str]:
+    """The variables by which OpenTelemetry is set up everywhere; `service/tracing.py` reads them."""
+    return {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}

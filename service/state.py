@@ -28,6 +28,7 @@ from service.settings import Settings, mistyped_variables
 from service.storage.blobs import LocalBlobs
 from service.storage.database import Database
 from service.storage.migrate import migrate
+from service.tracing import Tracing
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -61,6 +62,7 @@ class State:
     large_bodies: asyncio.Semaphore
     """For requests whose bodies may be larger than any file of an image: so few are in memory at one time."""
     census: Census
+    tracing: Tracing | None
 
     def close(self) -> None:
         """Stop the threads and close the files, the newest first."""
@@ -69,9 +71,11 @@ class State:
         self.segmenter.close()
         self.queue.close()
         self.database.close()
+        if self.tracing is not None:
+            self.tracing.close()
 
 
-def open_state(settings: Settings) -> State:
+def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
     """Make the data folder, bring the database to its newest schema, and open the stores. Loads no model."""
     for name, meant in mistyped_variables().items():
         log.warning("no such setting, ignored", variable=name, perhaps_meant=meant)
@@ -83,6 +87,8 @@ def open_state(settings: Settings) -> State:
     models = ModelStore(settings, database)
     slot = Slot(settings, models, metrics)
     queue = Queue(settings.broker_url)
+    if tracing is not None:
+        tracing.start()
     census = Census(database, settings.heartbeat_s)
     metrics.registry.register(census)
     return State(
@@ -105,4 +111,5 @@ def open_state(settings: Settings) -> State:
         statistics=Statistics(),
         large_bodies=asyncio.Semaphore(LARGE_BODIES),
         census=census,
+        tracing=tracing,
     )

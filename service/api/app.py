@@ -17,21 +17,24 @@ from service.api.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
 from service.api.cors import add_cors
 from service.api.docs import add_docs
 from service.api.guarded import document_refusals
-from service.api.observe import Observe
+from service.api.observe import ObservedApp, telemetry
 from service.api.open_inference import infer, metadata, repository, server
 from service.api.open_inference.body import largest_body, takes_tensors
 from service.api.problems import add_problem_handlers
 from service.api.shield import Shield
-from service.settings import Settings
+from service.settings import Settings, open_telemetry_variables
 from service.state import open_state
+from service.tracing import Tracing, open_tracing
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The application. Nothing is opened before its lifespan begins."""
-    app = FastAPI(
+    tracing = open_tracing(open_telemetry_variables())
+    app = ObservedApp(
         title="Maskloop",
         summary="Semantic segmentation over HTTP that keeps getting better.",
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, tracing),
+        telemetry=telemetry(tracing),
         docs_url=None,
         redoc_url=None,
     )
@@ -51,14 +54,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
     add_cors(app, settings)
     app.add_middleware(Shield)
-    app.add_middleware(Observe)
     return app
 
 
-def _lifespan(settings: Settings) -> Callable[[FastAPI], Any]:
+def _lifespan(settings: Settings, tracing: Tracing | None) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        state = open_state(settings)
+        state = open_state(settings, tracing)
         try:
             _empty(settings.tmp_dir)
             state.models.ensure_start_model()

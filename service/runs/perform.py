@@ -18,6 +18,7 @@ from service.runs.run import Interrupted, Phases
 from service.runs.store import RunStore
 from service.settings import Settings
 from service.storage.database import Database
+from service.tracing import Tracing, traced
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -30,6 +31,7 @@ def perform(
     database: Database,
     images: ImageStore,
     models: ModelStore,
+    tracing: Tracing | None = None,
 ) -> None:
     """Perform a queued run to its end, whatever that is; returns at once where it is not queued.
 
@@ -40,13 +42,14 @@ def perform(
         database: Where the run's row is.
         images: The pool.
         models: Where the candidate goes.
+        tracing: Told how long each phase took.
     """
     lease = claim(database, run_id)
     if lease is None:
         log.info("run is not queued, nothing to do", run_id=run_id)
         return
     interruption = _interruption(lease, stopping, settings.run_timeout_s)
-    with lease.keep(settings.heartbeat_s):
+    with lease.keep(settings.heartbeat_s), traced(tracing, "run", {"maskloop.run.id": run_id}):
         phases = Phases(
             settings=settings,
             runs=RunStore(database),

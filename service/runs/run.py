@@ -28,6 +28,7 @@ from service.runs.recipe import write_recipe
 from service.runs.store import RunStore
 from service.segmentation.decode import Limits
 from service.settings import Settings
+from service.tracing import part
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -71,12 +72,14 @@ class Phases:
             LeaseLost: The run belongs to somebody else now.
             MaskloopError, ProgramError, RecipeError, OSError: What went wrong, for a person.
         """
-        self._prepare()
-        self._train()
-        self._export()
-        accepted = self._judge()
+        for name, phase in (("prepare", self._prepare), ("train", self._train), ("export", self._export)):
+            with part(name):
+                phase()
+        with part("judge"):
+            accepted = self._judge()
         if accepted:
-            self._promote()
+            with part("promote"):
+                self._promote()
         return accepted
 
     def tidy(self) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.metrics import Metrics
+from service.tracing import Trace, current_trace
 
 INTERACTIVE, BATCH = 3, 6
 """Urgencies of RFC 9218: 0 to 7, lower goes first; 3 is that of who says nothing."""
@@ -27,14 +28,20 @@ class Visit:
         model: The version that answers it, for the metrics.
         seconds: By stage, in the order of the stages.
         timeout_s: How long the answer is of use; None: for ever.
+        trace: The trace of the request, which every stage is a part of; None: it is not traced.
     """
 
     metrics: Metrics
     urgency: int = INTERACTIVE
     model: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    trace: Trace | None = field(default_factory=current_trace)
     timeout_s: float | None = field(default=None, init=False)
     _deadline: asyncio.Timeout | None = None
+
+    def __post_init__(self) -> None:
+        if self.trace is not None:
+            self.trace.note({"maskloop.model.version": self.model})
 
     def end_in(self, timeout_s: float) -> None:
         """Give the visit so much time from now; it ends with DeadlinePassed then. Once, by who was admitted."""
@@ -46,13 +53,20 @@ class Visit:
     def stage(self, name: str, *, already_s: float = 0.0) -> Iterator[None]:
         """Measure one stage, of which so much is over already."""
         begin = time.perf_counter() - already_s
-        yield
+        try:
+            yield
+        except BaseException as error:
+            if self.trace is not None:
+                self.trace.part(name, time.perf_counter() - begin, error)
+            raise
         self.took(name, time.perf_counter() - begin)
 
     def took(self, name: str, seconds: float) -> None:
         """Write down how long a stage took."""
         self.seconds[name] = seconds
         self.metrics.stage_seconds.labels(name, self.model).observe(seconds)
+        if self.trace is not None:
+            self.trace.part(name, seconds)
 
     def header(self) -> str:
         """As a `Server-Timing` header: milliseconds."""

@@ -12,8 +12,9 @@ from celery.exceptions import SecurityWarning
 
 from service.errors import QueueUnreachable
 from service.logs import configure_logs
-from service.settings import Settings
+from service.settings import Settings, open_telemetry_variables
 from service.state import open_state
+from service.tracing import open_tracing
 from service.worker.app import create_worker_app
 from service.worker.rounds import Rounds
 from service.worker.tasks import register
@@ -30,7 +31,7 @@ def run_worker(settings: Settings) -> int:
     if not settings.broker_url:
         raise QueueUnreachable("A worker needs MASKLOOP_BROKER_URL; `python -m service up` starts one with its broker.")
     configure_logs(settings)
-    state = open_state(settings)
+    state = open_state(settings, open_tracing(open_telemetry_variables()))
     try:
         stopping = threading.Event()
         app = create_worker_app(settings)

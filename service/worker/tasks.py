@@ -29,4 +29,5 @@ def register(app: Celery, state: State, stopping: threading.Event) -> None:
             database=state.database,
             images=state.images,
             models=state.models,
+            tracing=state.tracing,
         )

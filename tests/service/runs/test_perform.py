@@ -14,10 +14,12 @@ from service.runs.lease import claim
 from service.runs.perform import perform
 from service.runs.reaper import reap
 from service.runs.run import Phases
-from service.settings import Settings
+from service.settings import Settings, open_telemetry_variables
 from service.state import State
 from service.storage.tables import Activation, Run
+from service.tracing import open_tracing
 from tests.service.conftest import eventually
+from tests.service.otlp_receiver import receiving
 from tests.service.runs.actor import Actor, alive
 from tests.service.runs.conftest import BAD, GOOD, employ, fill
 
@@ -188,3 +190,26 @@ def test_a_worker_that_lost_its_run_stops_training(loop: State, run: Run, actor:
     assert loop.runs.get(run.id).status == "running"
     time.sleep(6.5 * loop.settings.heartbeat_s)
     assert reap(loop.database, loop.settings.heartbeat_s) == [run.id]
+
+
+def test_a_run_is_a_trace_of_its_phases(loop: State, run: Run, actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiving() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
+        tracing = open_tracing(open_telemetry_variables())
+        assert tracing is not None
+        tracing.start()
+        perform(
+            run.id,
+            threading.Event(),
+            settings=loop.settings,
+            database=loop.database,
+            images=loop.images,
+            models=loop.models,
+            tracing=tracing,
+        )
+        tracing.close()
+        whole = receiver.one("run")
+        assert whole.attributes == {"maskloop.run.id": run.id}
+        phases = [receiver.one(name) for name in ("prepare", "train", "export", "judge", "promote")]
+        assert {phase.parent_id for phase in phases} == {whole.span_id}
+        assert sum(phase.seconds for phase in phases) <= whole.seconds

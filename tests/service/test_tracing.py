@@ -1,0 +1,202 @@
+"""Traces, as a real receiver of OTLP gets them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from structlog.testing import capture_logs
+
+from service import tracing
+from service.metrics import Metrics
+from service.segmentation.visit import Visit
+from service.settings import open_telemetry_variables
+from service.tracing import Tracing, open_tracing, part, traced
+from tests.service.conftest import MakeSettings, encoded, serve
+from tests.service.otlp_receiver import Receiver, receiving
+from tests.service.tiny_bundle import picture
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+STAGES = ("decode", "queue", "infer", "encode")
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    with receiving() as found:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", found.endpoint)
+        yield found
+
+
+def started() -> Tracing:
+    opened = open_tracing(open_telemetry_variables())
+    assert opened is not None
+    opened.start()
+    return opened
+
+
+def test_a_request_is_a_span_with_its_stages_in_it(receiver: Receiver, make_settings: MakeSettings) -> None:
+    with serve(make_settings()) as client:
+        headers = {"traceparent": f"00-{TRACE}-{SPAN}-01", "X-Request-Id": "mine"}
+        url = "/v1/segment?model=20260101T000000-aaaaaaaa"
+        assert client.post(url, content=encoded(picture()), headers=headers).status_code == 200
+    whole = receiver.one("POST /v1/segment")
+    assert (whole.trace_id, whole.parent_id) == (TRACE, SPAN)
+    assert (whole.kind, whole.status) == (Span.SPAN_KIND_SERVER, Status.STATUS_CODE_UNSET)
+    assert whole.attributes == {
+        "http.request.method": "POST",
+        "http.route": "/v1/segment",
+        "http.response.status_code": 200,
+        "http.request.header.x-request-id": ["mine"],
+        "maskloop.model.version": "20260101T000000-aaaaaaaa",
+        "url.scheme": "http",
+        "url.path": "/v1/segment",
+        "url.query": "model=20260101T000000-aaaaaaaa",
+        "network.protocol.version": "1.1",
+        "server.address": "testserver",
+        "server.port": 80,
+    }
+    assert whole.resource["service.name"] == "maskloop"
+    assert whole.resource["service.version"]
+    stages = [receiver.one(name) for name in STAGES]
+    assert {stage.parent_id for stage in stages} == {whole.span_id}
+    assert {stage.trace_id for stage in stages} == {TRACE}
+    # One after the other, inside the whole; two clocks of the same machine may differ a little.
+    begins = [whole.begin_ns, *(stage.begin_ns for stage in stages)]
+    assert all(later > earlier - 2_000_000 for earlier, later in itertools.pairwise(begins))
+    assert 0 < sum(stage.seconds for stage in stages) < whole.seconds + 0.01
+    # The probes that waited for the model are no traces.
+    assert {span.name for span in receiver.spans} == {"POST /v1/segment", *STAGES}
+
+
+def test_errors_are_on_the_span_of_where_they_happened(receiver: Receiver, make_settings: MakeSettings) -> None:
+    with serve(make_settings()) as client:
+        app = client.app
+        assert isinstance(app, FastAPI)
+
+        @app.get("/v1/broken")
+        def broken() -> None:
+            raise RuntimeError("the password is 1234")
+
+        assert client.get("/v1/broken").status_code == 500
+        assert client.get("/nowhere").status_code == 404
+        assert client.post("/v1/segment", content=encoded(picture())[:200]).status_code == 400
+        client.request("BREW", "/v1/images")
+    unforeseen = receiver.one("GET /v1/broken")
+    assert unforeseen.status == Status.STATUS_CODE_ERROR
+    assert unforeseen.attributes["error.type"] == "RuntimeError"
+    assert "1234" not in str(receiver.spans)
+    # The client's own mistakes are no errors of the server; the stage tells which it was.
+    for name in ("GET", "POST /v1/segment", "HTTP /v1/images"):
+        assert receiver.one(name).status == Status.STATUS_CODE_UNSET
+    assert receiver.one("decode").attributes["error.type"] == "ImageUnreadable"
+    assert receiver.one("HTTP /v1/images").attributes["http.request.method"] == "_OTHER"
+
+
+def test_who_samples_is_heard(receiver: Receiver, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "masks")
+    with serve(make_settings()) as client:
+        client.get("/v1/images")
+        client.get("/v1/models", headers={"traceparent": f"00-{TRACE}-{SPAN}-00"})
+        client.get("/v1/runs", headers={"traceparent": f"00-{TRACE}-{SPAN}-01"})
+        client.get("/v1/runs/none", headers={"traceparent": "rubbish"})
+    assert [span.name for span in receiver.spans] == ["GET /v1/runs"]
+    assert receiver.spans[0].resource["service.name"] == "masks"
+
+
+def test_an_image_of_a_batch_stays_in_its_own_trace(receiver: Receiver) -> None:
+    """A batch runs in a task of its own, which knows of the request that began it alone."""
+    opened = started()
+    with traced(opened, "first", {}):
+        first = Visit(Metrics())
+        with traced(opened, "second", {}):
+            second = Visit(Metrics())
+            for visit in (first, second):
+                visit.took("infer", 0.25)
+    opened.close()
+    assert {span.parent_id for span in receiver.named("infer")} == {
+        receiver.one(name).span_id for name in ("first", "second")
+    }
+    assert [round(span.seconds, 6) for span in receiver.named("infer")] == [0.25, 0.25]
+
+
+def test_a_block_that_fails_says_so(receiver: Receiver) -> None:
+    opened = started()
+    with pytest.raises(KeyError), traced(opened, "run", {"maskloop.run.id": "1"}), part("train"):
+        raise KeyError
+    with part("alone"):
+        pass
+    opened.close()
+    assert receiver.one("train").parent_id == receiver.one("run").span_id
+    assert receiver.one("train").attributes == {"error.type": "KeyError"}
+    assert not receiver.named("alone")
+
+
+def test_without_variables_no_more_is_imported_than_fastapi_does() -> None:
+    program = (
+        "import sys, service.api.app, service.worker.process\n"
+        "from service.settings import open_telemetry_variables\n"
+        "from service.tracing import open_tracing\n"
+        "assert open_tracing(open_telemetry_variables()) is None\n"
+        "sys.exit(any(name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter')) for name in sys.modules))"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120, env=clean)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_SERVICE_NAME": "masks"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"},
+    ],
+)
+def test_who_asks_for_nothing_gets_nothing_and_no_warning(variables: dict[str, str]) -> None:
+    with capture_logs() as lines:
+        assert open_tracing(variables) is None
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"),
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER=otlp"),
+    ],
+)
+def test_what_cannot_be_had_is_said(more: dict[str, str], said: str) -> None:
+    with capture_logs() as lines:
+        assert open_tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", **more}) is None
+    assert [(line["log_level"], line["remedy"]) for line in lines] == [("warning", said)]
+
+
+def test_a_missing_extra_is_said_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with capture_logs() as lines:
+        assert open_tracing({"OTEL_TRACES_EXPORTER": "otlp"}) is None
+    (line,) = lines
+    assert "otel" in line["event"]
+    assert "'.[otel]'" in line["remedy"]
+
+
+def test_a_collector_that_is_away_costs_no_answer_and_little_time(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracing, "FLUSH_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with serve(make_settings()) as client:
+            assert client.post("/v1/segment", content=encoded(picture())).status_code == 200
+            begin = time.monotonic()
+        assert time.monotonic() - begin < 8
