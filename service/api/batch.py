@@ -20,6 +20,7 @@ from starlette.datastructures import UploadFile
 
 from service.api.answers import Rendering
 from service.api.asked import Asked, AskedOf
+from service.api.auth import needs
 from service.api.deps import StateOf
 from service.api.forms import form_files, is_form
 from service.api.problem_docs import Problem, problem_docs
@@ -45,7 +46,7 @@ from service.segmentation.visit import BATCH, Visit
 from service.state import State
 
 log = structlog.stdlib.get_logger(__name__)
-router = APIRouter(prefix="/v1", tags=["segment"])
+router = APIRouter(prefix="/v1", tags=["segment"], dependencies=[needs("predict")])
 
 NDJSON = "application/x-ndjson"
 # How long an image waits for a place among those that are served.

@@ -27,7 +27,7 @@ def choose(manifest: Manifest, wanted: Wanted, provider: str, device: Device) ->
     Returns:
         One of the wanted precision, or else of fp32; of two, the one whose attention is fused.
     """
-    precision = _suited(provider) if wanted == "auto" else wanted
+    precision = suited(wanted, provider)
     fitting = [each for each in manifest.artifacts if each.precision == precision]
     full = [each for each in manifest.artifacts if each.precision == "fp32"]
     if device == "tensorrt":
@@ -44,7 +44,10 @@ def multiplies_bytes(cpu_info: Path = CPU_INFO) -> bool:
         return False
 
 
-def _suited(provider: str) -> str:
+def suited(wanted: Wanted, provider: str) -> str:
+    """The precision that is wanted, or the fastest for a provider."""
+    if wanted != "auto":
+        return wanted
     if provider != CPU:
         return "fp16" if provider == CUDA else "fp32"
     return "int8" if multiplies_bytes() else "fp32"

@@ -19,6 +19,7 @@ import structlog
 
 from service.images.store import ImageStore
 from service.models.bundle import MANIFEST, Bundle
+from service.models.precision import suited
 from service.models.store import ModelStore
 from service.runs.dataset import build_dataset
 from service.runs.gate import Pair, judge, read_pairs
@@ -27,6 +28,7 @@ from service.runs.program import Event, Program, run_program
 from service.runs.recipe import write_recipe
 from service.runs.store import RunStore
 from service.segmentation.decode import Limits
+from service.segmentation.providers import expected_provider
 from service.settings import Settings
 from service.tracing import part
 
@@ -117,7 +119,14 @@ class Phases:
             return
         checkpoint, parent = self._folder / "train" / CHECKPOINT, self._base().manifest
         about = ["--parent", parent.version, "--name", parent.name]
-        self._program("exporter", "export", str(checkpoint), "--out", str(bundle), *about)
+        self._program("exporter", "export", str(checkpoint), "--out", str(bundle), *about, *self._precisions())
+
+    def _precisions(self) -> list[str]:
+        """Beside fp32 a graph that is fast here; the exporter leaves it out where it loses too much."""
+        precision = suited(self._settings.precision, expected_provider(self._settings.device))
+        if precision == "fp32":
+            return []
+        return ["--precision", f"fp32,{precision}", "--data", str(self._folder / "dataset")]
 
     def _judge(self) -> bool:
         self._enter("judge")

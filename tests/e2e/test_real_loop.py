@@ -70,6 +70,7 @@ def test_labels_and_images_become_a_better_model_twice(
         recipe=template,
         # The second run shall be activated even if eight steps do not make the model better.
         gate_tolerance_miou=0.5,
+        precision="int8",
     )
     url = group.ready()
     with httpx.Client(base_url=url, timeout=60) as client, Asker(url, encoded(picture(seed=50)), 0.05) as asker:
@@ -81,6 +82,9 @@ def test_labels_and_images_become_a_better_model_twice(
         second = wait_for_run(client, 2)
         eventually(lambda: second["candidate_version"] in asker.tally.versions, within_s=30)
         models = client.get("/v1/models").json()
+        answer = client.post("/v1/segment", content=encoded(picture(seed=70)))
+    # Eight steps teach little, and so there is little for int8 to lose.
+    assert answer.headers["X-Model-Precision"] == "int8"
     assert asker.tally.failures == []
     versions = [BAD, first["candidate_version"], second["candidate_version"]]
     assert list(asker.tally.versions) == versions

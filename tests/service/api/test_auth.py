@@ -35,6 +35,7 @@ LEFT_OUT = (
 # Every call, and the scopes that it needs, all of them. A new route has to be written down here or be in FREE.
 NEEDED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/segment"): frozenset({"predict"}),
+    ("POST", "/v1/segment/batch"): frozenset({"predict"}),
     ("POST", "/v1/images"): frozenset({"contribute"}),
     ("GET", "/v1/images"): frozenset({"contribute", "train"}),
     ("GET", "/v1/images/{image_id}"): frozenset({"contribute"}),

@@ -213,3 +213,13 @@ def test_a_run_is_a_trace_of_its_phases(loop: State, run: Run, actor: Actor, mon
         phases = [receiver.one(name) for name in ("prepare", "train", "export", "judge", "promote")]
         assert {phase.parent_id for phase in phases} == {whole.span_id}
         assert sum(phase.seconds for phase in phases) <= whole.seconds
+
+
+@pytest.mark.parametrize(("precision", "words"), [("fp32", ""), ("int8", " --precision fp32,int8 --data ")])
+def test_a_bundle_gets_the_graph_that_is_fast_here(loop: State, run: Run, precision: str, words: str) -> None:
+    changed = loop.settings.model_copy(update={"precision": precision})
+    assert go(loop, run.id, settings=changed).status == "succeeded"
+    log = (loop.settings.data_dir / "runs" / run.id / "log.txt").read_text()
+    (export,) = [line for line in log.splitlines() if " -m exporter export " in line]
+    assert ("--precision" in export) == bool(words)
+    assert words in export
