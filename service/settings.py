@@ -96,7 +96,8 @@ class Settings(BaseSettings):
     """Requests that a key may send in a minute, where it has no rate of its own; all of them at once if need be. 0: any
     number."""
     anonymous_rate_limit_per_minute: int = Field(default=0, ge=0)
-    """The same for callers without a key, by their address. 0: any number."""
+    """The same for callers without a key, by their address. 0: any number. Behind a proxy on another machine,
+    FORWARDED_ALLOW_IPS tells uvicorn whose `X-Forwarded-For` to believe."""
     keys_poll_s: float = Field(default=1.0, gt=0)
     """How often a serving process looks whether keys were made or revoked."""
 

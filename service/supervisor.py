@@ -157,7 +157,8 @@ def _worker(given: dict[str, Any], broker_url: str, stop_grace_s: float) -> Spec
     return Spec(
         name="worker",
         command=[sys.executable, "-m", "service", "worker", *_options(given)],
-        environment={"MASKLOOP_BROKER_URL": broker_url},
+        # It answers nobody, and the programs that it starts need no secret.
+        environment={"MASKLOOP_BROKER_URL": broker_url, "MASKLOOP_API_KEY": ""},
         grace_s=stop_grace_s + WORKER_GRACE_S,
     )
 
