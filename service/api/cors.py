@@ -17,6 +17,7 @@ READABLE = [
     "WWW-Authenticate",
     "X-Confidence-Mean",
     "X-Image-Id",
+    "X-Mask-Scale",
     "X-Model-Version",
 ]
 

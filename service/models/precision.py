@@ -25,9 +25,11 @@ def choose(manifest: Manifest, wanted: Wanted, provider: str, device: Device) ->
         device: What was asked for; TensorRT has no use for onnxruntime's own operators.
 
     Returns:
-        One of the wanted precision, or else of fp32; of two, the one whose attention is fused.
+        One of the wanted precision, or else of fp32; of two, the one whose attention is fused. Where the bundle answers
+        by windows, fp32.
     """
-    precision = suited(wanted, provider)
+    # Of windows there is a graph in fp32 alone, which is held against its like.
+    precision = "fp32" if manifest.tile else suited(wanted, provider)
     fitting = [each for each in manifest.artifacts if each.precision == precision]
     full = [each for each in manifest.artifacts if each.precision == "fp32"]
     if device == "tensorrt":

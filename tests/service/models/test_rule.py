@@ -82,3 +82,13 @@ def test_what_is_refused_in_a_manifest(bundle: Path, field: str, value: Any, say
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleInvalid, match=says):
         load_model(read_bundle(bundle), SETTINGS)
+
+
+def test_what_answers_by_windows_answers_in_fp32(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["artifacts"].append(manifest["artifacts"][0] | {"precision": "int8", "probe_agreement": 0.5})
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    wanted = Settings(inference_threads=1, precision="int8", data_dir=bundle.parent)
+    assert load_model(read_bundle(bundle), wanted).artifact.precision == "int8"
+    add_tile(bundle, window=(24, 16))
+    assert load_model(read_bundle(bundle), wanted).artifact.precision == "fp32"
