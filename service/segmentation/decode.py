@@ -71,6 +71,8 @@ PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 SIDEWAYS = {5, 6, 7, 8}
 # A progressive JPEG has about ten. Each costs a pass over all pixels, and a file of few bytes may hold many thousands.
 MAX_SCANS, SCAN = 100, b"\xff\xda"
+# Pillow decodes the run lengths of a BMP in Python: these take a second, and what else runs waits at every turn.
+MAX_RLE_BYTES = 2 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,8 @@ def _check(image: Image.Image, data: bytes, limits: Limits) -> None:
         raise ImageTooLarge(_too_many_pixels(f"tiles of {tile_pixels}", limits))
     if "progressive" in image.info and data.count(SCAN) > MAX_SCANS:
         raise ImageUnreadable(f"The JPEG has more than {MAX_SCANS} scans: save it again, baseline or progressive.")
+    if image.format == "BMP" and image.info.get("compression") in (1, 2) and len(data) > MAX_RLE_BYTES:
+        raise ImageTooLarge(f"A BMP of run lengths may have {MAX_RLE_BYTES} bytes: save it as PNG.")
 
 
 def _tile_pixels(image: Image.Image) -> int:

@@ -61,7 +61,8 @@ def _tint(mask_HW: Mask, legend: Legend) -> Image.Image:
 
 
 def _with_key(picture: Image.Image, mask_HW: Mask, legend: Legend, only: frozenset[int] | None) -> Image.Image:
-    pixels = np.bincount(mask_HW.ravel(), minlength=len(legend.names))
+    # Pillow counts bytes as they are; numpy makes eight of each first.
+    pixels = Image.fromarray(mask_HW).histogram() if mask_HW.dtype == np.uint8 else np.bincount(mask_HW.ravel())
     shares = {i: pixels[i] / mask_HW.size for i in np.flatnonzero(pixels).tolist() if only is None or i in only}
     key = draw_key(shares, legend, picture.size)
     if key is None or picture.height + key.height > JPEG_SIDE_PX:

@@ -238,6 +238,19 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
         decode(data[:last] + data[last:-2] * 200 + data[-2:], LIMITS)
 
 
+def test_a_bmp_of_very_many_run_lengths_is_refused() -> None:
+    """Pillow decodes them in Python, a few a microsecond."""
+    for rows, fits in ((10, True), (10_500, False)):
+        codes = (b"\x01\x07" * 100 + bytes(2)) * rows
+        head = struct.pack("<IiiHHIIiiII", 40, 100, 10, 1, 8, 1, len(codes), 0, 0, 0, 0) + bytes(1024)
+        data = struct.pack("<2sIHHI", b"BM", 0, 0, 0, 14 + len(head)) + head + codes
+        if fits:
+            assert decode(data, Limits(10**7, 10**4)).shape == (10, 100, 3)
+        else:
+            with pytest.raises(ImageTooLarge, match="save it as PNG"):
+                decode(data, Limits(10**7, 10**4))
+
+
 def test_no_memory_is_the_images_size(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(_: Image.Image) -> None:
         raise MemoryError

@@ -1,0 +1,56 @@
+"""Forms of any shape: read or refused, and never a fault."""
+
+from __future__ import annotations
+
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.service.conftest import encoded
+from tests.service.tiny_bundle import picture
+
+DATA = encoded(picture(20, 10))
+PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+FORM = PART + DATA + b"\r\n" + PART + DATA + b"\r\n--x--\r\n"
+PIECES = [b"\r\n", b"--x", b"--x--", b'name="', b"filename*=utf-8''a", b"charset=none", b": ", b"\x00", b"\xff", DATA]
+TYPES = [
+    "multipart/form-data",
+    "Multipart/Form-Data",
+    "multipart/form-data; boundary",
+    "multipart/form-data; boundary=",
+]
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> bytes:
+    body = FORM
+    for _ in range(draw(st.integers(1, 4))):
+        at, end = sorted(draw(st.tuples(*[st.integers(0, len(body))] * 2)))
+        piece = draw(st.one_of(st.sampled_from(PIECES), st.binary(max_size=8)))
+        body = body[:at] + piece + (body[at:] if draw(st.booleans()) else body[end:])
+    return body
+
+
+def content_types() -> st.SearchStrategy[str]:
+    parameters = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
+    return st.one_of(
+        st.just("multipart/form-data; boundary=x"),
+        st.sampled_from(TYPES),
+        st.builds("multipart/form-data; boundary=x; charset={}".format, parameters),
+        st.builds("multipart/form-data; {}".format, parameters),
+    )
+
+
+def test_no_form_is_a_fault(client: TestClient) -> None:
+    @given(broken(), content_types(), st.sampled_from(["/v1/segment", "/v1/segment/batch", "/v1/images"]))
+    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    def try_one(body: bytes, content_type: str, path: str) -> None:
+        response = client.post(path, content=body, headers={"Content-Type": content_type})
+        assert response.status_code < 500, response.text
+        if response.status_code >= 400:
+            assert response.headers["content-type"] == "application/problem+json"
+        elif path.endswith("batch"):
+            assert '"status":500' not in response.text
+
+    try_one()
+    assert "_admitted 1.0" not in client.get("/metrics").text
