@@ -171,8 +171,8 @@ def connect(listening: socket.socket) -> http.client.HTTPConnection:
     return http.client.HTTPConnection(host, port, timeout=60)
 
 
-def metric(state: State, name: str) -> float:
-    return state.metrics.registry.get_sample_value(name) or 0.0
+def metric(state: State, name: str, **labels: str) -> float:
+    return state.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 def held(state: State) -> HeldEngine:
@@ -240,7 +240,7 @@ def test_a_batch_waits_for_places_that_others_have(state: State, listening: sock
     content, headers = body_of(3)
     batch = connect(listening)
     batch.request("POST", URL, content, headers)
-    eventually(lambda: metric(state, "maskloop_segment_refused_total") > 0)
+    eventually(lambda: metric(state, "maskloop_segment_rejected_total", reason="overloaded") > 0)
     engine.go.set()
     assert [other.getresponse().status for other in others] == [200] * 4
     statuses = [json.loads(line)["status"] for line in batch.getresponse().read().splitlines()]
