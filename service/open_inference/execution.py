@@ -11,6 +11,7 @@ import numpy as np
 
 from service.errors import ImageTooLarge
 from service.models.loading import LoadedModel
+from service.open_inference.parameters import Urgency
 from service.open_inference.request import InferRequest
 from service.open_inference.response import Output
 from service.open_inference.statistics import Spent
@@ -26,12 +27,12 @@ Row = dict[str, Any]
 """What the model says about one image, by output."""
 
 AT_ONCE = 8
-"""Images of one request that wait for the model at one time: those of others come in between."""
-STAGES = {"decode": "compute_input", "queue": "queue", "infer": "compute_infer", "encode": "compute_output"}
+"""Images of one request that wait for the model at one time, or as many as go through it together: those of others
+come in between."""
 
 
 async def execute(
-    request: InferRequest, loaded: LoadedModel, segmenter: Segmenter, visit: Visit, gone: Gone
+    request: InferRequest, loaded: LoadedModel, segmenter: Segmenter, *, visit: Visit, spent: Spent, gone: Gone
 ) -> list[Row]:
     """Carry out a request.
 
@@ -40,6 +41,7 @@ async def execute(
         loaded: Who answers.
         segmenter: The way there.
         visit: The request's; gets the stages, summed over its images.
+        spent: Gets the stages of each image.
         gone: Whether the client has hung up.
 
     Returns:
@@ -50,15 +52,14 @@ async def execute(
         ClientGone: Nobody waits any more.
     """
     one = _file if isinstance(request.images, list) else _pixels
-    wanted = request.urgency
-    if wanted.timeout_s is not None:
-        visit.end_in(wanted.timeout_s)
-    visits = [Visit(visit.metrics, wanted.level, visit.model) for _ in request.images]
+    urgency = _heed(request.urgency, visit)
+    visits = [Visit(visit.metrics, urgency, visit.model) for _ in request.images]
     jobs = [
         partial(one, image, loaded, segmenter, own, gone) for image, own in zip(request.images, visits, strict=True)
     ]
-    rows = await in_turn(jobs, AT_ONCE)
+    rows = await in_turn(jobs, max(AT_ONCE, loaded.engine.max_batch))
     visit.seconds |= _together(visits)
+    spent.on(visits)
     return rows
 
 
@@ -92,13 +93,6 @@ def assemble(request: InferRequest, rows: Sequence[Row]) -> list[Output]:
     return outputs
 
 
-def spend(spent: Spent, images: int, visit: Visit) -> None:
-    """Write down for the statistics what a request took."""
-    spent.images = images
-    for stage, seconds in visit.seconds.items():
-        spent.stages[STAGES[stage]] += seconds
-
-
 async def in_turn(jobs: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
     """Do some jobs, so many at one time. The first error is raised, and ends the others."""
     results: dict[int, T] = {}
@@ -126,6 +120,13 @@ async def _file(data: bytes, loaded: LoadedModel, segmenter: Segmenter, visit: V
     prediction = (await segmenter.segment(data, loaded.engine, visit, gone)).prediction
     png = await segmenter.encode(lambda: mask_png(prediction.mask_HW, loaded.legend), visit)
     return {"mask_png": png, "mean_confidence": np.float32(mean_confidence(prediction))}
+
+
+def _heed(wanted: Urgency, visit: Visit) -> int:
+    """Let the visit end when the request says, if that is sooner than what its headers said, and return its urgency."""
+    if wanted.timeout_s is not None and (visit.timeout_s is None or wanted.timeout_s < visit.timeout_s):
+        visit.end_in(wanted.timeout_s)
+    return visit.urgency if wanted.level is None else wanted.level
 
 
 def _together(visits: Sequence[Visit]) -> dict[str, float]:

@@ -10,7 +10,9 @@ from service.models.bundle import Manifest
 from service.open_inference.faces import LARGEST_BATCH, Face, TensorSpec, face_of
 from service.open_inference.repository import Found
 
-EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"]
+EXTENSIONS = [
+    *("binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy", "statistics"),
+]
 PLATFORMS = {"tensor": ("onnxruntime_onnx", "onnxruntime"), "encoded": ("python", "python")}
 """Platform and backend: what Triton says about the models that `exporter triton` makes of a bundle."""
 TYPES = {"BYTES": "TYPE_STRING"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import BadInput, NotSupported
-from service.segmentation.visit import INTERACTIVE, LEAST_URGENT
+from service.segmentation.visit import LEAST_URGENT
 
 LONGEST_TIMEOUT_US = 2**63 - 1
 LOWEST_PRIORITY = 2**32 - 1
@@ -31,9 +31,9 @@ class Urgency:
         return None if self.timeout_us is None else self.timeout_us / 1e6
 
     @property
-    def level(self) -> int:
-        """The urgency of RFC 9218, 0 to 7: the protocol's priority less 1; its middle where the client has not said."""
-        return min(self.priority - 1, LEAST_URGENT) if self.priority else INTERACTIVE
+    def level(self) -> int | None:
+        """The urgency of RFC 9218, 0 to 7: the protocol's priority less 1; None where the client has not said."""
+        return min(self.priority - 1, LEAST_URGENT) if self.priority else None
 
 
 def urgency_of(parameters: dict[str, Any]) -> Urgency:

@@ -93,6 +93,7 @@ class Batches:
             self._close(key, gathering)
             begun.extend(member for member in gathering.members if not member.answer.done())
             for member in begun:
+                member.visit.batch = len(begun)
                 member.visit.took("queue", time.perf_counter() - member.since)
                 member.since = time.perf_counter()
             return [member.image_HW3 for member in begun]

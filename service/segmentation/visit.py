@@ -28,6 +28,7 @@ class Visit:
         model: The version that answers it, for the metrics.
         seconds: By stage, in the order of the stages.
         timeout_s: How long the answer is of use; None: for ever.
+        batch: How many images went through the model together, this one among them.
         trace: The trace of the request, which every stage is a part of; None: it is not traced.
     """
 
@@ -37,6 +38,7 @@ class Visit:
     seconds: dict[str, float] = field(default_factory=dict)
     trace: Trace | None = field(default_factory=current_trace)
     timeout_s: float | None = field(default=None, init=False)
+    batch: int = field(default=1, init=False)
     _deadline: asyncio.Timeout | None = None
 
     def __post_init__(self) -> None:

@@ -13,8 +13,9 @@ from service.api.auth import needs
 from service.api.deps import BINARY, StateOf
 from service.api.open_inference.body import largest_body, place, receive, respond
 from service.api.open_inference.paths import Version, new_router, of_model
+from service.api.wish import WishOf
 from service.open_inference.compression import accepted, deflate, inflate
-from service.open_inference.execution import assemble, check_pixels, execute, spend
+from service.open_inference.execution import assemble, check_pixels, execute
 from service.open_inference.repository import Served
 from service.open_inference.request import InferRequest, parse
 from service.open_inference.response import Answer, Head, write
@@ -45,22 +46,26 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 @of_model(router, "POST", "/infer", docs=DOCS, response_class=Response, responses=ANSWERS)
-async def infer(request: Request, state: StateOf, model: str, version: Version) -> Response:
-    """Segment images."""
+async def infer(request: Request, state: StateOf, model: str, version: Version, wish: WishOf) -> Response:
+    """Segment images. Timeout and priority in the request's parameters come before those in its headers."""
     # A model that has to be loaded first holds no place among those that are served.
     served = state.repository.at_hand(model, version)
     if served is None:
         served = await run_in_threadpool(state.repository.lease, model, version)
     with state.statistics.request(model, served.number) as spent:
-        async with state.segmenter.admission(model=served.loaded.version) as visit, place(request, state):
+        admission = state.segmenter.admission(
+            urgency=wish.urgency, timeout_s=wish.timeout_s, model=served.loaded.version
+        )
+        async with admission as visit, place(request, state):
             # Only now: bodies of those that are not admitted stay with the client.
             body = await receive(request, state)
             with spent.stage("compute_input"):
                 asked = await _read(body, request, state, served)
-            rows = await execute(asked, served.loaded, state.segmenter, visit, request.is_disconnected)
+            rows = await execute(
+                asked, served.loaded, state.segmenter, visit=visit, spent=spent, gone=request.is_disconnected
+            )
             with spent.stage("compute_output"):
                 answer = await _write(asked, rows, request, state.segmenter, served)
-        spend(spent, len(rows), visit)
     return _respond(answer, request, served, visit)
 
 

@@ -7,8 +7,8 @@ import pytest
 from service.open_inference.parameters import urgency_of
 
 
-@pytest.mark.parametrize(("priority", "level"), [(0, 3), (1, 0), (2, 1), (4, 3), (8, 7), (4_000_000_000, 7)])
-def test_one_goes_first_and_none_is_the_middle(priority: int, level: int) -> None:
+@pytest.mark.parametrize(("priority", "level"), [(0, None), (1, 0), (2, 1), (4, 3), (8, 7), (4_000_000_000, 7)])
+def test_one_goes_first_and_none_leaves_it_open(priority: int, level: int | None) -> None:
     assert urgency_of({"priority": priority}).level == level
 
 

@@ -103,7 +103,8 @@ def test_kserves_list_and_the_first_page(server: Server) -> None:
     }
     about = server.ask("GET", "/v2").json()
     assert about["extensions"] == [
-        *("binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics"),
+        *("binary_tensor_data", "model_configuration", "model_repository"),
+        *("parameters", "schedule_policy", "statistics"),
     ]
     assert about["version"]
     assert server.ask("GET", "/v2/health/ready").json() == {"ready": True}

@@ -195,6 +195,17 @@ def test_async_infer_and_its_parameters(client: blocking.InferenceServerClient) 
         np.testing.assert_array_equal(handle.get_result().as_numpy("mask")[0], nearest(IMAGE, COLORS))
 
 
+def test_a_deadline_that_passes_is_an_error(client: blocking.InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match="no answer within") as late:
+        client.infer("seg", [tensor(IMAGE[None])], timeout=1)
+    assert late.value.status() == "504"
+    with pytest.raises(InferenceServerException, match="no answer within"):
+        client.infer("seg", [tensor(np.stack([IMAGE] * 64))], headers={"X-Request-Timeout-Ms": "1"})
+    # The sooner one counts.
+    with pytest.raises(InferenceServerException, match="no answer within"):
+        client.infer("seg", [tensor(IMAGE[None])], timeout=1, headers={"X-Request-Timeout-Ms": "60000"})
+
+
 def test_errors_are_read_by_the_client(client: blocking.InferenceServerClient) -> None:
     with pytest.raises(InferenceServerException, match="no model 'nothing'") as missing:
         client.infer("nothing", [tensor(IMAGE[None])])
