@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import dataclass
 from functools import partial
 
@@ -113,3 +114,25 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         census=census,
         tracing=tracing,
     )
+
+
+def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
+    """The state of a process that answers: what goes on beside the requests has begun, the model being loaded first.
+
+    Raises:
+        BundleInvalid: The model to begin with is none.
+        KeyUnusable: The file of `MASKLOOP_API_KEY_FILE` holds none.
+        StorageFailed: The model to begin with cannot be read.
+    """
+    state = open_state(settings, tracing)
+    try:
+        # What a process that was killed left behind goes; the worker puts nothing here.
+        shutil.rmtree(settings.tmp_dir, ignore_errors=True)
+        settings.tmp_dir.mkdir(exist_ok=True)
+        state.models.ensure_start_model()
+        state.keys.start()
+        state.slot.start()
+    except BaseException:
+        state.close()
+        raise
+    return state

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -23,17 +21,22 @@ from service.api.open_inference.body import largest_body, takes_tensors
 from service.api.problems import add_problem_handlers
 from service.api.shield import Shield
 from service.settings import Settings, open_telemetry_variables
-from service.state import open_state
-from service.tracing import Tracing, open_tracing
+from service.state import State, start_state
+from service.tracing import open_tracing
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application. Nothing is opened before its lifespan begins."""
-    tracing = open_tracing(open_telemetry_variables())
+def create_app(settings: Settings, state: State | None = None) -> FastAPI:
+    """The application, which closes its state at the end of its lifespan.
+
+    Args:
+        settings: Everything that can be set.
+        state: As `start_state` gives it. None: that is done when the lifespan begins, and nothing before.
+    """
+    tracing = state.tracing if state else open_tracing(open_telemetry_variables())
     app = ObservedApp(
         title="Maskloop",
         summary="Semantic segmentation over HTTP that keeps getting better.",
-        lifespan=_lifespan(settings, tracing),
+        lifespan=_lifespan(lambda: state or start_state(settings, tracing)),
         telemetry=telemetry(tracing),
         docs_url=None,
         redoc_url=None,
@@ -57,26 +60,16 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _lifespan(settings: Settings, tracing: Tracing | None) -> Callable[[FastAPI], Any]:
+def _lifespan(get_state: Callable[[], State]) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        state = open_state(settings, tracing)
+        state = get_state()
         try:
-            _empty(settings.tmp_dir)
-            state.models.ensure_start_model()
-            state.keys.start()
-            state.slot.start()
             yield {"maskloop": state}
         finally:
             await run_in_threadpool(state.close)
 
     return lifespan
-
-
-def _empty(folder: Path) -> None:
-    """What a process that was killed left behind goes; the worker puts nothing here."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(exist_ok=True)
 
 
 def _body_limit(settings: Settings) -> Callable[[str], int]:

@@ -8,7 +8,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, MetaData, String, Text, TypeDecorator, text
+from sqlalchemy import (
+    JSON,
+    Connection,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    event,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from service.scopes import Scope
@@ -113,7 +126,7 @@ class Run(Base):
     __tablename__ = "runs"
     __table_args__ = (
         # At most one run is queued or running in a lane, whatever two processes do at the same moment.
-        Index("one_active_run", "lane", unique=True, sqlite_where=text(ACTIVE_RUN), postgresql_where=text(ACTIVE_RUN)),
+        Index("one_active_run", "lane", unique=True, sqlite_where=text(ACTIVE_RUN)),
         Index("ix_runs_created_at", "created_at"),
     )
 
@@ -166,11 +179,7 @@ class ApiKey(Base):
 
     __tablename__ = "api_keys"
     # A name can be given again once its key is revoked.
-    __table_args__ = (
-        Index(
-            "one_valid_key_a_name", "name", unique=True, sqlite_where=text(VALID_KEY), postgresql_where=text(VALID_KEY)
-        ),
-    )
+    __table_args__ = (Index("one_valid_key_a_name", "name", unique=True, sqlite_where=text(VALID_KEY)),)
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
     """The public part of the key."""
@@ -198,3 +207,13 @@ class Worker(Base):
     """Whether trainer and exporter can be imported there."""
     pid: Mapped[int]
     host: Mapped[str] = mapped_column(String(200))
+
+
+def _partial_on_postgresql(metadata: MetaData, connection: Connection, **_: Any) -> None:
+    """Let partial indexes be partial there too. Said beside `sqlite_where`, it would import that dialect everywhere."""
+    if connection.dialect.name == "postgresql":
+        for index in (each for table in metadata.tables.values() for each in table.indexes):
+            index.dialect_kwargs["postgresql_where"] = index.dialect_kwargs.get("sqlite_where")
+
+
+event.listen(Base.metadata, "before_create", _partial_on_postgresql)

@@ -53,6 +53,23 @@ def test_the_http_side_starts_without_celery_alembic_and_onnxruntime() -> None:
     assert set(json.loads(output.stdout)).isdisjoint({"celery", "alembic", "onnxruntime", "pycocotools"})
 
 
+def test_the_model_is_loaded_while_the_http_side_is_imported() -> None:
+    """What comes before the thread that loads it is not kept waiting for what comes after."""
+    program = "import json, sys, service.serve\nprint(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    loaded = set(json.loads(output.stdout))
+    assert "service.models.slot" in loaded
+    assert loaded.isdisjoint({"fastapi", "starlette", "uvicorn", "sqlalchemy.dialects.postgresql"})
+
+
+def test_after_the_start_garbage_is_collected_again_and_not_in_what_stays() -> None:
+    program = (
+        "import gc; gc.disable()\nfrom service.serve import collect_garbage_again\ncollect_garbage_again()\n"
+        "assert gc.isenabled(); assert gc.get_freeze_count() > 50_000; assert len(gc.get_objects()) < 1000"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
 class Server:
     """A real uvicorn, reached over a real socket."""
 

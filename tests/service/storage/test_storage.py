@@ -15,13 +15,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import func, select, text
+from sqlalchemy import MetaData, create_mock_engine, event, func, select, text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
 from service.storage.blobs import LocalBlobs
 from service.storage.database import Database
 from service.storage.migrate import NEWEST_REVISION, SCRIPTS, migrate, upgrade
-from service.storage.tables import Base, Model, Run, RunStatus
+from service.storage.tables import ACTIVE_RUN, VALID_KEY, Base, Model, Run, RunStatus, _partial_on_postgresql
 
 
 @pytest.fixture
@@ -54,6 +55,21 @@ def schema(database: Database) -> dict[str, str]:
     query = text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
     with database.read() as session:
         return {name: "".join(sql.split()) for name, sql in session.execute(query)}
+
+
+def test_on_postgresql_partial_indexes_are_partial_too() -> None:
+    """As the migrations say it there; without a server, by the statements that it would get."""
+    said: list[str] = []
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
+    engine = create_mock_engine("postgresql://", lambda sql, *_, **__: said.append(str(sql.compile(dialect=dialect))))
+    metadata = MetaData()
+    for table in Base.metadata.tables.values():
+        table.to_metadata(metadata)
+    event.listen(metadata, "before_create", _partial_on_postgresql)
+    metadata.create_all(engine, checkfirst=False)
+    wheres = {sql.split()[3]: sql.partition(" WHERE ")[2] for sql in said if sql.startswith("CREATE UNIQUE INDEX")}
+    assert wheres == {"one_active_run": ACTIVE_RUN, "one_valid_key_a_name": VALID_KEY}
+    assert not any(" WHERE " in sql for sql in said if sql.startswith("CREATE INDEX"))
 
 
 def test_the_newest_revision_is_the_one_that_the_quick_look_knows() -> None:
