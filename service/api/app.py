@@ -14,7 +14,7 @@ from service.api import batch, health, images, models, runs, segment
 from service.api.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
 from service.api.cors import add_cors
 from service.api.docs import add_docs
-from service.api.guarded import document_refusals
+from service.api.error_docs import document_errors
 from service.api.observe import ObservedApp, telemetry
 from service.api.open_inference import infer, metadata, repository, server
 from service.api.open_inference.body import largest_body, takes_tensors
@@ -51,7 +51,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
         app.include_router(part.router)
     app.add_api_route("/", _front, include_in_schema=False)
     add_docs(app)
-    document_refusals(app)
+    document_errors(app)
     add_problem_handlers(app)
     # The last added is the outermost.
     app.add_middleware(BodyLimit, limit=_body_limit(settings))

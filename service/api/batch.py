@@ -28,7 +28,6 @@ from service.api.problems import FAULT, problem_body
 from service.api.wish import Wish, WishOf
 from service.errors import (
     BadInput,
-    BodyTooLarge,
     BodyTooSlow,
     ClassUnknown,
     MaskloopError,
@@ -37,6 +36,7 @@ from service.errors import (
     ModelNotServable,
     NoModel,
     Overloaded,
+    Unavailable,
     names_only,
 )
 from service.segmentation.decode import inspect
@@ -52,8 +52,8 @@ NDJSON = "application/x-ndjson"
 # How long an image waits for a place among those that are served.
 PATIENCE_S = 60.0
 REFUSALS = (
-    *(BadInput, ModelNotFound, BodyTooSlow, ModelNotServable, BodyTooLarge, ClassUnknown),
-    *(Overloaded, NoModel, ModelLoading),
+    *(BadInput, ModelNotFound, BodyTooSlow, ModelNotServable, ClassUnknown),
+    *(Overloaded, NoModel, ModelLoading, Unavailable),
 )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from service.api.forms import form_file, is_form
-from service.errors import BadInput, BodyTooSlow
+from service.errors import BadInput, BodyTooSlow, Overloaded
 from service.state import State
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -85,3 +85,5 @@ async def take_in(request: Request, state: StateOf) -> AsyncIterator[bytes]:
 
 
 Upload = Annotated[bytes, Depends(take_in)]
+# What the pool says of bodies, whatever is in them.
+UPLOAD_ERRORS = (BadInput, BodyTooSlow, Overloaded)

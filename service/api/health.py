@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
 from service.api.auth import needs_key_from_afar
 from service.api.deps import StateOf
+from service.api.problem_docs import problem_docs
+from service.errors import NoModel
 
 router = APIRouter(tags=["health"])
 
@@ -27,14 +31,19 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses={503: {"description": "No model is ready"}})
+@router.get("/readyz", responses=problem_docs(NoModel))
 async def readyz(state: StateOf) -> Ready:
     """A model is loaded and its probe has passed in this process."""
     loaded = state.slot.require()
     return Ready(model=loaded.version, provider=loaded.engine.provider, error=state.slot.error)
 
 
-@router.get("/metrics", response_class=Response, dependencies=[needs_key_from_afar()])
+METRICS_DOCS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {name: {"schema": {"type": "string"}} for name in ("text/plain", "application/openmetrics-text")}}
+}
+
+
+@router.get("/metrics", response_class=Response, dependencies=[needs_key_from_afar()], responses=METRICS_DOCS)
 async def metrics(request: Request, state: StateOf) -> Response:
     """Prometheus text format, or OpenMetrics where it is asked for."""
     await state.census.refresh()

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.auth import needs
-from service.api.deps import IMAGE_DOCS, StateOf, Upload, upload_docs
+from service.api.deps import BINARY, IMAGE_DOCS, UPLOAD_ERRORS, StateOf, Upload, upload_docs
+from service.api.problem_docs import problem_docs
+from service.errors import (
+    BadInput,
+    FileLost,
+    ImageInUse,
+    ImageNotFound,
+    ImageTooLarge,
+    ImageUnreadable,
+    ImageUnsupported,
+    MaskInvalid,
+    NoModel,
+)
 from service.images.store import Which
+from service.segmentation.decode import EXTENSIONS
 from service.state import State
 from service.storage.tables import Image, Split
 
@@ -55,7 +68,17 @@ def keep(state: State, data: bytes, *, decoded: bool = False) -> tuple[Image, bo
     return image, new
 
 
-@router.post("", status_code=201, openapi_extra=IMAGE_DOCS, responses={200: {"description": "It was here already"}})
+ADDED_DOCS: dict[int | str, dict[str, Any]] = {200: {"model": ImageOut, "description": "It was here already"}}
+CONTENT_DOCS: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(EXTENSIONS, BINARY)}}
+MASK_DOCS: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": BINARY}}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=IMAGE_DOCS,
+    responses=ADDED_DOCS | problem_docs(*UPLOAD_ERRORS, ImageUnreadable, ImageUnsupported, ImageTooLarge),
+)
 def add_image(state: StateOf, data: Upload, response: Response) -> ImageOut:
     """Add an image to the pool; the same bytes twice are one image."""
     image, new = keep(state, data)
@@ -64,7 +87,7 @@ def add_image(state: StateOf, data: Upload, response: Response) -> ImageOut:
     return ImageOut.model_validate(image)
 
 
-@router.get("", dependencies=[needs("train")])
+@router.get("", dependencies=[needs("train")], responses=problem_docs(BadInput))
 def list_images(
     state: StateOf,
     which: Annotated[Which, Query()] = "all",
@@ -82,25 +105,33 @@ def list_images(
     )
 
 
-@router.get("/{image_id}")
+@router.get("/{image_id}", responses=problem_docs(ImageNotFound))
 def get_image(state: StateOf, image_id: str) -> ImageOut:
     """One image's record."""
     return ImageOut.model_validate(state.images.get(image_id))
 
 
-@router.get("/{image_id}/content", response_class=FileResponse)
+@router.get(
+    "/{image_id}/content",
+    response_class=FileResponse,
+    responses=CONTENT_DOCS | problem_docs(ImageNotFound, FileLost),
+)
 def get_content(state: StateOf, image_id: str) -> FileResponse:
     """The image itself, byte for byte as it came."""
     return _file(state.images.path(image_id), state.images.get(image_id).media_type)
 
 
-@router.delete("/{image_id}", status_code=204)
+@router.delete("/{image_id}", status_code=204, responses=problem_docs(ImageNotFound, ImageInUse))
 def delete_image(state: StateOf, image_id: str) -> None:
     """Forget an image and its mask; refused while a run uses it."""
     state.images.delete(image_id)
 
 
-@router.put("/{image_id}/mask", openapi_extra=upload_docs("image/png"))
+@router.put(
+    "/{image_id}/mask",
+    openapi_extra=upload_docs("image/png"),
+    responses=problem_docs(*UPLOAD_ERRORS, ImageNotFound, MaskInvalid, NoModel),
+)
 def put_mask(
     state: StateOf,
     image_id: str,
@@ -117,7 +148,9 @@ def put_mask(
     return ImageOut.model_validate(image)
 
 
-@router.get("/{image_id}/mask", response_class=FileResponse)
+@router.get(
+    "/{image_id}/mask", response_class=FileResponse, responses=MASK_DOCS | problem_docs(ImageNotFound, FileLost)
+)
 def get_mask(state: StateOf, image_id: str) -> FileResponse:
     """The mask: a grey PNG of class ids."""
     return _file(state.images.mask_path(image_id), "image/png")

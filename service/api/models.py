@@ -11,7 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.auth import needs
 from service.api.deps import StateOf, upload_docs
+from service.api.problem_docs import problem_docs
 from service.api.spool import spool
+from service.errors import (
+    BadInput,
+    BundleInvalid,
+    ModelNotFound,
+    ModelNotServable,
+    NothingToRollBack,
+    StorageFailed,
+    Unavailable,
+)
 from service.models.upload import import_upload
 from service.state import State
 from service.storage.tables import Model, ModelState
@@ -89,7 +99,13 @@ def list_models(state: StateOf) -> ModelsOut:
     )
 
 
-@router.post("", status_code=201, openapi_extra=upload_docs("application/zip"), dependencies=[needs("admin")])
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=upload_docs("application/zip"),
+    dependencies=[needs("admin")],
+    responses=problem_docs(BadInput, BundleInvalid, StorageFailed, Unavailable),
+)
 async def upload_model(state: StateOf, request: Request) -> ModelOut:
     """Bring a bundle, zipped. Its probe is run here; it serves when it is activated."""
     async with spool(request, state.settings.tmp_dir) as packed:
@@ -97,7 +113,7 @@ async def upload_model(state: StateOf, request: Request) -> ModelOut:
     return await run_in_threadpool(_out, state, model)
 
 
-@router.post("/rollback", dependencies=[needs("admin")])
+@router.post("/rollback", dependencies=[needs("admin")], responses=problem_docs(NothingToRollBack))
 def rollback(state: StateOf) -> ActivationOut:
     """Go back to the version that answered before."""
     activation = state.models.rollback()
@@ -105,7 +121,7 @@ def rollback(state: StateOf) -> ActivationOut:
     return ActivationOut.model_validate(activation)
 
 
-@router.get("/{version}")
+@router.get("/{version}", responses=problem_docs(ModelNotFound, BundleInvalid, StorageFailed))
 def get_model(state: StateOf, version: str) -> ModelDetailOut:
     """One version, with its classes and where it came from."""
     row = _out(state, state.models.get(version))
@@ -119,7 +135,9 @@ def get_model(state: StateOf, version: str) -> ModelDetailOut:
     )
 
 
-@router.post("/{version}/activate", dependencies=[needs("admin")])
+@router.post(
+    "/{version}/activate", dependencies=[needs("admin")], responses=problem_docs(ModelNotFound, ModelNotServable)
+)
 def activate(state: StateOf, version: str) -> ActivationOut:
     """Make a version the one that answers; it takes over once it is loaded and its probe has passed."""
     activation = state.models.activate(version, "asked for over HTTP")

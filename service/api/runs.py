@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.auth import needs
 from service.api.deps import StateOf
+from service.api.problem_docs import problem_docs
+from service.errors import NoModel, NotEnoughImages, RunActive, RunNotActive, RunNotFound, TrainerMissing
 from service.runs.store import ACTIVE
 from service.state import State
 from service.storage.tables import RunReason, RunStatus
@@ -58,7 +60,7 @@ class RunsOut(BaseModel):
     runs: list[RunOut]
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses=problem_docs(RunActive, NotEnoughImages, TrainerMissing, NoModel))
 def start_run(state: StateOf, response: Response) -> RunOut:
     """Start a run now, with the images that the pool holds; refused where labels or a trainer are missing."""
     run = state.policy.start("manual")
@@ -72,13 +74,13 @@ def list_runs(state: StateOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100)
     return RunsOut(runs=[RunOut.model_validate(run) for run in state.runs.list(limit)])
 
 
-@router.get("/{run_id}")
+@router.get("/{run_id}", responses=problem_docs(RunNotFound))
 def get_run(state: StateOf, run_id: str) -> RunOut:
     """One run: how far it is, or how it ended."""
     return RunOut.model_validate(state.runs.get(run_id))
 
 
-@router.post("/{run_id}/cancel")
+@router.post("/{run_id}/cancel", responses=problem_docs(RunNotFound, RunNotActive))
 def cancel_run(state: StateOf, run_id: str) -> RunOut:
     """Cancel a run. One that waits is over at once, one that runs within seconds."""
     return RunOut.model_validate(state.runs.request_cancel(run_id))
@@ -89,7 +91,7 @@ def _known(state: StateOf, run_id: str) -> str:
     return state.runs.get(run_id).id
 
 
-@router.get("/{run_id}/events", response_class=EventSourceResponse)
+@router.get("/{run_id}/events", response_class=EventSourceResponse, responses=problem_docs(RunNotFound))
 async def run_events(
     request: Request,
     state: StateOf,

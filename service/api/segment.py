@@ -17,7 +17,6 @@ from service.api.problem_docs import problem_docs
 from service.api.wish import WishOf
 from service.errors import (
     BadInput,
-    BodyTooLarge,
     BodyTooSlow,
     ClassUnknown,
     DeadlinePassed,
@@ -31,6 +30,7 @@ from service.errors import (
     NotAcceptable,
     OutOfMemory,
     Overloaded,
+    Unavailable,
 )
 from service.segmentation.decode import inspect
 
@@ -38,7 +38,7 @@ router = APIRouter(prefix="/v1", tags=["segment"], dependencies=[needs("predict"
 
 REFUSALS = (
     *(BadInput, ImageUnreadable, ModelNotFound, NotAcceptable, BodyTooSlow, ModelNotServable, ImageTooLarge),
-    *(BodyTooLarge, ImageUnsupported, ClassUnknown, Overloaded, OutOfMemory, NoModel, ModelLoading, DeadlinePassed),
+    *(ImageUnsupported, ClassUnknown, Overloaded, OutOfMemory, NoModel, ModelLoading, Unavailable, DeadlinePassed),
 )
 
 

@@ -12,8 +12,23 @@ from fastapi.concurrency import run_in_threadpool
 from service.api.auth import needs
 from service.api.deps import BINARY, StateOf
 from service.api.open_inference.body import largest_body, place, receive, respond
-from service.api.open_inference.paths import Version, new_router, of_model
+from service.api.open_inference.paths import UNKNOWN, Version, error_docs, new_router, of_model
 from service.api.wish import WishOf
+from service.errors import (
+    BadInput,
+    BodyTooSlow,
+    DeadlinePassed,
+    EncodingUnsupported,
+    ImageTooLarge,
+    ImageUnreadable,
+    ImageUnsupported,
+    ModelLoading,
+    ModelNotServable,
+    NotSupported,
+    OutOfMemory,
+    Overloaded,
+    Unavailable,
+)
 from service.open_inference.compression import accepted, deflate, inflate
 from service.open_inference.execution import assemble, check_pixels, execute
 from service.open_inference.repository import Served
@@ -45,7 +60,15 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@of_model(router, "POST", "/infer", docs=DOCS, response_class=Response, responses=ANSWERS)
+REFUSALS = (
+    *(BadInput, ImageUnreadable, BodyTooSlow, ImageTooLarge, ImageUnsupported, EncodingUnsupported, NotSupported),
+    *(ModelNotServable, ModelLoading, Overloaded, OutOfMemory, Unavailable, DeadlinePassed),
+)
+
+
+@of_model(
+    router, "POST", "/infer", docs=DOCS, response_class=Response, responses=ANSWERS | error_docs(*UNKNOWN, *REFUSALS)
+)
 async def infer(request: Request, state: StateOf, model: str, version: Version, wish: WishOf) -> Response:
     """Segment images. Timeout and priority in the request's parameters come before those in its headers."""
     # A model that has to be loaded first holds no place among those that are served.

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from service.api.auth import needs
 from service.api.deps import StateOf
-from service.api.open_inference.paths import Version, new_router, of_model
-from service.errors import Unavailable
+from service.api.open_inference.paths import UNKNOWN, Version, error_docs, new_router, of_model
+from service.errors import BundleInvalid, StorageFailed, Unavailable
 from service.open_inference.metadata import model_config, model_metadata
 from service.state import State
 
@@ -18,6 +18,7 @@ router = new_router()
 
 # Readiness alone is free, as probes are.
 ANY_KEY = [needs()]
+READ = error_docs(*UNKNOWN, BundleInvalid, StorageFailed)
 
 
 class TensorOut(BaseModel):
@@ -57,21 +58,21 @@ async def all_statistics(state: StateOf) -> dict[str, Any]:
     return state.statistics.out(await run_in_threadpool(state.repository.resident), None, None)
 
 
-@of_model(router, "GET", dependencies=ANY_KEY)
+@of_model(router, "GET", dependencies=ANY_KEY, responses=READ)
 def metadata(state: StateOf, model: str, version: Version) -> ModelOut:
     """What a model takes and gives, and its versions."""
     found = state.repository.find(model, version)
     return ModelOut(**model_metadata(found, state.models.bundle(found.entry.row.version).manifest))
 
 
-@of_model(router, "GET", "/config", dependencies=ANY_KEY)
+@of_model(router, "GET", "/config", dependencies=ANY_KEY, responses=READ)
 def config(state: StateOf, model: str, version: Version) -> dict[str, Any]:
     """A model's configuration in Triton's words, with its classes."""
     found = state.repository.find(model, version)
     return model_config(found, state.models.bundle(found.entry.row.version).manifest)
 
 
-@of_model(router, "GET", "/ready")
+@of_model(router, "GET", "/ready", responses=error_docs(*UNKNOWN, Unavailable))
 async def ready(state: StateOf, model: str, version: Version) -> ReadyOut:
     """Whether a model is loaded."""
     if state.repository.at_hand(model, version) is None:
@@ -79,7 +80,7 @@ async def ready(state: StateOf, model: str, version: Version) -> ReadyOut:
     return ReadyOut(name=model, ready=True)
 
 
-@of_model(router, "GET", "/stats", dependencies=ANY_KEY)
+@of_model(router, "GET", "/stats", dependencies=ANY_KEY, responses=error_docs(*UNKNOWN))
 async def statistics(state: StateOf, model: str, version: Version) -> dict[str, Any]:
     """What became of a model's requests."""
     number, resident = await run_in_threadpool(_resident, state, model, version)

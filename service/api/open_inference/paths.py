@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, Field
+
+from service.api.problem_docs import Responses, problem_docs
+from service.api.problems import PROTOCOL
+from service.errors import MaskloopError, ModelNotFound, NoModel
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -19,20 +22,18 @@ VERSION_DOCS = {
 }
 
 
-class ErrorOut(BaseModel):
-    """What every error under /v2 is."""
-
-    error: str = Field(description="what is wrong and what to do about it")
+# What a call that names a model may meet before anything else.
+UNKNOWN = (ModelNotFound, NoModel)
 
 
 def new_router(*dependencies: Any) -> APIRouter:
-    """A router under /v2, whose errors are documented."""
-    return APIRouter(
-        prefix="/v2",
-        dependencies=dependencies,
-        tags=["open inference protocol"],
-        responses={"default": {"model": ErrorOut, "description": "It was refused, or failed"}},
-    )
+    """A router under /v2."""
+    return APIRouter(prefix=PROTOCOL, dependencies=dependencies, tags=["open inference protocol"])
+
+
+def error_docs(*errors: type[MaskloopError]) -> Responses:
+    """The `responses` of a route under /v2: these errors, in the protocol's form."""
+    return problem_docs(*errors, path=PROTOCOL)
 
 
 def of_model(

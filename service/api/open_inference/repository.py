@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from service.api.auth import needs
 from service.api.deps import StateOf
 from service.api.open_inference.body import receive
-from service.api.open_inference.paths import new_router
+from service.api.open_inference.paths import UNKNOWN, error_docs, new_router
+from service.errors import BadInput, BodyTooSlow, Conflict, ModelLoading, ModelNotServable, Unavailable
 from service.open_inference import switching
 
 router = new_router(needs())
@@ -28,7 +29,7 @@ class IndexEntryOut(BaseModel):
     reason: str
 
 
-@router.post("/repository/index", openapi_extra=BODY)
+@router.post("/repository/index", openapi_extra=BODY, responses=error_docs(BadInput, BodyTooSlow))
 async def index(state: StateOf, request: Request) -> list[IndexEntryOut]:
     """List every version of every model."""
     ready_only = switching.ready_only(await receive(request, state))
@@ -36,7 +37,13 @@ async def index(state: StateOf, request: Request) -> list[IndexEntryOut]:
     return [IndexEntryOut(**entry) for entry in listed]
 
 
-@router.post("/repository/models/{model}/load", openapi_extra=BODY, response_class=Response, dependencies=ADMIN)
+@router.post(
+    "/repository/models/{model}/load",
+    openapi_extra=BODY,
+    response_class=Response,
+    dependencies=ADMIN,
+    responses=error_docs(*UNKNOWN, BadInput, BodyTooSlow, ModelNotServable, ModelLoading, Unavailable),
+)
 async def load(state: StateOf, request: Request, model: str) -> Response:
     """Load a version beside the active one; it stays until others push it out. Activating is another thing."""
     version = switching.load_version(await receive(request, state))
@@ -44,7 +51,13 @@ async def load(state: StateOf, request: Request, model: str) -> Response:
     return Response()
 
 
-@router.post("/repository/models/{model}/unload", openapi_extra=BODY, response_class=Response, dependencies=ADMIN)
+@router.post(
+    "/repository/models/{model}/unload",
+    openapi_extra=BODY,
+    response_class=Response,
+    dependencies=ADMIN,
+    responses=error_docs(*UNKNOWN, BadInput, BodyTooSlow, Conflict),
+)
 async def unload(state: StateOf, request: Request, model: str) -> Response:
     """Give the memory of a model back, which is not the active one."""
     version = switching.unload_version(await receive(request, state))

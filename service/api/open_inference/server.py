@@ -6,8 +6,8 @@ from pydantic import BaseModel
 
 from service.api.auth import needs
 from service.api.deps import StateOf
-from service.api.open_inference.paths import new_router
-from service.errors import NotSupported
+from service.api.open_inference.paths import error_docs, new_router
+from service.errors import NoModel, NotSupported
 from service.open_inference.metadata import server_metadata
 
 router = new_router()
@@ -36,7 +36,7 @@ async def live() -> dict[str, bool]:
     return {"live": True}
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", responses=error_docs(NoModel))
 async def ready(state: StateOf) -> dict[str, bool]:
     """A model is loaded and its probe has passed in this process."""
     state.slot.require()
