@@ -17,7 +17,7 @@ from service.tracing import Tracing
 log = structlog.stdlib.get_logger(__name__)
 
 # Asked every few seconds by machines: counted, and worth neither a line nor a trace.
-QUIET = {"/livez", "/readyz", "/metrics"}
+QUIET = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
 # A client may call a method anything, and every label is kept for ever.
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 TOO_MANY_REQUESTS = 429
@@ -90,7 +90,7 @@ def _record(state: State, scope: Scope, status: int, seconds: float) -> None:
     method = scope["method"] if scope["method"] in METHODS else "other"
     state.metrics.requests.labels(method, route, status).inc()
     state.metrics.request_seconds.labels(route).observe(seconds)
-    if status == TOO_MANY_REQUESTS and route.endswith(("/segment", "/infer")):
+    if status == TOO_MANY_REQUESTS and route.endswith(("/segment", "/segment/batch", "/infer")):
         state.metrics.rejected.labels("rate_limited").inc()
     path = scope["path"]
     if path not in QUIET:

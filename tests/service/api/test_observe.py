@@ -101,7 +101,7 @@ def test_lines_tell_the_trace_where_there_is_one(
 
 
 def test_probes_are_counted_and_make_no_lines(client: TestClient, lines: list[Any]) -> None:
-    for path in ("/livez", "/readyz", "/metrics"):
+    for path in ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"):
         client.get(path)
     assert [line for line in lines if line["event"] == "request"] == []
     assert 'route="/livez",status="200"' in client.get("/metrics").text
