@@ -176,7 +176,8 @@ def test_what_is_no_key_is_told_so(keyed: Keyed, key: str) -> None:
         assert key not in answer.text
 
 
-def test_a_body_is_not_read_before_the_key(keyed: Keyed) -> None:
+@pytest.mark.parametrize("path", ["/v1/segment", "/v1/segment/batch"])
+def test_a_body_is_not_read_before_the_key(keyed: Keyed, path: str) -> None:
     taken = 0
 
     def body() -> Iterator[bytes]:
@@ -185,7 +186,7 @@ def test_a_body_is_not_read_before_the_key(keyed: Keyed) -> None:
             taken += 1
             yield bytes(100_000)
 
-    assert keyed.client.post("/v1/segment", content=body()).status_code == 401
+    assert keyed.client.post(path, content=body()).status_code == 401
     admitted = keyed.state.metrics.registry.get_sample_value("maskloop_segment_admitted")
     assert admitted == 0
 
