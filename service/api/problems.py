@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -93,7 +94,17 @@ async def _http(request: Request, error: Exception) -> Response:
     status = HTTPStatus(error.status_code)
     slug = status.phrase.lower().replace(" ", "-")
     detail = REMEDIES.get(error.status_code, str(error.detail))
-    return problem(request.scope["path"], error.status_code, slug, status.phrase, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = _allowed(request)
+    return problem(request.scope["path"], error.status_code, slug, status.phrase, detail, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """What a path takes. FastAPI names the methods of its first route alone, and static files none."""
+    path = getattr(request.scope.get("route"), "path", None)
+    methods = [route.methods or () for route in iter_route_contexts(request.app.routes) if route.path == path]
+    return ", ".join(sorted({method for some in methods for method in some})) or "GET, HEAD"
 
 
 async def _gone(request: Request, _error: Exception) -> Response:

@@ -47,6 +47,21 @@ def test_http_errors_are_problems_too(client: TestClient, method: str, path: str
     assert response.json()["status"] == status
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/images", "GET, POST"),
+        ("/v1/images/x", "DELETE, GET"),
+        ("/v1/images/x/mask", "GET, PUT"),
+        ("/v2/models/x/infer", "POST"),
+        ("/docs/swagger/x.js", "GET, HEAD"),
+    ],
+)
+def test_a_method_that_is_not_taken_is_told_of_all_that_are(client: TestClient, path: str, allowed: str) -> None:
+    response = client.patch(path)
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+
+
 def test_an_unexpected_error_is_a_problem_that_tells_no_secrets(client: TestClient) -> None:
     app = client.app
     assert isinstance(app, FastAPI)
