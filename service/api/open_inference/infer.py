@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from service.api.auth import needs
 from service.api.deps import BINARY, StateOf
 from service.api.open_inference.body import largest_body, place, receive, respond
+from service.api.open_inference.infer_docs import DOCS
 from service.api.open_inference.paths import UNKNOWN, Version, error_docs, new_router, of_model
 from service.api.wish import WishOf
 from service.errors import (
@@ -46,12 +47,6 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 SMALL = 64 * 1024
 """Bytes that are read or written at once, where going to a thread would take longer."""
 
-DOCS: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": BINARY},
-    }
-}
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The outputs: JSON, or JSON with the tensors behind it",

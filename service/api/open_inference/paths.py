@@ -44,7 +44,10 @@ def of_model(
     def register(endpoint: Endpoint) -> Endpoint:
         path, extra = "/models/{model}", docs or {}
         router.add_api_route(f"{path}{tail}", endpoint, methods=[method], openapi_extra=extra, **options)
-        path, extra = f"{path}/versions/{{version}}", extra | {"parameters": [VERSION_DOCS]}
+        path, extra = (
+            f"{path}/versions/{{version}}",
+            extra | {"parameters": [VERSION_DOCS, *extra.get("parameters", [])]},
+        )
         router.add_api_route(f"{path}{tail}", endpoint, methods=[method], openapi_extra=extra, **options)
         return endpoint
 
