@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     max_concurrent_requests: int = Field(default=32, gt=0)
     """Segmentations admitted at one time, running and waiting; one more is told 503 with Retry-After. As many images
     and masks for the pool are admitted beside them."""
+    max_wait_s: float = Field(default=3.0, gt=0)
+    """How long a segmentation may be expected to wait for those before it, by how long they took lately; one more is
+    told 503. Two for each core are let in whatever is expected."""
     max_batch_images: int = Field(default=100, gt=0)
     """Most images in one request to `/v1/segment/batch`. They wait on the disk of `data_dir`, not in memory."""
     max_batch_bytes: int = Field(default=200 * 2**20, gt=0)

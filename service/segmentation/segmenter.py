@@ -21,7 +21,8 @@ from service.errors import DeadlinePassed
 from service.metrics import Metrics
 from service.segmentation.batches import Batches
 from service.segmentation.decode import Limits, Pixels, decode
-from service.segmentation.door import Door
+from service.segmentation.door import Door, Patience
+from service.segmentation.pace import Pace
 from service.segmentation.prediction import Prediction
 from service.segmentation.predictor import Predictor
 from service.segmentation.turnstile import Turnstile
@@ -60,7 +61,10 @@ class Segmenter:
         cores = settings.threads
         self._limits = limits
         self._metrics = metrics
-        self._door = Door(settings.max_concurrent_requests, metrics.admitted, metrics.rejected.labels("overloaded"))
+        self._pace = Pace(cores)
+        patience = Patience(self._pace.wait_s, settings.max_wait_s, always=2 * cores)
+        rejected = metrics.rejected.labels("overloaded")
+        self._door = Door(settings.max_concurrent_requests, metrics.admitted, rejected, patience)
         metrics.places.set(settings.max_concurrent_requests)
         self._decoding = Turnstile(cores + DECODED_AHEAD)
         self._cpu, self._gpu = Turnstile(cores), Turnstile(GPU_RUNS)
@@ -156,7 +160,9 @@ class Segmenter:
             await self._stay(gone)
             with visit.stage("infer"):
                 work = _begin(self._inference, lambda: engine.run(image_HW3, threads, left.is_set))
-                return await self._watched(work, gone)
+                prediction = await self._watched(work, gone)
+            self._pace.took(visit.seconds["infer"], threads)
+            return prediction
         finally:
             left.set()
             _after(work, lambda: self._cpu.leave(threads))

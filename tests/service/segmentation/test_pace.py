@@ -1,0 +1,49 @@
+"""How long one waits, and who is not let in for it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from service.errors import Overloaded
+from service.metrics import Metrics
+from service.segmentation.door import Door, Patience
+from service.segmentation.pace import Pace
+
+
+def test_an_inference_on_half_the_cores_takes_half_their_time() -> None:
+    pace = Pace(4)
+    assert pace.wait_s(10) == 0
+    pace.took(0.4, 2)
+    assert pace.wait_s(10) == pytest.approx(2.0)
+
+
+def test_the_pace_follows_what_happens() -> None:
+    pace = Pace(1)
+    pace.took(1.0, 1)
+    for _ in range(100):
+        pace.took(0.1, 1)
+    assert pace.seconds == pytest.approx(0.1, rel=0.01)
+
+
+def test_nobody_waits_longer_than_allowed_and_a_few_always_may() -> None:
+    metrics = Metrics()
+    slow = Patience(wait_s=lambda ahead: 10.0 * ahead, longest_s=3.0, always=2)
+    quick = Patience(wait_s=lambda ahead: 1.0 * ahead, longest_s=3.0, always=2)
+
+    async def inside(patience: Patience) -> int:
+        door = Door(100, metrics.admitted, metrics.rejected.labels("overloaded"), patience)
+
+        async def come() -> None:
+            while True:
+                await stack.enter_async_context(door.place())
+
+        async with AsyncExitStack() as stack:
+            with pytest.raises(Overloaded, match="MASKLOOP_MAX_WAIT_S"):
+                await come()
+            return door.inside
+
+    # Behind three it is three seconds, which is allowed.
+    assert (asyncio.run(inside(slow)), asyncio.run(inside(quick))) == (2, 4)
