@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export bench-large bench-memory bench-serve soak camvid triton tensorrt clean
+.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export bench-large bench-memory bench-serve fuzz sizes soak camvid triton tensorrt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench-large: $(ALL) ## memory of a service that is sent 8000x8000 pixels
 
 bench-memory: $(ALL) ## memory of one inference by graph and size: the constants of service/segmentation/budget.py
 	$(BIN)/python -m tests.benchmarks.graph_memory $(BENCH)
+
+sizes: $(ALL) ## images from 1x1 to 2048x2048 pixels through bundles and through PyTorch, for each kind of encoder; half an hour
+	$(BIN)/python -m tests.benchmarks.sizes $(SIZES)
 
 camvid: $(ALL) ## the four methods on CamVid, three seeds: make camvid DATA=DATASET; hours on a CPU, goes on where it was
 	$(BIN)/python -m tests.benchmarks.methods --data $(DATA) --out runs/camvid-methods $(CAMVID)

@@ -11,6 +11,7 @@ from exporter.probe import probe_images
 from trainer import checkpoint
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import Segmenter, build_segmenter
+from trainer.models.weights import load_encoder_weights
 from trainer.recipe_file import recipe_from_dict
 from trainer.taxonomy import Taxonomy
 
@@ -40,6 +41,7 @@ def make_checkpoint(file: Path, model: dict[str, Any], **inference: Any) -> Path
     )
     torch.manual_seed(0)
     segmenter = build_segmenter(recipe.model, len(NAMES)).eval()
+    load_encoder_weights(segmenter.encoder, recipe.model.encoder, recipe.model.weights)
     spread_classes(segmenter)
     per_class = dict.fromkeys(NAMES, 0.2) | {"sea": None}
     checkpoint.save(
