@@ -8,6 +8,9 @@ import socket
 # Connections wait here while a dead API process is started again.
 BACKLOG = 512
 LONGEST_MESSAGE = 4096
+# A client that takes nothing of its answer for so long is cut off: else the answer stays in memory for as long as it
+# likes, and nothing limits how many of such clients there are.
+STALLED_MS = 60_000
 
 
 class PortTaken(OSError):  # noqa: N818 - reads as what it is
@@ -22,13 +25,17 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             remedy = "stop the program that uses it, or choose another with --port"
         else:
             remedy = "choose another --host or --port"
         raise PortTaken(f"cannot listen on {host}:{port} ({error.strerror or error}): {remedy}") from None
+    # Linux alone has it; the connections inherit it.
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+    return sock
 
 
 def hand_over(pair: socket.socket, sock: socket.socket, broker_url: str) -> None:

@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 
 from service.api.app import create_app
+from service.api.wire import Protocol
 from service.state import State
 
 
@@ -32,6 +33,8 @@ def make_server(state: State) -> Server:
     # One process: the model is in memory once, batches and metrics are whole. Our own log lines tell of each request.
     config = uvicorn.Config(
         app,
+        http=Protocol,
+        ws="none",
         log_config=None,
         log_level="warning",
         access_log=False,
