@@ -22,10 +22,16 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 def is_near(scope: Scope, settings: Settings) -> bool:
-    """Whether a request came in at an address that only this machine, or that of the container, can reach."""
+    """Whether a request came in at an address that only this machine, or that of the container, can reach.
+
+    A proxy on this machine asks there too, on behalf of others: where it says for whom (`X-Forwarded-For`, which
+    uvicorn has read into `client`), that is who asks.
+    """
     if settings.published_on:
         return is_loopback(settings.published_on)
-    server = scope.get("server")
+    server, client = scope.get("server"), scope.get("client")
+    if client is not None and _is_ip(client[0]) and not is_loopback(client[0]):
+        return False
     # No address of the network at all: a Unix socket, or a test's client.
     return server is None or not _is_ip(server[0]) or is_loopback(server[0])
 

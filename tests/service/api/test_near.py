@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.api.near import check_host, check_origin, is_near
 from service.errors import ForeignPage
@@ -41,6 +42,30 @@ def test_the_address_that_was_asked_decides(server: tuple[str, int | None], near
     assert is_near(asked, HERE) is near
     assert is_near(asked, Settings(published_on="127.0.0.1"))
     assert not is_near(asked, Settings(published_on="192.168.1.5"))
+
+
+@pytest.mark.parametrize(
+    ("client", "near"),
+    [
+        (("127.0.0.1", 50000), True),
+        (("::1", 50000), True),
+        (("", 0), True),  # a Unix socket
+        (None, True),
+        (("203.0.113.7", 0), False),
+        (("2001:db8::7", 0), False),
+    ],
+)
+def test_whom_a_proxy_on_this_machine_asks_for_is_not_near(client: tuple[str, int] | None, near: bool) -> None:
+    assert is_near(scope() | {"client": client}, HERE) is near
+
+
+def test_what_is_free_here_is_not_free_through_a_proxy(client: TestClient) -> None:
+    inner: Any = client.app
+    app: Any = ProxyHeadersMiddleware(inner, trusted_hosts="*")
+    with TestClient(app, base_url="http://127.0.0.1:8000", client=("127.0.0.1", 50000)) as proxied:
+        for path in ("/metrics", "/v1/images"):
+            assert proxied.get(path).status_code == 200
+            assert proxied.get(path, headers={"X-Forwarded-For": "203.0.113.7"}).status_code == 401
 
 
 @pytest.mark.parametrize(
