@@ -17,8 +17,8 @@ from service.api.docs import add_docs
 from service.api.error_docs import document_errors
 from service.api.observe import ObservedApp, telemetry
 from service.api.open_inference import infer, metadata, repository, server
-from service.api.open_inference.body import largest_body, takes_tensors
-from service.api.problems import add_problem_handlers
+from service.api.open_inference.body import JSON_SLACK, largest_body, takes_tensors
+from service.api.problems import PROTOCOL, add_problem_handlers
 from service.api.shield import Shield
 from service.settings import Settings, open_telemetry_variables
 from service.state import State, start_state
@@ -79,8 +79,8 @@ def _body_limit(settings: Settings) -> Callable[[str], int]:
     }
 
     def limit(path: str) -> int:
-        if takes_tensors(path):
-            return largest_body(settings)
+        if path.startswith(PROTOCOL):
+            return largest_body(settings) if takes_tensors(path) else JSON_SLACK
         return largest.get(path, settings.max_image_bytes + MULTIPART_SLACK)
 
     return limit

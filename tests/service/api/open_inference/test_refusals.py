@@ -56,6 +56,14 @@ def test_paths_and_methods(server: Server, method: str, path: str, status: int) 
     assert answer.error
 
 
+@pytest.mark.parametrize("path", ["/v2/repository/index", "/v2/repository/models/seg/load"])
+def test_what_holds_no_tensors_is_small(server: Server, path: str) -> None:
+    """Nobody waits at a door there, so nothing else limits how much of it is in memory."""
+    answer = server.ask("POST", path, b" " * 100_000)
+    assert answer.status == 413
+    assert answer.error
+
+
 @pytest.mark.parametrize(
     "path", ["/v2/repository/index", "/v2/repository/models/seg/load", "/v2/repository/models/seg/unload"]
 )
