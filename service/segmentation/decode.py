@@ -73,6 +73,8 @@ SIDEWAYS = {5, 6, 7, 8}
 MAX_SCANS, SCAN = 100, b"\xff\xda"
 # Pillow decodes the run lengths of a BMP in Python: these take a second, and what else runs waits at every turn.
 MAX_RLE_BYTES = 2 * 2**20
+# Of an image whose values are scaled.
+ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         shift = 4 if getattr(image, "tag_v2", {}).get(BITS) == (12,) else 8
         return Image.fromarray((np.asarray(image) >> shift).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        return Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
+        return Image.fromarray(_scaled(np.asarray(image), image.mode)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
@@ -217,7 +219,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _scaled(values_HW: npt.NDArray[np.float64], mode: str) -> Pixels:
+def _scaled(values_HW: npt.NDArray[np.float32] | npt.NDArray[np.int32], mode: str) -> Pixels:
     """The white of floats is 1, 255 or 65535, of integers 255 or 65535: the least that no value exceeds.
 
     Where values are negative or larger, the least of them is black and the greatest white.
@@ -231,4 +233,9 @@ def _scaled(values_HW: npt.NDArray[np.float64], mode: str) -> Pixels:
             break
     # 256 steps of equal width, which for whole numbers up to 65535 are their upper 8 bits.
     step = 255.999 / (high - low) if high > low else 0.0
-    return ((values_HW - low) * step).astype(np.uint8)
+    grey_HW = np.empty(values_HW.shape, np.uint8)
+    # In float64 the whole would be eight times as large as what comes of it, and twice for a moment.
+    for top in range(0, len(values_HW), ROWS_AT_ONCE):
+        rows = slice(top, top + ROWS_AT_ONCE)
+        grey_HW[rows] = (values_HW[rows].astype(np.float64) - low) * step
+    return grey_HW

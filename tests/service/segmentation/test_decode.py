@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import struct
 import time
+import tracemalloc
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,6 +202,21 @@ def test_numbers_of_32_bits_are_scaled_and_not_clipped(dtype: type, white: int) 
     values = GREY.astype(np.float64) / GREY.max() * white
     found = decode(encoded(Image.fromarray(values.astype(dtype)), "TIFF"), LIMITS)[..., 0]
     assert np.abs(found.astype(int) - GREY.astype(float) / GREY.max() * 255).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_scaling_holds_no_large_copies(dtype: type) -> None:
+    values: Any = np.linspace(0, 65535, 4_000_000).reshape(2000, 2000).astype(dtype)
+    data = encoded(Image.fromarray(values), "TIFF")
+    tracemalloc.start()
+    try:
+        found = decode(data, Limits(max_bytes=10**8, max_pixels=10**7))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found[..., 0], (values.astype(np.float64) * (255.999 / 65535)).astype(np.uint8))
+    # Pillow's own memory is not seen here: this is the bytes, the values, the grey and the colours of numpy.
+    assert most < 10 * values.size
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
