@@ -70,6 +70,7 @@ class Segmenter:
         self._cpu, self._gpu = Turnstile(cores), Turnstile(GPU_RUNS)
         self._batches = Batches(self._run_batch, settings.batch_delay_s)
         self._rest: asyncio.TimerHandle | None = None
+        self._closed = False
         self._images = ThreadPoolExecutor(max(2, min(8, usable_cores())), thread_name_prefix="images")
         self._inference = ThreadPoolExecutor(max(cores, GPU_RUNS), thread_name_prefix="inference")
 
@@ -177,9 +178,8 @@ class Segmenter:
         return await _in(self._images, work)
 
     def close(self) -> None:
-        """Wait for what is running, and drop what is not."""
-        if self._rest is not None:
-            self._rest.cancel()
+        """Wait for what is running, and drop what is not. May be called from another thread than the loop's."""
+        self._closed = True
         for pool in (self._images, self._inference):
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -196,8 +196,12 @@ class Segmenter:
             yield
         finally:
             if self._door.inside == 1:
-                loop = asyncio.get_running_loop()
-                self._rest = loop.call_later(IDLE_S, lambda: loop.run_in_executor(self._images, give_back))
+                self._rest = asyncio.get_running_loop().call_later(IDLE_S, self._give_back)
+
+    def _give_back(self) -> None:
+        # The timer is the loop's own, and not to be touched by the thread that closes us: so it asks.
+        if not self._closed:
+            _begin(self._images, give_back)
 
     async def _stay(self, gone: Gone) -> None:
         if await gone():
