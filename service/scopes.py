@@ -2,7 +2,7 @@
 
     predict      segment images
     contribute   put images and masks into the pool, and fetch or delete one by its id
-    train        list the pool; start, watch and cancel runs
+    train        start, watch and cancel runs; with contribute, list the pool
     admin        bring, activate and remove models
 
 Which call needs which stands at the routes; a test holds the whole list.

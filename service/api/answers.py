@@ -94,6 +94,7 @@ HEADERS = {
     "X-Model-Version": "the version that answered",
     "X-Model-Precision": "the arithmetic of the graph that answered: fp32, fp16 or int8",
     "X-Confidence-Mean": "mean over the image, 0..1",
+    "X-Mask-Scale": "below 1, and only then: the image was reduced to this part of its sides, the mask enlarged again",
     "X-Image-Orientation": "the EXIF orientation of the file, 1 to 8, which has been applied: the answer is upright",
     "X-Image-Id": "with `contribute=true`: of the image in the pool",
     "Server-Timing": "milliseconds of each stage",

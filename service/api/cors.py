@@ -9,6 +9,7 @@ from service.settings import Settings
 
 # What a page may read of an answer, beside what browsers show it anyway.
 READABLE = [
+    "Inference-Header-Content-Length",
     "Location",
     "RateLimit",
     "RateLimit-Policy",
@@ -17,8 +18,11 @@ READABLE = [
     "WWW-Authenticate",
     "X-Confidence-Mean",
     "X-Image-Id",
+    "X-Image-Orientation",
     "X-Mask-Scale",
+    "X-Model-Precision",
     "X-Model-Version",
+    "X-Request-Id",
 ]
 
 

@@ -24,8 +24,8 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
         "create",
         help="make a key and show it, this once",
         description="Make a key. It goes to stdout, all else to stderr: KEY=$(python -m service keys create camera "
-        "--scope predict). Scopes: predict (segment), contribute (images and masks into the pool), train (the pool's "
-        "list, runs), admin (models); none includes another.",
+        "--scope predict). Scopes: predict (segment), contribute (images and masks into the pool), train (runs; with "
+        "contribute, the pool's list), admin (models); none includes another.",
     )
     command.add_argument("name", metavar="NAME", help="for logs and for people, such as camera-7")
     command.add_argument(

@@ -120,6 +120,7 @@ def _respond(answer: Answer, request: Request, served: Served, visit: Visit) -> 
     headers = {
         "Vary": "Accept-Encoding",
         "X-Model-Version": served.loaded.version,
+        "X-Model-Precision": served.loaded.artifact.precision,
         "Server-Timing": visit.header(),
     }
     if encoding := accepted(request.headers.get("accept-encoding")):
