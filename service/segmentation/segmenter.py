@@ -152,7 +152,7 @@ class Segmenter:
         engine.check(*image_HW3.shape[:2])
         if engine.max_batch > 1:
             await self._stay(gone)
-            return await self._batches.predict(image_HW3, engine, visit)
+            return await self._batched(image_HW3, engine, visit, gone)
         with visit.stage("queue", already_s=waited_s):
             threads = await self._cpu.enter(visit.urgency, lambda free: self._width(engine, free))
         work: asyncio.Future[Prediction] | None = None
@@ -217,6 +217,15 @@ class Segmenter:
                 await self._stay(gone)
         return work.result()
 
+    async def _batched(self, image_HW3: Pixels, engine: Predictor, visit: Visit, gone: Gone) -> Prediction:
+        member = asyncio.create_task(self._batches.predict(image_HW3, engine, visit))
+        try:
+            return await self._watched(member, gone)
+        finally:
+            # Who has left before the batch begins is left out of it.
+            member.cancel()
+            _after(member, lambda: None)
+
     async def _run_batch(self, engine: Predictor, urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
         taken = await self._gpu.enter(urgency)
         work: asyncio.Future[list[Prediction]] | None = None
@@ -241,13 +250,15 @@ async def _in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
 
 def _after(work: asyncio.Future[T] | None, leave: Callable[[], None]) -> None:
     """Leave when the work is over: a thread goes on to its end, whoever waits for it no longer."""
-    if work is None or work.done():
-        leave()
-        return
 
     def over(done: asyncio.Future[T]) -> None:
         # Looked at, so that nobody is told of an error that nobody waits for.
         done.cancelled() or done.exception()
         leave()
 
-    work.add_done_callback(over)
+    if work is None:
+        leave()
+    elif work.done():
+        over(work)
+    else:
+        work.add_done_callback(over)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from service.segmentation.batches import Batches
 from service.segmentation.decode import Limits
 from service.segmentation.engine import Engine, Pixels, Prediction
 from service.segmentation.predictor import Predictor
-from service.segmentation.segmenter import Segmenter
+from service.segmentation.segmenter import GPU_RUNS, ClientGone, Segmenter
 from service.segmentation.visit import Visit
 from service.settings import Settings
 from tests.service.tiny_bundle import COLORS, nearest, picture
@@ -129,6 +129,40 @@ def test_the_segmenter_batches_where_the_engine_wants_it(engine: Engine) -> None
     segmenter.close()
     assert b"maskloop_segment_batch_images_sum 5.0" in metrics.exposition()
     assert b"maskloop_segment_batch_images_count 2.0" in metrics.exposition()
+
+
+def test_who_hangs_up_while_a_batch_waits_is_left_out_of_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.segmentation.segmenter.WATCH_S", 0.01)
+    metrics = Metrics()
+    segmenter = Segmenter(Settings(), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
+    hung_up = asyncio.Event()
+
+    async def gone() -> bool:
+        return hung_up.is_set()
+
+    async def stays() -> bool:
+        return False
+
+    async def one(leaves: Callable[[], Awaitable[bool]]) -> Prediction:
+        async with segmenter.admission() as visit:
+            return await segmenter.predict(picture(), engine, visit, leaves)
+
+    async def scene() -> None:
+        taken = [await segmenter._gpu.enter(0) for _ in range(GPU_RUNS)]
+        leaving, staying = asyncio.create_task(one(gone)), asyncio.create_task(one(stays))
+        await _settle()
+        hung_up.set()
+        with pytest.raises(ClientGone):
+            async with asyncio.timeout(60):
+                await leaving
+        for places in taken:
+            segmenter._gpu.leave(places)
+        await staying
+
+    asyncio.run(scene())
+    segmenter.close()
+    assert b"maskloop_segment_batch_images_sum 1.0" in metrics.exposition()
+    assert b'maskloop_segment_rejected_total{reason="client_gone"} 1.0' in metrics.exposition()
 
 
 def test_where_a_batch_has_no_memory_each_has_its_own_try(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
