@@ -75,6 +75,9 @@ class Metrics:
             buckets=(1, 2, 4, 8, 16, 32),
             registry=self.registry,
         )
+        self._add_models_and_runs()
+
+    def _add_models_and_runs(self) -> None:
         self.model_info = Gauge(
             "maskloop_model_info",
             "1 for the version that answers, with what it computes in and on.",

@@ -79,7 +79,7 @@ def serve(settings: Settings) -> TestClient:
     return Ready(create_app(settings), raise_server_exceptions=False)
 
 
-def eventually(condition: Callable[[], bool], *, within_s: float = 15.0) -> None:
+def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
     """Wait until something becomes true, or fail."""
     end = time.monotonic() + within_s
     while not condition():
