@@ -16,6 +16,7 @@ from PIL import Image
 from service.errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
 from service.segmentation.decode import Limits, decode, inspect
 from tests.service.conftest import encoded
+from tests.service.fuzzing import examples
 from tests.service.tiny_bundle import picture
 
 pytestmark = [
@@ -124,7 +125,7 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
 @pytest.mark.parametrize("name", FILES)
 def test_damage_is_refused_or_read(name: str) -> None:
     @given(damaged(FILES[name]))
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
     def try_one(data: bytes) -> None:
         read(data)
 
@@ -151,6 +152,6 @@ def test_a_file_cut_anywhere_in_its_head(name: str) -> None:
 
 
 @given(st.sampled_from([data[:16] for data in FILES.values()]), st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_true_beginning_with_anything_behind_it(head: bytes, tail: bytes) -> None:
     read(head + tail)
