@@ -69,15 +69,15 @@ class Metrics:
             "Requests of many images refused: too many were under way.",
             registry=self.registry,
         )
+        self._add_models_and_runs()
+
+    def _add_models_and_runs(self) -> None:
         self.batch_images = Histogram(
             "maskloop_segment_batch_images",
             "Images that a GPU took at one time.",
             buckets=(1, 2, 4, 8, 16, 32),
             registry=self.registry,
         )
-        self._add_models_and_runs()
-
-    def _add_models_and_runs(self) -> None:
         self.model_info = Gauge(
             "maskloop_model_info",
             "1 for the version that answers, with what it computes in and on.",
