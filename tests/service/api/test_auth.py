@@ -267,7 +267,7 @@ def test_a_request_that_is_asked_for_two_scopes_counts_once(keyed: Keyed) -> Non
 
 
 def test_callers_without_a_key_are_counted_by_address(make_settings: MakeSettings) -> None:
-    with serve(make_settings(anonymous_rate_limit_per_minute=2)) as client:
+    with serve(make_settings(anonymous_scopes="predict", anonymous_rate_limit_per_minute=2)) as client:
         app = client.app
         assert isinstance(app, FastAPI)
         for address, other in (("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1")):
