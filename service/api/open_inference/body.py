@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import asynccontextmanager
 from io import BytesIO
-from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.api.deps import in_time
+from service.errors import Overloaded
 from service.settings import Settings
 from service.state import State
 
@@ -30,11 +31,29 @@ def largest_body(settings: Settings) -> int:
     return max(CHANNELS * settings.max_image_pixels, settings.max_image_bytes) + JSON_SLACK
 
 
-def place(request: Request, state: State) -> AbstractAsyncContextManager[Any]:
-    """A place for a body that may be larger than the file of an image; smaller ones need none."""
+@asynccontextmanager
+async def place(request: Request, state: State) -> AsyncIterator[None]:
+    """A place for a body that may be larger than the file of an image; smaller ones need none.
+
+    To be had before admission: those who wait for it hold nothing that others need.
+
+    Raises:
+        Overloaded: There was none for as long as a body may take.
+    """
     announced = request.headers.get("content-length", "")
     small = announced.isdigit() and int(announced) <= state.settings.max_image_bytes + JSON_SLACK
-    return nullcontext() if small and "content-encoding" not in request.headers else state.large_bodies
+    if small and "content-encoding" not in request.headers:
+        yield
+        return
+    try:
+        async with asyncio.timeout(state.settings.receive_timeout_s):
+            await state.large_bodies.acquire()
+    except TimeoutError:
+        raise Overloaded("Other large requests are under way: try again in 1 s.", retry_after_s=1) from None
+    try:
+        yield
+    finally:
+        state.large_bodies.release()
 
 
 async def receive(request: Request, state: State) -> bytes:

@@ -74,7 +74,7 @@ async def infer(request: Request, state: StateOf, model: str, version: Version, 
         admission = state.segmenter.admission(
             urgency=wish.urgency, timeout_s=wish.timeout_s, model=served.loaded.version
         )
-        async with admission as visit, place(request, state):
+        async with place(request, state), admission as visit:
             # Only now: bodies of those that are not admitted stay with the client.
             body = await receive(request, state)
             with spent.stage("compute_input"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import zlib
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -207,3 +209,14 @@ def test_malformed_requests_are_the_clients_fault(
     assert answer.status in (200, 400, 413, 415)
     if answer.status != 200:
         assert answer.error
+
+
+def test_large_bodies_that_wait_for_each_other_take_no_places(make_settings: MakeSettings) -> None:
+    """Four come slowly and three wait for them; of six places two are left for pictures."""
+    with serving(make_settings(max_concurrent_requests=6, max_image_bytes=100_000)) as server, ExitStack() as clients:
+        head = b"POST /v2/models/seg/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
+        for _ in range(7):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+            client.sendall(head)
+        eventually(lambda: server.state.metrics.registry.get_sample_value("maskloop_segment_admitted") == 4)
+        assert server.ask("POST", "/v1/segment", PNG).status == 200
