@@ -38,6 +38,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
         summary="Semantic segmentation over HTTP that keeps getting better.",
         lifespan=_lifespan(lambda: state or start_state(settings, tracing)),
         telemetry=telemetry(tracing),
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
     )

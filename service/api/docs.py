@@ -1,4 +1,4 @@
-"""`/docs`: Swagger UI, with its scripts from an installed package and not from elsewhere."""
+"""The OpenAPI document, and `/docs`: Swagger UI, with its scripts from an installed package and not from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.responses import FileResponse, Response
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 PAGE = Path(__file__).parents[1] / "web" / "docs"
@@ -28,10 +28,16 @@ class _Static(StaticFiles):
 
 
 def add_docs(app: FastAPI) -> None:
-    """Let an app show its OpenAPI document at /docs."""
+    """Let an app give its OpenAPI document, and show it at /docs."""
+    app.add_api_route("/openapi.json", _document, include_in_schema=False)
     app.add_api_route("/docs", _page, include_in_schema=False)
     app.mount("/docs/page", _Static(directory=PAGE), name="docs-page")
     app.mount("/docs/swagger", _Static(directory=_swagger()), name="docs-swagger")
+
+
+# Not async, as FastAPI's own would be: to make the document takes long enough for probes to wait.
+def _document(request: Request) -> JSONResponse:
+    return JSONResponse(request.app.openapi())
 
 
 async def _page() -> FileResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,23 +26,33 @@ NOT_OURS = ("HTTPValidationError", "ValidationError")
 
 def document_errors(app: FastAPI) -> None:
     """Let the OpenAPI document of an app say of every call what the routes have left unsaid."""
-    plain = app.openapi
+    plain, making = app.openapi, threading.Lock()
+    completed: dict[str, Any] | None = None
 
     def openapi() -> dict[str, Any]:
-        document = plain()
-        for path, operations in document["paths"].items():
-            for operation in operations.values():
-                _complete(path, operation)
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas.update({form.model.__name__: form.model.model_json_schema() for form in FORMS})
-        for name in NOT_OURS:
-            schemas.pop(name, None)
-        return document
+        nonlocal completed
+        # FastAPI keeps what it has made, and nobody may see it before it is complete.
+        with making:
+            document = plain()
+            if document is not completed:
+                _complete(document)
+                completed = document
+            return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _complete(path: str, operation: dict[str, Any]) -> None:
+def _complete(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _say_errors(path, operation)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update({form.model.__name__: form.model.model_json_schema() for form in FORMS})
+    for name in NOT_OURS:
+        schemas.pop(name, None)
+
+
+def _say_errors(path: str, operation: dict[str, Any]) -> None:
     said, form = operation["responses"], form_of(path)
     every = FAULT | (GUARDED if "security" in operation else {})
     every |= INVALID if "parameters" in operation else {}

@@ -27,6 +27,8 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[needs("train"
 POLL_S = 0.5
 # A client that lost its connection comes back after this time, with the id of the last event it saw.
 RETRY_MS = 2000
+# SQL's BIGINT: a larger one cannot even be asked for.
+LARGEST_ID = 2**63 - 1
 
 
 class RunOut(BaseModel):
@@ -96,7 +98,7 @@ async def run_events(
     request: Request,
     state: StateOf,
     run_id: Annotated[str, Depends(_known)],
-    last_event_id: Annotated[int, Header(ge=0)] = 0,
+    last_event_id: Annotated[int, Header(ge=0, le=LARGEST_ID)] = 0,
 ) -> AsyncIterator[ServerSentEvent]:
     """What a run says, as server-sent events, from its beginning or after `Last-Event-ID`; ends with the run."""
     stopping: threading.Event = getattr(request.app.state, "stopping", threading.Event())

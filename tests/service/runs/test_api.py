@@ -95,7 +95,9 @@ def test_the_events_of_a_run_that_is_over(api: TestClient, loop: State) -> None:
     assert [data["event"] for _, data in found] == ["queued", "finished"]
     rest = api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": str(found[0][0])})
     assert events(rest.text) == found[1:]
-    assert api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": "x"}).status_code == 422
+    for wrong in ("x", "-1", str(2**63)):
+        assert api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": wrong}).status_code == 422
+    assert events(api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": str(2**63 - 1)}).text) == []
 
 
 def test_events_come_while_the_run_goes_on(api: TestClient, loop: State) -> None:
