@@ -72,8 +72,9 @@ bench-memory: $(ALL) ## memory of one inference by graph and size: the constants
 sizes: $(ALL) ## images from 1x1 to 2048x2048 pixels through bundles and through PyTorch, for each kind of encoder; half an hour
 	$(BIN)/python -m tests.benchmarks.sizes $(SIZES)
 
-fuzz: $(ALL) ## what nobody thought of, for long: every call of the OpenAPI document, files and headers of images
-	$(BIN)/python -m pytest --hypothesis-profile=fuzz tests/service/api/test_schema.py tests/service/segmentation/test_damaged.py -p tests.service.fuzzing --timeout=3600 $(FUZZ)
+FUZZED := $(addprefix tests/service/,api/test_schema.py api/test_broken_files.py segmentation/test_damaged.py)
+fuzz: $(ALL) ## what nobody thought of, for a quarter of an hour: every call of the OpenAPI document, broken images
+	$(BIN)/python -m pytest -p tests.service.fuzzing --hypothesis-profile fuzz --timeout 3600 $(FUZZED) $(FUZZ)
 
 camvid: $(ALL) ## the four methods on CamVid, three seeds: make camvid DATA=DATASET; hours on a CPU, goes on where it was
 	$(BIN)/python -m tests.benchmarks.methods --data $(DATA) --out runs/camvid-methods $(CAMVID)

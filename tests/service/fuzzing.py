@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 FUZZ = "fuzz"
 # As many more examples there are in `make fuzz`.
 TIMES = 40
 
-settings.register_profile(FUZZ, deadline=None)
+settings.register_profile(FUZZ)
 
 
 def fuzzing() -> bool:
@@ -19,3 +19,13 @@ def fuzzing() -> bool:
 def examples(usual: int) -> int:
     """How many examples a test takes, which takes so many in the suite."""
     return usual * TIMES if fuzzing() else usual
+
+
+def effort(usual: int) -> settings:
+    """The same for a test of Hypothesis, whose examples may take their time."""
+    return settings(
+        max_examples=examples(usual),
+        derandomize=not fuzzing(),
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
-from tests.service.segmentation.test_damaged import FILES, damaged
+from tests.service.broken_files import FILES, damaged
 from tests.service.tiny_bundle import write_bundle, zipped
 
 THIRD = "20260103T000000-cccccccc"
