@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 
 FUZZ = "fuzz"
 # As many more examples there are in `make fuzz`.
-TIMES = 40
+TIMES = 15
 
 settings.register_profile(FUZZ)
 
