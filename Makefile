@@ -72,7 +72,7 @@ bench-memory: $(ALL) ## memory of one inference by graph and size: the constants
 sizes: $(ALL) ## images from 1x1 to 2048x2048 pixels through bundles and through PyTorch, for each kind of encoder; half an hour
 	$(BIN)/python -m tests.benchmarks.sizes $(SIZES)
 
-FUZZED := $(addprefix tests/service/,api/test_schema.py api/test_broken_files.py segmentation/test_damaged.py)
+FUZZED := $(addprefix tests/service/,api/test_schema.py api/test_odd_requests.py api/test_broken_files.py segmentation/test_damaged.py)
 fuzz: $(ALL) ## what nobody thought of, for a quarter of an hour: every call of the OpenAPI document, broken images
 	$(BIN)/python -m pytest -p tests.service.fuzzing --hypothesis-profile fuzz --timeout 3600 $(FUZZED) $(FUZZ)
 

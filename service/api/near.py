@@ -64,7 +64,7 @@ def check_origin(scope: Scope, settings: Settings) -> None:
         return
     site = headers.get("sec-fetch-site")
     # Older browsers, and http pages, say only the origin; other programs say neither.
-    same = site in {"same-origin", "none"} if site else not origin or urlsplit(origin).netloc == headers.get("host")
+    same = site in {"same-origin", "none"} if site else not origin or _netloc(origin) == headers.get("host")
     if not same:
         raise ForeignPage(
             "A page of another site asks without a key: send one, or add the page's origin to MASKLOOP_CORS_ORIGINS."
@@ -77,6 +77,14 @@ def _name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return host
+
+
+def _netloc(origin: str) -> str:
+    """Host and port; of what is no address, all of it."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return origin
 
 
 def _is_ip(text: str) -> bool:

@@ -118,6 +118,7 @@ EVIL = "https://evil.example.com"
         ("POST", {"sec_fetch_site": "none"}, True),
         ("POST", {"origin": EVIL}, False),
         ("POST", {"origin": "null"}, False),
+        ("POST", {"origin": "http://[::1"}, False),
         ("POST", {"origin": "http://127.0.0.1:9000"}, False),
         ("POST", {"sec_fetch_site": "cross-site"}, False),
         ("POST", {"sec_fetch_site": "same-site", "origin": "http://127.0.0.1:8000"}, False),
