@@ -19,7 +19,6 @@ from service.api.observe import ObservedApp, telemetry
 from service.api.open_inference import infer, metadata, repository, server
 from service.api.open_inference.body import JSON_SLACK, largest_body, takes_tensors
 from service.api.problems import PROTOCOL, add_problem_handlers
-from service.api.shield import Shield
 from service.settings import Settings, open_telemetry_variables
 from service.state import State, start_state
 from service.tracing import open_tracing
@@ -57,7 +56,6 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     # The last added is the outermost.
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
     add_cors(app, settings)
-    app.add_middleware(Shield)
     return app
 
 

@@ -10,6 +10,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.request_id import HEADER, request_id_of
+from service.api.shield import Shield
 from service.keys.caller import Caller
 from service.state import State
 from service.tracing import Tracing
@@ -25,11 +26,11 @@ LONGEST_PATH = 200
 
 
 class ObservedApp(FastAPI):
-    """FastAPI within `Observe`, which also sees what FastAPI's own last resort makes of an unforeseen error."""
+    """FastAPI within `Observe` and `Shield`, which also see what its own last resort makes of an unforeseen error."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """All of FastAPI's layers, and ours around them."""
-        return Observe(super().build_middleware_stack())
+        return Observe(Shield(super().build_middleware_stack()))
 
 
 def telemetry(tracing: Tracing | None) -> TelemetryConfig:

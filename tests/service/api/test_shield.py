@@ -14,8 +14,16 @@ from tests.service.tiny_bundle import picture
 PAGE = "https://label.example.com"
 
 
-@pytest.mark.parametrize("path", ["/livez", "/v1/models", "/v1/nothing", "/v1/segment", "/metrics", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/livez", "/v1/models", "/v1/nothing", "/v1/segment", "/metrics", "/openapi.json", "/broken"]
+)
 def test_every_answer_is_shielded(client: TestClient, path: str) -> None:
+    assert isinstance(client.app, FastAPI)
+
+    @client.app.get("/broken")
+    def broken() -> None:
+        raise RuntimeError
+
     headers = client.get(path).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"
