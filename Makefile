@@ -73,7 +73,7 @@ sizes: $(ALL) ## images from 1x1 to 2048x2048 pixels through bundles and through
 	$(BIN)/python -m tests.benchmarks.sizes $(SIZES)
 
 FUZZED := $(addprefix tests/service/,api/test_schema.py api/test_odd_requests.py api/test_broken_files.py segmentation/test_damaged.py)
-fuzz: $(ALL) ## what nobody thought of, for a quarter of an hour: every call of the OpenAPI document, broken images
+fuzz: $(ALL) ## what nobody thought of, for ten minutes: every call of the OpenAPI document, broken images
 	$(BIN)/python -m pytest -p tests.service.fuzzing --hypothesis-profile fuzz --timeout 3600 $(FUZZED) $(FUZZ)
 
 camvid: $(ALL) ## the four methods on CamVid, three seeds: make camvid DATA=DATASET; hours on a CPU, goes on where it was
