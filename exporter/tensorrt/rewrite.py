@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import onnx
+import onnx.numpy_helper
 import onnx_ir as ir
 from onnx import TensorProto
 from onnxscript.rewriter import pattern, rewrite
@@ -22,7 +23,7 @@ CUBIC = -0.5
 
 def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph without antialiased Resize and without uint16; `model` is left as it is."""
-    fit: onnx.ModelProto = rewrite(model, pattern_rewrite_rules=RULES)
+    fit: onnx.ModelProto = rewrite(_with_weights_in_full(model), pattern_rewrite_rules=RULES)
     masks = [value for value in fit.graph.output if value.type.tensor_type.elem_type == TensorProto.UINT16]
     for value in masks:
         value.type.tensor_type.elem_type = TensorProto.INT32
@@ -30,6 +31,23 @@ def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "Cast" and node.output[0] in {value.name for value in masks}:
             node.attribute[0].i = TensorProto.INT32
     return fit
+
+
+def _with_weights_in_full(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Weights that are stored as halves, without the casts behind them: TensorRT keeps to the types that it finds."""
+    full = onnx.ModelProto()
+    full.CopyFrom(model)
+    graph = full.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    casts = [node for node in graph.node if node.op_type == "Cast" and node.input[0] in stored]
+    for cast in casts:
+        values = onnx.numpy_helper.to_array(stored[cast.input[0]])
+        kind = onnx.helper.tensor_dtype_to_np_dtype(cast.attribute[0].i)
+        graph.initializer.append(onnx.numpy_helper.from_array(values.astype(kind), cast.output[0]))
+        graph.node.remove(cast)
+    for name in {cast.input[0] for cast in casts} - {name for node in graph.node for name in node.input}:
+        graph.initializer.remove(stored[name])
+    return full
 
 
 def _rule(mode: str, filtered: Callable[[Any, Any], Any], **attributes: float) -> pattern.RewriteRule:
