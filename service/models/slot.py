@@ -139,9 +139,10 @@ class Slot:
         except Exception as error:
             self._postpone(version, error)
             return
+        # Whoever sees the new one sees no trouble any more.
+        self._postponed, self._attempts, self.error = None, 0, None
         previous, self._current = self._current, loaded
         give_back()
-        self._postponed, self._attempts, self.error = None, 0, None
         self._others.forget(version)
         self._metrics.model_swaps.inc()
         self._metrics.serves(version, loaded.artifact.precision, loaded.engine.provider)

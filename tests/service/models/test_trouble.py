@@ -64,6 +64,7 @@ def test_passing_trouble_is_tried_again_and_not_all_the_time(
     assert attempts == 2
     slot.start()
     eventually(lambda: slot.current is not None)
+    # Whoever sees the model sees no trouble any more.
     assert slot.error is None
     assert attempts == 3
 
