@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 from socket import socket
 
-from service.allocator import keep_few_arenas
+from service.allocator import prepare_heaps
 from service.keys.exposure import check_exposure
 from service.listen import listen
 from service.logs import configure_logs
@@ -29,7 +29,7 @@ def serve(settings: Settings, sock: socket | None = None) -> None:
         PortTaken: Somebody else listens there.
         BundleInvalid: The model to begin with is none.
     """
-    keep_few_arenas()
+    prepare_heaps()
     configure_logs(settings)
     if sock is None:
         check_exposure(settings)

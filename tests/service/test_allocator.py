@@ -11,10 +11,10 @@ import pytest
 
 ARENAS = """
 import ctypes, sys, threading
-from service.allocator import keep_few_arenas
+from service.allocator import prepare_heaps
 
 if sys.argv[1] == "few":
-    assert keep_few_arenas()
+    assert prepare_heaps()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 together = threading.Barrier(8)
@@ -28,6 +28,37 @@ threads = [threading.Thread(target=use) for _ in range(8)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
 libc.malloc_stats()
+"""
+
+KEPT = """
+import ctypes, resource, sys
+from service.allocator import prepare_heaps
+
+if sys.argv[1] == "kept":
+    assert prepare_heaps()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+
+def use(size, count=2):
+    blocks = [libc.malloc(size) for _ in range(count)]
+    [ctypes.memset(block, 1, size) for block in blocks]
+    [libc.free(block) for block in blocks]
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+use(8_000_000)
+begin = faults()
+for _ in range(10):
+    use(8_000_000)
+of_small = faults() - begin
+begin = resident()
+use(200_000_000, count=1)
+print(of_small, resident() - begin)
 """
 
 TRIM = """
@@ -51,6 +82,17 @@ def test_what_is_free_in_between_goes_back() -> None:
     told = subprocess.check_output([sys.executable, "-c", TRIM], text=True, timeout=60)
     by_itself, when_told = map(int, told.split())
     assert when_told > 40_000_000 > by_itself
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_what_an_inference_frees_is_there_for_the_next_and_a_large_image_goes_back_at_once() -> None:
+    found = {}
+    for word in ("kept", "by default"):
+        told = subprocess.check_output([sys.executable, "-c", KEPT, word], text=True, timeout=60)
+        found[word] = list(map(int, told.split()))
+    faults, kept_bytes = found["kept"]
+    assert 100 * faults < found["by default"][0]
+    assert kept_bytes < 1_000_000
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
