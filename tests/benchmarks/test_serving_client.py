@@ -17,6 +17,7 @@ from tests.benchmarks.serving.loads import (
     GAVE_UP,
     NO_MASK,
     OK,
+    RETRY_S,
     Sample,
     Target,
     closed_loop,
@@ -175,6 +176,21 @@ def test_what_becomes_of_requests() -> None:
         return [*outcomes, (await refused.ask(refused.now_s)).outcome]
 
     assert asyncio.run(ask()) == [OK, "503", NO_MASK, CUT_OFF, GAVE_UP, CUT_OFF]
+
+
+@pytest.mark.parametrize(
+    ("header", "retry_s"),
+    [(b"Retry-After: 3\r\n", 3.0), (b"Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n", RETRY_S), (b"", RETRY_S)],
+)
+def test_a_client_that_was_refused_comes_back_when_it_was_told(header: bytes, retry_s: float) -> None:
+    async def ask() -> Sample:
+        async with server(b"HTTP/1.1 503 X\r\n%sContent-Length: 0\r\n\r\n" % header) as (port, _):
+            asked = target(port)
+            sample = await asked.ask(asked.now_s)
+            asked.close()
+            return sample
+
+    assert asyncio.run(ask()).retry_s == retry_s
 
 
 def test_a_closed_loop_keeps_so_many_under_way() -> None:

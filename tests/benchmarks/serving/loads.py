@@ -12,7 +12,7 @@ from tests.benchmarks.serving.http1 import NotHttp, Response, png_size, request_
 
 OK, GAVE_UP, CUT_OFF, NO_MASK = "200", "gave up", "cut off", "no mask"
 
-# A client that was refused comes back after so long.
+# A client that was refused comes back after so long, where it was not told when.
 RETRY_S = 0.1
 
 
@@ -26,6 +26,8 @@ class Sample(NamedTuple):
     """OK, another status, or one of the above."""
     timing: str
     """The Server-Timing header."""
+    retry_s: float = RETRY_S
+    """After how long a client that was refused comes back: as the Retry-After header says."""
 
     @property
     def latency_s(self) -> float:
@@ -62,16 +64,18 @@ class Target:
 
     async def ask(self, due_s: float) -> Sample:
         """Send one request, which was due then, and wait for its answer or until patience ends."""
-        timing = ""
+        timing, retry_s = "", RETRY_S
         try:
             async with asyncio.timeout(max(0.0, due_s + self._patience_s - self.now_s)):
                 response = await self._pool.ask(next(self._requests))
             outcome, timing = self._judge(response), response.headers.get("server-timing", "")
+            told = response.headers.get("retry-after", "")
+            retry_s = float(told) if told.isdigit() else RETRY_S
         except TimeoutError:
             outcome = GAVE_UP
         except (OSError, NotHttp):
             outcome = CUT_OFF
-        return Sample(due_s, self.now_s, outcome, timing)
+        return Sample(due_s, self.now_s, outcome, timing, retry_s)
 
     def _judge(self, response: Response) -> str:
         if response.status != 200:
@@ -108,7 +112,7 @@ async def closed_loop(target: Target, clients: int, seconds: float, *, stop_belo
             sample = await target.ask(target.now_s)
             samples.append(sample)
             if sample.outcome != OK:
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(sample.retry_s)
             elif sample.latency_s < stop_below_s:
                 enough.set()
 
