@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     """Such requests under way at one time; one more is told 503 with Retry-After."""
     receive_timeout_s: float = Field(default=30.0, gt=0)
     """How long the body of an image or mask may take to arrive; it holds one of those places all the while."""
+    send_timeout_s: float = Field(default=30.0, gt=0)
+    """How long a client may take for 64 KiB of an answer that is ready for it; then its connection is ended, and what
+    it still waits for is not done."""
     drain_s: float = Field(default=20.0, gt=0)
     """How long requests under way may go on after SIGTERM; then their connections are cut. Whoever ends the service
     should wait for longer before it kills."""
