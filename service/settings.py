@@ -60,8 +60,9 @@ class Settings(BaseSettings):
     max_bundle_bytes: int = Field(default=2 * 2**30, gt=0)
     """Largest uploaded model, in bytes, packed and unpacked alike."""
     max_concurrent_requests: int = Field(default=32, gt=0)
-    """Segmentations admitted at one time, running and waiting; one more is told 503 with Retry-After. As many images
-    and masks for the pool are admitted beside them."""
+    """Segmentations admitted at one time, running and waiting; one more is told 503 with Retry-After. The images
+    of batches wait for half of the places, and leave the others. As many images and masks for the pool are admitted
+    beside them."""
     max_wait_s: float = Field(default=3.0, gt=0)
     """How long a segmentation may be expected to wait for those before it, by how long they took lately; one more is
     told 503. Two for each core are let in whatever is expected."""

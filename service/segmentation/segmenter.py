@@ -76,7 +76,12 @@ class Segmenter:
 
     @asynccontextmanager
     async def admission(
-        self, *, urgency: int = INTERACTIVE, timeout_s: float | None = None, model: str = ""
+        self,
+        *,
+        urgency: int = INTERACTIVE,
+        timeout_s: float | None = None,
+        model: str = "",
+        wait_s: float | None = None,
     ) -> AsyncIterator[Visit]:
         """A place among those that are served at one time, for as long as the block runs.
 
@@ -84,27 +89,29 @@ class Segmenter:
             urgency: 0 to 7, lower goes first.
             timeout_s: After which nobody wants the answer any more; None: they wait.
             model: The version that will answer, for the metrics.
+            wait_s: How long to wait in line for a place; None: not at all.
 
         Raises:
-            Overloaded: All places are taken.
+            Overloaded: All places are taken, and were until then.
             DeadlinePassed: The block was not done in that time.
         """
-        async with self._door.place(), self._at_work():
-            deadline = asyncio.timeout(None)
-            visit = Visit(self._metrics, urgency, model, _deadline=deadline)
-            try:
-                async with deadline:
-                    if timeout_s is not None:
-                        visit.end_in(timeout_s)
+        deadline = asyncio.timeout(None)
+        visit = Visit(self._metrics, urgency, model, _deadline=deadline)
+        place = self._door.place() if wait_s is None else self._door.place_in_turn(urgency, wait_s)
+        try:
+            async with deadline:
+                if timeout_s is not None:
+                    visit.end_in(timeout_s)
+                async with place, self._at_work():
                     yield visit
-            except TimeoutError:
-                if not deadline.expired():
-                    raise
-                self._metrics.rejected.labels("deadline").inc()
-                raise DeadlinePassed(
-                    f"There was no answer within the {visit.timeout_s:g} s that the request gave: give it more, or "
-                    "come back when less is going on."
-                ) from None
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            self._metrics.rejected.labels("deadline").inc()
+            raise DeadlinePassed(
+                f"There was no answer within the {visit.timeout_s:g} s that the request gave: give it more, or "
+                "come back when less is going on."
+            ) from None
 
     async def segment(self, data: bytes, engine: Predictor, visit: Visit, gone: Gone) -> Segmentation:
         """Decode an encoded image and run it through the engine.

@@ -196,6 +196,26 @@ def test_who_leaves_stops_the_rest(state: State, listening: socket.socket) -> No
     assert engine.runs <= 2
 
 
+def test_who_leaves_while_its_images_wait_leaves_the_line(state: State, listening: socket.socket) -> None:
+    engine, single = held(state), encoded(picture())
+    others = [connect(listening) for _ in range(2)]
+    for other in others:
+        other.request("POST", "/v1/segment", single)
+    eventually(lambda: metric(state, "maskloop_segment_admitted") == 2)
+    content, headers = body_of(5)
+    batch = connect(listening)
+    batch.request("POST", URL, content, headers)
+    eventually(lambda: state.segmenter._door._line.load == 2)
+    batch.close()
+    eventually(lambda: metric(state, "maskloop_batches_admitted") == 0)
+    assert state.segmenter._door._line.load == 0
+    engine.go.set()
+    assert [other.getresponse().status for other in others] == [200] * 2
+    assert engine.runs == 2
+    for other in others:
+        other.close()
+
+
 def test_lines_come_while_others_are_still_computed(state: State, listening: socket.socket) -> None:
     engine = held(state)
     content, headers = body_of(3)
@@ -240,10 +260,11 @@ def test_a_batch_waits_for_places_that_others_have(state: State, listening: sock
     content, headers = body_of(3)
     batch = connect(listening)
     batch.request("POST", URL, content, headers)
-    eventually(lambda: metric(state, "maskloop_segment_rejected_total", reason="overloaded") > 0)
+    eventually(lambda: state.segmenter._door._line.load == 2)
     engine.go.set()
     assert [other.getresponse().status for other in others] == [200] * 4
     statuses = [json.loads(line)["status"] for line in batch.getresponse().read().splitlines()]
     assert statuses == [200] * 3
+    assert metric(state, "maskloop_segment_rejected_total", reason="overloaded") == 0
     for connection in (*others, batch):
         connection.close()
