@@ -65,7 +65,8 @@ class Settings(BaseSettings):
     beside them."""
     max_wait_s: float = Field(default=3.0, gt=0)
     """How long a segmentation may be expected to wait for those before it, by how long they took lately; one more is
-    told 503. Two for each core are let in whatever is expected."""
+    told 503, and so is who has waited for so long after all. Two for each core are let in whatever is expected, and may
+    wait for any time."""
     max_batch_images: int = Field(default=100, gt=0)
     """Most images in one request to `/v1/segment/batch`. They wait on the disk of `data_dir`, not in memory."""
     max_batch_bytes: int = Field(default=200 * 2**20, gt=0)

@@ -26,7 +26,7 @@ class Patience:
     Attributes:
         wait_s: How long one more would wait behind so many.
         longest_s: How long one may.
-        always: So many are let in whatever it says.
+        always: So many are let in whatever it says, and may wait for any time.
     """
 
     wait_s: Callable[[int], float]
@@ -60,8 +60,11 @@ class Door:
         return self._hurried + self._line.inside
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def place(self) -> AsyncIterator[float | None]:
         """A place inside, for as long as the block runs.
+
+        Yields:
+            How many seconds one may wait inside, should the wait be longer than was expected; None: any time.
 
         Raises:
             Overloaded: All are taken, or the wait would be too long. Told at once, since a queue without end only makes
@@ -69,11 +72,13 @@ class Door:
         """
         if self.inside >= self._capacity:
             raise self._refusal("MASKLOOP_MAX_CONCURRENT_REQUESTS")
-        if self._too_long():
-            raise self._refusal("MASKLOOP_MAX_WAIT_S")
+        patience = self._patience_now()
+        if patience and patience.wait_s(self._hurried) > patience.longest_s:
+            raise self.too_late()
+        longest_s = patience.longest_s if patience else None
         self._hurried += 1
         try:
-            yield
+            yield longest_s
         finally:
             self._hurried -= 1
             self._line.ask_again()
@@ -99,12 +104,14 @@ class Door:
         finally:
             self._line.leave(taken)
 
-    def _too_long(self) -> bool:
+    def too_late(self) -> Overloaded:
+        """What to tell who would wait for too long, or has."""
+        return self._refusal("MASKLOOP_MAX_WAIT_S")
+
+    def _patience_now(self) -> Patience | None:
         patience = self._patience
         # Those of the line let others pass.
-        if patience is None or self._hurried < patience.always:
-            return False
-        return patience.wait_s(self._hurried) > patience.longest_s
+        return None if patience is None or self._hurried < patience.always else patience
 
     def _refusal(self, setting: str) -> Overloaded:
         self._refused.inc()

@@ -89,6 +89,36 @@ def test_one_too_many_is_told_at_once(segmenter: Segmenter, engine: HeldEngine, 
     assert b"maskloop_segment_admitted 0.0" in metrics.exposition()
 
 
+def test_nobody_waits_longer_than_allowed_before_a_pace_is_known(metrics: Metrics, engine: HeldEngine) -> None:
+    """All come at once, to a service that has seen nothing yet, and to a model that turns out to be slow."""
+    limits = Limits(max_bytes=10**6, max_pixels=10**6)
+    segmenter = Segmenter(Settings(inference_threads=1, max_wait_s=0.3), metrics, limits)
+
+    async def one() -> None:
+        async with segmenter.admission() as visit:
+            await segmenter.segment(DATA, engine, visit, stays)
+
+    async def scene() -> None:
+        crowd = [asyncio.create_task(one()) for _ in range(12)]
+        # The engine is held all the while; two for each core may wait for any time.
+        for told in asyncio.as_completed(crowd[2:]):
+            with pytest.raises(Overloaded, match="MASKLOOP_MAX_WAIT_S"):
+                await told
+        assert not any(task.done() for task in crowd[:2])
+        # A batch has time, whoever else has none.
+        async with segmenter.admission(urgency=6, wait_s=60) as visit:
+            assert visit.longest_wait_s is None
+        engine.go.set()
+        await asyncio.gather(*crowd[:2])
+        await one()
+
+    asyncio.run(asyncio.wait_for(scene(), 20))
+    segmenter.close()
+    assert engine.runs == 3
+    assert metrics.registry.get_sample_value("maskloop_segment_rejected_total", {"reason": "overloaded"}) == 10
+    assert metrics.registry.get_sample_value("maskloop_segment_admitted") == 0
+
+
 def test_who_left_the_queue_is_not_inferred(segmenter: Segmenter, engine: HeldEngine, metrics: Metrics) -> None:
     async def scene() -> None:
         async with segmenter.admission() as visit:
