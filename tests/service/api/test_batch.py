@@ -23,7 +23,7 @@ from service.api.app import create_app
 from service.segmentation.engine import Prediction
 from service.settings import Settings
 from service.state import State
-from tests.service.conftest import MakeSettings, encoded, eventually, read, serve
+from tests.service.conftest import MakeSettings, encoded, eventually, read, sample, serve
 from tests.service.segmentation.test_segmenter import HeldEngine
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture
 
@@ -172,7 +172,7 @@ def connect(listening: socket.socket) -> http.client.HTTPConnection:
 
 
 def metric(state: State, name: str, **labels: str) -> float:
-    return state.metrics.registry.get_sample_value(name, labels) or 0.0
+    return sample(state.metrics, name, **labels) or 0.0
 
 
 def held(state: State) -> HeldEngine:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from service.errors import Overloaded
 from service.metrics import Metrics
 from service.segmentation.door import Door, Patience
+from tests.service.conftest import sample
 
 
 class Scene:
@@ -27,9 +28,6 @@ class Scene:
         async with self.door.place_in_turn(urgency, within_s):
             self.order.append(name)
             await leave.wait()
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, labels)
 
 
 def run(scene: Callable[[], Awaitable[None]]) -> None:
@@ -58,8 +56,8 @@ def test_the_line_is_fair_and_the_more_urgent_first() -> None:
         await asyncio.gather(*tasks)
         assert here.order == ["first", "second", "late"]
         # Nobody was turned away, and nobody is left inside.
-        assert here.value("maskloop_segment_rejected_total", reason="overloaded") == 0
-        assert here.value("maskloop_segment_admitted") == here.door.inside == 0
+        assert sample(here.metrics, "maskloop_segment_rejected_total", reason="overloaded") == 0
+        assert sample(here.metrics, "maskloop_segment_admitted") == here.door.inside == 0
 
     run(scene)
 
@@ -104,7 +102,7 @@ def test_whose_turn_does_not_come_is_told_so_once() -> None:
         async with here.door.place():
             with pytest.raises(Overloaded):
                 await here.patient("late", asyncio.Event(), within_s=0.05)
-        assert here.value("maskloop_segment_rejected_total", reason="overloaded") == 1
+        assert sample(here.metrics, "maskloop_segment_rejected_total", reason="overloaded") == 1
         async with here.door.place_in_turn(6, 1):
             assert here.door.inside == 1
 
@@ -166,6 +164,6 @@ def test_places_are_never_more_than_there_are_and_all_come_back(
                 await let_others_run()
             assert 0 <= crowd.scene.door.inside <= 4
         await crowd.all_go()
-        assert crowd.scene.door.inside == crowd.scene.value("maskloop_segment_admitted") == 0
+        assert crowd.scene.door.inside == sample(crowd.scene.metrics, "maskloop_segment_admitted") == 0
 
     run(scene)
