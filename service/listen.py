@@ -8,8 +8,8 @@ import socket
 # Connections wait here while a dead API process is started again.
 BACKLOG = 512
 LONGEST_MESSAGE = 4096
-# A client that takes nothing of its answer for so long is cut off: else the answer stays in memory for as long as it
-# likes, and nothing limits how many of such clients there are.
+# A client that takes nothing of what the system holds for it is cut off after so long: else it stays there for as long
+# as it likes, and nothing limits how many of such clients there are. service/api/wire.py looks after what we hold.
 STALLED_MS = 60_000
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -105,10 +105,6 @@ class Metrics:
         """Forget the series of all other versions: else every version that ever answered would be scraped for ever."""
         for gone in {labels["model"] for labels in _label_sets(self.stage_seconds)} - versions - {""}:
             self.stage_seconds.remove_by_labels({"model": gone})
-
-    def exposition(self) -> bytes:
-        """Everything, in the Prometheus text format."""
-        return generate_latest(self.registry)
 
 
 def _label_sets(metric: Gauge | Histogram) -> list[dict[str, str]]:

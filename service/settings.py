@@ -60,11 +60,13 @@ class Settings(BaseSettings):
     max_bundle_bytes: int = Field(default=2 * 2**30, gt=0)
     """Largest uploaded model, in bytes, packed and unpacked alike."""
     max_concurrent_requests: int = Field(default=32, gt=0)
-    """Segmentations admitted at one time, running and waiting; one more is told 503 with Retry-After. As many images
-    and masks for the pool are admitted beside them."""
+    """Segmentations admitted at one time, running and waiting; one more is told 503 with Retry-After. The images
+    of batches wait for half of the places, and leave the others. As many images and masks for the pool are admitted
+    beside them."""
     max_wait_s: float = Field(default=3.0, gt=0)
     """How long a segmentation may be expected to wait for those before it, by how long they took lately; one more is
-    told 503. Two for each core are let in whatever is expected."""
+    told 503, and so is who has waited for so long after all. Two for each core are let in whatever is expected, and may
+    wait for any time."""
     max_batch_images: int = Field(default=100, gt=0)
     """Most images in one request to `/v1/segment/batch`. They wait on the disk of `data_dir`, not in memory."""
     max_batch_bytes: int = Field(default=200 * 2**20, gt=0)
@@ -73,6 +75,9 @@ class Settings(BaseSettings):
     """Such requests under way at one time; one more is told 503 with Retry-After."""
     receive_timeout_s: float = Field(default=30.0, gt=0)
     """How long the body of an image or mask may take to arrive; it holds one of those places all the while."""
+    send_timeout_s: float = Field(default=30.0, gt=0)
+    """How long a client may take for 64 KiB of an answer that is ready for it; then its connection is ended, and what
+    it still waits for is not done."""
     drain_s: float = Field(default=20.0, gt=0)
     """How long requests under way may go on after SIGTERM; then their connections are cut. Whoever ends the service
     should wait for longer before it kills."""

@@ -1,7 +1,7 @@
 """`POST /v1/segment/batch`: many images in one request, their answers streamed back as they finish.
 
 The images wait on the disk. A few at a time go the way that every image goes, through the same door and the same
-queues, after those that somebody waits for; a place that is taken is waited for, and not refused.
+queues, after those that somebody waits for; they wait in line for their places, and are not refused.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Annotated, Any
 
 import structlog
@@ -209,26 +209,15 @@ class Batch:
 
             return await state.segmenter.encode(written, visit)
 
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[Visit]:
+    def _place(self) -> AbstractAsyncContextManager[Visit]:
         """A place among all that are served, waited for while others have it.
 
         Raises:
             Overloaded: There was none for a minute.
             DeadlinePassed: The time of the whole batch is over.
         """
-        patience_end = time.monotonic() + PATIENCE_S
-        async with AsyncExitStack() as stack:
-            while True:
-                left_s = None if self._end is None else max(0.0, self._end - time.monotonic())
-                admission = self._state.segmenter.admission(
-                    urgency=self._urgency, timeout_s=left_s, model=self._asked.loaded.version
-                )
-                try:
-                    visit = await stack.enter_async_context(admission)
-                    break
-                except Overloaded as error:
-                    if time.monotonic() > patience_end:
-                        raise
-                    await asyncio.sleep(error.retry_after_s or 1)
-            yield visit
+        left_s = None if self._end is None else max(0.0, self._end - time.monotonic())
+        version = self._asked.loaded.version
+        return self._state.segmenter.admission(
+            urgency=self._urgency, timeout_s=left_s, model=version, wait_s=PATIENCE_S
+        )

@@ -1,7 +1,12 @@
-"""A door in front of work that costs memory and time: who would wait too long is told at once to come back."""
+"""A door in front of work that costs memory and time: who would wait too long is told at once to come back.
+
+There is a line beside it, for those who have time. They leave half of the places to the others, who pass them inside as
+well, being more urgent.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,6 +14,7 @@ from dataclasses import dataclass
 from prometheus_client import Counter, Gauge
 
 from service.errors import Overloaded
+from service.segmentation.turnstile import Turnstile
 
 RETRY_AFTER_S = 1
 
@@ -20,7 +26,7 @@ class Patience:
     Attributes:
         wait_s: How long one more would wait behind so many.
         longest_s: How long one may.
-        always: So many are let in whatever it says.
+        always: So many are let in whatever it says, and may wait for any time.
     """
 
     wait_s: Callable[[int], float]
@@ -40,45 +46,76 @@ class Door:
 
     def __init__(self, capacity: int, admitted: Gauge, refused: Counter, patience: Patience | None = None) -> None:
         self._capacity = capacity
-        self._inside = 0
-        self._admitted = admitted
+        self._hurried = 0
+        # One at least, or nobody who waits would ever get in.
+        self._most_patient = max(1, capacity // 2)
+        self._line = Turnstile(self._most_patient)
+        admitted.set_function(lambda: self.inside)
         self._refused = refused
         self._patience = patience
 
     @property
     def inside(self) -> int:
         """How many are inside."""
-        return self._inside
+        return self._hurried + self._line.inside
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def place(self) -> AsyncIterator[float | None]:
         """A place inside, for as long as the block runs.
+
+        Yields:
+            How many seconds one may wait inside, should the wait be longer than was expected; None: any time.
 
         Raises:
             Overloaded: All are taken, or the wait would be too long. Told at once, since a queue without end only makes
                 everybody late.
         """
-        if self._inside >= self._capacity:
+        if self.inside >= self._capacity:
             raise self._refusal("MASKLOOP_MAX_CONCURRENT_REQUESTS")
-        if self._too_long():
-            raise self._refusal("MASKLOOP_MAX_WAIT_S")
-        self._inside += 1
-        self._admitted.set(self._inside)
+        patience = self._patience_now()
+        if patience and patience.wait_s(self._hurried) > patience.longest_s:
+            raise self.too_late()
+        longest_s = patience.longest_s if patience else None
+        self._hurried += 1
+        try:
+            yield longest_s
+        finally:
+            self._hurried -= 1
+            self._line.ask_again()
+
+    @asynccontextmanager
+    async def place_in_turn(self, urgency: int, within_s: float) -> AsyncIterator[None]:
+        """A place inside, waited for as long as half of them or more are taken.
+
+        Args:
+            urgency: Of those who wait, lower goes first; among equals who came first.
+            within_s: How long to wait.
+
+        Raises:
+            Overloaded: The turn did not come.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                taken = await self._line.enter(urgency, lambda _: int(self.inside < self._most_patient))
+        except TimeoutError:
+            raise self._refusal("MASKLOOP_MAX_CONCURRENT_REQUESTS") from None
         try:
             yield
         finally:
-            self._inside -= 1
-            self._admitted.set(self._inside)
+            self._line.leave(taken)
 
-    def _too_long(self) -> bool:
+    def too_late(self) -> Overloaded:
+        """What to tell who would wait for too long, or has."""
+        return self._refusal("MASKLOOP_MAX_WAIT_S")
+
+    def _patience_now(self) -> Patience | None:
         patience = self._patience
-        if patience is None or self._inside < patience.always:
-            return False
-        return patience.wait_s(self._inside) > patience.longest_s
+        # Those of the line let others pass.
+        return None if patience is None or self._hurried < patience.always else patience
 
     def _refusal(self, setting: str) -> Overloaded:
         self._refused.inc()
         return Overloaded(
-            f"{self._inside} images are under way or wait: try again in {RETRY_AFTER_S} s, or raise {setting}.",
+            f"{self.inside} images are under way or wait: try again in {RETRY_AFTER_S} s, or raise {setting}.",
             retry_after_s=RETRY_AFTER_S,
         )

@@ -76,7 +76,12 @@ class Segmenter:
 
     @asynccontextmanager
     async def admission(
-        self, *, urgency: int = INTERACTIVE, timeout_s: float | None = None, model: str = ""
+        self,
+        *,
+        urgency: int = INTERACTIVE,
+        timeout_s: float | None = None,
+        model: str = "",
+        wait_s: float | None = None,
     ) -> AsyncIterator[Visit]:
         """A place among those that are served at one time, for as long as the block runs.
 
@@ -84,27 +89,29 @@ class Segmenter:
             urgency: 0 to 7, lower goes first.
             timeout_s: After which nobody wants the answer any more; None: they wait.
             model: The version that will answer, for the metrics.
+            wait_s: How long to wait in line for a place; None: not at all.
 
         Raises:
-            Overloaded: All places are taken.
+            Overloaded: All places are taken, and were until then.
             DeadlinePassed: The block was not done in that time.
         """
-        async with self._door.place(), self._at_work():
-            deadline = asyncio.timeout(None)
-            visit = Visit(self._metrics, urgency, model, _deadline=deadline)
-            try:
-                async with deadline:
-                    if timeout_s is not None:
-                        visit.end_in(timeout_s)
+        deadline = asyncio.timeout(None)
+        visit = Visit(self._metrics, urgency, model, _deadline=deadline)
+        place = self._door.place() if wait_s is None else self._door.place_in_turn(urgency, wait_s)
+        try:
+            async with deadline:
+                if timeout_s is not None:
+                    visit.end_in(timeout_s)
+                async with place as visit.longest_wait_s, self._at_work():
                     yield visit
-            except TimeoutError:
-                if not deadline.expired():
-                    raise
-                self._metrics.rejected.labels("deadline").inc()
-                raise DeadlinePassed(
-                    f"There was no answer within the {visit.timeout_s:g} s that the request gave: give it more, or "
-                    "come back when less is going on."
-                ) from None
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            self._metrics.rejected.labels("deadline").inc()
+            raise DeadlinePassed(
+                f"There was no answer within the {visit.timeout_s:g} s that the request gave: give it more, or "
+                "come back when less is going on."
+            ) from None
 
     async def segment(self, data: bytes, engine: Predictor, visit: Visit, gone: Gone) -> Segmentation:
         """Decode an encoded image and run it through the engine.
@@ -120,9 +127,10 @@ class Segmenter:
             ImageTooLarge: As `decode` and the engine's budget say.
             ImageUnsupported, ImageUnreadable: As `decode` says.
             OutOfMemory: The machine had none left.
+            Overloaded: Its turn did not come in the time for which it may wait.
         """
         begin = time.perf_counter()
-        taken = await self._decoding.enter(visit.urgency)
+        taken = await self._turn(self._decoding, visit)
         try:
             waited_s = time.perf_counter() - begin
             with visit.stage("decode"):
@@ -147,6 +155,7 @@ class Segmenter:
             ClientGone: It has.
             ImageTooLarge: As the engine's budget says.
             OutOfMemory: The machine had none left.
+            Overloaded: Its turn did not come in the time for which it may wait.
         """
         # Before it waits for a turn that it will not need.
         engine.check(*image_HW3.shape[:2])
@@ -154,7 +163,7 @@ class Segmenter:
             await self._stay(gone)
             return await self._batched(image_HW3, engine, visit, gone)
         with visit.stage("queue", already_s=waited_s):
-            threads = await self._cpu.enter(visit.urgency, lambda free: self._width(engine, free))
+            threads = await self._turn(self._cpu, visit, lambda free: self._width(engine, free), waited_s=waited_s)
         work: asyncio.Future[Prediction] | None = None
         left = threading.Event()
         try:
@@ -182,6 +191,21 @@ class Segmenter:
         self._closed = True
         for pool in (self._images, self._inference):
             pool.shutdown(wait=True, cancel_futures=True)
+
+    async def _turn(
+        self, turnstile: Turnstile, visit: Visit, wanted: Callable[[int], int] = lambda _: 1, *, waited_s: float = 0.0
+    ) -> int:
+        """Wait for a turn. The door expects how long that will be by what it has seen, and may have seen nothing yet.
+
+        Raises:
+            Overloaded: It took longer than one may wait.
+        """
+        longest_s = visit.longest_wait_s
+        try:
+            async with asyncio.timeout(None if longest_s is None else longest_s - waited_s):
+                return await turnstile.enter(visit.urgency, wanted)
+        except TimeoutError:
+            raise self._door.too_late() from None
 
     def _width(self, engine: Predictor, free: int) -> int:
         # Who is inside the door and not here yet, or not any more, has work for the cores as well.

@@ -31,6 +31,11 @@ class Turnstile:
         self._numbers = itertools.count()
 
     @property
+    def inside(self) -> int:
+        """How many have had their turn and have not left."""
+        return self._inside
+
+    @property
     def load(self) -> int:
         """How many are inside or wait."""
         return self._inside + sum(not waiter.turn.done() for waiter in self._waiting)
@@ -63,6 +68,10 @@ class Turnstile:
         """Give places back."""
         self._free += places
         self._inside -= 1
+        self._let_in()
+
+    def ask_again(self) -> None:
+        """Ask who is first once more what it wants: what its answer depends on has changed."""
         self._let_in()
 
     def _let_in(self) -> None:

@@ -28,6 +28,7 @@ class Visit:
         model: The version that answers it, for the metrics.
         seconds: By stage, in the order of the stages.
         timeout_s: How long the answer is of use; None: for ever.
+        longest_wait_s: How long it may wait for its turns; None: any time.
         batch: How many images went through the model together, this one among them.
         trace: The trace of the request, which every stage is a part of; None: it is not traced.
     """
@@ -38,6 +39,7 @@ class Visit:
     seconds: dict[str, float] = field(default_factory=dict)
     trace: Trace | None = field(default_factory=current_trace)
     timeout_s: float | None = field(default=None, init=False)
+    longest_wait_s: float | None = field(default=None, init=False)
     batch: int = field(default=1, init=False)
     _deadline: asyncio.Timeout | None = None
 

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from service.api.app import create_app
+from service.metrics import Metrics
 from service.settings import Settings
 from service.state import State, open_state
 from tests.service.tiny_bundle import COLORS, write_bundle
@@ -85,6 +86,11 @@ def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> None
     while not condition():
         assert time.monotonic() < end, f"not within {within_s} s"
         time.sleep(0.02)
+
+
+def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
+    """One value, as Prometheus would read it; None: there is no such series."""
+    return metrics.registry.get_sample_value(name, labels)
 
 
 def encoded(pixels: Any, kind: str = "PNG", **options: Any) -> bytes:

@@ -22,10 +22,10 @@ from tests.service.conftest import encoded, eventually, read
 from tests.service.tiny_bundle import COLORS, nearest, picture, zipped
 
 SERVER = """
-import sys, uvicorn
-from service.api.app import create_app
+import sys
+from service.serve import serve
 from service.settings import Settings
-uvicorn.run(create_app(Settings()), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+serve(Settings(port=int(sys.argv[1])))
 """
 
 FORBIDDEN = ("torch", "onnx", "timm", "trainer", "exporter", "torchvision", "safetensors")
@@ -71,7 +71,7 @@ def test_after_the_start_garbage_is_collected_again_and_not_in_what_stays() -> N
 
 
 class Server:
-    """A real uvicorn, reached over a real socket."""
+    """A real server process, reached over a real socket."""
 
     def __init__(self, bundle: Path, data_dir: Path, **settings: str) -> None:
         with socket.socket() as free:
@@ -81,6 +81,7 @@ class Server:
             "MASKLOOP_DATA_DIR": str(data_dir),
             "MASKLOOP_MODEL": str(bundle),
             "MASKLOOP_MAX_IMAGE_BYTES": "200000",
+            "MASKLOOP_LOG_LEVEL": "WARNING",
         }
         environment |= {f"MASKLOOP_{name.upper()}": value for name, value in settings.items()}
         self.began = time.monotonic()

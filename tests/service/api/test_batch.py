@@ -23,7 +23,7 @@ from service.api.app import create_app
 from service.segmentation.engine import Prediction
 from service.settings import Settings
 from service.state import State
-from tests.service.conftest import MakeSettings, encoded, eventually, read, serve
+from tests.service.conftest import MakeSettings, encoded, eventually, read, sample, serve
 from tests.service.segmentation.test_segmenter import HeldEngine
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture
 
@@ -172,7 +172,7 @@ def connect(listening: socket.socket) -> http.client.HTTPConnection:
 
 
 def metric(state: State, name: str, **labels: str) -> float:
-    return state.metrics.registry.get_sample_value(name, labels) or 0.0
+    return sample(state.metrics, name, **labels) or 0.0
 
 
 def held(state: State) -> HeldEngine:
@@ -194,6 +194,26 @@ def test_who_leaves_stops_the_rest(state: State, listening: socket.socket) -> No
     assert metric(state, "maskloop_segment_admitted") == 0
     engine.go.set()
     assert engine.runs <= 2
+
+
+def test_who_leaves_while_its_images_wait_leaves_the_line(state: State, listening: socket.socket) -> None:
+    engine, single = held(state), encoded(picture())
+    others = [connect(listening) for _ in range(2)]
+    for other in others:
+        other.request("POST", "/v1/segment", single)
+    eventually(lambda: metric(state, "maskloop_segment_admitted") == 2)
+    content, headers = body_of(5)
+    batch = connect(listening)
+    batch.request("POST", URL, content, headers)
+    eventually(lambda: state.segmenter._door._line.load == 2)
+    batch.close()
+    eventually(lambda: metric(state, "maskloop_batches_admitted") == 0)
+    assert state.segmenter._door._line.load == 0
+    engine.go.set()
+    assert [other.getresponse().status for other in others] == [200] * 2
+    assert engine.runs == 2
+    for other in others:
+        other.close()
 
 
 def test_lines_come_while_others_are_still_computed(state: State, listening: socket.socket) -> None:
@@ -240,10 +260,11 @@ def test_a_batch_waits_for_places_that_others_have(state: State, listening: sock
     content, headers = body_of(3)
     batch = connect(listening)
     batch.request("POST", URL, content, headers)
-    eventually(lambda: metric(state, "maskloop_segment_rejected_total", reason="overloaded") > 0)
+    eventually(lambda: state.segmenter._door._line.load == 2)
     engine.go.set()
     assert [other.getresponse().status for other in others] == [200] * 4
     statuses = [json.loads(line)["status"] for line in batch.getresponse().read().splitlines()]
     assert statuses == [200] * 3
+    assert metric(state, "maskloop_segment_rejected_total", reason="overloaded") == 0
     for connection in (*others, batch):
         connection.close()

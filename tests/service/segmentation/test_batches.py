@@ -18,6 +18,7 @@ from service.segmentation.predictor import Predictor
 from service.segmentation.segmenter import GPU_RUNS, ClientGone, Segmenter
 from service.segmentation.visit import Visit
 from service.settings import Settings
+from tests.service.conftest import sample
 from tests.service.tiny_bundle import COLORS, nearest, picture
 
 
@@ -127,8 +128,8 @@ def test_the_segmenter_batches_where_the_engine_wants_it(engine: Engine) -> None
 
     asyncio.run(scene())
     segmenter.close()
-    assert b"maskloop_segment_batch_images_sum 5.0" in metrics.exposition()
-    assert b"maskloop_segment_batch_images_count 2.0" in metrics.exposition()
+    assert sample(metrics, "maskloop_segment_batch_images_sum") == 5
+    assert sample(metrics, "maskloop_segment_batch_images_count") == 2
 
 
 def test_who_hangs_up_while_a_batch_waits_is_left_out_of_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +162,8 @@ def test_who_hangs_up_while_a_batch_waits_is_left_out_of_it(engine: Engine, monk
 
     asyncio.run(scene())
     segmenter.close()
-    assert b"maskloop_segment_batch_images_sum 1.0" in metrics.exposition()
-    assert b'maskloop_segment_rejected_total{reason="client_gone"} 1.0' in metrics.exposition()
+    assert sample(metrics, "maskloop_segment_batch_images_sum") == 1
+    assert sample(metrics, "maskloop_segment_rejected_total", reason="client_gone") == 1
 
 
 def test_where_a_batch_has_no_memory_each_has_its_own_try(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
