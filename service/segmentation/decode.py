@@ -73,6 +73,8 @@ SIDEWAYS = {5, 6, 7, 8}
 MAX_SCANS, SCAN = 100, b"\xff\xda"
 # Pillow decodes the run lengths of a BMP in Python: these take a second, and what else runs waits at every turn.
 MAX_RLE_BYTES = 2 * 2**20
+# For each pixel, while it is decoded; what comes of it has 3.
+PIXEL_BYTES = 16
 # Of an image whose values are scaled.
 ROWS_AT_ONCE = 64
 
@@ -111,6 +113,12 @@ def inspect(data: bytes, limits: Limits) -> Header:
         if orientation in SIDEWAYS and image.format != "TIFF":
             width, height = height, width
         return Header(MEDIA_TYPES[str(image.format)], width, height, orientation)
+
+
+def decoding_cost(data: bytes, limits: Limits) -> int:
+    """Bytes of memory that `decode` takes at most, by the header of the image. Raises as `inspect`."""
+    with _open(data, limits) as image:
+        return PIXEL_BYTES * image.width * image.height
 
 
 def decode(data: bytes, limits: Limits) -> Pixels:
