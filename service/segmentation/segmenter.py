@@ -25,6 +25,7 @@ from service.segmentation.door import Door, Patience
 from service.segmentation.pace import Pace
 from service.segmentation.prediction import Prediction
 from service.segmentation.predictor import Predictor
+from service.segmentation.providers import CPU
 from service.segmentation.turnstile import Turnstile
 from service.segmentation.visit import INTERACTIVE, Visit
 from service.settings import Settings
@@ -39,7 +40,7 @@ DECODED_AHEAD = 2
 LIGHT_DECODING, LIGHT_INFERENCE = 16, 4
 # How often we look whether the client of a long inference is still there.
 WATCH_S = 1.0
-# On a GPU: while one batch computes, the next is copied.
+# On a GPU: while one batch, or image, computes, the next is copied.
 GPU_RUNS = 2
 # After so long without a request memory goes back to the system.
 IDLE_S = 1.0
@@ -76,6 +77,8 @@ class Segmenter:
         self._decoding_large = Turnstile(cores + DECODED_AHEAD, limit=most)
         self._cpu = Turnstile(cores, limit=most, light=most // LIGHT_INFERENCE)
         self._gpu = Turnstile(GPU_RUNS)
+        # As the pace counts, which knows cores alone.
+        self._gpu_share = max(1, cores // GPU_RUNS)
         self._batches = Batches(self._run_batch, settings.batch_delay_s)
         self._rest: asyncio.TimerHandle | None = None
         self._closed = False
@@ -166,10 +169,10 @@ class Segmenter:
         if engine.max_batch > 1:
             await self._stay(gone)
             return await self._batched(image_HW3, engine, visit, gone)
+        turns, wanted = self._turns(engine, weight)
         with visit.stage("queue", already_s=waited_s):
-            threads = await self._cpu.enter(
-                visit.urgency, lambda free: self._width(engine, free, weight), weight=weight
-            )
+            taken = await turns.enter(visit.urgency, wanted, weight=weight)
+        threads = taken if turns is self._cpu else None
         work: asyncio.Future[Prediction] | None = None
         left = threading.Event()
         try:
@@ -177,11 +180,11 @@ class Segmenter:
             with visit.stage("infer"):
                 work = _begin(self._inference, lambda: engine.run(image_HW3, threads, left.is_set))
                 prediction = await self._watched(work, gone)
-            self._pace.took(visit.seconds["infer"], threads)
+            self._pace.took(visit.seconds["infer"], threads or self._gpu_share)
             return prediction
         finally:
             left.set()
-            _after(work, lambda: self._cpu.leave(threads, weight=weight))
+            _after(work, lambda: turns.leave(taken, weight=weight))
 
     async def encode(self, render: Callable[[], T], visit: Visit) -> T:
         """Do the rendering of an answer beside the event loop; `visit` gets `encode`."""
@@ -197,6 +200,12 @@ class Segmenter:
         self._closed = True
         for pool in (self._images, self._inference):
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _turns(self, engine: Predictor, weight: int) -> tuple[Turnstile, Callable[[int], int]]:
+        """Where an image waits for its turn, and how many places it takes there."""
+        if engine.provider == CPU:
+            return self._cpu, lambda free: self._width(engine, free, weight)
+        return self._gpu, lambda _: 1
 
     def _width(self, engine: Predictor, free: int, weight: int) -> int:
         # Who is inside the door and not here yet, or not any more, has work for the cores as well; not so who waits for

@@ -17,7 +17,8 @@ from service.segmentation.budget import Budget
 from service.segmentation.decode import Limits, Pixels, decode
 from service.segmentation.engine import Engine, Prediction
 from service.segmentation.leaving import Abandoned, Gone, nobody_leaves
-from service.segmentation.segmenter import DECODED_AHEAD, ClientGone, Segmenter
+from service.segmentation.providers import CUDA
+from service.segmentation.segmenter import DECODED_AHEAD, GPU_RUNS, ClientGone, Segmenter
 from service.settings import Settings
 from tests.service.conftest import encoded, eventually
 from tests.service.tiny_bundle import COLORS, nearest, picture
@@ -265,6 +266,40 @@ class Counted(Engine):
         prediction = super().run(image_HW3, threads, gone)
         self.inside.remove(image_HW3.shape[1])
         return prediction
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_a_gpu_that_takes_images_one_by_one_has_the_next_copied_meanwhile(
+    cores: int, metrics: Metrics, bundle: Path
+) -> None:
+    class OnGpu(Engine):
+        def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = nobody_leaves) -> Prediction:
+            assert threads is None
+            inside.append(1)
+            time.sleep(0.05)
+            seen.append(len(inside))
+            prediction = super().run(image_HW3, threads, gone)
+            inside.pop()
+            return prediction
+
+    inside, seen = list[int](), list[int]()
+    engine = OnGpu(bundle / "model.onnx", threads=cores)
+    assert engine.max_batch == 1
+    engine.provider = CUDA
+    segmenter = Segmenter(Settings(inference_threads=cores), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
+
+    async def one() -> None:
+        async with segmenter.admission() as visit:
+            await segmenter.segment(DATA, engine, visit, stays)
+        assert visit.seconds["infer"] >= 0.05
+
+    async def scene() -> None:
+        await asyncio.gather(*(one() for _ in range(8)))
+
+    asyncio.run(scene())
+    segmenter.close()
+    assert max(seen) == GPU_RUNS
+    assert len(seen) == 8
 
 
 LARGE, SMALL = encoded(picture(200, 100)), encoded(picture(20, 100))
