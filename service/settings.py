@@ -127,7 +127,9 @@ class Settings(BaseSettings):
     max_inference_bytes: int = Field(default=1_200_000_000, gt=0)
     """Most memory that one inference may be expected to take, in bytes: 16 for each pixel and class, of which 16 count
     at most, so 6 megapixels at 11 classes. A larger image is reduced to that before, where the model would reduce it
-    further (bundle `long_side`); else it is refused. Not for models that go by windows, which hold 0.5 GB."""
+    further (bundle `long_side`); else it is refused. Not for models that go by windows, which hold 0.5 GB. Inferences
+    on a CPU that go on at one time share it, and so do, beside them, images that are decoded; not counted are those of
+    a quarter or less, at most one for each core, and of images a sixteenth, of which two more may be decoded."""
     max_native_pixels: int = Field(default=2_100_000, gt=0)
     """Largest image for a model that runs at native size (bundle `long_side` 0, no windows): its memory grows with the
     image."""

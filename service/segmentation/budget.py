@@ -56,7 +56,7 @@ class Budget:
             smaller = f"{max(1, int(width * scale))}x{max(1, int(height * scale))}"
             remedy = f"scale the image down to {smaller}, or " if scale > 0 else ""
             raise ImageTooLarge(
-                f"At {width}x{height} pixels this model would take about {self._bytes(height, width) / 1e9:.1f} GB of "
+                f"At {width}x{height} pixels this model would take about {self.cost(height, width) / 1e9:.1f} GB of "
                 f"memory and {self.max_bytes / 1e9:.1f} GB are allowed: {remedy}raise MASKLOOP_MAX_INFERENCE_BYTES "
                 "where the machine has more."
             )
@@ -75,6 +75,10 @@ class Budget:
         self.check(height, width)
         return height, width
 
+    def cost(self, height: int, width: int) -> int:
+        """Bytes that an image of this size may be expected to take, as it is."""
+        return sum(self._needs(height, width))
+
     def _scale(self, height: int, width: int) -> float:
         """By how much the sides may be multiplied so that what is needed is what is allowed; 0: by nothing."""
         output, network, attention = self._needs(height, width)
@@ -83,9 +87,6 @@ class Budget:
         # Memory grows with the second power of the sides, and that of attention with the fourth: o*s^2 + a*s^4 = max.
         output += network
         return math.sqrt(2 * self.max_bytes / (output + math.sqrt(output**2 + 4 * attention * self.max_bytes)))
-
-    def _bytes(self, height: int, width: int) -> int:
-        return sum(self._needs(height, width))
 
     def _needs(self, height: int, width: int) -> tuple[int, int, int]:
         """Bytes at the image's size, at the size that the network sees, and for pairs of patches."""

@@ -11,7 +11,7 @@ The rules, in the order they are applied:
 | truncated, damaged       | refused, 400                                                                          |
 | EXIF orientation         | applied: the mask fits the picture as every viewer shows it; a broken EXIF is ignored |
 | 12 and 16 bits a channel | the upper 8 bits are kept (Pillow would clip everything above 255 to white)           |
-| 32-bit integers, floats  | scaled by the range that `_scaled` finds; NaN is damage                               |
+| 32-bit integers, floats  | scaled by the range that `_range` finds; NaN is damage                                |
 | palette                  | looked up, with its transparency                                                      |
 | 1-bit, grey              | the one channel three times                                                           |
 | alpha of any kind        | composited on white, as a browser page does; hidden colours never come through        |
@@ -23,7 +23,9 @@ The training pool is read by the same rules, so that a model sees in training wh
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -69,12 +71,16 @@ TURNS = {
 PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 # Orientations 5 to 8 lay the picture on its side: width and height change places.
 SIDEWAYS = {5, 6, 7, 8}
+# Of these the first row becomes the last row or column.
+FROM_THE_END = {3, 4, 6, 7}
 # A progressive JPEG has about ten. Each costs a pass over all pixels, and a file of few bytes may hold many thousands.
 MAX_SCANS, SCAN = 100, b"\xff\xda"
 # Pillow decodes the run lengths of a BMP in Python: these take a second, and what else runs waits at every turn.
 MAX_RLE_BYTES = 2 * 2**20
-# Of an image whose values are scaled.
-ROWS_AT_ONCE = 64
+# For each pixel while it is decoded, as measured: Pillow's 4 and the 3 that come of it; of an AVIF 12, of a WebP 16.
+PIXEL_BYTES = 17
+# Of a decoded image, while its pixels become RGB and upright; most images are no larger.
+PIXELS_AT_ONCE = 2**19
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,12 @@ def inspect(data: bytes, limits: Limits) -> Header:
         return Header(MEDIA_TYPES[str(image.format)], width, height, orientation)
 
 
+def decoding_cost(data: bytes, limits: Limits) -> int:
+    """Bytes of memory that `decode` takes at most, by the header of the image. Raises as `inspect`."""
+    with _open(data, limits) as image:
+        return PIXEL_BYTES * image.width * image.height
+
+
 def decode(data: bytes, limits: Limits) -> Pixels:
     """Decode an image by the table above.
 
@@ -129,9 +141,7 @@ def decode(data: bytes, limits: Limits) -> Pixels:
             # Before the pixels: to load a TIFF turns it, and takes its orientation away.
             orientation = 1 if image.format == "TIFF" else _orientation(image, data)
             image.load()
-            rgb = _rgb(image)
-            upright = rgb.transpose(TURNS[orientation]) if orientation in TURNS else rgb
-            return np.ascontiguousarray(upright, dtype=np.uint8)
+            return _upright(image, orientation)
         except Exception as error:
             raise _refusal(error, "image is damaged or incomplete") from None
 
@@ -205,13 +215,42 @@ def _orientation(image: Image.Image, data: bytes) -> int:
     return value if isinstance(value, int) and value in TURNS else 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, orientation: int) -> Pixels:
+    """Turned pixels of a decoded image, strip by strip: each step on the way would copy the whole."""
+    width, height = image.size
+    upright_HW3 = np.empty((width, height, 3) if orientation in SIDEWAYS else (height, width, 3), np.uint8)
+    to_rgb = _conversion(image)
+    for top, strip in _strips(image):
+        rgb = to_rgb(strip)
+        turned = rgb.transpose(TURNS[orientation]) if orientation in TURNS else rgb
+        first = height - top - strip.height if orientation in FROM_THE_END else top
+        lines = slice(first, first + strip.height)
+        upright_HW3[(slice(None), lines) if orientation in SIDEWAYS else lines] = np.asarray(turned)
+    return upright_HW3
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """Rows of an image, some at a time, and where they begin."""
+    rows = max(1, PIXELS_AT_ONCE // image.width)
+    if rows >= image.height:
+        yield 0, image
+        return
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """What makes any strip of the image RGB: some need to know of the whole."""
     if image.mode.startswith("I;16"):
         # A grey TIFF of 12 bits has this mode too.
-        shift = 4 if getattr(image, "tag_v2", {}).get(BITS) == (12,) else 8
-        return Image.fromarray((np.asarray(image) >> shift).astype(np.uint8)).convert("RGB")
+        return partial(_shifted, bits=4 if getattr(image, "tag_v2", {}).get(BITS) == (12,) else 8)
     if image.mode in ("I", "F"):
-        return Image.fromarray(_scaled(np.asarray(image), image.mode)).convert("RGB")
+        low, high = _range(image)
+        return partial(_scaled, low=low, high=high)
+    return _rgb
+
+
+def _rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
@@ -219,23 +258,31 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _scaled(values_HW: npt.NDArray[np.float32] | npt.NDArray[np.int32], mode: str) -> Pixels:
-    """The white of floats is 1, 255 or 65535, of integers 255 or 65535: the least that no value exceeds.
+def _shifted(image: Image.Image, *, bits: int) -> Image.Image:
+    return Image.fromarray((np.asarray(image) >> bits).astype(np.uint8)).convert("RGB")
 
-    Where values are negative or larger, the least of them is black and the greatest white.
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    """The values that become black and white.
+
+    The white of floats is 1, 255 or 65535, of integers 255 or 65535: the least that no value exceeds. Where values are
+    negative or larger, the least of them is black and the greatest white.
     """
-    low, high = float(values_HW.min()), float(values_HW.max())
+    low, high = np.inf, -np.inf
+    for _, strip in _strips(image):
+        values_HW = np.asarray(strip)
+        # Unlike `min`, these keep NaN.
+        low, high = float(np.minimum(low, values_HW.min())), float(np.maximum(high, values_HW.max()))
     if not np.isfinite(high - low):
         raise ValueError("its pixels are not all finite numbers")
-    for white in (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0):
+    for white in (255.0, 65535.0) if image.mode == "I" else (1.0, 255.0, 65535.0):
         if low >= 0 and high <= white:
-            low, high = 0.0, white
-            break
+            return 0.0, white
+    return low, high
+
+
+def _scaled(image: Image.Image, *, low: float, high: float) -> Image.Image:
     # 256 steps of equal width, which for whole numbers up to 65535 are their upper 8 bits.
     step = 255.999 / (high - low) if high > low else 0.0
-    grey_HW = np.empty(values_HW.shape, np.uint8)
-    # In float64 the whole would be eight times as large as what comes of it, and twice for a moment.
-    for top in range(0, len(values_HW), ROWS_AT_ONCE):
-        rows = slice(top, top + ROWS_AT_ONCE)
-        grey_HW[rows] = (values_HW[rows].astype(np.float64) - low) * step
-    return grey_HW
+    grey_HW = (np.asarray(image).astype(np.float64) - low) * step
+    return Image.fromarray(grey_HW.astype(np.uint8)).convert("RGB")

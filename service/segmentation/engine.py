@@ -108,9 +108,10 @@ class Engine:
         except OutOfMemory:
             return [self.run(image_HW3) for image_HW3 in images]
 
-    def check(self, height: int, width: int) -> None:
-        """Refuse an image that costs too much, before anything is done about it. Raises ImageTooLarge."""
-        self._fitting(height, width)
+    def cost(self, height: int, width: int) -> int:
+        """Bytes that an image may be expected to take. See `Predictor`."""
+        size = self._fitting(height, width)
+        return self._budget.cost(*size) if self._budget is not None else 0
 
     def _fitting(self, height: int, width: int) -> tuple[int, int]:
         return self._budget.fitting(height, width) if self._budget is not None else (height, width)

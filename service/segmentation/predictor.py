@@ -25,8 +25,12 @@ class Predictor(Protocol):
     def width(self, *, free: int, load: int) -> int:
         """How many threads an image should have now; see `widths.width`."""
 
-    def check(self, height: int, width: int) -> None:
-        """Refuse an image that costs too much, before anything is done about it. Raises ImageTooLarge."""
+    def cost(self, height: int, width: int) -> int:
+        """Bytes of memory that an image may be expected to take, told before anything is done about it; 0: unknown.
+
+        Raises:
+            ImageTooLarge: More than is allowed.
+        """
 
     def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = ...) -> Prediction:
         """Segment one image.
@@ -37,7 +41,7 @@ class Predictor(Protocol):
             gone: Asked between steps.
 
         Raises:
-            ImageTooLarge: As `check`.
+            ImageTooLarge: As `cost`.
             OutOfMemory: It cost more than the machine has.
             Unavailable: The GPU failed.
             Abandoned: `gone` said so.

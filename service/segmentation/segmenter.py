@@ -20,11 +20,12 @@ from service.cores import usable_cores
 from service.errors import DeadlinePassed
 from service.metrics import Metrics
 from service.segmentation.batches import Batches
-from service.segmentation.decode import Limits, Pixels, decode
+from service.segmentation.decode import Limits, Pixels, decode, decoding_cost
 from service.segmentation.door import Door, Patience
 from service.segmentation.pace import Pace
 from service.segmentation.prediction import Prediction
 from service.segmentation.predictor import Predictor
+from service.segmentation.providers import CPU
 from service.segmentation.turnstile import Turnstile
 from service.segmentation.visit import INTERACTIVE, Visit
 from service.settings import Settings
@@ -34,9 +35,12 @@ Gone = Callable[[], Awaitable[bool]]
 
 # Decoded images that wait for their inference, so that it never waits for them. A large one has 72 MB.
 DECODED_AHEAD = 2
+# Parts of the memory limit that each of many may take without being counted: images as small as most are never held
+# up by it, on however many cores.
+LIGHT_DECODING, LIGHT_INFERENCE = 16, 4
 # How often we look whether the client of a long inference is still there.
 WATCH_S = 1.0
-# On a GPU: while one batch computes, the next is copied.
+# On a GPU: while one batch, or image, computes, the next is copied.
 GPU_RUNS = 2
 # After so long without a request memory goes back to the system.
 IDLE_S = 1.0
@@ -66,8 +70,15 @@ class Segmenter:
         rejected = metrics.rejected.labels("overloaded")
         self._door = Door(settings.max_concurrent_requests, metrics.admitted, rejected, patience)
         metrics.places.set(settings.max_concurrent_requests)
+        # What is decoded and what is inferred may take as much memory each: the large among it share that.
+        most = settings.max_inference_bytes
+        self._light = most // LIGHT_DECODING
         self._decoding = Turnstile(cores + DECODED_AHEAD)
-        self._cpu, self._gpu = Turnstile(cores), Turnstile(GPU_RUNS)
+        self._decoding_large = Turnstile(cores + DECODED_AHEAD, limit=most)
+        self._cpu = Turnstile(cores, limit=most, light=most // LIGHT_INFERENCE)
+        self._gpu = Turnstile(GPU_RUNS)
+        # As the pace counts, which knows cores alone.
+        self._gpu_share = max(1, cores // GPU_RUNS)
         self._batches = Batches(self._run_batch, settings.batch_delay_s)
         self._rest: asyncio.TimerHandle | None = None
         self._closed = False
@@ -130,14 +141,19 @@ class Segmenter:
             Overloaded: Its turn did not come in the time for which it may wait.
         """
         begin = time.perf_counter()
-        taken = await self._turn(self._decoding, visit)
+        weight = await _in(self._images, lambda: decoding_cost(data, self._limits))
+        # The large wait for each other in a row of their own, and not in the places of the small.
+        decoding = self._decoding_large if weight > self._light else self._decoding
+        taken = await self._turn(decoding, visit, weight=weight)
         try:
             waited_s = time.perf_counter() - begin
             with visit.stage("decode"):
                 image_HW3 = await _in(self._images, lambda: decode(data, self._limits))
+            decoding.lighten(weight, image_HW3.nbytes)
+            weight = image_HW3.nbytes
             return Segmentation(image_HW3, await self.predict(image_HW3, engine, visit, gone, waited_s=waited_s))
         finally:
-            self._decoding.leave(taken)
+            decoding.leave(taken, weight=weight)
 
     async def predict(
         self, image_HW3: Pixels, engine: Predictor, visit: Visit, gone: Gone, *, waited_s: float = 0.0
@@ -158,12 +174,14 @@ class Segmenter:
             Overloaded: Its turn did not come in the time for which it may wait.
         """
         # Before it waits for a turn that it will not need.
-        engine.check(*image_HW3.shape[:2])
+        weight = engine.cost(*image_HW3.shape[:2])
         if engine.max_batch > 1:
             await self._stay(gone)
             return await self._batched(image_HW3, engine, visit, gone)
+        turns, wanted = self._turns(engine, weight)
         with visit.stage("queue", already_s=waited_s):
-            threads = await self._turn(self._cpu, visit, lambda free: self._width(engine, free), waited_s=waited_s)
+            taken = await self._turn(turns, visit, wanted, weight=weight, waited_s=waited_s)
+        threads = taken if turns is self._cpu else None
         work: asyncio.Future[Prediction] | None = None
         left = threading.Event()
         try:
@@ -171,11 +189,11 @@ class Segmenter:
             with visit.stage("infer"):
                 work = _begin(self._inference, lambda: engine.run(image_HW3, threads, left.is_set))
                 prediction = await self._watched(work, gone)
-            self._pace.took(visit.seconds["infer"], threads)
+            self._pace.took(visit.seconds["infer"], threads or self._gpu_share)
             return prediction
         finally:
             left.set()
-            _after(work, lambda: self._cpu.leave(threads))
+            _after(work, lambda: turns.leave(taken, weight=weight))
 
     async def encode(self, render: Callable[[], T], visit: Visit) -> T:
         """Do the rendering of an answer beside the event loop; `visit` gets `encode`."""
@@ -193,7 +211,13 @@ class Segmenter:
             pool.shutdown(wait=True, cancel_futures=True)
 
     async def _turn(
-        self, turnstile: Turnstile, visit: Visit, wanted: Callable[[int], int] = lambda _: 1, *, waited_s: float = 0.0
+        self,
+        turnstile: Turnstile,
+        visit: Visit,
+        wanted: Callable[[int], int] = lambda _: 1,
+        *,
+        weight: int,
+        waited_s: float = 0.0,
     ) -> int:
         """Wait for a turn. The door expects how long that will be by what it has seen, and may have seen nothing yet.
 
@@ -203,13 +227,22 @@ class Segmenter:
         longest_s = visit.longest_wait_s
         try:
             async with asyncio.timeout(None if longest_s is None else longest_s - waited_s):
-                return await turnstile.enter(visit.urgency, wanted)
+                return await turnstile.enter(visit.urgency, wanted, weight=weight)
         except TimeoutError:
             raise self._door.too_late() from None
 
-    def _width(self, engine: Predictor, free: int) -> int:
-        # Who is inside the door and not here yet, or not any more, has work for the cores as well.
-        return min(free, engine.width(free=free, load=max(self._door.inside, self._cpu.load)))
+    def _turns(self, engine: Predictor, weight: int) -> tuple[Turnstile, Callable[[int], int]]:
+        """Where an image waits for its turn, and how many places it takes there."""
+        if engine.provider == CPU:
+            return self._cpu, lambda free: self._width(engine, free, weight)
+        return self._gpu, lambda _: 1
+
+    def _width(self, engine: Predictor, free: int, weight: int) -> int:
+        # Who is inside the door and not here yet, or not any more, has work for the cores as well; not so who waits for
+        # the memory that this one takes.
+        here = self._cpu.beside(weight)
+        load = here if self._cpu.heavy(weight) else max(self._door.inside, here)
+        return min(free, engine.width(free=free, load=load))
 
     @asynccontextmanager
     async def _at_work(self) -> AsyncIterator[None]:

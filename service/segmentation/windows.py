@@ -69,8 +69,9 @@ class Windows:
         """How many threads an image should have now; see `widths.width`."""
         return self.graph.width(free=free, load=load)
 
-    def check(self, height: int, width: int) -> None:
-        """Every image is taken: it costs time, and little more memory than itself and its answer."""
+    def cost(self, height: int, width: int) -> int:
+        """Bytes of the class maps. Every image is taken: it costs time, and little more than these."""
+        return min(self.held_bytes, self.tiling.seen_size(height, width)[1] * self._column_bytes)
 
     def run_batch(self, images: Sequence[Pixels]) -> list[Prediction]:
         """Segment images one by one. See `Predictor`."""
@@ -94,10 +95,13 @@ class Windows:
                 confidence_HW[place] = np.rint(best_rW * 255)
         return Prediction(mask_HW, confidence_HW)
 
+    @property
+    def _column_bytes(self) -> int:
+        return 4 * self.classes * self.tiling.window[0]
+
     def _blocks(self, seen: int, width: int) -> Iterator[tuple[int, int]]:
         """Columns of the image, as many at a time as may be held."""
-        column_bytes = 4 * self.classes * self.tiling.window[0]
-        count = min(width, -(-seen * column_bytes // self.held_bytes))
+        count = min(width, -(-seen * self._column_bytes // self.held_bytes))
         edges = [width * number // count for number in range(count + 1)]
         yield from itertools.pairwise(edges)
 

@@ -200,6 +200,21 @@ def test_both_convert_every_mode_alike(mode: str) -> None:
     assert to_rgb(image).tobytes() == service._rgb(image).tobytes()
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_strip_by_strip_the_same_comes_out_as_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "PIXELS_AT_ONCE", 50)
+    several = 0
+    for row, name in EACH:
+        (tmp_path / "image").write_bytes(CASES[row][name])
+        expected = read_image(tmp_path / "image")
+        several += expected.shape[0] * expected.shape[1] > 100
+        np.testing.assert_array_equal(decode(CASES[row][name], LIMITS), expected, err_msg=name)
+    assert several > len(EACH) / 2
+    for mode in ("1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "PA", "CMYK", "YCbCr", "HSV"):
+        image = RGB.quantize(8) if mode == "P" else RGBA.convert(mode)
+        np.testing.assert_array_equal(service._upright(image, 1), np.asarray(to_rgb(image)), err_msg=mode)
+
+
 @pytest.mark.parametrize(("row", "name"), [(row, name) for row, cases in REFUSED.items() for name in cases])
 def test_both_refuse_the_same(row: str, name: str, tmp_path: Path) -> None:
     data = REFUSED[row][name]

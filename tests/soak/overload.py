@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 
 from tests.benchmarks.serving.figures import percentile
@@ -108,16 +109,20 @@ async def _probe(service: Service) -> list[float]:
     try:
         while True:
             began = time.perf_counter()
-            reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            answer = await reader.read()
-            writer.close()
+            answer = await _livez(service.port)
             if b" 200 " not in answer[:20]:
                 raise AssertionError(f"/livez said {answer[:100]!r}")
             took.append(time.perf_counter() - began)
             await asyncio.sleep(PROBE_EVERY_S)
     except asyncio.CancelledError:
         return took
+
+
+async def _livez(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    with closing(writer):
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return await reader.read()
 
 
 async def _finished(probing: asyncio.Task[list[float]]) -> list[float]:

@@ -38,10 +38,10 @@ def test_they_take_what_one_piece_would_not(bundle: Path) -> None:
     whole = load_model(read_bundle(bundle), tight).engine
     assert isinstance(whole, Engine)
     with pytest.raises(Exception, match="MASKLOOP_MAX_NATIVE_PIXELS"):
-        whole.check(*image_HW3.shape[:2])
+        whole.cost(*image_HW3.shape[:2])
     add_tile(bundle, window=(24, 16))
     windows = load_model(read_bundle(bundle), tight).engine
-    windows.check(*image_HW3.shape[:2])
+    assert windows.cost(*image_HW3.shape[:2]) > 0
     np.testing.assert_array_equal(windows.run(image_HW3).mask_HW, nearest(image_HW3, COLORS))
 
 

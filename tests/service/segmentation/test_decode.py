@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ import pytest
 from PIL import Image
 
 from service.errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
-from service.segmentation.decode import FORMATS, Limits, decode, inspect
+from service.segmentation.decode import FORMATS, Limits, decode, decoding_cost, inspect
 from tests.service.conftest import encoded
 from tests.service.tiny_bundle import picture
 
@@ -287,6 +290,45 @@ def test_truncated_files_are_refused_at_every_length(kind: str) -> None:
         except (ImageUnreadable, ImageUnsupported):
             continue
         pytest.fail(f"{length} of {len(data)} bytes were taken for an image")
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from service.segmentation.decode import Limits, decode
+def high_water():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+small, large = (Path(name).read_bytes() for name in sys.argv[1:])
+decode(small, Limits(10**9, 10**9))
+before = high_water()
+height, width, _ = decode(large, Limits(10**9, 10**9)).shape
+print((high_water() - before) / (height * width))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process held at most is read from /proc")
+@pytest.mark.parametrize(
+    ("mode", "kind", "most"), [("RGBA", "PNG", 9), ("LA", "PNG", 9), ("RGB", "JPEG", 9), ("RGBA", "WEBP", 17)]
+)
+def test_decoding_takes_little_more_than_the_image_and_its_pixels(
+    mode: str, kind: str, most: int, tmp_path: Path
+) -> None:
+    """Pillow's 4 bytes a pixel and our 3, and strips; a WebP is held four times by its decoder."""
+    for name, side in (("small", 8), ("large", 3000)):
+        turned = Image.Exif()
+        turned[0x112] = 6
+        Image.new(mode, (side, side), "navy").save(tmp_path / name, kind, exif=turned)
+    ended = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path / "small"), str(tmp_path / "large")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert 3 <= float(ended.stdout) < most
+    large = (tmp_path / "large").read_bytes()
+    assert float(ended.stdout) * 3000 * 3000 < decoding_cost(large, Limits(10**9, 10**9))
 
 
 def test_the_result_is_contiguous_rgb() -> None:
