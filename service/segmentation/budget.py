@@ -71,7 +71,8 @@ class Budget:
         """
         scale = self._scale(height, width)
         if self.long_side and scale < 1 and scale * max(height, width) >= self.long_side:
-            return max(1, int(height * scale)), max(1, int(width * scale))
+            # Once more: whole pixels are not quite in proportion, and the network may see a row more of them.
+            return self.fitting(max(1, int(height * scale)), max(1, int(width * scale)))
         self.check(height, width)
         return height, width
 

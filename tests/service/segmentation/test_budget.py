@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.errors import ImageTooLarge
@@ -96,6 +96,7 @@ def test_the_size_that_is_advised_is_taken(height: int, width: int, classes: int
 
 
 @given(SIDES, SIDES, st.integers(1, 300), st.sampled_from([100, 518, 1024]))
+@example(1024, 1866, 16, 1024)
 def test_what_is_offered_fits_and_is_no_smaller_than_it_must_be(
     height: int, width: int, classes: int, long_side: int
 ) -> None:
