@@ -278,26 +278,6 @@ def test_a_lone_inference_has_all_cores_and_several_share_them(metrics: Metrics,
     assert seen[:4] == [2, 1, 1, 1]
 
 
-class Counted(Engine):
-    """A real engine that notes which images it runs at one time."""
-
-    def __init__(self, graph: Path, budget: Budget) -> None:
-        super().__init__(graph, threads=2, budget=budget)
-        self.inside: list[int] = []
-        self.seen: set[tuple[int, ...]] = set()
-        self.threads: list[int | None] = []
-
-    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = nobody_leaves) -> Prediction:
-        self.inside.append(image_HW3.shape[1])
-        self.threads.append(threads)
-        # Whoever may come beside it has come by then.
-        time.sleep(0.05)
-        self.seen.add(tuple(sorted(self.inside)))
-        prediction = super().run(image_HW3, threads, gone)
-        self.inside.remove(image_HW3.shape[1])
-        return prediction
-
-
 @pytest.mark.parametrize("cores", [1, 4])
 def test_a_gpu_that_takes_images_one_by_one_has_the_next_copied_meanwhile(
     cores: int, metrics: Metrics, bundle: Path
@@ -330,68 +310,6 @@ def test_a_gpu_that_takes_images_one_by_one_has_the_next_copied_meanwhile(
     segmenter.close()
     assert max(seen) == GPU_RUNS
     assert len(seen) == 8
-
-
-LARGE, SMALL = encoded(picture(200, 100)), encoded(picture(20, 100))
-
-
-@pytest.fixture
-def counted(bundle: Path) -> Counted:
-    budget = Budget(max_bytes=10_000_000, max_native_pixels=10**6, classes=5, long_side=0)
-    found = Counted(bundle / "model.onnx", budget)
-    assert budget.max_bytes / 2 < found.cost(100, 200) < budget.max_bytes
-    assert found.cost(100, 20) < budget.max_bytes / 4
-    return found
-
-
-def _serve(engine: Counted, metrics: Metrics, people: list[bytes]) -> None:
-    limits = Limits(max_bytes=10**6, max_pixels=10**6)
-    segmenter = Segmenter(Settings(inference_threads=2, max_inference_bytes=10_000_000), metrics, limits)
-
-    async def one(data: bytes) -> None:
-        async with segmenter.admission() as visit:
-            await segmenter.segment(data, engine, visit, stays)
-
-    async def scene() -> None:
-        await asyncio.gather(*(one(data) for data in people))
-
-    asyncio.run(scene())
-    segmenter.close()
-
-
-def test_two_large_ones_never_run_at_one_time_and_small_ones_beside_them(metrics: Metrics, counted: Counted) -> None:
-    _serve(counted, metrics, [LARGE, LARGE, SMALL, SMALL, SMALL, SMALL, LARGE, SMALL, SMALL])
-    assert len(counted.threads) == 9
-    assert (200, 200) not in counted.seen
-    # They may be decoded in any order; there are six.
-    assert {(20, 20), (20, 200)} & counted.seen
-
-
-def test_large_ones_that_wait_for_each_other_have_all_cores(metrics: Metrics, counted: Counted) -> None:
-    _serve(counted, metrics, [LARGE] * 4)
-    assert counted.seen == {(200,)}
-    assert counted.threads == [2] * 4
-
-
-def test_large_ones_are_decoded_as_memory_allows(
-    metrics: Metrics, counted: Counted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the large hold what may be held, the small are decoded all the same."""
-    monkeypatch.setattr("service.segmentation.decode.PIXEL_BYTES", 300)
-    inside, seen = list[int](), set[tuple[int, ...]]()
-
-    def noted(data: bytes, limits: Limits) -> Pixels:
-        inside.append(len(data))
-        time.sleep(0.02)
-        seen.add(tuple(sorted(inside)))
-        image_HW3 = decode(data, limits)
-        inside.remove(len(data))
-        return image_HW3
-
-    monkeypatch.setattr("service.segmentation.segmenter.decode", noted)
-    _serve(counted, metrics, [LARGE] * 4 + [SMALL] * 4)
-    assert (len(LARGE),) * 2 not in seen
-    assert seen & {(len(SMALL),) * 2, tuple(sorted((len(SMALL), len(LARGE))))}
 
 
 def test_a_deadline_may_be_known_later(segmenter: Segmenter) -> None:
