@@ -28,6 +28,25 @@ def test_the_pace_follows_what_happens() -> None:
     assert pace.seconds == pytest.approx(0.1, rel=0.01)
 
 
+def test_a_large_image_among_small_ones_does_not_shut_the_door() -> None:
+    pace = Pace(1)
+    for seconds in (0.1, 0.1, 0.1, 8.0):
+        pace.took(seconds, 1)
+    assert pace.seconds == pytest.approx((3 * 0.1 + 0.2) / 4)
+    # Nor does a large one that was the first of all, for long.
+    pace = Pace(1)
+    for seconds in (8.0, *[0.1] * 30):
+        pace.took(seconds, 1)
+    assert pace.seconds < 0.25
+
+
+def test_where_all_are_slow_it_is_soon_known() -> None:
+    pace = Pace(1)
+    for seconds in (*[0.1] * 20, *[1.0] * 40):
+        pace.took(seconds, 1)
+    assert pace.seconds == pytest.approx(1.0, rel=0.2)
+
+
 def test_nobody_waits_longer_than_allowed_and_a_few_always_may() -> None:
     metrics = Metrics()
     slow = Patience(wait_s=lambda ahead: 10.0 * ahead, longest_s=3.0, always=2)
