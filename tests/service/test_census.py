@@ -109,6 +109,7 @@ def test_a_slow_database_holds_up_neither_loop_nor_scrape(state: State, monkeypa
             assert registry.get_sample_value("maskloop_database_up") == 0
             assert registry.get_sample_value("maskloop_pool_bytes") is None
         go.set()
+        monkeypatch.setattr(service.census, "PATIENCE_S", 20.0)
         await state.census.refresh()
 
     asyncio.run(scene())
