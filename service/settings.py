@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     anonymous_rate_limit_per_minute: int = Field(default=0, ge=0)
     """The same for callers without a key, by their address. 0: any number. Behind a proxy on another machine,
     FORWARDED_ALLOW_IPS tells uvicorn whose `X-Forwarded-For` to believe."""
+    failed_keys_per_minute: int = Field(default=30, ge=0)
+    """Keys that are not valid which may come from one address in a minute; one more is told 429 with Retry-After. Valid
+    ones are let in from there all the same. 0: any number."""
     keys_poll_s: float = Field(default=1.0, gt=0)
     """How often a serving process looks whether keys were made or revoked."""
 
