@@ -15,6 +15,7 @@ from service.api.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
 from service.api.cors import add_cors
 from service.api.docs import add_docs
 from service.api.error_docs import document_errors
+from service.api.nul import NoNul
 from service.api.observe import ObservedApp, telemetry
 from service.api.open_inference import infer, metadata, repository, server
 from service.api.open_inference.body import JSON_SLACK, largest_body, takes_tensors
@@ -54,6 +55,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     document_errors(app)
     add_problem_handlers(app)
     # The last added is the outermost.
+    app.add_middleware(NoNul)
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
     add_cors(app, settings)
     return app
