@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI
@@ -35,6 +36,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     tracing = state.tracing if state else open_tracing(open_telemetry_variables())
     app = ObservedApp(
         title="Maskloop",
+        version=_version(),
         summary="Semantic segmentation over HTTP that keeps getting better.",
         lifespan=_lifespan(lambda: state or start_state(settings, tracing)),
         telemetry=telemetry(tracing),
@@ -59,6 +61,14 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
     add_cors(app, settings)
     return app
+
+
+def _version() -> str:
+    """Of the package: it lies on the disk, and is read once."""
+    try:
+        return version("maskloop")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _lifespan(get_state: Callable[[], State]) -> Callable[[FastAPI], Any]:
