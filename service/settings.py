@@ -91,8 +91,9 @@ class Settings(BaseSettings):
     """What callers without a key may do from anywhere: `all`, or some of predict,contribute,train,admin. Empty:
     nothing, and on this machine everything for as long as no key was ever made."""
     published_on: str = ""
-    """In a container: the address outside under which its port can be reached. 127.0.0.1 makes callers this machine's
-    own, as on a loopback `host`. Empty: the address that was asked decides."""
+    """In a container: the address outside under which its port can be reached. 127.0.0.1 makes callers who come by it
+    this machine's own, as on a loopback `host`; other containers of its network are not. Empty: the address that was
+    asked decides."""
     allowed_hosts: Words = ()
     """Domain names by which callers without a key may call this machine's own service; IP addresses and names without
     a dot need no mention. It keeps pages out that point a name of theirs at 127.0.0.1."""
