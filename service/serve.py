@@ -8,13 +8,18 @@ from __future__ import annotations
 import gc
 from socket import socket
 
+import structlog
+
 from service.allocator import prepare_heaps
-from service.keys.exposure import check_exposure
+from service.keys.exposure import check_exposure, is_loopback
+from service.keys.gateway import gateways
 from service.listen import listen
 from service.logs import configure_logs
 from service.settings import Settings, open_telemetry_variables
-from service.state import start_state
+from service.state import State, start_state
 from service.tracing import open_tracing
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 def serve(settings: Settings, sock: socket | None = None) -> None:
@@ -42,8 +47,20 @@ def serve(settings: Settings, sock: socket | None = None) -> None:
     except BaseException:
         state.close()
         raise
+    _say_who_may_ask(state)
     collect_garbage_again()
     server.run(sockets=[sock])
+
+
+def _say_who_may_ask(state: State) -> None:
+    """In a container, where it is not plain to see who counts as the machine's own."""
+    settings = state.settings
+    if state.keys.needed or settings.anonymous_scopes or not is_loopback(settings.published_on):
+        return
+    if gateway := sorted(gateways()):
+        log.info("without a key only the machine around this container may ask, not other containers", gateway=gateway)
+    else:
+        log.warning("no way leads out of this container's network, so nobody outside of it may ask without a key")
 
 
 def collect_garbage_again() -> None:

@@ -91,8 +91,9 @@ class Settings(BaseSettings):
     """What callers without a key may do from anywhere: `all`, or some of predict,contribute,train,admin. Empty:
     nothing, and on this machine everything for as long as no key was ever made."""
     published_on: str = ""
-    """In a container: the address outside under which its port can be reached. 127.0.0.1 makes callers this machine's
-    own, as on a loopback `host`. Empty: the address that was asked decides."""
+    """In a container: the address outside under which its port can be reached. 127.0.0.1 makes callers who come by it
+    this machine's own, as on a loopback `host`; other containers of its network are not. Empty: the address that was
+    asked decides."""
     allowed_hosts: Words = ()
     """Domain names by which callers without a key may call this machine's own service; IP addresses and names without
     a dot need no mention. It keeps pages out that point a name of theirs at 127.0.0.1."""
@@ -106,6 +107,9 @@ class Settings(BaseSettings):
     anonymous_rate_limit_per_minute: int = Field(default=0, ge=0)
     """The same for callers without a key, by their address. 0: any number. Behind a proxy on another machine,
     FORWARDED_ALLOW_IPS tells uvicorn whose `X-Forwarded-For` to believe."""
+    failed_keys_per_minute: int = Field(default=30, ge=0)
+    """Keys that are not valid which may come from one address in a minute; one more is told 429 with Retry-After. Valid
+    ones are let in from there all the same. 0: any number."""
     keys_poll_s: float = Field(default=1.0, gt=0)
     """How often a serving process looks whether keys were made or revoked."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from service.api.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
 from service.api.cors import add_cors
 from service.api.docs import add_docs
 from service.api.error_docs import document_errors
+from service.api.nul import NoNul
 from service.api.observe import ObservedApp, telemetry
 from service.api.open_inference import infer, metadata, repository, server
 from service.api.open_inference.body import JSON_SLACK, largest_body, takes_tensors
@@ -34,6 +36,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     tracing = state.tracing if state else open_tracing(open_telemetry_variables())
     app = ObservedApp(
         title="Maskloop",
+        version=_version(),
         summary="Semantic segmentation over HTTP that keeps getting better.",
         lifespan=_lifespan(lambda: state or start_state(settings, tracing)),
         telemetry=telemetry(tracing),
@@ -54,9 +57,18 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     document_errors(app)
     add_problem_handlers(app)
     # The last added is the outermost.
+    app.add_middleware(NoNul)
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
     add_cors(app, settings)
     return app
+
+
+def _version() -> str:
+    """Of the package: it lies on the disk, and is read once."""
+    try:
+        return version("maskloop")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _lifespan(get_state: Callable[[], State]) -> Callable[[FastAPI], Any]:

@@ -15,7 +15,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from service.api.deps import StateOf
 from service.api.near import check_host, check_origin, is_near
 from service.api.shield import add_headers
-from service.errors import Forbidden, KeyMissing, MaskloopError, Unauthorized
+from service.errors import Forbidden, KeyInvalid, KeyMissing, MaskloopError, Unauthorized
 from service.keys.caller import Caller
 from service.keys.rates import Quota, TooMany
 from service.scopes import SCOPES, Scope
@@ -92,9 +92,13 @@ async def _admit_near(request: Request, state: StateOf, bearer: Bearer, header: 
 
 
 def _caller(request: Request, state: State, key: str | None) -> Caller:
-    if key is not None:
-        return state.keys.caller(key)
     settings = state.settings
+    if key is not None:
+        try:
+            return state.keys.caller(key)
+        except KeyInvalid:
+            state.rates.fail(_address(request), settings.failed_keys_per_minute)
+            raise
     scopes = settings.anonymous_scopes
     if not scopes:
         if state.keys.needed or not is_near(request.scope, settings):

@@ -41,7 +41,7 @@ from service.errors import (
 )
 from service.segmentation.decode import inspect
 from service.segmentation.describe import Description
-from service.segmentation.segmenter import DECODED_AHEAD, ClientGone
+from service.segmentation.segmenter import ClientGone
 from service.segmentation.visit import BATCH, Visit
 from service.state import State
 
@@ -162,7 +162,7 @@ class Batch:
         """A line for each image, as they finish. Who stops to read them stops the rest."""
         settings = self._state.settings
         # Enough to keep the engine busy, and never all places.
-        at_a_time = max(1, min(settings.threads + DECODED_AHEAD, settings.max_concurrent_requests // 2))
+        at_a_time = max(1, min(self._state.segmenter.busy, settings.max_concurrent_requests // 2))
         # No more answers than that wait for a client who reads slowly.
         done: asyncio.Queue[bytes] = asyncio.Queue(at_a_time)
         numbered = enumerate(images)

@@ -7,18 +7,21 @@ of the "same origin" (so `Host` is looked at). Where a key is sent neither can h
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from service.errors import ForeignPage
-from service.keys.exposure import is_loopback
+from service.keys.exposure import is_loopback, plain_address
+from service.keys.gateway import gateways
 from service.settings import Settings
 
 # They change nothing, and no page can read what they answer.
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+# How proxies say for whom they ask.
+FORWARDED = {"forwarded", "x-forwarded-for", "x-real-ip"}
 
 
 def is_near(scope: Scope, settings: Settings) -> bool:
@@ -28,12 +31,27 @@ def is_near(scope: Scope, settings: Settings) -> bool:
     uvicorn has read into `client`), that is who asks.
     """
     if settings.published_on:
-        return is_loopback(settings.published_on)
-    server, client = scope.get("server"), scope.get("client")
-    if client is not None and _is_ip(client[0]) and not is_loopback(client[0]):
-        return False
+        return is_loopback(settings.published_on) and _from_around(scope)
+    server, client = _ends(scope)
     # No address of the network at all: a Unix socket, or a test's client.
-    return server is None or not _is_ip(server[0]) or is_loopback(server[0])
+    return (client is None or client.is_loopback) and (server is None or server.is_loopback)
+
+
+def _from_around(scope: Scope) -> bool:
+    """Whether the machine around this container asks, by its published port, or somebody in the container itself.
+
+    Other containers of the same network reach the port without the machine's knowing, by addresses of their own.
+    """
+    if FORWARDED.intersection(Headers(scope=scope).keys()):
+        # A proxy of the machine asks for somebody, and has no loopback address by which uvicorn would believe it.
+        return False
+    server, client = _ends(scope)
+    return client is None or client.is_loopback or client == server or str(client) in gateways()
+
+
+def _ends(scope: Scope) -> list[IPv4Address | IPv6Address | None]:
+    """The addresses of the network that were asked, and that asked."""
+    return [end and plain_address(end[0]) for end in (scope.get("server"), scope.get("client"))]
 
 
 def check_host(scope: Scope, settings: Settings) -> None:
@@ -44,7 +62,7 @@ def check_host(scope: Scope, settings: Settings) -> None:
     """
     name = _name(Headers(scope=scope).get("host", ""))
     ours = {host.lower() for host in settings.allowed_hosts}
-    if "." not in name or _is_ip(name) or name.endswith(".localhost") or name in ours:
+    if "." not in name or plain_address(name) or name.endswith(".localhost") or name in ours:
         return
     raise ForeignPage(
         f"{name} may be anybody's name for this machine: ask by 127.0.0.1 or localhost, add the name to "
@@ -85,11 +103,3 @@ def _netloc(origin: str) -> str:
         return urlsplit(origin).netloc
     except ValueError:
         return origin
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from service.errors import MaskloopError
 from service.keys.configured import configured_digests
@@ -13,14 +13,20 @@ class OpenToAll(MaskloopError):  # noqa: N818 - reads as what it would be; said 
     """Others would reach the service, and there is no key."""
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address or name; of a name that is not known the answer is no."""
+def plain_address(host: str) -> IPv4Address | IPv6Address | None:
+    """An address, and that of IPv4 where it stands in one of IPv6; None of what is none."""
     try:
         address = ip_address(host.strip("[]"))
     except ValueError:
-        return host.lower() == "localhost"
+        return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
+    return mapped or address
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address or name; of a name that is not known the answer is no."""
+    address = plain_address(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
 
 
 def check_exposure(settings: Settings) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +28,7 @@ Side = Annotated[int, Field(gt=0, le=65_535)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Names of files inside the bundle, and the version, become paths: nothing but plain names is read.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Part(BaseModel):
@@ -108,8 +110,9 @@ class Manifest(Part):
     """`manifest.json`, format 1."""
 
     format_version: Literal[1]
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    # For people. Not all databases keep a NUL, and no line of a log should end in the middle of it.
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+    version: Annotated[str, Field(pattern=rf"^{VERSION.pattern}$")]
     created_at: str
     classes: Annotated[list[ClassInfo], Field(min_length=1, max_length=65_535)]
     ignore_index: Annotated[int, Field(ge=0, le=65_535)]
@@ -139,9 +142,9 @@ class Manifest(Part):
 
     @property
     def parent(self) -> str | None:
-        """The version it was trained on from."""
+        """The version it was trained on from; None also where what stands there can be no version."""
         value = self.provenance.get("parent")
-        return value if isinstance(value, str) else None
+        return value if isinstance(value, str) and VERSION.fullmatch(value) else None
 
     @property
     def files(self) -> list[FileSum]:

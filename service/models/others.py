@@ -6,7 +6,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
+from service.allocator import give_back
 from service.errors import BundleInvalid, ModelLoading, ModelNotServable
+from service.models.load_pace import LoadPace
 from service.models.loading import LoadedModel, load_model
 from service.models.store import ModelStore
 from service.settings import Settings
@@ -23,7 +25,10 @@ REMEDIES = {
 
 
 class Others:
-    """The loaded ones. One is loaded at a time, and nobody waits for it: who asks meanwhile is told to come back."""
+    """The loaded ones. One is loaded at a time, and nobody waits for it: who asks meanwhile is told to come back.
+
+    So is who asks for yet another where many were loaded of late.
+    """
 
     def __init__(self, settings: Settings, models: ModelStore, changed: Callable[[], None] = lambda: None) -> None:
         # `changed` is called when another one is loaded.
@@ -32,6 +37,7 @@ class Others:
         self._changed = changed
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._loading: str | None = None
+        self._pace = LoadPace(settings.extra_models)
         # Held for moments, never while something loads.
         self._lock = threading.Lock()
 
@@ -41,7 +47,7 @@ class Others:
         Raises:
             ModelNotFound: There is no such version.
             ModelNotServable: It is not ready, or does not load.
-            ModelLoading: This one or another is being loaded.
+            ModelLoading: This one or another is being loaded, or too many were of late.
             Unavailable: The machine cannot load it.
         """
         _check(self._models.get(version))
@@ -49,11 +55,7 @@ class Others:
             if version in self._loaded:
                 self._loaded.move_to_end(version)
                 return self._loaded[version]
-            if self._loading is not None:
-                raise ModelLoading(
-                    f"{self._loading} is being loaded: ask again in {RETRY_AFTER_S} s.", retry_after_s=RETRY_AFTER_S
-                )
-            self._loading = version
+            self._begin(version)
         loaded = None
         try:
             loaded = self._load(version)
@@ -84,6 +86,19 @@ class Others:
         """The version that is being loaded."""
         return self._loading
 
+    def _begin(self, version: str) -> None:
+        if self._loading is not None:
+            raise ModelLoading(
+                f"{self._loading} is being loaded: ask again in {RETRY_AFTER_S} s.", retry_after_s=RETRY_AFTER_S
+            )
+        if wait_s := self._pace.take():
+            raise ModelLoading(
+                f"Many versions were loaded of late, and {self._settings.extra_models} beside the active one stay so "
+                f"(MASKLOOP_EXTRA_MODELS): ask for {version} again in {wait_s} s.",
+                retry_after_s=wait_s,
+            )
+        self._loading = version
+
     def _load(self, version: str) -> LoadedModel:
         try:
             return load_model(self._models.bundle(version), self._settings)
@@ -95,8 +110,11 @@ class Others:
             self._loading = None
             if loaded is not None:
                 self._loaded[loaded.version] = loaded
+            full = len(self._loaded) > self._settings.extra_models
             while len(self._loaded) > self._settings.extra_models:
                 self._loaded.popitem(last=False)
+        if full:
+            give_back()
 
 
 def _check(model: Model) -> None:

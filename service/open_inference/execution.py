@@ -27,8 +27,8 @@ Row = dict[str, Any]
 """What the model says about one image, by output."""
 
 AT_ONCE = 8
-"""Images of one request that wait for the model at one time, or as many as go through it together: those of others
-come in between."""
+"""Images of one request that wait for the model at one time, where it is not less that keeps it busy, or more that go
+through it together: those of others come in between."""
 
 
 async def execute(
@@ -49,15 +49,18 @@ async def execute(
 
     Raises:
         MaskloopError: What the segmenter says about the first image that fails; the others are given up.
+        Overloaded: The turn of the first did not come in the time for which the request may wait.
         ClientGone: Nobody waits any more.
     """
     one = _file if isinstance(request.images, list) else _pixels
     urgency = _heed(request.urgency, visit)
     visits = [Visit(visit.metrics, urgency, visit.model) for _ in request.images]
+    # The others wait for those of their own request, which was foreseen by nobody but who sent them.
+    visits[0].longest_wait_s = visit.longest_wait_s
     jobs = [
         partial(one, image, loaded, segmenter, own, gone) for image, own in zip(request.images, visits, strict=True)
     ]
-    rows = await in_turn(jobs, max(AT_ONCE, loaded.engine.max_batch))
+    rows = await in_turn(jobs, max(min(AT_ONCE, segmenter.busy), loaded.engine.max_batch))
     visit.seconds |= _together(visits)
     spent.on(visits)
     return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from service.models.bundle import Manifest
@@ -18,13 +17,9 @@ PLATFORMS = {"tensor": ("onnxruntime_onnx", "onnxruntime"), "encoded": ("python"
 TYPES = {"BYTES": "TYPE_STRING"}
 
 
-def server_metadata() -> dict[str, Any]:
-    """Of the service."""
-    try:
-        installed = version("maskloop")
-    except PackageNotFoundError:
-        installed = "unknown"
-    return {"name": "maskloop", "version": installed, "extensions": EXTENSIONS}
+def server_metadata(version: str) -> dict[str, Any]:
+    """Of the service, whose version that is."""
+    return {"name": "maskloop", "version": version, "extensions": EXTENSIONS}
 
 
 def model_metadata(found: Found, manifest: Manifest) -> dict[str, Any]:

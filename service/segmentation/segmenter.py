@@ -73,8 +73,9 @@ class Segmenter:
         # What is decoded and what is inferred may take as much memory each: the large among it share that.
         most = settings.max_inference_bytes
         self._light = most // LIGHT_DECODING
-        self._decoding = Turnstile(cores + DECODED_AHEAD)
-        self._decoding_large = Turnstile(cores + DECODED_AHEAD, limit=most)
+        self._ahead = cores + DECODED_AHEAD
+        self._decoding = Turnstile(self._ahead)
+        self._decoding_large = Turnstile(self._ahead, limit=most)
         self._cpu = Turnstile(cores, limit=most, light=most // LIGHT_INFERENCE)
         self._gpu = Turnstile(GPU_RUNS)
         # As the pace counts, which knows cores alone.
@@ -84,6 +85,11 @@ class Segmenter:
         self._closed = False
         self._images = ThreadPoolExecutor(max(2, min(8, usable_cores())), thread_name_prefix="images")
         self._inference = ThreadPoolExecutor(max(cores, GPU_RUNS), thread_name_prefix="inference")
+
+    @property
+    def busy(self) -> int:
+        """How many images under way keep a CPU busy."""
+        return self._ahead
 
     @asynccontextmanager
     async def admission(

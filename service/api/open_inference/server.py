@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastapi import Request
 from pydantic import BaseModel
 
 from service.api.auth import needs
@@ -25,9 +26,9 @@ class ServerOut(BaseModel):
 
 
 @router.get("", dependencies=ANY_KEY)
-async def metadata() -> ServerOut:
+async def metadata(request: Request) -> ServerOut:
     """What the server is and can do."""
-    return ServerOut(**server_metadata())
+    return ServerOut(**server_metadata(request.app.version))
 
 
 @router.get("/health/live")

@@ -277,11 +277,41 @@ def test_callers_without_a_key_are_counted_by_address(make_settings: MakeSetting
         assert ask(client, "2001:db8::2") == 429
 
 
-def ask(client: TestClient, address: str) -> int:
+def test_keys_that_are_none_are_limited_by_address(make_settings: MakeSettings) -> None:
+    good = "k" * 40
+    with serve(make_settings(api_key=good, failed_keys_per_minute=2)) as client:
+        codes = [ask(client, "10.0.0.1", f"guess-{number}") for number in range(4)]
+        assert codes == [401, 401, 429, 429]
+        # The key comes first: whoever has one is not kept out by a neighbour who guesses, nor counted for it.
+        assert [ask(client, "10.0.0.1", good) for _ in range(5)] == [200] * 5
+        assert ask(client, "10.0.0.2", "guess") == 401
+        # Without a key nobody guesses.
+        assert [ask(client, "10.0.0.3") for _ in range(4)] == [401] * 4
+        there = from_address(client, "10.0.0.1")
+        refused = there.get("/v1/models", headers={"X-API-Key": "guess"})
+        assert refused.json()["type"] == "urn:maskloop:problem:rate-limited"
+        assert 1 <= int(refused.headers["Retry-After"]) <= 30
+        assert refused.headers["RateLimit-Policy"] == '"minute";q=2;w=60'
+        in_protocol = there.get("/v2/models", headers={"Authorization": "Bearer guess"})
+        assert (in_protocol.status_code, list(in_protocol.json())) == (429, ["error"])
+
+
+def test_keys_that_are_none_have_a_limit_by_default(client: TestClient) -> None:
+    codes = [client.get("/v1/models", headers={"X-API-Key": "x"}).status_code for _ in range(40)]
+    assert codes[:30] == [401] * 30
+    assert codes[-1] == 429
+
+
+def ask(client: TestClient, address: str, key: str | None = None) -> int:
     """As if from an address."""
+    headers = {"X-API-Key": key} if key else {}
+    return from_address(client, address).get("/v1/models", headers=headers).status_code
+
+
+def from_address(client: TestClient, address: str) -> TestClient:
     from_there = TestClient(client.app, client=(address, 1))
     from_there.app_state.update(client.app_state)
-    return from_there.get("/v1/models").status_code
+    return from_there
 
 
 def test_callers_without_a_key_may_do_what_the_settings_say(make_settings: MakeSettings) -> None:

@@ -40,7 +40,6 @@ def test_the_address_that_was_asked_decides(server: tuple[str, int | None], near
     """Not the setting: whatever the socket was bound to, this is where the request came in."""
     asked = scope() | {"server": server}
     assert is_near(asked, HERE) is near
-    assert is_near(asked, Settings(published_on="127.0.0.1"))
     assert not is_near(asked, Settings(published_on="192.168.1.5"))
 
 
@@ -57,6 +56,55 @@ def test_the_address_that_was_asked_decides(server: tuple[str, int | None], near
 )
 def test_whom_a_proxy_on_this_machine_asks_for_is_not_near(client: tuple[str, int] | None, near: bool) -> None:
     assert is_near(scope() | {"client": client}, HERE) is near
+
+
+INSIDE = ("172.18.0.3", 8000)
+
+
+@pytest.fixture
+def contained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if in a container whose network has this gateway."""
+    monkeypatch.setattr("service.api.near.gateways", lambda: frozenset({"172.18.0.1", "fd00::1"}))
+
+
+@pytest.mark.usefixtures("contained")
+@pytest.mark.parametrize(
+    ("client", "near"),
+    [
+        (("172.18.0.1", 40000), True),  # by the published port
+        (("::ffff:172.18.0.1", 40000), True),
+        (("fd00::1", 40000), True),
+        (("127.0.0.1", 40000), True),  # in the container
+        (("172.18.0.3", 40000), True),
+        (None, True),
+        (("172.18.0.4", 40000), False),  # another container
+        (("fd00::4", 40000), False),
+        (("192.168.1.9", 40000), False),  # a machine that knows the way to the container's network
+    ],
+)
+def test_other_containers_are_not_near(client: tuple[str, int] | None, near: bool) -> None:
+    asked = scope() | {"server": INSIDE, "client": client}
+    assert is_near(asked, Settings(published_on="127.0.0.1")) is near
+    assert not is_near(asked, Settings(published_on="192.168.1.5"))
+
+
+@pytest.mark.usefixtures("contained")
+@pytest.mark.parametrize("name", ["forwarded", "x-forwarded-for", "x-real-ip"])
+def test_whom_a_proxy_outside_of_the_container_asks_for_is_not_near(name: str) -> None:
+    asked = scope(**{name: "203.0.113.7"}) | {"server": INSIDE, "client": ("172.18.0.1", 40000)}
+    assert not is_near(asked, Settings(published_on="127.0.0.1"))
+
+
+@pytest.mark.usefixtures("contained")
+def test_in_a_container_over_http(make_settings: MakeSettings) -> None:
+    with serve(make_settings(published_on="127.0.0.1")) as client:
+        for address, status in (("172.18.0.1", 200), ("172.18.0.4", 401)):
+            there = TestClient(client.app, base_url="http://127.0.0.1:8000", client=(address, 40000))
+            there.app_state.update(client.app_state)
+            assert there.get("/v1/images").status_code == status
+            assert there.get("/metrics").status_code == status
+            assert there.post("/v1/segment", content=encoded(picture())).status_code == status
+            assert there.get("/readyz").status_code == 200
 
 
 def test_what_is_free_here_is_not_free_through_a_proxy(client: TestClient) -> None:

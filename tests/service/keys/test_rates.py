@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.keys import rates as rates_module
 from service.keys.caller import Caller
 from service.keys.rates import Rates, TooMany
 
@@ -69,3 +70,33 @@ def test_a_raised_limit_counts_at_once() -> None:
     assert [taken(rates, CAMERA) for _ in range(4)][-1] is False
     assert taken(rates, replace(CAMERA, rate_per_minute=10))
     assert rates.take(replace(CAMERA, rate_per_minute=0)) is None
+
+
+def failed(rates: Rates, address: str, per_minute: int = 2) -> bool:
+    """Whether one more key that is none is too many."""
+    try:
+        rates.fail(address, per_minute)
+    except TooMany:
+        return True
+    return False
+
+
+def test_keys_that_are_none_are_counted_by_address_and_beside_requests() -> None:
+    rates = Rates()
+    assert [failed(rates, "10.0.0.1") for _ in range(3)] == [False, False, True]
+    assert not failed(rates, "10.0.0.2")
+    assert [taken(rates, replace(CAMERA, id="10.0.0.1")) for _ in range(4)] == [True, True, True, False]
+    assert not any(failed(rates, "10.0.0.3", 0) for _ in range(100))
+    with pytest.raises(TooMany, match="nor were 2 others from this address") as refused:
+        rates.fail("10.0.0.1", 2)
+    assert refused.value.retry_after_s in {29, 30}
+
+
+def test_whoever_changes_addresses_takes_no_more_memory_and_nobodys_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates_module, "MOST_CALLERS", 10)
+    rates = Rates()
+    assert [taken(rates, CAMERA) for _ in range(4)] == [True, True, True, False]
+    for number in range(100):
+        rates.fail(f"10.0.0.{number}", 2)
+    assert len(rates._failures._store._backend.get_client()) == 10
+    assert not taken(rates, CAMERA)

@@ -80,6 +80,10 @@ CLASSES = [{"id": 0, "name": "a", "color": [0, 0, 0]}]
         ("artifacts", [{"file": "../model.onnx", "precision": "fp32", "sha256": "0" * 64, "opset": 20}], "file"),
         ("artifacts", [{"file": "model.onnx", "precision": "fp8", "sha256": "0" * 64, "opset": 20}], "precision"),
         ("artifacts", [{"file": "model.onnx", "precision": "fp16", "sha256": "0" * 64, "opset": 20}], "fp32"),
+        ("name", "a\0b", "name"),
+        ("name", "a\nb", "name"),
+        ("name", "", "name"),
+        ("name", "x" * 201, "name"),
         ("version", "../evil", "version"),
         ("version", "", "version"),
         ("ignore_index", "255", "ignore_index"),
@@ -91,6 +95,12 @@ def test_what_is_wrong_is_named(bundle: Path, field: str, value: Any, says: str)
     with pytest.raises(BundleInvalid, match=says) as caught:
         read_bundle(bundle)
     assert "manifest.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(("parent", "known"), [(VERSION, True), ("a\0b", False), ("p" * 65, False), (7, False)])
+def test_a_parent_is_a_version(bundle: Path, parent: Any, known: bool) -> None:
+    write_manifest(bundle, version=VERSION, provenance={"parent": parent})
+    assert read_bundle(bundle).manifest.parent == (parent if known else None)
 
 
 def test_missing_and_changed_files_are_named(bundle: Path) -> None:
