@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.benchmarks.serving.__main__ import arguments, between_marks, without_nan
+from tests.benchmarks.serving.__main__ import arguments, between_marks, default_sides, without_nan
 from tests.benchmarks.serving.aims import aims
 from tests.benchmarks.serving.figures import Figures
 from tests.benchmarks.serving.limit import Best, Setting, settings
@@ -146,7 +146,7 @@ def test_the_run_in_of_a_load() -> None:
     assert Load(name="", clients=32).run_in_s(7) == 2.5
 
 
-def measured() -> Measured:
+def measured(**more_rates: tuple[float, float]) -> Measured:
     """Two rounds in which ours makes 24 and 30 masks a second of 25 and 30, and a peer that loses clients."""
 
     def window(load: Load, rate: float, *, slow: bool) -> Window:
@@ -163,7 +163,7 @@ def measured() -> Measured:
             recovery_s=float("nan") if load.times_capacity > 1 and slow else None,
         )
 
-    rates = {"ours": (24.0, 30.0), "litserve": (20.0, 24.0)}
+    rates = {"ours": (24.0, 30.0), "litserve": (20.0, 24.0)} | more_rates
     windows = {
         name: {load.name: [window(load, rate, slow=name == "litserve") for rate in both] for load in LOADS}
         for name, both in rates.items()
@@ -178,7 +178,7 @@ def measured() -> Measured:
         agreement=dict.fromkeys(rates, 1.0),
         warm_bytes={name: [190_000_000, 200_000_000] for name in rates},
         ready_s={name: [1.5, 1.7] for name in rates},
-        processes={"ours": 1, "litserve": 5},
+        processes=dict.fromkeys(rates, 1) | {"litserve": 5},
         failed={"triton": "it is not installed"},
     )
     plan = Plan(
@@ -215,6 +215,17 @@ def test_the_aims_by_hand() -> None:
     assert seen["1 client: p50 within 3 ms of the raw steps"] == ("+4.0 ms", False)
     assert seen["0.8x: p99 ahead of every peer"] == ("50 ms, LitServe 5000 ms", True)
     assert seen["start to ready under 2 s"] == ("1.80 s", True)
+
+
+def test_our_choice_of_a_graph_is_held_against_the_best_peer() -> None:
+    rows = aims(report(measured(**{"ours-auto": (36.0, 38.8), "fastapi": (10.0, 12.0)})))
+    assert ("as it comes: 1.7 times the best peer's fp32", "1.70 times LitServe", True) in rows
+
+
+@pytest.mark.parametrize("suits", [True, False])
+def test_our_choice_is_a_side_where_it_is_another_graph(suits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.models.precision.multiplies_bytes", lambda: suits)
+    assert ("ours-auto" in default_sides(ROOT / "service" / "starter")) is suits
 
 
 def test_a_machine_that_gets_nothing_done_has_a_report_too() -> None:

@@ -8,15 +8,20 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 START_LIMIT_S = 60
 
-Serve = Callable[[Path | None], str]
-"""Starts `python -m service serve` on a bundle (None: the starter model), and gives its address."""
+
+class Serve(Protocol):
+    """Starts `python -m service serve` on a bundle (None: the starter model), and gives its address."""
+
+    def __call__(self, bundle: Path | None, **settings: str) -> str:
+        """With settings as in service/settings.py, by their names."""
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts services that end with the test."""
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(bundle: Path | None) -> str:
+    def start(bundle: Path | None, **settings: str) -> str:
         port = free_port()
         command = [
             sys.executable,
@@ -38,7 +43,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         ]
         command += ["--model", str(bundle)] if bundle else []
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKLOOP_")}
-        processes.append(subprocess.Popen(command, env=environment))
+        own = {f"MASKLOOP_{name.upper()}": value for name, value in settings.items()}
+        processes.append(subprocess.Popen(command, env=environment | own))
         address = f"http://127.0.0.1:{port}"
         wait_until_ready(address, processes[-1])
         return address

@@ -21,6 +21,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service.cores import usable_cores
+from service.models.bundle import read_bundle
+from service.models.precision import choose
+from service.segmentation.providers import CPU
 from tests.benchmarks.serving.client import Client
 from tests.benchmarks.serving.limit import Limit
 from tests.benchmarks.serving.photographs import SIZE, write_photographs
@@ -82,9 +85,10 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 
 def default_sides(bundle: Path) -> list[str]:
-    """All; our own choice of a graph only where there is one to choose from."""
-    several = len(json.loads((bundle / "manifest.json").read_text()).get("artifacts", [])) > 1
-    return [name for name in SIDES if several or name != "ours-auto"]
+    """All; our own choice of a graph only where it is not the one that all others run."""
+    manifest = read_bundle(bundle, verify=False).manifest
+    others = choose(manifest, "auto", CPU, "cpu").file != "model.onnx"
+    return [name for name in SIDES if others or name != "ours-auto"]
 
 
 def plan(options: argparse.Namespace, folder: Path) -> Plan:
