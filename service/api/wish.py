@@ -27,7 +27,8 @@ class Wish:
     timeout_s: float | None = None
 
 
-def read_wish(
+# Async, though it waits for nothing: a plain function would go to a thread and back, for every image.
+async def read_wish(
     x_request_timeout_ms: Annotated[
         int | None,
         Header(ge=1, le=LONGEST_MS, description="Milliseconds after which the answer is of no use: 504 then"),

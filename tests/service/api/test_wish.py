@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+
 import pytest
+from fastapi import APIRouter
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
+from service.api import batch, health, segment
+from service.api.open_inference import infer
 from service.api.wish import read_wish
 from tests.service.conftest import encoded
 from tests.service.tiny_bundle import picture
@@ -15,7 +23,7 @@ from tests.service.tiny_bundle import picture
     [(None, 3), ("u=0", 0), ("u=6", 6), ("i, u=5", 5), ("u=2;x, i", 2), ("u=9", 3), ("u=55", 3), ("i", 3), ("", 3)],
 )
 def test_urgency_by_rfc_9218(priority: str | None, urgency: int) -> None:
-    assert read_wish(None, priority).urgency == urgency
+    assert asyncio.run(read_wish(None, priority)).urgency == urgency
 
 
 def test_a_time_that_is_over_is_said_so(client: TestClient) -> None:
@@ -37,3 +45,17 @@ def test_a_time_that_is_none_is_refused(client: TestClient, value: str) -> None:
 
 def test_the_answer_says_which_graph_gave_it(client: TestClient) -> None:
     assert client.post("/v1/segment", content=encoded(picture())).headers["X-Model-Precision"] == "fp32"
+
+
+@pytest.mark.parametrize("router", [segment.router, batch.router, infer.router, health.router])
+def test_nothing_that_an_image_or_a_probe_asks_for_goes_to_a_thread(router: APIRouter) -> None:
+    """There they would wait for a busy pool."""
+    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    assert routes
+    waiting = [dependant for route in routes for dependant in all_of(route.dependant)]
+    calls = [dependant.call for dependant in waiting if inspect.isroutine(dependant.call)]
+    assert [call for call in calls if not (inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call))] == []
+
+
+def all_of(dependant: Dependant) -> list[Dependant]:
+    return [dependant, *(deeper for each in dependant.dependencies for deeper in all_of(each))]
