@@ -17,7 +17,7 @@ import pytest
 from tests.benchmarks.serving.__main__ import arguments, between_marks, default_sides, without_nan
 from tests.benchmarks.serving.aims import aims
 from tests.benchmarks.serving.figures import Figures
-from tests.benchmarks.serving.limit import Best, Setting, settings
+from tests.benchmarks.serving.limit import Best, Setting, fastest, settings
 from tests.benchmarks.serving.loads import GAVE_UP, OK
 from tests.benchmarks.serving.photographs import SIZE, write_photographs
 from tests.benchmarks.serving.plot import svg
@@ -113,6 +113,12 @@ def test_the_settings_that_are_tried() -> None:
     assert Setting(sessions=4, threads=1, runners=4) in settings(4)
     assert all(setting.sessions * setting.threads == 4 for setting in settings(4))
     assert settings(1)[0] == Setting(sessions=1, threads=1, runners=1)
+
+
+def test_the_fastest_setting_is_so_in_most_passes_however_fast_the_machine_was() -> None:
+    slow, fast = (Setting(sessions=1, threads=threads, runners=1) for threads in (1, 2))
+    passes = [{slow: 8.0, fast: 10.0}, {slow: 16.0, fast: 20.0}, {slow: 30.0, fast: 10.0}]
+    assert fastest(passes) == fast
 
 
 def test_photographs_are_jpegs_of_one_size_and_always_the_same(tmp_path: Path) -> None:

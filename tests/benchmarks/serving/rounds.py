@@ -81,7 +81,7 @@ class Rounds:
     def run(self) -> Results:
         """All of it."""
         self._say("limit: trying settings")
-        results = Results(best=self._limit.find_best(self._plan.seconds / 2))
+        results = Results(best=self._limit.find_best(self._plan.seconds / 4))
         for number in range(self._plan.rounds):
             with ExitStack() as stack:
                 self._round(number, results, stack)
