@@ -29,7 +29,8 @@ class _Member:
     image_HW3: Pixels
     visit: Visit
     answer: asyncio.Future[Prediction]
-    since: float = field(default_factory=time.perf_counter)
+    patience: asyncio.Timeout
+    since: float
 
 
 @dataclass(slots=True)
@@ -54,30 +55,38 @@ class Batches:
         self._delay_s = delay_s
         self._gathering: dict[Key, _Gathering] = {}
 
-    async def predict(self, image_HW3: Pixels, engine: Predictor, visit: Visit) -> Prediction:
+    async def predict(self, image_HW3: Pixels, engine: Predictor, visit: Visit, *, waited_s: float = 0.0) -> Prediction:
         """Run an image with whichever others of its size and urgency come before its turn.
 
         Args:
             image_HW3: uint8 [H, W, 3], RGB.
             engine: Who answers.
-            visit: Gets `queue` and `infer`.
+            visit: Gets `queue` and `infer`; says how long the image may wait for its turn.
+            waited_s: What it has waited already.
 
         Raises:
-            As the engine's `run_batch`.
+            TimeoutError: Its turn did not come in that time.
+            Others as the engine's `run_batch`.
         """
-        height, width = image_HW3.shape[:2]
-        key = (id(engine), height, width, visit.urgency)
+        longest_s = visit.longest_wait_s
+        async with asyncio.timeout(None if longest_s is None else longest_s - waited_s) as patience:
+            answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+            since = time.perf_counter() - waited_s
+            self._join(_Member(image_HW3, visit, answer, patience, since), engine)
+            return await answer
+
+    def _join(self, member: _Member, engine: Predictor) -> None:
+        height, width = member.image_HW3.shape[:2]
+        key = (id(engine), height, width, member.visit.urgency)
         gathering = self._gathering.get(key)
         if gathering is None:
             gathering = self._gathering[key] = _Gathering()
             gathering.task = asyncio.create_task(self._see_through(key, gathering, engine))
-        member = _Member(image_HW3, visit, asyncio.get_running_loop().create_future())
         gathering.members.append(member)
-        if len(gathering.members) >= engine.max_batch:
+        if len(gathering.members) >= engine.batch(height, width):
             # The next one begins another.
             gathering.full.set()
             self._close(key, gathering)
-        return await member.answer
 
     def _close(self, key: Key, gathering: _Gathering) -> None:
         if self._gathering.get(key) is gathering:
@@ -93,6 +102,7 @@ class Batches:
             self._close(key, gathering)
             begun.extend(member for member in gathering.members if not member.answer.done())
             for member in begun:
+                member.patience.reschedule(None)
                 member.visit.batch = len(begun)
                 member.visit.took("queue", time.perf_counter() - member.since)
                 member.since = time.perf_counter()

@@ -29,7 +29,8 @@ class Engine:
     Attributes:
         provider: onnxruntime's name of what it runs on.
         cores: That it may use.
-        max_batch: Images that are worth running together; 1 on a CPU, which computes them one after the other.
+        max_batch: Images that are worth running together, if they are small; 1 on a CPU, which computes them one after
+            the other.
     """
 
     def __init__(
@@ -112,6 +113,12 @@ class Engine:
         """Bytes that an image may be expected to take. See `Predictor`."""
         size = self._fitting(height, width)
         return self._budget.cost(*size) if self._budget is not None else 0
+
+    def batch(self, height: int, width: int) -> int:
+        """Images of this size that may run together: what they cost stays within the budget of one. See `Predictor`."""
+        if self._budget is None:
+            return self.max_batch
+        return max(1, min(self.max_batch, self._budget.max_bytes // self.cost(height, width)))
 
     def _fitting(self, height: int, width: int) -> tuple[int, int]:
         return self._budget.fitting(height, width) if self._budget is not None else (height, width)

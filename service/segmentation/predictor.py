@@ -20,7 +20,10 @@ class Predictor(Protocol):
 
     @property
     def max_batch(self) -> int:
-        """Images that are worth running together."""
+        """Images that are worth running together, if they are small."""
+
+    def batch(self, height: int, width: int) -> int:
+        """Images of this size that may run together: at most `max_batch`, and what the memory allowed is enough for."""
 
     def width(self, *, free: int, load: int) -> int:
         """How many threads an image should have now; see `widths.width`."""

@@ -26,6 +26,7 @@ from service.segmentation.pace import Pace
 from service.segmentation.prediction import Prediction
 from service.segmentation.predictor import Predictor
 from service.segmentation.providers import CPU
+from service.segmentation.threads import after, begin, within
 from service.segmentation.turnstile import Turnstile
 from service.segmentation.visit import INTERACTIVE, Visit
 from service.settings import Settings
@@ -146,20 +147,24 @@ class Segmenter:
             OutOfMemory: The machine had none left.
             Overloaded: Its turn did not come in the time for which it may wait.
         """
-        begin = time.perf_counter()
-        weight = await _in(self._images, lambda: decoding_cost(data, self._limits))
+        since = time.perf_counter()
+        weight = await within(self._images, lambda: decoding_cost(data, self._limits))
         # The large wait for each other in a row of their own, and not in the places of the small.
         decoding = self._decoding_large if weight > self._light else self._decoding
         taken = await self._turn(decoding, visit, weight=weight)
+        work: asyncio.Future[Pixels] | None = None
+        left = threading.Event()
         try:
-            waited_s = time.perf_counter() - begin
+            waited_s = time.perf_counter() - since
             with visit.stage("decode"):
-                image_HW3 = await _in(self._images, lambda: decode(data, self._limits))
+                work = begin(self._images, lambda: decode(data, self._limits), left.is_set)
+                image_HW3 = await asyncio.shield(work)
             decoding.lighten(weight, image_HW3.nbytes)
             weight = image_HW3.nbytes
             return Segmentation(image_HW3, await self.predict(image_HW3, engine, visit, gone, waited_s=waited_s))
         finally:
-            decoding.leave(taken, weight=weight)
+            left.set()
+            after(work, lambda: decoding.leave(taken, weight=weight))
 
     async def predict(
         self, image_HW3: Pixels, engine: Predictor, visit: Visit, gone: Gone, *, waited_s: float = 0.0
@@ -181,9 +186,9 @@ class Segmenter:
         """
         # Before it waits for a turn that it will not need.
         weight = engine.cost(*image_HW3.shape[:2])
-        if engine.max_batch > 1:
+        if engine.batch(*image_HW3.shape[:2]) > 1:
             await self._stay(gone)
-            return await self._batched(image_HW3, engine, visit, gone)
+            return await self._batched(image_HW3, engine, visit, gone, waited_s)
         turns, wanted = self._turns(engine, weight)
         with visit.stage("queue", already_s=waited_s):
             taken = await self._turn(turns, visit, wanted, weight=weight, waited_s=waited_s)
@@ -193,22 +198,22 @@ class Segmenter:
         try:
             await self._stay(gone)
             with visit.stage("infer"):
-                work = _begin(self._inference, lambda: engine.run(image_HW3, threads, left.is_set))
+                work = begin(self._inference, lambda: engine.run(image_HW3, threads, left.is_set))
                 prediction = await self._watched(work, gone)
             self._pace.took(visit.seconds["infer"], threads or self._gpu_share)
             return prediction
         finally:
             left.set()
-            _after(work, lambda: turns.leave(taken, weight=weight))
+            after(work, lambda: turns.leave(taken, weight=weight))
 
     async def encode(self, render: Callable[[], T], visit: Visit) -> T:
         """Do the rendering of an answer beside the event loop; `visit` gets `encode`."""
         with visit.stage("encode"):
-            return await _in(self._images, render)
+            return await within(self._images, render)
 
     async def beside(self, work: Callable[[], T]) -> T:
         """Do other work of a request beside the event loop, among the decoding and encoding."""
-        return await _in(self._images, work)
+        return await within(self._images, work)
 
     def close(self) -> None:
         """Wait for what is running, and drop what is not. May be called from another thread than the loop's."""
@@ -264,7 +269,7 @@ class Segmenter:
     def _give_back(self) -> None:
         # The timer is the loop's own, and not to be touched by the thread that closes us: so it asks.
         if not self._closed:
-            _begin(self._images, give_back)
+            begin(self._images, give_back)
 
     async def _stay(self, gone: Gone) -> None:
         if await gone():
@@ -280,14 +285,18 @@ class Segmenter:
                 await self._stay(gone)
         return work.result()
 
-    async def _batched(self, image_HW3: Pixels, engine: Predictor, visit: Visit, gone: Gone) -> Prediction:
-        member = asyncio.create_task(self._batches.predict(image_HW3, engine, visit))
+    async def _batched(
+        self, image_HW3: Pixels, engine: Predictor, visit: Visit, gone: Gone, waited_s: float
+    ) -> Prediction:
+        member = asyncio.create_task(self._batches.predict(image_HW3, engine, visit, waited_s=waited_s))
         try:
             return await self._watched(member, gone)
+        except TimeoutError:
+            raise self._door.too_late() from None
         finally:
             # Who has left before the batch begins is left out of it.
             member.cancel()
-            _after(member, lambda: None)
+            after(member, lambda: None)
 
     async def _run_batch(self, engine: Predictor, urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
         taken = await self._gpu.enter(urgency)
@@ -297,31 +306,10 @@ class Segmenter:
             if not batch:
                 return []
             self._metrics.batch_images.observe(len(batch))
-            work = _begin(self._inference, lambda: engine.run_batch(batch))
-            return await asyncio.shield(work)
+            since = time.perf_counter()
+            work = begin(self._inference, lambda: engine.run_batch(batch))
+            predictions = await asyncio.shield(work)
+            self._pace.took((time.perf_counter() - since) / len(batch), self._gpu_share)
+            return predictions
         finally:
-            _after(work, lambda: self._gpu.leave(taken))
-
-
-def _begin(pool: ThreadPoolExecutor, work: Callable[[], T]) -> asyncio.Future[T]:
-    return asyncio.get_running_loop().run_in_executor(pool, work)
-
-
-async def _in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    return await _begin(pool, work)
-
-
-def _after(work: asyncio.Future[T] | None, leave: Callable[[], None]) -> None:
-    """Leave when the work is over: a thread goes on to its end, whoever waits for it no longer."""
-
-    def over(done: asyncio.Future[T]) -> None:
-        # Looked at, so that nobody is told of an error that nobody waits for.
-        done.cancelled() or done.exception()
-        leave()
-
-    if work is None:
-        leave()
-    elif work.done():
-        over(work)
-    else:
-        work.add_done_callback(over)
+            after(work, lambda: self._gpu.leave(taken))

@@ -73,6 +73,10 @@ class Windows:
         """Bytes of the class maps. Every image is taken: it costs time, and little more than these."""
         return min(self.held_bytes, self.tiling.seen_size(height, width)[1] * self._column_bytes)
 
+    def batch(self, height: int, width: int) -> int:  # noqa: ARG002 - of no size
+        """See `Predictor`."""
+        return self.max_batch
+
     def run_batch(self, images: Sequence[Pixels]) -> list[Prediction]:
         """Segment images one by one. See `Predictor`."""
         return [self.run(image_HW3) for image_HW3 in images]

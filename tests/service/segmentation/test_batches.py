@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import OutOfMemory
+from service.errors import OutOfMemory, Overloaded
 from service.metrics import Metrics
 from service.segmentation.batches import Batches
+from service.segmentation.budget import Budget
 from service.segmentation.decode import Limits
 from service.segmentation.engine import Engine, Pixels, Prediction
 from service.segmentation.predictor import Predictor
@@ -176,3 +177,96 @@ def test_where_a_batch_has_no_memory_each_has_its_own_try(engine: Engine, monkey
 
     monkeypatch.setattr(engine, "_run", small)
     assert len(engine.run_batch([picture(), picture(seed=1)])) == 2
+
+
+def test_who_waited_too_long_is_told_so_and_left_out(engine: Engine) -> None:
+    metrics = Metrics()
+    segmenter = Segmenter(Settings(), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
+
+    async def stays() -> bool:
+        return False
+
+    async def one(longest_s: float | None) -> Prediction:
+        async with segmenter.admission() as visit:
+            visit.longest_wait_s = longest_s
+            return await segmenter.predict(picture(), engine, visit, stays)
+
+    async def scene() -> None:
+        taken = [await segmenter._gpu.enter(0) for _ in range(GPU_RUNS)]
+        hurried, patient = asyncio.create_task(one(0.02)), asyncio.create_task(one(None))
+        with pytest.raises(Overloaded, match="MASKLOOP_MAX_WAIT_S"):
+            async with asyncio.timeout(60):
+                await hurried
+        for places in taken:
+            segmenter._gpu.leave(places)
+        await patient
+
+    asyncio.run(scene())
+    segmenter.close()
+    assert sample(metrics, "maskloop_segment_batch_images_sum") == 1
+    assert sample(metrics, "maskloop_segment_rejected_total", reason="overloaded") == 1
+
+
+def test_whose_turn_has_come_is_waited_for(engine: Engine) -> None:
+    """The limit is for the wait, and not for the inference."""
+
+    async def scene() -> None:
+        async def slowly(engine: Predictor, _: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
+            batch = images()
+            await asyncio.sleep(0.2)
+            return engine.run_batch(batch)
+
+        visit = Visit(Metrics())
+        visit.longest_wait_s = 0.1
+        await Batches(slowly, delay_s=0).predict(picture(), engine, visit)
+        assert visit.seconds["infer"] > visit.longest_wait_s
+
+    asyncio.run(scene())
+
+
+def test_the_door_learns_from_batches_how_fast_a_gpu_gets_on(engine: Engine) -> None:
+    settings = Settings(max_batch_delay_ms=50, inference_threads=2)
+    segmenter = Segmenter(settings, Metrics(), Limits(max_bytes=10**6, max_pixels=10**6))
+    took = list[float]()
+
+    async def stays() -> bool:
+        return False
+
+    async def one() -> None:
+        async with segmenter.admission() as visit:
+            await segmenter.predict(picture(), engine, visit, stays)
+        took.append(visit.seconds["infer"])
+
+    async def scene() -> None:
+        await asyncio.gather(*(one() for _ in range(3)))
+
+    asyncio.run(scene())
+    segmenter.close()
+    # Three together, and another three beside them.
+    assert 0 < segmenter._pace.seconds <= max(took) / 3 / GPU_RUNS
+
+
+def test_no_more_go_together_than_have_memory(bundle: Path) -> None:
+    def budget(max_bytes: int) -> Budget:
+        return Budget(max_bytes=max_bytes, max_native_pixels=10**6, classes=3, long_side=0)
+
+    image = picture()
+    height, width = image.shape[:2]
+    one = budget(10**9).cost(height, width)
+    small = Engine(bundle / "model.onnx", threads=1, budget=budget(5 * one // 2))
+    assert small.batch(height, width) == 1
+    # As on a GPU.
+    small.max_batch = 3
+    assert small.batch(height, width) == 2
+    assert small.batch(2 * height, width) == 1
+
+    async def scene() -> None:
+        held = Held()
+        batches = Batches(held, delay_s=0)
+        asked = [asyncio.create_task(batches.predict(image, small, Visit(Metrics()))) for _ in range(5)]
+        await _settle()
+        held.go.set()
+        await asyncio.gather(*asked)
+        assert sorted(held.sizes) == [1, 2, 2]
+
+    asyncio.run(scene())
