@@ -114,6 +114,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         max_image_pixels=100_000,
         max_image_bytes=200_000,
         retrain_after_images=1_000_000,
+        # None of the tests is about how fast the machine is.
+        max_wait_s=60.0,
     )
     with serving(settings) as running:
         other = write_bundle(folder / "other", version=SECOND, colors=COLORS[::-1])
