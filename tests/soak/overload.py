@@ -22,7 +22,7 @@ class Overload:
     """What was seen."""
 
     capacity_per_s: float
-    """Masks a second in a closed loop."""
+    """Masks a second in a closed loop, before and after."""
     outcomes: dict[str, int]
     goodput_ratio: float
     """Masks a second under overload, of the capacity."""
@@ -40,14 +40,14 @@ class Overload:
 
 
 def overload(service: Service, files: list[bytes], size: tuple[int, int], *, places: int, seconds: float) -> Overload:
-    """Measure the capacity for so long, then offer TIMES that for so long.
+    """Measure the capacity for so long, offer TIMES that for so long, and measure it again.
 
     Args:
         service: With a queue of `places`.
         files: To be segmented.
         size: Width and height of each.
         places: MASKLOOP_MAX_CONCURRENT_REQUESTS.
-        seconds: Of either part.
+        seconds: Of each part.
     """
     return asyncio.run(_overload(service, files, size, places, seconds))
 
@@ -57,11 +57,11 @@ async def _overload(
 ) -> Overload:
     lone = [sample.latency_s for sample in await _closed(service, files, size, 1, min(seconds, 5.0))]
     usual_s = percentile(lone, 50)
-    capacity = len(await _closed(service, files, size, CLIENTS, seconds)) / seconds
-    before = service.memory_bytes
+    before_per_s = await _capacity(service, files, size, seconds)
+    before_bytes = service.memory_bytes
     target = service.target(files, size)
     probing = asyncio.create_task(_probe(service))
-    samples = await open_loop(target, TIMES * capacity, seconds, seed=0)
+    samples = await open_loop(target, TIMES * before_per_s, seconds, seed=0)
     probing.cancel()
     target.close()
     accepted = [sample for sample in samples if sample.outcome == OK]
@@ -69,17 +69,24 @@ async def _overload(
     recovered_s = max(0.0, max(sample.done_s for sample in samples) - sent_until)
     recovered_s += await _normal_again(service, files, size, usual_s)
     probes = await _finished(probing)
+    grown_bytes = service.memory_bytes - before_bytes
+    # Before and after: machines change their speed within minutes.
+    capacity = (before_per_s + await _capacity(service, files, size, seconds)) / 2
     return Overload(
         capacity_per_s=capacity,
         outcomes=dict(Counter(sample.outcome for sample in samples).most_common()),
         goodput_ratio=sum(sample.done_s < sent_until for sample in accepted) / sent_until / capacity,
         p99_s=percentile([sample.latency_s for sample in accepted], 99),
         bound_s=places / capacity + usual_s,
-        grown_bytes=service.memory_bytes - before,
+        grown_bytes=grown_bytes,
         recovered_s=recovered_s,
         probe_p99_ms=1000 * percentile(probes, 99),
         probe_worst_ms=1000 * max(probes),
     )
+
+
+async def _capacity(service: Service, files: list[bytes], size: tuple[int, int], seconds: float) -> float:
+    return len(await _closed(service, files, size, CLIENTS, seconds)) / seconds
 
 
 async def _closed(
