@@ -45,6 +45,10 @@ class Held:
         return engine.run_batch(batch)
 
 
+async def stays() -> bool:
+    return False
+
+
 async def _settle() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
@@ -116,9 +120,6 @@ def test_the_segmenter_batches_where_the_engine_wants_it(engine: Engine) -> None
     metrics = Metrics()
     segmenter = Segmenter(Settings(max_batch_delay_ms=50), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
 
-    async def stays() -> bool:
-        return False
-
     async def one(seed: int) -> None:
         async with segmenter.admission() as visit:
             found = await segmenter.predict(picture(seed=seed), engine, visit, stays)
@@ -141,9 +142,6 @@ def test_who_hangs_up_while_a_batch_waits_is_left_out_of_it(engine: Engine, monk
 
     async def gone() -> bool:
         return hung_up.is_set()
-
-    async def stays() -> bool:
-        return False
 
     async def one(leaves: Callable[[], Awaitable[bool]]) -> Prediction:
         async with segmenter.admission() as visit:
@@ -183,9 +181,6 @@ def test_who_waited_too_long_is_told_so_and_left_out(engine: Engine) -> None:
     metrics = Metrics()
     segmenter = Segmenter(Settings(), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
 
-    async def stays() -> bool:
-        return False
-
     async def one(longest_s: float | None) -> Prediction:
         async with segmenter.admission() as visit:
             visit.longest_wait_s = longest_s
@@ -213,11 +208,11 @@ def test_whose_turn_has_come_is_waited_for(engine: Engine) -> None:
     async def scene() -> None:
         async def slowly(engine: Predictor, _: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
             batch = images()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.6)
             return engine.run_batch(batch)
 
         visit = Visit(Metrics())
-        visit.longest_wait_s = 0.1
+        visit.longest_wait_s = 0.5
         await Batches(slowly, delay_s=0).predict(picture(), engine, visit)
         assert visit.seconds["infer"] > visit.longest_wait_s
 
@@ -228,9 +223,6 @@ def test_the_door_learns_from_batches_how_fast_a_gpu_gets_on(engine: Engine) -> 
     settings = Settings(max_batch_delay_ms=50, inference_threads=2)
     segmenter = Segmenter(settings, Metrics(), Limits(max_bytes=10**6, max_pixels=10**6))
     took = list[float]()
-
-    async def stays() -> bool:
-        return False
 
     async def one() -> None:
         async with segmenter.admission() as visit:
