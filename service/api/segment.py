@@ -14,6 +14,7 @@ from service.api.deps import IMAGE_DOCS, StateOf, read_image
 from service.api.images import keep
 from service.api.negotiate import negotiate
 from service.api.problem_docs import problem_docs
+from service.api.shed import ShedRoute
 from service.api.wish import WishOf
 from service.errors import (
     BadInput,
@@ -34,7 +35,7 @@ from service.errors import (
 )
 from service.segmentation.decode import inspect
 
-router = APIRouter(prefix="/v1", tags=["segment"], dependencies=[needs("predict")])
+router = APIRouter(prefix="/v1", tags=["segment"], dependencies=[needs("predict")], route_class=ShedRoute)
 
 REFUSALS = (
     *(BadInput, ImageUnreadable, ModelNotFound, NotAcceptable, BodyTooSlow, ModelNotServable, ImageTooLarge),

@@ -59,6 +59,24 @@ class Door:
         """How many are inside."""
         return self._hurried + self._line.inside
 
+    def knock(self) -> float | None:
+        """Ask whether one more would be let in now, and take no place.
+
+        Returns:
+            How many seconds one may wait inside; None: any time.
+
+        Raises:
+            Overloaded: As `place` says.
+        """
+        if self.inside >= self._capacity:
+            raise self._refusal("MASKLOOP_MAX_CONCURRENT_REQUESTS")
+        patience = self._patience_now()
+        if patience is None:
+            return None
+        if patience.wait_s(self._hurried) > patience.longest_s:
+            raise self.too_late()
+        return patience.longest_s
+
     @asynccontextmanager
     async def place(self) -> AsyncIterator[float | None]:
         """A place inside, for as long as the block runs.
@@ -70,12 +88,7 @@ class Door:
             Overloaded: All are taken, or the wait would be too long. Told at once, since a queue without end only makes
                 everybody late.
         """
-        if self.inside >= self._capacity:
-            raise self._refusal("MASKLOOP_MAX_CONCURRENT_REQUESTS")
-        patience = self._patience_now()
-        if patience and patience.wait_s(self._hurried) > patience.longest_s:
-            raise self.too_late()
-        longest_s = patience.longest_s if patience else None
+        longest_s = self.knock()
         self._hurried += 1
         try:
             yield longest_s

@@ -92,6 +92,14 @@ class Segmenter:
         """How many images under way keep a CPU busy."""
         return self._ahead
 
+    def knock(self) -> None:
+        """Ask whether one more would be admitted now, before anything is done for it.
+
+        Raises:
+            Overloaded: As `admission` says.
+        """
+        self._door.knock()
+
     @asynccontextmanager
     async def admission(
         self,

@@ -96,6 +96,25 @@ def test_those_of_the_line_make_nobody_wait_longer() -> None:
     run(scene)
 
 
+def test_who_knocks_is_told_what_who_enters_is_and_takes_no_place() -> None:
+    patience = Patience(wait_s=lambda ahead: 1.0 * ahead, longest_s=2.5, always=1)
+
+    async def scene() -> None:
+        here, full = Scene(5, patience), Scene(1)
+        assert here.door.knock() is None
+        async with here.door.place(), here.door.place(), here.door.place() as longest_s:
+            assert longest_s == 2.5
+            with pytest.raises(Overloaded, match="MASKLOOP_MAX_WAIT_S"):
+                here.door.knock()
+            assert here.door.inside == 3
+        async with full.door.place():
+            with pytest.raises(Overloaded, match="MASKLOOP_MAX_CONCURRENT_REQUESTS"):
+                full.door.knock()
+        assert sample(full.metrics, "maskloop_segment_rejected_total", reason="overloaded") == 1
+
+    run(scene)
+
+
 def test_whose_turn_does_not_come_is_told_so_once() -> None:
     async def scene() -> None:
         here = Scene(1)
