@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 
-from tests.benchmarks.serving.figures import percentile
+from tests.benchmarks.serving.figures import percentile, timing_entries
 from tests.benchmarks.serving.loads import OK, Sample, closed_loop, open_loop
 from tests.soak.service import Service
 
@@ -29,7 +29,7 @@ class Overload:
     p99_s: float
     """Of what was accepted."""
     bound_s: float
-    """The places in the queue at that capacity, and a lone request's time."""
+    """The longest wait, and the 99th percentile of what decoding, inference and encoding took meanwhile."""
     grown_bytes: int
     """Resident memory: its end less what it was after the closed loop."""
     recovered_s: float
@@ -39,21 +39,23 @@ class Overload:
     probe_worst_ms: float
 
 
-def overload(service: Service, files: list[bytes], size: tuple[int, int], *, places: int, seconds: float) -> Overload:
+def overload(
+    service: Service, files: list[bytes], size: tuple[int, int], *, longest_wait_s: float, seconds: float
+) -> Overload:
     """Measure the capacity for so long, offer TIMES that for so long, and measure it again.
 
     Args:
-        service: With a queue of `places`.
+        service: Whom to ask.
         files: To be segmented.
         size: Width and height of each.
-        places: MASKLOOP_MAX_CONCURRENT_REQUESTS.
+        longest_wait_s: Its MASKLOOP_MAX_WAIT_S.
         seconds: Of each part.
     """
-    return asyncio.run(_overload(service, files, size, places, seconds))
+    return asyncio.run(_overload(service, files, size, longest_wait_s, seconds))
 
 
 async def _overload(
-    service: Service, files: list[bytes], size: tuple[int, int], places: int, seconds: float
+    service: Service, files: list[bytes], size: tuple[int, int], longest_wait_s: float, seconds: float
 ) -> Overload:
     lone = [sample.latency_s for sample in await _closed(service, files, size, 1, min(seconds, 5.0))]
     usual_s = percentile(lone, 50)
@@ -77,7 +79,7 @@ async def _overload(
         outcomes=dict(Counter(sample.outcome for sample in samples).most_common()),
         goodput_ratio=sum(sample.done_s < sent_until for sample in accepted) / sent_until / capacity,
         p99_s=percentile([sample.latency_s for sample in accepted], 99),
-        bound_s=places / capacity + usual_s,
+        bound_s=longest_wait_s + percentile([_worked_s(sample) for sample in accepted], 99),
         grown_bytes=grown_bytes,
         recovered_s=recovered_s,
         probe_p99_ms=1000 * percentile(probes, 99),
@@ -99,6 +101,11 @@ async def _closed(
     finally:
         target.close()
     return [sample for sample in samples if sample.outcome == OK and sample.done_s < seconds]
+
+
+def _worked_s(sample: Sample) -> float:
+    """What the service says that it took, without the wait for a turn."""
+    return sum(ms for stage, [ms] in timing_entries([sample]).items() if stage != "queue") / 1000
 
 
 async def _normal_again(service: Service, files: list[bytes], size: tuple[int, int], usual_s: float) -> float:

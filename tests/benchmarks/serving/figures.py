@@ -1,4 +1,4 @@
-"""What samples say: rates, percentiles, what became of the requests; and medians over rounds."""
+"""What samples say: rates, percentiles, what became of the requests; and medians over turns."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -54,31 +54,36 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
 
 
-def pooled(rounds: Sequence[Figures]) -> dict[str, float]:
-    """p50, p95, p99 over the requests of all rounds: a round alone has too few for the tail."""
-    values = [value for each in rounds for value in each.latencies_ms]
+def pooled(turns: Sequence[Figures]) -> dict[str, float]:
+    """p50, p95, p99 over the requests of all turns: one alone has too few for the tail."""
+    values = [value for each in turns for value in each.latencies_ms]
     return {f"p{percent}_ms": percentile(values, percent) for percent in PERCENTILES}
 
 
-def all_outcomes(rounds: Sequence[Figures]) -> dict[str, int]:
-    """What became of the requests of all rounds."""
+def all_outcomes(turns: Sequence[Figures]) -> dict[str, int]:
+    """What became of the requests of all turns."""
     counter: Counter[str] = Counter()
-    for each in rounds:
+    for each in turns:
         counter.update(each.outcomes)
     return dict(counter.most_common())
 
 
 def median_ratio(values: Sequence[float], limits: Sequence[float]) -> float:
-    """The median of a side's figures, each against the limit of its own round: both drift with the machine."""
+    """The median of a side's figures, each against the limit of its own turn: both drift with the machine."""
     return median(value / limit for value, limit in zip(values, limits, strict=True))
 
 
 def server_timing(samples: Sequence[Sample]) -> dict[str, float]:
-    """Medians of a Server-Timing header's entries, in milliseconds."""
+    """Medians of the entries of their Server-Timing headers, in milliseconds."""
+    return {name: median(values) for name, values in timing_entries(samples).items()}
+
+
+def timing_entries(samples: Sequence[Sample]) -> dict[str, list[float]]:
+    """The entries of their Server-Timing headers, in milliseconds, by name."""
     found: dict[str, list[float]] = {}
     for sample in samples:
         for entry in filter(None, sample.timing.split(",")):
             name, _, value = entry.strip().partition(";dur=")
             if value:
                 found.setdefault(name, []).append(float(value))
-    return {name: median(values) for name, values in found.items()}
+    return found
