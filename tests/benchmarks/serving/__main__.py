@@ -4,7 +4,7 @@ python -m tests.benchmarks.serving [--sides NAME ...] [--rounds N] [--seconds S]
 
 Closed loops of 1, 8 and 32 clients, and open ones (Poisson) at 0.5, 0.8, 2 and 5 times what each side can do. The
 figures go to the terminal, and as JSON, Markdown and SVG to --out; --publish puts the picture into docs/ and the table
-into the README. On 2 cores: half an hour, and --quick five minutes. Nothing else should run meanwhile.
+into the README. On 2 cores: half an hour, and --quick six minutes. Nothing else should run meanwhile.
 """
 
 import argparse
@@ -63,10 +63,10 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), help="default: all that the bundle makes sense of")
     parser.add_argument("--rounds", type=int, help="default: 3")
-    parser.add_argument("--seconds", type=float, help="of each window, beyond its run-in (default: 8)")
+    parser.add_argument("--seconds", type=float, help="of each window, beyond its run-in (default: 4)")
     parser.add_argument("--patience", type=float, default=5.0, metavar="SECONDS", help="then a client gives up")
     parser.add_argument("--starts", type=int, help="starts of our service, for start-to-ready (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="1 round, 3 s a window, 1 start: does everything work?")
+    parser.add_argument("--quick", action="store_true", help="1 round, 1.5 s a window, 1 start: does everything work?")
     parser.add_argument("--bundle", type=Path, default=ROOT / "service" / "starter", help="default: the starter model")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="photographs to use, scaled to 640x480")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of ours: MASKLOOP_...=...")
@@ -78,7 +78,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     if wrong := [entry for entry in options.set if not entry.startswith("MASKLOOP_") or "=" not in entry]:
         parser.error(f"--set {wrong[0]}: give MASKLOOP_NAME=VALUE")
     options.rounds = options.rounds or (1 if options.quick else 3)
-    options.seconds = options.seconds or (3.0 if options.quick else 8.0)
+    options.seconds = options.seconds or (1.5 if options.quick else 4.0)
     options.starts = options.starts or (1 if options.quick else 5)
     options.sides = tuple(options.sides or default_sides(options.bundle))
     return options

@@ -1,4 +1,4 @@
-"""What was measured, as plain data: medians over rounds, percentiles over all requests, ratios round by round."""
+"""What was measured, as plain data: medians over turns, percentiles over all requests, ratios turn by turn."""
 
 import math
 import os
@@ -92,7 +92,7 @@ def side_figures(name: str, results: Results) -> Report:
         for kind in ("infer", "whole"):
             limits = [entry[kind]["masks_per_s"] for entry in results.limit[load.name]]
             loads[load.name][f"of_limit_{kind}"] = median_ratio(rates, limits)
-    # Round by round here, too: what a lone client waits beyond decoding, the fastest inference and encoding.
+    # Turn by turn here, too: what a lone client waits beyond decoding, the fastest inference and encoding.
     lone = zip(windows[LONE], results.limit[LONE], strict=True)
     loads[LONE]["beyond_limit_ms"] = median(
         pooled([w.figures])["p50_ms"] - entry["whole"]["p50_ms"] for w, entry in lone
@@ -110,7 +110,7 @@ def side_figures(name: str, results: Results) -> Report:
 
 
 def load_figures(windows: list[Window]) -> Report:
-    """One side under one load, over all rounds."""
+    """One side under one load, over all turns."""
 
     def middle(of: Callable[[Window], float]) -> float:
         return median(map(of, windows))
@@ -119,7 +119,7 @@ def load_figures(windows: list[Window]) -> Report:
     return {
         "offered_per_s": middle(lambda window: window.figures.offered_per_s),
         "masks_per_s": middle(lambda window: window.figures.masks_per_s),
-        "masks_per_s_of_rounds": [window.figures.masks_per_s for window in windows],
+        "masks_per_s_of_turns": [window.figures.masks_per_s for window in windows],
         **pooled([window.figures for window in windows]),
         "outcomes": all_outcomes([window.figures for window in windows]),
         "memory_bytes": middle(lambda window: window.memory_bytes),

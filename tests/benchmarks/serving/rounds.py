@@ -1,7 +1,7 @@
 """Rounds: all sides are started, each load is put on one after the other, and all are ended.
 
-Only one side is awake at a time. Their order turns from round to round, and the limit is measured beside them for each
-load, so that what the machine does meanwhile falls on all alike.
+Only one side is awake at a time. Their order changes from turn to turn, and the limit has its turn beside them under
+each closed load, so that what the machine does meanwhile falls on all alike.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ LEAST_AGREEMENT = 0.9
 
 @dataclass(kw_only=True, slots=True)
 class Results:
-    """All that was measured. Lists have an entry a round."""
+    """All that was measured. Lists of a load have an entry a turn, others an entry a round."""
 
     best: Best
     limit: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -60,7 +61,8 @@ class Plan:
     @property
     def steps(self) -> int:
         """How often `Rounds` says what it does."""
-        return 1 + self.rounds * (len(self.sides) * (len(LOADS) + 1) + len(CLOSED))
+        turns = sum(load.turns * (len(self.sides) + (load in CLOSED)) for load in LOADS)
+        return 1 + self.rounds * (len(self.sides) + turns)
 
     def place(self, name: str) -> Place:
         """A new port and a new folder."""
@@ -88,20 +90,21 @@ class Rounds:
         return results
 
     def _round(self, number: int, results: Results, stack: ExitStack) -> None:
-        turn = number % max(1, len(self._plan.sides))
         servers: dict[str, Server] = {}
-        for name in self._plan.sides[turn:] + self._plan.sides[:turn]:
+        for name in _turned(self._plan.sides, number):
             if name not in results.failed and (server := self._start(name, results, stack)):
                 servers[name] = server
         for load in LOADS:
-            if load.clients:
-                self._say(f"round {number + 1}, {load.name}: limit")
-                results.limit.setdefault(load.name, []).append(self._measure_limit(load, results.best))
-            for name, server in servers.items():
-                self._say(f"round {number + 1}, {load.name}: {server.side.title}")
-                server.resume()
-                self._put(load, name, server, results, seed=number)
-                server.pause()
+            for turn in range(load.turns):
+                where = f"round {number + 1}, {load.name}" + f", turn {turn + 1}" * (load.turns > 1)
+                if load.clients:
+                    self._say(f"{where}: limit")
+                    results.limit.setdefault(load.name, []).append(self._measure_limit(load, results.best))
+                for name in _turned(tuple(servers), turn):
+                    self._say(f"{where}: {servers[name].side.title}")
+                    servers[name].resume()
+                    self._put(load, name, servers[name], results, seed=number)
+                    servers[name].pause()
 
     def _start(self, name: str, results: Results, stack: ExitStack) -> Server | None:
         """Start a side, look at its masks, warm it up and hold it still; None if that fails."""
@@ -143,8 +146,18 @@ class Rounds:
     def _put(self, load: Load, name: str, server: Server, results: Results, *, seed: int) -> None:
         of_side = results.windows.setdefault(name, {})
         # Closed loads come first: they say what this side can do in this round.
-        closed = [of_side[each.name][-1] for each in CLOSED if of_side.get(each.name)]
-        capacity = max((window.figures.masks_per_s for window in closed), default=1.0)
-        usual_ms = lone_ms(closed[0]) if closed else float("inf")
+        closed = [of_side[each.name][-each.turns :] for each in CLOSED if of_side.get(each.name)]
+        capacity = max((_rate(windows) for windows in closed), default=1.0)
+        usual_ms = median(map(lone_ms, closed[0])) if closed else float("inf")
         window = self._watch.window(server, load, capacity_per_s=capacity or 1.0, seed=seed, lone_ms=usual_ms)
         of_side.setdefault(load.name, []).append(window)
+
+
+def _turned(names: tuple[str, ...], by: int) -> tuple[str, ...]:
+    """Another order: it begins so many further on."""
+    first = by % max(1, len(names))
+    return names[first:] + names[:first]
+
+
+def _rate(windows: list[Window]) -> float:
+    return median(window.figures.masks_per_s for window in windows)

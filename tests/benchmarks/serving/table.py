@@ -5,7 +5,7 @@ import math
 from tests.benchmarks.serving.aims import aims
 from tests.benchmarks.serving.loads import OK
 from tests.benchmarks.serving.report import LONE, QUIET_CORES, Report
-from tests.benchmarks.serving.windows import CLOSED, LOADS, LONGEST_RECOVERY_S
+from tests.benchmarks.serving.windows import CLOSED, LOADS, LONGEST_RECOVERY_S, TURNS
 
 EIGHT, MANY = (load.name for load in CLOSED[1:])
 
@@ -64,8 +64,8 @@ def _setting(found: Report) -> str:
     setting = found["setting"]
     text = (
         f"{found['machine']}.\n"
-        f"Medians over {setting['rounds']} round(s) of {setting['seconds_a_window']:g} s a window; "
-        f"percentiles over the requests of all rounds, from when each was due; clients give up after "
+        f"Medians over {setting['rounds']} round(s) of {TURNS} turns of {setting['seconds_a_window']:g} s (one turn at "
+        f"0.5x, 2x and 5x); percentiles over the requests of all turns, from when each was due; clients give up after "
         f"{setting['patience_s']:g} s. The client took {found['most_client_cores']:.2f} cores at most."
     )
     return f"{text}\n{noise(found)}" if noise(found) else text

@@ -13,15 +13,22 @@ from tests.benchmarks.serving.servers import Server
 # How long it is awaited that a server is back to normal after an overload, and what counts as normal.
 LONGEST_RECOVERY_S = 15.0
 NORMAL = 1.5
+# In a round, of the loads by which sides are held against each other.
+TURNS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """A load by its name: clients in a closed loop, or a multiple of a side's own capacity in an open one."""
+    """A load by its name: clients in a closed loop, or a multiple of a side's own capacity in an open one.
+
+    It is put on each side in turns, several in a round: the machine changes its speed from second to second, and side
+    by side the more, the shorter a turn is.
+    """
 
     name: str
     clients: int = 0
     times_capacity: float = 0.0
+    turns: int = 1
 
     def run_in_s(self, patience_s: float) -> float:
         """What is not counted: until the queue is as long as it is going to be, or the longest wait is the clients'."""
@@ -30,8 +37,13 @@ class Load:
         return patience_s if self.times_capacity > 1 else 1.0
 
 
-CLOSED = tuple(Load(name=f"{clients} client{'s' * (clients > 1)}", clients=clients) for clients in (1, 8, 32))
-OPEN = tuple(Load(name=f"{times:g}x", times_capacity=times) for times in (0.5, 0.8, 2.0, 5.0))
+CLOSED = tuple(
+    Load(name=f"{clients} client{'s' * (clients > 1)}", clients=clients, turns=TURNS) for clients in (1, 8, 32)
+)
+OPEN = tuple(
+    Load(name=f"{times:g}x", times_capacity=times, turns=turns)
+    for times, turns in {0.5: 1, 0.8: TURNS, 2.0: 1, 5.0: 1}.items()
+)
 LOADS = CLOSED + OPEN
 """In the order in which they come: what may leave a server with a backlog stands last."""
 
