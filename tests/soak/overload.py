@@ -5,6 +5,8 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import mean, median
 
 from tests.benchmarks.serving.figures import percentile, timing_entries
 from tests.benchmarks.serving.loads import OK, Sample, closed_loop, open_loop
@@ -22,27 +24,39 @@ class Overload:
     """What was seen."""
 
     capacity_per_s: float
-    """Masks a second in a closed loop, before and after."""
+    """Masks a second in a closed loop, the median of those around the turns."""
     outcomes: dict[str, int]
     goodput_ratio: float
-    """Masks a second under overload, of the capacity."""
+    """Masks a second under overload, of the capacity beside that turn: the median."""
     p99_s: float
     """Of what was accepted."""
     bound_s: float
     """The longest wait, and the 99th percentile of what decoding, inference and encoding took meanwhile."""
     grown_bytes: int
-    """Resident memory: its end less what it was after the closed loop."""
+    """Resident memory: at the last turn's end less what it was after the first closed loop."""
     recovered_s: float
-    """After the last request was sent, until one takes as long as before."""
+    """After the last request of a turn was sent, until one takes as long as before: the longest."""
     probe_p99_ms: float
     """GET /livez meanwhile."""
     probe_worst_ms: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Turn:
+    """One stretch of overload."""
+
+    samples: list[Sample]
+    masks_per_s: float
+    recovered_s: float
+    probes_s: list[float]
+
+
 def overload(
-    service: Service, files: list[bytes], size: tuple[int, int], *, longest_wait_s: float, seconds: float
+    service: Service, files: list[bytes], size: tuple[int, int], *, longest_wait_s: float, seconds: float, turns: int
 ) -> Overload:
-    """Measure the capacity for so long, offer TIMES that for so long, and measure it again.
+    """Measure the capacity for so long, then, so many times, offer TIMES that for so long and measure it again.
+
+    A machine that changes its speed within minutes is as fast beside a turn as in it.
 
     Args:
         service: Whom to ask.
@@ -50,71 +64,84 @@ def overload(
         size: Width and height of each.
         longest_wait_s: Its MASKLOOP_MAX_WAIT_S.
         seconds: Of each part.
+        turns: Of overload.
     """
-    return asyncio.run(_overload(service, files, size, longest_wait_s, seconds))
+    return asyncio.run(_Load(service, files, size, seconds).overload(longest_wait_s, turns))
 
 
-async def _overload(
-    service: Service, files: list[bytes], size: tuple[int, int], longest_wait_s: float, seconds: float
-) -> Overload:
-    lone = [sample.latency_s for sample in await _closed(service, files, size, 1, min(seconds, 5.0))]
-    usual_s = percentile(lone, 50)
-    before_per_s = await _capacity(service, files, size, seconds)
-    before_bytes = service.memory_bytes
-    target = service.target(files, size)
-    probing = asyncio.create_task(_probe(service))
-    samples = await open_loop(target, TIMES * before_per_s, seconds, seed=0)
-    probing.cancel()
-    target.close()
-    accepted = [sample for sample in samples if sample.outcome == OK]
-    sent_until = max(sample.due_s for sample in samples)
-    recovered_s = max(0.0, max(sample.done_s for sample in samples) - sent_until)
-    recovered_s += await _normal_again(service, files, size, usual_s)
-    probes = await _finished(probing)
-    grown_bytes = service.memory_bytes - before_bytes
-    # Before and after: machines change their speed within minutes.
-    capacity = (before_per_s + await _capacity(service, files, size, seconds)) / 2
-    return Overload(
-        capacity_per_s=capacity,
-        outcomes=dict(Counter(sample.outcome for sample in samples).most_common()),
-        goodput_ratio=sum(sample.done_s < sent_until for sample in accepted) / sent_until / capacity,
-        p99_s=percentile([sample.latency_s for sample in accepted], 99),
-        bound_s=longest_wait_s + percentile([_worked_s(sample) for sample in accepted], 99),
-        grown_bytes=grown_bytes,
-        recovered_s=recovered_s,
-        probe_p99_ms=1000 * percentile(probes, 99),
-        probe_worst_ms=1000 * max(probes),
-    )
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """Whom it is put on, and for how long at a time."""
 
+    service: Service
+    files: list[bytes]
+    size: tuple[int, int]
+    seconds: float
 
-async def _capacity(service: Service, files: list[bytes], size: tuple[int, int], seconds: float) -> float:
-    return len(await _closed(service, files, size, CLIENTS, seconds)) / seconds
+    async def overload(self, longest_wait_s: float, turns: int) -> Overload:
+        lone = [sample.latency_s for sample in await self._closed(1, min(self.seconds, 5.0))]
+        capacities = [await self._capacity()]
+        before_bytes = self.service.memory_bytes
+        seen: list[_Turn] = []
+        for seed in range(turns):
+            seen.append(await self._turn(TIMES * capacities[-1], seed, usual_s=percentile(lone, 50)))
+            grown_bytes = self.service.memory_bytes - before_bytes
+            capacities.append(await self._capacity())
+        samples = [sample for turn in seen for sample in turn.samples]
+        accepted = [sample for sample in samples if sample.outcome == OK]
+        probes_s = [probe_s for turn in seen for probe_s in turn.probes_s]
+        beside = [mean(pair) for pair in pairwise(capacities)]
+        return Overload(
+            capacity_per_s=median(capacities),
+            outcomes=dict(Counter(sample.outcome for sample in samples).most_common()),
+            goodput_ratio=median(turn.masks_per_s / capacity for turn, capacity in zip(seen, beside, strict=True)),
+            p99_s=percentile([sample.latency_s for sample in accepted], 99),
+            bound_s=longest_wait_s + percentile([_worked_s(sample) for sample in accepted], 99),
+            grown_bytes=grown_bytes,
+            recovered_s=max(turn.recovered_s for turn in seen),
+            probe_p99_ms=1000 * percentile(probes_s, 99),
+            probe_worst_ms=1000 * max(probes_s),
+        )
 
-
-async def _closed(
-    service: Service, files: list[bytes], size: tuple[int, int], clients: int, seconds: float
-) -> list[Sample]:
-    """The masks of a closed loop that came in time."""
-    target = service.target(files, size)
-    try:
-        samples = await closed_loop(target, clients, seconds)
-    finally:
+    async def _turn(self, rate_per_s: float, seed: int, *, usual_s: float) -> _Turn:
+        target = self.service.target(self.files, self.size)
+        probing = asyncio.create_task(_probe(self.service))
+        samples = await open_loop(target, rate_per_s, self.seconds, seed)
+        probing.cancel()
         target.close()
-    return [sample for sample in samples if sample.outcome == OK and sample.done_s < seconds]
+        sent_until = max(sample.due_s for sample in samples)
+        late_s = max(0.0, max(sample.done_s for sample in samples) - sent_until)
+        return _Turn(
+            samples=samples,
+            masks_per_s=sum(sample.outcome == OK and sample.done_s < sent_until for sample in samples) / sent_until,
+            recovered_s=late_s + await self._normal_again(usual_s),
+            probes_s=await _finished(probing),
+        )
+
+    async def _capacity(self) -> float:
+        return len(await self._closed(CLIENTS, self.seconds)) / self.seconds
+
+    async def _closed(self, clients: int, seconds: float) -> list[Sample]:
+        """The masks of a closed loop that came in time."""
+        target = self.service.target(self.files, self.size)
+        try:
+            samples = await closed_loop(target, clients, seconds)
+        finally:
+            target.close()
+        return [sample for sample in samples if sample.outcome == OK and sample.done_s < seconds]
+
+    async def _normal_again(self, usual_s: float) -> float:
+        began, target = time.perf_counter(), self.service.target(self.files, self.size)
+        try:
+            await closed_loop(target, 1, 20.0, stop_below_s=LATE * usual_s)
+        finally:
+            target.close()
+        return time.perf_counter() - began
 
 
 def _worked_s(sample: Sample) -> float:
     """What the service says that it took, without the wait for a turn."""
     return sum(ms for stage, [ms] in timing_entries([sample]).items() if stage != "queue") / 1000
-
-
-async def _normal_again(service: Service, files: list[bytes], size: tuple[int, int], usual_s: float) -> float:
-    began, target = time.perf_counter(), service.target(files, size)
-    try:
-        await closed_loop(target, 1, 20.0, stop_below_s=LATE * usual_s)
-    finally:
-        target.close()
-    return time.perf_counter() - began
 
 
 async def _probe(service: Service) -> list[float]:
