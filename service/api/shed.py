@@ -18,7 +18,8 @@ from service.state import State
 class ShedRoute(APIRoute):
     """A route that asks the door of the segmenter first.
 
-    So a caller hears 503 even where the answer to come would have been 401, 422 or 429, and it counts against no limit.
+    So a caller hears 503 even where the answer to come would have been 401, 422 or 429, it counts against no limit, and
+    the log line does not know whose key it was. /v2 asks later, since its statistics count refusals by model.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -60,7 +60,7 @@ class Door:
         return self._hurried + self._line.inside
 
     def knock(self) -> float | None:
-        """Ask whether one more would be let in now, and take no place.
+        """Ask whether one more would be let in now, and take no place; who would not is counted as refused.
 
         Returns:
             How many seconds one may wait inside; None: any time.

@@ -93,7 +93,7 @@ class Segmenter:
         return self._ahead
 
     def knock(self) -> None:
-        """Ask whether one more would be admitted now, before anything is done for it.
+        """Ask whether one more would be admitted now, before anything is done for it; a refusal is counted.
 
         Raises:
             Overloaded: As `admission` says.

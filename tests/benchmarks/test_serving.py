@@ -23,12 +23,12 @@ from tests.benchmarks.serving.photographs import SIZE, write_photographs
 from tests.benchmarks.serving.plot import svg
 from tests.benchmarks.serving.processes import cpu_seconds, resident_bytes, tree
 from tests.benchmarks.serving.report import Measured, report
-from tests.benchmarks.serving.rounds import Plan, Results
+from tests.benchmarks.serving.rounds import Plan, Results, schedule
 from tests.benchmarks.serving.servers import Server, free_port
 from tests.benchmarks.serving.sides import ROOT, Place, Side, SideFailed
 from tests.benchmarks.serving.starts import Starts
 from tests.benchmarks.serving.table import everything, summary
-from tests.benchmarks.serving.windows import LOADS, Load, Window, lone_ms
+from tests.benchmarks.serving.windows import LOADS, TURNS, Load, Window, lone_ms
 
 # A server with a child, which outlives it unless somebody ends it.
 PROGRAM = """
@@ -147,6 +147,7 @@ def test_peers_run_the_onnxruntime_that_the_service_runs() -> None:
 
 def test_the_run_in_of_a_load() -> None:
     assert Load(name="", times_capacity=5).run_in_s(7) == 7
+    assert Load(name="", times_capacity=0.8).run_in_s(7) == 7
     assert Load(name="", times_capacity=0.5).run_in_s(7) == 1
     # A closed loop's: each of the clients has been answered once.
     assert Load(name="", clients=32).run_in_s(7) == 2.5
@@ -171,15 +172,18 @@ def measured(**more_rates: tuple[float, float]) -> Measured:
 
     rates = {"ours": (24.0, 30.0), "litserve": (20.0, 24.0)} | more_rates
     windows = {
-        name: {load.name: [window(load, rate, slow=name == "litserve") for rate in both] for load in LOADS}
+        name: {
+            load.name: [window(load, rate, slow=name == "litserve") for rate in both for _ in range(load.turns)]
+            for load in LOADS
+        }
         for name, both in rates.items()
     }
     lone = {"whole": {"masks_per_s": 28.0, "p50_ms": 36.0, "steps_ms": {"decode": 3.0, "infer": 31.0, "encode": 2.0}}}
-    at = [{kind: {"masks_per_s": rate} for kind in ("infer", "whole")} for rate in (25.0, 30.0)]
+    at = [{kind: {"masks_per_s": rate} for kind in ("infer", "whole")} for rate in (25.0, 30.0) for _ in range(TURNS)]
     setting = Setting(sessions=2, threads=1, runners=2)
     results = Results(
         best=Best(lone=setting, infer=setting, whole=setting),
-        limit={"1 client": [lone, lone], "8 clients": list(at), "32 clients": list(at)},
+        limit={"1 client": [lone] * 2 * TURNS, "8 clients": list(at), "32 clients": list(at)},
         windows=windows,
         agreement=dict.fromkeys(rates, 1.0),
         warm_bytes={name: [190_000_000, 200_000_000] for name in rates},
@@ -223,6 +227,15 @@ def test_the_aims_by_hand() -> None:
     assert seen["start to ready under 2 s"] == ("1.80 s", True)
 
 
+def test_overload_is_held_against_the_round_that_it_was_in() -> None:
+    run = measured()
+    over = run.results.windows["ours"]["5x"]
+    for index, rate in enumerate((12.0, 27.0)):
+        over[index] = replace(over[index], figures=replace(over[index].figures, masks_per_s=rate))
+    # 12 of 24, and 27 of 30.
+    assert ("5x: 90 % of the round's peak", "70.0%", False) in aims(report(run))
+
+
 def test_our_choice_of_a_graph_is_held_against_the_best_peer() -> None:
     rows = aims(report(measured(**{"ours-auto": (36.0, 38.8), "fastapi": (10.0, 12.0)})))
     assert ("as it comes: 1.7 times the best peer's fp32", "1.70 times LitServe", True) in rows
@@ -242,7 +255,7 @@ def test_a_machine_that_gets_nothing_done_has_a_report_too() -> None:
             of_side[load] = [replace(window, figures=nothing) for window in windows]
     found = report(idle)
     assert "| 0.0 (0%), no answer |" in summary(found)
-    assert ("5x: 90 % of the peak", "0.0%", False) in aims(found)
+    assert ("5x: 90 % of the round's peak", "0.0%", False) in aims(found)
     assert "nan," not in everything(found)
     assert svg(found).endswith("</svg>\n")
     assert lone_ms(idle.results.windows["ours"]["1 client"][0]) == float("inf")
@@ -276,6 +289,20 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         with pytest.raises(SystemExit):
             arguments(words)
         assert said in capsys.readouterr().err
+
+
+def test_each_turn_begins_with_another_and_has_other_arrivals() -> None:
+    eight, most = (next(load for load in LOADS if load.name == name) for name in ("8 clients", "5x"))
+    assert list(schedule(replace(eight, turns=2), 1, ("ours", "litserve"))) == [
+        *((2, "litserve"), (2, "limit"), (2, "ours")),
+        *((3, "limit"), (3, "ours"), (3, "litserve")),
+    ]
+    # No limit beside an open load; one turn a round.
+    assert [list(schedule(most, number, ("ours", "litserve"))) for number in (0, 1)] == [
+        [(0, "ours"), (0, "litserve")],
+        [(1, "litserve"), (1, "ours")],
+    ]
+    assert list(schedule(most, 0, ())) == []
 
 
 def wait_for(true: Any) -> None:

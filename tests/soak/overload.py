@@ -15,6 +15,7 @@ from tests.soak.service import Service
 CLIENTS = 8
 TIMES = 5
 PROBE_EVERY_S = 0.05
+LONE_S = 3.0
 LATE = 2.0
 """A request is back to normal when it takes no more than this times what a lone one took before."""
 
@@ -31,7 +32,7 @@ class Overload:
     p99_s: float
     """Of what was accepted."""
     bound_s: float
-    """The longest wait, and the 99th percentile of what decoding, inference and encoding took meanwhile."""
+    """The longest wait for a turn, and the 99th percentile of what the work took in the closed loops beside."""
     grown_bytes: int
     """Resident memory: at the last turn's end less what it was after the first closed loop."""
     recovered_s: float
@@ -79,14 +80,16 @@ class _Load:
     seconds: float
 
     async def overload(self, longest_wait_s: float, turns: int) -> Overload:
-        lone = [sample.latency_s for sample in await self._closed(1, min(self.seconds, 5.0))]
-        capacities = [await self._capacity()]
+        closed = [await self._closed(CLIENTS, self.seconds)]
         before_bytes = self.service.memory_bytes
         seen: list[_Turn] = []
         for seed in range(turns):
-            seen.append(await self._turn(TIMES * capacities[-1], seed, usual_s=percentile(lone, 50)))
+            lone = await self._closed(1, min(self.seconds, LONE_S))
+            usual_s = percentile([sample.latency_s for sample in lone], 50)
+            seen.append(await self._turn(TIMES * len(closed[-1]) / self.seconds, seed, usual_s))
             grown_bytes = self.service.memory_bytes - before_bytes
-            capacities.append(await self._capacity())
+            closed.append(await self._closed(CLIENTS, self.seconds))
+        capacities = [len(each) / self.seconds for each in closed]
         samples = [sample for turn in seen for sample in turn.samples]
         accepted = [sample for sample in samples if sample.outcome == OK]
         probes_s = [probe_s for turn in seen for probe_s in turn.probes_s]
@@ -96,14 +99,14 @@ class _Load:
             outcomes=dict(Counter(sample.outcome for sample in samples).most_common()),
             goodput_ratio=median(turn.masks_per_s / capacity for turn, capacity in zip(seen, beside, strict=True)),
             p99_s=percentile([sample.latency_s for sample in accepted], 99),
-            bound_s=longest_wait_s + percentile([_worked_s(sample) for sample in accepted], 99),
+            bound_s=longest_wait_s + percentile([_worked_s(sample) for each in closed for sample in each], 99),
             grown_bytes=grown_bytes,
             recovered_s=max(turn.recovered_s for turn in seen),
             probe_p99_ms=1000 * percentile(probes_s, 99),
             probe_worst_ms=1000 * max(probes_s),
         )
 
-    async def _turn(self, rate_per_s: float, seed: int, *, usual_s: float) -> _Turn:
+    async def _turn(self, rate_per_s: float, seed: int, usual_s: float) -> _Turn:
         target = self.service.target(self.files, self.size)
         probing = asyncio.create_task(_probe(self.service))
         samples = await open_loop(target, rate_per_s, self.seconds, seed)
@@ -117,9 +120,6 @@ class _Load:
             recovered_s=late_s + await self._normal_again(usual_s),
             probes_s=await _finished(probing),
         )
-
-    async def _capacity(self) -> float:
-        return len(await self._closed(CLIENTS, self.seconds)) / self.seconds
 
     async def _closed(self, clients: int, seconds: float) -> list[Sample]:
         """The masks of a closed loop that came in time."""
@@ -140,7 +140,7 @@ class _Load:
 
 
 def _worked_s(sample: Sample) -> float:
-    """What the service says that it took, without the wait for a turn."""
+    """What the service says that decoding, inference and encoding took, with the wait for one of their threads."""
     return sum(ms for stage, [ms] in timing_entries([sample]).items() if stage != "queue") / 1000
 
 

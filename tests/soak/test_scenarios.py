@@ -27,8 +27,8 @@ def slow_bundle(tmp_path: Path) -> Path:
 
 
 def test_under_overload_everybody_is_told(slow_bundle: Path, tmp_path: Path) -> None:
-    with Service(tmp_path / "data", slow_bundle, max_concurrent_requests=str(PLACES)) as service:
-        seen = overload(service, FILES, SIZE, longest_wait_s=3.0, seconds=1.0, turns=2)
+    with Service(tmp_path / "data", slow_bundle, max_concurrent_requests=str(PLACES), max_wait_s="3") as service:
+        seen = overload(service, FILES, SIZE, longest_wait_s=3.0, seconds=2.0, turns=1)
         assert service.metric("maskloop_segment_admitted") == 0
         assert service.ask("POST", "/v1/segment", FILES[0])[0] == 200
     # Nobody was cut off, nobody waited in vain, and no mask had the wrong size.

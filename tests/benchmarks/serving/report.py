@@ -15,10 +15,11 @@ from tests.benchmarks.serving.limit import Best
 from tests.benchmarks.serving.rounds import Plan, Results
 from tests.benchmarks.serving.sides import SIDES
 from tests.benchmarks.serving.starts import Starts
-from tests.benchmarks.serving.windows import CLOSED, LOADS, Window
+from tests.benchmarks.serving.windows import CLOSED, LOADS, OPEN, Load, Window
 
 STEPS = ("decode", "queue", "infer", "encode")
 LONE = CLOSED[0].name
+MOST = OPEN[-1].name
 QUIET_CORES = 0.1
 """Of a machine on which other programs keep no more than so many cores busy, figures are worth something."""
 
@@ -92,6 +93,10 @@ def side_figures(name: str, results: Results) -> Report:
         for kind in ("infer", "whole"):
             limits = [entry[kind]["masks_per_s"] for entry in results.limit[load.name]]
             loads[load.name][f"of_limit_{kind}"] = median_ratio(rates, limits)
+    loads[MOST]["of_peak"] = median(
+        window.figures.masks_per_s / peak if peak else 0.0
+        for window, peak in zip(windows[MOST], _peaks(windows), strict=True)
+    )
     # Turn by turn here, too: what a lone client waits beyond decoding, the fastest inference and encoding.
     lone = zip(windows[LONE], results.limit[LONE], strict=True)
     loads[LONE]["beyond_limit_ms"] = median(
@@ -107,6 +112,17 @@ def side_figures(name: str, results: Results) -> Report:
         "most_bytes": max(window.memory_bytes for load in windows.values() for window in load),
         "loads": loads,
     }
+
+
+def _peaks(windows: dict[str, list[Window]]) -> list[float]:
+    """The most that a side did in each round without overload: of each closed load the median of its turns."""
+    rounds = len(windows[MOST]) // OPEN[-1].turns
+
+    def rate(load: Load, number: int) -> float:
+        turns = windows[load.name][number * load.turns : (number + 1) * load.turns]
+        return median(window.figures.masks_per_s for window in turns)
+
+    return [max(rate(load, number) for load in CLOSED) for number in range(rounds)]
 
 
 def load_figures(windows: list[Window]) -> Report:

@@ -4,7 +4,7 @@ Only one side is awake at a time. Their order changes from turn to turn, and the
 each closed load, so that what the machine does meanwhile falls on all alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -22,6 +22,7 @@ from tests.benchmarks.serving.servers import Server, free_port
 from tests.benchmarks.serving.sides import SIDES, Place, SideFailed
 from tests.benchmarks.serving.windows import CLOSED, LOADS, Load, Watch, Window, lone_ms
 
+LIMIT = "limit"
 LEAST_AGREEMENT = 0.9
 """Below, a side does not answer the question that it was asked."""
 
@@ -71,6 +72,17 @@ class Plan:
         return Place(port=free_port(), folder=folder, bundle=self.bundle, cores=self.cores, settings=self.settings)
 
 
+def schedule(load: Load, number: int, servers: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Who has a turn under a load in a round, counted through all rounds, which is also the seed of the arrivals.
+
+    Each turn begins with another, and has other arrivals.
+    """
+    names = (LIMIT, *servers) if load.clients else servers
+    for step in range(number * load.turns, (number + 1) * load.turns):
+        first = step % max(1, len(names))
+        yield from ((step, name) for name in names[first:] + names[:first])
+
+
 class Rounds:
     """The measurement from its first to its last round."""
 
@@ -83,7 +95,7 @@ class Rounds:
     def run(self) -> Results:
         """All of it."""
         self._say("limit: trying settings")
-        results = Results(best=self._limit.find_best(self._plan.seconds / 4))
+        results = Results(best=self._limit.find_best(self._plan.seconds / 2))
         for number in range(self._plan.rounds):
             with ExitStack() as stack:
                 self._round(number, results, stack)
@@ -91,19 +103,19 @@ class Rounds:
 
     def _round(self, number: int, results: Results, stack: ExitStack) -> None:
         servers: dict[str, Server] = {}
-        for name in _turned(self._plan.sides, number):
+        for name in self._plan.sides:
             if name not in results.failed and (server := self._start(name, results, stack)):
                 servers[name] = server
         for load in LOADS:
-            for turn in range(load.turns):
-                where = f"round {number + 1}, {load.name}" + f", turn {turn + 1}" * (load.turns > 1)
-                if load.clients:
+            for step, name in schedule(load, number, tuple(servers)):
+                where = f"round {number + 1}, {load.name}, turn {step + 1}"
+                if name == LIMIT:
                     self._say(f"{where}: limit")
                     results.limit.setdefault(load.name, []).append(self._measure_limit(load, results.best))
-                for name in _turned(tuple(servers), turn):
+                else:
                     self._say(f"{where}: {servers[name].side.title}")
                     servers[name].resume()
-                    self._put(load, name, servers[name], results, seed=number)
+                    self._put(load, name, servers[name], results, seed=step)
                     servers[name].pause()
 
     def _start(self, name: str, results: Results, stack: ExitStack) -> Server | None:
@@ -116,7 +128,7 @@ class Rounds:
         except (SideFailed, OSError, HTTPException) as reason:
             results.failed[name] = str(reason) if isinstance(reason, SideFailed) else repr(reason)
             return None
-        self._watch.warm_up(server, self._plan.seconds / 2)
+        self._watch.warm_up(server, self._plan.seconds)
         results.ready_s.setdefault(name, []).append(server.ready_s)
         results.warm_bytes.setdefault(name, []).append(server.memory_bytes)
         results.processes[name] = server.processes
@@ -151,12 +163,6 @@ class Rounds:
         usual_ms = median(map(lone_ms, closed[0])) if closed else float("inf")
         window = self._watch.window(server, load, capacity_per_s=capacity or 1.0, seed=seed, lone_ms=usual_ms)
         of_side.setdefault(load.name, []).append(window)
-
-
-def _turned(names: tuple[str, ...], by: int) -> tuple[str, ...]:
-    """Another order: it begins so many further on."""
-    first = by % max(1, len(names))
-    return names[first:] + names[:first]
 
 
 def _rate(windows: list[Window]) -> float:

@@ -62,10 +62,11 @@ def everything(found: Report) -> str:
 
 def _setting(found: Report) -> str:
     setting = found["setting"]
+    once = ", ".join(load.name for load in LOADS if load.turns == 1)
     text = (
         f"{found['machine']}.\n"
         f"Medians over {setting['rounds']} round(s) of {TURNS} turns of {setting['seconds_a_window']:g} s (one turn at "
-        f"0.5x, 2x and 5x); percentiles over the requests of all turns, from when each was due; clients give up after "
+        f"{once}); percentiles over the requests of all turns, from when each was due; clients give up after "
         f"{setting['patience_s']:g} s. The client took {found['most_client_cores']:.2f} cores at most."
     )
     return f"{text}\n{noise(found)}" if noise(found) else text

@@ -13,7 +13,9 @@ from tests.benchmarks.serving.servers import Server
 # How long it is awaited that a server is back to normal after an overload, and what counts as normal.
 LONGEST_RECOVERY_S = 15.0
 NORMAL = 1.5
-# In a round, of the loads by which sides are held against each other.
+# Of the capacity, where requests come by chance: up to there hardly any waits for another.
+NO_QUEUE = 0.5
+# In a round, of the loads whose figures are compared with the limit or with those of peers.
 TURNS = 3
 
 
@@ -31,10 +33,10 @@ class Load:
     turns: int = 1
 
     def run_in_s(self, patience_s: float) -> float:
-        """What is not counted: until the queue is as long as it is going to be, or the longest wait is the clients'."""
+        """What is not counted: until the queue is about as long as it will be, or the longest wait is the clients'."""
         if self.clients:
             return 0.5 + self.clients / 16
-        return patience_s if self.times_capacity > 1 else 1.0
+        return patience_s if self.times_capacity > NO_QUEUE else 1.0
 
 
 CLOSED = tuple(
