@@ -52,7 +52,7 @@ bench-export: $(ALL) ## a bundle's graphs beside PyTorch: make bench-export BENC
 
 # Each peer in an environment of its own; copies, since memory that several sides map would be counted for none of them.
 BENCH_PEERS := limit fastapi litserve bentoml triton
-bench-serve: $(ALL) $(BENCH_PEERS:%=.venv/bench-%/installed) ## our service beside FastAPI, LitServe, BentoML and Triton: half an hour, BENCH=--quick 6 minutes
+bench-serve: $(ALL) $(BENCH_PEERS:%=.venv/bench-%/installed) ## our service beside FastAPI, LitServe, BentoML and Triton: 40 minutes, BENCH=--quick 9
 	$(BIN)/python -m tests.benchmarks.serving $(BENCH)
 
 soak: $(ALL) ## the service under load for long, held to its aims: half an hour, SOAK=--quick three minutes

@@ -4,7 +4,7 @@ python -m tests.benchmarks.serving [--sides NAME ...] [--rounds N] [--seconds S]
 
 Closed loops of 1, 8 and 32 clients, and open ones (Poisson) at 0.5, 0.8, 2 and 5 times what each side can do. The
 figures go to the terminal, and as JSON, Markdown and SVG to --out; --publish puts the picture into docs/ and the table
-into the README. On 2 cores: half an hour, and --quick six minutes. Nothing else should run meanwhile.
+into the README. On 2 cores: forty minutes, and --quick nine. Nothing else should run meanwhile.
 """
 
 import argparse
