@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import BundleInvalid, MaskloopError, OutOfMemory, Unavailable, names_only
+from service.segmentation.arena import Arena
 
 # How onnxruntime says that the machine, and not the graph, is at fault; it has no types of its own for that.
 NO_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|ALLOC_FAILED", re.IGNORECASE)
 NO_CUDA = re.compile(r"\b(CUDA|CUDNN|CUBLAS)[ _](failure|error|status)", re.IGNORECASE)
 
 
-def open_session(ort: Any, graph: Path, *, threads: int, providers: list[Any]) -> Any:
+def open_session(ort: Any, graph: Path, *, threads: int, providers: list[Any], arena: bool = False) -> Any:
     """A session of a graph.
 
     Args:
@@ -21,6 +22,7 @@ def open_session(ort: Any, graph: Path, *, threads: int, providers: list[Any]) -
         graph: The file.
         threads: Inside one inference.
         providers: As `providers.providers` gives them.
+        arena: Whether it computes in `arena.shared_arena`, which must be there. Only for a CPU.
 
     Raises:
         BundleInvalid: onnxruntime does not load it.
@@ -31,10 +33,10 @@ def open_session(ort: Any, graph: Path, *, threads: int, providers: list[Any]) -
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # Every image may have a size of its own: an arena would keep the memory of the largest for ever, and memory
-    # patterns are only of use where shapes repeat.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
+    # Not one of its own, which would keep the memory of its largest image for ever.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
+    for name, value in Arena.USED.items() if arena else ():
+        options.add_session_config_entry(name, value)
     # Threads that spin between requests take the cores from decoding and from a run that trains beside us.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from service.segmentation.arena import shared_arena
 from service.segmentation.providers import CPU, Device, check_provider, providers
 from service.segmentation.session import fault_of_the_machine, open_session
 from service.segmentation.widths import width, widths_for
+
+REMEMBERED = 1000
+"""Sizes of images of which it is known that they came before."""
 
 
 class Sessions:
@@ -33,12 +37,17 @@ class Sessions:
 
         self.cores = threads
         chosen = providers(ort, device, tensorrt=tensorrt, cache=engine_cache)
-        widest = open_session(ort, graph, threads=threads, providers=chosen)
+        self._arena = shared_arena() if chosen[0][0] == CPU else None
+        arena = self._arena is not None
+        widest = open_session(ort, graph, threads=threads, providers=chosen, arena=arena)
         self.provider = check_provider(widest, device)
         # A GPU's threads are not these.
         narrower = widths_for(threads)[:-1] if self.provider == CPU else ()
-        self._sessions = {each: open_session(ort, graph, threads=each, providers=chosen) for each in narrower}
+        self._sessions = {
+            each: open_session(ort, graph, threads=each, providers=chosen, arena=arena) for each in narrower
+        }
         self._sessions[threads] = widest
+        self._seen: dict[tuple[Any, ...], int] = {}
 
     @property
     def inputs(self) -> list[Any]:
@@ -73,11 +82,31 @@ class Sessions:
             OutOfMemory: It cost more than the machine has.
             Unavailable: The GPU failed.
         """
+        wide = threads or self.cores
         try:
-            found: list[Any] = self._sessions[threads or self.cores].run(outputs, dict(inputs))
+            return self._answers(wide, outputs, dict(inputs))
         except Exception as error:
             fault = fault_of_the_machine(error)
             if fault is None:
                 raise
             raise fault from None
-        return found
+        finally:
+            if self._arena is not None:
+                early = self._early(wide, *(each.shape for each in inputs.values()))
+                self._arena.tidy(cores=self.cores, early=early)
+
+    def _answers(self, wide: int, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+        found: list[Any] = self._sessions[wide].run(outputs, inputs)
+        # Out of the arena: it could not give back what an answer lies in.
+        return found if self._arena is None else [each.copy() for each in found]
+
+    def _early(self, *what: Any) -> bool:
+        """Whether a session has not seen these shapes often enough yet, as far as is remembered.
+
+        As many as there are cores may be computed at one time before the first is done, each taking tensor by tensor;
+        what they leave goes back when the next ones are done.
+        """
+        if len(self._seen) >= REMEMBERED and what not in self._seen:
+            self._seen.clear()
+        self._seen[what] = self._seen.get(what, 0) + 1
+        return self._seen[what] <= 2 * self.cores
