@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class Sessions:
         chosen = providers(ort, device, tensorrt=tensorrt, cache=engine_cache)
         self._arena = shared_arena() if chosen[0][0] == CPU else None
         arena = self._arena is not None
+        if self._arena is not None:
+            weakref.finalize(self, self._arena.shrink).atexit = False
         widest = open_session(ort, graph, threads=threads, providers=chosen, arena=arena)
         self.provider = check_provider(widest, device)
         # A GPU's threads are not these.

@@ -54,6 +54,13 @@ shared_arena().shrink()
 print(json.dumps([most, KEPT_BYTES, mapped_bytes()]))
 """
 
+DROPPED = """
+for _ in range(3):
+    kept = run(480, 640)
+del engine
+print(json.dumps([kept, mapped_bytes()]))
+"""
+
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library does not tell what is mapped")
 
 
@@ -74,6 +81,12 @@ def test_sizes_that_come_again_and_again_do_not_add_up() -> None:
     most, kept, at_rest = told_by(MANY_SIZES)
     assert arena.REGION_BYTES <= most <= kept
     assert at_rest < arena.REGION_BYTES
+
+
+@glibc
+def test_who_drops_a_graph_drops_its_memory() -> None:
+    kept, left = told_by(DROPPED)
+    assert left < arena.REGION_BYTES <= kept
 
 
 def test_where_nothing_is_told_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
