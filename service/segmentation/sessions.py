@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,14 @@ class Sessions:
         self.cores = threads
         chosen = providers(ort, device, tensorrt=tensorrt, cache=engine_cache)
         self._arena = shared_arena() if chosen[0][0] == CPU else None
-        arena = self._arena is not None
         if self._arena is not None:
             weakref.finalize(self, self._arena.shrink).atexit = False
-        widest = open_session(ort, graph, threads=threads, providers=chosen, arena=arena)
+        session = partial(open_session, ort, graph, providers=chosen, arena=self._arena is not None)
+        widest = session(threads=threads)
         self.provider = check_provider(widest, device)
         # A GPU's threads are not these.
         narrower = widths_for(threads)[:-1] if self.provider == CPU else ()
-        self._sessions = {
-            each: open_session(ort, graph, threads=each, providers=chosen, arena=arena) for each in narrower
-        }
-        self._sessions[threads] = widest
+        self._sessions = {each: session(threads=each) for each in narrower} | {threads: widest}
         self._seen: dict[tuple[Any, ...], int] = {}
 
     @property
