@@ -37,8 +37,9 @@ def open_session(ort: Any, graph: Path, *, threads: int, providers: list[Any], a
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     for name, value in Arena.USED.items() if arena else ():
         options.add_session_config_entry(name, value)
-    # Threads that spin between requests take the cores from decoding and from a run that trains beside us.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that spin are at hand for the next operator at once. Those that spin between requests, too, take the cores
+    # from decoding and from a run that trains beside us.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
     try:
         return ort.InferenceSession(str(graph), options, providers=providers)
