@@ -75,14 +75,14 @@ def ask(model: Path, data: bytes, accept: str) -> str:
 
 
 def check(body: bytes, accept: str) -> None:
-    """That the answer is of the image's size."""
+    """That the answer is of the image's size; an overlay has its key below."""
     if accept == "application/json":
         found = json.loads(body)
         size = found["width"], found["height"]
     else:
         with Image.open(io.BytesIO(body)) as image:
             size = image.size
-    if size[0] != size[1]:
+    if size[0] != size[1] and not (accept == "image/jpeg" and size[0] < size[1]):
         raise SystemExit(f"an answer of {size}")
 
 
