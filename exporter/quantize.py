@@ -1,8 +1,9 @@
 """int8 for CPUs: static quantisation with ranges learnt from images, as little of it as the bound allows.
 
 Weights are int8 by output channel, activations uint8, in the form that onnxruntime runs in integers (QuantizeLinear
-and DequantizeLinear around each operator). What hurts most is left in float: first nothing, then a growing share of the
-operators that change masks most when they alone are quantised, until the judge is content.
+and DequantizeLinear around each operator), and what lies between them is carried so. What hurts most is left in float:
+first only what reads the image, then a growing share of the operators that change masks most when they alone are
+quantised, until the judge is content.
 """
 
 import tempfile
@@ -14,12 +15,16 @@ import onnx
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from exporter.carried import CARRIED, carried
 from exporter.onnx_images import Images
 from exporter.probe import Bytes, Ids
 from exporter.runtime import OnnxPredictor
 
 QUANTISED = ("Conv", "MatMul", "Gemm")
-"""Operators whose arithmetic turns to integers; all others cost little, and lose."""
+"""Operators whose arithmetic turns to integers."""
+
+FEW_CHANNELS = 4
+"""A convolution of no more, such as one that reads an image, is slower in integers, and all that follows would lose."""
 
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
 """Parts of those operators that are left in float, one try after the other."""
@@ -51,25 +56,42 @@ def quantise(graph: Path, file: Path, images: Sequence[Bytes], lost: Callable[[P
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(graph, prepared, skip_symbolic_shape=True)
-        names = _with_weights(onnx.load(prepared).graph)
+        names, of_the_image = _with_weights(onnx.load(prepared).graph)
         tried: dict[int, float] = {}
         worst: list[str] = []
         for share in SHARES:
-            left = worst[: round(share * len(names))]
-            _write(prepared, file, images, set(names) - set(left))
+            kept = set(names) - set(worst[: round(share * len(names))])
+            left = len(names) - len(kept) + of_the_image
+            _write(prepared, file, images, kept)
             if (loss := lost(file)) <= bound:
-                return len(left)
-            tried[len(left)] = loss
+                return left
+            tried[left] = loss
             worst = worst or _by_damage(prepared, images, names)
     file.unlink()
-    found = ", ".join(f"{loss:.3g} with {left} of {len(names)} operators in float" for left, loss in tried.items())
+    among = len(names) + of_the_image
+    found = ", ".join(f"{loss:.3g} with {left} of {among} operators in float" for left, loss in tried.items())
     raise QuantisationError(f"int8 loses {found}; at most {bound:.3g} is allowed")
 
 
-def _with_weights(graph: onnx.GraphProto) -> list[str]:
-    """The names of operators with weights. Products of two activations, as attention has, stay in float."""
-    weights = {tensor.name for tensor in graph.initializer}
-    return [node.name for node in graph.node if node.op_type in QUANTISED and node.input[1] in weights]
+def _with_weights(graph: onnx.GraphProto) -> tuple[list[str], int]:
+    """The names of operators with weights, and how many are left out that read few channels.
+
+    Products of two activations, as attention has, stay in float.
+    """
+    channels = {tensor.name: _channels(tensor) for tensor in graph.initializer}
+    found = [node for node in graph.node if node.op_type in QUANTISED and node.input[1] in channels]
+    names = [node.name for node in found if node.op_type != "Conv" or not _few(node, channels[node.input[1]])]
+    return names, len(found) - len(names)
+
+
+def _channels(tensor: onnx.TensorProto) -> int:
+    """Of the input, for one group, if these are the weights of a convolution."""
+    return tensor.dims[1] if len(tensor.dims) > 1 else 1
+
+
+def _few(convolution: onnx.NodeProto, channels: int) -> bool:
+    groups = next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)
+    return groups * channels <= FEW_CHANNELS
 
 
 def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantised: Collection[str]) -> None:
@@ -79,8 +101,8 @@ def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantised: Colle
         file,
         Images(images),
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(QUANTISED),
-        nodes_to_quantize=list(quantised),
+        op_types_to_quantize=[*QUANTISED, *CARRIED],
+        nodes_to_quantize=[*quantised, *carried(onnx.load(prepared).graph, quantised)],
         per_channel=True,
         # CPUs without VNNI add products of 8 and 8 bits in 16, which overflow; of 8 and 7 they do not.
         reduce_range=True,
