@@ -2,7 +2,7 @@
 
 Weights are int8 by output channel, activations uint8, in the form that onnxruntime runs in integers (QuantizeLinear
 and DequantizeLinear around each operator), and what lies between them is carried so. What hurts most is left in float:
-first only what reads the image, then a growing share of the operators that change masks most when they alone are
+first only what reads the image, then more and more of the operators that change masks most when they alone are
 quantised, until the judge is content.
 """
 
@@ -25,9 +25,6 @@ QUANTISED = ("Conv", "MatMul", "Gemm")
 
 FEW_CHANNELS = 4
 """A convolution of no more, such as one that reads an image, is slower in integers, and all that follows would lose."""
-
-SHARES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
-"""Parts of those operators that are left in float, one try after the other."""
 
 LOOKED_AT = 4
 """Images by which operators are ranked."""
@@ -59,10 +56,9 @@ def quantise(graph: Path, file: Path, images: Sequence[Bytes], lost: Callable[[P
         names, of_the_image = _with_weights(onnx.load(prepared).graph)
         tried: dict[int, float] = {}
         worst: list[str] = []
-        for share in SHARES:
-            kept = set(names) - set(worst[: round(share * len(names))])
-            left = len(names) - len(kept) + of_the_image
-            _write(prepared, file, images, kept)
+        for more in _growing(len(names) // 2):
+            _write(prepared, file, images, set(names) - set(worst[:more]))
+            left = of_the_image + more
             if (loss := lost(file)) <= bound:
                 return left
             tried[left] = loss
@@ -71,6 +67,11 @@ def quantise(graph: Path, file: Path, images: Sequence[Bytes], lost: Callable[[P
     among = len(names) + of_the_image
     found = ", ".join(f"{loss:.3g} with {left} of {among} operators in float" for left, loss in tried.items())
     raise QuantisationError(f"int8 loses {found}; at most {bound:.3g} is allowed")
+
+
+def _growing(most: int) -> list[int]:
+    """How many operators are left in float, one try after the other: 0, 1, 2, 4, 8 and so on, to so many at most."""
+    return [0, *(1 << power for power in range(most.bit_length()))]
 
 
 def _with_weights(graph: onnx.GraphProto) -> tuple[list[str], int]:
@@ -90,26 +91,41 @@ def _channels(tensor: onnx.TensorProto) -> int:
 
 
 def _few(convolution: onnx.NodeProto, channels: int) -> bool:
-    groups = next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)
-    return groups * channels <= FEW_CHANNELS
+    return _groups(convolution) * channels <= FEW_CHANNELS
+
+
+def _groups(convolution: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)
 
 
 def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantised: Collection[str]) -> None:
     """Quantise these operators. Ranges are learnt once and kept beside `prepared`: the first call must name all."""
+    graph = onnx.load(prepared).graph
     quantize_static(
         prepared,
         file,
         Images(images),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=[*QUANTISED, *CARRIED],
-        nodes_to_quantize=[*quantised, *carried(onnx.load(prepared).graph, quantised)],
+        nodes_to_quantize=[*quantised, *carried(graph, quantised)],
         per_channel=True,
         # CPUs without VNNI add products of 8 and 8 bits in 16, which overflow; of 8 and 7 they do not.
         reduce_range=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
+        extra_options={"TensorQuantOverrides": {name: [{"axis": 0, "reduce_range": False}] for name in _exact(graph)}},
         calibration_cache_path=prepared.with_suffix(".ranges.json"),
     )
+
+
+def _exact(graph: onnx.GraphProto) -> list[str]:
+    """Depthwise weights, [C,1,h,w]: onnxruntime adds their products in 32 bits on all CPUs, so they take all 8 bits."""
+    channels = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
+    return [
+        node.input[1]
+        for node in graph.node
+        if node.op_type == "Conv" and _groups(node) == channels.get(node.input[1]) != 1
+    ]
 
 
 def _by_damage(prepared: Path, images: Sequence[Bytes], names: Sequence[str]) -> list[str]:

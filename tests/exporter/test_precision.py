@@ -1,5 +1,6 @@
 """fp16 and int8 beside fp32: what they are made of, how they are judged, and when they are not kept."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,14 +8,15 @@ import onnx
 import pytest
 from PIL import Image
 
-from exporter import artifacts, quantize
+from exporter import artifacts
 from exporter.attention import fuse_attention
 from exporter.bundle import BundleError, read_manifest
+from exporter.carried import ACTIVATIONS
 from exporter.export import eager, export
 from exporter.half import KEPT_FULL, LARGE, halved
 from exporter.judge import DataError, Judge, _spread
 from exporter.probe import Bytes, Ids, scene
-from exporter.quantize import QUANTISED, QuantisationError, quantise
+from exporter.quantize import QUANTISED, QuantisationError, _growing, quantise
 from exporter.ranges import large_tensors
 from exporter.runtime import OnnxPredictor
 from exporter.tensorrt.prepare import look
@@ -118,15 +120,25 @@ def test_int8_has_integer_weights_by_channel(bundle: Path) -> None:
     for weight in weights:
         values = onnx.numpy_helper.to_array(tensors[weight.input[0]])
         assert values.dtype == np.int8
-        assert np.abs(values.astype(int)).max() <= 64, "seven bits: CPUs without VNNI would overflow"
+        largest = np.abs(values.astype(int)).max()
+        assert largest == 127 if values.shape[1] == 1 else largest <= 64, "seven bits: others overflow without VNNI"
         assert tensors[weight.input[1]].dims[0] == values.shape[0]
+
+
+def test_int8_has_no_arithmetic_for_what_cuts_off(bundle: Path) -> None:
+    """A convolution's integers begin where Relu or Clip would cut, so that the next one takes them as they are."""
+    full, int8 = (onnx.load(bundle / f"{name}.onnx").graph.node for name in ("model", "model.int8"))
+    readers = Counter(name for node in full for name in node.input)
+    convolutions = {node.output[0] for node in full if node.op_type == "Conv" and readers[node.output[0]] == 1}
+    cut = [node.output[0] for node in full if node.op_type in ACTIVATIONS and node.input[0] in convolutions]
+    assert cut
+    assert not {node.output[0] for node in int8 if node.op_type in ACTIVATIONS} & set(cut)
 
 
 def test_int8_is_not_kept_beyond_its_bound(
     convnet_checkpoint: Path, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifacts, "MIOU_LOST", -1.0)
-    monkeypatch.setattr(quantize, "SHARES", (0.0, 0.5))
     said: list[str] = []
     export(convnet_checkpoint, tmp_path / "bundle", precisions=("int8",), data=places, refused=said.append)
     assert len(said) == 1
@@ -135,9 +147,12 @@ def test_int8_is_not_kept_beyond_its_bound(
     assert [each.precision for each in read_manifest(tmp_path / "bundle").artifacts] == ["fp32"]
 
 
-def test_what_hurts_most_is_left_in_float_first(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ever_more_is_left_in_float_but_never_most() -> None:
+    assert [_growing(most) for most in (0, 1, 4, 38)] == [[0], [0, 1], [0, 1, 2, 4], [0, 1, 2, 4, 8, 16, 32]]
+
+
+def test_what_hurts_most_is_left_in_float_first(bundle: Path, tmp_path: Path) -> None:
     """The judge here is content as soon as the one convolution that we spoilt is left alone."""
-    monkeypatch.setattr(quantize, "SHARES", (0.0, 0.03, 0.5))
     images = [scene(64, 96, seed) for seed in range(4)]
     graph, seen = tmp_path / "spoilt.onnx", []
     model = onnx.load(bundle / "model.onnx")
@@ -287,8 +302,7 @@ def test_images_are_taken_from_the_whole_list() -> None:
     assert _spread(samples, 10) == samples
 
 
-def test_quantisation_says_how_far_it_was(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantize, "SHARES", (0.0, 0.5))
+def test_quantisation_says_how_far_it_was(bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "int8.onnx"
     with pytest.raises(QuantisationError, match=r"int8 loses 0\.25 with 1 of \d+ operators in float, 0\.25 with "):
         quantise(bundle / "model.onnx", file, [scene(64, 96, 0)], lambda _: 0.25, 0.1)
