@@ -37,6 +37,15 @@ def test_large_logits_do_not_overflow(winner: int) -> None:
     assert (confidence_NHW == 1).all()
 
 
+def test_neighbours_far_apart_give_a_class_and_a_number() -> None:
+    # Between the two pixels both classes are thousands below the largest of either.
+    logits_NKhw = torch.tensor([[[[1e4, -1e4]], [[-1e4, 1.1e4]]]])
+    class_NHW, confidence_NHW = upsampled_argmax(logits_NKhw, (1, 6), align_corners=False)
+    assert class_NHW.tolist() == [[[0, 0, 0, 1, 1, 1]]]
+    assert (confidence_NHW[..., [0, -1]] == 1).all()
+    assert ((confidence_NHW >= 0) & (confidence_NHW <= 1)).all()
+
+
 def test_half_precision_logits_give_full_confidence() -> None:
     _, confidence_NHW = upsampled_argmax(torch.randn(1, 3, 2, 2).bfloat16(), (4, 4), align_corners=False)
     assert confidence_NHW.dtype == torch.float32

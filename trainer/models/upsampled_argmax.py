@@ -2,8 +2,9 @@
 
 The plain way resizes all K class maps, takes their softmax, and then the largest: K times the image's pixels, three
 times over. Here a few class maps at a time are resized and folded into what the softmax of the winner needs, its logit
-and the sum of all exponentials, as attention does it key by key (Milakov and Gimelshein, Online normalizer calculation
-for softmax, arXiv 1805.02867). The result is the same to rounding, and no loop is left in the exported graph.
+and the sum of all exponentials. What those are divided by to stay small is known before anything is resized: the mean
+of neighbours' largest logits is at least the largest of their means. The result is the same to rounding, and no loop
+is left in the exported graph.
 """
 
 # N images, K classes, C classes of one turn, h w the head's size, H W pixels
@@ -29,24 +30,26 @@ def upsampled_argmax(logits_NKhw: Tensor, size: Sequence[int], *, align_corners:
     Returns:
         class ids int64 [N,*size], the first where several are equal; and their probability, float32 in 0..1.
     """
-    best_NHW = class_NHW = total_NHW = None
-    for first in range(0, logits_NKhw.shape[1], CLASSES_AT_ONCE):
-        part_NChw = logits_NKhw[:, first : first + CLASSES_AT_ONCE]
-        if class_NHW is not None and total_NHW is not None:
-            part_NChw = part_NChw + _nothing_after(class_NHW, total_NHW)
-        part_NCHW = F.interpolate(part_NChw, tuple(size), mode="bilinear", align_corners=align_corners).float()
-        top_NHW, index_NHW = part_NCHW.max(dim=1)
-        sum_NHW = (part_NCHW - top_NHW[:, None]).exp().sum(dim=1)
-        if best_NHW is None or class_NHW is None or total_NHW is None:
-            best_NHW, class_NHW, total_NHW = top_NHW, index_NHW, sum_NHW
-            continue
-        higher_NHW = torch.maximum(best_NHW, top_NHW)
-        total_NHW = total_NHW * (best_NHW - higher_NHW).exp() + sum_NHW * (top_NHW - higher_NHW).exp()
-        class_NHW = torch.where(top_NHW > best_NHW, index_NHW + first, class_NHW)
-        best_NHW = higher_NHW
-    if class_NHW is None or total_NHW is None:
+    if logits_NKhw.shape[1] == 0:
         raise ValueError("no class map: there must be one class at least")
-    return class_NHW, total_NHW.reciprocal()
+    # Where the head sees it, the largest is 0 from here on; between those places it cannot be more. So nothing
+    # overflows, and no exponential waits for the largest of its pixel.
+    logits_NKhw = logits_NKhw - logits_NKhw.amax(dim=1, keepdim=True)
+    best_NHW, class_NHW, total_NHW = _folded(logits_NKhw[:, :CLASSES_AT_ONCE], size, align_corners)
+    for first in range(CLASSES_AT_ONCE, logits_NKhw.shape[1], CLASSES_AT_ONCE):
+        part_NChw = logits_NKhw[:, first : first + CLASSES_AT_ONCE] + _nothing_after(class_NHW, total_NHW)
+        top_NHW, index_NHW, sum_NHW = _folded(part_NChw, size, align_corners)
+        class_NHW = torch.where(top_NHW > best_NHW, index_NHW + first, class_NHW)
+        best_NHW, total_NHW = torch.maximum(best_NHW, top_NHW), total_NHW + sum_NHW
+    # Both are 0 only where neighbours differ by more than 87; that is no confidence, rather than no number.
+    return class_NHW, best_NHW.exp() / total_NHW.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _folded(part_NChw: Tensor, size: Sequence[int], align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Of these classes at `size`, all [N,H,W]: the largest logit, whose it is, and the sum of the exponentials."""
+    part_NCHW = F.interpolate(part_NChw, tuple(size), mode="bilinear", align_corners=align_corners).float()
+    top_NHW, index_NHW = part_NCHW.max(dim=1)
+    return top_NHW, index_NHW, part_NCHW.exp().sum(dim=1)
 
 
 def _nothing_after(class_NHW: Tensor, total_NHW: Tensor) -> Tensor:
