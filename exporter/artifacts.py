@@ -11,6 +11,7 @@ import torch
 from exporter import probe
 from exporter.attention import fuse_attention
 from exporter.bundle import GRAPH, BundleError, sha256_of
+from exporter.classes_last import put_classes_last
 from exporter.graph import OPSET, Weights, halve_weights, save
 from exporter.half import LARGE, halved
 from exporter.judge import Judge
@@ -144,7 +145,9 @@ def _int8(full: Path, file: Path, reference: Reference) -> Artifact:
     left = quantise(full, file, images, lambda graph: judge(OnnxPredictor(graph)).miou_lost, MIOU_LOST)
     # Behind the quantisation: of onnxruntime's own operators its tools do not know the types.
     count = _fuse(file, file) or None
-    save(onnx.load(file), file)
+    model = onnx.load(file)
+    put_classes_last(model)
+    save(model, file)
     artifact = _artifact(file, "int8", reference, 0.0)
     return replace(artifact, fused_attention=count, left_in_float=left)
 

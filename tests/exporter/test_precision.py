@@ -12,6 +12,7 @@ from exporter import artifacts
 from exporter.attention import fuse_attention
 from exporter.bundle import BundleError, read_manifest
 from exporter.carried import ACTIVATIONS
+from exporter.classes_last import put_classes_last
 from exporter.export import eager, export
 from exporter.half import KEPT_FULL, LARGE, halved
 from exporter.judge import DataError, Judge, _spread
@@ -133,6 +134,12 @@ def test_int8_has_no_arithmetic_for_what_cuts_off(bundle: Path) -> None:
     cut = [node.output[0] for node in full if node.op_type in ACTIVATIONS and node.input[0] in convolutions]
     assert cut
     assert not {node.output[0] for node in int8 if node.op_type in ACTIVATIONS} & set(cut)
+
+
+def test_only_int8_has_its_classes_last(bundle: Path) -> None:
+    """The fp32 graph is for GPUs too."""
+    full, int8 = (onnx.load(bundle / f"{name}.onnx") for name in ("model", "model.int8"))
+    assert (put_classes_last(full), put_classes_last(int8)) == (1, 0)
 
 
 def test_int8_is_not_kept_beyond_its_bound(
