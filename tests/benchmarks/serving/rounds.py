@@ -23,8 +23,9 @@ from tests.benchmarks.serving.sides import SIDES, Place, SideFailed
 from tests.benchmarks.serving.windows import CLOSED, LOADS, Load, Watch, Window, lone_ms
 
 LIMIT = "limit"
-LEAST_AGREEMENT = 0.9
-"""Below, a side does not answer the question that it was asked."""
+LEAST_AGREEMENT = 0.85
+"""Below, a side does not answer the question that it was asked. Of the worst photograph: the pictures are nothing that the
+model was trained for, and an int8 graph names another class for many of their near-ties."""
 
 
 @dataclass(kw_only=True, slots=True)
