@@ -280,8 +280,15 @@ def test_the_readme_keeps_what_is_not_between_the_marks() -> None:
         between_marks("before\nafter\n", "new\n")
 
 
+@pytest.mark.parametrize(("vnni", "choice"), [(False, ()), (True, ("ours-auto",))])
+def test_our_own_choice_of_graph_is_a_side_where_it_is_another(
+    vnni: bool, choice: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.models.precision.multiplies_bytes", lambda: vnni)
+    assert arguments(["--quick"]).sides == ("ours", *choice, "fastapi", "litserve", "bentoml", "triton")
+
+
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert arguments(["--quick"]).sides == ("ours", "fastapi", "litserve", "bentoml", "triton")
     for words, said in (
         (["--bundle", str(tmp_path)], "has no model.onnx"),
         (["--set", "PORT=1"], "MASKLOOP_NAME=VALUE"),

@@ -24,8 +24,8 @@ from tests.benchmarks.serving.windows import CLOSED, LOADS, Load, Watch, Window,
 
 LIMIT = "limit"
 LEAST_AGREEMENT = 0.85
-"""Below, a side does not answer the question that it was asked. Of the worst photograph: the pictures are nothing that the
-model was trained for, and an int8 graph names another class for many of their near-ties."""
+"""Below, a side does not answer the question that it was asked. Of the worst photograph: the pictures are nothing that
+the model was trained for, and an int8 graph names another class for many of their near-ties."""
 
 
 @dataclass(kw_only=True, slots=True)
