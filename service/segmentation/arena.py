@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from service import allocator
+
 REGION_BYTES = 2**26
 """By so much the arena grows, or by what is asked for where that is more. An image of usual size needs one region.
 
@@ -84,6 +86,12 @@ def shared_arena() -> Arena:
     import onnxruntime as ort  # noqa: PLC0415 - 0.7 s, in the thread that loads and not before the port is open
 
     return Arena(ort)
+
+
+def give_back() -> None:
+    """All that inferences and images have left, to the system; for when nothing else goes on."""
+    shared_arena().shrink()
+    allocator.give_back()
 
 
 TOLD = (

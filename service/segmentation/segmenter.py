@@ -15,11 +15,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from service.allocator import give_back
 from service.cores import usable_cores
 from service.errors import DeadlinePassed
 from service.metrics import Metrics
-from service.segmentation.arena import shared_arena
+from service.segmentation.arena import give_back
 from service.segmentation.batches import Batches
 from service.segmentation.decode import Limits, Pixels, decode, decoding_cost
 from service.segmentation.door import Door, Patience
@@ -278,7 +277,7 @@ class Segmenter:
     def _give_back(self) -> None:
         # The timer is the loop's own, and not to be touched by the thread that closes us: so it asks.
         if not self._closed:
-            begin(self._images, _give_back)
+            begin(self._images, give_back)
 
     async def _stay(self, gone: Gone) -> None:
         if await gone():
@@ -322,9 +321,3 @@ class Segmenter:
             return predictions
         finally:
             after(work, lambda: self._gpu.leave(taken))
-
-
-def _give_back() -> None:
-    """All that inferences and images have left, to the system."""
-    shared_arena().shrink()
-    give_back()
