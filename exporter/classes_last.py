@@ -64,8 +64,14 @@ def _is_fold(node: onnx.NodeProto, numbers: Mapping[str, np.ndarray]) -> bool:
     if node.op_type not in FOLDS:
         return False
     said = {each.name: each.i for each in node.attribute}
-    axes = [said.get("axis", 0)] if node.op_type == "ArgMax" else numbers.get(node.input[1], np.array([])).tolist()
+    axes = [said.get("axis", 0)] if node.op_type == "ArgMax" else _axes(node, numbers)
     return said.get("keepdims", 1) == 0 and axes == [1]
+
+
+def _axes(reduction: onnx.NodeProto, numbers: Mapping[str, np.ndarray]) -> list[int]:
+    """What it says it folds; empty where it says nothing, which is all of them."""
+    found = [numbers[name].tolist() for name in reduction.input[1:] if name in numbers]
+    return found[0] if found else []
 
 
 def _turn(graph: onnx.GraphProto, resize: onnx.NodeProto, folds: Sequence[onnx.NodeProto]) -> None:

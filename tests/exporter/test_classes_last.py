@@ -55,9 +55,10 @@ def _batch(height: int, width: int) -> Bytes:
         "y = ReduceMax <keepdims = 0> (u, one) z = Relu (u)",
         "y = ReduceMax <keepdims = 1> (u, one) z = Exp (y)",
         "two = Constant <value_ints = [2]> () y = ReduceMax <keepdims = 0> (u, two) z = Exp (y)",
+        "y = ReduceMax <keepdims = 0> (u) z = Exp (y)",
         "e = Exp (u) y = ReduceSum <keepdims = 0> (e, one) z = Relu (e)",
     ],
-    ids=["also read as maps", "keeps its side", "over rows", "exponentials also read as maps"],
+    ids=["also read as maps", "keeps its side", "over rows", "over all", "exponentials also read as maps"],
 )
 def test_other_resizing_stays(fold: str) -> None:
     model = onnx.parser.parse_model(
