@@ -66,13 +66,13 @@ soak: $(ALL) ## the service under load for long, held to its aims: half an hour,
 bench-large: $(ALL) ## memory of a service that is sent 8000x8000 pixels
 	$(BIN)/python -m tests.benchmarks.large_image $(BENCH)
 
-bench-memory: $(ALL) ## memory of one inference by graph and size: the constants of service/segmentation/budget.py
+bench-memory: $(ALL) ## memory of one inference by graph and size: the constants of service/segmentation/inference/memory_budget.py
 	$(BIN)/python -m tests.benchmarks.graph_memory $(BENCH)
 
 sizes: $(ALL) ## images from 1x1 to 2048x2048 pixels through bundles and through PyTorch, for each kind of encoder; half an hour
 	$(BIN)/python -m tests.benchmarks.sizes $(SIZES)
 
-FUZZED := $(addprefix tests/service/,api/test_schema.py api/test_odd_requests.py api/test_broken_files.py segmentation/test_damaged.py)
+FUZZED := $(addprefix tests/service/,api/docs/test_schema.py api/test_odd_requests.py api/test_broken_files.py segmentation/test_damaged.py)
 fuzz: $(ALL) ## what nobody thought of, for ten minutes: every call of the OpenAPI document, broken images
 	$(BIN)/python -m pytest -p tests.service.fuzzing --hypothesis-profile fuzz --timeout 3600 $(FUZZED) $(FUZZ)
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from service.keys.arguments import add_data_dir, add_keys
+from service.keys.key_arguments import add_data_dir, add_keys
 from service.scopes import SCOPES
 
 # Answers come before training where both want the same cores.
@@ -63,7 +63,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _served(options: argparse.Namespace) -> int:
-    from service.listen import take_over  # noqa: PLC0415
+    from service.listening_socket import take_over  # noqa: PLC0415
     from service.serve import serve  # noqa: PLC0415
     from service.settings import Settings  # noqa: PLC0415
 
@@ -80,7 +80,7 @@ def _worker(options: argparse.Namespace) -> int:
     # Before the imports, which would keep the API beside it from being ready; the trainer inherits it.
     os.nice(WORKER_NICENESS)
     from service.settings import Settings  # noqa: PLC0415
-    from service.worker.process import run_worker  # noqa: PLC0415
+    from service.worker.worker_process import run_worker  # noqa: PLC0415
 
     return run_worker(Settings(**_given(options)))
 

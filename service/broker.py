@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.child import Spec
+from service.child_process import Spec
 
 # What a Unix socket's address holds on Linux is 108 bytes, elsewhere 104, the closing zero included.
 LONGEST_SOCKET_PATH = 100

@@ -13,7 +13,7 @@ import structlog
 from service.allocator import prepare_heaps
 from service.keys.exposure import check_exposure, is_loopback
 from service.keys.gateway import gateways
-from service.listen import listen
+from service.listening_socket import listen
 from service.logs import configure_logs
 from service.settings import Settings, open_telemetry_variables
 from service.state import State, start_state
@@ -41,7 +41,7 @@ def serve(settings: Settings, sock: socket | None = None) -> None:
         sock = listen(settings.host, settings.port)
     state = start_state(settings, open_tracing(open_telemetry_variables()))
     try:
-        from service.api.server import make_server  # noqa: PLC0415 - see above
+        from service.api.uvicorn_server import make_server  # noqa: PLC0415 - see above
 
         server = make_server(state)
     except BaseException:

@@ -9,24 +9,24 @@ from functools import partial
 
 import structlog
 
-from service.census import Census
-from service.images.store import ImageStore
-from service.keys.rates import Rates
-from service.keys.ring import KeyRing
-from service.keys.store import KeyStore
+from service.database_collector import DatabaseCollector
+from service.images.image_store import ImageStore
+from service.keys.key_ring import KeyRing
+from service.keys.key_store import KeyStore
+from service.keys.rate_limits import RateLimits
 from service.metrics import Metrics
-from service.models.slot import Slot
-from service.models.store import ModelStore
-from service.open_inference.repository import Repository
+from service.models.active_model import ActiveModel
+from service.models.model_store import ModelStore
+from service.open_inference.model_repository import Repository
 from service.open_inference.statistics import Statistics
 from service.queue import RUN_TASK, Queue
-from service.runs.policy import Policy
-from service.runs.store import RunStore
+from service.runs.retrain_policy import RetrainPolicy
+from service.runs.run_store import RunStore
+from service.segmentation.admission.admission_gate import AdmissionGate
 from service.segmentation.decode import Limits
-from service.segmentation.door import Door
-from service.segmentation.segmenter import Segmenter
+from service.segmentation.pipeline import Pipeline
 from service.settings import Settings, mistyped_variables
-from service.storage.blobs import LocalBlobs
+from service.storage.blob_store import BlobStore
 from service.storage.database import Database
 from service.storage.migrate import migrate
 from service.tracing import Tracing
@@ -38,7 +38,7 @@ LARGE_BODIES = 4
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The stores, and what answers. `slot`, `segmenter` and `keys` do nothing until the app starts them."""
+    """The stores, and what answers. `active_model`, `pipeline` and `keys` do nothing until the app starts them."""
 
     settings: Settings
     limits: Limits
@@ -47,29 +47,29 @@ class State:
     database: Database
     images: ImageStore
     models: ModelStore
-    slot: Slot
-    segmenter: Segmenter
-    intake: Door
+    active_model: ActiveModel
+    pipeline: Pipeline
+    upload_gate: AdmissionGate
     """For images and masks that come into the pool."""
     keys: KeyRing
-    rates: Rates
-    batches: Door
+    rate_limits: RateLimits
+    batch_gate: AdmissionGate
     """For requests of many images, which wait on the disk."""
     queue: Queue
     runs: RunStore
-    policy: Policy
-    repository: Repository
+    retrain_policy: RetrainPolicy
+    model_repository: Repository
     statistics: Statistics
     large_bodies: asyncio.Semaphore
     """For requests whose bodies may be larger than any file of an image: so few are in memory at one time."""
-    census: Census
+    database_collector: DatabaseCollector
     tracing: Tracing | None
 
     def close(self) -> None:
         """Stop the threads and close the files, the newest first."""
         self.keys.stop()
-        self.slot.stop()
-        self.segmenter.close()
+        self.active_model.stop()
+        self.pipeline.close()
         self.queue.close()
         self.database.close()
         if self.tracing is not None:
@@ -86,32 +86,32 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
     metrics = Metrics()
     limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
     models = ModelStore(settings, database)
-    slot = Slot(settings, models, metrics)
+    active_model = ActiveModel(settings, models, metrics)
     queue = Queue(settings.broker_url)
     if tracing is not None:
         tracing.start()
-    census = Census(database, settings.heartbeat_s)
-    metrics.registry.register(census)
+    database_collector = DatabaseCollector(database, settings.heartbeat_s)
+    metrics.registry.register(database_collector)
     return State(
         settings=settings,
         limits=limits,
         metrics=metrics,
         database=database,
-        images=ImageStore(database, LocalBlobs(settings.data_dir / "blobs"), limits),
+        images=ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits),
         models=models,
-        slot=slot,
-        segmenter=Segmenter(settings, metrics, limits),
-        intake=Door(settings.max_concurrent_requests, metrics.uploads_admitted, metrics.uploads_refused),
+        active_model=active_model,
+        pipeline=Pipeline(settings, metrics, limits),
+        upload_gate=AdmissionGate(settings.max_concurrent_requests, metrics.uploads_admitted, metrics.uploads_refused),
         keys=KeyRing(settings, KeyStore(database)),
-        rates=Rates(),
-        batches=Door(settings.max_concurrent_batches, metrics.batches_admitted, metrics.batches_refused),
+        rate_limits=RateLimits(),
+        batch_gate=AdmissionGate(settings.max_concurrent_batches, metrics.batches_admitted, metrics.batches_refused),
         queue=queue,
         runs=RunStore(database),
-        policy=Policy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),
-        repository=Repository(models, slot),
+        retrain_policy=RetrainPolicy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),
+        model_repository=Repository(models, active_model),
         statistics=Statistics(),
         large_bodies=asyncio.Semaphore(LARGE_BODIES),
-        census=census,
+        database_collector=database_collector,
         tracing=tracing,
     )
 
@@ -131,7 +131,7 @@ def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
         settings.tmp_dir.mkdir(exist_ok=True)
         state.models.ensure_start_model()
         state.keys.start()
-        state.slot.start()
+        state.active_model.start()
     except BaseException:
         state.close()
         raise

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from service.child import Child, Spec
-from service.listen import hand_over, listen
+from service.child_process import Child, Spec
+from service.listening_socket import hand_over, listen
 
 LOOK_EVERY_S = 0.1
 # Beyond the time that requests have to end.

@@ -45,7 +45,7 @@ class Trace:
         found = span.get_span_context()
         self.ids = {"trace_id": f"{found.trace_id:032x}", "span_id": f"{found.span_id:016x}"}
 
-    def part(self, name: str, seconds: float, error: BaseException | None = None) -> None:
+    def add_span(self, name: str, seconds: float, error: BaseException | None = None) -> None:
         """Something that is over now and took so long."""
         if self._span.is_recording():
             now = time.time_ns()
@@ -54,7 +54,7 @@ class Trace:
                 _fail(child, error)
             child.end(now)
 
-    def note(self, attributes: Attributes) -> None:
+    def set_attributes(self, attributes: Attributes) -> None:
         """Add attributes."""
         self._span.set_attributes(attributes)
 
@@ -83,7 +83,7 @@ class Tracing:
         self._sender = BatchSpanProcessor(OTLPSpanExporter())
         self.provider.add_span_processor(self._sender)
 
-    def here(self) -> Trace:
+    def current_span(self) -> Trace:
         """The trace that a library has begun; what this task does from now on belongs to it."""
         from opentelemetry.trace import get_current_span  # noqa: PLC0415 - see `Trace`
 
@@ -146,17 +146,17 @@ def traced(tracing: Tracing | None, name: str, attributes: Attributes) -> Iterat
 
 
 @contextmanager
-def part(name: str) -> Iterator[None]:
+def span(name: str) -> Iterator[None]:
     """A part of the current trace around a block, if there is one."""
     trace, begin = current_trace(), time.perf_counter()
     try:
         yield
     except BaseException as error:
         if trace is not None:
-            trace.part(name, time.perf_counter() - begin, error)
+            trace.add_span(name, time.perf_counter() - begin, error)
         raise
     if trace is not None:
-        trace.part(name, time.perf_counter() - begin)
+        trace.add_span(name, time.perf_counter() - begin)
 
 
 def _asked_for(variables: Mapping[str, str]) -> bool:

@@ -11,16 +11,17 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
-from service.api import batch, health, images, models, runs, segment
-from service.api.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
-from service.api.cors import add_cors
-from service.api.docs import add_docs
-from service.api.error_docs import document_errors
-from service.api.nul import NoNul
-from service.api.observe import ObservedApp, telemetry
-from service.api.open_inference import infer, metadata, repository, server
-from service.api.open_inference.body import JSON_SLACK, largest_body, takes_tensors
+from service.api import health
+from service.api.docs.error_docs import document_errors
+from service.api.docs.openapi import add_docs
+from service.api.middleware.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
+from service.api.middleware.cors import add_cors
+from service.api.middleware.observability import ObservedApp, telemetry
+from service.api.middleware.reject_nul import RejectNul
 from service.api.problems import PROTOCOL, add_problem_handlers
+from service.api.v1 import images, models, runs, segment, segment_batch
+from service.api.v2 import infer, model_routes, repository, server
+from service.api.v2.tensor_body import JSON_SLACK, largest_body, takes_tensors
 from service.settings import Settings, open_telemetry_variables
 from service.state import State, start_state
 from service.tracing import open_tracing
@@ -45,19 +46,19 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.include_router(segment.router)
-    app.include_router(batch.router)
+    app.include_router(segment_batch.router)
     app.include_router(images.router)
     app.include_router(runs.router)
     app.include_router(models.router)
     app.include_router(health.router)
-    for part in (server, repository, infer, metadata):
+    for part in (server, repository, infer, model_routes):
         app.include_router(part.router)
     app.add_api_route("/", _front, include_in_schema=False)
     add_docs(app)
     document_errors(app)
     add_problem_handlers(app)
     # The last added is the outermost.
-    app.add_middleware(NoNul)
+    app.add_middleware(RejectNul)
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
     add_cors(app, settings)
     return app

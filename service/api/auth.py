@@ -12,12 +12,12 @@ from typing import Annotated, Any
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from service.api.deps import StateOf
-from service.api.near import check_host, check_origin, is_near
-from service.api.shield import add_headers
+from service.api.dependencies import StateOf
+from service.api.local_trust import check_host, check_origin, is_near
+from service.api.middleware.security_headers import add_headers
 from service.errors import Forbidden, KeyInvalid, KeyMissing, MaskloopError, Unauthorized
 from service.keys.caller import Caller
-from service.keys.rates import Quota, TooMany
+from service.keys.rate_limits import Quota, TooMany
 from service.scopes import SCOPES, Scope
 from service.state import State
 
@@ -78,7 +78,7 @@ async def _admit(request: Request, scopes: SecurityScopes, state: StateOf, beare
     if "caller" not in request.scope["state"]:
         try:
             request.state.caller = caller = _caller(request, state, header or (bearer.credentials if bearer else None))
-            _tell(request, state.rates.take(caller))
+            _tell(request, state.rate_limits.take(caller))
         except MaskloopError as error:
             _refuse(request, state, error)
             raise
@@ -97,7 +97,7 @@ def _caller(request: Request, state: State, key: str | None) -> Caller:
         try:
             return state.keys.caller(key)
         except KeyInvalid:
-            state.rates.fail(_address(request), settings.failed_keys_per_minute)
+            state.rate_limits.fail(_address(request), settings.failed_keys_per_minute)
             raise
     scopes = settings.anonymous_scopes
     if not scopes:

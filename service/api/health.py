@@ -9,8 +9,8 @@ from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
 from service.api.auth import needs_key_from_afar
-from service.api.deps import StateOf
-from service.api.problem_docs import problem_docs
+from service.api.dependencies import StateOf
+from service.api.docs.problem_docs import problem_docs
 from service.errors import NoModel
 
 router = APIRouter(tags=["health"])
@@ -34,8 +34,8 @@ async def livez() -> dict[str, str]:
 @router.get("/readyz", responses=problem_docs(NoModel))
 async def readyz(state: StateOf) -> Ready:
     """A model is loaded and its probe has passed in this process."""
-    loaded = state.slot.require()
-    return Ready(model=loaded.version, provider=loaded.engine.provider, error=state.slot.error)
+    loaded = state.active_model.require()
+    return Ready(model=loaded.version, provider=loaded.engine.provider, error=state.active_model.error)
 
 
 METRICS_DOCS: dict[int | str, dict[str, Any]] = {
@@ -46,6 +46,6 @@ METRICS_DOCS: dict[int | str, dict[str, Any]] = {
 @router.get("/metrics", response_class=Response, dependencies=[needs_key_from_afar()], responses=METRICS_DOCS)
 async def metrics(request: Request, state: StateOf) -> Response:
     """Prometheus text format, or OpenMetrics where it is asked for."""
-    await state.census.refresh()
+    await state.database_collector.refresh()
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(state.metrics.registry), headers={"Content-Type": content_type})

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from service.errors import MaskloopError, names_only
-from service.segmentation.segmenter import ClientGone
+from service.segmentation.pipeline import ClientDisconnected
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -42,7 +42,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(MaskloopError, _domain)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(ClientGone, _gone)
+    app.add_exception_handler(ClientDisconnected, _gone)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 

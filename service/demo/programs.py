@@ -16,8 +16,8 @@ from pathlib import Path
 
 from service.demo.show import Report
 from service.errors import MaskloopError
-from service.runs.program import Event, Program, ProgramError, run_program
-from service.tether import tethered
+from service.parent_watch import tethered
+from service.runs.child_program import Event, Program, ProgramError, run_program
 
 NEEDED = {"trainer": "trainer", "exporter": "exporter", "torch": "trainer", "onnx": "exporter", "skimage": "demo"}
 READY = re.compile(r"ready: open (http://\S+)")

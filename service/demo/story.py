@@ -23,7 +23,7 @@ from service.demo.pictures import Row, draw_sheet
 from service.demo.programs import DemoError, check_installed, make_textures, run_module, service_up, textures_recipe
 from service.demo.show import Report, Show
 from service.demo.street import find_photo, segment_street
-from service.runs.store import ACTIVE
+from service.runs.run_store import ACTIVE
 
 FIRST_STEPS, LABELLED, UNLABELLED = 200, 6, 240
 SAVED, SHEET_ROWS = 8, 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from service.errors import MaskloopError
-from service.keys.configured import configured_digests
+from service.keys.configured_keys import configured_digests
 from service.settings import Settings
 
 
@@ -48,7 +48,7 @@ def check_exposure(settings: Settings) -> None:
 
 
 def _any_key(settings: Settings) -> bool:
-    from service.keys.store import open_keys  # noqa: PLC0415 - a database is seldom needed here, and slow to import
+    from service.keys.key_store import open_keys  # noqa: PLC0415 - a database is seldom needed here, and slow to import
 
     with open_keys(settings) as keys:
         return bool(keys.list())

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from service.models.bundle import Artifact, Bundle, Manifest, read_bundle
 from service.models.precision import choose
-from service.models.rule import by_its_rule
-from service.segmentation.budget import Budget
-from service.segmentation.engine import Engine
-from service.segmentation.legend import Legend
-from service.segmentation.predictor import Predictor
-from service.segmentation.probe import run_probe
-from service.segmentation.providers import expected_provider
+from service.models.predictor_factory import by_its_rule
+from service.segmentation.inference.engine import Engine
+from service.segmentation.inference.memory_budget import MemoryBudget
+from service.segmentation.inference.predictor import Predictor
+from service.segmentation.inference.probe import run_probe
+from service.segmentation.inference.providers import expected_provider
+from service.segmentation.output.class_table import ClassTable
 from service.settings import Settings
 
 
@@ -24,13 +24,13 @@ class LoadedModel:
         bundle: Where it is from.
         artifact: The graph of it that answers.
         engine: Who answers: what runs that graph, or windows where the run judged by them.
-        legend: Names and colours of the classes.
+        class_table: Names and colours of the classes.
     """
 
     bundle: Bundle
     artifact: Artifact
     engine: Predictor
-    legend: Legend
+    class_table: ClassTable
 
     @property
     def version(self) -> str:
@@ -49,7 +49,7 @@ def load_model(bundle: Bundle, settings: Settings) -> LoadedModel:
     artifact, engine = _load(bundle, settings)
     needed = _needed(manifest, artifact)
     run_probe(engine, bundle.folder / manifest.probe.file, mask_agreement=needed)
-    legend = Legend(
+    legend = ClassTable(
         names=tuple(c.name for c in manifest.classes),
         colors=tuple(c.color for c in manifest.classes),
         ignore_index=manifest.ignore_index,
@@ -79,7 +79,7 @@ def _open(bundle: Bundle, artifact: Artifact, settings: Settings) -> Engine:
         bundle.folder / artifact.file,
         threads=settings.threads,
         device=settings.device,
-        budget=Budget(
+        budget=MemoryBudget(
             max_bytes=settings.max_inference_bytes,
             max_native_pixels=settings.max_native_pixels,
             classes=len(manifest.classes),

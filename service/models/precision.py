@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from service.models.bundle import Artifact, Manifest
-from service.segmentation.providers import CPU, CUDA, Device
+from service.segmentation.inference.providers import CPU, CUDA, Device
 
 Wanted = Literal["auto", "fp32", "fp16", "int8"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from service.models.loading import load_model
-from service.models.store import ModelStore
+from service.models.model_store import ModelStore
 from service.settings import Settings
 from service.storage.tables import Model
 

@@ -11,15 +11,15 @@ import numpy as np
 
 from service.errors import ImageTooLarge
 from service.models.loading import LoadedModel
+from service.open_inference.infer_request import InferRequest
+from service.open_inference.infer_response import Output
 from service.open_inference.parameters import Urgency
-from service.open_inference.request import InferRequest
-from service.open_inference.response import Output
 from service.open_inference.statistics import Spent
+from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.decode import Pixels
-from service.segmentation.describe import mean_confidence
-from service.segmentation.render import mask_png
-from service.segmentation.segmenter import Segmenter
-from service.segmentation.visit import Visit
+from service.segmentation.output.description import mean_confidence
+from service.segmentation.output.png import mask_png
+from service.segmentation.pipeline import Pipeline
 
 T = TypeVar("T")
 Gone = Callable[[], Awaitable[bool]]
@@ -32,7 +32,7 @@ through it together: those of others come in between."""
 
 
 async def execute(
-    request: InferRequest, loaded: LoadedModel, segmenter: Segmenter, *, visit: Visit, spent: Spent, gone: Gone
+    request: InferRequest, loaded: LoadedModel, segmenter: Pipeline, *, visit: RequestContext, spent: Spent, gone: Gone
 ) -> list[Row]:
     """Carry out a request.
 
@@ -50,13 +50,13 @@ async def execute(
     Raises:
         MaskloopError: What the segmenter says about the first image that fails; the others are given up.
         Overloaded: The turn of the first did not come in the time for which the request may wait.
-        ClientGone: Nobody waits any more.
+        ClientDisconnected: Nobody waits any more.
     """
     one = _file if isinstance(request.images, list) else _pixels
     urgency = _heed(request.urgency, visit)
-    visits = [Visit(visit.metrics, urgency, visit.model) for _ in request.images]
+    visits = [RequestContext(visit.metrics, urgency, visit.model) for _ in request.images]
     # The others wait for those of their own request, which was foreseen by nobody but who sent them.
-    visits[0].longest_wait_s = visit.longest_wait_s
+    visits[0].max_wait_s = visit.max_wait_s
     jobs = [
         partial(one, image, loaded, segmenter, own, gone) for image, own in zip(request.images, visits, strict=True)
     ]
@@ -114,25 +114,27 @@ async def in_turn(jobs: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> l
     return [results[number] for number in range(len(jobs))]
 
 
-async def _pixels(image_HW3: Pixels, loaded: LoadedModel, segmenter: Segmenter, visit: Visit, gone: Gone) -> Row:
+async def _pixels(
+    image_HW3: Pixels, loaded: LoadedModel, segmenter: Pipeline, visit: RequestContext, gone: Gone
+) -> Row:
     prediction = await segmenter.predict(image_HW3, loaded.engine, visit, gone)
     return {"mask": prediction.mask_HW, "confidence": prediction.confidence_HW}
 
 
-async def _file(data: bytes, loaded: LoadedModel, segmenter: Segmenter, visit: Visit, gone: Gone) -> Row:
+async def _file(data: bytes, loaded: LoadedModel, segmenter: Pipeline, visit: RequestContext, gone: Gone) -> Row:
     prediction = (await segmenter.segment(data, loaded.engine, visit, gone)).prediction
-    png = await segmenter.encode(lambda: mask_png(prediction.mask_HW, loaded.legend), visit)
+    png = await segmenter.encode(lambda: mask_png(prediction.mask_HW, loaded.class_table), visit)
     return {"mask_png": png, "mean_confidence": np.float32(mean_confidence(prediction))}
 
 
-def _heed(wanted: Urgency, visit: Visit) -> int:
+def _heed(wanted: Urgency, visit: RequestContext) -> int:
     """Let the visit end when the request says, if that is sooner than what its headers said, and return its urgency."""
     if wanted.timeout_s is not None and (visit.timeout_s is None or wanted.timeout_s < visit.timeout_s):
-        visit.end_in(wanted.timeout_s)
+        visit.set_deadline(wanted.timeout_s)
     return visit.urgency if wanted.level is None else wanted.level
 
 
-def _together(visits: Sequence[Visit]) -> dict[str, float]:
+def _together(visits: Sequence[RequestContext]) -> dict[str, float]:
     """Seconds by stage: added up, but the wait, which is over when the first image has its turn."""
     stages = dict.fromkeys(stage for own in visits for stage in own.seconds)
     added = {stage: sum(own.seconds.get(stage, 0.0) for own in visits) for stage in stages}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import BadInput, NotSupported
-from service.segmentation.visit import LEAST_URGENT
+from service.segmentation.admission.request_context import LEAST_URGENT
 
 LONGEST_TIMEOUT_US = 2**63 - 1
 LOWEST_PRIORITY = 2**32 - 1

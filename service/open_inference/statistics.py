@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.segmentation.visit import Visit
+from service.segmentation.admission.request_context import RequestContext
 
 COMPUTE = {"compute_input": "decode", "compute_infer": "infer", "compute_output": "encode"}
 """Triton's stages, and the segmenter's."""
@@ -43,7 +43,7 @@ class Spent:
     """What a request took, filled in while it is served. Seconds by stage."""
 
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    visits: Sequence[Visit] = ()
+    visits: Sequence[RequestContext] = ()
     """Of its images."""
 
     @contextmanager
@@ -53,7 +53,7 @@ class Spent:
         yield
         self.stages[name] += time.perf_counter() - begin
 
-    def on(self, visits: Sequence[Visit]) -> None:
+    def on(self, visits: Sequence[RequestContext]) -> None:
         """Add what its images took."""
         self.visits = visits
         self.stages["queue"] = min(visit.seconds["queue"] for visit in visits)
@@ -71,7 +71,7 @@ class _Runs:
     images: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COMPUTE, 0.0))
 
-    def add(self, visit: Visit) -> None:
+    def add(self, visit: RequestContext) -> None:
         self.images += 1
         for stage, ours in COMPUTE.items():
             self.seconds[stage] += visit.seconds.get(ours, 0.0) / (visit.batch if ours == "infer" else 1)

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import BundleInvalid
-from service.images.masks import read_mask
-from service.images.store import ImageStore
+from service.images.image_store import ImageStore
+from service.images.label_masks import read_mask
 from service.models.bundle import Bundle, Manifest
 from service.models.loading import load_model
 from service.segmentation.decode import Limits, decode

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import update
 
 from service.errors import names_only
-from service.runs.store import known_run, say
+from service.runs.run_store import known_run, say
 from service.storage.database import Database
 from service.storage.tables import Run, RunStatus, utc_now
 

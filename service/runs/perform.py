@@ -9,13 +9,13 @@ from collections.abc import Callable
 import structlog
 
 from service.errors import MaskloopError
-from service.images.store import ImageStore
-from service.models.store import ModelStore
+from service.images.image_store import ImageStore
+from service.models.model_store import ModelStore
+from service.runs.child_program import ProgramError
 from service.runs.lease import Lease, LeaseLost, claim
-from service.runs.program import ProgramError
-from service.runs.recipe import RecipeError
-from service.runs.run import Interrupted, Phases
-from service.runs.store import RunStore
+from service.runs.phases import Interrupted, Phases
+from service.runs.run_recipe import RecipeError
+from service.runs.run_store import RunStore
 from service.settings import Settings
 from service.storage.database import Database
 from service.tracing import Tracing, traced

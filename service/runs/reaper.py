@@ -7,7 +7,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy import select
 
-from service.runs.store import say
+from service.runs.run_store import say
 from service.storage.database import Database
 from service.storage.tables import Run, utc_now
 

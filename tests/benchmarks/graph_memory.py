@@ -1,4 +1,4 @@
-"""What one inference takes of memory, graph by graph and size by size: the constants of service/segmentation/budget.py.
+"""Measure the memory of one inference by graph and size: the constants of inference/memory_budget.py.
 
 python -m tests.benchmarks.graph_memory [--megapixels 1 4 16] [--threads N] [GRAPH...]
 
@@ -23,7 +23,7 @@ from exporter.attention import fuse_attention
 from exporter.graph import save, write_graph
 from exporter.probe import scene
 from service.allocator import give_back, prepare_heaps
-from service.segmentation.engine import Engine
+from service.segmentation.inference.engine import Engine
 from service.settings import PACKAGE
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import build_segmenter

@@ -25,15 +25,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.segmentation.describe import Details, describe
-from service.segmentation.engine import Engine, Mask, Prediction
-from service.segmentation.legend import Legend
-from service.segmentation.overlay import overlay_jpeg
-from service.segmentation.render import confidence_png, mask_png, palette
+from service.segmentation.inference.engine import Engine, Mask, Prediction
+from service.segmentation.output.class_table import ClassTable
+from service.segmentation.output.description import OutputOptions, describe
+from service.segmentation.output.overlay import overlay_jpeg
+from service.segmentation.output.png import confidence_png, mask_png, palette
 
 STARTER = Path(__file__).parents[2] / "service/starter/model.onnx"
 SIZES = ((640, 480), (2048, 2048))
-LEGEND = Legend(tuple(f"class {i}" for i in range(32)), tuple((7 * i, 200 - 5 * i, 90) for i in range(32)), 255)
+LEGEND = ClassTable(tuple(f"class {i}" for i in range(32)), tuple((7 * i, 200 - 5 * i, 90) for i in range(32)), 255)
 # zlib's strategies, as Pillow and zlib number them.
 STRATEGIES = {"default": 0, "filtered": 1, "Huffman": 2, "RLE": 3}
 Compress = Callable[[bytes], bytes]
@@ -81,13 +81,13 @@ def pngs(mask_HW: Mask) -> dict[str, Callable[[], bytes]]:
 def answers(image_HW3: npt.NDArray[np.uint8], prediction: Prediction) -> dict[str, Callable[[], bytes]]:
     """The other forms of an answer."""
 
-    def numbers(details: Details) -> bytes:
+    def numbers(details: OutputOptions) -> bytes:
         return describe(prediction, LEGEND, model="any", details=details).to_json()
 
     return {
-        "JSON, RLE": lambda: numbers(Details()),
-        "JSON, RLE and polygons": lambda: numbers(Details(polygons=True)),
-        "JSON, PNG": lambda: numbers(Details(masks="png")),
+        "JSON, RLE": lambda: numbers(OutputOptions()),
+        "JSON, RLE and polygons": lambda: numbers(OutputOptions(polygons=True)),
+        "JSON, PNG": lambda: numbers(OutputOptions(masks="png")),
         "confidence as a PNG": lambda: confidence_png(prediction.confidence_HW),
         "overlay": lambda: overlay_jpeg(image_HW3, prediction.mask_HW, LEGEND, key=False),
         "overlay with its key": lambda: overlay_jpeg(image_HW3, prediction.mask_HW, LEGEND),

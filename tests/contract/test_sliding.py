@@ -13,8 +13,8 @@ from exporter.export import export
 from exporter.probe import scene
 from service.models.bundle import read_bundle
 from service.models.loading import load_model
-from service.segmentation.predictor import Predictor
-from service.segmentation.windows import Windows
+from service.segmentation.inference.predictor import Predictor
+from service.segmentation.inference.windows.windowed_predictor import WindowedPredictor
 from service.settings import Settings
 from tests.exporter.conftest import TINY_VIT, make_checkpoint
 from trainer.checkpoint import load
@@ -102,5 +102,5 @@ def test_whole_images_would_be_another_answer(native: Pair) -> None:
     image_HW3 = scene(*SIZES["no multiples"], seed=5)
     with torch.inference_mode():
         whole_1HW, _ = most_likely(native.network, torch.from_numpy(image_HW3.copy())[None], Inference())
-    assert isinstance(native.served, Windows)
+    assert isinstance(native.served, WindowedPredictor)
     assert np.mean(native.served.run(image_HW3).mask_HW != whole_1HW[0].numpy()) > 0.01

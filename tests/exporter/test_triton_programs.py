@@ -25,8 +25,8 @@ from exporter.runtime import OnnxPredictor
 from exporter.triton.programs import encoded, tensor
 from service.errors import ImageTooLarge, MaskloopError
 from service.segmentation import decode as service
-from service.segmentation.legend import Legend
-from service.segmentation.render import mask_png
+from service.segmentation.output.class_table import ClassTable
+from service.segmentation.output.png import mask_png
 from tests.contract.test_decoding import CASES, EACH, LIMITS, REFUSED, RGB
 from tests.contract.test_decoding import encoded as file_of
 from tests.exporter.conftest import COLORS, GOLDEN, NAMES
@@ -98,7 +98,7 @@ def test_a_file_of_too_many_bytes_is_refused() -> None:
 def test_the_png_is_the_services(dtype: type[np.unsignedinteger[Any]]) -> None:
     mask_HW = np.random.default_rng(0).integers(0, 5, (30, 40)).astype(dtype)
     ours = encoded.mask_png(mask_HW, encoded.palette(CLASSES))
-    assert ours == mask_png(mask_HW, Legend(NAMES, COLORS, 255))
+    assert ours == mask_png(mask_HW, ClassTable(NAMES, COLORS, 255))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(ours))), mask_HW)
 
 

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from service.metrics import Metrics
-from service.models.slot import Slot
+from service.models.active_model import ActiveModel
 from service.state import State
 from tests.service.conftest import MakeSettings, encoded
 from tests.service.tiny_bundle import COLORS, picture, write_bundle
@@ -87,7 +87,7 @@ def test_versions_that_are_no_longer_loaded_are_forgotten(
     state: State, make_settings: MakeSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """However many come and go, and by whichever of the two ways they are loaded."""
-    slot = Slot(make_settings(extra_models=1), state.models, state.metrics)
+    slot = ActiveModel(make_settings(extra_models=1), state.models, state.metrics)
     for number in range(5):
         folder = tmp_path_factory.mktemp("bundles") / "bundle"
         colors = COLORS[number:] + COLORS[:number]

@@ -42,7 +42,7 @@ def test_the_whole_service_imports_none_of_the_trainers_world() -> None:
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     loaded = set(json.loads(output.stdout))
     assert "service.api.app" in loaded
-    assert "service.segmentation.engine" in loaded
+    assert "service.segmentation.inference.engine" in loaded
     assert loaded.isdisjoint(FORBIDDEN)
 
 
@@ -58,7 +58,7 @@ def test_the_model_is_loaded_while_the_http_side_is_imported() -> None:
     program = "import json, sys, service.serve\nprint(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     loaded = set(json.loads(output.stdout))
-    assert "service.models.slot" in loaded
+    assert "service.models.active_model" in loaded
     assert loaded.isdisjoint({"fastapi", "starlette", "uvicorn", "sqlalchemy.dialects.postgresql"})
 
 

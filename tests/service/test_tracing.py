@@ -17,9 +17,9 @@ from structlog.testing import capture_logs
 
 from service import tracing
 from service.metrics import Metrics
-from service.segmentation.visit import Visit
+from service.segmentation.admission.request_context import RequestContext
 from service.settings import open_telemetry_variables
-from service.tracing import Tracing, open_tracing, part, traced
+from service.tracing import Tracing, open_tracing, span, traced
 from tests.service.conftest import MakeSettings, encoded, serve
 from tests.service.otlp_receiver import Receiver, receiving
 from tests.service.tiny_bundle import picture
@@ -116,11 +116,11 @@ def test_an_image_of_a_batch_stays_in_its_own_trace(receiver: Receiver) -> None:
     """A batch runs in a task of its own, which knows of the request that began it alone."""
     opened = started()
     with traced(opened, "first", {}):
-        first = Visit(Metrics())
+        first = RequestContext(Metrics())
         with traced(opened, "second", {}):
-            second = Visit(Metrics())
+            second = RequestContext(Metrics())
             for visit in (first, second):
-                visit.took("infer", 0.25)
+                visit.record_stage("infer", 0.25)
     opened.close()
     assert {span.parent_id for span in receiver.named("infer")} == {
         receiver.one(name).span_id for name in ("first", "second")
@@ -130,9 +130,9 @@ def test_an_image_of_a_batch_stays_in_its_own_trace(receiver: Receiver) -> None:
 
 def test_a_block_that_fails_says_so(receiver: Receiver) -> None:
     opened = started()
-    with pytest.raises(KeyError), traced(opened, "run", {"maskloop.run.id": "1"}), part("train"):
+    with pytest.raises(KeyError), traced(opened, "run", {"maskloop.run.id": "1"}), span("train"):
         raise KeyError
-    with part("alone"):
+    with span("alone"):
         pass
     opened.close()
     assert receiver.one("train").parent_id == receiver.one("run").span_id
@@ -142,7 +142,7 @@ def test_a_block_that_fails_says_so(receiver: Receiver) -> None:
 
 def test_without_variables_no_more_is_imported_than_fastapi_does() -> None:
     program = (
-        "import sys, service.api.app, service.worker.process\n"
+        "import sys, service.api.app, service.worker.worker_process\n"
         "from service.settings import open_telemetry_variables\n"
         "from service.tracing import open_tracing\n"
         "assert open_tracing(open_telemetry_variables()) is None\n"

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from service.tether import tethered
+from service.parent_watch import tethered
 from tests.benchmarks.serving.loads import Target
 from tests.benchmarks.serving.processes import resident_bytes, tree
 from tests.benchmarks.serving.servers import free_port

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from service.cores import usable_cores
 from service.models.bundle import read_bundle
 from service.models.precision import choose
-from service.segmentation.providers import CPU
+from service.segmentation.inference.providers import CPU
 from tests.benchmarks.serving.client import Client
 from tests.benchmarks.serving.limit import Limit
 from tests.benchmarks.serving.photographs import SIZE, write_photographs

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from service.tether import tethered
+from service.parent_watch import tethered
 from tests.benchmarks.serving.loads import Sample, Target, closed_loop, open_loop
 
 ROOT = Path(__file__).parents[3]

@@ -9,7 +9,7 @@ import subprocess
 import time
 from typing import IO, Self
 
-from service.tether import tethered
+from service.parent_watch import tethered
 from tests.benchmarks.serving.http1 import Response
 from tests.benchmarks.serving.processes import cpu_seconds, resident_bytes, tree
 from tests.benchmarks.serving.sides import ROOT, Place, Side, SideFailed

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from service.settings import Settings
-from tests.service.api.open_inference.conftest import Server, serving
+from tests.service.api.v2.conftest import Server, serving
 from tests.service.fuzzing import effort
 from tests.service.tiny_bundle import write_bundle
 

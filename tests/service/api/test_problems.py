@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.negotiate import negotiate
+from service.api.v1.accept_header import negotiate
 from service.errors import MaskloopError, NotAcceptable
 from service.state import State
 from tests.service.conftest import MakeSettings, encoded, eventually, serve
@@ -111,9 +111,9 @@ def test_pixels_above_the_limit_are_refused(make_settings: MakeSettings) -> None
 def test_without_a_model_it_lives_and_is_not_ready(make_settings: MakeSettings, tmp_path: object) -> None:
     with TestClient(create_app(make_settings())) as client:
         state: State = client.app_state["maskloop"]
-        state.slot.stop()
-        eventually(lambda: not state.slot._thread or not state.slot._thread.is_alive())
-        state.slot._current = None
+        state.active_model.stop()
+        eventually(lambda: not state.active_model._thread or not state.active_model._thread.is_alive())
+        state.active_model._current = None
         assert client.get("/livez").status_code == 200
         for response in (client.get("/readyz"), client.post("/v1/segment", content=encoded(picture()))):
             assert response.status_code == 503

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.keys.ring import KeyRing
-from service.keys.store import KeyStore, open_keys
+from service.keys.key_ring import KeyRing
+from service.keys.key_store import KeyStore, open_keys
 from service.settings import Settings
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.keys.exposure import OpenToAll, check_exposure, is_loopback
-from service.keys.store import open_keys
+from service.keys.key_store import open_keys
 from tests.service.conftest import MakeSettings
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - compared, not bound

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from service.models.slot import Slot
+from service.models.active_model import ActiveModel
 from service.state import State
 
 
 @pytest.fixture
-def slot(state: State, bundle: Path, other_bundle: Path) -> Iterator[Slot]:
+def slot(state: State, bundle: Path, other_bundle: Path) -> Iterator[ActiveModel]:
     state.models.import_folder(bundle)
     state.models.import_folder(other_bundle)
-    yield state.slot
-    state.slot.stop()
+    yield state.active_model
+    state.active_model.stop()

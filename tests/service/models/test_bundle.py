@@ -14,8 +14,8 @@ import pytest
 
 from service.errors import BodyTooLarge, BundleInvalid, MaskloopError
 from service.models.bundle import read_bundle
+from service.models.bundle_archive import unpack
 from service.models.loading import load_model
-from service.models.packed import unpack
 from service.settings import Settings
 from tests.service.tiny_bundle import write_manifest, zipped
 
@@ -43,7 +43,7 @@ def test_the_golden_bundle_of_the_first_format_still_serves() -> None:
     folder = Path(__file__).parents[2] / "golden" / "bundle_v1"
     loaded = load_model(read_bundle(folder), Settings(inference_threads=1))
     assert loaded.engine.provider == "CPUExecutionProvider"
-    assert len(loaded.legend.names) == len(loaded.legend.colors)
+    assert len(loaded.class_table.names) == len(loaded.class_table.colors)
 
 
 def test_unknown_optional_fields_are_passed_over(bundle: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from service.models.bundle import Manifest, read_bundle
 from service.models.loading import load_model
 from service.models.precision import choose, multiplies_bytes
-from service.segmentation.providers import CPU, CUDA, TENSORRT
+from service.segmentation.inference.providers import CPU, CUDA, TENSORRT
 from service.settings import Settings
 from tests.service.tiny_bundle import write_manifest
 

@@ -9,17 +9,17 @@ import pytest
 from service.errors import BadInput
 from service.metrics import Metrics
 from service.open_inference.statistics import Spent, Statistics
-from service.segmentation.visit import Visit
+from service.segmentation.admission.request_context import RequestContext
 
 
-def visit(batch: int, **seconds: float) -> Visit:
-    found = Visit(Metrics())
+def visit(batch: int, **seconds: float) -> RequestContext:
+    found = RequestContext(Metrics())
     found.batch = batch
     found.seconds |= seconds
     return found
 
 
-def serve(statistics: Statistics, *visits: Visit) -> Spent:
+def serve(statistics: Statistics, *visits: RequestContext) -> Spent:
     with statistics.request("seg", 1) as spent:
         spent.on(visits)
     return spent

@@ -19,7 +19,7 @@ from tests.service.runs.conftest import employ, fill
 def run(loop: State) -> Run:
     fill(loop)
     employ(loop)
-    return loop.policy.start("manual")
+    return loop.retrain_policy.start("manual")
 
 
 def silence(state: State, run_id: str) -> None:
@@ -45,7 +45,7 @@ def test_a_queued_run_is_cancelled_at_once_and_a_running_one_is_asked(loop: Stat
     with pytest.raises(RunNotFound):
         loop.runs.request_cancel("nobody")
     assert claim(loop.database, run.id) is None
-    second = loop.policy.start("manual")
+    second = loop.retrain_policy.start("manual")
     lease = claim(loop.database, second.id)
     assert lease is not None
     with lease.keep(0.1):
@@ -87,7 +87,7 @@ def test_a_run_that_kills_its_workers_is_given_up(loop: State, run: Run) -> None
     row = loop.runs.get(run.id)
     assert (row.status, row.attempts) == ("failed", MAX_ATTEMPTS)
     assert "log.txt" in (row.error or "")
-    assert loop.policy.start("manual").status == "queued"
+    assert loop.retrain_policy.start("manual").status == "queued"
 
 
 def test_giving_a_run_back_in_good_order_costs_no_attempt(loop: State, run: Run) -> None:

@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from service.runs.lease import claim
 from service.runs.perform import perform
+from service.runs.phases import Phases
 from service.runs.reaper import reap
-from service.runs.run import Phases
 from service.settings import Settings, open_telemetry_variables
 from service.state import State
 from service.storage.tables import Activation, Run
@@ -28,7 +28,7 @@ from tests.service.runs.conftest import BAD, GOOD, employ, fill
 def run(loop: State) -> Run:
     fill(loop)
     employ(loop)
-    return loop.policy.start("manual")
+    return loop.retrain_policy.start("manual")
 
 
 def go(loop: State, run_id: str, *, stopping: threading.Event | None = None, settings: Settings | None = None) -> Run:
@@ -109,7 +109,7 @@ def test_what_the_trainer_says_when_it_fails_is_the_runs_error(loop: State, run:
     assert "lower the learning rate" in (done.error or "")
     assert loop.runs.events(run.id)[-1].event["status"] == "failed"
     # Another may start.
-    assert loop.policy.start("manual").status == "queued"
+    assert loop.retrain_policy.start("manual").status == "queued"
 
 
 def test_a_cancelled_run_stops_its_trainer(loop: State, run: Run, actor: Actor) -> None:

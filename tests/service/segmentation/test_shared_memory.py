@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from service.metrics import Metrics
-from service.segmentation.budget import Budget
 from service.segmentation.decode import Limits, Pixels, decode
-from service.segmentation.engine import Engine, Prediction
-from service.segmentation.leaving import Gone, nobody_leaves
-from service.segmentation.segmenter import Segmenter
+from service.segmentation.inference.cancellation import Gone, never_cancelled
+from service.segmentation.inference.engine import Engine, Prediction
+from service.segmentation.inference.memory_budget import MemoryBudget
+from service.segmentation.pipeline import Pipeline
 from service.settings import Settings
 from tests.service.conftest import encoded
 from tests.service.tiny_bundle import picture
@@ -33,13 +33,13 @@ def metrics() -> Metrics:
 class Counted(Engine):
     """A real engine that notes which images it runs at one time."""
 
-    def __init__(self, graph: Path, budget: Budget) -> None:
+    def __init__(self, graph: Path, budget: MemoryBudget) -> None:
         super().__init__(graph, threads=2, budget=budget)
         self.inside: list[int] = []
         self.seen: set[tuple[int, ...]] = set()
         self.threads: list[int | None] = []
 
-    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = nobody_leaves) -> Prediction:
+    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = never_cancelled) -> Prediction:
         self.inside.append(image_HW3.shape[1])
         self.threads.append(threads)
         # Whoever may come beside it has come by then.
@@ -52,7 +52,7 @@ class Counted(Engine):
 
 @pytest.fixture
 def counted(bundle: Path) -> Counted:
-    budget = Budget(max_bytes=10_000_000, max_native_pixels=10**6, classes=5, long_side=0)
+    budget = MemoryBudget(max_bytes=10_000_000, max_native_pixels=10**6, classes=5, long_side=0)
     found = Counted(bundle / "model.onnx", budget)
     assert budget.max_bytes / 2 < found.cost(100, 200) < budget.max_bytes
     assert found.cost(100, 20) < budget.max_bytes / 4
@@ -61,7 +61,7 @@ def counted(bundle: Path) -> Counted:
 
 def _serve(engine: Counted, metrics: Metrics, people: list[bytes]) -> None:
     limits = Limits(max_bytes=10**6, max_pixels=10**6)
-    segmenter = Segmenter(Settings(inference_threads=2, max_inference_bytes=10_000_000), metrics, limits)
+    segmenter = Pipeline(Settings(inference_threads=2, max_inference_bytes=10_000_000), metrics, limits)
 
     async def one(data: bytes) -> None:
         async with segmenter.admission() as visit:
@@ -103,7 +103,7 @@ def test_large_ones_are_decoded_as_memory_allows(
         inside.remove(len(data))
         return image_HW3
 
-    monkeypatch.setattr("service.segmentation.segmenter.decode", noted)
+    monkeypatch.setattr("service.segmentation.pipeline.decode", noted)
     _serve(counted, metrics, [LARGE] * 4 + [SMALL] * 4)
     assert (len(LARGE),) * 2 not in seen
     assert seen & {(len(SMALL),) * 2, tuple(sorted((len(SMALL), len(LARGE))))}

@@ -19,7 +19,7 @@ from sqlalchemy import MetaData, create_mock_engine, event, func, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
-from service.storage.blobs import LocalBlobs
+from service.storage.blob_store import BlobStore
 from service.storage.database import Database
 from service.storage.migrate import NEWEST_REVISION, SCRIPTS, migrate, upgrade
 from service.storage.tables import ACTIVE_RUN, VALID_KEY, Base, Model, Run, RunStatus, _partial_on_postgresql
@@ -165,7 +165,7 @@ def test_a_writer_is_alone_from_its_first_line(database: Database) -> None:
 
 
 def test_blobs_are_named_by_their_content(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
+    blobs = BlobStore(tmp_path)
     sha256 = blobs.put("images", b"hello")
     assert sha256 == hashlib.sha256(b"hello").hexdigest()
     assert blobs.put("images", b"hello") == sha256
@@ -182,4 +182,4 @@ def test_blobs_are_named_by_their_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "0" * 63, "/" + "0" * 63])
 def test_only_names_of_our_own_reach_the_disk(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileNotFoundError):
-        LocalBlobs(tmp_path).path("images", name)
+        BlobStore(tmp_path).path("images", name)

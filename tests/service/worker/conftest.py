@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.broker import broker_spec, broker_url
-from service.child import Child
+from service.child_process import Child
 from service.settings import Settings
 from service.state import State, open_state
 from tests.service.conftest import eventually

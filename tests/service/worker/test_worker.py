@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import redis
 
-from service.child import Child
+from service.child_process import Child
 from service.errors import QueueUnreachable
 from service.queue import RUN_TASK, Queue
 from service.settings import Settings
 from service.state import State
 from service.storage.tables import Worker
-from service.worker.presence import can_train
+from service.worker.heartbeat import can_train
 from tests.service.conftest import eventually
 from tests.service.runs.actor import Actor, alive
 from tests.service.runs.conftest import GOOD, fill
@@ -39,7 +39,7 @@ def test_images_start_a_run_that_ends_with_a_better_model(shop: State, hire: Hir
     worker = hire()
     eventually(lambda: any(row.can_train for row in workers(shop)), within_s=30)
     fill(shop)
-    run = shop.policy.consider()
+    run = shop.retrain_policy.consider()
     assert run is not None
     eventually(lambda: status(shop) == "succeeded", within_s=30)
     desired = shop.models.desired()
@@ -63,7 +63,7 @@ def test_a_worker_that_cannot_train_starts_nothing(shop: State, hire: Hire, acto
     hire()
     eventually(lambda: bool(workers(shop)), within_s=30)
     assert not workers(shop)[0].can_train
-    assert shop.policy.consider() is None
+    assert shop.retrain_policy.consider() is None
 
 
 def test_killed_in_the_middle_the_trainer_dies_too_and_the_next_worker_resumes(
@@ -109,7 +109,7 @@ def test_a_broker_that_goes_away_and_comes_back(shop: State, hire: Hire, broker:
     with pytest.raises(QueueUnreachable):
         shop.queue.enqueue(RUN_TASK, "any")
     fill(shop)
-    run = shop.policy.start("manual")
+    run = shop.retrain_policy.start("manual")
     assert run.status == "queued"
     broker.start()
     eventually(lambda: status(shop) == "succeeded", within_s=60)

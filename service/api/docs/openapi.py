@@ -1,0 +1,51 @@
+"""The OpenAPI document, and `/docs`: Swagger UI, with its scripts from an installed package and not from elsewhere."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+PAGE = Path(__file__).parents[2] / "web" / "docs"
+# Styles are written by the script; what it loads and where it asks is this service alone.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+
+
+class _Static(StaticFiles):
+    """Files of the program, which anybody may have: a browser need not fetch them each time."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "public, max-age=3600"
+        return response
+
+
+def add_docs(app: FastAPI) -> None:
+    """Let an app give its OpenAPI document, and show it at /docs."""
+    app.add_api_route("/openapi.json", _document, include_in_schema=False)
+    app.add_api_route("/docs", _page, include_in_schema=False)
+    app.mount("/docs/page", _Static(directory=PAGE), name="docs-page")
+    app.mount("/docs/swagger", _Static(directory=_swagger()), name="docs-swagger")
+
+
+# Not async, as FastAPI's own would be: to make the document takes long enough for probes to wait.
+def _document(request: Request) -> JSONResponse:
+    return JSONResponse(request.app.openapi())
+
+
+async def _page() -> FileResponse:
+    return FileResponse(PAGE / "index.html", headers={"Content-Security-RetrainPolicy": POLICY})
+
+
+def _swagger() -> Path:
+    spec = find_spec("fastapi_offline")
+    assert spec is not None  # noqa: S101 - a dependency
+    assert spec.origin is not None  # noqa: S101
+    return Path(spec.origin).parent / "static"

@@ -1,0 +1,145 @@
+"""`/v1/models`: the versions, which one answers, and the way forward and back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.auth import needs
+from service.api.dependencies import StateOf, upload_docs
+from service.api.docs.problem_docs import problem_docs
+from service.api.v1.upload_file import spool
+from service.errors import (
+    BadInput,
+    BundleInvalid,
+    ModelNotFound,
+    ModelNotServable,
+    NothingToRollBack,
+    StorageFailed,
+    Unavailable,
+)
+from service.models.upload import import_upload
+from service.state import State
+from service.storage.tables import Model, ModelState
+
+# To look at them any key will do: who segments has to know the classes.
+router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[needs()])
+
+
+class ModelOut(BaseModel):
+    """A version."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    version: str
+    name: str
+    state: ModelState
+    error: str | None = Field(description="why it failed")
+    parent: str | None = Field(description="the version it was trained on from")
+    run_id: str | None = Field(description="the run that made it")
+    miou: float | None = Field(description="0..1, on the data that judged it")
+    created_at: datetime
+    serving: bool = Field(default=False, description="it answers in this process")
+    desired: bool = Field(default=False, description="it should answer; serving processes follow within a second")
+
+
+class ModelsOut(BaseModel):
+    """Every version, newest first."""
+
+    models: list[ModelOut]
+    serving: str | None
+    desired: str | None
+    error: str | None = Field(description="why the last attempt to load a version failed")
+
+
+class ModelDetailOut(ModelOut):
+    """A version with what its manifest says."""
+
+    classes: list[dict[str, Any]]
+    ignore_index: int
+    metrics: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+class ActivationOut(BaseModel):
+    """An activation, as it was written down."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    version: str
+    at: datetime
+    reason: str
+
+
+def _serving(state: State) -> str | None:
+    return state.active_model.current.version if state.active_model.current else None
+
+
+def _out(state: State, model: Model) -> ModelOut:
+    desired = state.models.desired()
+    out = ModelOut.model_validate(model)
+    out.serving = _serving(state) == model.version
+    out.desired = desired is not None and desired.version == model.version
+    return out
+
+
+@router.get("")
+def list_models(state: StateOf) -> ModelsOut:
+    """List the versions."""
+    desired = state.models.desired()
+    return ModelsOut(
+        models=[_out(state, model) for model in state.models.list()],
+        serving=_serving(state),
+        desired=desired.version if desired else None,
+        error=state.active_model.error,
+    )
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=upload_docs("application/zip"),
+    dependencies=[needs("admin")],
+    responses=problem_docs(BadInput, BundleInvalid, StorageFailed, Unavailable),
+)
+async def upload_model(state: StateOf, request: Request) -> ModelOut:
+    """Bring a bundle, zipped. Its probe is run here; it serves when it is activated."""
+    async with spool(request, state.settings.tmp_dir) as packed:
+        model = await run_in_threadpool(import_upload, state.models, packed, state.settings)
+    return await run_in_threadpool(_out, state, model)
+
+
+@router.post("/rollback", dependencies=[needs("admin")], responses=problem_docs(NothingToRollBack))
+def rollback(state: StateOf) -> ActivationOut:
+    """Go back to the version that answered before."""
+    activation = state.models.rollback()
+    state.active_model.wake()
+    return ActivationOut.model_validate(activation)
+
+
+@router.get("/{version}", responses=problem_docs(ModelNotFound, BundleInvalid, StorageFailed))
+def get_model(state: StateOf, version: str) -> ModelDetailOut:
+    """One version, with its classes and where it came from."""
+    row = _out(state, state.models.get(version))
+    manifest = state.models.bundle(version).manifest
+    return ModelDetailOut(
+        **row.model_dump(),
+        classes=[entry.model_dump() for entry in manifest.classes],
+        ignore_index=manifest.ignore_index,
+        metrics=manifest.metrics,
+        provenance=manifest.provenance,
+    )
+
+
+@router.post(
+    "/{version}/activate", dependencies=[needs("admin")], responses=problem_docs(ModelNotFound, ModelNotServable)
+)
+def activate(state: StateOf, version: str) -> ActivationOut:
+    """Make a version the one that answers; it takes over once it is loaded and its probe has passed."""
+    activation = state.models.activate(version, "asked for over HTTP")
+    state.active_model.wake()
+    return ActivationOut.model_validate(activation)

@@ -1,0 +1,123 @@
+"""`/v1/runs`: retraining, asked for by hand, watched and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.auth import needs
+from service.api.dependencies import StateOf
+from service.api.docs.problem_docs import problem_docs
+from service.errors import NoModel, NotEnoughImages, RunActive, RunNotActive, RunNotFound, TrainerMissing
+from service.runs.run_store import ACTIVE
+from service.state import State
+from service.storage.tables import RunReason, RunStatus
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[needs("train")])
+
+# How late an event may come.
+POLL_S = 0.5
+# A client that lost its connection comes back after this time, with the id of the last event it saw.
+RETRY_MS = 2000
+# SQL's BIGINT: a larger one cannot even be asked for.
+LARGEST_ID = 2**63 - 1
+
+
+class RunOut(BaseModel):
+    """A run."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    status: RunStatus
+    reason: RunReason = Field(description="auto: enough new images had come in; manual: somebody asked for it")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempts: int = Field(description="workers that began it; more than 1 where one died")
+    cancel_requested: bool
+    phase: str | None = Field(description="prepare, train, export, judge or promote")
+    step: int | None = Field(description="of `steps`, in this phase")
+    steps: int | None
+    loss: float | None
+    error: str | None
+    base_version: str | None = Field(description="the model that it goes on from")
+    candidate_version: str | None = Field(description="the model that it made")
+    miou_before: float | None = Field(description="0..1: the active model, on the run's validation images")
+    miou_after: float | None = Field(description="0..1: the candidate, on the same images")
+    report: dict[str, Any] | None = Field(description="the gate's, class by class")
+
+
+class RunsOut(BaseModel):
+    """Runs, newest first."""
+
+    runs: list[RunOut]
+
+
+@router.post("", status_code=201, responses=problem_docs(RunActive, NotEnoughImages, TrainerMissing, NoModel))
+def start_run(state: StateOf, response: Response) -> RunOut:
+    """Start a run now, with the images that the pool holds; refused where labels or a trainer are missing."""
+    run = state.retrain_policy.start("manual")
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    return RunOut.model_validate(run)
+
+
+@router.get("")
+def list_runs(state: StateOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> RunsOut:
+    """List the runs, newest first."""
+    return RunsOut(runs=[RunOut.model_validate(run) for run in state.runs.list(limit)])
+
+
+@router.get("/{run_id}", responses=problem_docs(RunNotFound))
+def get_run(state: StateOf, run_id: str) -> RunOut:
+    """One run: how far it is, or how it ended."""
+    return RunOut.model_validate(state.runs.get(run_id))
+
+
+@router.post("/{run_id}/cancel", responses=problem_docs(RunNotFound, RunNotActive))
+def cancel_run(state: StateOf, run_id: str) -> RunOut:
+    """Cancel a run. One that waits is over at once, one that runs within seconds."""
+    return RunOut.model_validate(state.runs.request_cancel(run_id))
+
+
+def _known(state: StateOf, run_id: str) -> str:
+    # Before the stream begins: after its first byte no status can be told any more.
+    return state.runs.get(run_id).id
+
+
+@router.get("/{run_id}/events", response_class=EventSourceResponse, responses=problem_docs(RunNotFound))
+async def run_events(
+    request: Request,
+    state: StateOf,
+    run_id: Annotated[str, Depends(_known)],
+    last_event_id: Annotated[int, Header(ge=0, le=LARGEST_ID)] = 0,
+) -> AsyncIterator[ServerSentEvent]:
+    """What a run says, as server-sent events, from its beginning or after `Last-Event-ID`; ends with the run."""
+    stopping: threading.Event = getattr(request.app.state, "stopping", threading.Event())
+    yield ServerSentEvent(comment="events of a run", retry=RETRY_MS)
+    while not stopping.is_set():
+        over, events = await run_in_threadpool(_news, state, run_id, last_event_id)
+        for event in events:
+            last_event_id = int(event.id or 0)
+            yield event
+        if not events:
+            if over:
+                return
+            await asyncio.sleep(POLL_S)
+
+
+def _news(state: State, run_id: str, after: int) -> tuple[bool, list[ServerSentEvent]]:
+    # First the status, then the events: the last event is written together with the last status.
+    over = state.runs.get(run_id).status not in ACTIVE
+    rows = state.runs.events(run_id, after)
+    return over, [
+        ServerSentEvent(id=str(row.id), event=row.event["event"], data={**row.event, "at": row.at}) for row in rows
+    ]

@@ -1,0 +1,59 @@
+"""A worker as a process: its state, its rounds, and Celery's loop until a signal ends it."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+from celery.exceptions import SecurityWarning
+
+from service.errors import QueueUnreachable
+from service.logs import configure_logs
+from service.settings import Settings, open_telemetry_variables
+from service.state import open_state
+from service.tracing import open_tracing
+from service.worker.celery_app import create_worker_app
+from service.worker.sweeper import Sweeper
+from service.worker.tasks import register
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+def run_worker(settings: Settings) -> int:
+    """Work until SIGTERM or SIGINT, and return the exit code. A run under way is saved and given back.
+
+    Raises:
+        QueueUnreachable: No broker is configured.
+    """
+    if not settings.broker_url:
+        raise QueueUnreachable("A worker needs MASKLOOP_BROKER_URL; `python -m service up` starts one with its broker.")
+    configure_logs(settings)
+    state = open_state(settings, open_tracing(open_telemetry_variables()))
+    try:
+        stopping = threading.Event()
+        app = create_worker_app(settings)
+        register(app, state, stopping)
+        with Sweeper(state):
+            return _work(app, stopping)
+    finally:
+        state.close()
+
+
+def _work(app: Celery, stopping: threading.Event) -> int:
+    # Celery keeps weak references to receivers, so these two live as long as this frame.
+    def on_shutdown(**_: Any) -> None:
+        stopping.set()
+
+    def on_logging(**_: Any) -> None:
+        """A receiver here keeps Celery from setting up logging of its own."""
+
+    signals.worker_shutting_down.connect(on_shutdown)
+    signals.setup_logging.connect(on_logging)
+    # Celery fears pickles where it runs as root, as it may in a container; this worker takes JSON alone.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    worker = app.Worker(quiet=True, without_gossip=True, without_mingle=True, without_heartbeat=True)
+    worker.start()
+    return int(worker.exitcode or 0)

@@ -1,0 +1,93 @@
+"""Label masks: ids are taken as they stand in the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from service.errors import MaskInvalid
+from service.images.label_masks import Ids, encode_mask, read_mask
+from tests.service.conftest import encoded, read
+
+IDS = np.array([[0, 1, 2], [3, 4, 255]], np.uint8)
+
+
+def accept(data: bytes, classes: int = 5, ignore_index: int = 255) -> Ids:
+    return read_mask(data, width=3, height=2, classes=classes, ignore_index=ignore_index)
+
+
+def test_grey_values_are_ids() -> None:
+    np.testing.assert_array_equal(accept(encoded(IDS)), IDS)
+
+
+def test_palette_indices_are_ids_whatever_their_colours() -> None:
+    image = Image.fromarray(IDS)
+    image.putpalette(bytes(range(255, -1, -1)) * 3)
+    np.testing.assert_array_equal(accept(encoded(image)), IDS)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_small_palettes_are_ids(bits: int) -> None:
+    ids = np.array([[0, 1, 0], [1, 1, 0]], np.uint8)
+    image = Image.fromarray(ids)
+    image.putpalette([9, 9, 9, 8, 8, 8])
+    np.testing.assert_array_equal(accept(encoded(image, bits=bits)), ids)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_small_greys_are_not_stretched(bits: int) -> None:
+    ids = np.array([[0, 1, 2], [3, 2, 1]], np.uint8)
+    # Pillow packs the upper bits of what it is given.
+    data = encoded(Image.fromarray(ids * np.uint8(255 // (2**bits - 1))), bits=bits)
+    assert data[24] == bits
+    np.testing.assert_array_equal(accept(data), ids)
+
+
+def test_one_bit_is_two_classes() -> None:
+    bits = np.array([[True, False, True], [False, False, True]])
+    np.testing.assert_array_equal(accept(encoded(bits)), bits)
+
+
+def test_sixteen_bits_hold_many_classes() -> None:
+    ids = np.array([[0, 300, 2], [3, 65_535, 255]], np.uint16)
+    found = accept(encoded(ids), classes=301, ignore_index=65_535)
+    np.testing.assert_array_equal(found, ids)
+    assert found.dtype == np.uint16
+
+
+def test_sixteen_bits_with_small_ids_become_eight() -> None:
+    assert accept(encoded(IDS.astype(np.uint16))).dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (encoded(Image.fromarray(IDS), "BMP"), "not a PNG"),
+        (b"", "not a PNG"),
+        (encoded(IDS)[:45], "damaged"),
+        (encoded(IDS.T.copy()), "2x3 pixels"),
+        (encoded(Image.fromarray(IDS).convert("RGB")), "one channel"),
+        (encoded(Image.fromarray(IDS).convert("LA")), "one channel"),
+        (encoded(np.full((2, 3), 5, np.uint8)), r"ids \[5\]"),
+        (encoded(np.full((2, 3), 254, np.uint8)), r"ids \[254\]"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_reason(data: bytes, says: str) -> None:
+    with pytest.raises(MaskInvalid, match=says):
+        accept(data)
+
+
+@given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))) | arrays(np.uint16, (3, 4)))
+@settings(deadline=None)
+def test_what_is_kept_can_be_read_back(ids: np.ndarray[Any, Any]) -> None:
+    height, width = ids.shape
+    data = encode_mask(ids)
+    np.testing.assert_array_equal(read(data), ids)
+    again = read_mask(data, width=width, height=height, classes=65_535, ignore_index=65_535)
+    np.testing.assert_array_equal(again, ids)

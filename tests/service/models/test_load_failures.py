@@ -1,0 +1,119 @@
+"""A model that cannot be loaded: whose fault it is, and the way back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from service.errors import NoModel
+from service.models.active_model import ActiveModel
+from service.models.bundle import Bundle
+from service.models.loading import LoadedModel, load_model
+from service.settings import Settings
+from service.state import State
+from tests.service.conftest import MakeSettings, encoded, eventually
+from tests.service.models.test_active_model import FIRST, IMAGE, SECOND, damage_probe
+from tests.service.tiny_bundle import zipped
+
+
+def test_a_machine_that_cannot_is_not_held_against_the_model(
+    state: State, slot: ActiveModel, make_settings: MakeSettings
+) -> None:
+    """CUDA was asked for and is missing: another process, or this one set otherwise, may serve it all the same."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA in its onnxruntime")
+    state.models.activate(FIRST, "test")
+    unable = ActiveModel(make_settings(device="cuda"), state.models, state.metrics)
+    unable.refresh()
+    with pytest.raises(NoModel, match="cuda was asked for"):
+        unable.require()
+    assert state.models.get(FIRST).state == "ready"
+    slot.refresh()
+    assert slot.require().version == FIRST
+
+
+@pytest.mark.parametrize("trouble", [OSError(24, "Too many open files"), MemoryError(), RuntimeError("unforeseen")])
+def test_passing_trouble_is_tried_again_and_not_all_the_time(
+    slot: ActiveModel, state: State, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    attempts = 0
+
+    def troubled(bundle: Bundle, settings: Settings) -> LoadedModel:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise trouble
+        return load_model(bundle, settings)
+
+    monkeypatch.setattr("service.models.active_model.load_model", troubled)
+    state.models.activate(FIRST, "test")
+    for _ in range(5):
+        slot.refresh()
+    assert attempts == 1
+    assert FIRST in (slot.error or "")
+    assert state.models.get(FIRST).state == "ready"
+    # Whoever activates it again is not told to wait.
+    slot.wake()
+    slot.refresh()
+    assert attempts == 2
+    slot.start()
+    eventually(lambda: slot.current is not None)
+    # Whoever sees the model sees no trouble any more.
+    assert slot.error is None
+    assert attempts == 3
+
+
+def test_trouble_with_one_is_forgotten_when_another_is_wanted(slot: ActiveModel, state: State) -> None:
+    state.models.activate(FIRST, "test")
+    slot.refresh()
+    folder = state.models.bundle(SECOND).folder
+    # A link that leads to itself: the file is there, and the system cannot read it.
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").symlink_to("model.onnx")
+    state.models.activate(SECOND, "test")
+    slot.refresh()
+    assert slot.require().version == FIRST
+    assert "look after disk" in (slot.error or "")
+    assert state.models.get(SECOND).state == "ready"
+    state.models.rollback()
+    slot.refresh()
+    assert slot.error is None
+
+
+def test_limits_of_this_machine_are_not_held_against_the_model(state: State, slot: ActiveModel) -> None:
+    state.models.activate(FIRST, "test")
+    tight = ActiveModel(state.settings.model_copy(update={"max_inference_bytes": 1000}), state.models, state.metrics)
+    tight.refresh()
+    assert "MASKLOOP_MAX_INFERENCE_BYTES" in (tight.error or "")
+    assert state.models.get(FIRST).state == "ready"
+
+
+def test_the_way_back_from_failed_over_http(client: TestClient, other_bundle: Path) -> None:
+    packed = zipped(other_bundle)
+    client.post("/v1/models", content=packed)
+    state: State = client.app_state["maskloop"]
+    damage_probe(state.models.bundle(SECOND).folder, SECOND)
+    client.post(f"/v1/models/{SECOND}/activate")
+    eventually(lambda: client.get(f"/v1/models/{SECOND}").json()["state"] == "failed")
+    refused = client.post("/v1/segment", params={"model": SECOND}, content=encoded(IMAGE))
+    assert refused.status_code == 409
+    assert "activate" in refused.json()["detail"]
+    # Tried again, the probe runs again, and says the same.
+    assert client.post(f"/v1/models/{SECOND}/activate").status_code == 200
+    eventually(lambda: client.get(f"/v1/models/{SECOND}").json()["state"] == "failed")
+    with (
+        np.load(state.models.bundle(SECOND).folder / "probe.npz") as arrays,
+        np.load(other_bundle / "probe.npz") as right,
+    ):
+        assert not np.array_equal(arrays["mask_0"], right["mask_0"])
+    # The folder agrees with its own sums, so it is another bundle of the same name.
+    assert client.post("/v1/models", content=packed).status_code == 422
+    shutil.rmtree(state.models.bundle(SECOND).folder)
+    assert client.post("/v1/models", content=packed).json()["state"] == "ready"
+    eventually(lambda: client.get("/readyz").json()["model"] == SECOND)

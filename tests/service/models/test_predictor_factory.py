@@ -1,0 +1,94 @@
+"""Bundles that answer by windows: read, checked, and served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.errors import BundleInvalid
+from service.models.bundle import read_bundle
+from service.models.loading import load_model
+from service.segmentation.inference.engine import Engine
+from service.segmentation.inference.windows.windowed_predictor import WindowedPredictor
+from service.settings import Settings
+from tests.service.tiny_bundle import COLORS, add_tile, nearest, picture
+
+SETTINGS = Settings(inference_threads=2)
+
+
+@pytest.mark.parametrize("size", [(7, 5), (24, 16), (61, 100)])
+def test_windows_answer_where_the_manifest_has_them(bundle: Path, size: tuple[int, int]) -> None:
+    add_tile(bundle, window=(24, 16))
+    engine = load_model(read_bundle(bundle), SETTINGS).engine
+    assert isinstance(engine, WindowedPredictor)
+    assert engine.provider == "CPUExecutionProvider"
+    image_HW3 = picture(*size)
+    for threads in (None, 1, 2):
+        np.testing.assert_array_equal(engine.run(image_HW3, threads).mask_HW, nearest(image_HW3, COLORS))
+    (found,) = engine.run_batch([image_HW3])
+    np.testing.assert_array_equal(found.mask_HW, nearest(image_HW3, COLORS))
+
+
+def test_they_take_what_one_piece_would_not(bundle: Path) -> None:
+    image_HW3, tight = picture(100, 80), Settings(inference_threads=1, max_native_pixels=2000)
+    whole = load_model(read_bundle(bundle), tight).engine
+    assert isinstance(whole, Engine)
+    with pytest.raises(Exception, match="MASKLOOP_MAX_NATIVE_PIXELS"):
+        whole.cost(*image_HW3.shape[:2])
+    add_tile(bundle, window=(24, 16))
+    windows = load_model(read_bundle(bundle), tight).engine
+    assert windows.cost(*image_HW3.shape[:2]) > 0
+    np.testing.assert_array_equal(windows.run(image_HW3).mask_HW, nearest(image_HW3, COLORS))
+
+
+@pytest.mark.parametrize(
+    ("graph", "says"),
+    [
+        ({"colors": COLORS[::-1]}, "do not belong together"),
+        ({"colors": COLORS[:4]}, r"model\.tile\.onnx takes and gives"),
+        ({"factor": 1.1}, "no probabilities"),
+        ({"factor": float("nan")}, "no probabilities"),
+    ],
+)
+def test_a_window_of_another_network_is_refused(bundle: Path, graph: dict[str, Any], says: str) -> None:
+    add_tile(bundle, window=(24, 16), **graph)
+    with pytest.raises(BundleInvalid, match=says):
+        load_model(read_bundle(bundle), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("window", [16, 24], "takes and gives"),
+        ("window", [0, 24], r"tile\.window\.0"),
+        ("window", [24], r"tile\.window"),
+        ("window", [24, 16.5], r"tile\.window\.1"),
+        ("stride", 0, r"tile\.stride"),
+        ("stride", 1.01, r"tile\.stride"),
+        ("stride", "0.5", r"tile\.stride"),
+        ("file", "../model.onnx", r"tile\.file"),
+        ("sha256", "0" * 64, r"model\.tile\.onnx does not match"),
+        ("opset", None, r"tile\.opset"),
+    ],
+)
+def test_what_is_refused_in_a_manifest(bundle: Path, field: str, value: Any, says: str) -> None:
+    add_tile(bundle, window=(24, 16))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["tile"][field] = value
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleInvalid, match=says):
+        load_model(read_bundle(bundle), SETTINGS)
+
+
+def test_what_answers_by_windows_answers_in_fp32(bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["artifacts"].append(manifest["artifacts"][0] | {"precision": "int8", "probe_agreement": 0.5})
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    wanted = Settings(inference_threads=1, precision="int8", data_dir=bundle.parent)
+    assert load_model(read_bundle(bundle), wanted).artifact.precision == "int8"
+    add_tile(bundle, window=(24, 16))
+    assert load_model(read_bundle(bundle), wanted).artifact.precision == "fp32"

@@ -1,0 +1,135 @@
+"""A child program: what it says, how it is stopped, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.parent_watch import tethered
+from service.runs.child_program import Event, Program, ProgramError, run_program
+from tests.service.conftest import eventually
+from tests.service.runs.actor import Actor, alive
+
+
+def program(actor: Actor, tmp_path: Path, *, events: list[Event] | None = None, **changes: Any) -> Program:
+    recipe = tmp_path / "recipe.toml"
+    defaults: dict[str, Any] = {
+        "command": [str(actor.python), "-m", "trainer", "train", str(recipe), "--out", str(tmp_path / "out")],
+        "log_file": tmp_path / "log.txt",
+        "on_event": (events if events is not None else []).append,
+        "interruption": lambda: None,
+        "grace_s": 5.0,
+    }
+    return Program(**(defaults | changes))
+
+
+def test_events_arrive_in_order_and_stderr_is_kept(actor: Actor, tmp_path: Path) -> None:
+    events: list[Event] = []
+    done = run_program(program(actor, tmp_path, events=events))
+    assert done is not None
+    assert done["checkpoint"].endswith("model.safetensors")
+    assert [e["event"] for e in events] == ["start", *["progress"] * 5, "evaluation", "done"]
+    log = (tmp_path / "log.txt").read_text()
+    assert log.startswith(f"$ {actor.python} -m trainer train")
+    assert "words for people" in log
+
+
+def test_an_error_carries_the_programs_own_words_and_the_end_of_its_log(actor: Actor, tmp_path: Path) -> None:
+    actor.behave(fail_at=2)
+    with pytest.raises(ProgramError, match=r"(?s)lower the learning rate.*words for people"):
+        run_program(program(actor, tmp_path))
+
+
+def test_a_program_that_does_not_exist_or_dies_without_a_word(actor: Actor, tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match="exit code"):
+        run_program(program(actor, tmp_path, command=["/no/such/program"]))
+    killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    with pytest.raises(ProgramError, match="signal 9"):
+        run_program(program(actor, tmp_path, command=killed))
+    with pytest.raises(ProgramError, match="exit code 0"):
+        run_program(program(actor, tmp_path, command=[sys.executable, "-c", "pass"]))
+
+
+def test_interrupted_it_saves_its_state_and_takes_its_children_along(actor: Actor, tmp_path: Path) -> None:
+    actor.behave(steps=10_000, children=True)
+    assert (
+        run_program(program(actor, tmp_path, interruption=lambda: "stopping" if actor.pids("child") else None)) is None
+    )
+    assert (tmp_path / "out" / "resume.pt").exists()
+    assert not alive(actor.pids("train")[0])
+    assert not alive(actor.pids("child")[0])
+
+
+def test_one_that_does_not_listen_is_killed_after_the_grace(actor: Actor, tmp_path: Path) -> None:
+    actor.behave(steps=10_000, deaf=True)
+    begin = time.monotonic()
+    stop = lambda: "cancelled" if actor.pids("train") else None  # noqa: E731 - shorter than a function here
+    assert run_program(program(actor, tmp_path, interruption=stop, grace_s=0.3)) is None
+    assert time.monotonic() - begin < 10
+    assert not alive(actor.pids("train")[0])
+
+
+STARTER = """
+import subprocess, sys, time
+from service.parent_watch import tethered
+child = subprocess.Popen(tethered(sys.argv[1:]), start_new_session=True)
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_tethered_program_dies_with_its_starter_however_that_dies() -> None:
+    sleeper = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"]
+    with subprocess.Popen([sys.executable, "-c", STARTER, *sleeper], stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        pid = int(starter.stdout.readline())
+        # Its command line, once the tether has become the program.
+        eventually(lambda: b"tether" not in Path(f"/proc/{pid}/cmdline").read_bytes())
+        assert alive(pid)
+        starter.kill()
+    eventually(lambda: not alive(pid))
+
+
+def test_a_tether_whose_starter_is_gone_already_starts_nothing(tmp_path: Path) -> None:
+    command = tethered(["touch", str(tmp_path / "started")])
+    # No process has this number, and the tether's parent has another.
+    orphaned = [word if word != str(os.getpid()) else "0" for word in command]
+    assert subprocess.run(orphaned, check=False).returncode != 0
+    assert not (tmp_path / "started").exists()
+
+
+WATCHED = """
+import os, subprocess, sys
+from service.parent_watch import watch
+os.setsid()
+sys.exit(watch(int(sys.argv[1]), sys.argv[2:]))
+"""
+
+
+def test_where_the_kernel_cannot_be_asked_the_parent_is_watched(tmp_path: Path) -> None:
+    """The way of other systems than Linux, which works here too."""
+    parent = subprocess.Popen([sys.executable, "-c", STARTER_OF_WATCHER, WATCHED], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert alive(pid)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    eventually(lambda: not alive(pid))
+    parent.stdout.close()
+    ended = [sys.executable, "-c", WATCHED, str(os.getpid()), sys.executable, "-c", "raise SystemExit(75)"]
+    assert subprocess.run(ended, check=False).returncode == 75
+
+
+STARTER_OF_WATCHER = """
+import os, subprocess, sys
+program = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+command = [sys.executable, "-c", sys.argv[1], str(os.getpid()), sys.executable, "-c", program]
+subprocess.Popen(command).wait()
+"""

@@ -1,0 +1,106 @@
+"""When a run is due, and when not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import delete
+
+from service.errors import MaskloopError, NoModel, NotEnoughImages, RunActive, TrainerMissing
+from service.settings import Settings
+from service.state import State, open_state
+from service.storage.tables import Run, Worker
+from tests.service.runs.conftest import BAD, employ, fill
+
+
+def test_enough_new_images_start_one_run_with_a_snapshot_of_the_pool(loop: State) -> None:
+    ids = fill(loop)
+    employ(loop)
+    run = loop.retrain_policy.consider()
+    assert run is not None
+    assert (run.status, run.reason, run.base_version, run.attempts) == ("queued", "auto", BAD, 0)
+    assert set(loop.runs.images(run.id, "labelled")) == set(ids[:2])
+    assert set(loop.runs.images(run.id, "val")) == {ids[2]}
+    assert set(loop.runs.images(run.id, "unlabelled")) == set(ids[3:])
+    assert loop.retrain_policy.consider() is None
+    (event,) = loop.runs.events(run.id)
+    assert event.event == {"event": "queued", "images": {"labelled": 2, "val": 1, "unlabelled": 3}}
+
+
+def test_the_next_run_counts_only_what_came_after_the_last_snapshot(loop: State) -> None:
+    fill(loop)
+    employ(loop)
+    first = loop.retrain_policy.consider()
+    assert first is not None
+    loop.runs.request_cancel(first.id)
+    assert loop.retrain_policy.consider() is None
+    fill(loop, labelled=0, val=0, unlabelled=2, seed=1)
+    assert loop.retrain_policy.consider() is None
+    fill(loop, labelled=0, val=0, unlabelled=1, seed=2)
+    second = loop.retrain_policy.consider()
+    assert second is not None
+    assert len(loop.runs.images(second.id, "unlabelled")) == 6
+
+
+@pytest.mark.parametrize(
+    ("pool", "error", "remedy"),
+    [
+        ({"labelled": 1}, NotEnoughImages, "split=labelled"),
+        ({"val": 0}, NotEnoughImages, "split=val"),
+    ],
+)
+def test_what_is_missing_is_said(loop: State, pool: dict[str, int], error: type[MaskloopError], remedy: str) -> None:
+    fill(loop, **pool)
+    employ(loop)
+    with pytest.raises(error, match=remedy):
+        loop.retrain_policy.start("manual")
+    assert loop.retrain_policy.consider() is None
+    assert not loop.runs.list()
+
+
+def test_no_worker_and_no_trainer_are_two_different_things(loop: State) -> None:
+    fill(loop)
+    with pytest.raises(TrainerMissing, match="python -m service worker"):
+        loop.retrain_policy.start("manual")
+    employ(loop, can_train=False)
+    with pytest.raises(TrainerMissing, match=r"trainer,exporter"):
+        loop.retrain_policy.start("manual")
+    employ(loop)
+    assert loop.retrain_policy.start("manual").reason == "manual"
+    with pytest.raises(RunActive, match="cancel"):
+        loop.retrain_policy.start("manual")
+
+
+def test_a_worker_that_fell_silent_does_not_count(loop: State) -> None:
+    fill(loop)
+    employ(loop)
+    with loop.database.write() as session:
+        session.execute(delete(Worker))
+    assert loop.retrain_policy.consider() is None
+
+
+def test_without_a_model_there_are_no_classes(loop_settings: Callable[..., Settings]) -> None:
+    state = open_state(loop_settings())
+    with pytest.raises(NoModel):
+        state.retrain_policy.start("manual")
+    state.close()
+
+
+def test_two_threads_at_one_moment_start_one_run(loop: State) -> None:
+    fill(loop)
+    employ(loop)
+    gate, runs = threading.Barrier(4), list[Run | None]()
+
+    def consider() -> None:
+        gate.wait()
+        runs.append(loop.retrain_policy.consider())
+
+    threads = [threading.Thread(target=consider) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len([run for run in runs if run is not None]) == 1
+    assert len(loop.runs.list()) == 1

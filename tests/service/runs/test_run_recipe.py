@@ -1,0 +1,165 @@
+"""What the trainer is told, and the data that it is given."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+from PIL import Image
+
+from service.errors import FileLost
+from service.models.bundle import read_bundle
+from service.runs.run_recipe import RecipeError, make_recipe, write_recipe
+from service.runs.snapshot import Sizes, build_dataset
+from service.segmentation.decode import Limits
+from service.settings import PACKAGE
+from service.state import State
+from tests.service.conftest import encoded
+from tests.service.runs.conftest import RECIPE, employ, fill
+from tests.service.tiny_bundle import COLORS, NAMES, picture, sha256, write_bundle
+
+LIMITS = Limits(max_bytes=10**7, max_pixels=10**7)
+SIZES = Sizes(labelled=6, unlabelled=240, val=60)
+TEMPLATE: dict[str, Any] = {
+    "method": "unimatch_v2",
+    "train": {"steps": 240, "batch_labelled": 4, "batch_unlabelled": 4},
+}
+
+
+@pytest.fixture
+def with_weights(tmp_path: Path) -> Path:
+    """A bundle that carries the checkpoint it came from."""
+    folder = tmp_path / "with-weights"
+    folder.mkdir()
+    weights = folder / "model.safetensors"
+    weights.write_bytes(b"weights")
+    provenance = {"parent": None, "recipe": RECIPE}
+    checkpoint = {"file": weights.name, "sha256": sha256(weights)}
+    built = write_bundle(tmp_path / "built", provenance=provenance, checkpoint=checkpoint)
+    for file in built.iterdir():
+        file.rename(folder / file.name)
+    return folder
+
+
+def test_what_belongs_to_the_model_comes_from_the_bundle(with_weights: Path) -> None:
+    recipe = make_recipe(TEMPLATE, read_bundle(with_weights), dataset=Path("data"), sizes=SIZES)
+    assert recipe["model"] == RECIPE["model"]
+    assert recipe["inference"] == {"long_side": 0}
+    assert recipe["data"]["crop"] == [32, 32]
+    assert Path(recipe["data"]["root"]).is_absolute()
+    assert recipe["train"] == {"steps": 240, "batch_labelled": 4, "batch_unlabelled": 4, "lr_encoder": 0.001}
+    assert recipe["init"] == str(with_weights / "model.safetensors")
+
+
+def test_a_run_goes_on_with_what_its_model_was_trained_with(tmp_path: Path) -> None:
+    own = RECIPE | {
+        "unimatch": {"confidence_threshold": 0.8, "cutmix_probability": 0.25},
+        "train": {"steps": 7, "ema_decay": 0.9, "lr_encoder": 0.001},
+    }
+    base = read_bundle(write_bundle(tmp_path / "own", provenance={"parent": None, "recipe": own}))
+    recipe = make_recipe(TEMPLATE, base, dataset=Path("data"), sizes=SIZES)
+    assert recipe["unimatch"] == own["unimatch"]
+    assert recipe["train"]["ema_decay"] == 0.9
+    assert recipe["train"]["steps"] == 240
+    template = TEMPLATE | {"unimatch": {"confidence_threshold": 0.95}, "train": {"steps": 1, "ema_decay": 0.99}}
+    recipe = make_recipe(template, base, dataset=Path("data"), sizes=SIZES)
+    assert recipe["unimatch"] == {"confidence_threshold": 0.95}
+    assert recipe["train"]["ema_decay"] == 0.99
+
+
+def test_a_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None:
+    ids = fill(loop)
+    employ(loop)
+    run = loop.retrain_policy.start("manual")
+    manifest = loop.models.bundle(run.base_version or "").manifest
+    loop.images.path(ids[0]).unlink()
+    with pytest.raises(FileLost, match=ids[0]):
+        build_dataset(tmp_path / "set", run.id, manifest, runs=loop.runs, images=loop.images, limits=LIMITS)
+    assert not (tmp_path / "set").exists()
+
+
+def test_the_template_has_the_last_word(with_weights: Path) -> None:
+    template = TEMPLATE | {"data": {"crop": [64, 64]}, "train": {"steps": 1, "lr_encoder": 0.5}}
+    recipe = make_recipe(template, read_bundle(with_weights), dataset=Path("data"), sizes=SIZES)
+    assert recipe["data"]["crop"] == [64, 64]
+    assert recipe["train"]["lr_encoder"] == 0.5
+    assert recipe["train"]["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "goes_on"),
+    [
+        ({"encoder": "tiny", "weights": "package"}, True),
+        ({"encoder": "tiny", "features": 8}, True),
+        ({"encoder": "another"}, False),
+        ({"encoder": "tiny", "features": 64}, False),
+    ],
+)
+def test_weights_are_taken_over_where_the_network_is_the_same(
+    with_weights: Path, model: dict[str, Any], goes_on: bool
+) -> None:
+    recipe = make_recipe(TEMPLATE | {"model": model}, read_bundle(with_weights), dataset=Path("data"), sizes=SIZES)
+    assert recipe["model"] == model
+    assert bool(recipe["init"]) is goes_on
+
+
+def test_small_pools_get_small_batches_and_none_unlabelled_the_labels_alone(bad: Path) -> None:
+    bundle = read_bundle(bad)
+    small = make_recipe(TEMPLATE, bundle, dataset=Path("data"), sizes=Sizes(labelled=2, unlabelled=3, val=1))
+    assert (small["train"]["batch_labelled"], small["train"]["batch_unlabelled"]) == (2, 3)
+    assert small["init"] == ""
+    alone = make_recipe(TEMPLATE, bundle, dataset=Path("data"), sizes=Sizes(labelled=9, unlabelled=1, val=1))
+    assert alone["method"] == "supervised"
+    assert TEMPLATE["method"] == "unimatch_v2"
+
+
+def test_a_bundle_that_does_not_know_itself_needs_a_template_that_does(good: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="MASKLOOP_RECIPE"):
+        make_recipe(TEMPLATE, read_bundle(good), dataset=Path("data"), sizes=SIZES)
+    template = tmp_path / "template.toml"
+    template.write_text("method = ")
+    with pytest.raises(RecipeError, match="not valid TOML"):
+        write_recipe(tmp_path / "r", template=template, base=read_bundle(good), dataset=tmp_path, sizes=SIZES)
+    with pytest.raises(RecipeError, match="MASKLOOP_RECIPE"):
+        write_recipe(tmp_path / "r", template=tmp_path / "none", base=read_bundle(good), dataset=tmp_path, sizes=SIZES)
+
+
+def test_the_packaged_recipe_makes_a_recipe_that_the_trainer_takes(with_weights: Path, tmp_path: Path) -> None:
+    config = pytest.importorskip("trainer.recipe_file", reason="the trainer's own check of recipes")
+    target = tmp_path / "recipe.toml"
+    template = PACKAGE / "runs" / "recipe.toml"
+    write_recipe(target, template=template, base=read_bundle(with_weights), dataset=tmp_path, sizes=SIZES)
+    recipe = config.load_recipe(target)
+    assert recipe.method == "unimatch_v2"
+    assert recipe.model.encoder == "tiny"
+    assert tomllib.loads(target.read_text()) == tomllib.loads(tomli_w.dumps(tomllib.loads(target.read_text())))
+
+
+def test_the_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp_path: Path) -> None:
+    folder = pytest.importorskip("trainer.data.layouts", reason="the trainer's own reader")
+    ids = fill(loop)
+    # A format that the trainer's folder does not know.
+    ids.append(loop.images.add(encoded(picture(seed=9), "BMP"))[0].id)
+    employ(loop)
+    run = loop.retrain_policy.start("manual")
+    loop.images.add(encoded(picture(seed=10)))
+    manifest = loop.models.bundle(run.base_version or "").manifest
+    for _ in range(2):
+        sizes = build_dataset(tmp_path / "set", run.id, manifest, runs=loop.runs, images=loop.images, limits=LIMITS)
+        assert sizes == Sizes(labelled=2, unlabelled=4, val=1)
+    dataset = folder.open_dataset(tmp_path / "set")
+    assert dataset.taxonomy.names == NAMES
+    assert dataset.taxonomy.colors == COLORS
+    assert {sample.name for sample in dataset.split("unlabelled")} == set(ids[3:])
+    sample = next(sample for sample in dataset.split("labelled") if sample.name == ids[0])
+    pixels, mask = dataset.read_pair(sample)
+    np.testing.assert_array_equal(pixels, picture(seed=0))
+    np.testing.assert_array_equal(mask, np.asarray(Image.open(loop.images.mask_path(ids[0]))))
+    bmp = next(sample for sample in dataset.split("unlabelled") if sample.name == ids[-1])
+    np.testing.assert_array_equal(dataset.read(bmp), picture(seed=9))
+    # No second copy of the pool.
+    assert sample.image.samefile(loop.images.path(ids[0]))

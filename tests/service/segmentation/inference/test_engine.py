@@ -1,0 +1,91 @@
+"""The engine on real graphs: any size, any thread; and graphs that are not ours."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from service.errors import BundleInvalid, Unavailable
+from service.segmentation.inference.engine import Engine
+from service.segmentation.inference.probe import run_probe
+from tests.service.tiny_bundle import COLORS, nearest, picture
+
+
+@pytest.fixture
+def engine(bundle: Path) -> Engine:
+    return Engine(bundle / "model.onnx", threads=1)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (7, 3), (64, 48), (3, 100)])
+def test_any_size(engine: Engine, width: int, height: int) -> None:
+    image = picture(width, height)
+    found = engine.run(image)
+    np.testing.assert_array_equal(found.mask_HW, nearest(image, COLORS))
+    assert found.confidence_HW.shape == (height, width)
+    assert found.confidence_HW.dtype == np.uint8
+
+
+def test_many_threads_get_their_own_answers(engine: Engine) -> None:
+    images = [picture(20 + i, 15 + i, seed=i) for i in range(30)]
+    with ThreadPoolExecutor(8) as pool:
+        for image, found in zip(images, pool.map(engine.run, images), strict=True):
+            np.testing.assert_array_equal(found.mask_HW, nearest(image, COLORS))
+
+
+def test_cuda_is_not_pretended(bundle: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA in its onnxruntime")
+    with pytest.raises(Unavailable, match="cuda was asked for"):
+        Engine(bundle / "model.onnx", threads=1, device="cuda")
+
+
+def test_garbage_is_no_graph(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(BundleInvalid, match="does not load"):
+        Engine(tmp_path / "model.onnx", threads=1)
+
+
+def test_another_graph_is_refused_naming_what_is_wrong(tmp_path: Path) -> None:
+    node = helper.make_node("Identity", ["image"], ["mask"])
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node], "g", [value("image", TensorProto.FLOAT, [1])], [value("mask", TensorProto.FLOAT, [1])]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    with pytest.raises(BundleInvalid, match="input 'image' is tensor\\(float\\)"):
+        Engine(tmp_path / "model.onnx", threads=1)
+
+
+def test_the_probe_passes_and_says_how_well(engine: Engine, bundle: Path) -> None:
+    assert run_probe(engine, bundle / "probe.npz", mask_agreement=0.999) == 1.0
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 broken", b"\x93NUMPY"])
+def test_a_broken_probe_is_refused(engine: Engine, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "probe.npz").write_bytes(content)
+    with pytest.raises(BundleInvalid):
+        run_probe(engine, tmp_path / "probe.npz", mask_agreement=0.999)
+
+
+def test_a_probe_that_would_unpickle_is_refused(engine: Engine, tmp_path: Path) -> None:
+    np.savez(tmp_path / "probe.npz", image_0=np.array([{}]), mask_0=np.zeros((1, 1), np.uint8))
+    with pytest.raises(BundleInvalid):
+        run_probe(engine, tmp_path / "probe.npz", mask_agreement=0.999)
+
+
+def test_one_wrong_pixel_too_many_is_refused(engine: Engine, tmp_path: Path) -> None:
+    image = picture(10, 10)
+    mask = nearest(image, COLORS)
+    mask[0, 0] = (mask[0, 0] + 1) % 5
+    np.savez(tmp_path / "probe.npz", image_0=image, mask_0=mask)
+    assert run_probe(engine, tmp_path / "probe.npz", mask_agreement=0.99) == 0.99
+    with pytest.raises(BundleInvalid, match="probe failed"):
+        run_probe(engine, tmp_path / "probe.npz", mask_agreement=0.999)
