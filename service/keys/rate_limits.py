@@ -38,7 +38,7 @@ class Quota:
     def headers(self) -> dict[str, str]:
         """The fields of draft-ietf-httpapi-ratelimit-headers-10."""
         return {
-            "RateLimit-RetrainPolicy": f'"minute";q={self.limit};w={WINDOW_S}',
+            "RateLimit-Policy": f'"minute";q={self.limit};w={WINDOW_S}',
             "RateLimit": f'"minute";r={self.remaining};t={self.reset_s}',
         }
 

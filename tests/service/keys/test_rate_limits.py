@@ -32,7 +32,7 @@ def test_three_a_minute() -> None:
     # One in twenty seconds; the test itself takes a moment of them.
     assert refused.value.retry_after_s in {19, 20}
     assert refused.value.quota.headers() == {
-        "RateLimit-RetrainPolicy": '"minute";q=3;w=60',
+        "RateLimit-Policy": '"minute";q=3;w=60',
         "RateLimit": f'"minute";r=0;t={refused.value.quota.reset_s}',
     }
     assert 58 <= refused.value.quota.reset_s <= 60
