@@ -80,7 +80,7 @@ async def _read(request: Request) -> bytes:
 
 async def take_in(request: Request, state: StateOf) -> AsyncIterator[bytes]:
     """A file for the pool, which keeps its place in the door of the pool until the request is answered."""
-    async with state.upload_gate.place():
+    async with state.upload_gate.admit():
         yield await read_image(request, state.settings.receive_timeout_s)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from service.errors import BadInput, FileLost, ImageInUse, ImageNotFound
 from service.images.label_masks import encode_mask, read_mask
-from service.segmentation.decode import Limits, decode, inspect
+from service.segmentation.decode import EncodedImage, Limits
 from service.storage.blob_store import BlobStore, Room
 from service.storage.database import Database
 from service.storage.tables import Image, Run, RunImage, Split, utc_now
@@ -63,10 +63,11 @@ class ImageStore:
         Raises:
             ImageTooLarge, ImageUnsupported, ImageUnreadable: As `decode` says.
         """
-        header = inspect(data, self._limits)
+        encoded = EncodedImage(data, self._limits)
+        header = encoded.header
         if not decoded:
             with self._decoding:
-                decode(data, self._limits)
+                encoded.decode()
         with self._database.write() as session:
             # Inside the transaction: `delete` of the same image in another thread comes wholly before or after.
             sha256 = self._blobs.put("images", data)

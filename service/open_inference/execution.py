@@ -60,7 +60,7 @@ async def execute(
     jobs = [
         partial(one, image, loaded, segmenter, own, gone) for image, own in zip(request.images, visits, strict=True)
     ]
-    rows = await in_turn(jobs, max(min(AT_ONCE, segmenter.busy), loaded.engine.max_batch))
+    rows = await in_turn(jobs, max(min(AT_ONCE, segmenter.saturating_images), loaded.engine.max_batch))
     visit.seconds |= _together(visits)
     spent.on(visits)
     return rows

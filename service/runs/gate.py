@@ -96,7 +96,7 @@ def read_pairs(images: ImageStore, ids: Iterable[str], manifest: Manifest, limit
         MaskInvalid: A mask holds ids that the manifest's classes do not know.
     """
     for image_id in ids:
-        image_HW3 = decode(images.path(image_id).read_bytes(), limits)
+        image_HW3 = decode(images.path(image_id).read_bytes(), limits).image_HW3
         height, width = image_HW3.shape[:2]
         mask_HW = read_mask(
             images.mask_path(image_id).read_bytes(),

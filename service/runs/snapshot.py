@@ -15,7 +15,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import tomli_w
 from PIL import Image
 
@@ -85,7 +84,7 @@ def _place_image(images: ImageStore, image_id: str, folder: Path, limits: Limits
     if extension in TRAINER_READS:
         _place(source, folder / f"{image_id}.{extension}")
     else:
-        pixels = np.asarray(decode(source.read_bytes(), limits))
+        pixels = decode(source.read_bytes(), limits).image_HW3
         Image.fromarray(pixels).save(folder / f"{image_id}.png", compress_level=1)
 
 

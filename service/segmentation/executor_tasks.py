@@ -1,4 +1,4 @@
-"""Work in threads, as the event loop sees it: it is begun, waited for or not, and goes on to its end in any case."""
+"""Run blocking work in a thread pool from the event loop. Work that has begun runs to its end, even if cancelled."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from service.segmentation.inference.cancellation import Gone, InferenceCancelled
 T = TypeVar("T")
 
 
-def begin(pool: ThreadPoolExecutor, work: Callable[[], T], gone: Gone = never_cancelled) -> asyncio.Future[T]:
-    """Submit work to a thread pool; raise InferenceCancelled instead if `gone` is true when a thread starts it."""
+def submit(pool: ThreadPoolExecutor, work: Callable[[], T], is_cancelled: Gone = never_cancelled) -> asyncio.Future[T]:
+    """Submit work to a pool; raise InferenceCancelled instead if `is_cancelled()` is true when a thread starts it."""
 
-    def unless_gone() -> T:
-        if gone():
+    def unless_cancelled() -> T:
+        if is_cancelled():
             raise InferenceCancelled
         return work()
 
-    return asyncio.get_running_loop().run_in_executor(pool, unless_gone)
+    return asyncio.get_running_loop().run_in_executor(pool, unless_cancelled)
 
 
-async def within(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """Do work in a pool, and wait for it."""
-    return await begin(pool, work)
+async def run_in_pool(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    """Run work in a pool and wait for its result."""
+    return await submit(pool, work)
 
 
-def after(work: asyncio.Future[T] | None, leave: Callable[[], None]) -> None:
-    """Leave when the work is over, whoever waits for it no longer: its thread goes on. None: nothing was begun."""
+def call_when_done(work: asyncio.Future[T] | None, callback: Callable[[], None]) -> None:
+    """Call `callback` when the work has ended, even if nobody awaits it any more. None: there is no work, call now."""
 
-    def over(done: asyncio.Future[T]) -> None:
-        # Looked at, so that nobody is told of an error that nobody waits for.
+    def on_done(done: asyncio.Future[T]) -> None:
+        # Retrieve the exception, or asyncio logs that it was never retrieved.
         done.cancelled() or done.exception()
-        leave()
+        callback()
 
     if work is None:
-        leave()
+        callback()
     elif work.done():
-        over(work)
+        on_done(work)
     else:
-        work.add_done_callback(over)
+        work.add_done_callback(on_done)

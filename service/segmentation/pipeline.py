@@ -1,7 +1,7 @@
-"""A request's way from bytes to an answer: admitted or refused, decoded, queued, inferred, encoded.
+"""The path of a segmentation request: admit or reject, decode, queue, infer, encode.
 
-The event loop never does the work: decoding and encoding have a small thread pool, inference has its own, so that
-one huge JPEG does not hold up the model nor the model the health checks.
+The event loop does none of the work. Decoding and encoding share a small thread pool and inference has its own, so that
+one huge JPEG does not delay the model, nor the model the health checks.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from service.segmentation.admission.micro_batcher import MicroBatcher
 from service.segmentation.admission.priority_limiter import PriorityLimiter
 from service.segmentation.admission.request_context import INTERACTIVE, RequestContext
 from service.segmentation.admission.wait_estimator import WaitEstimator
-from service.segmentation.decode import Limits, Pixels, decode, decoding_cost
-from service.segmentation.executor_tasks import after, begin, within
+from service.segmentation.decode import DecodedImage, EncodedImage, Limits, Pixels
+from service.segmentation.executor_tasks import call_when_done, run_in_pool, submit
 from service.segmentation.inference.arena import give_back
 from service.segmentation.inference.prediction import Prediction
 from service.segmentation.inference.predictor import Predictor
@@ -32,73 +32,74 @@ from service.segmentation.inference.providers import CPU
 from service.settings import Settings
 
 T = TypeVar("T")
-Gone = Callable[[], Awaitable[bool]]
+DisconnectCheck = Callable[[], Awaitable[bool]]
+"""Returns whether the client has closed its connection."""
 
-# Decoded images that wait for their inference, so that it never waits for them. A large one has 72 MB.
+# Images that are decoded before their inference can start, so that inference never waits for decoding. A large one
+# takes 72 MB.
 DECODED_AHEAD = 2
-# Parts of the memory limit that each of many may take without being counted: images as small as most are never held
-# up by it, on however many cores.
-LIGHT_DECODING, LIGHT_INFERENCE = 16, 4
-# How often we look whether the client of a long inference is still there.
-WATCH_S = 1.0
-# On a GPU: while one batch, or image, computes, the next is copied.
+# Images below these fractions of the memory limit do not count against it: images of usual sizes never wait for memory.
+SMALL_DECODING, SMALL_INFERENCE = 16, 4
+# Interval in seconds at which a long inference checks whether the client is still connected.
+DISCONNECT_POLL_S = 1.0
+# Batches, or images, that are on their way through a GPU: one computes while the next is copied.
 GPU_RUNS = 2
-# After so long without a request memory goes back to the system.
+# Seconds without a request after which free memory goes back to the system.
 IDLE_S = 1.0
 
 
-class ClientDisconnected(Exception):  # noqa: N818 - no error of ours: nobody is there to be told
-    """The client hung up; its image is not inferred, or not to the end."""
+class ClientDisconnected(Exception):  # noqa: N818 - no error: nobody receives it
+    """The client closed the connection; its image is not inferred, or not to the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The upright image (uint8 [H, W, 3], RGB) and what the model said about it."""
+    """The decoded image and the model's prediction for it."""
 
-    image_HW3: Pixels
+    image: DecodedImage
     prediction: Prediction
 
 
 class Pipeline:
-    """The door, the turnstiles and the thread pools behind them. Belongs to one event loop."""
+    """Admission gate, limiters and thread pools. Belongs to one event loop."""
 
     def __init__(self, settings: Settings, metrics: Metrics, limits: Limits) -> None:
         cores = settings.threads
         self._limits = limits
         self._metrics = metrics
-        self._pace = WaitEstimator(cores)
-        patience = WaitPolicy(self._pace.wait_s, settings.max_wait_s, always=2 * cores)
+        self._wait_estimator = WaitEstimator(cores)
+        policy = WaitPolicy(self._wait_estimator.wait_s, settings.max_wait_s, unlimited_requests=2 * cores)
         rejected = metrics.rejected.labels("overloaded")
-        self._door = AdmissionGate(settings.max_concurrent_requests, metrics.admitted, rejected, patience)
+        self._gate = AdmissionGate(settings.max_concurrent_requests, metrics.admitted, rejected, policy)
         metrics.places.set(settings.max_concurrent_requests)
-        # What is decoded and what is inferred may take as much memory each: the large among it share that.
-        most = settings.max_inference_bytes
-        self._light = most // LIGHT_DECODING
-        self._ahead = cores + DECODED_AHEAD
-        self._decoding = PriorityLimiter(self._ahead)
-        self._decoding_large = PriorityLimiter(self._ahead, limit=most)
-        self._cpu = PriorityLimiter(cores, limit=most, light=most // LIGHT_INFERENCE)
+        # Decoding and inference may each use this much memory for large images.
+        memory_limit = settings.max_inference_bytes
+        self._small_decoding_bytes = memory_limit // SMALL_DECODING
+        self._decode_slots = cores + DECODED_AHEAD
+        self._decoding = PriorityLimiter(self._decode_slots)
+        self._large_decoding = PriorityLimiter(self._decode_slots, memory_limit=memory_limit)
+        self._cpu = PriorityLimiter(cores, memory_limit=memory_limit, small_bytes=memory_limit // SMALL_INFERENCE)
         self._gpu = PriorityLimiter(GPU_RUNS)
-        # As the pace counts, which knows cores alone.
-        self._gpu_share = max(1, cores // GPU_RUNS)
-        self._batches = MicroBatcher(self._run_batch, settings.batch_delay_s)
-        self._rest: asyncio.TimerHandle | None = None
+        # The wait estimator counts in cores: a GPU run counts as this many.
+        self._cores_per_gpu_run = max(1, cores // GPU_RUNS)
+        self._micro_batcher = MicroBatcher(self._run_batch, settings.batch_delay_s)
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._images = ThreadPoolExecutor(max(2, min(8, usable_cores())), thread_name_prefix="images")
         self._inference = ThreadPoolExecutor(max(cores, GPU_RUNS), thread_name_prefix="inference")
 
     @property
-    def busy(self) -> int:
-        """How many images under way keep a CPU busy."""
-        return self._ahead
+    def saturating_images(self) -> int:
+        """Number of concurrent images that keeps a CPU busy."""
+        return self._decode_slots
 
     def check_admission(self) -> None:
-        """Ask whether one more would be admitted now, before anything is done for it; a refusal is counted.
+        """Check whether a request would be admitted now, before any work is done for it; count a rejection.
 
         Raises:
-            Overloaded: As `admission` says.
+            Overloaded: As `admission`.
         """
-        self._door.check()
+        self._gate.check()
 
     @asynccontextmanager
     async def admission(
@@ -109,215 +110,232 @@ class Pipeline:
         model: str = "",
         wait_s: float | None = None,
     ) -> AsyncIterator[RequestContext]:
-        """A place among those that are served at one time, for as long as the block runs.
+        """Admit a request for the duration of the block.
 
         Args:
             urgency: 0 to 7, lower goes first.
-            timeout_s: After which nobody wants the answer any more; None: they wait.
-            model: The version that will answer, for the metrics.
-            wait_s: How long to wait in line for a place; None: not at all.
+            timeout_s: Seconds after which the client no longer needs the answer; None: no deadline.
+            model: Version of the model that answers, for the metrics.
+            wait_s: Longest wait for admission in seconds, as a batch request; None: interactive, admitted at once or
+                rejected.
 
         Raises:
-            Overloaded: All places are taken, and were until then.
-            DeadlinePassed: The block was not done in that time.
+            Overloaded: The service is full, or the queueing time would be too long.
+            DeadlinePassed: The block did not end within `timeout_s`.
         """
         deadline = asyncio.timeout(None)
-        visit = RequestContext(self._metrics, urgency, model, _deadline=deadline)
-        place = self._door.place() if wait_s is None else self._door.admit_queued(urgency, wait_s)
+        context = RequestContext(self._metrics, urgency, model, _deadline=deadline)
+        admitted = self._gate.admit() if wait_s is None else self._gate.admit_queued(urgency, wait_s)
         try:
             async with deadline:
                 if timeout_s is not None:
-                    visit.set_deadline(timeout_s)
-                async with place as visit.max_wait_s, self._at_work():
-                    yield visit
+                    context.set_deadline(timeout_s)
+                async with admitted as context.max_wait_s, self._busy():
+                    yield context
         except TimeoutError:
             if not deadline.expired():
                 raise
             self._metrics.rejected.labels("deadline").inc()
             raise DeadlinePassed(
-                f"There was no answer within the {visit.timeout_s:g} s that the request gave: give it more, or "
-                "come back when less is going on."
+                f"The request's deadline of {context.timeout_s:g} s passed before the answer was ready: allow more "
+                "time, or try again when the load is lower."
             ) from None
 
-    async def segment(self, data: bytes, engine: Predictor, visit: RequestContext, gone: Gone) -> Result:
-        """Decode an encoded image and run it through the engine.
+    async def segment(
+        self, data: bytes, predictor: Predictor, context: RequestContext, client_disconnected: DisconnectCheck
+    ) -> Result:
+        """Decode an encoded image and run it through the model.
 
         Args:
-            data: The image as it was sent.
-            engine: Who answers; a swap meanwhile does not change it.
-            visit: Gets `decode`, `queue` and `infer`.
-            gone: Whether the client has hung up; asked when the image's turn has come, and every second after that.
+            data: The encoded image.
+            predictor: The model that answers; a swap in the meantime does not change it.
+            context: Receives the stages `decode`, `queue` and `infer`.
+            client_disconnected: Called before the inference and every second during it.
 
         Raises:
-            ClientDisconnected: It has.
-            ImageTooLarge: As `decode` and the engine's budget say.
-            ImageUnsupported, ImageUnreadable: As `decode` says.
-            OutOfMemory: The machine had none left.
-            Overloaded: Its turn did not come in the time for which it may wait.
+            ClientDisconnected: The client closed the connection.
+            ImageTooLarge: As `decode` and the memory budget of the model.
+            ImageUnsupported, ImageUnreadable: As `decode`.
+            OutOfMemory: The machine lacks the memory.
+            Overloaded: The image waited in queues longer than `context.max_wait_s`.
         """
-        since = time.perf_counter()
-        weight = await within(self._images, lambda: decoding_cost(data, self._limits))
-        # The large wait for each other in a row of their own, and not in the places of the small.
-        decoding = self._decoding_large if weight > self._light else self._decoding
-        taken = await self._turn(decoding, visit, weight=weight)
-        work: asyncio.Future[Pixels] | None = None
-        left = threading.Event()
+        begin = time.perf_counter()
+        encoded = await run_in_pool(self._images, lambda: EncodedImage(data, self._limits))
+        memory_bytes = encoded.decode_bytes
+        # Large images queue for each other, and not in the slots of the small ones.
+        limiter = self._large_decoding if memory_bytes > self._small_decoding_bytes else self._decoding
+        slots = await self._acquire(limiter, context, memory_bytes=memory_bytes)
+        work: asyncio.Future[DecodedImage] | None = None
+        cancelled = threading.Event()
         try:
-            waited_s = time.perf_counter() - since
-            with visit.stage("decode"):
-                work = begin(self._images, lambda: decode(data, self._limits), left.is_set)
-                image_HW3 = await asyncio.shield(work)
-            decoding.lighten(weight, image_HW3.nbytes)
-            weight = image_HW3.nbytes
-            return Result(image_HW3, await self.predict(image_HW3, engine, visit, gone, waited_s=waited_s))
+            waited_s = time.perf_counter() - begin
+            with context.stage("decode"):
+                work = submit(self._images, encoded.decode, cancelled.is_set)
+                image = await asyncio.shield(work)
+            limiter.shrink(memory_bytes, image.image_HW3.nbytes)
+            memory_bytes = image.image_HW3.nbytes
+            prediction = await self.predict(image.image_HW3, predictor, context, client_disconnected, waited_s=waited_s)
+            return Result(image, prediction)
         finally:
-            left.set()
-            after(work, lambda: decoding.leave(taken, weight=weight))
+            cancelled.set()
+            call_when_done(work, lambda: limiter.release(slots, memory_bytes=memory_bytes))
 
     async def predict(
-        self, image_HW3: Pixels, engine: Predictor, visit: RequestContext, gone: Gone, *, waited_s: float = 0.0
+        self,
+        image_HW3: Pixels,
+        predictor: Predictor,
+        context: RequestContext,
+        client_disconnected: DisconnectCheck,
+        *,
+        waited_s: float = 0.0,
     ) -> Prediction:
-        """Run a decoded image through the engine when its turn comes.
+        """Run a decoded image through the model.
 
         Args:
             image_HW3: uint8 [H, W, 3], RGB.
-            engine: Who answers; a swap meanwhile does not change it.
-            visit: Gets `queue` and `infer`.
-            gone: Whether the client has hung up; asked when the image's turn has come, and every second after that.
-            waited_s: What it has waited already.
+            predictor: The model that answers; a swap in the meantime does not change it.
+            context: Receives the stages `queue` and `infer`.
+            client_disconnected: Called before the inference and every second during it.
+            waited_s: Seconds that the image has waited already.
 
         Raises:
-            ClientDisconnected: It has.
-            ImageTooLarge: As the engine's budget says.
-            OutOfMemory: The machine had none left.
-            Overloaded: Its turn did not come in the time for which it may wait.
+            ClientDisconnected: The client closed the connection.
+            ImageTooLarge: As the memory budget of the model.
+            OutOfMemory: The machine lacks the memory.
+            Overloaded: The image waited in queues longer than `context.max_wait_s`.
         """
-        # Before it waits for a turn that it will not need.
-        weight = engine.cost(*image_HW3.shape[:2])
-        if engine.batch(*image_HW3.shape[:2]) > 1:
-            await self._stay(gone)
-            return await self._batched(image_HW3, engine, visit, gone, waited_s)
-        turns, wanted = self._turns(engine, weight)
-        with visit.stage("queue", already_s=waited_s):
-            taken = await self._turn(turns, visit, wanted, weight=weight, waited_s=waited_s)
-        threads = taken if turns is self._cpu else None
+        # Before the image queues for a run that it may not need.
+        memory_bytes = predictor.cost(*image_HW3.shape[:2])
+        if predictor.batch(*image_HW3.shape[:2]) > 1:
+            await self._raise_if_disconnected(client_disconnected)
+            return await self._predict_in_batch(image_HW3, predictor, context, client_disconnected, waited_s)
+        limiter, wanted_slots = self._limiter_for(predictor, memory_bytes)
+        with context.stage("queue", elapsed_s=waited_s):
+            slots = await self._acquire(limiter, context, wanted_slots, memory_bytes=memory_bytes, waited_s=waited_s)
+        threads = slots if limiter is self._cpu else None
         work: asyncio.Future[Prediction] | None = None
-        left = threading.Event()
+        cancelled = threading.Event()
         try:
-            await self._stay(gone)
-            with visit.stage("infer"):
-                work = begin(self._inference, lambda: engine.run(image_HW3, threads, left.is_set))
-                prediction = await self._watched(work, gone)
-            self._pace.took(visit.seconds["infer"], threads or self._gpu_share)
+            await self._raise_if_disconnected(client_disconnected)
+            with context.stage("infer"):
+                work = submit(self._inference, lambda: predictor.run(image_HW3, threads, cancelled.is_set))
+                prediction = await self._await_connected(work, client_disconnected)
+            self._wait_estimator.record(context.seconds["infer"], threads or self._cores_per_gpu_run)
             return prediction
         finally:
-            left.set()
-            after(work, lambda: turns.leave(taken, weight=weight))
+            cancelled.set()
+            call_when_done(work, lambda: limiter.release(slots, memory_bytes=memory_bytes))
 
-    async def encode(self, render: Callable[[], T], visit: RequestContext) -> T:
-        """Do the rendering of an answer beside the event loop; `visit` gets `encode`."""
-        with visit.stage("encode"):
-            return await within(self._images, render)
+    async def encode(self, render: Callable[[], T], context: RequestContext) -> T:
+        """Render the answer in a thread; `context` receives the stage `encode`."""
+        with context.stage("encode"):
+            return await run_in_pool(self._images, render)
 
-    async def beside(self, work: Callable[[], T]) -> T:
-        """Do other work of a request beside the event loop, among the decoding and encoding."""
-        return await within(self._images, work)
+    async def run_in_thread(self, work: Callable[[], T]) -> T:
+        """Do other work of a request in the threads that decode and encode."""
+        return await run_in_pool(self._images, work)
 
     def close(self) -> None:
-        """Wait for what is running, and drop what is not. May be called from another thread than the loop's."""
+        """Wait for running work and drop the rest. May be called from any thread."""
         self._closed = True
         for pool in (self._images, self._inference):
             pool.shutdown(wait=True, cancel_futures=True)
 
-    async def _turn(
+    async def _acquire(
         self,
-        turnstile: PriorityLimiter,
-        visit: RequestContext,
-        wanted: Callable[[int], int] = lambda _: 1,
+        limiter: PriorityLimiter,
+        context: RequestContext,
+        wanted_slots: Callable[[int], int] = lambda _: 1,
         *,
-        weight: int,
+        memory_bytes: int,
         waited_s: float = 0.0,
     ) -> int:
-        """Wait for a turn. The door expects how long that will be by what it has seen, and may have seen nothing yet.
+        """Acquire slots. The estimate at admission may have been wrong, so the wait is limited here as well.
 
         Raises:
-            Overloaded: It took longer than one may wait.
+            Overloaded: The request waited longer than `context.max_wait_s`.
         """
-        longest_s = visit.max_wait_s
+        max_wait_s = context.max_wait_s
         try:
-            async with asyncio.timeout(None if longest_s is None else longest_s - waited_s):
-                return await turnstile.enter(visit.urgency, wanted, weight=weight)
+            async with asyncio.timeout(None if max_wait_s is None else max_wait_s - waited_s):
+                return await limiter.acquire(context.urgency, wanted_slots, memory_bytes=memory_bytes)
         except TimeoutError:
-            raise self._door.too_late() from None
+            raise self._gate.wait_exceeded() from None
 
-    def _turns(self, engine: Predictor, weight: int) -> tuple[PriorityLimiter, Callable[[int], int]]:
-        """Where an image waits for its turn, and how many places it takes there."""
-        if engine.provider == CPU:
-            return self._cpu, lambda free: self._width(engine, free, weight)
+    def _limiter_for(self, predictor: Predictor, memory_bytes: int) -> tuple[PriorityLimiter, Callable[[int], int]]:
+        """Return the limiter of the predictor's device, and the function that says how many slots to take."""
+        if predictor.provider == CPU:
+            return self._cpu, lambda free: self._threads_for(predictor, free, memory_bytes)
         return self._gpu, lambda _: 1
 
-    def _width(self, engine: Predictor, free: int, weight: int) -> int:
-        # Who is inside the door and not here yet, or not any more, has work for the cores as well; not so who waits for
-        # the memory that this one takes.
-        here = self._cpu.beside(weight)
-        load = here if self._cpu.heavy(weight) else max(self._door.inside, here)
-        return min(free, engine.width(free=free, load=load))
+    def _threads_for(self, predictor: Predictor, free: int, memory_bytes: int) -> int:
+        # Admitted requests outside inference need cores as well. Those that wait for this one's memory do not.
+        inferences = self._cpu.max_concurrent(memory_bytes)
+        load = inferences if self._cpu.is_large(memory_bytes) else max(self._gate.in_progress, inferences)
+        return min(free, predictor.width(free=free, load=load))
 
     @asynccontextmanager
-    async def _at_work(self) -> AsyncIterator[None]:
-        """Whoever leaves last sees to it that memory goes back, if nobody comes for a while."""
-        if self._rest is not None:
-            self._rest.cancel()
+    async def _busy(self) -> AsyncIterator[None]:
+        """Start a timer when the last request ends; if no other comes, free memory goes back to the system."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         try:
             yield
         finally:
-            if self._door.inside == 1:
-                self._rest = asyncio.get_running_loop().call_later(IDLE_S, self._give_back)
+            if self._gate.in_progress == 1:
+                self._idle_timer = asyncio.get_running_loop().call_later(IDLE_S, self._return_memory)
 
-    def _give_back(self) -> None:
-        # The timer is the loop's own, and not to be touched by the thread that closes us: so it asks.
+    def _return_memory(self) -> None:
+        # The timer belongs to the loop, so `close`, which may run in another thread, cannot cancel it.
         if not self._closed:
-            begin(self._images, give_back)
+            submit(self._images, give_back)
 
-    async def _stay(self, gone: Gone) -> None:
-        if await gone():
+    async def _raise_if_disconnected(self, client_disconnected: DisconnectCheck) -> None:
+        if await client_disconnected():
             self._metrics.rejected.labels("client_gone").inc()
             raise ClientDisconnected
 
-    async def _watched(self, work: asyncio.Future[T], gone: Gone) -> T:
-        """What comes of the work, unless the client leaves before."""
+    async def _await_connected(self, work: asyncio.Future[T], client_disconnected: DisconnectCheck) -> T:
+        """Wait for the result of the work, as long as the client is connected."""
         while not work.done():
-            # Unlike `wait_for`, it leaves the work alone when we are cancelled.
-            await asyncio.wait([work], timeout=WATCH_S)
+            # Unlike `wait_for`, this does not cancel the work when we are cancelled.
+            await asyncio.wait([work], timeout=DISCONNECT_POLL_S)
             if not work.done():
-                await self._stay(gone)
+                await self._raise_if_disconnected(client_disconnected)
         return work.result()
 
-    async def _batched(
-        self, image_HW3: Pixels, engine: Predictor, visit: RequestContext, gone: Gone, waited_s: float
+    async def _predict_in_batch(
+        self,
+        image_HW3: Pixels,
+        predictor: Predictor,
+        context: RequestContext,
+        client_disconnected: DisconnectCheck,
+        waited_s: float,
     ) -> Prediction:
-        member = asyncio.create_task(self._batches.predict(image_HW3, engine, visit, waited_s=waited_s))
+        work = asyncio.create_task(self._micro_batcher.predict(image_HW3, predictor, context, waited_s=waited_s))
         try:
-            return await self._watched(member, gone)
+            return await self._await_connected(work, client_disconnected)
         except TimeoutError:
-            raise self._door.too_late() from None
+            raise self._gate.wait_exceeded() from None
         finally:
-            # Who has left before the batch begins is left out of it.
-            member.cancel()
-            after(member, lambda: None)
+            # An image cancelled before its batch starts is left out of it.
+            work.cancel()
+            call_when_done(work, lambda: None)
 
-    async def _run_batch(self, engine: Predictor, urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
-        taken = await self._gpu.enter(urgency)
+    async def _run_batch(
+        self, predictor: Predictor, urgency: int, start: Callable[[], list[Pixels]]
+    ) -> list[Prediction]:
+        slots = await self._gpu.acquire(urgency)
         work: asyncio.Future[list[Prediction]] | None = None
         try:
-            batch = images()
-            if not batch:
+            images = start()
+            if not images:
                 return []
-            self._metrics.batch_images.observe(len(batch))
-            since = time.perf_counter()
-            work = begin(self._inference, lambda: engine.run_batch(batch))
+            self._metrics.batch_images.observe(len(images))
+            begin = time.perf_counter()
+            work = submit(self._inference, lambda: predictor.run_batch(images))
             predictions = await asyncio.shield(work)
-            self._pace.took((time.perf_counter() - since) / len(batch), self._gpu_share)
+            self._wait_estimator.record((time.perf_counter() - begin) / len(images), self._cores_per_gpu_run)
             return predictions
         finally:
-            after(work, lambda: self._gpu.leave(taken))
+            call_when_done(work, lambda: self._gpu.release(slots))

@@ -70,7 +70,7 @@ class Rendering:
     def _jpeg(self) -> bytes:
         answer, legend = self.answer, self.asked.loaded.class_table
         return overlay_jpeg(
-            answer.image_HW3, answer.prediction.mask_HW, legend, only=self.asked.details.only, key=self.key
+            answer.image.image_HW3, answer.prediction.mask_HW, legend, only=self.asked.details.only, key=self.key
         )
 
     def _zip(self) -> bytes:

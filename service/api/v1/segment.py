@@ -33,7 +33,6 @@ from service.errors import (
     Overloaded,
     Unavailable,
 )
-from service.segmentation.decode import inspect
 
 router = APIRouter(prefix="/v1", tags=["segment"], dependencies=[needs("predict")], route_class=LoadSheddingRoute)
 
@@ -70,7 +69,7 @@ async def segment(
         answer = await state.pipeline.segment(data, loaded.engine, visit, request.is_disconnected)
 
         def render() -> RenderedResult:
-            orientation = inspect(data, state.limits).orientation
+            orientation = answer.image.header.orientation
             return Rendering(answer=answer, asked=asked, orientation=orientation, key=legend).render(media_type)
 
         rendered = await state.pipeline.encode(render, visit)

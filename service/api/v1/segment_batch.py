@@ -40,7 +40,6 @@ from service.errors import (
     names_only,
 )
 from service.segmentation.admission.request_context import BATCH, RequestContext
-from service.segmentation.decode import inspect
 from service.segmentation.output.description import Description
 from service.segmentation.pipeline import ClientDisconnected
 from service.state import State
@@ -121,7 +120,7 @@ async def take_batch(request: Request, state: StateOf, _asked: QueryOf) -> Async
 
 async def _enter(stack: AsyncExitStack, state: State) -> None:
     try:
-        await stack.enter_async_context(state.batch_gate.place())
+        await stack.enter_async_context(state.batch_gate.admit())
     except Overloaded as error:
         raise Overloaded(
             f"{state.settings.max_concurrent_batches} batches are under way: try again in {error.retry_after_s} s, or "
@@ -162,7 +161,7 @@ class Batch:
         """A line for each image, as they finish. Who stops to read them stops the rest."""
         settings = self._state.settings
         # Enough to keep the engine busy, and never all places.
-        at_a_time = max(1, min(self._state.pipeline.busy, settings.max_concurrent_requests // 2))
+        at_a_time = max(1, min(self._state.pipeline.saturating_images, settings.max_concurrent_requests // 2))
         # No more answers than that wait for a client who reads slowly.
         done: asyncio.Queue[bytes] = asyncio.Queue(at_a_time)
         numbered = enumerate(images)
@@ -203,7 +202,7 @@ class Batch:
             answer = await state.pipeline.segment(data, asked.loaded.engine, visit, self._gone)
 
             def written() -> bytes:
-                orientation = inspect(data, state.limits).orientation
+                orientation = answer.image.header.orientation
                 result = Rendering(answer=answer, asked=asked, orientation=orientation).describe(asked.details)
                 return BatchLine(index=index, filename=name, status=200, result=result).to_line()
 

@@ -113,7 +113,7 @@ async def _write(
 
 
 async def _beside(work: Callable[[], T], segmenter: Pipeline, *, small: bool) -> T:
-    return work() if small else await segmenter.beside(work)
+    return work() if small else await segmenter.run_in_thread(work)
 
 
 def _respond(answer: Answer, request: Request, served: Served, visit: RequestContext) -> Response:

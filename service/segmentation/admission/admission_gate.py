@@ -1,7 +1,6 @@
-"""A door in front of work that costs memory and time: who would wait too long is told at once to come back.
+"""Admission control: reject a request with 503 if the service is full or its queueing time would be too long.
 
-There is a line beside it, for those who have time. They leave half of the places to the others, who pass them inside as
-well, being more urgent.
+Batch requests wait in a queue of their own. They get at most half of the capacity, and interactive requests go first.
 """
 
 from __future__ import annotations
@@ -21,114 +20,110 @@ RETRY_AFTER_S = 1
 
 @dataclass(frozen=True, slots=True)
 class WaitPolicy:
-    """What a door knows of time.
+    """Limit on the time that an admitted request may spend in queues.
 
     Attributes:
-        wait_s: How long one more would wait behind so many.
-        longest_s: How long one may.
-        always: So many are let in whatever it says, and may wait for any time.
+        estimate_s: Estimated queueing time in seconds behind `n` requests.
+        max_wait_s: Longest queueing time in seconds.
+        unlimited_requests: Up to this many interactive requests are admitted whatever the estimate, without a limit on
+            their wait.
     """
 
-    wait_s: Callable[[int], float]
-    longest_s: float
-    always: int
+    estimate_s: Callable[[int], float]
+    max_wait_s: float
+    unlimited_requests: int
 
 
 class AdmissionGate:
-    """Belongs to one event loop.
+    """Limits the requests in progress. Belongs to one event loop.
 
     Args:
-        capacity: So many may be inside.
-        admitted: Tells how many are.
-        refused: Counts those who were not let in.
-        patience: How long one may wait inside; None: any time.
+        capacity: Maximum number of requests in progress.
+        admitted: Gauge of the requests in progress.
+        rejected: Counter of rejected requests.
+        policy: Limit on queueing time; None: no limit.
     """
 
-    def __init__(self, capacity: int, admitted: Gauge, refused: Counter, patience: WaitPolicy | None = None) -> None:
+    def __init__(self, capacity: int, admitted: Gauge, rejected: Counter, policy: WaitPolicy | None = None) -> None:
         self._capacity = capacity
-        self._hurried = 0
-        # One at least, or nobody who waits would ever get in.
-        self._most_patient = max(1, capacity // 2)
-        self._line = PriorityLimiter(self._most_patient)
-        admitted.set_function(lambda: self.inside)
-        self._refused = refused
-        self._patience = patience
+        self._interactive = 0
+        # At least one, or batch requests would never be admitted.
+        self._batch_capacity = max(1, capacity // 2)
+        self._batch = PriorityLimiter(self._batch_capacity)
+        admitted.set_function(lambda: self.in_progress)
+        self._rejected = rejected
+        self._policy = policy
 
     @property
-    def inside(self) -> int:
-        """How many are inside."""
-        return self._hurried + self._line.inside
+    def in_progress(self) -> int:
+        """Number of admitted requests."""
+        return self._interactive + self._batch.active
 
     def check(self) -> float | None:
-        """Ask whether one more would be let in now, and take no place; who would not is counted as refused.
+        """Check whether a request would be admitted now, without admitting it; count a rejection.
 
         Returns:
-            How many seconds one may wait inside; None: any time.
+            The longest time in seconds that the request may spend in queues; None: no limit.
 
         Raises:
-            Overloaded: As `place` says.
+            Overloaded: The gate is full, or the estimated queueing time is too long.
         """
-        if self.inside >= self._capacity:
-            raise self._refusal("MASKLOOP_MAX_CONCURRENT_REQUESTS")
-        patience = self._patience_now()
-        if patience is None:
+        if self.in_progress >= self._capacity:
+            raise self._reject("MASKLOOP_MAX_CONCURRENT_REQUESTS")
+        policy = self._policy
+        # Batch requests let interactive ones pass, so they do not count here.
+        if policy is None or self._interactive < policy.unlimited_requests:
             return None
-        if patience.wait_s(self._hurried) > patience.longest_s:
-            raise self.too_late()
-        return patience.longest_s
+        if policy.estimate_s(self._interactive) > policy.max_wait_s:
+            raise self.wait_exceeded()
+        return policy.max_wait_s
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[float | None]:
-        """A place inside, for as long as the block runs.
+    async def admit(self) -> AsyncIterator[float | None]:
+        """Admit an interactive request for the duration of the block, or reject it at once.
 
         Yields:
-            How many seconds one may wait inside, should the wait be longer than was expected; None: any time.
+            The longest time in seconds that the request may spend in queues; None: no limit.
 
         Raises:
-            Overloaded: All are taken, or the wait would be too long. Told at once, since a queue without end only makes
-                everybody late.
+            Overloaded: As `check`.
         """
-        longest_s = self.check()
-        self._hurried += 1
+        max_wait_s = self.check()
+        self._interactive += 1
         try:
-            yield longest_s
+            yield max_wait_s
         finally:
-            self._hurried -= 1
-            self._line.ask_again()
+            self._interactive -= 1
+            self._batch.reconsider()
 
     @asynccontextmanager
-    async def admit_queued(self, urgency: int, within_s: float) -> AsyncIterator[None]:
-        """A place inside, waited for as long as half of them or more are taken.
+    async def admit_queued(self, urgency: int, timeout_s: float) -> AsyncIterator[None]:
+        """Admit a batch request for the duration of the block; wait while half of the capacity or more is in use.
 
         Args:
-            urgency: Of those who wait, lower goes first; among equals who came first.
-            within_s: How long to wait.
+            urgency: Lower goes first; then arrival order.
+            timeout_s: Longest wait for admission in seconds.
 
         Raises:
-            Overloaded: The turn did not come.
+            Overloaded: It was not admitted in that time.
         """
         try:
-            async with asyncio.timeout(within_s):
-                taken = await self._line.enter(urgency, lambda _: int(self.inside < self._most_patient))
+            async with asyncio.timeout(timeout_s):
+                slots = await self._batch.acquire(urgency, lambda _: int(self.in_progress < self._batch_capacity))
         except TimeoutError:
-            raise self._refusal("MASKLOOP_MAX_CONCURRENT_REQUESTS") from None
+            raise self._reject("MASKLOOP_MAX_CONCURRENT_REQUESTS") from None
         try:
             yield
         finally:
-            self._line.leave(taken)
+            self._batch.release(slots)
 
-    def too_late(self) -> Overloaded:
-        """What to tell who would wait for too long, or has."""
-        return self._refusal("MASKLOOP_MAX_WAIT_S")
+    def wait_exceeded(self) -> Overloaded:
+        """Count a rejection and return the error for a request that would wait too long, or did."""
+        return self._reject("MASKLOOP_MAX_WAIT_S")
 
-    def _patience_now(self) -> WaitPolicy | None:
-        patience = self._patience
-        # Those of the line let others pass.
-        return None if patience is None or self._hurried < patience.always else patience
-
-    def _refusal(self, setting: str) -> Overloaded:
-        self._refused.inc()
+    def _reject(self, setting: str) -> Overloaded:
+        self._rejected.inc()
         return Overloaded(
-            f"{self.inside} images are under way or wait: try again in {RETRY_AFTER_S} s, or raise {setting}.",
+            f"{self.in_progress} images are in progress or queued: try again in {RETRY_AFTER_S} s, or raise {setting}.",
             retry_after_s=RETRY_AFTER_S,
         )

@@ -1,7 +1,7 @@
-"""Images of one size that go through a GPU together.
+"""Dynamic batching for GPUs: images of one size and urgency go through the model together.
 
-An image waits for others only while it would wait anyway, for its turn, and `delay_s` beyond that if told to. A CPU has
-nothing to gain here: it computes image by image.
+An image waits for others only while it waits for the GPU anyway, plus `delay_s`. On a CPU batching gains nothing:
+images run one by one.
 """
 
 # H W pixels
@@ -17,27 +17,27 @@ from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.inference.prediction import Pixels, Prediction
 from service.segmentation.inference.predictor import Predictor
 
-Run = Callable[[Predictor, int, Callable[[], list[Pixels]]], Awaitable[list[Prediction]]]
-"""Wait for a turn of an engine, by urgency; then ask for the images and run them."""
+RunBatch = Callable[[Predictor, int, Callable[[], list[Pixels]]], Awaitable[list[Prediction]]]
+"""Wait for the GPU by urgency, then call the function for the images, and run them."""
 
-Key = tuple[int, int, int, int]
-"""The engine's id, height, width, urgency: what images have in common that go together."""
+BatchKey = tuple[int, int, int, int]
+"""Id of the predictor, height, width, urgency: images with the same key may share a batch."""
 
 
 @dataclass(slots=True)
-class _Member:
+class _PendingImage:
     image_HW3: Pixels
-    visit: RequestContext
-    answer: asyncio.Future[Prediction]
-    patience: asyncio.Timeout
+    context: RequestContext
+    prediction: asyncio.Future[Prediction]
+    wait_timeout: asyncio.Timeout
     since: float
 
 
 @dataclass(slots=True)
-class _Gathering:
-    """A batch that has not begun."""
+class _Batch:
+    """A batch that has not started."""
 
-    members: list[_Member] = field(default_factory=list)
+    images: list[_PendingImage] = field(default_factory=list)
     full: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -46,87 +46,87 @@ class MicroBatcher:
     """Belongs to one event loop.
 
     Args:
-        run: What runs a batch when its turn has come.
-        delay_s: How long a batch waits to fill before it asks for a turn.
+        run_batch: Runs a batch when the GPU is free.
+        delay_s: Seconds that a batch waits for more images before it queues for the GPU.
     """
 
-    def __init__(self, run: Run, delay_s: float) -> None:
-        self._run = run
+    def __init__(self, run_batch: RunBatch, delay_s: float) -> None:
+        self._run_batch = run_batch
         self._delay_s = delay_s
-        self._gathering: dict[Key, _Gathering] = {}
+        self._batches: dict[BatchKey, _Batch] = {}
 
     async def predict(
-        self, image_HW3: Pixels, engine: Predictor, visit: RequestContext, *, waited_s: float = 0.0
+        self, image_HW3: Pixels, predictor: Predictor, context: RequestContext, *, waited_s: float = 0.0
     ) -> Prediction:
-        """Run an image with whichever others of its size and urgency come before its turn.
+        """Run an image, together with others of its size and urgency that arrive before the batch starts.
 
         Args:
             image_HW3: uint8 [H, W, 3], RGB.
-            engine: Who answers.
-            visit: Gets `queue` and `infer`; says how long the image may wait for its turn.
-            waited_s: What it has waited already.
+            predictor: The model that answers.
+            context: Receives the stages `queue` and `infer`; its `max_wait_s` limits the wait.
+            waited_s: Seconds that the image has waited already.
 
         Raises:
-            TimeoutError: Its turn did not come in that time.
-            Others as the engine's `run_batch`.
+            TimeoutError: The batch did not start within `max_wait_s`.
+            Others as `Predictor.run_batch`.
         """
-        longest_s = visit.max_wait_s
-        async with asyncio.timeout(None if longest_s is None else longest_s - waited_s) as patience:
-            answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+        max_wait_s = context.max_wait_s
+        async with asyncio.timeout(None if max_wait_s is None else max_wait_s - waited_s) as wait_timeout:
+            prediction: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
             since = time.perf_counter() - waited_s
-            self._join(_Member(image_HW3, visit, answer, patience, since), engine)
-            return await answer
+            self._add(_PendingImage(image_HW3, context, prediction, wait_timeout, since), predictor)
+            return await prediction
 
-    def _join(self, member: _Member, engine: Predictor) -> None:
-        height, width = member.image_HW3.shape[:2]
-        key = (id(engine), height, width, member.visit.urgency)
-        gathering = self._gathering.get(key)
-        if gathering is None:
-            gathering = self._gathering[key] = _Gathering()
-            gathering.task = asyncio.create_task(self._see_through(key, gathering, engine))
-        gathering.members.append(member)
-        if len(gathering.members) >= engine.batch(height, width):
-            # The next one begins another.
-            gathering.full.set()
-            self._close(key, gathering)
+    def _add(self, image: _PendingImage, predictor: Predictor) -> None:
+        height, width = image.image_HW3.shape[:2]
+        key = (id(predictor), height, width, image.context.urgency)
+        batch = self._batches.get(key)
+        if batch is None:
+            batch = self._batches[key] = _Batch()
+            batch.task = asyncio.create_task(self._process(key, batch, predictor))
+        batch.images.append(image)
+        if len(batch.images) >= predictor.batch(height, width):
+            # The next image starts a new batch.
+            batch.full.set()
+            self._close(key, batch)
 
-    def _close(self, key: Key, gathering: _Gathering) -> None:
-        if self._gathering.get(key) is gathering:
-            del self._gathering[key]
+    def _close(self, key: BatchKey, batch: _Batch) -> None:
+        if self._batches.get(key) is batch:
+            del self._batches[key]
 
-    async def _see_through(self, key: Key, gathering: _Gathering, engine: Predictor) -> None:
-        """From its first member to the answers."""
-        await self._fill(gathering)
-        begun: list[_Member] = []
+    async def _process(self, key: BatchKey, batch: _Batch, predictor: Predictor) -> None:
+        """Process one batch from its first image to the results."""
+        await self._fill(batch)
+        started: list[_PendingImage] = []
 
-        def images() -> list[Pixels]:
-            """Of those who still wait, now that the turn has come."""
-            self._close(key, gathering)
-            begun.extend(member for member in gathering.members if not member.answer.done())
-            for member in begun:
-                member.patience.reschedule(None)
-                member.visit.batch = len(begun)
-                member.visit.record_stage("queue", time.perf_counter() - member.since)
-                member.since = time.perf_counter()
-            return [member.image_HW3 for member in begun]
+        def start() -> list[Pixels]:
+            """Called when the GPU is free: take the images whose requests still wait."""
+            self._close(key, batch)
+            started.extend(image for image in batch.images if not image.prediction.done())
+            for image in started:
+                image.wait_timeout.reschedule(None)
+                image.context.batch = len(started)
+                image.context.record_stage("queue", time.perf_counter() - image.since)
+                image.since = time.perf_counter()
+            return [image.image_HW3 for image in started]
 
         try:
-            predictions = await self._run(engine, key[-1], images)
+            predictions = await self._run_batch(predictor, key[-1], start)
         except Exception as error:
-            self._close(key, gathering)
-            for member in gathering.members:
-                if not member.answer.done():
-                    member.answer.set_exception(error)
+            self._close(key, batch)
+            for image in batch.images:
+                if not image.prediction.done():
+                    image.prediction.set_exception(error)
             return
-        for member, prediction in zip(begun, predictions, strict=True):
-            member.visit.record_stage("infer", time.perf_counter() - member.since)
-            if not member.answer.done():
-                member.answer.set_result(prediction)
+        for image, prediction in zip(started, predictions, strict=True):
+            image.context.record_stage("infer", time.perf_counter() - image.since)
+            if not image.prediction.done():
+                image.prediction.set_result(prediction)
 
-    async def _fill(self, gathering: _Gathering) -> None:
+    async def _fill(self, batch: _Batch) -> None:
         if self._delay_s:
             try:
                 async with asyncio.timeout(self._delay_s):
-                    await gathering.full.wait()
+                    await batch.full.wait()
             except TimeoutError:
                 return

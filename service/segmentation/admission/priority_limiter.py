@@ -1,7 +1,7 @@
-"""Who goes in next: so many places, the most urgent first, and among equals who came first.
+"""Limit concurrent jobs by slots and by memory; waiting jobs start by urgency, then in arrival order.
 
-Beside its place, work may weigh something: memory. What is heavy shares a limit, and waits for it aside: light work
-goes past, and never takes what the heavy waits for.
+Large jobs also share a memory limit. Those that wait for memory do not block small jobs, and small jobs do not use the
+memory that large ones wait for.
 """
 
 from __future__ import annotations
@@ -17,113 +17,115 @@ from dataclasses import dataclass, field
 class _Waiter:
     urgency: int
     number: int
-    wanted: Callable[[int], int] = field(compare=False)
-    weight: int = field(compare=False)
-    turn: asyncio.Future[int] = field(compare=False)
+    wanted_slots: Callable[[int], int] = field(compare=False)
+    memory_bytes: int = field(compare=False)
+    granted: asyncio.Future[int] = field(compare=False)
 
 
 class PriorityLimiter:
-    """Places for work that goes on at one time. Belongs to one event loop.
+    """Slots, and memory for large jobs. Belongs to one event loop.
 
     Args:
-        places: How many there are.
-        limit: Of the weights of all heavy work inside; what is heavier alone goes in as the only heavy one. 0: none.
-        light: What weighs no more counts nothing.
+        slots: Number of slots.
+        memory_limit: Bytes that all large jobs may use together; a larger job runs as the only large one. 0: no limit.
+        small_bytes: Jobs that use at most this many bytes are small: they do not count against `memory_limit`.
     """
 
-    def __init__(self, places: int, *, limit: int = 0, light: int = 0) -> None:
-        self._free = places
-        self._inside = 0
-        self._limit, self._light = limit, light
-        self._heavy_inside = 0
-        self._weight_inside = 0
-        # In the order in which they go in.
-        self._waiting: list[_Waiter] = []
+    def __init__(self, slots: int, *, memory_limit: int = 0, small_bytes: int = 0) -> None:
+        self._free_slots = slots
+        self._active = 0
+        self._memory_limit, self._small_bytes = memory_limit, small_bytes
+        self._active_large = 0
+        self._used_bytes = 0
+        # Sorted: the next to start is first.
+        self._waiters: list[_Waiter] = []
         self._numbers = itertools.count()
 
     @property
-    def inside(self) -> int:
-        """How many have had their turn and have not left."""
-        return self._inside
+    def active(self) -> int:
+        """Number of jobs that run."""
+        return self._active
 
     @property
-    def load(self) -> int:
-        """How many are inside or wait."""
-        return self._inside + sum(not waiter.turn.done() for waiter in self._waiting)
+    def demand(self) -> int:
+        """Number of jobs that run or wait."""
+        return self._active + len(self._waiting())
 
-    def heavy(self, weight: int) -> bool:
-        """Whether what weighs so much shares the limit."""
-        return self._counted(weight) > 0
+    def is_large(self, memory_bytes: int) -> bool:
+        """Whether a job of this size shares the memory limit."""
+        return self._counted(memory_bytes) > 0
 
-    def beside(self, weight: int) -> int:
-        """How many of those that are here could be inside at one time if all that is heavy weighed so much."""
-        if not self.heavy(weight):
-            return self.load
-        heavy = self._heavy_inside + sum(waiter.weight > 0 for waiter in self._waiting if not waiter.turn.done())
-        return self.load - heavy + min(heavy, self._limit // self._counted(weight))
+    def max_concurrent(self, memory_bytes: int) -> int:
+        """How many of the jobs that run or wait could run at the same time if each large one used this many bytes."""
+        if not self.is_large(memory_bytes):
+            return self.demand
+        large = self._active_large + sum(waiter.memory_bytes > 0 for waiter in self._waiting())
+        return self.demand - large + min(large, self._memory_limit // self._counted(memory_bytes))
 
-    async def enter(self, urgency: int, wanted: Callable[[int], int] = lambda _: 1, *, weight: int = 0) -> int:
-        """Wait for a turn.
+    async def acquire(
+        self, urgency: int, wanted_slots: Callable[[int], int] = lambda _: 1, *, memory_bytes: int = 0
+    ) -> int:
+        """Wait for slots.
 
         Args:
             urgency: Lower goes first.
-            wanted: How many places to take of those that are free, asked when the turn has come; 0: wait for more to
-                be free. Nobody goes in before.
-            weight: What the work weighs.
+            wanted_slots: Called with the number of free slots when the job is next; returns how many to take. 0: wait
+                until more are free, while no other job starts.
+            memory_bytes: Memory that the job uses.
 
         Returns:
-            How many places were taken; to be given to `leave`, with the weight.
+            The number of slots taken; pass it to `release`, with the memory.
         """
-        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(urgency, next(self._numbers), wanted, self._counted(weight), turn)
-        bisect.insort(self._waiting, waiter)
-        self._let_in()
+        granted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(urgency, next(self._numbers), wanted_slots, self._counted(memory_bytes), granted)
+        bisect.insort(self._waiters, waiter)
+        self.reconsider()
         try:
-            return await turn
+            return await granted
         except asyncio.CancelledError:
-            # It may have got its turn in the very moment in which it gave up.
-            if turn.done() and not turn.cancelled():
-                self.leave(turn.result(), weight=weight)
+            # The slots may have been granted just before the cancellation.
+            if granted.done() and not granted.cancelled():
+                self.release(granted.result(), memory_bytes=memory_bytes)
             else:
-                self._let_in()
+                self.reconsider()
             raise
 
-    def leave(self, places: int, *, weight: int = 0) -> None:
-        """Give places back, and the weight that `enter` was told."""
-        self._count(-1, -places, self._counted(weight))
-        self._let_in()
+    def release(self, slots: int, *, memory_bytes: int = 0) -> None:
+        """Return slots, and the memory that was passed to `acquire`."""
+        self._count(-1, -slots, self._counted(memory_bytes))
+        self.reconsider()
 
-    def ask_again(self) -> None:
-        """Ask who is first once more what it wants: what its answer depends on has changed."""
-        self._let_in()
+    def shrink(self, memory_bytes: int, remaining_bytes: int) -> None:
+        """Return part of a job's memory; pass the remaining bytes to `release` later."""
+        self._used_bytes -= self._counted(memory_bytes) - self._counted(remaining_bytes)
+        self.reconsider()
 
-    def lighten(self, weight: int, left: int) -> None:
-        """Give back a part of the weight that `enter` was told; from now on it is what is left."""
-        self._weight_inside -= self._counted(weight) - self._counted(left)
-        self._let_in()
-
-    def _counted(self, weight: int) -> int:
-        return min(weight, self._limit) if weight > self._light else 0
-
-    def _count(self, one: int, places: int, weight: int) -> None:
-        self._inside += one
-        self._free -= places
-        self._heavy_inside += one * (weight > 0)
-        self._weight_inside += one * weight
-
-    def _let_in(self) -> None:
-        held_up = False
-        for waiter in [each for each in self._waiting if not each.turn.done()]:
-            if not self._free:
+    def reconsider(self) -> None:
+        """Start waiting jobs that fit now. Call it when the result of a `wanted_slots` may have changed."""
+        memory_blocked = False
+        for waiter in self._waiting():
+            if not self._free_slots:
                 break
-            if waiter.weight:
-                # Of the heavy nobody goes past another, or the heaviest would wait for ever.
-                held_up = held_up or self._weight_inside + waiter.weight > self._limit
-                if held_up:
+            if waiter.memory_bytes:
+                # Large jobs do not overtake each other, or the largest might wait forever.
+                memory_blocked = memory_blocked or self._used_bytes + waiter.memory_bytes > self._memory_limit
+                if memory_blocked:
                     continue
-            taken = waiter.wanted(self._free)
-            if not taken:
+            slots = waiter.wanted_slots(self._free_slots)
+            if not slots:
                 break
-            self._count(1, taken, waiter.weight)
-            waiter.turn.set_result(taken)
-        self._waiting = [each for each in self._waiting if not each.turn.done()]
+            self._count(1, slots, waiter.memory_bytes)
+            waiter.granted.set_result(slots)
+        self._waiters = self._waiting()
+
+    def _waiting(self) -> list[_Waiter]:
+        return [waiter for waiter in self._waiters if not waiter.granted.done()]
+
+    def _counted(self, memory_bytes: int) -> int:
+        return min(memory_bytes, self._memory_limit) if memory_bytes > self._small_bytes else 0
+
+    def _count(self, jobs: int, slots: int, memory_bytes: int) -> None:
+        self._active += jobs
+        self._free_slots -= slots
+        self._active_large += jobs * (memory_bytes > 0)
+        self._used_bytes += jobs * memory_bytes

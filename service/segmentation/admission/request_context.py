@@ -1,4 +1,4 @@
-"""A request on its way through the service: how urgent it is, and how long each stage took."""
+"""What the service knows about a request in progress: urgency, deadline, wait limit, and the duration of each stage."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from service.metrics import Metrics
 from service.tracing import Trace, current_trace
 
 INTERACTIVE, BATCH = 3, 6
-"""Urgencies of RFC 9218: 0 to 7, lower goes first; 3 is that of who says nothing."""
+"""Urgency by RFC 9218: 0 to 7, lower goes first; 3 is the default."""
 LEAST_URGENT = 7
-LONGEST_S = 86_400.0
-"""No timer is set for later than that."""
+LONGEST_TIMER_S = 86_400.0
+"""Longest timer that is set; later deadlines count as this."""
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """What is known of a request.
+    """State of one request, passed through the stages of the pipeline.
 
     Attributes:
-        metrics: Where its stages are counted.
+        metrics: Receives the duration of each stage.
         urgency: 0 to 7, lower goes first.
-        model: The version that answers it, for the metrics.
-        seconds: By stage, in the order of the stages.
-        timeout_s: How long the answer is of use; None: for ever.
-        max_wait_s: How long it may wait for its turns; None: any time.
-        batch: How many images went through the model together, this one among them.
-        trace: The trace of the request, which every stage is a part of; None: it is not traced.
+        model: Version of the model that answers, for the metrics.
+        seconds: Duration by stage, in the order of the stages.
+        timeout_s: Seconds after which the client no longer needs the answer; None: no deadline.
+        max_wait_s: Longest time in queues in seconds; None: no limit.
+        batch: Number of images that went through the model together with this one, itself included.
+        trace: Trace of the request, parent of the spans of all stages; None: the request is not traced.
     """
 
     metrics: Metrics
@@ -48,15 +48,15 @@ class RequestContext:
             self.trace.set_attributes({"maskloop.model.version": self.model})
 
     def set_deadline(self, timeout_s: float) -> None:
-        """Give the visit so much time from now; it ends with DeadlinePassed then. Once, by who was admitted."""
+        """End the request with DeadlinePassed in `timeout_s` seconds from now. Only for admitted requests."""
         self.timeout_s = timeout_s
         if self._deadline is not None:
-            self._deadline.reschedule(asyncio.get_running_loop().time() + min(timeout_s, LONGEST_S))
+            self._deadline.reschedule(asyncio.get_running_loop().time() + min(timeout_s, LONGEST_TIMER_S))
 
     @contextmanager
-    def stage(self, name: str, *, already_s: float = 0.0) -> Iterator[None]:
-        """Measure one stage, of which so much is over already."""
-        begin = time.perf_counter() - already_s
+    def stage(self, name: str, *, elapsed_s: float = 0.0) -> Iterator[None]:
+        """Measure the block as one stage, which began `elapsed_s` seconds ago."""
+        begin = time.perf_counter() - elapsed_s
         try:
             yield
         except BaseException as error:
@@ -66,12 +66,12 @@ class RequestContext:
         self.record_stage(name, time.perf_counter() - begin)
 
     def record_stage(self, name: str, seconds: float) -> None:
-        """Write down how long a stage took."""
+        """Record the duration of a stage."""
         self.seconds[name] = seconds
         self.metrics.stage_seconds.labels(name, self.model).observe(seconds)
         if self.trace is not None:
             self.trace.add_span(name, seconds)
 
     def server_timing(self) -> str:
-        """As a `Server-Timing` header: milliseconds."""
+        """Value of the `Server-Timing` header: milliseconds by stage."""
         return ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in self.seconds.items())

@@ -1,31 +1,35 @@
-"""How fast the cores get on with inferences, from those that were done lately."""
+"""Estimate queueing time from the duration of recent inferences."""
 
 from __future__ import annotations
 
-WEIGHT = 0.1
-"""Of the newest inference in the mean, once there are more than a few: about the last twenty count."""
+EMA_WEIGHT = 0.1
+"""Weight of the newest inference in the moving average, after the first ten: about the last twenty count."""
 
-MOST = 2
-"""Times the mean, that one inference counts: a large image among small ones says little about those that follow."""
+MAX_RATIO = 2
+"""One inference counts at most this many times the average: one large image says little about the images after it."""
 
 
 class WaitEstimator:
-    """Seconds that all cores together take for an inference; 0 as long as there was none."""
+    """Moving average of the time that an inference takes on all cores.
 
-    def __init__(self, places: int) -> None:
-        """Args: `places`, of which each inference takes some."""
-        self._places = places
-        self._known = 0
-        self.seconds = 0.0
+    Attributes:
+        mean_s: The average in seconds; 0 before the first inference.
+    """
 
-    def took(self, seconds: float, places: int) -> None:
-        """Learn from an inference that took so long in so many places."""
-        self._known += 1
-        share = seconds * places / self._places
-        counted = min(share, MOST * self.seconds) if self.seconds else share
-        # The first few count alike, so that the very first is soon no more than one of them.
-        self.seconds += max(WEIGHT, 1 / self._known) * (counted - self.seconds)
+    def __init__(self, slots: int) -> None:
+        """Args: `slots`, the total number, of which each inference uses some."""
+        self._slots = slots
+        self._count = 0
+        self.mean_s = 0.0
 
-    def wait_s(self, ahead: int) -> float:
-        """How long who comes now will wait for so many others."""
-        return ahead * self.seconds
+    def record(self, seconds: float, slots: int) -> None:
+        """Add an inference that took `seconds` in `slots` of the slots."""
+        self._count += 1
+        all_cores_s = seconds * slots / self._slots
+        sample_s = min(all_cores_s, MAX_RATIO * self.mean_s) if self.mean_s else all_cores_s
+        # The first samples have equal weight, so that the very first does not dominate.
+        self.mean_s += max(EMA_WEIGHT, 1 / self._count) * (sample_s - self.mean_s)
+
+    def wait_s(self, requests_ahead: int) -> float:
+        """Estimated queueing time in seconds behind this many requests."""
+        return requests_ahead * self.mean_s
