@@ -12,8 +12,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from service.api import health
-from service.api.docs.error_docs import document_errors
 from service.api.docs.openapi import add_docs
+from service.api.docs.problem_docs import document_errors
 from service.api.middleware.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
 from service.api.middleware.cors import add_cors
 from service.api.middleware.observability import ObservedApp, telemetry

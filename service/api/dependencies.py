@@ -1,4 +1,4 @@
-"""What endpoints ask for: the state of the process, and the encoded image in a request."""
+"""FastAPI dependencies: the state of the process, and the uploaded file of a request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from service.api.forms import form_file, is_form
-from service.errors import BadInput, BodyTooSlow, Overloaded
+from service.errors import BadInput, BodyTooSlow
 from service.state import State
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -23,7 +23,7 @@ MULTIPART = {
 
 
 def upload_docs(*media_types: str) -> dict[str, Any]:
-    """How OpenAPI shows a body that is one file: as it is, or as `file` of a form."""
+    """Return the OpenAPI request body of one file: as the body itself, or as the part `file` of a form."""
     content: dict[str, Any] = dict.fromkeys(media_types, BINARY)
     return {"requestBody": {"required": True, "content": {**content, "multipart/form-data": MULTIPART}}}
 
@@ -31,9 +31,9 @@ def upload_docs(*media_types: str) -> dict[str, Any]:
 IMAGE_DOCS = upload_docs("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/avif")
 
 
-# Async, though it waits for nothing: a plain function would go to a thread, and probes would wait for a busy pool.
+# Async although it awaits nothing: FastAPI would run a plain function in its thread pool, and probes would wait for it.
 async def get_state(request: Request) -> State:
-    """The state that the lifespan opened."""
+    """Return the state that the lifespan opened."""
     state: State = request.state.maskloop
     return state
 
@@ -42,32 +42,32 @@ StateOf = Annotated[State, Depends(get_state)]
 
 
 async def read_image(request: Request, timeout_s: float) -> bytes:
-    """The file in a request, into memory: its body, or the part `file` of a form.
+    """Read the file of a request into memory: the body, or the part `file` of a form.
 
-    To be called with a place in a door: only so many bodies are in memory at one time.
+    Call it after admission, which limits the number of bodies in memory.
 
     Raises:
         BadInput: The body is empty, or the form holds no file.
-        BodyTooSlow: It was not here after `timeout_s`.
+        BodyTooSlow: It did not arrive within `timeout_s` seconds.
     """
-    data = await in_time(_read(request), timeout_s)
+    data = await receive_within(_read(request), timeout_s)
     if not data:
         raise BadInput("The body is empty: send the file itself, or a form with a part named `file`.")
     return data
 
 
-async def in_time(body: Awaitable[bytes], timeout_s: float) -> bytes:
-    """A body that is being received.
+async def receive_within(body: Awaitable[bytes], timeout_s: float) -> bytes:
+    """Wait for a body.
 
     Raises:
-        BodyTooSlow: It was not here after `timeout_s`.
+        BodyTooSlow: It did not arrive within `timeout_s` seconds.
     """
     try:
         async with asyncio.timeout(timeout_s):
             return await body
     except TimeoutError:
         raise BodyTooSlow(
-            f"The body was not here after {timeout_s:g} s: send less, or raise MASKLOOP_RECEIVE_TIMEOUT_S."
+            f"The body did not arrive within {timeout_s:g} s: send less, or raise MASKLOOP_RECEIVE_TIMEOUT_S."
         ) from None
 
 
@@ -78,12 +78,10 @@ async def _read(request: Request) -> bytes:
         return await part.read()
 
 
-async def take_in(request: Request, state: StateOf) -> AsyncIterator[bytes]:
-    """A file for the pool, which keeps its place in the door of the pool until the request is answered."""
+async def receive_upload(request: Request, state: StateOf) -> AsyncIterator[bytes]:
+    """Receive a file for the pool; the request stays admitted at the upload gate until it is answered."""
     async with state.upload_gate.admit():
         yield await read_image(request, state.settings.receive_timeout_s)
 
 
-Upload = Annotated[bytes, Depends(take_in)]
-# What the pool says of bodies, whatever is in them.
-UPLOAD_ERRORS = (BadInput, BodyTooSlow, Overloaded)
+Upload = Annotated[bytes, Depends(receive_upload)]

@@ -1,4 +1,4 @@
-"""Forms with files in them. Where a file is kept while it arrives is said here, not by the system's settings."""
+"""Receive multipart forms and large uploads. Files are stored in a given folder, not in the system's temporary one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -16,20 +18,20 @@ from service.errors import BadInput
 
 
 def is_form(request: Request) -> bool:
-    """Whether the body is a form; of all other content types the bytes themselves say what they are."""
+    """Whether the body is a multipart form; any other body is the file itself, whatever its content type."""
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
 @asynccontextmanager
 async def form_file(request: Request, *, folder: Path | None) -> AsyncIterator[UploadFile]:
-    """The part `file` of a form.
+    """Yield the part `file` of a form.
 
     Args:
-        request: Its body is read here.
-        folder: Where the file is kept meanwhile; None: in memory, since the limit of its route is small.
+        request: Its body is read.
+        folder: Folder for the temporary file; None: keep it in memory, for routes with a small limit.
 
     Raises:
-        BadInput: No readable form, or none with such a part.
+        BadInput: The form is unreadable, or has no such part.
     """
     async with _files(request, folder, most=1, remedy="send one part named `file`") as parts:
         yield parts[0]
@@ -37,19 +39,41 @@ async def form_file(request: Request, *, folder: Path | None) -> AsyncIterator[U
 
 @asynccontextmanager
 async def form_files(request: Request, *, folder: Path, most: int, remedy: str) -> AsyncIterator[list[UploadFile]]:
-    """The parts `file` of a form, at least one.
+    """Yield the parts `file` of a form, at least one.
 
     Args:
-        request: Its body is read here.
-        folder: Where the files are kept meanwhile, without names.
-        most: How many there may be.
-        remedy: What to do about a form that cannot be read.
+        request: Its body is read.
+        folder: Folder for temporary files without names.
+        most: Largest number of files.
+        remedy: Remedy for the error about an unreadable form.
 
     Raises:
-        BadInput: No readable form, none with such a part, or more files than that.
+        BadInput: The form is unreadable, has no such part, or too many.
     """
     async with _files(request, folder, most=most, remedy=remedy) as parts:
         yield parts
+
+
+@asynccontextmanager
+async def upload_file(request: Request, folder: Path) -> AsyncIterator[BinaryIO]:
+    """Yield the body of a request, or the part `file` of its form, as an open temporary file: for large uploads.
+
+    Args:
+        request: Its body is read.
+        folder: Folder for the temporary file.
+
+    Raises:
+        BadInput: The form holds no file.
+    """
+    if is_form(request):
+        async with form_file(request, folder=folder) as part:
+            yield part.file
+        return
+    with tempfile.TemporaryFile(dir=folder) as sink:
+        async for chunk in request.stream():
+            await run_in_threadpool(sink.write, chunk)
+        await run_in_threadpool(sink.seek, 0)
+        yield sink
 
 
 @asynccontextmanager
@@ -66,7 +90,7 @@ async def _files(request: Request, folder: Path | None, *, most: int, remedy: st
 
 
 class _Parser(MultiPartParser):
-    """Starlette's own spools every file into the system's temporary folder, which in a container is small."""
+    """Starlette's parser stores files in the system's temporary folder, which is small in a container."""
 
     spool_max_size = sys.maxsize
 
@@ -81,8 +105,8 @@ class _Parser(MultiPartParser):
         if part is None:
             return
         if self._folder is not None:
-            # Nothing has been written to the one that it replaces.
+            # Nothing has been written to the file that it replaces.
             part.file.close()
             part.file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by `files`
-        # However the request ends: also broken off, in the middle of the file.
+        # Close it however the request ends, even in the middle of the file.
         self._files.callback(part.file.close)

@@ -1,7 +1,7 @@
-"""Errors to HTTP: RFC 9457 `application/problem+json` for every error, whoever raised it.
+"""Turn every error into a response: `application/problem+json` (RFC 9457), or `{"error": ...}` under /v2.
 
-`type` is stable (`urn:maskloop:problem:SLUG`, the slugs of `service/errors.py` and a few for HTTP itself); `detail` is
-for a person and says what to do. Under /v2, whose clients read nothing else, every error is `{"error": detail}`.
+`type` is stable: `urn:maskloop:problem:SLUG`, with the slugs of `service/errors.py` and a few of HTTP itself. `detail`
+says what is wrong and what to do. Clients of /v2 follow the Open Inference Protocol and read only `error`.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from service.segmentation.pipeline import ClientDisconnected
 log = structlog.stdlib.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-# The Open Inference Protocol.
+# Prefix of the Open Inference Protocol.
 PROTOCOL = "/v2"
-# Nobody reads it; nginx made this number the custom for "the client closed the connection".
+# nginx's status for a request whose client closed the connection. Nobody receives it.
 CLIENT_CLOSED_REQUEST = 499
 
-FAULT = "The service has a fault; its log says more. Please report it with that log."
-# What a person may do about the errors that HTTP itself knows.
+INTERNAL_DETAIL = "The service has a fault; its log has the details. Please report it with that log."
+# Remedies for the errors of HTTP itself.
 REMEDIES = {
-    404: "There is nothing at this path: /docs lists what there is.",
-    405: "This path does not take this method: /docs lists what it takes.",
+    404: "This path does not exist: see /docs for the paths that do.",
+    405: "This path does not support this method: see /docs for those that it does.",
 }
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Let every error of an app leave as a problem."""
-    app.add_exception_handler(MaskloopError, _domain)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(ClientDisconnected, _gone)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _unexpected)
+    """Register the error handlers of an app."""
+    app.add_exception_handler(MaskloopError, _maskloop_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnected, _client_disconnected)
+    app.add_exception_handler(ClientDisconnect, _client_disconnected)
+    app.add_exception_handler(Exception, _unexpected_error)
 
 
 def problem(
@@ -57,7 +57,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Response:
-    """One problem as a response, in the form that clients of its path read."""
+    """Return an error response in the form of the path's protocol."""
     body: dict[str, Any]
     if path == PROTOCOL or path.startswith(f"{PROTOCOL}/"):
         body, media_type = {"error": detail}, "application/json"
@@ -67,51 +67,51 @@ def problem(
 
 
 def problem_body(status: int, slug: str, title: str, detail: str, **more: Any) -> dict[str, Any]:
-    """What a problem says."""
+    """Return the fields of a problem document."""
     return {"type": f"urn:maskloop:problem:{slug}", "title": title, "status": status, "detail": detail, **more}
 
 
 def from_error(path: str, error: MaskloopError) -> Response:
-    """A domain error as a response, with `Retry-After` where waiting helps."""
+    """Return the response for an error, with `Retry-After` if waiting helps."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     return problem(path, error.status, error.slug, error.title, names_only(error.message), headers=headers)
 
 
-async def _domain(request: Request, error: Exception) -> Response:
-    assert isinstance(error, MaskloopError)  # noqa: S101 - what it is registered for
+async def _maskloop_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, MaskloopError)  # noqa: S101 - registered for this type
     return from_error(request.scope["path"], error)
 
 
-async def _validation(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
     errors = [{"field": ".".join(str(part) for part in e["loc"]), "message": e["msg"]} for e in error.errors()]
     detail = "; ".join(f"{e['field']}: {e['message']}" for e in errors)
     return problem(request.scope["path"], 422, "invalid-request", "The request is not valid", detail, errors=errors)
 
 
-async def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type
     status = HTTPStatus(error.status_code)
     slug = status.phrase.lower().replace(" ", "-")
     detail = REMEDIES.get(error.status_code, str(error.detail))
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = _allowed(request)
+        headers["Allow"] = _allowed_methods(request)
     return problem(request.scope["path"], error.status_code, slug, status.phrase, detail, headers=headers)
 
 
-def _allowed(request: Request) -> str:
-    """What a path takes. FastAPI names the methods of its first route alone, and static files none."""
+def _allowed_methods(request: Request) -> str:
+    """List the methods of all routes of a path; FastAPI names only those of the first, and none of static files."""
     path = getattr(request.scope.get("route"), "path", None)
     methods = [route.methods or () for route in iter_route_contexts(request.app.routes) if route.path == path]
     return ", ".join(sorted({method for some in methods for method in some})) or "GET, HEAD"
 
 
-async def _gone(request: Request, _error: Exception) -> Response:
+async def _client_disconnected(request: Request, _error: Exception) -> Response:
     detail = "The connection was closed."
-    return problem(request.scope["path"], CLIENT_CLOSED_REQUEST, "client-gone", "The client has gone", detail)
+    return problem(request.scope["path"], CLIENT_CLOSED_REQUEST, "client-gone", "Client disconnected", detail)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+async def _unexpected_error(request: Request, error: Exception) -> Response:
     log.error("unexpected error", path=request.scope["path"], error=repr(error))
-    return problem(request.scope["path"], 500, MaskloopError.slug, MaskloopError.title, FAULT)
+    return problem(request.scope["path"], 500, MaskloopError.slug, MaskloopError.title, INTERNAL_DETAIL)

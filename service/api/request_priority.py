@@ -1,4 +1,4 @@
-"""What a request says about its own urgency: how long it waits, and who may go before it."""
+"""Priority (RFC 9218) and deadline of a request, from its headers."""
 
 from __future__ import annotations
 
@@ -10,39 +10,37 @@ from fastapi import Depends, Header
 
 from service.segmentation.admission.request_context import INTERACTIVE
 
-LONGEST_MS = 3_600_000
+MAX_TIMEOUT_MS = 3_600_000
 URGENCY = re.compile(r"(?:^|,)\s*u\s*=\s*([0-7])\s*(?:[,;]|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestPriority:
-    """As `Pipeline.admission` takes it.
+    """Urgency and deadline, as `Pipeline.admission` takes them.
 
     Attributes:
         urgency: 0 to 7, lower goes first.
-        timeout_s: After which the answer is of no use; None: any time.
+        timeout_s: Seconds after which the client no longer needs the answer; None: no deadline.
     """
 
     urgency: int = INTERACTIVE
     timeout_s: float | None = None
 
 
-# Async, though it waits for nothing: a plain function would go to a thread and back, for every image.
+# Async although it awaits nothing: FastAPI would run a plain function in a thread, for every image.
 async def read_priority(
     x_request_timeout_ms: Annotated[
         int | None,
-        Header(ge=1, le=LONGEST_MS, description="Milliseconds after which the answer is of no use: 504 then"),
+        Header(ge=1, le=MAX_TIMEOUT_MS, description="Deadline in milliseconds; after it the answer is 504"),
     ] = None,
-    priority: Annotated[
-        str | None, Header(description="RFC 9218: `u=0` goes first, `u=7` last; 3 if it is not said")
-    ] = None,
+    priority: Annotated[str | None, Header(description="RFC 9218: `u=0` goes first, `u=7` last; default 3")] = None,
 ) -> RequestPriority:
-    """The wish in a request's headers."""
+    """Read the priority headers of a request."""
     return RequestPriority(_urgency(priority), None if x_request_timeout_ms is None else x_request_timeout_ms / 1000)
 
 
 def _urgency(priority: str | None) -> int:
-    """RFC 9218, section 4: what is not understood counts as not said."""
+    """Parse the urgency; RFC 9218, section 4: an invalid value counts as the default."""
     found = URGENCY.search(priority or "")
     return int(found[1]) if found else INTERACTIVE
 

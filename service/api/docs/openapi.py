@@ -1,4 +1,4 @@
-"""The OpenAPI document, and `/docs`: Swagger UI, with its scripts from an installed package and not from elsewhere."""
+"""Serve the OpenAPI document and Swagger UI at /docs, with scripts from an installed package instead of a CDN."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 PAGE = Path(__file__).parents[2] / "web" / "docs"
-# Styles are written by the script; what it loads and where it asks is this service alone.
+# Swagger UI writes inline styles; it loads and requests nothing from other hosts.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
@@ -19,7 +19,7 @@ POLICY = (
 
 
 class _Static(StaticFiles):
-    """Files of the program, which anybody may have: a browser need not fetch them each time."""
+    """Static files with a cache lifetime of an hour."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -28,14 +28,14 @@ class _Static(StaticFiles):
 
 
 def add_docs(app: FastAPI) -> None:
-    """Let an app give its OpenAPI document, and show it at /docs."""
+    """Add /openapi.json and /docs to an app."""
     app.add_api_route("/openapi.json", _document, include_in_schema=False)
     app.add_api_route("/docs", _page, include_in_schema=False)
     app.mount("/docs/page", _Static(directory=PAGE), name="docs-page")
     app.mount("/docs/swagger", _Static(directory=_swagger()), name="docs-swagger")
 
 
-# Not async, as FastAPI's own would be: to make the document takes long enough for probes to wait.
+# Not async, unlike FastAPI's own: building the document takes long enough to delay health probes.
 def _document(request: Request) -> JSONResponse:
     return JSONResponse(request.app.openapi())
 

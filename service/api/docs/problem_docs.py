@@ -1,15 +1,20 @@
-"""How OpenAPI shows errors: which statuses a call may answer with, and what their bodies hold, under /v1 and /v2."""
+"""Document errors in OpenAPI: which statuses a route may return, and what their bodies hold, under /v1 and /v2.
+
+A route lists its own errors with `problem_docs`; `document_errors` adds those that all routes of a kind share.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from service.api.problems import MEDIA_TYPE, PROTOCOL
-from service.errors import MaskloopError
+from service.errors import BodyTooLarge, MaskloopError
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -20,47 +25,99 @@ class Problem(BaseModel):
     type: str = Field(description="urn:maskloop:problem:SLUG; stable")
     title: str
     status: int
-    detail: str = Field(description="what is wrong and what to do about it, for a person")
+    detail: str = Field(description="what is wrong and what to do about it")
 
 
 class ErrorOut(BaseModel):
-    """What every error under /v2 is."""
+    """Body of every error under /v2."""
 
     error: str = Field(description="what is wrong and what to do about it")
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """How errors are written, for clients of one kind."""
+class ErrorFormat:
+    """Media type and body of the errors of one protocol."""
 
     media_type: str
     model: type[BaseModel]
 
     def response(self, status: int, description: str) -> dict[str, Any]:
-        """One status, as OpenAPI shows it."""
+        """Return the OpenAPI response object of one status."""
         schema = {"$ref": f"#/components/schemas/{self.model.__name__}"}
-        shown = {"description": description, "content": {self.media_type: {"schema": schema}}}
-        return shown | {"headers": HEADERS[status]} if status in HEADERS else shown
+        response = {"description": description, "content": {self.media_type: {"schema": schema}}}
+        return response | {"headers": HEADERS[status]} if status in HEADERS else response
 
 
-FORMS = (Form(MEDIA_TYPE, Problem), Form("application/json", ErrorOut))
+FORMATS = (ErrorFormat(MEDIA_TYPE, Problem), ErrorFormat("application/json", ErrorOut))
 
-# FastAPI's own refusal of parameters, as `problems.py` writes it.
-INVALID_REQUEST = "The request is not valid (invalid-request)"
-RETRY = {"Retry-After": {"description": "seconds, where waiting helps", "schema": {"type": "integer", "minimum": 0}}}
+RETRY = {"Retry-After": {"description": "seconds, if waiting helps", "schema": {"type": "integer", "minimum": 0}}}
 CHALLENGE = {"WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}}}
 HEADERS: dict[int, dict[str, Any]] = {401: CHALLENGE, 403: CHALLENGE, 429: RETRY, 503: RETRY}
 
-
-def form_of(path: str) -> Form:
-    """How the errors of a path are written: the choice that `problems.problem` makes."""
-    return FORMS[path == PROTOCOL or path.startswith(f"{PROTOCOL}/")]
+# Errors of routes that need a key.
+AUTH_ERRORS = {
+    401: "No key was sent, or it is not valid",
+    403: "The key lacks the scope, or a page of another site sent the request",
+    429: "The rate limit is exceeded",
+}
+INTERNAL_ERROR = {500: f"{MaskloopError.title} ({MaskloopError.slug})"}
+BODY_ERROR = {413: f"{BodyTooLarge.title} ({BodyTooLarge.slug})"}
+# FastAPI's validation errors, as `problems.py` writes them.
+PARAMETER_ERROR = {422: "The request is not valid (invalid-request)"}
+# FastAPI's description of those errors and the schemas of their bodies, which are replaced.
+FASTAPI_DESCRIPTION = "Validation Error"
+FASTAPI_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
 def problem_docs(*errors: type[MaskloopError], path: str = "/v1") -> Responses:
-    """The `responses` of a route: these errors. What all calls of its kind may answer with, `document_errors` adds."""
+    """Return the `responses` of a route that may raise these errors."""
     titles: dict[int, list[str]] = defaultdict(list)
-    for error in errors:
+    for error in dict.fromkeys(errors):
         titles[error.status].append(f"{error.title} ({error.slug})")
-    form = form_of(path)
-    return {status: form.response(status, "; ".join(said)) for status, said in sorted(titles.items())}
+    error_format = _format_of(path)
+    return {status: error_format.response(status, "; ".join(texts)) for status, texts in sorted(titles.items())}
+
+
+def document_errors(app: FastAPI) -> None:
+    """Add to the OpenAPI document of an app the errors that routes of a kind share."""
+    make_document, lock = app.openapi, threading.Lock()
+    completed: dict[str, Any] | None = None
+
+    def openapi() -> dict[str, Any]:
+        nonlocal completed
+        # FastAPI caches the document; no thread may see it before it is complete.
+        with lock:
+            document = make_document()
+            if document is not completed:
+                _complete(document)
+                completed = document
+            return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _format_of(path: str) -> ErrorFormat:
+    """Return the error format of a path, as `problems.problem` chooses it."""
+    return FORMATS[path == PROTOCOL or path.startswith(f"{PROTOCOL}/")]
+
+
+def _complete(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            _add_errors(path, operation)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update({each.model.__name__: each.model.model_json_schema() for each in FORMATS})
+    for name in FASTAPI_SCHEMAS:
+        schemas.pop(name, None)
+
+
+def _add_errors(path: str, operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    shared = INTERNAL_ERROR | (AUTH_ERRORS if "security" in operation else {})
+    shared |= PARAMETER_ERROR if "parameters" in operation else {}
+    shared |= BODY_ERROR if "requestBody" in operation else {}
+    for status, text in shared.items():
+        own = responses.get(str(status), {}).get("description", FASTAPI_DESCRIPTION)
+        texts = [text] if own == FASTAPI_DESCRIPTION else [own] if text in own else [own, text]
+        responses[str(status)] = _format_of(path).response(status, "; ".join(texts))
+    operation["responses"] = dict(sorted(responses.items()))

@@ -1,4 +1,4 @@
-"""The Accept header: which of the forms that we can write does the client like best?"""
+"""Content negotiation: choose a media type by the Accept header."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from service.errors import NotAcceptable
 def negotiate(accept: str | None, offers: Sequence[str]) -> str:
     """Choose a media type by RFC 9110, section 12.5.1.
 
-    For each offer the most specific range that matches it gives its quality; the highest quality wins, and among
-    equals the offer that stands first. No header, or an empty one, accepts anything.
+    The quality of an offer is that of the most specific range that matches it. The highest quality wins, then the order
+    of the offers. A missing or empty header accepts anything.
 
     Raises:
-        NotAcceptable: Every offer has quality 0 or no range.
+        NotAcceptable: No range matches any offer with a quality above 0.
     """
     if accept is None or not accept.strip():
         return offers[0]
     ranges = dict(_range(part) for part in accept.split(",") if part.strip())
     best = max(offers, key=lambda offer: _quality(offer, ranges))
     if _quality(best, ranges) <= 0:
-        raise NotAcceptable(f"Accept: {accept!r} matches none of {', '.join(offers)}: ask for one of these.")
+        raise NotAcceptable(f"Accept: {accept!r} matches none of {', '.join(offers)}: request one of these.")
     return best
 
 

@@ -1,4 +1,4 @@
-"""`/v1/images`: the pool. Images come in without labels; some get a mask."""
+"""`/v1/images`: the image pool. Images are added without labels; a mask can be added later."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.auth import needs
-from service.api.dependencies import BINARY, IMAGE_DOCS, UPLOAD_ERRORS, StateOf, Upload, upload_docs
+from service.api.dependencies import BINARY, IMAGE_DOCS, StateOf, Upload, upload_docs
 from service.api.docs.problem_docs import problem_docs
 from service.errors import (
+    IMAGE_ERRORS,
+    UPLOAD_ERRORS,
     BadInput,
     FileLost,
     ImageInUse,
     ImageNotFound,
-    ImageTooLarge,
-    ImageUnreadable,
-    ImageUnsupported,
     MaskInvalid,
     NoModel,
 )
@@ -29,8 +28,8 @@ from service.segmentation.decode import EXTENSIONS
 from service.state import State
 from service.storage.tables import Image, Split
 
-# An image by its id is for everybody who contributes: the id is the hash of the bytes, so it is known to those who have
-# them. The list would show what others sent.
+# Every contributor may read an image by its id: the id is the hash of its bytes, so only those who have the bytes know
+# it. Listing needs another scope: it shows what others sent.
 router = APIRouter(prefix="/v1/images", tags=["images"], dependencies=[needs("contribute")])
 
 
@@ -39,28 +38,28 @@ class ImageOut(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    id: str = Field(description="sha256 of its bytes")
+    id: str = Field(description="SHA-256 of its bytes")
     media_type: str
     width: int = Field(description="pixels, in the upright view")
     height: int
     bytes: int
     created_at: datetime
-    split: Split | None = Field(description="where its label is used; null: it has none")
+    split: Split | None = Field(description="split of its label; null: not labelled")
     labelled_at: datetime | None
 
 
 class PageOut(BaseModel):
-    """Some images, newest first."""
+    """A page of images, newest first."""
 
     images: list[ImageOut]
-    next_cursor: str | None = Field(description="ask again with ?cursor= for those after; null: there are none")
-    labelled: int = Field(description="labels for training, in the whole pool")
-    val: int = Field(description="labels for judging, in the whole pool")
+    next_cursor: str | None = Field(description="pass as ?cursor= for the next page; null: this is the last")
+    labelled: int = Field(description="labels for training in the whole pool")
+    val: int = Field(description="labels for validation in the whole pool")
     unlabelled: int
 
 
 def keep(state: State, data: bytes, *, decoded: bool = False) -> tuple[Image, bool]:
-    """Add an image to the pool, and let the policy look whether a run is due. Whether it is new comes second."""
+    """Add an image to the pool and start a run if one is due; return the record, and whether the image is new."""
     image, new = state.images.add(data, decoded=decoded)
     if new:
         state.metrics.images_added.inc()
@@ -68,7 +67,7 @@ def keep(state: State, data: bytes, *, decoded: bool = False) -> tuple[Image, bo
     return image, new
 
 
-ADDED_DOCS: dict[int | str, dict[str, Any]] = {200: {"model": ImageOut, "description": "It was here already"}}
+ADDED_DOCS: dict[int | str, dict[str, Any]] = {200: {"model": ImageOut, "description": "The pool has this image"}}
 CONTENT_DOCS: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(EXTENSIONS, BINARY)}}
 MASK_DOCS: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": BINARY}}}
 
@@ -77,10 +76,10 @@ MASK_DOCS: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": BIN
     "",
     status_code=201,
     openapi_extra=IMAGE_DOCS,
-    responses=ADDED_DOCS | problem_docs(*UPLOAD_ERRORS, ImageUnreadable, ImageUnsupported, ImageTooLarge),
+    responses=ADDED_DOCS | problem_docs(*UPLOAD_ERRORS, *IMAGE_ERRORS),
 )
 def add_image(state: StateOf, data: Upload, response: Response) -> ImageOut:
-    """Add an image to the pool; the same bytes twice are one image."""
+    """Add an image to the pool. Adding the same bytes again returns the same image."""
     image, new = keep(state, data)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/v1/images/{image.id}"
@@ -107,7 +106,7 @@ def list_images(
 
 @router.get("/{image_id}", responses=problem_docs(ImageNotFound))
 def get_image(state: StateOf, image_id: str) -> ImageOut:
-    """One image's record."""
+    """Get the record of an image."""
     return ImageOut.model_validate(state.images.get(image_id))
 
 
@@ -117,13 +116,13 @@ def get_image(state: StateOf, image_id: str) -> ImageOut:
     responses=CONTENT_DOCS | problem_docs(ImageNotFound, FileLost),
 )
 def get_content(state: StateOf, image_id: str) -> FileResponse:
-    """The image itself, byte for byte as it came."""
+    """Get the bytes of an image, as uploaded."""
     return _file(state.images.path(image_id), state.images.get(image_id).media_type)
 
 
 @router.delete("/{image_id}", status_code=204, responses=problem_docs(ImageNotFound, ImageInUse))
 def delete_image(state: StateOf, image_id: str) -> None:
-    """Forget an image and its mask; refused while a run uses it."""
+    """Delete an image and its mask. Fails while an active run uses it."""
     state.images.delete(image_id)
 
 
@@ -136,14 +135,16 @@ def put_mask(
     state: StateOf,
     image_id: str,
     data: Upload,
-    split: Annotated[Split | None, Query(description="Default: every fifth label judges, the others teach")] = None,
+    split: Annotated[
+        Split | None, Query(description="Default: every fifth label goes to `val`, the others to `labelled`")
+    ] = None,
 ) -> ImageOut:
-    """Label an image: a one-channel PNG of class ids, of the upright image's size."""
+    """Label an image with a one-channel PNG of class ids, of the size of the upright image."""
     manifest = state.active_model.require().bundle.manifest
     image = state.images.put_mask(
         image_id, data, classes=len(manifest.classes), ignore_index=manifest.ignore_index, split=split
     )
-    # The images may have been enough for a run for a while, and the labels too few.
+    # The pool may have had enough images for a run, but too few labels.
     state.retrain_policy.consider()
     return ImageOut.model_validate(image)
 
@@ -152,10 +153,10 @@ def put_mask(
     "/{image_id}/mask", response_class=FileResponse, responses=MASK_DOCS | problem_docs(ImageNotFound, FileLost)
 )
 def get_mask(state: StateOf, image_id: str) -> FileResponse:
-    """The mask: a grey PNG of class ids."""
+    """Get the mask as a grey PNG of class ids."""
     return _file(state.images.mask_path(image_id), "image/png")
 
 
 def _file(path: Path, media_type: str) -> FileResponse:
-    # A browser must not take what a client uploaded for a page of ours.
+    # Browsers must not interpret an upload as a page of this service.
     return FileResponse(path, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})

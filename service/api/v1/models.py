@@ -1,4 +1,4 @@
-"""`/v1/models`: the versions, which one answers, and the way forward and back."""
+"""`/v1/models`: list, upload, activate and roll back model versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.auth import needs
 from service.api.dependencies import StateOf, upload_docs
 from service.api.docs.problem_docs import problem_docs
-from service.api.v1.upload_file import spool
+from service.api.forms import upload_file
 from service.errors import (
     BadInput,
     BundleInvalid,
@@ -26,12 +26,12 @@ from service.models.upload import import_upload
 from service.state import State
 from service.storage.tables import Model, ModelState
 
-# To look at them any key will do: who segments has to know the classes.
+# Any valid key may read models: clients that segment need the classes.
 router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[needs()])
 
 
 class ModelOut(BaseModel):
-    """A version."""
+    """A model version."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -39,16 +39,16 @@ class ModelOut(BaseModel):
     name: str
     state: ModelState
     error: str | None = Field(description="why it failed")
-    parent: str | None = Field(description="the version it was trained on from")
-    run_id: str | None = Field(description="the run that made it")
-    miou: float | None = Field(description="0..1, on the data that judged it")
+    parent: str | None = Field(description="the version from which training started")
+    run_id: str | None = Field(description="the run that trained it")
+    miou: float | None = Field(description="0..1, on its validation data")
     created_at: datetime
-    serving: bool = Field(default=False, description="it answers in this process")
-    desired: bool = Field(default=False, description="it should answer; serving processes follow within a second")
+    serving: bool = Field(default=False, description="this process serves it")
+    desired: bool = Field(default=False, description="it was activated last; serving processes follow within a second")
 
 
 class ModelsOut(BaseModel):
-    """Every version, newest first."""
+    """All versions, newest first."""
 
     models: list[ModelOut]
     serving: str | None
@@ -57,7 +57,7 @@ class ModelsOut(BaseModel):
 
 
 class ModelDetailOut(ModelOut):
-    """A version with what its manifest says."""
+    """A version with the contents of its manifest."""
 
     classes: list[dict[str, Any]]
     ignore_index: int
@@ -66,7 +66,7 @@ class ModelDetailOut(ModelOut):
 
 
 class ActivationOut(BaseModel):
-    """An activation, as it was written down."""
+    """The record of an activation."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -89,7 +89,7 @@ def _out(state: State, model: Model) -> ModelOut:
 
 @router.get("")
 def list_models(state: StateOf) -> ModelsOut:
-    """List the versions."""
+    """List the model versions."""
     desired = state.models.desired()
     return ModelsOut(
         models=[_out(state, model) for model in state.models.list()],
@@ -107,15 +107,15 @@ def list_models(state: StateOf) -> ModelsOut:
     responses=problem_docs(BadInput, BundleInvalid, StorageFailed, Unavailable),
 )
 async def upload_model(state: StateOf, request: Request) -> ModelOut:
-    """Bring a bundle, zipped. Its probe is run here; it serves when it is activated."""
-    async with spool(request, state.settings.tmp_dir) as packed:
+    """Upload a zipped bundle. Its probe is run now; activate the version to serve it."""
+    async with upload_file(request, state.settings.tmp_dir) as packed:
         model = await run_in_threadpool(import_upload, state.models, packed, state.settings)
     return await run_in_threadpool(_out, state, model)
 
 
 @router.post("/rollback", dependencies=[needs("admin")], responses=problem_docs(NothingToRollBack))
 def rollback(state: StateOf) -> ActivationOut:
-    """Go back to the version that answered before."""
+    """Activate the version that was active before."""
     activation = state.models.rollback()
     state.active_model.wake()
     return ActivationOut.model_validate(activation)
@@ -123,7 +123,7 @@ def rollback(state: StateOf) -> ActivationOut:
 
 @router.get("/{version}", responses=problem_docs(ModelNotFound, BundleInvalid, StorageFailed))
 def get_model(state: StateOf, version: str) -> ModelDetailOut:
-    """One version, with its classes and where it came from."""
+    """Get a version with its classes, metrics and provenance."""
     row = _out(state, state.models.get(version))
     manifest = state.models.bundle(version).manifest
     return ModelDetailOut(
@@ -139,7 +139,7 @@ def get_model(state: StateOf, version: str) -> ModelDetailOut:
     "/{version}/activate", dependencies=[needs("admin")], responses=problem_docs(ModelNotFound, ModelNotServable)
 )
 def activate(state: StateOf, version: str) -> ActivationOut:
-    """Make a version the one that answers; it takes over once it is loaded and its probe has passed."""
+    """Activate a version. It serves once it is loaded and its probe has passed."""
     activation = state.models.activate(version, "asked for over HTTP")
     state.active_model.wake()
     return ActivationOut.model_validate(activation)

@@ -1,4 +1,4 @@
-"""`/v1/runs`: retraining, asked for by hand, watched and cancelled."""
+"""`/v1/runs`: start, watch and cancel retraining runs."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ from service.storage.tables import RunReason, RunStatus
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[needs("train")])
 
-# How late an event may come.
+# Interval in seconds at which the database is read for new events.
 POLL_S = 0.5
-# A client that lost its connection comes back after this time, with the id of the last event it saw.
+# Milliseconds after which a client reconnects, with the id of the last event that it received.
 RETRY_MS = 2000
-# SQL's BIGINT: a larger one cannot even be asked for.
+# SQL's BIGINT: a larger id fails in the database.
 LARGEST_ID = 2**63 - 1
 
 
 class RunOut(BaseModel):
-    """A run."""
+    """A retraining run."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: str
     status: RunStatus
-    reason: RunReason = Field(description="auto: enough new images had come in; manual: somebody asked for it")
+    reason: RunReason = Field(description="auto: enough new images; manual: POST /v1/runs")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    attempts: int = Field(description="workers that began it; more than 1 where one died")
+    attempts: int = Field(description="number of workers that started it; more than 1 if one died")
     cancel_requested: bool
     phase: str | None = Field(description="prepare, train, export, judge or promote")
-    step: int | None = Field(description="of `steps`, in this phase")
+    step: int | None = Field(description="current step of this phase, out of `steps`")
     steps: int | None
     loss: float | None
     error: str | None
-    base_version: str | None = Field(description="the model that it goes on from")
-    candidate_version: str | None = Field(description="the model that it made")
-    miou_before: float | None = Field(description="0..1: the active model, on the run's validation images")
-    miou_after: float | None = Field(description="0..1: the candidate, on the same images")
-    report: dict[str, Any] | None = Field(description="the gate's, class by class")
+    base_version: str | None = Field(description="the model from which training starts")
+    candidate_version: str | None = Field(description="the model that it trained")
+    miou_before: float | None = Field(description="0..1: mIoU of the active model on the validation images of the run")
+    miou_after: float | None = Field(description="0..1: mIoU of the candidate on the same images")
+    report: dict[str, Any] | None = Field(description="the report of the gate, by class")
 
 
 class RunsOut(BaseModel):
-    """Runs, newest first."""
+    """All runs, newest first."""
 
     runs: list[RunOut]
 
 
 @router.post("", status_code=201, responses=problem_docs(RunActive, NotEnoughImages, TrainerMissing, NoModel))
 def start_run(state: StateOf, response: Response) -> RunOut:
-    """Start a run now, with the images that the pool holds; refused where labels or a trainer are missing."""
+    """Start a run with the images of the pool. Fails if labels or the trainer are missing."""
     run = state.retrain_policy.start("manual")
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return RunOut.model_validate(run)
@@ -78,18 +78,18 @@ def list_runs(state: StateOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100)
 
 @router.get("/{run_id}", responses=problem_docs(RunNotFound))
 def get_run(state: StateOf, run_id: str) -> RunOut:
-    """One run: how far it is, or how it ended."""
+    """Get the progress or the outcome of a run."""
     return RunOut.model_validate(state.runs.get(run_id))
 
 
 @router.post("/{run_id}/cancel", responses=problem_docs(RunNotFound, RunNotActive))
 def cancel_run(state: StateOf, run_id: str) -> RunOut:
-    """Cancel a run. One that waits is over at once, one that runs within seconds."""
+    """Cancel a run. A queued run ends at once, a running one within seconds."""
     return RunOut.model_validate(state.runs.request_cancel(run_id))
 
 
-def _known(state: StateOf, run_id: str) -> str:
-    # Before the stream begins: after its first byte no status can be told any more.
+def _existing_run(state: StateOf, run_id: str) -> str:
+    # Check before the stream begins: after its first byte the status is sent.
     return state.runs.get(run_id).id
 
 
@@ -97,14 +97,14 @@ def _known(state: StateOf, run_id: str) -> str:
 async def run_events(
     request: Request,
     state: StateOf,
-    run_id: Annotated[str, Depends(_known)],
+    run_id: Annotated[str, Depends(_existing_run)],
     last_event_id: Annotated[int, Header(ge=0, le=LARGEST_ID)] = 0,
 ) -> AsyncIterator[ServerSentEvent]:
-    """What a run says, as server-sent events, from its beginning or after `Last-Event-ID`; ends with the run."""
+    """Stream the events of a run as server-sent events, from the first or after `Last-Event-ID`, until it ends."""
     stopping: threading.Event = getattr(request.app.state, "stopping", threading.Event())
     yield ServerSentEvent(comment="events of a run", retry=RETRY_MS)
     while not stopping.is_set():
-        over, events = await run_in_threadpool(_news, state, run_id, last_event_id)
+        over, events = await run_in_threadpool(_new_events, state, run_id, last_event_id)
         for event in events:
             last_event_id = int(event.id or 0)
             yield event
@@ -114,8 +114,8 @@ async def run_events(
             await asyncio.sleep(POLL_S)
 
 
-def _news(state: State, run_id: str, after: int) -> tuple[bool, list[ServerSentEvent]]:
-    # First the status, then the events: the last event is written together with the last status.
+def _new_events(state: State, run_id: str, after: int) -> tuple[bool, list[ServerSentEvent]]:
+    # Read the status before the events: the last event is written in the same transaction as the last status.
     over = state.runs.get(run_id).status not in ACTIVE
     rows = state.runs.events(run_id, after)
     return over, [

@@ -1,11 +1,13 @@
-"""`POST /v1/segment`: an image in, its mask out."""
+"""`POST /v1/segment`: segment one image."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 
 from service.api.auth import needs, require
 from service.api.dependencies import IMAGE_DOCS, StateOf, read_image
@@ -13,76 +15,87 @@ from service.api.docs.problem_docs import problem_docs
 from service.api.request_priority import PriorityOf
 from service.api.v1.accept_header import negotiate
 from service.api.v1.images import keep
-from service.api.v1.load_shedding import LoadSheddingRoute
-from service.api.v1.render import ANSWER_DOCS, RenderedResult, Rendering, offers
-from service.api.v1.segment_query import QueryOf
-from service.errors import (
-    BadInput,
-    BodyTooSlow,
-    ClassUnknown,
-    DeadlinePassed,
-    ImageTooLarge,
-    ImageUnreadable,
-    ImageUnsupported,
-    ModelLoading,
-    ModelNotFound,
-    ModelNotServable,
-    NoModel,
-    NotAcceptable,
-    OutOfMemory,
-    Overloaded,
-    Unavailable,
-)
+from service.api.v1.render import RESULT_DOCS, media_types, render
+from service.api.v1.segment_query import QueryOf, SegmentQuery
+from service.errors import ADMISSION_ERRORS, IMAGE_ERRORS, MODEL_ERRORS, UPLOAD_ERRORS, ClassUnknown, NotAcceptable
+from service.segmentation.admission.request_context import RequestContext
+from service.segmentation.output.description import mean_confidence
+from service.segmentation.pipeline import Result
+from service.state import State
+
+
+class LoadSheddingRoute(APIRoute):
+    """Check admission before authentication and parsing, so that a rejection is cheap.
+
+    Under five times its capacity the service rejects four requests for each that it serves. A rejection after
+    authentication and parsing would take twice as much time from the images that are served. So an overloaded service
+    answers 503 where it would otherwise answer 401, 422 or 429; the request counts against no rate limit, and its log
+    line names no key. /v2 checks later, since its statistics count rejections by model.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's handler."""
+        handle = super().get_route_handler()
+
+        async def check_admission_first(request: Request) -> Response:
+            state: State = request.state.maskloop
+            state.pipeline.check_admission()
+            return await handle(request)
+
+        return check_admission_first
+
 
 router = APIRouter(prefix="/v1", tags=["segment"], dependencies=[needs("predict")], route_class=LoadSheddingRoute)
-
-REFUSALS = (
-    *(BadInput, ImageUnreadable, ModelNotFound, NotAcceptable, BodyTooSlow, ModelNotServable, ImageTooLarge),
-    *(ImageUnsupported, ClassUnknown, Overloaded, OutOfMemory, NoModel, ModelLoading, Unavailable, DeadlinePassed),
-)
 
 
 @router.post(
     "/segment",
     response_class=Response,
-    responses={**ANSWER_DOCS, **problem_docs(*REFUSALS)},
+    responses={
+        **RESULT_DOCS,
+        **problem_docs(*UPLOAD_ERRORS, *IMAGE_ERRORS, *ADMISSION_ERRORS, *MODEL_ERRORS, ClassUnknown, NotAcceptable),
+    },
     openapi_extra=IMAGE_DOCS,
 )
 async def segment(
     request: Request,
     *,
     state: StateOf,
-    asked: QueryOf,
-    wish: PriorityOf,
-    legend: Annotated[
-        bool, Query(description="In an overlay: the classes' names and colours under the picture")
-    ] = True,
-    contribute: Annotated[bool, Query(description="Keep the image in the pool, to learn from it")] = False,
+    query: QueryOf,
+    priority: PriorityOf,
+    legend: Annotated[bool, Query(description="Draw names and colours of the classes under an overlay")] = True,
+    contribute: Annotated[bool, Query(description="Keep the image in the pool, for training")] = False,
 ) -> Response:
     """Segment one image."""
     if contribute:
         require(request, "contribute")
-    media_type, loaded = negotiate(request.headers.get("accept"), offers(asked.details)), asked.loaded
-    async with state.pipeline.admission(urgency=wish.urgency, timeout_s=wish.timeout_s, model=loaded.version) as visit:
-        # Only now: bodies of those that are not admitted stay with the client.
+    media_type = negotiate(request.headers.get("accept"), media_types(query.options))
+    async with state.pipeline.admission(
+        urgency=priority.urgency, timeout_s=priority.timeout_s, model=query.model.version
+    ) as context:
+        # Read the body after admission: bodies of rejected requests stay with the client.
         data = await read_image(request, state.settings.receive_timeout_s)
-        answer = await state.pipeline.segment(data, loaded.engine, visit, request.is_disconnected)
+        result = await state.pipeline.segment(data, query.model.engine, context, request.is_disconnected)
 
-        def render() -> RenderedResult:
-            orientation = answer.image.header.orientation
-            return Rendering(answer=answer, asked=asked, orientation=orientation, key=legend).render(media_type)
+        def encode() -> tuple[bytes, float]:
+            return render(result, query, media_type, legend=legend), mean_confidence(result.prediction)
 
-        rendered = await state.pipeline.encode(render, visit)
-    headers = {
-        "X-Model-Version": loaded.version,
-        "X-Model-Precision": loaded.artifact.precision,
-        "X-Confidence-Mean": f"{rendered.confidence:.4f}",
-        "X-Image-Orientation": str(rendered.orientation),
-        "Server-Timing": visit.server_timing(),
-        "Vary": "Accept",
-    }
-    if answer.prediction.scale < 1:
-        headers["X-Mask-Scale"] = f"{answer.prediction.scale:.4f}"
+        content, confidence = await state.pipeline.encode(encode, context)
+    headers = _headers(result, query, context, confidence)
     if contribute:
         headers["X-Image-Id"] = (await run_in_threadpool(keep, state, data, decoded=True))[0].id
-    return Response(rendered.content, media_type=media_type, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)
+
+
+def _headers(result: Result, query: SegmentQuery, context: RequestContext, confidence: float) -> dict[str, str]:
+    headers = {
+        "X-Model-Version": query.model.version,
+        "X-Model-Precision": query.model.artifact.precision,
+        "X-Confidence-Mean": f"{confidence:.4f}",
+        "X-Image-Orientation": str(result.image.header.orientation),
+        "Server-Timing": context.server_timing(),
+        "Vary": "Accept",
+    }
+    if result.prediction.scale < 1:
+        headers["X-Mask-Scale"] = f"{result.prediction.scale:.4f}"
+    return headers

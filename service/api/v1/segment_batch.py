@@ -1,7 +1,7 @@
-"""`POST /v1/segment/batch`: many images in one request, their answers streamed back as they finish.
+"""`POST /v1/segment/batch`: segment many images in one request; results are streamed as they are ready.
 
-The images wait on the disk. A few at a time go the way that every image goes, through the same door and the same
-queues, after those that somebody waits for; they wait in line for their places, and are not refused.
+The images of the form are on disk. A few at a time pass through the same pipeline as single images, with lower urgency;
+they queue for admission instead of being rejected.
 """
 
 from __future__ import annotations
@@ -22,21 +22,18 @@ from service.api.auth import needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import Problem, problem_docs
 from service.api.forms import form_files, is_form
-from service.api.problems import FAULT, problem_body
+from service.api.problems import INTERNAL_DETAIL, problem_body
 from service.api.request_priority import PriorityOf, RequestPriority
-from service.api.v1.render import Rendering
+from service.api.v1.render import describe_result
 from service.api.v1.segment_query import QueryOf, SegmentQuery
 from service.errors import (
+    MODEL_ERRORS,
+    UPLOAD_ERRORS,
     BadInput,
     BodyTooSlow,
     ClassUnknown,
     MaskloopError,
-    ModelLoading,
-    ModelNotFound,
-    ModelNotServable,
-    NoModel,
     Overloaded,
-    Unavailable,
     names_only,
 )
 from service.segmentation.admission.request_context import BATCH, RequestContext
@@ -48,31 +45,27 @@ log = structlog.stdlib.get_logger(__name__)
 router = APIRouter(prefix="/v1", tags=["segment"], dependencies=[needs("predict")])
 
 NDJSON = "application/x-ndjson"
-# How long an image waits for a place among those that are served.
-PATIENCE_S = 60.0
-REFUSALS = (
-    *(BadInput, ModelNotFound, BodyTooSlow, ModelNotServable, ClassUnknown),
-    *(Overloaded, NoModel, ModelLoading, Unavailable),
-)
+# Longest wait of an image for admission, in seconds.
+ADMISSION_TIMEOUT_S = 60.0
 
 
 class BatchLine(BaseModel):
-    """What became of one image: `result` or `problem`."""
+    """Outcome of one image: `result` or `problem`."""
 
-    index: int = Field(description="of its part in the form, from 0")
-    filename: str = Field(description="as its part says")
-    status: int = Field(description="what /v1/segment would have answered with")
+    index: int = Field(description="index of the part in the form, from 0")
+    filename: str = Field(description="file name of the part")
+    status: int = Field(description="status that /v1/segment would have returned")
     result: Description | None = None
     problem: Problem | None = None
 
     def to_line(self) -> bytes:
-        """Without the fields that are empty."""
+        """Serialise as one line of JSON, without empty fields."""
         return self.model_dump_json(exclude_none=True).encode() + b"\n"
 
 
 def _line_schema() -> dict[str, Any]:
     schema = BatchLine.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
-    # The answer of one image is there already, by the route of one image; what a problem is, is short.
+    # The schema of a result is in the document already, from /v1/segment; that of a problem is short.
     schema["properties"]["problem"] = schema.pop("$defs")["Problem"]
     return schema
 
@@ -83,22 +76,22 @@ FORM = {
     "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}},
 }
 BODY_DOCS = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
-ANSWER_DOCS: dict[int | str, dict[str, Any]] = {
+LINES_DOCS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "A JSON document a line, one for each image, as they finish. An image that is refused is a line "
-        "with its problem, and the others go on.",
+        "description": "One JSON document per line and image, in the order in which they are ready. An image that "
+        "fails yields a line with its problem; the others continue.",
         "content": {NDJSON: {"schema": _line_schema()}},
     },
 }
 
 
-async def take_batch(request: Request, state: StateOf, _asked: QueryOf) -> AsyncIterator[list[UploadFile]]:
-    """The images of a form, on the disk until the last answer has gone; read when the query has been found good.
+async def receive_batch(request: Request, state: StateOf, _query: QueryOf) -> AsyncIterator[list[UploadFile]]:
+    """Receive the images of a form on disk, after the query was validated; delete them after the last response.
 
     Raises:
-        Overloaded: Too many batches are under way.
-        BadInput: Not a form, without files, or with too many.
-        BodyTooSlow: It did not come at the pace that one image must.
+        Overloaded: Too many batch requests are in progress.
+        BadInput: Not a form, no files, or too many.
+        BodyTooSlow: The body arrived more slowly than that of a single image may.
     """
     if not is_form(request):
         raise BadInput("A batch is a form (multipart/form-data): send each image as a part named `file`.")
@@ -107,72 +100,71 @@ async def take_batch(request: Request, state: StateOf, _asked: QueryOf) -> Async
     form = form_files(request, folder=settings.tmp_dir, most=settings.max_batch_images, remedy=remedy)
     timeout_s = settings.receive_timeout_s * max(1, settings.max_batch_bytes / settings.max_image_bytes)
     async with AsyncExitStack() as stack:
-        await _enter(stack, state)
+        await _admit_batch(stack, state)
         try:
             async with asyncio.timeout(timeout_s):
                 files = await stack.enter_async_context(form)
         except TimeoutError:
             raise BodyTooSlow(
-                f"The batch was not here after {timeout_s:g} s: send less, or raise MASKLOOP_RECEIVE_TIMEOUT_S."
+                f"The batch did not arrive within {timeout_s:g} s: send less, or raise MASKLOOP_RECEIVE_TIMEOUT_S."
             ) from None
         yield files
 
 
-async def _enter(stack: AsyncExitStack, state: State) -> None:
+async def _admit_batch(stack: AsyncExitStack, state: State) -> None:
     try:
         await stack.enter_async_context(state.batch_gate.admit())
     except Overloaded as error:
         raise Overloaded(
-            f"{state.settings.max_concurrent_batches} batches are under way: try again in {error.retry_after_s} s, or "
-            "raise MASKLOOP_MAX_CONCURRENT_BATCHES.",
+            f"{state.settings.max_concurrent_batches} batches are in progress: try again in {error.retry_after_s} s, "
+            "or raise MASKLOOP_MAX_CONCURRENT_BATCHES.",
             retry_after_s=error.retry_after_s,
         ) from None
 
 
-Images = Annotated[list[UploadFile], Depends(take_batch)]
+Images = Annotated[list[UploadFile], Depends(receive_batch)]
 
 
 @router.post(
     "/segment/batch",
     response_class=StreamingResponse,
-    responses={**ANSWER_DOCS, **problem_docs(*REFUSALS)},
+    responses={**LINES_DOCS, **problem_docs(*UPLOAD_ERRORS, *MODEL_ERRORS, ClassUnknown)},
     openapi_extra=BODY_DOCS,
 )
 async def segment_batch(
-    request: Request, *, state: StateOf, asked: QueryOf, wish: PriorityOf, images: Images
+    request: Request, *, state: StateOf, query: QueryOf, priority: PriorityOf, images: Images
 ) -> StreamingResponse:
-    """Segment many images, each as /v1/segment would; `X-Request-Timeout-Ms` is for all of them together."""
-    batch = Batch(state, asked, wish, request)
-    headers = {"X-Model-Version": asked.loaded.version, "X-Model-Precision": asked.loaded.artifact.precision}
+    """Segment many images, each as /v1/segment does; `X-Request-Timeout-Ms` applies to all of them together."""
+    batch = Batch(state, query, priority, request)
+    headers = {"X-Model-Version": query.model.version, "X-Model-Precision": query.model.artifact.precision}
     return StreamingResponse(batch.lines(images), media_type=NDJSON, headers=headers)
 
 
 class Batch:
-    """One request of many images on its way."""
+    """A batch request in progress."""
 
-    def __init__(self, state: State, asked: SegmentQuery, wish: RequestPriority, request: Request) -> None:
+    def __init__(self, state: State, query: SegmentQuery, priority: RequestPriority, request: Request) -> None:
         self._state = state
-        self._asked = asked
-        self._urgency = max(BATCH, wish.urgency)
-        self._end = None if wish.timeout_s is None else time.monotonic() + wish.timeout_s
-        self._gone = request.is_disconnected
+        self._query = query
+        self._urgency = max(BATCH, priority.urgency)
+        self._deadline = None if priority.timeout_s is None else time.monotonic() + priority.timeout_s
+        self._client_disconnected = request.is_disconnected
 
     async def lines(self, images: list[UploadFile]) -> AsyncIterator[bytes]:
-        """A line for each image, as they finish. Who stops to read them stops the rest."""
-        settings = self._state.settings
-        # Enough to keep the engine busy, and never all places.
-        at_a_time = max(1, min(self._state.pipeline.saturating_images, settings.max_concurrent_requests // 2))
-        # No more answers than that wait for a client who reads slowly.
-        done: asyncio.Queue[bytes] = asyncio.Queue(at_a_time)
+        """Yield one line per image, in the order in which they are ready. Closing the iterator cancels the rest."""
+        # Enough workers to keep the model busy, and never the whole capacity.
+        workers = max(1, min(self._state.pipeline.saturating_images, self._state.settings.max_concurrent_requests // 2))
+        # At most this many lines wait for a client that reads slowly.
+        done: asyncio.Queue[bytes] = asyncio.Queue(workers)
         numbered = enumerate(images)
-        workers = [asyncio.create_task(self._work(numbered, done)) for _ in range(at_a_time)]
+        tasks = [asyncio.create_task(self._work(numbered, done)) for _ in range(workers)]
         try:
             for _ in images:
                 yield await done.get()
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self, images: Iterator[tuple[int, UploadFile]], done: asyncio.Queue[bytes]) -> None:
         for index, image in images:
@@ -181,40 +173,43 @@ class Batch:
     async def _line(self, index: int, image: UploadFile) -> bytes:
         name = image.filename or ""
         try:
-            return await self._segmented(index, name, image)
+            return await self._segment(index, name, image)
         except MaskloopError as error:
             body = problem_body(error.status, error.slug, error.title, names_only(error.message))
         except ClientDisconnected:
-            # Nobody reads it: the stream is about to be cancelled.
-            body = problem_body(499, "client-gone", "The client has gone", "The connection was closed.")
+            # Nobody reads this line: the stream is about to be cancelled.
+            body = problem_body(499, "client-gone", "Client disconnected", "The connection was closed.")
         except Exception as error:
             log.exception("unexpected error in a batch", index=index, error=repr(error))
-            body = problem_body(500, MaskloopError.slug, MaskloopError.title, FAULT)
+            body = problem_body(500, MaskloopError.slug, MaskloopError.title, INTERNAL_DETAIL)
         return BatchLine(index=index, filename=name, status=body["status"], problem=Problem(**body)).to_line()
 
-    async def _segmented(self, index: int, name: str, image: UploadFile) -> bytes:
-        state, asked = self._state, self._asked
-        async with self._place() as visit:
-            # Only now, and no more than may be: what waits is on the disk.
+    async def _segment(self, index: int, name: str, image: UploadFile) -> bytes:
+        state, query = self._state, self._query
+        async with self._admission() as context:
+            # Read the file after admission, and no more than one image may have.
             data = await image.read(state.settings.max_image_bytes + 1)
             if not data:
                 raise BadInput("The part is empty: send the file itself.")
-            answer = await state.pipeline.segment(data, asked.loaded.engine, visit, self._gone)
+            result = await state.pipeline.segment(data, query.model.engine, context, self._client_disconnected)
 
-            def written() -> bytes:
-                orientation = answer.image.header.orientation
-                result = Rendering(answer=answer, asked=asked, orientation=orientation).describe(asked.details)
-                return BatchLine(index=index, filename=name, status=200, result=result).to_line()
+            def encode() -> bytes:
+                description = describe_result(result, query, query.options)
+                return BatchLine(index=index, filename=name, status=200, result=description).to_line()
 
-            return await state.pipeline.encode(written, visit)
+            return await state.pipeline.encode(encode, context)
 
-    def _place(self) -> AbstractAsyncContextManager[RequestContext]:
-        """A place among all that are served, waited for while others have it.
+    def _admission(self) -> AbstractAsyncContextManager[RequestContext]:
+        """Queue one image for admission.
 
         Raises:
-            Overloaded: There was none for a minute.
-            DeadlinePassed: The time of the whole batch is over.
+            Overloaded: It was not admitted within a minute.
+            DeadlinePassed: The deadline of the whole batch passed.
         """
-        left_s = None if self._end is None else max(0.0, self._end - time.monotonic())
-        version = self._asked.loaded.version
-        return self._state.pipeline.admission(urgency=self._urgency, timeout_s=left_s, model=version, wait_s=PATIENCE_S)
+        remaining_s = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return self._state.pipeline.admission(
+            urgency=self._urgency,
+            timeout_s=remaining_s,
+            model=self._query.model.version,
+            wait_s=ADMISSION_TIMEOUT_S,
+        )

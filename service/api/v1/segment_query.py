@@ -1,4 +1,4 @@
-"""What a request wants to be told, and by which model."""
+"""Query parameters of segmentation: the model, and what the response contains."""
 
 from __future__ import annotations
 
@@ -15,52 +15,56 @@ from service.segmentation.output.description import MaskForm, OutputOptions
 
 @dataclass(frozen=True, slots=True)
 class SegmentQuery:
-    """The model that answers, and what of its answer is wanted.
+    """The model that answers, and what the response contains.
 
     Attributes:
-        loaded: Stays loaded until the request is answered, whatever is activated meanwhile.
-        details: By the model's own classes.
+        model: Stays loaded until the request is answered, even if another version is activated in the meantime.
+        options: What the response contains; classes are ids of this model.
     """
 
-    loaded: LoadedModel
-    details: OutputOptions
+    model: LoadedModel
+    options: OutputOptions
 
 
 async def read_query(
     state: StateOf,
     *,
-    model: Annotated[str | None, Query(description="A version other than the active one")] = None,
+    model: Annotated[str | None, Query(description="Model version; default: the active one")] = None,
     classes: Annotated[
         list[str] | None,
         Query(
-            description="The classes that count, by name or id, between commas or in parameters of their own. Others "
-            "have the ignore value (as a rule 255) in a PNG, are left out of JSON, and stay unpainted in an overlay",
+            description="Classes to include, by name or id, separated by commas or in repeated parameters. The others "
+            "get the ignore value (usually 255) in a PNG, are left out of JSON, and stay unpainted in an overlay",
         ),
     ] = None,
     masks: Annotated[
-        MaskForm, Query(description="In JSON: each class as COCO RLE, or all of them as one PNG in base64")
+        MaskForm, Query(description="Masks in JSON: each class as COCO RLE, or all as one PNG in base64")
     ] = "rle",
-    polygons: Annotated[bool, Query(description="In JSON: the outlines of each class too")] = False,
+    polygons: Annotated[bool, Query(description="Include the outlines of each class in JSON")] = False,
     tolerance_px: Annotated[
         float,
-        Query(ge=0, le=1000, allow_inf_nan=False, description="How far a polygon may leave the outline, in pixels"),
+        Query(
+            ge=0, le=1000, allow_inf_nan=False, description="Largest distance of a polygon from the outline, in pixels"
+        ),
     ] = 1.0,
     confidence: Annotated[
         bool,
-        Query(description="The confidence of every pixel too, as a grey PNG (255 = 1.0): in JSON in base64, in a ZIP"),
+        Query(
+            description="Include the confidence of every pixel as a grey PNG (255 = 1.0), in JSON (base64) or in a ZIP"
+        ),
     ] = False,
 ) -> SegmentQuery:
-    """The query of a segmentation, read before anything of its body is."""
-    # A model that has to be loaded first holds no place among those that are served.
+    """Read the query parameters of a segmentation, before its body is read."""
+    # Loading a version holds no place in admission control.
     loaded = await run_in_threadpool(state.active_model.lease, model) if model else state.active_model.require()
-    details = OutputOptions(
-        only=None if classes is None else loaded.class_table.ids(classes),
+    options = OutputOptions(
+        classes=None if classes is None else loaded.class_table.ids(classes),
         masks=masks,
         polygons=polygons,
         tolerance_px=tolerance_px,
         confidence=confidence,
     )
-    return SegmentQuery(loaded, details)
+    return SegmentQuery(loaded, options)
 
 
 QueryOf = Annotated[SegmentQuery, Depends(read_query)]

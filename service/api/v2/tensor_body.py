@@ -10,7 +10,7 @@ from io import BytesIO
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from service.api.dependencies import in_time
+from service.api.dependencies import receive_within
 from service.errors import Overloaded
 from service.settings import Settings
 from service.state import State
@@ -58,7 +58,7 @@ async def place(request: Request, state: State) -> AsyncIterator[None]:
 
 async def receive(request: Request, state: State) -> bytes:
     """The body. To be called with a place among those that are served."""
-    return await in_time(_collect(request), state.settings.receive_timeout_s)
+    return await receive_within(_collect(request), state.settings.receive_timeout_s)
 
 
 async def _collect(request: Request) -> bytes:

@@ -1,4 +1,4 @@
-"""What the pixel values of a mask mean."""
+"""Names and colours of the classes of a model."""
 
 from __future__ import annotations
 
@@ -7,35 +7,36 @@ from dataclasses import dataclass
 
 from service.errors import ClassUnknown
 
-# Classes that a message names: all that the usual data sets have.
-LISTED = 200
+# An error message lists at most this many classes: more than the usual data sets have.
+MAX_LISTED = 200
 
 
 @dataclass(frozen=True, slots=True)
 class ClassTable:
-    """Names and colours (RGB, 0..255) by class id: `names[3]` is the class whose pixels are 3."""
+    """Names and colours (RGB, 0..255) by class id: `names[3]` is the class of pixels with value 3."""
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
     ignore_index: int
 
-    def ids(self, asked: Iterable[str]) -> frozenset[int]:
-        """The classes that texts name, each by one name or id, or by several between commas.
+    def ids(self, texts: Iterable[str]) -> frozenset[int]:
+        """Look up classes by name or id; each text holds one, or several separated by commas.
 
-        A text that is a name as a whole is that one, and a name goes before an id: names may hold commas and digits.
+        A text that as a whole is a name means that class, and names take precedence over ids: names may contain commas
+        and digits.
 
         Raises:
-            ClassUnknown: One of them is neither; the message lists the classes.
+            ClassUnknown: A part is neither a name nor an id; the message lists the classes.
         """
         known = {name: class_id for class_id, name in reversed(list(enumerate(self.names)))}
         known = {str(class_id): class_id for class_id in range(len(self.names))} | known
-        parts = (part.strip() for text in asked for part in ([text] if text in known else text.split(",")))
+        parts = (part.strip() for text in texts for part in ([text] if text in known else text.split(",")))
         found = {part: known.get(part) for part in parts}
         unknown = [part for part, class_id in found.items() if class_id is None]
         if unknown or not found:
-            listed = ", ".join(f"{class_id} {name}" for class_id, name in enumerate(self.names[:LISTED]))
-            more = f" and {len(self.names) - LISTED} more" if len(self.names) > LISTED else ""
+            listed = ", ".join(f"{class_id} {name}" for class_id, name in enumerate(self.names[:MAX_LISTED]))
+            more = f" and {len(self.names) - MAX_LISTED} more" if len(self.names) > MAX_LISTED else ""
             raise ClassUnknown(
-                f"No class is called {', '.join(map(repr, unknown))}: name some of {listed}{more}, by name or id."
+                f"The model has no class {', '.join(map(repr, unknown))}: use names or ids of {listed}{more}."
             )
         return frozenset(class_id for class_id in found.values() if class_id is not None)

@@ -1,4 +1,4 @@
-"""An answer in words and numbers: which classes, how much of each, how sure, and where (COCO RLE, PNG, polygons)."""
+"""Describe a prediction as JSON: classes, pixel counts, confidence, and masks as COCO RLE, PNG or polygons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from service.segmentation.inference.engine import Prediction
 from service.segmentation.output.class_table import ClassTable
-from service.segmentation.output.png import confidence_png, mask_png, restricted
+from service.segmentation.output.png import confidence_png, keep_classes, mask_png
 from service.segmentation.output.polygons import outlines
 from service.segmentation.output.run_lengths import Runs, runs_of
 
@@ -20,17 +20,17 @@ MaskForm = Literal["rle", "png"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputOptions:
-    """What a client wants to know.
+    """What a response contains.
 
     Attributes:
-        only: The classes that count; None: all.
-        masks: Each class in COCO's RLE, or all of them in one PNG.
-        polygons: Whether each class also has its outlines.
-        tolerance_px: How far a polygon may leave the exact outline; 0 keeps every corner.
-        confidence: Whether the map of confidence comes with it.
+        classes: The classes to include; None: all.
+        masks: Format of masks in JSON: COCO RLE for each class, or one PNG for all.
+        polygons: Include the outlines of each class in JSON.
+        tolerance_px: Largest distance of a polygon from the exact outline, in pixels; 0 keeps every corner.
+        confidence: Include the confidence map.
     """
 
-    only: frozenset[int] | None = None
+    classes: frozenset[int] | None = None
     masks: MaskForm = "rle"
     polygons: bool = False
     tolerance_px: float = 1.0
@@ -38,7 +38,7 @@ class OutputOptions:
 
 
 class Rle(BaseModel):
-    """COCO's compressed run-length encoding, column by column; pycocotools and every COCO reader decode it."""
+    """COCO's compressed run-length encoding, column-major, as pycocotools reads it."""
 
     size: tuple[int, int] = Field(description="height, width")
     counts: str
@@ -62,33 +62,33 @@ class ClassRegion(BaseModel):
 
 
 class Description(BaseModel):
-    """What `application/json` holds. Coordinates are pixels of the upright (EXIF-transposed) image."""
+    """The `application/json` response. Coordinates are pixels of the upright (EXIF-transposed) image."""
 
-    model: str = Field(description="version that answered")
+    model: str = Field(description="version of the model that answered")
     width: int
     height: int
-    orientation: int = Field(description="EXIF's, 1 to 8, of the file; it has been applied")
+    orientation: int = Field(description="EXIF orientation of the file, 1 to 8; it has been applied")
     confidence: float = Field(description="mean over the image, 0..1")
-    classes: list[ClassRegion] = Field(description="those present, and asked for, by id")
+    classes: list[ClassRegion] = Field(description="the requested classes that occur, by id")
     mask_png: str | None = Field(
-        default=None, description="with `masks=png`: an indexed PNG of class ids, as `image/png` gives it, in base64"
+        default=None, description="with `masks=png`: an indexed PNG of class ids, as in `image/png`, in base64"
     )
     confidence_png: str | None = Field(
         default=None, description="with `confidence=true`: a grey PNG, 255 = 1.0, in base64"
     )
 
     def to_json(self) -> bytes:
-        """Without the fields that were not asked for."""
+        """Serialise without the fields that were not requested."""
         return self.model_dump_json(exclude_none=True).encode()
 
 
 def describe(
-    prediction: Prediction, legend: ClassTable, *, model: str, details: OutputOptions, orientation: int = 1
+    prediction: Prediction, class_table: ClassTable, *, model: str, options: OutputOptions, orientation: int = 1
 ) -> Description:
-    """Count every class that occurs, and say where it is.
+    """Describe every requested class that occurs.
 
     Raises:
-        ImageTooLarge: As `outlines` says, where polygons are asked for.
+        ImageTooLarge: As `outlines`, if polygons are requested.
     """
     height, width = prediction.mask_HW.shape
     return Description(
@@ -97,38 +97,38 @@ def describe(
         height=height,
         orientation=orientation,
         confidence=mean_confidence(prediction),
-        classes=_regions(prediction, legend, details),
-        mask_png=_mask(prediction, legend, details) if details.masks == "png" else None,
-        confidence_png=_base64(confidence_png(prediction.confidence_HW)) if details.confidence else None,
+        classes=_regions(prediction, class_table, options),
+        mask_png=_mask(prediction, class_table, options) if options.masks == "png" else None,
+        confidence_png=_base64(confidence_png(prediction.confidence_HW)) if options.confidence else None,
     )
 
 
 def mean_confidence(prediction: Prediction) -> float:
-    """The mean confidence over the image, 0..1."""
-    # A sum of whole numbers takes a third of the time of numpy's mean.
+    """Return the mean confidence over the image, 0..1."""
+    # An integer sum takes a third of the time of numpy's mean.
     confidence_HW = prediction.confidence_HW
     return round(int(confidence_HW.sum(dtype=np.uint64)) / confidence_HW.size / 255, 4)
 
 
-def _regions(prediction: Prediction, legend: ClassTable, details: OutputOptions) -> list[ClassRegion]:
-    runs, classes = runs_of(prediction.mask_HW), len(legend.names)
+def _regions(prediction: Prediction, class_table: ClassTable, options: OutputOptions) -> list[ClassRegion]:
+    runs, classes = runs_of(prediction.mask_HW), len(class_table.names)
     pixels = runs.pixels(classes)
     sums = runs.sums(prediction.confidence_HW, classes)
-    rle = _encoded(runs) if details.masks == "rle" else {}
-    rings = outlines(prediction.mask_HW, tolerance_px=details.tolerance_px) if details.polygons else None
-    wanted = [i for i in np.flatnonzero(pixels).tolist() if details.only is None or i in details.only]
+    rle = _encoded(runs) if options.masks == "rle" else {}
+    rings = outlines(prediction.mask_HW, tolerance_px=options.tolerance_px) if options.polygons else None
+    present = [i for i in np.flatnonzero(pixels).tolist() if options.classes is None or i in options.classes]
     return [
         ClassRegion(
             id=i,
-            name=legend.names[i],
-            color=legend.colors[i],
+            name=class_table.names[i],
+            color=class_table.colors[i],
             pixels=int(pixels[i]),
             fraction=round(int(pixels[i]) / prediction.mask_HW.size, 6),
             confidence=round(float(sums[i]) / 255 / int(pixels[i]), 4),
             rle=rle.get(i),
             polygons=None if rings is None else [ring.tolist() for ring in rings.get(i, [])],
         )
-        for i in wanted
+        for i in present
     ]
 
 
@@ -136,8 +136,8 @@ def _encoded(runs: Runs) -> dict[int, Rle]:
     return {i: Rle(size=(runs.height, runs.width), counts=counts) for i, counts in runs.rle().items()}
 
 
-def _mask(prediction: Prediction, legend: ClassTable, details: OutputOptions) -> str:
-    return _base64(mask_png(restricted(prediction.mask_HW, details.only, legend), legend))
+def _mask(prediction: Prediction, class_table: ClassTable, options: OutputOptions) -> str:
+    return _base64(mask_png(keep_classes(prediction.mask_HW, options.classes, class_table), class_table))
 
 
 def _base64(data: bytes) -> str:

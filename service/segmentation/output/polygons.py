@@ -1,9 +1,9 @@
-"""Outlines of the regions of a mask as polygons, exact to the pixel and then simplified.
+"""Trace the outlines of the classes of a mask as polygons, exact to the pixel, then simplified.
 
-An outline runs along the cracks between pixels, so a single pixel is a square of four corners. Straight pieces of it
-go from corner to corner with the region on their right; where two pixels touch only at a corner the outline separates
-them. The pieces of all classes are found, linked and simplified together with array operations: neither many classes
-nor a noisy mask cost a Python loop over their outlines.
+An outline runs along pixel edges, so a single pixel becomes a square of four corners. Its straight edges run from
+corner to corner with the class on the right; where two pixels of a class touch only at a corner, the outline separates
+them. The edges of all classes are found, linked and simplified with array operations: neither many classes nor a noisy
+mask cause a Python loop over outlines.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ Bits = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# Corners of all exact outlines together. A photograph has tens of thousands; a million take some 300 MB to link.
+# Limit on the corners of all exact outlines. A photograph has tens of thousands; a million take 300 MB to link.
 MAX_CORNERS = 1_000_000
-# Every so many corners one is kept for certain: else the equal teeth of a comb would be split off one by one.
-STRETCH = 128
+# Outlines are simplified in pieces of this many corners, whose ends are kept: the time of Douglas-Peucker is quadratic
+# for regular shapes such as a comb.
+PIECE_CORNERS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Rings:
-    """Closed outlines one after another: `points` [N, 2] (x, y), where each begins, and of which class it is."""
+    """Closed outlines, concatenated: `points` [N, 2] (x, y), the first point and the class of each ring."""
 
     points: Ring
     starts: Ints
@@ -37,68 +38,66 @@ class Rings:
 
     @property
     def lengths(self) -> Ints:
-        """How many points each has."""
+        """Number of points of each ring."""
         return np.diff(self.starts, append=len(self.points))
 
-    def chosen(self, rings: Bits) -> Rings:
-        """Some of them."""
+    def select(self, rings: Bits) -> Rings:
+        """Return the rings for which `rings` is true."""
         lengths = self.lengths[rings]
         points = self.points[np.repeat(rings, self.lengths)]
         return Rings(points, np.cumsum(lengths) - lengths, self.class_ids[rings])
 
-    def thinned(self, kept: Bits) -> Rings:
-        """All of them, with some of their points."""
-        lengths = np.add.reduceat(kept, self.starts, dtype=np.int64) if len(kept) else self.starts
-        return Rings(self.points[kept], np.cumsum(lengths) - lengths, self.class_ids)
+    def split(self) -> list[Ring]:
+        """Return the points of each ring, [N, 2]."""
+        return np.split(self.points, self.starts[1:])
 
 
 def outlines(
     mask_HW: Mask, *, tolerance_px: float = 1.0, min_area_px: float = 8.0, max_corners: int = MAX_CORNERS
 ) -> dict[int, list[Ring]]:
-    """The rings around each class, to be filled by the even-odd rule: a hole is a ring inside a ring.
+    """Trace the rings around each class. Fill them by the even-odd rule: a hole is a ring inside a ring.
 
     Args:
         mask_HW: uint8 or uint16 [H, W], class ids.
-        tolerance_px: How far a simplified outline may leave the exact one; 0 keeps every corner.
-        min_area_px: Rings around less than this are left out.
-        max_corners: How many corners the exact outlines may have.
+        tolerance_px: Largest distance of a simplified outline from the exact one, in pixels; 0 keeps every corner.
+        min_area_px: Rings with a smaller area are left out.
+        max_corners: Limit on the corners of the exact outlines.
 
     Returns:
-        For each class that has rings: int64 [N, 2] each, corners (x, y) in pixels, 0..W and 0..H, not repeating the
-        first; the largest ring first.
+        The rings of each class that has any: int64 [N, 2] corners (x, y) in pixels, 0..W and 0..H, without repeating
+        the first; the largest ring first.
 
     Raises:
-        ImageTooLarge: The mask is so noisy that its outlines have more corners.
+        ImageTooLarge: The mask is so noisy that its outlines exceed `max_corners`.
     """
-    rings = _linked(*_pieces(mask_HW, max_corners), mask_HW.shape)
+    rings = _link(*_edges(mask_HW, max_corners), mask_HW.shape)
     areas = _areas(rings)
     large = areas >= min_area_px
-    rings, areas = rings.chosen(large), areas[large]
-    rings = rings.thinned(_worth_keeping(rings, tolerance_px))
-    parts = np.split(rings.points, rings.starts[1:])
+    rings, areas = rings.select(large), areas[large]
+    polygons = _simplify(rings, tolerance_px)
     found: dict[int, list[Ring]] = {}
     for number in np.argsort(-areas, kind="stable").tolist():
-        found.setdefault(int(rings.class_ids[number]), []).append(parts[number])
+        found.setdefault(int(rings.class_ids[number]), []).append(polygons[number])
     return found
 
 
-def _pieces(mask_HW: Mask, max_corners: int) -> tuple[Ints, Ints]:
-    """Every straight piece of an outline, as the keys of where it begins and where it ends.
+def _edges(mask_HW: Mask, max_corners: int) -> tuple[Ints, Ints]:
+    """Find every straight edge of an outline; return the keys of its begin and its end.
 
-    A key is class, vertex and direction in one number; directions are 0 right, 1 down, 2 left, 3 up. At an end it is
-    the direction of a turn to the right, which is the way on where two pieces of one class leave a vertex.
+    A key encodes class, vertex and direction in one number; directions are 0 right, 1 down, 2 left, 3 up. At an end it
+    holds the direction of a right turn, which is the way on where two edges of one class leave a vertex.
     """
     height, width = mask_HW.shape
     mask_WH: Mask = mask_HW.T.copy()
     begins, ends, corners = [], [], 0
-    # With the region on its right, its upper border runs right, its right one down, and so on.
+    # With the class on its right, its upper border runs right, its right border down, and so on.
     for direction, lines, after in ((0, mask_HW, False), (1, mask_WH, True), (2, mask_HW, True), (3, mask_WH, False)):
-        first, last = _runs_of_border(lines, after=after)
+        first, last = _border_runs(lines, after=after)
         corners += int(np.count_nonzero(first))
         if corners > max_corners:
             raise ImageTooLarge(
-                f"The outlines of this mask have more than {max_corners} corners: ask without polygons, or scale the "
-                "image down."
+                f"The outlines of this mask have more than {max_corners} corners: request the answer without polygons, "
+                "or scale the image down."
             )
         at = np.flatnonzero(first)
         line, low = np.divmod(at, lines.shape[1])
@@ -112,20 +111,20 @@ def _pieces(mask_HW: Mask, max_corners: int) -> tuple[Ints, Ints]:
     return np.concatenate(begins), np.concatenate(ends)
 
 
-def _runs_of_border(lines: Mask, *, after: bool) -> tuple[Bits, Bits]:
-    """Along each line, the first and the last pixel of every run that has the line before (or after) as a border."""
+def _border_runs(lines: Mask, *, after: bool) -> tuple[Bits, Bits]:
+    """Mark the first and the last pixel of each run along a line that borders on the line before (or after) it."""
     border = np.ones(lines.shape, dtype=bool)
     np.not_equal(lines[1:], lines[:-1], out=border[:-1] if after else border[1:])
-    goes_on = border[:, 1:] & border[:, :-1]
-    goes_on &= lines[:, 1:] == lines[:, :-1]
+    continues = border[:, 1:] & border[:, :-1]
+    continues &= lines[:, 1:] == lines[:, :-1]
     first, last = border.copy(), border
-    first[:, 1:] &= ~goes_on
-    last[:, :-1] &= ~goes_on
+    first[:, 1:] &= ~continues
+    last[:, :-1] &= ~continues
     return first, last
 
 
-def _linked(begins: Ints, ends: Ints, shape: tuple[int, int]) -> Rings:
-    """Pieces put one after another: as many of a class end at a vertex as begin there, and turn as the keys say."""
+def _link(begins: Ints, ends: Ints, shape: tuple[int, int]) -> Rings:
+    """Link edges to rings. At each vertex as many edges of a class end as begin, and the keys say how they turn."""
     in_order = np.argsort(begins)
     begins, ends = begins[in_order], ends[in_order]
     following = np.empty(len(begins), dtype=np.int64)
@@ -138,12 +137,12 @@ def _linked(begins: Ints, ends: Ints, shape: tuple[int, int]) -> Rings:
 
 
 def _cycles(following: Ints) -> tuple[Ints, Ints]:
-    """Cut a permutation into its cycles, by pointer doubling: indices in walking order, and where cycles begin."""
+    """Split a permutation into cycles by pointer doubling; return the indices in cycle order and where cycles begin."""
     index = np.arange(len(following))
     first, jump = np.minimum(index, following), following[following]
     while not np.array_equal(lower := np.minimum(first, first[jump]), first):
         first, jump = lower, jump[jump]
-    # How many steps lie between a piece and the first of its cycle; the first itself comes before all others.
+    # Number of steps from an edge to the first of its cycle; the first itself precedes all others.
     root = first == index
     steps, jump = np.where(root, 0, 1), np.where(root, index, following)
     while (further := steps[jump]).any():
@@ -161,60 +160,33 @@ def _areas(rings: Rings) -> Floats:
 
 
 def _next(rings: Rings) -> Ints:
-    """For each point the index of the one behind it; behind the last of a ring is its first."""
+    """Return the index of the point after each point; the first of a ring follows its last."""
     following = np.arange(1, len(rings.points) + 1)
     following[rings.starts + rings.lengths - 1] = rings.starts
     return following
 
 
-def _worth_keeping(rings: Rings, tolerance: float) -> Bits:
-    """Douglas-Peucker on all rings at once, each cut at its first corner, the one farthest from it and every 128th."""
-    kept: Bits = np.ones(len(rings.points), dtype=bool)
-    if tolerance <= 0 or not (rings.lengths > 4).any():
-        return kept
-    lengths, starts = rings.lengths, rings.starts
-    far = _peaks(np.hypot(*(rings.points - np.repeat(rings.points[starts], lengths, axis=0)).T), starts)
-    kept = (np.arange(len(kept)) - np.repeat(starts, lengths)) % STRETCH == 0
-    kept[far] = True
-    begin = np.flatnonzero(kept)
-    kept |= lengths.repeat(lengths) <= 4
-    # The end of a ring's last stretch is one beyond its last point, and stands for its first.
-    end, closed = np.append(begin[1:], len(kept)), _next(rings)
-    while (open_ := end - begin > 1).any():
-        begin, end = begin[open_], end[open_]
-        at, splits = _farthest(rings.points, begin, end, closed[end - 1], tolerance)
-        kept[at] = True
-        begin, end = np.concatenate([begin[splits], at]), np.concatenate([at, end[splits]])
-    # What would shrink to a line stays as it is.
-    thin: Bits = np.add.reduceat(kept, starts, dtype=np.int64) < 3
-    kept |= np.repeat(thin, lengths)
-    return kept
+def _simplify(rings: Rings, tolerance_px: float) -> list[Ring]:
+    """Simplify by Douglas-Peucker. Rings of four corners, and those that would collapse to a line, stay exact."""
+    exact = rings.split()
+    if tolerance_px <= 0 or not (rings.lengths > 4).any():
+        return exact
+    import shapely  # noqa: PLC0415 - only polygons need it
 
-
-def _farthest(points: Ring, begin: Ints, end: Ints, behind: Ints, tolerance: float) -> tuple[Ints, Bits]:
-    """In which stretches a point lies too far from the line from `begin` to `behind`, and the farthest there."""
-    inner = end - begin - 1
-    offsets = np.cumsum(inner) - inner
-    between = np.repeat(begin + 1 - offsets, inner) + np.arange(inner.sum())
-    line = (np.repeat(points[place], inner, axis=0) for place in (begin, behind))
-    distances = _distances(points[between], *line)
-    peak = _peaks(distances, offsets)
-    splits = distances[peak] > tolerance
-    return between[peak[splits]], splits
-
-
-def _peaks(values: Floats, starts: Ints) -> Ints:
-    """The index of the greatest value, the first of equals, in each stretch from one start to the next."""
-    lengths = np.diff(starts, append=len(values))
-    greatest = np.flatnonzero(values == np.repeat(np.maximum.reduceat(values, starts), lengths))
-    owner = np.searchsorted(starts, greatest, side="right")
-    return greatest[np.flatnonzero(np.diff(owner, prepend=0))]
-
-
-def _distances(points: Ring, a: Ring, b: Ring) -> Floats:
-    """From each point to the line through its a and b (to a, where they are one)."""
-    along, offsets = b - a, points - a
-    length = np.hypot(along[:, 0], along[:, 1])
-    across = np.abs(along[:, 0] * offsets[:, 1] - along[:, 1] * offsets[:, 0])
-    to_a = np.hypot(offsets[:, 0], offsets[:, 1])
-    return np.asarray(np.where(length > 0, across / np.maximum(length, 1), to_a), dtype=np.float64)
+    # A piece has the corners from its begin to the begin of the next one, or to the first corner of its ring.
+    index = np.arange(len(rings.points))
+    ring_of_point = np.repeat(np.arange(len(rings.starts)), rings.lengths)
+    begins = np.flatnonzero((index - rings.starts[ring_of_point]) % PIECE_CORNERS == 0)
+    ends = np.append(begins[1:], len(index))
+    corners = np.insert(index, ends, _next(rings)[ends - 1])
+    pieces = shapely.linestrings(
+        rings.points[corners].astype(np.float64), indices=np.repeat(np.arange(len(begins)), ends - begins + 1)
+    )
+    points, piece_of_point = shapely.get_coordinates(
+        shapely.simplify(pieces, tolerance_px, preserve_topology=False), return_index=True
+    )
+    # The last corner of a piece is the first of the next one.
+    inner = piece_of_point == np.append(piece_of_point[1:], -1)
+    lengths = np.bincount(ring_of_point[begins][piece_of_point[inner]], minlength=len(exact))
+    simple = Rings(points[inner].astype(np.int64), np.cumsum(lengths) - lengths, rings.class_ids).split()
+    return [s if len(e) > 4 and len(s) > 2 else e for e, s in zip(exact, simple, strict=True)]
