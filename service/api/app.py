@@ -1,4 +1,4 @@
-"""The HTTP application, as a list."""
+"""Assemble the HTTP application: routes, documentation, error handlers, middleware."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from service.tracing import open_tracing
 
 
 def create_app(settings: Settings, state: State | None = None) -> FastAPI:
-    """The application, which closes its state at the end of its lifespan.
+    """Create the application. It closes its state when its lifespan ends.
 
     Args:
-        settings: Everything that can be set.
-        state: As `start_state` gives it. None: that is done when the lifespan begins, and nothing before.
+        settings: The settings of the service.
+        state: An open state (see `start_state`). None: open it when the lifespan begins.
     """
     tracing = state.tracing if state else open_tracing(open_telemetry_variables())
     app = ObservedApp(
@@ -57,7 +57,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     add_docs(app)
     document_errors(app)
     add_problem_handlers(app)
-    # The last added is the outermost.
+    # The middleware added last is the outermost.
     app.add_middleware(RejectNul)
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
     add_cors(app, settings)
@@ -65,7 +65,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
 
 
 def _version() -> str:
-    """Of the package: it lies on the disk, and is read once."""
+    """Return the version of the installed package."""
     try:
         return version("maskloop")
     except PackageNotFoundError:

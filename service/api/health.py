@@ -1,4 +1,4 @@
-"""Probes and metrics, for machines. The probes are async and touch no disk: no busy thread ever makes them wait."""
+"""Health probes and metrics. The probes are async and read no disk, so busy threads never delay them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ router = APIRouter(tags=["health"])
 
 
 class Ready(BaseModel):
-    """What answers."""
+    """The active model."""
 
     status: str = "ready"
     model: str
     provider: str
-    error: str | None = Field(default=None, description="why another version, which should answer, could not be loaded")
+    error: str | None = Field(default=None, description="why a newly activated version could not be loaded")
 
 
 @router.get("/livez")
 async def livez() -> dict[str, str]:
-    """The process runs."""
+    """Liveness: the process runs."""
     return {"status": "alive"}
 
 
 @router.get("/readyz", responses=problem_docs(NoModel))
 async def readyz(state: StateOf) -> Ready:
-    """A model is loaded and its probe has passed in this process."""
+    """Readiness: a model is loaded and its probe passed in this process."""
     loaded = state.active_model.require()
     return Ready(model=loaded.version, provider=loaded.engine.provider, error=state.active_model.error)
 
@@ -45,7 +45,7 @@ METRICS_DOCS: dict[int | str, dict[str, Any]] = {
 
 @router.get("/metrics", response_class=Response, dependencies=[needs_key_from_afar()], responses=METRICS_DOCS)
 async def metrics(request: Request, state: StateOf) -> Response:
-    """Prometheus text format, or OpenMetrics where it is asked for."""
+    """Metrics in Prometheus text format, or OpenMetrics by `Accept`."""
     await state.database_collector.refresh()
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(state.metrics.registry), headers={"Content-Type": content_type})

@@ -1,4 +1,4 @@
-"""uvicorn around the application: one process, on a socket that is open already."""
+"""Run the application with uvicorn: one process, on an open socket."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from types import FrameType
 import uvicorn
 
 from service.api.app import create_app
-from service.api.middleware.http_protocol import Protocol
+from service.api.middleware.http_protocol import LimitedProtocol
 from service.state import State
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which also tells streams without an end that they have one."""
+    """uvicorn server that also ends event streams on shutdown."""
 
     def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
         super().__init__(config)
         self._stopping = stopping
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """As uvicorn does, and set `stopping`."""
+        """Set `stopping`, then exit as uvicorn does."""
         self._stopping.set()
         super().handle_exit(sig, frame)
 
 
 def make_server(state: State) -> Server:
-    """A server whose `run` answers until SIGTERM or SIGINT, and closes the state then."""
+    """Create a server that runs until SIGTERM or SIGINT and then closes the state."""
     app = create_app(state.settings, state)
     app.state.stopping = threading.Event()
-    # One process: the model is in memory once, batches and metrics are whole. Our own log lines tell of each request.
+    # One process: one copy of the model, one set of queues and metrics. The access log is our own (observability.py).
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=LimitedProtocol,
         ws="none",
         log_config=None,
         log_level="warning",

@@ -1,7 +1,6 @@
-"""Request bodies are counted while they arrive, before anything parses or stores them.
+"""Limit the size of request bodies while they arrive, before anything parses or stores them.
 
-Starlette has such a limit of its own (`max_body_size`), which answers in plain text; ours answers as every other error
-of the same path.
+Starlette's own limit (`max_body_size`) answers in plain text; this one answers like every other error of the path.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from service.errors import BodyTooLarge
 
 # Part headers and boundaries of a multipart upload.
 MULTIPART_SLACK = 64 * 1024
-# The same of each part where there are many.
+# Headers and boundary of each further part.
 PART_SLACK = 4 * 1024
 
 
-class _TooLarge(Exception):  # noqa: N818 - a signal to ourselves through the application
+class _TooLarge(Exception):  # noqa: N818 - unwinds the application; nobody else sees it
     pass
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 for a body above the limit of its path, announced or not.
+    """ASGI middleware: answer 413 if a body exceeds the limit of its path, with or without Content-Length.
 
     Args:
-        app: What it stands before.
-        limit: The most bytes a body may have, by path.
+        app: The wrapped application.
+        limit: Largest body in bytes, by path.
     """
 
     def __init__(self, app: ASGIApp, limit: Callable[[str], int]) -> None:
@@ -38,14 +37,14 @@ class BodyLimit:
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, counting its body."""
+        """Handle a request and count the bytes of its body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         limit = self._limit(scope["path"])
-        announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdigit() and int(announced) > limit:
-            await _refusal(scope["path"], limit)(scope, receive, send)
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            await _too_large_response(scope["path"], limit)(scope, receive, send)
             return
         await self._count(scope, receive, send, limit)
 
@@ -53,7 +52,7 @@ class BodyLimit:
         received = 0
         too_large = started = False
 
-        async def counting() -> Message:
+        async def counted_receive() -> Message:
             nonlocal received, too_large
             message = await receive()
             received += len(message.get("body", b""))
@@ -62,24 +61,24 @@ class BodyLimit:
                 raise _TooLarge
             return message
 
-        async def watching(message: Message) -> None:
+        async def guarded_send(message: Message) -> None:
             nonlocal started
-            # Whatever the application makes of the broken-off body, the client is told the real reason.
+            # Drop the application's response to the truncated body: the client gets the real reason.
             if not too_large or started:
                 started = True
                 await send(message)
 
         with suppress(_TooLarge):
-            await self._app(scope, counting, watching)
+            await self._app(scope, counted_receive, guarded_send)
         if too_large and not started:
-            await _refusal(scope["path"], limit)(scope, receive, send)
+            await _too_large_response(scope["path"], limit)(scope, receive, send)
 
 
-def _refusal(path: str, limit: int) -> ASGIApp:
+def _too_large_response(path: str, limit: int) -> ASGIApp:
     return from_error(
         path,
         BodyTooLarge(
-            f"The body is larger than the {limit} bytes allowed here: send less, or raise MASKLOOP_MAX_IMAGE_BYTES "
+            f"The body exceeds the {limit} bytes that this path allows: send less, or raise MASKLOOP_MAX_IMAGE_BYTES "
             "(for models MASKLOOP_MAX_BUNDLE_BYTES, for batches MASKLOOP_MAX_BATCH_BYTES, for tensors "
             "MASKLOOP_MAX_IMAGE_PIXELS)."
         ),

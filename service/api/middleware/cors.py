@@ -1,4 +1,4 @@
-"""Pages of other sites: none may ask from a browser, but for those that the settings name."""
+"""CORS: let browsers call the API from the pages of the origins in `MASKLOOP_CORS_ORIGINS`, and from no others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.settings import Settings
 
-# What a page may read of an answer, beside what browsers show it anyway.
-READABLE = [
+# Response headers that these pages may read, besides those that browsers always expose.
+EXPOSED_HEADERS = [
     "Inference-Header-Content-Length",
     "Location",
     "RateLimit",
@@ -27,12 +27,12 @@ READABLE = [
 
 
 def add_cors(app: FastAPI, settings: Settings) -> None:
-    """Let the pages of `MASKLOOP_CORS_ORIGINS` ask. They bring a key; cookies, of which there are none, stay out."""
+    """Add CORS if any origin is allowed. Pages send a key; browsers send no cookies."""
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
-            expose_headers=READABLE,
+            expose_headers=EXPOSED_HEADERS,
         )

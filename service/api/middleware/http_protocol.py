@@ -1,8 +1,8 @@
-"""HTTP/1.1 as uvicorn speaks it, with an end to what a client may send that is no body, and to its time for an answer.
+"""Limit the size of request headers, and the time that a client takes to read a response.
 
-The parser keeps each line of a head, and of what may follow a chunked body, until it is complete, and knows no limit: a
-client without a key could fill the memory by one endless header. And who asks for much and reads nothing would hold the
-answer, and the place of a batch, for as long as it likes.
+uvicorn's parser buffers each header line, and each trailer of a chunked body, without a limit: a client without a key
+could fill the memory with one endless header. A client that requests much and reads nothing could hold its response,
+and its place among the batch requests, for any time.
 """
 
 from __future__ import annotations
@@ -20,112 +20,112 @@ from service.state import State
 
 log = structlog.stdlib.get_logger(__name__)
 
-# About as much as other servers take. What one read from the socket brings is looked at as a whole.
-MOST_HEAD_BYTES = 64 * 1024
-MOST_FIELDS = 128
-# Of an answer, in `send_timeout_s`: else one byte now and then would do.
-LEAST_TAKEN_BYTES = 64 * 1024
-LONGEST_PATH = 200
-REFUSAL = (
+# Similar to other servers. Checked after each read from the socket.
+MAX_HEADER_BYTES = 64 * 1024
+MAX_HEADERS = 128
+# Least bytes of a response that a client must read in `send_timeout_s`; otherwise a byte now and then would do.
+MIN_READ_BYTES = 64 * 1024
+MAX_LOGGED_PATH = 200
+HEADERS_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-type: text/plain; charset=utf-8\r\ncontent-length: 57\r\nconnection: close\r\n\r\n"
     b"The head of the request is too large: send fewer headers."
 )
 
 
-class _HeadTooLarge(Exception):  # noqa: N818 - a signal to ourselves through the parser
+class _HeadersTooLarge(Exception):  # noqa: N818 - unwinds the parser; nobody else sees it
     pass
 
 
-class Protocol(HttpToolsProtocol):
-    """One connection."""
+class LimitedProtocol(HttpToolsProtocol):
+    """A connection with these limits."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Bytes since the last of a body, or the last end of a head.
-        self._bodiless = 0
+        # Bytes received since the last part of a body or the last complete header block.
+        self._header_bytes = 0
         self._too_large = False
         state: State = self.app_state["maskloop"]
         self._send_timeout_s = state.settings.send_timeout_s
-        self._patience: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
 
     def pause_writing(self) -> None:
-        """Keep the answer back, as more of it waits than should, and look whether the client takes any."""
+        """Pause a response that the client does not read, and start the timer."""
         super().pause_writing()
-        self._be_patient()
+        self._start_timer()
 
     def resume_writing(self) -> None:
-        """Go on with the answer."""
-        self._forget_patience()
+        """Continue the response."""
+        self._cancel_timer()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End what goes on for this connection."""
-        self._forget_patience()
+        """Cancel the timer."""
+        self._cancel_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and end a connection on which a head has no end."""
-        self._bodiless += len(data)
+        """Parse received bytes; close the connection if the headers are too large."""
+        self._header_bytes += len(data)
         super().data_received(data)
-        if self._bodiless > MOST_HEAD_BYTES and not self.transport.is_closing():
+        if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self._too_large = True
             self.send_400_response("")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a field of the head, or of what follows a body."""
-        if len(self.headers) >= MOST_FIELDS:
+        """Store a header or trailer."""
+        if len(self.headers) >= MAX_HEADERS:
             self._too_large = True
-            raise _HeadTooLarge
+            raise _HeadersTooLarge
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin the request."""
-        self._bodiless = 0
+        """Start the request."""
+        self._header_bytes = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Hand on a part of the body."""
-        self._bodiless = 0
+        """Pass on a part of the body."""
+        self._header_bytes = 0
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request, or too large a head, and hang up."""
+        """Reject an invalid request, or too large headers, and close the connection."""
         if not self._too_large:
             super().send_400_response(msg)
             return
-        self.transport.write(REFUSAL)
+        self.transport.write(HEADERS_TOO_LARGE)
         self.transport.close()
 
-    def _be_patient(self) -> None:
-        self._patience = self.loop.call_later(self._send_timeout_s, self._look, self._waiting_bytes())
+    def _start_timer(self) -> None:
+        self._read_timer = self.loop.call_later(self._send_timeout_s, self._check_read, self._unread_bytes())
 
-    def _forget_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _cancel_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
-    def _look(self, before: int) -> None:
-        """End the connection if too little has gone since then: to uvicorn the client has left, and its work ends."""
-        now = self._waiting_bytes()
-        if before - now >= LEAST_TAKEN_BYTES:
-            self._be_patient()
+    def _check_read(self, before: int) -> None:
+        """Abort the connection if the client read too little; uvicorn then cancels the request."""
+        now = self._unread_bytes()
+        if before - now >= MIN_READ_BYTES:
+            self._start_timer()
             return
-        # As it came, with its percent signs: nothing in it ends the line.
-        path = self.scope["raw_path"].decode("ascii", "replace")[:LONGEST_PATH]
-        log.warning("answer not taken, connection ended", path=path, waiting_bytes=now, after_s=self._send_timeout_s)
+        # Percent-encoded, as received: it cannot contain a line break.
+        path = self.scope["raw_path"].decode("ascii", "replace")[:MAX_LOGGED_PATH]
+        log.warning("response not read, connection closed", path=path, unread_bytes=now, after_s=self._send_timeout_s)
         self.transport.abort()
 
-    def _waiting_bytes(self) -> int:
-        """Bytes of the answer that the client does not have yet."""
+    def _unread_bytes(self) -> int:
+        """Bytes of the response that the client has not received."""
         return self.transport.get_write_buffer_size() + _unacknowledged_bytes(self.transport)
 
 
 def _unacknowledged_bytes(transport: asyncio.Transport) -> int:
-    """What the system holds of it: megabytes, of which it takes new ones only when a third has gone."""
+    """Bytes in the socket's send buffer: up to megabytes, refilled only after a third of them was sent."""
     try:
         answer = ioctl(transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
     except OSError:
-        # Only Linux knows this of a socket.
+        # Only Linux supports this.
         return 0
     return int(struct.unpack("i", answer)[0])

@@ -1,7 +1,9 @@
-"""Around every request: a name, one log line, its counts and, where they are sent somewhere, its trace."""
+"""Observe every request: request id, one log line, metrics and, if tracing is on, a trace."""
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
 
 import structlog
@@ -9,7 +11,6 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.middleware.request_id import HEADER, request_id_of
 from service.api.middleware.security_headers import SecurityHeaders
 from service.keys.caller import Caller
 from service.state import State
@@ -17,19 +18,22 @@ from service.tracing import Tracing
 
 log = structlog.stdlib.get_logger(__name__)
 
-# SegmentQuery every few seconds by machines: counted, and worth neither a line nor a trace.
+HEADER = b"x-request-id"
+# Request ids that are accepted from clients: nothing that could break or flood a log line.
+VALID_ID = re.compile(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
+# Probed every few seconds: counted, but neither logged nor traced.
 QUIET = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
-# A client may call a method anything, and every label is kept for ever.
+# Other methods share one label: clients can invent any number of them.
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 TOO_MANY_REQUESTS = 429
-LONGEST_PATH = 200
+MAX_LOGGED_PATH = 200
 
 
 class ObservedApp(FastAPI):
     """FastAPI inside `Observe` and `SecurityHeaders`, which also see its response to an unexpected error."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """All of FastAPI's layers, and ours around them."""
+        """Wrap FastAPI's middleware stack."""
         return Observe(SecurityHeaders(super().build_middleware_stack()))
 
 
@@ -46,22 +50,22 @@ def telemetry(tracing: Tracing | None) -> TelemetryConfig:
 
 
 class Observe:
-    """ASGI middleware: measures requests by route template, never by path, so that ids make no labels."""
+    """ASGI middleware: log and count requests. Metrics are labelled by route template, never by path with its ids."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, watching the status."""
+        """Handle a request and record its status and duration."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         begin, status = time.perf_counter(), 500
         state: State = scope["state"]["maskloop"]
         request_id = request_id_of(scope)
-        _name(state, scope, request_id)
+        _bind_ids(state, scope, request_id)
 
-        async def watching(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -70,14 +74,22 @@ class Observe:
 
         state.metrics.requests_in_flight.inc()
         try:
-            await self._app(scope, receive, watching)
+            await self._app(scope, receive, send_with_id)
         finally:
             state.metrics.requests_in_flight.dec()
             _record(state, scope, status, time.perf_counter() - begin)
 
 
-def _name(state: State, scope: Scope, request_id: str) -> None:
-    """Let every line that is logged on the way have the ids. The task ends with the request, and they with it."""
+def request_id_of(scope: Scope) -> str:
+    """Return the request's own `X-Request-Id` if it is valid, otherwise a new one."""
+    for name, value in scope["headers"]:
+        if name == HEADER:
+            return value.decode() if VALID_ID.fullmatch(value) else secrets.token_hex(16)
+    return secrets.token_hex(16)
+
+
+def _bind_ids(state: State, scope: Scope, request_id: str) -> None:
+    """Bind the request id and trace id to all log lines of this task, which ends with the request."""
     if state.tracing is None or scope["path"] in QUIET:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         return
@@ -97,7 +109,7 @@ def _record(state: State, scope: Scope, status: int, seconds: float) -> None:
     if path not in QUIET:
         caller: Caller | None = scope["state"].get("caller")
         more = {"key": caller.name} if caller is not None and caller.name else {}
-        # Percent signs are undone in it: what could end the line is shown as what it is.
-        shown = path[:LONGEST_PATH] if path.isprintable() else repr(path[:LONGEST_PATH])
+        # The path is percent-decoded: control characters are shown escaped.
+        shown = path[:MAX_LOGGED_PATH] if path.isprintable() else repr(path[:MAX_LOGGED_PATH])
         ms = round(seconds * 1000, 1)
         log.info("request", method=scope["method"], path=shown, status=status, ms=ms, **more)
