@@ -130,10 +130,8 @@ class EncodedImage:
         self._image = _open(data, limits)
         width, height = self._image.size
         orientation = _orientation(self._image, data)
-        is_tiff = self._image.format == "TIFF"
         # Pillow reports the upright size of a TIFF, and makes it upright when it loads the pixels.
-        self._transposition = None if is_tiff else TRANSPOSITIONS.get(orientation)
-        self._orientation = 1 if is_tiff else orientation
+        self._orientation = 1 if self._image.format == "TIFF" else orientation
         if self._orientation in SWAPPED:
             width, height = height, width
         self.header = Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation)
@@ -149,21 +147,9 @@ class EncodedImage:
         with self._image as image:
             try:
                 image.load()
-                return DecodedImage(self._upright(image), self.header)
+                return DecodedImage(_upright(image, self._orientation), self.header)
             except Exception as error:
                 raise _pillow_error(error, "image is damaged or incomplete") from None
-
-    def _upright(self, image: Image.Image) -> Pixels:
-        """Convert strip by strip: each step on the whole image would be one more copy of it."""
-        upright_HW3 = np.empty((self.header.height, self.header.width, 3), np.uint8)
-        to_rgb = _rgb_conversion(image)
-        for top, strip in _strips(image):
-            rgb = to_rgb(strip)
-            turned = rgb if self._transposition is None else rgb.transpose(self._transposition)
-            first = image.height - top - strip.height if self._orientation in REVERSED else top
-            lines = slice(first, first + strip.height)
-            upright_HW3[(slice(None), lines) if self._orientation in SWAPPED else lines] = np.asarray(turned)
-        return upright_HW3
 
 
 def decode(data: bytes, limits: Limits) -> DecodedImage:
@@ -238,6 +224,20 @@ def _orientation(image: Image.Image, data: bytes) -> int:
     except Exception:  # a broken EXIF block raises errors of many types; the picture may still be fine
         return 1
     return value if isinstance(value, int) and value in TRANSPOSITIONS else 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Pixels:
+    """Convert a decoded image to upright RGB, strip by strip: each step on the whole image would be one more copy."""
+    width, height = image.size
+    upright_HW3 = np.empty((width, height, 3) if orientation in SWAPPED else (height, width, 3), np.uint8)
+    to_rgb = _rgb_conversion(image)
+    for top, strip in _strips(image):
+        rgb = to_rgb(strip)
+        turned = rgb.transpose(TRANSPOSITIONS[orientation]) if orientation in TRANSPOSITIONS else rgb
+        first = height - top - strip.height if orientation in REVERSED else top
+        lines = slice(first, first + strip.height)
+        upright_HW3[(slice(None), lines) if orientation in SWAPPED else lines] = np.asarray(turned)
+    return upright_HW3
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:

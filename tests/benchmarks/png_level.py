@@ -33,7 +33,9 @@ from service.segmentation.output.png import confidence_png, mask_png, palette
 
 STARTER = Path(__file__).parents[2] / "service/starter/model.onnx"
 SIZES = ((640, 480), (2048, 2048))
-LEGEND = ClassTable(tuple(f"class {i}" for i in range(32)), tuple((7 * i, 200 - 5 * i, 90) for i in range(32)), 255)
+CLASS_TABLE = ClassTable(
+    tuple(f"class {i}" for i in range(32)), tuple((7 * i, 200 - 5 * i, 90) for i in range(32)), 255
+)
 # zlib's strategies, as Pillow and zlib number them.
 STRATEGIES = {"default": 0, "filtered": 1, "Huffman": 2, "RLE": 3}
 Compress = Callable[[bytes], bytes]
@@ -65,7 +67,7 @@ def photographs(paths: list[Path]) -> list[tuple[str, Image.Image]]:
 
 def pngs(mask_HW: Mask) -> dict[str, Callable[[], bytes]]:
     """The ways to write a mask as a PNG; the first is the service's."""
-    ways: dict[str, Callable[[], bytes]] = {"the service's PNG": lambda: mask_png(mask_HW, LEGEND)}
+    ways: dict[str, Callable[[], bytes]] = {"the service's PNG": lambda: mask_png(mask_HW, CLASS_TABLE)}
     for level in (0, 1, 2, 3, 6, 9):
         ways[f"Pillow, level {level}"] = lambda level=level: by_pillow(mask_HW, level, 0)  # type: ignore[misc]
     for strategy in ("RLE", "Huffman"):
@@ -81,16 +83,16 @@ def pngs(mask_HW: Mask) -> dict[str, Callable[[], bytes]]:
 def answers(image_HW3: npt.NDArray[np.uint8], prediction: Prediction) -> dict[str, Callable[[], bytes]]:
     """The other forms of an answer."""
 
-    def numbers(details: OutputOptions) -> bytes:
-        return describe(prediction, LEGEND, model="any", details=details).to_json()
+    def numbers(options: OutputOptions) -> bytes:
+        return describe(prediction, CLASS_TABLE, model="any", options=options).to_json()
 
     return {
         "JSON, RLE": lambda: numbers(OutputOptions()),
         "JSON, RLE and polygons": lambda: numbers(OutputOptions(polygons=True)),
         "JSON, PNG": lambda: numbers(OutputOptions(masks="png")),
         "confidence as a PNG": lambda: confidence_png(prediction.confidence_HW),
-        "overlay": lambda: overlay_jpeg(image_HW3, prediction.mask_HW, LEGEND, key=False),
-        "overlay with its key": lambda: overlay_jpeg(image_HW3, prediction.mask_HW, LEGEND),
+        "overlay": lambda: overlay_jpeg(image_HW3, prediction.mask_HW, CLASS_TABLE, legend=False),
+        "overlay with its key": lambda: overlay_jpeg(image_HW3, prediction.mask_HW, CLASS_TABLE),
     }
 
 
@@ -117,7 +119,7 @@ def deflated(module: Any, rows: bytes, strategy: int) -> bytes:
 def by_pillow(mask_HW: Mask, level: int, strategy: int) -> bytes:
     """An indexed PNG."""
     image, sink = Image.fromarray(mask_HW), io.BytesIO()
-    image.putpalette(palette(LEGEND).tobytes())
+    image.putpalette(palette(CLASS_TABLE).tobytes())
     image.save(sink, "PNG", compress_level=level, compress_type=strategy)
     return sink.getvalue()
 
@@ -132,7 +134,7 @@ def bare(mask_HW: Mask, compress: Compress, *, up: bool) -> bytes:
         rows[1:, 1:] -= mask_HW[:-1].astype(np.uint8)
     chunks = {
         b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0),
-        b"PLTE": palette(LEGEND).tobytes(),
+        b"PLTE": palette(CLASS_TABLE).tobytes(),
         b"IDAT": compress(rows.tobytes()),
         b"IEND": b"",
     }

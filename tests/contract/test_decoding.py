@@ -183,7 +183,7 @@ def test_every_row_of_the_written_table_is_tested() -> None:
 def test_both_see_the_same_pixels(row: str, name: str, tmp_path: Path) -> None:
     data = CASES[row][name]
     (tmp_path / "image").write_bytes(data)
-    assert np.array_equal(read_image(tmp_path / "image"), decode(data, LIMITS))
+    assert np.array_equal(read_image(tmp_path / "image"), decode(data, LIMITS).image_HW3)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -202,13 +202,13 @@ def test_both_convert_every_mode_alike(mode: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_strip_by_strip_the_same_comes_out_as_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "PIXELS_AT_ONCE", 50)
+    monkeypatch.setattr(service, "STRIP_PIXELS", 50)
     several = 0
     for row, name in EACH:
         (tmp_path / "image").write_bytes(CASES[row][name])
         expected = read_image(tmp_path / "image")
         several += expected.shape[0] * expected.shape[1] > 100
-        np.testing.assert_array_equal(decode(CASES[row][name], LIMITS), expected, err_msg=name)
+        np.testing.assert_array_equal(decode(CASES[row][name], LIMITS).image_HW3, expected, err_msg=name)
     assert several > len(EACH) / 2
     for mode in ("1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "PA", "CMYK", "YCbCr", "HSV"):
         image = RGB.quantize(8) if mode == "P" else RGBA.convert(mode)
@@ -245,7 +245,7 @@ def test_the_rules_by_hand() -> None:
     assert first_pixel(to_rgb(cyan)) == [0, 255, 255]
     jpeg = encoded(cyan, "JPEG")
     for data in (jpeg, without_adobe(jpeg), encoded(cyan, "TIFF")):
-        assert decode(data, LIMITS)[0, 0].tolist() == pytest.approx([0, 255, 255], abs=3)
+        assert decode(data, LIMITS).image_HW3[0, 0].tolist() == pytest.approx([0, 255, 255], abs=3)
 
 
 def test_numbers_of_unknown_range_by_hand() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
-from service.segmentation.decode import Limits, decode, inspect
+from service.segmentation.decode import EncodedImage, Limits, decode
 from tests.service.broken_files import FILES, ORDERS, damaged
 from tests.service.fuzzing import effort
 
@@ -29,7 +29,7 @@ TIME_LIMIT_S = 5
 def read(data: bytes) -> None:
     """Header and pixels come, or one of the three refusals."""
     begin = time.monotonic()
-    for reader in (inspect, decode):
+    for reader in (EncodedImage, decode):
         try:
             found = reader(data, LIMITS)
         except (ImageUnreadable, ImageUnsupported, ImageTooLarge):

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from service.errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
-from service.segmentation.decode import FORMATS, Limits, decode, decoding_cost, inspect
+from service.segmentation.decode import FORMATS, EncodedImage, Limits, decode
 from tests.service.conftest import encoded
 from tests.service.tiny_bundle import picture
 
@@ -53,7 +53,7 @@ def png16(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> bytes:
     [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("TIFF", {"compression": "tiff_lzw"})],
 )
 def test_lossless_formats_come_out_as_they_went_in(kind: str, options: dict[str, str | bool]) -> None:
-    np.testing.assert_array_equal(decode(encoded(IMAGE, kind, **options), LIMITS), RGB)
+    np.testing.assert_array_equal(decode(encoded(IMAGE, kind, **options), LIMITS).image_HW3, RGB)
 
 
 @pytest.mark.parametrize(
@@ -61,65 +61,65 @@ def test_lossless_formats_come_out_as_they_went_in(kind: str, options: dict[str,
 )
 def test_lossy_formats_come_out_nearly(kind: str, media_type: str) -> None:
     data = encoded(IMAGE, kind, quality=95, **({"subsampling": 0} if kind == "JPEG" else {}))
-    assert np.abs(decode(data, LIMITS).astype(int) - RGB).mean() < 15
-    assert inspect(data, LIMITS).media_type == media_type
+    assert np.abs(decode(data, LIMITS).image_HW3.astype(int) - RGB).mean() < 15
+    assert EncodedImage(data, LIMITS).header.media_type == media_type
 
 
 def test_grey_becomes_three_equal_channels() -> None:
-    np.testing.assert_array_equal(decode(encoded(GREY), LIMITS), np.stack([GREY] * 3, axis=-1))
+    np.testing.assert_array_equal(decode(encoded(GREY), LIMITS).image_HW3, np.stack([GREY] * 3, axis=-1))
 
 
 def test_one_bit_becomes_black_and_white() -> None:
     bits = GREY > 100
-    np.testing.assert_array_equal(decode(encoded(bits), LIMITS)[..., 0], np.where(bits, 255, 0))
+    np.testing.assert_array_equal(decode(encoded(bits), LIMITS).image_HW3[..., 0], np.where(bits, 255, 0))
 
 
 def test_palette_is_looked_up() -> None:
     palette = IMAGE.quantize(16)
-    np.testing.assert_array_equal(decode(encoded(palette), LIMITS), np.array(palette.convert("RGB")))
+    np.testing.assert_array_equal(decode(encoded(palette), LIMITS).image_HW3, np.array(palette.convert("RGB")))
 
 
 @pytest.mark.parametrize("depth", ["I;16", "I;16B"])
 def test_16_bit_grey_keeps_its_upper_8_bits(depth: str) -> None:
     """Pillow's own conversion would turn everything above 255 white."""
     data = encoded(GREY.astype(np.uint16) * 256 + 77, "PNG" if depth == "I;16" else "TIFF")
-    np.testing.assert_array_equal(decode(data, LIMITS)[..., 1], GREY)
+    np.testing.assert_array_equal(decode(data, LIMITS).image_HW3[..., 1], GREY)
 
 
 def test_16_bit_colour_keeps_its_upper_8_bits() -> None:
-    np.testing.assert_array_equal(decode(png16(RGB.astype(np.uint16) * 256 + 5), LIMITS), RGB)
+    np.testing.assert_array_equal(decode(png16(RGB.astype(np.uint16) * 256 + 5), LIMITS).image_HW3, RGB)
 
 
 def test_transparent_pixels_are_white_whatever_colour_they_hide() -> None:
-    assert (decode(encoded(rgba(0)), LIMITS) == 255).all()
-    np.testing.assert_array_equal(decode(encoded(rgba(255)), LIMITS), RGB)
+    assert (decode(encoded(rgba(0)), LIMITS).image_HW3 == 255).all()
+    np.testing.assert_array_equal(decode(encoded(rgba(255)), LIMITS).image_HW3, RGB)
 
 
 def test_half_transparent_pixels_are_half_white() -> None:
-    half = decode(encoded(rgba(128)), LIMITS).astype(int)
+    half = decode(encoded(rgba(128)), LIMITS).image_HW3.astype(int)
     assert np.abs(half - (RGB * 128.0 + 255 * 127.0) / 255).max() <= 1.5
 
 
 def test_grey_with_alpha_is_composited_too() -> None:
     image = Image.fromarray(GREY).convert("LA")
     image.putalpha(0)
-    assert (decode(encoded(image), LIMITS) == 255).all()
+    assert (decode(encoded(image), LIMITS).image_HW3 == 255).all()
 
 
 def test_a_palette_with_a_transparent_entry_is_composited() -> None:
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
-    assert (decode(encoded(image, transparency=1), LIMITS) == 255).all()
+    assert (decode(encoded(image, transparency=1), LIMITS).image_HW3 == 255).all()
 
 
 def test_rgb_with_a_transparent_colour_is_composited() -> None:
     image = Image.new("RGB", (4, 4), (10, 20, 30))
-    assert (decode(encoded(image, transparency=(10, 20, 30)), LIMITS) == 255).all()
+    assert (decode(encoded(image, transparency=(10, 20, 30)), LIMITS).image_HW3 == 255).all()
 
 
 def test_cmyk_is_converted() -> None:
     cmyk = Image.merge("CMYK", [Image.new("L", (8, 8), v) for v in (0, 255, 255, 0)])
-    red = decode(encoded(cmyk, "JPEG", quality=100), LIMITS)[4, 4].astype(int)
+    red = decode(encoded(cmyk, "JPEG", quality=100), LIMITS).image_HW3[4, 4].astype(int)
     assert red[0] > 230
     assert red[1:].max() < 40
 
@@ -138,17 +138,17 @@ def test_every_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(image, kind, exif=exif)
-    header = inspect(data, LIMITS)
+    header = EncodedImage(data, LIMITS).header
     assert (header.width, header.height) == upright.size
     assert header.orientation == orientation
-    assert np.abs(decode(data, LIMITS).astype(int) - np.array(upright)).mean() < 12
+    assert np.abs(decode(data, LIMITS).image_HW3.astype(int) - np.array(upright)).mean() < 12
 
 
 @pytest.mark.parametrize(
     "exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0"]
 )
 def test_a_broken_exif_is_ignored(exif: bytes) -> None:
-    assert decode(encoded(IMAGE, "JPEG", exif=exif), LIMITS).shape == RGB.shape
+    assert decode(encoded(IMAGE, "JPEG", exif=exif), LIMITS).image_HW3.shape == RGB.shape
 
 
 def test_more_bytes_than_allowed_are_refused() -> None:
@@ -164,7 +164,7 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
     with pytest.raises(ImageTooLarge):
         decode(data, LIMITS)
     with pytest.raises(ImageTooLarge):
-        inspect(data, Limits(max_bytes=1000, max_pixels=100_000_000))
+        EncodedImage(data, Limits(max_bytes=1000, max_pixels=100_000_000))
 
 
 def test_several_frames_are_refused() -> None:
@@ -183,15 +183,15 @@ def test_a_file_of_very_many_pages_is_refused_after_the_first() -> None:
     data += page + bytes(4)
     start = time.process_time()
     with pytest.raises(ImageUnsupported, match="several frames"):
-        inspect(data, Limits(max_bytes=10**7, max_pixels=100))
+        EncodedImage(data, Limits(max_bytes=10**7, max_pixels=100))
     assert time.process_time() - start < 1
 
 
 def test_a_phones_jpeg_with_a_preview_behind_it_is_read() -> None:
     """MPO: several JPEGs in one file, of which every viewer shows the first."""
     data = encoded(IMAGE, "MPO", save_all=True, append_images=[IMAGE])
-    assert decode(data, LIMITS).shape == RGB.shape
-    assert inspect(data, LIMITS).media_type == "image/jpeg"
+    assert decode(data, LIMITS).image_HW3.shape == RGB.shape
+    assert EncodedImage(data, LIMITS).header.media_type == "image/jpeg"
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO"])
@@ -203,7 +203,7 @@ def test_other_formats_are_refused(kind: str) -> None:
 @pytest.mark.parametrize(("dtype", "white"), [(np.float32, 1), (np.float32, 65535), (np.int32, 255), (np.int32, 65535)])
 def test_numbers_of_32_bits_are_scaled_and_not_clipped(dtype: type, white: int) -> None:
     values = GREY.astype(np.float64) / GREY.max() * white
-    found = decode(encoded(Image.fromarray(values.astype(dtype)), "TIFF"), LIMITS)[..., 0]
+    found = decode(encoded(Image.fromarray(values.astype(dtype)), "TIFF"), LIMITS).image_HW3[..., 0]
     assert np.abs(found.astype(int) - GREY.astype(float) / GREY.max() * 255).max() <= 1
 
 
@@ -213,7 +213,7 @@ def test_scaling_holds_no_large_copies(dtype: type) -> None:
     data = encoded(Image.fromarray(values), "TIFF")
     tracemalloc.start()
     try:
-        found = decode(data, Limits(max_bytes=10**8, max_pixels=10**7))
+        found = decode(data, Limits(max_bytes=10**8, max_pixels=10**7)).image_HW3
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -244,7 +244,7 @@ def test_a_tiff_of_one_pixel_in_a_huge_tile_is_refused() -> None:
     ]
     page = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     data = struct.pack("<2sHI", b"II", 42, 8) + page + bytes(4) + zlib.compress(bytes(2**20))
-    for read in (inspect, decode):
+    for read in (EncodedImage, decode):
         with pytest.raises(ImageTooLarge, match="tiles of 1073741824 pixels"):
             read(data, LIMITS)
 
@@ -253,7 +253,7 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     """Each is a pass over all pixels: a file of kilobytes could keep a core busy for hours."""
     data = encoded(IMAGE, "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
-    assert decode(data, LIMITS).shape == RGB.shape
+    assert decode(data, LIMITS).image_HW3.shape == RGB.shape
     with pytest.raises(ImageUnreadable, match="scans"):
         decode(data[:last] + data[last:-2] * 200 + data[-2:], LIMITS)
 
@@ -265,7 +265,7 @@ def test_a_bmp_of_very_many_run_lengths_is_refused() -> None:
         head = struct.pack("<IiiHHIIiiII", 40, 100, 10, 1, 8, 1, len(codes), 0, 0, 0, 0) + bytes(1024)
         data = struct.pack("<2sIHHI", b"BM", 0, 0, 0, 14 + len(head)) + head + codes
         if fits:
-            assert decode(data, Limits(10**7, 10**4)).shape == (10, 100, 3)
+            assert decode(data, Limits(10**7, 10**4)).image_HW3.shape == (10, 100, 3)
         else:
             with pytest.raises(ImageTooLarge, match="save it as PNG"):
                 decode(data, Limits(10**7, 10**4))
@@ -300,9 +300,9 @@ def high_water():
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 small, large = (Path(name).read_bytes() for name in sys.argv[1:])
-decode(small, Limits(10**9, 10**9))
+decode(small, Limits(10**9, 10**9)).image_HW3
 before = high_water()
-height, width, _ = decode(large, Limits(10**9, 10**9)).shape
+height, width, _ = decode(large, Limits(10**9, 10**9)).image_HW3.shape
 print((high_water() - before) / (height * width))
 """
 
@@ -328,7 +328,7 @@ def test_decoding_takes_little_more_than_the_image_and_its_pixels(
     )
     assert 3 <= float(ended.stdout) < most
     large = (tmp_path / "large").read_bytes()
-    assert float(ended.stdout) * 3000 * 3000 < decoding_cost(large, Limits(10**9, 10**9))
+    assert float(ended.stdout) * 3000 * 3000 < EncodedImage(large, Limits(10**9, 10**9)).decode_bytes
 
 
 def test_the_result_is_contiguous_rgb() -> None:
@@ -336,7 +336,7 @@ def test_the_result_is_contiguous_rgb() -> None:
         image = Image.new(mode, (5, 3))
         sink = io.BytesIO()
         image.save(sink, "PNG")
-        pixels = decode(sink.getvalue(), LIMITS)
+        pixels = decode(sink.getvalue(), LIMITS).image_HW3
         assert pixels.shape == (3, 5, 3)
         assert pixels.dtype == np.uint8
         assert pixels.flags["C_CONTIGUOUS"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from service.metrics import Metrics
-from service.segmentation.decode import Limits, Pixels, decode
-from service.segmentation.executor_tasks import after, begin
+from service.segmentation.decode import DecodedImage, EncodedImage, Limits
+from service.segmentation.executor_tasks import call_when_done, submit
 from service.segmentation.inference.cancellation import InferenceCancelled
 from service.segmentation.inference.engine import Engine
 from service.segmentation.pipeline import Pipeline
@@ -20,75 +20,67 @@ from tests.service.conftest import encoded, eventually
 from tests.service.tiny_bundle import picture
 
 
-def test_what_nobody_waits_for_when_a_thread_is_free_is_not_begun() -> None:
+async def test_what_nobody_waits_for_when_a_thread_is_free_is_not_begun() -> None:
     left, go, done = threading.Event(), threading.Event(), list[str]()
 
-    async def scene() -> None:
-        with ThreadPoolExecutor(1) as pool:
-            first = begin(pool, lambda: go.wait(20))
-            second = begin(pool, lambda: done.append("second"), left.is_set)
-            left.set()
-            go.set()
-            assert await first
-            with pytest.raises(InferenceCancelled):
-                await second
-
-    asyncio.run(scene())
+    with ThreadPoolExecutor(1) as pool:
+        first = submit(pool, lambda: go.wait(20))
+        second = submit(pool, lambda: done.append("second"), left.is_set)
+        left.set()
+        go.set()
+        assert await first
+        with pytest.raises(InferenceCancelled):
+            await second
     assert done == []
 
 
-def test_leaving_waits_for_the_thread_and_hears_no_error() -> None:
+async def test_leaving_waits_for_the_thread_and_hears_no_error() -> None:
     go, seen = threading.Event(), list[str]()
 
     def fails() -> None:
         assert go.wait(20)
         raise ValueError("nobody is there to be told")
 
-    async def scene() -> None:
-        with ThreadPoolExecutor(1) as pool:
-            after(None, lambda: seen.append("nothing was begun"))
-            work = begin(pool, fails)
-            after(work, lambda: seen.append("over"))
-            assert seen == ["nothing was begun"]
-            go.set()
-            await asyncio.wait([work])
-        await asyncio.sleep(0)
-
-    asyncio.run(scene())
+    with ThreadPoolExecutor(1) as pool:
+        call_when_done(None, lambda: seen.append("nothing was begun"))
+        work = submit(pool, fails)
+        call_when_done(work, lambda: seen.append("over"))
+        assert seen == ["nothing was begun"]
+        go.set()
+        await asyncio.wait([work])
+    await asyncio.sleep(0)
     assert seen == ["nothing was begun", "over"]
 
 
-def test_a_request_that_ends_while_it_is_decoded_keeps_its_place_until_its_thread_is_free(
+async def test_a_request_that_ends_while_it_is_decoded_keeps_its_place_until_its_thread_is_free(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else others would be decoded beside it, in memory that it still holds."""
     begun, go = threading.Event(), threading.Event()
 
-    def slowly(data: bytes, limits: Limits) -> Pixels:
-        begun.set()
-        assert go.wait(20)
-        return decode(data, limits)
+    class SlowImage(EncodedImage):
+        def decode(self) -> DecodedImage:
+            begun.set()
+            assert go.wait(20)
+            return super().decode()
 
-    monkeypatch.setattr("service.segmentation.pipeline.decode", slowly)
-    segmenter = Pipeline(Settings(), Metrics(), Limits(max_bytes=10**6, max_pixels=10**6))
+    monkeypatch.setattr("service.segmentation.pipeline.EncodedImage", SlowImage)
+    pipeline = Pipeline(Settings(), Metrics(), Limits(max_bytes=10**6, max_pixels=10**6))
     engine = Engine(bundle / "model.onnx", threads=1)
 
-    async def stays() -> bool:
+    async def connected() -> bool:
         return False
 
     async def one() -> None:
-        async with segmenter.admission() as visit:
-            await segmenter.segment(encoded(picture()), engine, visit, stays)
+        async with pipeline.admission() as context:
+            await pipeline.segment(encoded(picture()), engine, context, connected)
 
-    async def scene() -> None:
-        asked = asyncio.create_task(one())
-        await asyncio.to_thread(begun.wait, 20)
-        asked.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asked
-        assert segmenter._decoding.inside == 1
-        go.set()
-        await asyncio.to_thread(eventually, lambda: not segmenter._decoding.inside)
-
-    asyncio.run(scene())
-    segmenter.close()
+    asked = asyncio.create_task(one())
+    await asyncio.to_thread(begun.wait, 20)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert pipeline._decoding.active == 1
+    go.set()
+    await asyncio.to_thread(eventually, lambda: not pipeline._decoding.active)
+    pipeline.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.metrics import Metrics
-from service.segmentation.decode import Limits, Pixels, decode
+from service.segmentation.decode import DecodedImage, EncodedImage, Limits, Pixels
 from service.segmentation.inference.cancellation import Gone, never_cancelled
 from service.segmentation.inference.engine import Engine, Prediction
 from service.segmentation.inference.memory_budget import MemoryBudget
@@ -21,7 +21,7 @@ from tests.service.tiny_bundle import picture
 LARGE, SMALL = encoded(picture(200, 100)), encoded(picture(20, 100))
 
 
-async def stays() -> bool:
+async def connected() -> bool:
     return False
 
 
@@ -39,13 +39,13 @@ class Counted(Engine):
         self.seen: set[tuple[int, ...]] = set()
         self.threads: list[int | None] = []
 
-    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = never_cancelled) -> Prediction:
+    def run(self, image_HW3: Pixels, threads: int | None = None, is_cancelled: Gone = never_cancelled) -> Prediction:
         self.inside.append(image_HW3.shape[1])
         self.threads.append(threads)
         # Whoever may come beside it has come by then.
         time.sleep(0.05)
         self.seen.add(tuple(sorted(self.inside)))
-        prediction = super().run(image_HW3, threads, gone)
+        prediction = super().run(image_HW3, threads, is_cancelled)
         self.inside.remove(image_HW3.shape[1])
         return prediction
 
@@ -61,17 +61,17 @@ def counted(bundle: Path) -> Counted:
 
 def _serve(engine: Counted, metrics: Metrics, people: list[bytes]) -> None:
     limits = Limits(max_bytes=10**6, max_pixels=10**6)
-    segmenter = Pipeline(Settings(inference_threads=2, max_inference_bytes=10_000_000), metrics, limits)
+    pipeline = Pipeline(Settings(inference_threads=2, max_inference_bytes=10_000_000), metrics, limits)
 
     async def one(data: bytes) -> None:
-        async with segmenter.admission() as visit:
-            await segmenter.segment(data, engine, visit, stays)
+        async with pipeline.admission() as context:
+            await pipeline.segment(data, engine, context, connected)
 
     async def scene() -> None:
         await asyncio.gather(*(one(data) for data in people))
 
     asyncio.run(scene())
-    segmenter.close()
+    pipeline.close()
 
 
 def test_two_large_ones_never_run_at_one_time_and_small_ones_beside_them(metrics: Metrics, counted: Counted) -> None:
@@ -95,15 +95,20 @@ def test_large_ones_are_decoded_as_memory_allows(
     monkeypatch.setattr("service.segmentation.decode.PIXEL_BYTES", 300)
     inside, seen = list[int](), set[tuple[int, ...]]()
 
-    def noted(data: bytes, limits: Limits) -> Pixels:
-        inside.append(len(data))
-        time.sleep(0.02)
-        seen.add(tuple(sorted(inside)))
-        image_HW3 = decode(data, limits)
-        inside.remove(len(data))
-        return image_HW3
+    class ObservedImage(EncodedImage):
+        def __init__(self, data: bytes, limits: Limits) -> None:
+            super().__init__(data, limits)
+            self.size = len(data)
 
-    monkeypatch.setattr("service.segmentation.pipeline.decode", noted)
+        def decode(self) -> DecodedImage:
+            inside.append(self.size)
+            time.sleep(0.02)
+            seen.add(tuple(sorted(inside)))
+            image = super().decode()
+            inside.remove(self.size)
+            return image
+
+    monkeypatch.setattr("service.segmentation.pipeline.EncodedImage", ObservedImage)
     _serve(counted, metrics, [LARGE] * 4 + [SMALL] * 4)
     assert (len(LARGE),) * 2 not in seen
     assert seen & {(len(SMALL),) * 2, tuple(sorted((len(SMALL), len(LARGE))))}

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from service.api.middleware.http_protocol import MOST_FIELDS, MOST_HEAD_BYTES, REFUSAL
+from service.api.middleware.http_protocol import HEADERS_TOO_LARGE, MAX_HEADER_BYTES, MAX_HEADERS
 from service.api.uvicorn_server import make_server
 from service.listening_socket import listen
 from service.settings import Settings
@@ -20,7 +20,7 @@ from tests.service.conftest import eventually
 HEAD = b"POST /v1/segment HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 LINE = b"y" * 1000
-TIMES = 40 * MOST_HEAD_BYTES // len(LINE)
+TIMES = 40 * MAX_HEADER_BYTES // len(LINE)
 
 
 @pytest.fixture
@@ -65,21 +65,21 @@ def test_what_has_no_end_is_ended(address: tuple[str, int], before: bytes, piece
 
 def test_too_many_headers_are_told_so(address: tuple[str, int]) -> None:
     with socket.create_connection(address, timeout=60) as client:
-        client.sendall(HEAD + b"a: b\r\n" * (MOST_FIELDS + 1))
-        assert client.recv(1000) == REFUSAL
+        client.sendall(HEAD + b"a: b\r\n" * (MAX_HEADERS + 1))
+        assert client.recv(1000) == HEADERS_TOO_LARGE
         assert client.recv(1) == b""
     _answers(address)
 
 
 def test_the_refusal_is_as_long_as_it_says() -> None:
-    head, body = REFUSAL.split(b"\r\n\r\n")
+    head, body = HEADERS_TOO_LARGE.split(b"\r\n\r\n")
     assert f"content-length: {len(body)}".encode() in head
 
 
 def test_many_small_requests_on_one_connection_add_up_to_nothing(address: tuple[str, int]) -> None:
     with closing(http.client.HTTPConnection(*address, timeout=60)) as connection:
         for _ in range(4):
-            for content in (None, b"x" * 2 * MOST_HEAD_BYTES):
+            for content in (None, b"x" * 2 * MAX_HEADER_BYTES):
                 connection.request("POST" if content else "GET", "/livez", content, {"X-A": "y" * 20_000})
                 response = connection.getresponse()
                 response.read()

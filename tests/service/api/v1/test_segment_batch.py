@@ -207,10 +207,10 @@ def test_who_leaves_while_its_images_wait_leaves_the_line(state: State, listenin
     content, headers = body_of(5)
     batch = connect(listening)
     batch.request("POST", URL, content, headers)
-    eventually(lambda: state.pipeline._door._line.load == 2)
+    eventually(lambda: state.pipeline._gate._batch.demand == 2)
     batch.close()
     eventually(lambda: metric(state, "maskloop_batches_admitted") == 0)
-    assert state.pipeline._door._line.load == 0
+    assert state.pipeline._gate._batch.demand == 0
     engine.go.set()
     assert [other.getresponse().status for other in others] == [200] * 2
     assert engine.runs == 2
@@ -262,7 +262,7 @@ def test_a_batch_waits_for_places_that_others_have(state: State, listening: sock
     content, headers = body_of(3)
     batch = connect(listening)
     batch.request("POST", URL, content, headers)
-    eventually(lambda: state.pipeline._door._line.load == 2)
+    eventually(lambda: state.pipeline._gate._batch.demand == 2)
     engine.go.set()
     assert [other.getresponse().status for other in others] == [200] * 4
     statuses = [json.loads(line)["status"] for line in batch.getresponse().read().splitlines()]

@@ -89,15 +89,15 @@ def test_an_image_that_costs_too_much_is_refused_with_the_size_that_would_do(mak
 
 def test_a_door_lets_so_many_in_and_tells_the_next() -> None:
     metrics = Metrics()
-    door = AdmissionGate(2, metrics.uploads_admitted, metrics.uploads_refused)
+    gate = AdmissionGate(2, metrics.uploads_admitted, metrics.uploads_refused)
 
     async def scene() -> None:
-        async with door.place(), door.place():
+        async with gate.admit(), gate.admit():
             with pytest.raises(Overloaded) as told:
-                async with door.place():
+                async with gate.admit():
                     pass
             assert told.value.retry_after_s == 1
-        async with door.place():
+        async with gate.admit():
             pass
 
     asyncio.run(scene())

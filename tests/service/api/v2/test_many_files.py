@@ -14,7 +14,7 @@ import pytest
 
 from service.open_inference.bytes_tensor import pack, unpack
 from service.open_inference.tensor_spec import LARGEST_BATCH
-from service.segmentation.decode import Limits, Pixels, decode
+from service.segmentation.decode import DecodedImage, EncodedImage, Pixels
 from service.segmentation.pipeline import DECODED_AHEAD
 from service.settings import Settings
 from tests.service.api.v2.conftest import PNG, Answer, Server, serving
@@ -41,20 +41,25 @@ class Decoding:
         self._images: list[weakref.ref[Pixels]] = []
         self._lock = threading.Lock()
 
-    def __call__(self, data: bytes, limits: Limits) -> Pixels:
-        time.sleep(self.pause_s)
-        image_HW3 = decode(data, limits)
+    def record(self, image_HW3: Pixels) -> None:
         with self._lock:
             self.begun += 1
             self._images.append(weakref.ref(image_HW3))
             self.most = max(self.most, sum(image() is not None for image in self._images))
-        return image_HW3
 
 
 @pytest.fixture
 def decoding(monkeypatch: pytest.MonkeyPatch) -> Decoding:
     seen = Decoding()
-    monkeypatch.setattr("service.segmentation.pipeline.decode", seen)
+
+    class ObservedImage(EncodedImage):
+        def decode(self) -> DecodedImage:
+            time.sleep(seen.pause_s)
+            image = super().decode()
+            seen.record(image.image_HW3)
+            return image
+
+    monkeypatch.setattr("service.segmentation.pipeline.EncodedImage", ObservedImage)
     return seen
 
 
@@ -105,18 +110,18 @@ def test_the_deadline_is_that_of_all_together(one: Server, decoding: Decoding) -
 
 def test_the_first_waits_no_longer_than_one_may(one: Server) -> None:
     """As every image that was let in, should the wait turn out longer than was expected."""
-    turns = one.state.pipeline._cpu
+    limiter = one.state.pipeline._cpu
     # As if an inference went on and on.
-    turns._free = 0
+    limiter._free_slots = 0
     with ThreadPoolExecutor(2 * THREADS) as pool:
         # So few may wait for any time.
         others = [pool.submit(infer, one, [PNG]) for _ in range(2 * THREADS)]
-        eventually(lambda: turns.load == 2 * THREADS)
+        eventually(lambda: limiter.demand == 2 * THREADS)
         for files in ([PNG], [PNG] * 3):
             answer = infer(one, files)
             assert answer.status == 503
             assert int(answer.headers["retry-after"]) >= 1
             assert "MASKLOOP_MAX_WAIT_S" in answer.error
-        turns._free = THREADS
+        limiter._free_slots = THREADS
         assert infer(one, [PNG] * 3).status == 200
         assert [other.result(20).status for other in others] == [200] * len(others)

@@ -151,11 +151,11 @@ def test_an_unexpected_error_tells_no_secrets(make_settings: MakeSettings) -> No
 def test_overload_and_no_model(make_settings: MakeSettings) -> None:
     with serving(make_settings(max_concurrent_requests=1)) as server:
         state: State = server.state
-        state.pipeline._door._hurried = 1
+        state.pipeline._gate._interactive = 1
         answer = server.infer("seg", {"inputs": [tensor()]})
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert "MASKLOOP_MAX_CONCURRENT_REQUESTS" in answer.error
-        state.pipeline._door._hurried = 0
+        state.pipeline._gate._interactive = 0
         (failed,) = [one["inference_stats"]["fail"] for one in _stats(server) if one["name"] == "seg"]
         assert failed["count"] == 1
         state.active_model.stop()

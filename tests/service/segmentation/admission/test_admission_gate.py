@@ -1,4 +1,4 @@
-"""The line beside the door: order, precedence, and those who give up."""
+"""The line beside the gate: order, precedence, and those who give up."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.service.conftest import sample
 
 
 class Scene:
-    """A door, and those who come to it."""
+    """A gate, and those who come to it."""
 
-    def __init__(self, capacity: int, patience: WaitPolicy | None = None) -> None:
+    def __init__(self, capacity: int, policy: WaitPolicy | None = None) -> None:
         self.metrics = Metrics()
-        self.door = AdmissionGate(capacity, self.metrics.admitted, self.metrics.rejected.labels("overloaded"), patience)
+        self.gate = AdmissionGate(capacity, self.metrics.admitted, self.metrics.rejected.labels("overloaded"), policy)
         self.order: list[str] = []
 
     async def patient(self, name: str, leave: asyncio.Event, urgency: int = 6, within_s: float = 60) -> None:
-        async with self.door.admit_queued(urgency, within_s):
+        async with self.gate.admit_queued(urgency, within_s):
             self.order.append(name)
             await leave.wait()
 
@@ -43,12 +43,12 @@ async def let_others_run() -> None:
         await asyncio.sleep(0)
 
 
-def test_the_line_is_fair_and_the_more_urgent_first() -> None:
-    async def scene() -> None:
+async def test_the_line_is_fair_and_the_more_urgent_first() -> None:
+    async with asyncio.timeout(10):
         here = Scene(2)
         leave = asyncio.Event()
         leave.set()
-        async with here.door.place():
+        async with here.gate.admit():
             people = [("late", 7), ("first", 6), ("second", 6)]
             tasks = [asyncio.create_task(here.patient(name, leave, urgency)) for name, urgency in people]
             await let_others_run()
@@ -57,75 +57,65 @@ def test_the_line_is_fair_and_the_more_urgent_first() -> None:
         assert here.order == ["first", "second", "late"]
         # Nobody was turned away, and nobody is left inside.
         assert sample(here.metrics, "maskloop_segment_rejected_total", reason="overloaded") == 0
-        assert sample(here.metrics, "maskloop_segment_admitted") == here.door.inside == 0
-
-    run(scene)
+        assert sample(here.metrics, "maskloop_segment_admitted") == here.gate.in_progress == 0
 
 
-def test_half_of_the_places_are_left_to_those_who_do_not_wait() -> None:
-    async def scene() -> None:
+async def test_half_of_the_places_are_left_to_those_who_do_not_wait() -> None:
+    async with asyncio.timeout(10):
         here, leave = Scene(4), asyncio.Event()
         tasks = [asyncio.create_task(here.patient(str(number), leave)) for number in range(6)]
         await let_others_run()
-        assert here.door.inside == 2
-        async with here.door.place(), here.door.place():
+        assert here.gate.in_progress == 2
+        async with here.gate.admit(), here.gate.admit():
             with pytest.raises(Overloaded, match="MASKLOOP_MAX_CONCURRENT_REQUESTS"):
-                await here.door.place().__aenter__()
+                await here.gate.admit().__aenter__()
         leave.set()
         await asyncio.gather(*tasks)
         assert here.order == [str(number) for number in range(6)]
 
-    run(scene)
 
-
-def test_those_of_the_line_make_nobody_wait_longer() -> None:
+async def test_those_of_the_line_make_nobody_wait_longer() -> None:
     """A second for each that is ahead, where one and a half may be waited for: behind one, not behind two."""
-    patience = WaitPolicy(wait_s=lambda ahead: 1.0 * ahead, longest_s=1.5, always=0)
+    policy = WaitPolicy(estimate_s=lambda ahead: 1.0 * ahead, max_wait_s=1.5, unlimited_requests=0)
 
-    async def scene() -> None:
-        here, leave = Scene(20, patience), asyncio.Event()
+    async with asyncio.timeout(10):
+        here, leave = Scene(20, policy), asyncio.Event()
         tasks = [asyncio.create_task(here.patient(str(number), leave)) for number in range(10)]
         await let_others_run()
-        assert here.door.inside == 10
-        async with here.door.place(), here.door.place():
+        assert here.gate.in_progress == 10
+        async with here.gate.admit(), here.gate.admit():
             with pytest.raises(Overloaded, match="MASKLOOP_MAX_WAIT_S"):
-                await here.door.place().__aenter__()
+                await here.gate.admit().__aenter__()
         leave.set()
         await asyncio.gather(*tasks)
 
-    run(scene)
 
+async def test_who_knocks_is_told_what_who_enters_is_and_takes_no_place() -> None:
+    policy = WaitPolicy(estimate_s=lambda ahead: 1.0 * ahead, max_wait_s=2.5, unlimited_requests=1)
 
-def test_who_knocks_is_told_what_who_enters_is_and_takes_no_place() -> None:
-    patience = WaitPolicy(wait_s=lambda ahead: 1.0 * ahead, longest_s=2.5, always=1)
-
-    async def scene() -> None:
-        here, full = Scene(5, patience), Scene(1)
-        assert here.door.check() is None
-        async with here.door.place(), here.door.place(), here.door.place() as longest_s:
+    async with asyncio.timeout(10):
+        here, full = Scene(5, policy), Scene(1)
+        assert here.gate.check() is None
+        async with here.gate.admit(), here.gate.admit(), here.gate.admit() as longest_s:
             assert longest_s == 2.5
             with pytest.raises(Overloaded, match="MASKLOOP_MAX_WAIT_S"):
-                here.door.check()
-            assert here.door.inside == 3
-        async with full.door.place():
+                here.gate.check()
+            assert here.gate.in_progress == 3
+        async with full.gate.admit():
             with pytest.raises(Overloaded, match="MASKLOOP_MAX_CONCURRENT_REQUESTS"):
-                full.door.check()
+                full.gate.check()
         assert sample(full.metrics, "maskloop_segment_rejected_total", reason="overloaded") == 1
 
-    run(scene)
 
-
-def test_whose_turn_does_not_come_is_told_so_once() -> None:
-    async def scene() -> None:
+async def test_whose_turn_does_not_come_is_told_so_once() -> None:
+    async with asyncio.timeout(10):
         here = Scene(1)
-        async with here.door.place():
+        async with here.gate.admit():
             with pytest.raises(Overloaded):
                 await here.patient("late", asyncio.Event(), within_s=0.05)
         assert sample(here.metrics, "maskloop_segment_rejected_total", reason="overloaded") == 1
-        async with here.door.admit_queued(6, 1):
-            assert here.door.inside == 1
-
-    run(scene)
+        async with here.gate.admit_queued(6, 1):
+            assert here.gate.in_progress == 1
 
 
 class Crowd:
@@ -139,10 +129,10 @@ class Crowd:
     async def come(self, _: int) -> None:
         stack = AsyncExitStack()
         try:
-            await stack.enter_async_context(self.scene.door.place())
+            await stack.enter_async_context(self.scene.gate.admit())
             self._inside.append(stack)
         except Overloaded:
-            assert self.scene.door.inside == 4
+            assert self.scene.gate.in_progress == 4
 
     async def queue(self, _: int) -> None:
         leave = asyncio.Event()
@@ -181,8 +171,8 @@ def test_places_are_never_more_than_there_are_and_all_come_back(
             await step(crowd, which)
             if others_run:
                 await let_others_run()
-            assert 0 <= crowd.scene.door.inside <= 4
+            assert 0 <= crowd.scene.gate.in_progress <= 4
         await crowd.all_go()
-        assert crowd.scene.door.inside == sample(crowd.scene.metrics, "maskloop_segment_admitted") == 0
+        assert crowd.scene.gate.in_progress == sample(crowd.scene.metrics, "maskloop_segment_admitted") == 0
 
     run(scene)

@@ -20,7 +20,7 @@ from service.segmentation.inference.engine import Mask, Prediction
 from service.segmentation.output.class_table import ClassTable
 from service.segmentation.output.description import OutputOptions, describe
 from service.segmentation.output.overlay import overlay_jpeg
-from service.segmentation.output.png import confidence_png, mask_png, restricted
+from service.segmentation.output.png import confidence_png, keep_classes, mask_png
 from service.segmentation.output.run_lengths import runs_of
 from tests.service.conftest import read
 
@@ -72,7 +72,7 @@ def test_rle_gives_every_region_back(mask: np.ndarray[Any, np.dtype[np.uint8]], 
 @settings(deadline=None)
 def test_counts_and_confidences_are_those_of_each_class(mask: np.ndarray[Any, np.dtype[np.uint8]], seed: int) -> None:
     confidence = np.random.default_rng(seed).integers(0, 256, mask.shape, dtype=np.uint8)
-    answer = describe(Prediction(mask, confidence), legend(4), model="v1", details=OutputOptions())
+    answer = describe(Prediction(mask, confidence), legend(4), model="v1", options=OutputOptions())
     for entry in answer.classes:
         inside = mask == entry.id
         assert entry.pixels == inside.sum()
@@ -84,7 +84,7 @@ def test_counts_and_confidences_are_those_of_each_class(mask: np.ndarray[Any, np
 def test_description_by_hand() -> None:
     mask = np.array([[0, 0, 2, 2]], np.uint8)
     confidence = np.array([[255, 255, 0, 51]], np.uint8)
-    answer = describe(Prediction(mask, confidence), legend(3), model="v1", details=OutputOptions())
+    answer = describe(Prediction(mask, confidence), legend(3), model="v1", options=OutputOptions())
     assert [(c.id, c.pixels, c.fraction, c.confidence) for c in answer.classes] == [(0, 2, 0.5, 1.0), (2, 2, 0.5, 0.1)]
     assert answer.confidence == 0.55
     assert (answer.width, answer.height, answer.model) == (4, 1, "v1")
@@ -96,8 +96,8 @@ def test_details_by_hand() -> None:
     mask = np.zeros((8, 8), np.uint8)
     mask[2:6, 2:6] = 2
     confidence = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    details = OutputOptions(only=frozenset({2, 1}), masks="png", polygons=True, confidence=True)
-    answer = describe(Prediction(mask, confidence), legend(3), model="v1", details=details)
+    details = OutputOptions(classes=frozenset({2, 1}), masks="png", polygons=True, confidence=True)
+    answer = describe(Prediction(mask, confidence), legend(3), model="v1", options=details)
     (entry,) = answer.classes
     assert (entry.id, entry.pixels, entry.rle) == (2, 16, None)
     assert entry.polygons is not None
@@ -119,10 +119,10 @@ def test_the_map_of_confidence_is_a_grey_png() -> None:
 def test_restricting_by_hand() -> None:
     mask = np.array([[0, 1, 2]], np.uint8)
     some = ClassTable(("a", "b", "c"), ((1, 1, 1),) * 3, 255)
-    assert restricted(mask, None, some) is mask
-    assert restricted(mask, frozenset({1}), some).tolist() == [[255, 1, 255]]
-    assert restricted(mask, frozenset({1}), some).dtype == np.uint8
-    assert restricted(mask.astype(np.uint16), frozenset({0, 2}), some).tolist() == [[0, 255, 2]]
+    assert keep_classes(mask, None, some) is mask
+    assert keep_classes(mask, frozenset({1}), some).tolist() == [[255, 1, 255]]
+    assert keep_classes(mask, frozenset({1}), some).dtype == np.uint8
+    assert keep_classes(mask.astype(np.uint16), frozenset({0, 2}), some).tolist() == [[0, 255, 2]]
 
 
 def test_classes_are_named_by_name_or_id() -> None:
@@ -143,7 +143,7 @@ def test_overlay_tints_and_draws_borders() -> None:
     mask = np.zeros((32, 32), np.uint8)
     mask[:, 16:] = 1
     colors = ClassTable(("a", "b"), ((200, 0, 0), (0, 0, 200)), 255)
-    found = read(overlay_jpeg(image, mask, colors, key=False)).astype(int)
+    found = read(overlay_jpeg(image, mask, colors, legend=False)).astype(int)
     assert found.shape == (32, 32, 3)
     np.testing.assert_allclose(found[16, 4], [150, 50, 50], atol=12)
     np.testing.assert_allclose(found[16, 28], [50, 50, 150], atol=12)
@@ -157,7 +157,7 @@ def test_what_does_not_count_is_not_painted() -> None:
     masks: list[Mask] = [mask, mask.astype(np.uint16)]
     for each in masks:
         colors = ClassTable(("a", "b"), ((200, 0, 0), (0, 0, 200)), 255)
-        found = read(overlay_jpeg(image, each, colors, only=frozenset({0}), key=False)).astype(int)
+        found = read(overlay_jpeg(image, each, colors, classes=frozenset({0}), legend=False)).astype(int)
         np.testing.assert_allclose(found[16, 4], [150, 50, 50], atol=12)
         np.testing.assert_allclose(found[16, 28], [100, 100, 100], atol=12)
 
@@ -169,7 +169,7 @@ def test_the_key_stands_under_the_picture_and_covers_none_of_it(size: tuple[int,
     image = np.full((height, width, 3), 100, np.uint8)
     mask = rng.integers(0, 3, (height, width), dtype=np.uint8)
     colors = ClassTable(("a", "a very long name of a class indeed, which is cut", "c"), ((200, 0, 0),) * 3, 255)
-    plain, page = (read(overlay_jpeg(image, mask, colors, key=key)).astype(int) for key in (False, True))
+    plain, page = (read(overlay_jpeg(image, mask, colors, legend=key)).astype(int) for key in (False, True))
     assert page.shape[1] >= width
     # At least the height of one line of letters.
     assert page.shape[0] >= height + 12
@@ -192,7 +192,7 @@ def test_the_key_of_very_many_classes_stays_small() -> None:
 
 def test_no_classes_no_key() -> None:
     image, mask = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)
-    assert read(overlay_jpeg(image, mask, legend(3), only=frozenset({2}))).shape == (20, 20, 3)
+    assert read(overlay_jpeg(image, mask, legend(3), classes=frozenset({2}))).shape == (20, 20, 3)
 
 
 def test_what_a_jpeg_cannot_hold_is_said_so() -> None:
