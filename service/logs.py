@@ -1,4 +1,4 @@
-"""Logging: structlog for our own lines and, in the same form, for every library that uses `logging`."""
+"""Configure logging: structlog for the service, and the same format for libraries that use `logging`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from service.settings import Settings
 
 
 def configure_logs(settings: Settings) -> None:
-    """Send every log line to stderr, as JSON or for a console. Called once by a program's entry, never by an import."""
+    """Send all logs to stderr, as JSON or for a console. Called once at the start of a program."""
     shared: list[structlog.typing.Processor] = [
-        # The ids of the request or run at hand, see `api/observe.py`.
+        # Ids of the current request or run.
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
@@ -24,7 +24,7 @@ def configure_logs(settings: Settings) -> None:
     renderers = _renderers(settings.log_format)
     structlog.configure(
         processors=[*shared, *renderers],
-        logger_factory=_Lines,
+        logger_factory=_StderrLogger,
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         cache_logger_on_first_use=True,
     )
@@ -38,21 +38,21 @@ def configure_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
-    # Pillow warns of every oddity in a client's file; what matters is refused with a reason.
+    # Pillow warns of many oddities in files; those that matter are rejected with an error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    # One line a request is that of `api/observe.py`; migrations speak only when something is wrong.
+    # The request log is our own (api/middleware/observability.py); migrations log only problems.
     for name, level in {"uvicorn.access": "WARNING", "alembic": "WARNING"}.items():
         logging.getLogger(name).setLevel(level)
 
 
-class _Lines:
-    """Writes our own lines past `logging`, which takes three times as long for each request that it tells of."""
+class _StderrLogger:
+    """Write our own log lines directly: `logging` takes three times as long per request."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
 
     def info(self, line: str) -> None:
-        # A full disk or a closed pipe is no reason to fail the request that is told of; `logging` sees it so too.
+        # A full disk or a closed pipe must not fail the request; `logging` ignores these, too.
         with suppress(OSError, ValueError):
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
@@ -63,6 +63,6 @@ class _Lines:
 def _renderers(log_format: str) -> list[structlog.typing.Processor]:
     if log_format == "json":
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    # Where rich is installed, the default would show the variables of every function: keys, and images.
+    # If rich is installed, the default would show local variables in tracebacks: keys and images.
     plain = structlog.dev.plain_traceback
     return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]

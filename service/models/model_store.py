@@ -1,4 +1,4 @@
-"""The versions: where a bundle comes in, which one should serve, and the way back."""
+"""The store of model versions: import, activation, rollback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CARD = "MODEL_CARD.md"
 
 
 class ModelStore:
-    """Bundles under DATA/models/VERSION and their rows. A folder there is complete, or it is not there."""
+    """Bundles in DATA/models/VERSION and their rows. A folder appears complete or not at all."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
@@ -33,25 +33,23 @@ class ModelStore:
         self._root = settings.data_dir / "models"
 
     def import_folder(self, folder: Path, *, state: ModelState = "ready", run_id: str | None = None) -> Model:
-        """Copy a bundle into the store; a version that is there already is left as it is and returned.
+        """Copy a bundle into the store. A version that exists is returned; if it had failed, it is repaired and ready.
 
-        Unless it had failed: then its files are put in order where they need it, and it may be tried again.
-
-        The probe is not run here: whoever lets the model answer runs it (`engine.open_engine`).
+        The probe is not run here, but before the model serves (`loading.load_model`).
 
         Args:
-            folder: The bundle; it is read only.
-            state: What it is in the store: "candidate" when a run made it, "ready" when a person brought it.
-            run_id: The run that made it.
+            folder: The bundle, which is not changed.
+            state: "candidate" if a run trained it, "ready" if it was uploaded.
+            run_id: The run that trained it.
 
         Raises:
-            BundleInvalid: The bundle is broken, or another one has its version.
+            BundleInvalid: The bundle is broken, or another bundle has its version.
         """
         manifest = read_bundle(folder).manifest
         with self._database.read() as session:
             known = session.get(Model, manifest.version)
         if known is not None:
-            return self._again(known, Bundle(folder, manifest))
+            return self._import_existing(known, Bundle(folder, manifest))
         target = self._root / manifest.version
         if not target.exists():
             self._copy(folder, target)
@@ -67,10 +65,11 @@ class ModelStore:
         return self._insert(row)
 
     def import_zip(self, packed: BinaryIO) -> Bundle:
-        """Unpack an uploaded bundle beside the store and check it; `import_folder` its folder, then `discard` it.
+        """Unpack an uploaded bundle into a temporary folder and check it; `import_folder` it, then `discard` it.
 
         Raises:
-            BundleInvalid: Not a zip, names that are no plain files, too large, or a broken bundle.
+            BundleInvalid: Not a zip, unexpected names, or a broken bundle.
+            BodyTooLarge: It unpacks to more than `max_bundle_bytes`.
         """
         folder = self._settings.tmp_dir / f"bundle-{uuid4().hex}"
         try:
@@ -81,123 +80,123 @@ class ModelStore:
             raise
 
     def discard(self, folder: Path) -> None:
-        """Remove a folder that `import_zip` made."""
+        """Delete a folder of `import_zip`."""
         shutil.rmtree(folder, ignore_errors=True)
 
     def list(self) -> list[Model]:
-        """Every version, newest first."""
+        """List all versions, newest first."""
         with self._database.read() as session:
             return list(session.scalars(select(Model).order_by(Model.created_at.desc(), Model.version.desc())))
 
     def get(self, version: str) -> Model:
-        """One version.
-
-        Raises:
-            ModelNotFound: There is none.
-        """
-        with self._database.read() as session:
-            return _known(session, version)
-
-    def bundle(self, version: str) -> Bundle:
-        """The bundle of a version, its manifest read and its files not compared again.
+        """Get the row of a version.
 
         Raises:
             ModelNotFound: There is no such version.
-            BundleInvalid: Its folder was damaged.
+        """
+        with self._database.read() as session:
+            return _existing(session, version)
+
+    def bundle(self, version: str) -> Bundle:
+        """Read the manifest of a version, without verifying its files.
+
+        Raises:
+            ModelNotFound: There is no such version.
+            BundleInvalid: Its folder is damaged.
         """
         return read_bundle(self._settings.data_dir / self.get(version).path, verify=False)
 
-    def desired(self) -> Model | None:
-        """The version that should serve: the newest activation whose model has not failed since."""
+    def activated(self) -> Model | None:
+        """Return the version to serve: that of the newest activation whose model has not failed."""
         with self._database.read() as session:
             return session.scalars(_serving_order()).first()
 
     def activate(self, version: str, reason: str) -> Activation:
-        """Make a version the one that should serve. Serving processes follow within a second or so.
+        """Activate a version. Serving processes follow within about a second.
 
-        One that failed may be tried again: its probe is run before it serves in any case.
+        A failed version may be activated again: its probe runs before it serves.
 
         Raises:
             ModelNotFound: There is no such version.
             ModelNotServable: The gate rejected it.
         """
         with self._database.write() as session:
-            model = _known(session, version)
+            model = _existing(session, version)
             if model.state == "rejected":
                 raise ModelNotServable(
-                    f"{version} is rejected ({model.error or 'not accepted by the gate'}): activate another."
+                    f"{version} is rejected ({model.error or 'by the gate'}): activate another version."
                 )
             model.state, model.error = "ready", None
             return _append(session, version, reason)
 
     def rollback(self, reason: str = "rollback") -> Activation:
-        """Activate the version that served before the present one; rolling back twice comes forward again.
+        """Activate the previously active version; a second rollback returns to the present one.
 
         Raises:
-            NothingToRollBack: No other version has ever been active.
+            NothingToRollBack: No other version has been active.
         """
         with self._database.write() as session:
             past = session.scalars(_serving_order()).all()
             earlier = next((m for m in past if m.version != past[0].version), None)
             if earlier is None:
-                raise NothingToRollBack("No other version has been active: upload one, or activate it by name.")
+                raise NothingToRollBack("No other version has been active: upload or activate another one.")
             return _append(session, earlier.version, reason)
 
     def mark(self, version: str, state: ModelState, *, error: str | None = None, miou: float | None = None) -> None:
-        """Record what became of a version; `miou` (0..1) replaces the manifest's when it is given.
+        """Set the state of a version; `miou` (0..1), if given, replaces that of the manifest.
 
         Raises:
             ModelNotFound: There is no such version.
         """
         with self._database.write() as session:
-            model = _known(session, version)
+            model = _existing(session, version)
             model.state = state
             model.error = error
             model.miou = model.miou if miou is None else miou
 
     def ensure_start_model(self) -> None:
-        """Import and activate the model to begin with, unless the past has decided otherwise.
+        """Import and activate the start model if it should serve.
 
-        The starter model of the package only fills an empty place: a newer package does not push out what was trained
-        here. One given by name takes over when it is new here; when it is not, what was activated after it stays.
+        The starter model of the package is activated only if nothing else is: a newer package does not replace a model
+        trained here. A model set by MASKLOOP_MODEL is activated once, when it is first seen.
 
         Raises:
-            BundleInvalid: The bundle is broken, or a folder given by name does not exist.
+            BundleInvalid: The bundle is broken, or the folder set by MASKLOOP_MODEL does not exist.
             StorageFailed: It cannot be read.
         """
-        folder, desired = self._settings.start_model, self.desired()
+        folder, activated = self._settings.start_model, self.activated()
         if not self._settings.model:
-            if desired is not None:
+            if activated is not None:
                 return
             if not (folder / MANIFEST).exists():
-                log.warning("no starter model in this installation: upload one to POST /v1/models")
+                log.warning("this installation has no starter model: upload one to POST /v1/models")
                 return
         version = read_bundle(folder, verify=False).manifest.version
         with self._database.read() as session:
             known = session.get(Model, version)
-        if known is None or desired is None:
-            self.activate(self.import_folder(folder).version, "model to begin with")
-        elif desired.version != version:
+        if known is None or activated is None:
+            self.activate(self.import_folder(folder).version, "start model")
+        elif activated.version != version:
             log.warning(
-                "the model given to begin with does not serve, since another was activated after it",
-                given=version,
-                serves=desired.version,
-                remedy=f"POST /v1/models/{version}/activate makes it serve",
+                "MASKLOOP_MODEL is not active, since another version was activated after it",
+                model=version,
+                active=activated.version,
+                remedy=f"POST /v1/models/{version}/activate",
             )
 
-    def _again(self, known: Model, bundle: Bundle) -> Model:
-        """A bundle whose version is here already."""
+    def _import_existing(self, known: Model, bundle: Bundle) -> Model:
+        """Import a bundle whose version exists."""
         target = self._settings.data_dir / known.path
         try:
             same = read_bundle(target, verify=known.state == "failed").manifest.files == bundle.manifest.files
         except BundleInvalid:
-            # The copy here is damaged, and here comes a sound one.
+            # The stored copy is damaged: replace it by the new one, if the version had failed.
             if known.state != "failed":
                 raise
             self._replace(bundle.folder, target)
             same = True
         if not same:
-            raise BundleInvalid(f"Version {known.version} is here already with other files: export it anew.")
+            raise BundleInvalid(f"Version {known.version} exists with other files: export the bundle again.")
         if known.state == "failed":
             self.mark(known.version, "ready")
         return self.get(known.version)
@@ -210,23 +209,23 @@ class ModelStore:
         self.discard(damaged)
 
     def _copy(self, source: Path, target: Path) -> None:
-        beside = self._root / f".import-{uuid4().hex}"
-        beside.mkdir(parents=True)
+        temporary = self._root / f".import-{uuid4().hex}"
+        temporary.mkdir(parents=True)
         try:
             names = [MANIFEST, CARD, *(entry.file for entry in read_bundle(source, verify=False).manifest.files)]
             for name in names:
                 if (source / name).exists():
-                    copy_durably(source / name, beside / name)
-            read_bundle(beside)
-            sync_folder(beside)
-            beside.rename(target)
+                    copy_durably(source / name, temporary / name)
+            read_bundle(temporary)
+            sync_folder(temporary)
+            temporary.rename(target)
             sync_folder(target.parent)
         except OSError:
-            # Another process was faster with the same version.
+            # Another process imported the same version first.
             if not target.exists():
                 raise
         finally:
-            self.discard(beside)
+            self.discard(temporary)
 
     def _insert(self, row: Model) -> Model:
         with self._database.write() as session:
@@ -238,7 +237,7 @@ class ModelStore:
         return row
 
 
-def _known(session: Session, version: str) -> Model:
+def _existing(session: Session, version: str) -> Model:
     model = session.get(Model, version)
     if model is None:
         raise ModelNotFound(f"There is no model version {version!r}: GET /v1/models lists them.")

@@ -1,4 +1,4 @@
-"""An uploaded bundle's way into the store: unpacked, checked, probed here, and only then kept."""
+"""Import an uploaded bundle: unpack it, verify it, run its probe, and store it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from service.storage.tables import Model
 
 
 def import_upload(models: ModelStore, packed: BinaryIO, settings: Settings) -> Model:
-    """Take a zipped bundle in, or say why not. A version that is here already is returned; failed, it is ready again.
+    """Import a zipped bundle. A version that exists is returned; if it had failed, it is ready again.
 
     Raises:
-        BundleInvalid: Not such a zip, a broken bundle, or its probe failed in this process.
+        BundleInvalid: Not a valid zip or bundle, or its probe failed in this process.
         BodyTooLarge: It unpacks to more than the limit.
         Unavailable: This machine cannot run its probe.
     """

@@ -102,7 +102,7 @@ class Repository:
 
     def resident(self, model: str | None = None) -> list[tuple[str, int]]:
         """Names and version numbers of what is loaded, of one model or all."""
-        loaded, entries = self._active_model.resident, self._entries()
+        loaded, entries = self._active_model.loaded_versions, self._entries()
         found = names(entry.family for entry in entries)
         return [
             (name.text, entry.number)
@@ -113,7 +113,7 @@ class Repository:
 
     def is_ready(self, entry: Entry) -> bool:
         """Whether a version is loaded."""
-        return entry.row.version in self._active_model.resident
+        return entry.row.version in self._active_model.loaded_versions
 
     def unload(self, model: str, version: str | None) -> None:
         """Give the memory of a version back, or of all versions of a model.
@@ -131,7 +131,7 @@ class Repository:
                 "(POST /v1/models/VERSION/activate)."
             )
         for entry in which:
-            self._active_model.forget(entry.row.version)
+            self._active_model.evict(entry.row.version)
 
     def index(self, *, ready_only: bool) -> list[dict[str, Any]]:
         """Every version of every model, and whether it is loaded."""
@@ -147,7 +147,7 @@ class Repository:
 
     def _state(self, name: Name, entry: Entry) -> Iterator[tuple[str, str]]:
         row = entry.row
-        if row.version in self._active_model.resident:
+        if row.version in self._active_model.loaded_versions:
             yield "READY", ""
         elif row.version == self._active_model.loading:
             yield "LOADING", ""

@@ -1,7 +1,7 @@
-"""One of the other two programs as a child: JSON lines in, a way to stop it, and its last words where it failed.
+"""Run the trainer or the exporter as a child process: read its JSON lines, stop it, report its errors.
 
-The child runs in a process group of its own, so that a signal reaches whatever it has started too, and it is tied to
-this process: it cannot outlive the worker, even where that is killed. Its stderr goes to the run's log.
+The child runs in its own process group, so that signals reach its own children, and ends with this process, even if the
+worker is killed. Its stderr is appended to the log of the run.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from service.parent_watch import tethered
 
 log = structlog.stdlib.get_logger(__name__)
 
-LOOK_EVERY_S = 0.1
-LAST_LINES_S = 5.0
+POLL_S = 0.1
+DRAIN_S = 5.0
 LOG_TAIL_BYTES = 2000
-# Lines longer than this are not ours.
-LONGEST_LINE = 1 << 20
+# Longer lines are not events.
+MAX_LINE_BYTES = 1 << 20
 
 Event = dict[str, Any]
 
 
 class ProgramError(Exception):
-    """It ended with an error; the message is its own where it gave one, with the end of its log."""
+    """The program failed; the message holds its error event, if any, and the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run, and what to do with what it says.
+    """A program to run.
 
     Attributes:
-        command: As for `subprocess`.
-        log_file: Where its stderr is appended.
-        on_event: Called with every JSON object that it prints, in the thread that called `run_program`.
-        interruption: SegmentQuery several times a second; anything but None stops the program.
-        grace_s: How long it may take to end after SIGTERM.
+        command: Command line.
+        log_file: Receives its stderr.
+        on_event: Called with every event that it prints, in the thread that called `run_program`.
+        interruption: Polled several times a second; a result other than None stops the program.
+        grace_s: Seconds between SIGTERM and SIGKILL.
     """
 
     command: list[str]
@@ -57,13 +57,13 @@ class Program:
 
 
 def run_program(program: Program) -> Event | None:
-    """Run it to its end.
+    """Run a program until it ends. No process of its group remains.
 
     Returns:
-        Its `done` event; None where it was interrupted. No process of its group is left in either case.
+        Its `done` event; None if it was interrupted.
 
     Raises:
-        ProgramError: It ended by itself, and not well.
+        ProgramError: It failed.
     """
     with program.log_file.open("ab") as stderr:
         stderr.write(f"$ {' '.join(program.command)}\n".encode())
@@ -76,22 +76,22 @@ def run_program(program: Program) -> Event | None:
             start_new_session=True,
         )
     try:
-        return _attend(program, child)
+        return _follow(program, child)
     finally:
         _end(child, program.grace_s)
 
 
-def _attend(program: Program, child: subprocess.Popen[bytes]) -> Event | None:
-    assert child.stdout is not None  # noqa: S101 - it was asked for
-    inbox = _Inbox(child.stdout)
+def _follow(program: Program, child: subprocess.Popen[bytes]) -> Event | None:
+    assert child.stdout is not None  # noqa: S101 - opened as a pipe
+    reader = _EventReader(child.stdout)
     done: Event | None = None
     message: str | None = None
     while True:
-        # First the state of the child, then its lines: what it said before it ended is read all the same.
+        # Poll before reading, so that everything the child printed before it ended is read.
         ended = child.poll() is not None
         if ended:
-            inbox.wait(LAST_LINES_S)
-        for event in inbox.take():
+            reader.wait(DRAIN_S)
+        for event in reader.take():
             done = event if event.get("event") == "done" else done
             message = str(event.get("message")) if event.get("event") == "error" else message
             program.on_event(event)
@@ -99,14 +99,14 @@ def _attend(program: Program, child: subprocess.Popen[bytes]) -> Event | None:
             break
         if program.interruption() is not None:
             return None
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_S)
     if child.returncode != 0 or done is None:
-        raise ProgramError(_last_words(program, child.returncode, message))
+        raise ProgramError(_failure_message(program, child.returncode, message))
     return done
 
 
 def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
-    """SIGTERM to the group, SIGKILL after the grace; also where the child itself is gone and has left others behind."""
+    """Send SIGTERM to the group, then SIGKILL after the grace time, even if the child itself has ended."""
     if child.poll() is None:
         _signal(child, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -118,20 +118,20 @@ def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    # The group keeps the child's number as long as anybody is in it, so it cannot mean others.
+    # The group id cannot be reused while the group has a process.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, number)
 
 
-def _last_words(program: Program, code: int, message: str | None) -> str:
+def _failure_message(program: Program, code: int, message: str | None) -> str:
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     name = " ".join(program.command[1:4])
     tail = program.log_file.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
-    return f"`{name}` {how}: {message or 'it gave no reason'}\nThe end of {program.log_file.name}:\n{tail}"
+    return f"`{name}` {how}: {message or 'no error event'}\nThe end of {program.log_file.name}:\n{tail}"
 
 
-class _Inbox:
-    """Lines of a pipe, read by a thread, so that a child which falls silent blocks nobody."""
+class _EventReader:
+    """Reads the lines of a pipe in a thread, so that a silent child does not block."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._events: list[Event] = []
@@ -140,18 +140,18 @@ class _Inbox:
         self._thread.start()
 
     def take(self) -> list[Event]:
-        """What has come in since."""
+        """Return the events since the last call."""
         with self._lock:
             events, self._events = self._events, []
         return events
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until nothing more can come; not for ever, since a grandchild may keep the pipe open."""
+        """Wait for the end of the pipe, with a limit: a grandchild may keep it open."""
         self._thread.join(timeout_s)
 
     def _read(self, pipe: IO[bytes]) -> None:
         with contextlib.suppress(ValueError, OSError):
-            while line := pipe.readline(LONGEST_LINE):
+            while line := pipe.readline(MAX_LINE_BYTES):
                 event = _parse(line)
                 if event is not None:
                     with self._lock:

@@ -1,10 +1,10 @@
-"""May it serve? The candidate and the active model, as they would answer, on the validation images of the run.
+"""The promotion gate: compare the candidate with the active model on the validation images of the run.
 
-Both run through the very engine that serves, after their probes have passed in this process. The measure is mIoU: the
-mean over the classes that occur in the truth, each class's intersection over union counted over all pixels together.
+Both run in the serving engine, after their probes passed in this process. The metric is mIoU: the mean over the classes
+that occur in the ground truth; the IoU of a class is computed over the pixels of all images.
 """
 
-# H, W pixels; K classes; rows of a confusion matrix are the truth, columns the prediction
+# H, W pixels; K classes; rows of a confusion matrix are the ground truth, columns the prediction
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How good one model is.
+    """Score of a model.
 
     Attributes:
-        version: Which.
+        version: Its version.
         miou: 0..1.
-        per_class: IoU by class name; None for a class that no pixel of the truth has.
+        per_class: IoU by class name, 0..1; None for a class that does not occur in the ground truth.
     """
 
     version: str
@@ -44,34 +44,34 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate says, and why."""
+    """Decision of the gate, with its reason."""
 
     accepted: bool
     reason: str
     images: int
     candidate: Score | None
-    """None where it cannot even be run as it should."""
+    """None if it does not run or its probe fails."""
     active: Score | None
-    """None where there was no other model, or none that could be compared."""
+    """None if there was no active model, or it has other classes."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As the run's report carries it."""
+        """Return the report of the run."""
         return asdict(self)
 
 
-def judge(
+def compare(
     candidate: Bundle, active: Bundle | None, pairs: Callable[[Bundle], Iterable[Pair]], settings: Settings
 ) -> Verdict:
     """Compare two models on the same images.
 
     Args:
-        candidate: Who wants to serve.
-        active: Who serves.
-        pairs: Gives the validation images (uint8 [H, W, 3]) with their masks (ids [H, W]), anew for each bundle.
+        candidate: The new model.
+        active: The active model, if any.
+        pairs: Yields the validation images (uint8 [H, W, 3]) and masks (ids [H, W]) for a bundle.
         settings: Threads and device of inference, and the tolerance.
 
     Raises:
-        BundleInvalid: The active bundle is broken, or its probe does not pass.
+        BundleInvalid: The active bundle is broken, or its probe fails.
     """
     try:
         after, images = _score(candidate, pairs, settings)
@@ -80,7 +80,7 @@ def judge(
     if active is None:
         return Verdict(accepted=True, reason="no model was active", images=images, candidate=after, active=None)
     if [c.name for c in active.manifest.classes] != [c.name for c in candidate.manifest.classes]:
-        reason = f"{active.manifest.version} was activated meanwhile and has other classes: start a new run"
+        reason = f"{active.manifest.version} was activated during the run and has other classes: start a new run"
         return Verdict(accepted=False, reason=reason, images=images, candidate=after, active=None)
     before, _ = _score(active, pairs, settings)
     accepted = after.miou >= before.miou - settings.gate_tolerance_miou
@@ -89,11 +89,11 @@ def judge(
 
 
 def read_pairs(images: ImageStore, ids: Iterable[str], manifest: Manifest, limits: Limits) -> Iterator[Pair]:
-    """The images and masks of the pool with these ids, one after the other.
+    """Yield the images with these ids and their masks.
 
     Raises:
-        ImageNotFound: One is gone.
-        MaskInvalid: A mask holds ids that the manifest's classes do not know.
+        ImageNotFound: An image was deleted.
+        MaskInvalid: A mask holds an id that is not a class of the manifest.
     """
     for image_id in ids:
         image_HW3 = decode(images.path(image_id).read_bytes(), limits).image_HW3
@@ -109,7 +109,7 @@ def read_pairs(images: ImageStore, ids: Iterable[str], manifest: Manifest, limit
 
 
 def confusion(truth_HW: npt.NDArray[Any], found_HW: npt.NDArray[Any], classes: int, ignore: int) -> Confusion:
-    """Confusion matrix int64 [K, K] of one image; pixels whose truth is `ignore` do not count."""
+    """Compute the confusion matrix int64 [K, K] of an image, without pixels whose ground truth is `ignore`."""
     counted = truth_HW != ignore
     cells = truth_HW[counted].astype(np.int64) * classes + found_HW[counted]
     matrix_KK = np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
@@ -117,7 +117,7 @@ def confusion(truth_HW: npt.NDArray[Any], found_HW: npt.NDArray[Any], classes: i
 
 
 def miou(confusion_KK: Confusion) -> tuple[float, list[float | None]]:
-    """Mean IoU 0..1 over the classes that occur in the truth, and each class's IoU (None where it does not occur)."""
+    """Compute mIoU 0..1 over the classes in the ground truth, and the IoU of each class (None if it does not occur)."""
     hits_K = np.diagonal(confusion_KK).astype(np.float64)
     truth_K, found_K = confusion_KK.sum(axis=1), confusion_KK.sum(axis=0)
     iou_K = hits_K / np.maximum(truth_K + found_K - hits_K, 1)

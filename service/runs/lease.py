@@ -1,8 +1,8 @@
-"""Who performs a run holds its lease, and every write it makes is fenced by it.
+"""Lease of a run: only its holder may write to the run, and every write is fenced.
 
-A claim counts `attempts` up by compare-and-set; later writes name the count they were given. A worker that was thought
-dead and wakes up again finds another count (or another status) in the row, and can change nothing any more. A lease
-that is given back in good order takes its attempt back with it; lost ones stay counted, so no count is met twice.
+`claim` increments `attempts` by compare-and-set, and later writes require that value. A worker that was presumed dead
+finds another value, or another status, and can change nothing. A clean release decrements `attempts` again; lost leases
+stay counted, so that no value is used twice.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ import structlog
 from sqlalchemy import update
 
 from service.errors import names_only
-from service.runs.run_store import known_run, say
+from service.runs.run_store import add_event, existing_run
 from service.storage.database import Database
 from service.storage.tables import Run, RunStatus, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
-# A cancellation is noticed within this time.
-LOOK_EVERY_S = 0.5
-# Progress is written at most so often, however fast the steps are.
+# Interval in seconds at which cancellation is checked.
+POLL_S = 0.5
+# Least interval in seconds between two writes of progress.
 PROGRESS_EVERY_S = 0.5
 
 Interruption = Literal["cancelled", "lost"]
 
 
-class LeaseLost(Exception):  # noqa: N818 - nothing went wrong here: the run belongs to somebody else now
-    """The run is not ours any more."""
+class LeaseLost(Exception):  # noqa: N818 - no error of this worker: another one has the run
+    """Another worker has taken over the run."""
 
 
 def claim(database: Database, run_id: str) -> Lease | None:
-    """Take a queued run; None where it is not queued: done already, cancelled, or somebody else's."""
+    """Claim a queued run; return None if it is not queued: it has ended, or another worker has it."""
     with database.write() as session:
         row = session.execute(
             update(Run)
@@ -45,33 +45,33 @@ def claim(database: Database, run_id: str) -> Lease | None:
         ).one_or_none()
         if row is None:
             return None
-        run = known_run(session, run_id)
+        run = existing_run(session, run_id)
         run.started_at = run.started_at or utc_now()
-        say(session, run_id, "started", attempt=row.attempts)
+        add_event(session, run_id, "started", attempt=row.attempts)
     return Lease(database, run_id, row.attempts)
 
 
 class Lease:
-    """The right to write into the row of one running run. As a context it keeps the heartbeat going in a thread."""
+    """Lease of a running run. As a context manager it sends heartbeats from a thread."""
 
     def __init__(self, database: Database, run_id: str, attempt: int) -> None:
         self.run_id = run_id
         self.attempt = attempt
         self.interruption: Interruption | None = None
-        """Set by the heartbeat when the run was cancelled, or taken from us."""
+        """Set by the heartbeat thread when the run was cancelled or taken over."""
         self._database = database
         self._ended = threading.Event()
         self._heartbeat_s = 0.0
         self._thread: threading.Thread | None = None
         self._progress_at = -PROGRESS_EVERY_S
 
-    def keep(self, heartbeat_s: float) -> Self:
-        """For `with lease.keep(seconds):` - say every so often that the run is alive."""
+    def with_heartbeat(self, heartbeat_s: float) -> Self:
+        """Set the heartbeat interval: `with lease.with_heartbeat(seconds):`."""
         self._heartbeat_s = heartbeat_s
         return self
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._beat_on, name=f"heartbeat {self.run_id}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"heartbeat {self.run_id}", daemon=True)
         self._thread.start()
         return self
 
@@ -83,15 +83,15 @@ class Lease:
             self._thread.join()
 
     def phase(self, name: str) -> None:
-        """The run enters a phase.
+        """Record the start of a phase.
 
         Raises:
-            LeaseLost: As every method here.
+            LeaseLost: The lease is lost. All writing methods raise it.
         """
         self._write({"phase": name, "step": None, "steps": None, "loss": None}, "phase", phase=name)
 
     def progress(self, event: dict[str, Any]) -> None:
-        """One `progress` event of a program: into the row and the history, unless one was written just before."""
+        """Record a `progress` event of a program, unless the last one was recorded just before."""
         step, steps, loss = event.get("step"), event.get("steps"), event.get("loss")
         if step != steps and time.monotonic() - self._progress_at < PROGRESS_EVERY_S:
             return
@@ -99,47 +99,47 @@ class Lease:
         self._write({"step": step, "steps": steps, "loss": loss}, **event)
 
     def record(self, values: dict[str, Any], event: str, **fields: Any) -> None:
-        """Write columns of the run and an event about them, in one transaction."""
+        """Write columns of the run and an event, in one transaction."""
         self._write(values, event, **fields)
 
     def finish(self, status: RunStatus, error: str | None = None) -> None:
-        """The run is over."""
+        """Record the end of the run."""
         values = {"status": status, "error": error, "finished_at": utc_now()}
         self._write(values, "finished", status=status, error=error)
         log.info("run finished", run_id=self.run_id, status=status, error=error)
 
     def release(self) -> None:
-        """Give the run back in good order: another worker goes on with it, and the attempt does not count."""
+        """Return the run to the queue for another worker, without counting the attempt."""
         self._write({"status": "queued", "attempts": Run.attempts - 1}, "interrupted", reason="the worker is stopping")
-        log.info("run given back", run_id=self.run_id)
+        log.info("run returned to the queue", run_id=self.run_id)
 
     def _write(self, values: dict[str, Any], event: str, **fields: Any) -> None:
         with self._database.write() as session:
-            mine = session.execute(
+            held = session.execute(
                 update(Run)
                 .where(Run.id == self.run_id, Run.status == "running", Run.attempts == self.attempt)
                 .values(heartbeat_at=utc_now(), **_public(values))
                 .returning(Run.id)
             ).one_or_none()
-            if mine is None:
+            if held is None:
                 raise LeaseLost(self.run_id)
-            say(session, self.run_id, event, **_public(fields))
+            add_event(session, self.run_id, event, **_public(fields))
 
-    def _beat_on(self) -> None:
+    def _run(self) -> None:
         beaten_at = time.monotonic()
-        while not self._ended.wait(min(LOOK_EVERY_S, self._heartbeat_s)):
+        while not self._ended.wait(min(POLL_S, self._heartbeat_s)):
             due = time.monotonic() - beaten_at >= self._heartbeat_s
             try:
-                self._look(beat=due)
+                self._check(beat=due)
             except Exception:
-                # The database may be away for a moment. If it stays away, the lease runs out, as it should.
+                # The database may be unreachable for a moment. If it stays so, the lease expires.
                 log.exception("heartbeat failed", run_id=self.run_id)
                 continue
             beaten_at = time.monotonic() if due else beaten_at
 
-    def _look(self, *, beat: bool) -> None:
+    def _check(self, *, beat: bool) -> None:
         with self._database.write() if beat else self._database.read() as session:
-            run = known_run(session, self.run_id)
+            run = existing_run(session, self.run_id)
             if run.status != "running" or run.attempts != self.attempt:
                 self.interruption = "lost"
             elif run.cancel_requested:
@@ -149,5 +149,5 @@ class Lease:
 
 
 def _public(fields: dict[str, Any]) -> dict[str, Any]:
-    """Anybody may read the rows: what the programs say of their files is cut to names. `log.txt` has all of it."""
+    """Reduce paths in messages to file names, since clients read the rows; `log.txt` has the full paths."""
     return {name: names_only(value) if isinstance(value, str) else value for name, value in fields.items()}

@@ -1,4 +1,4 @@
-"""Claim a run, perform it, and write down how it ended."""
+"""Claim a run, perform it, and record its outcome."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def perform(
     models: ModelStore,
     tracing: Tracing | None = None,
 ) -> None:
-    """Perform a queued run to its end, whatever that is; returns at once where it is not queued.
+    """Perform a queued run until it ends; return at once if it is not queued.
 
     Args:
-        run_id: Its row says everything else.
-        stopping: Set when the worker has to end: the run is given back, to be resumed.
-        settings: The worker's own, as the stores are.
-        database: Where the run's row is.
-        images: The pool.
-        models: Where the candidate goes.
-        tracing: Told how long each phase took.
+        run_id: The run.
+        stopping: Set when the worker shuts down: the run is returned to the queue, to be resumed.
+        settings: Settings of the worker.
+        database: The database.
+        images: The image pool.
+        models: The store for the candidate.
+        tracing: Receives a span for each phase.
     """
     lease = claim(database, run_id)
     if lease is None:
-        log.info("run is not queued, nothing to do", run_id=run_id)
+        log.info("run is not queued; nothing to do", run_id=run_id)
         return
     interruption = _interruption(lease, stopping, settings.run_timeout_s)
-    with lease.keep(settings.heartbeat_s), traced(tracing, "run", {"maskloop.run.id": run_id}):
+    with lease.with_heartbeat(settings.heartbeat_s), traced(tracing, "run", {"maskloop.run.id": run_id}):
         phases = Phases(
             settings=settings,
             runs=RunStore(database),
@@ -66,40 +66,40 @@ def perform(
 
 def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
     try:
-        promoted = phases.go()
+        promoted = phases.run()
     except Interrupted as why:
         _interrupt(phases, lease, str(why), settings)
     except LeaseLost:
         raise
     except (MaskloopError, ProgramError, RecipeError, OSError) as error:
-        # Its folder stays as it is, for whoever wants to repeat it by hand.
+        # Keep the folder of the run, so that it can be repeated by hand.
         lease.finish("failed", str(error))
     except Exception as error:
-        log.exception("run failed in an unforeseen way", run_id=lease.run_id)
+        log.exception("run failed with an unexpected error", run_id=lease.run_id)
         lease.finish("failed", f"{type(error).__name__}: {error}")
     else:
         lease.finish("succeeded" if promoted else "rejected")
-        phases.tidy()
+        phases.delete_copies()
 
 
 def _interrupt(phases: Phases, lease: Lease, why: str, settings: Settings) -> None:
     if why == "cancelled":
         lease.finish("cancelled")
-        phases.tidy()
+        phases.delete_copies()
     elif why == "stopping":
         lease.release()
-    elif why == "late":
+    elif why == "timeout":
         lease.finish(
             "failed",
-            f"It was not done after {settings.run_timeout_s:.0f} s and was stopped: lower train.steps in the recipe, "
-            "or raise MASKLOOP_RUN_TIMEOUT_S.",
+            f"The run exceeded {settings.run_timeout_s:.0f} s and was stopped: lower train.steps in the recipe, or "
+            "raise MASKLOOP_RUN_TIMEOUT_S.",
         )
     else:
         raise LeaseLost(lease.run_id)
 
 
 def _interruption(lease: Lease, stopping: threading.Event, timeout_s: float) -> Callable[[], str | None]:
-    # Of this attempt: the time that a run waited for its next worker is nobody's fault.
+    # The timeout applies to each attempt: waiting for a worker does not count.
     deadline = time.monotonic() + timeout_s
 
     def interruption() -> str | None:
@@ -107,6 +107,6 @@ def _interruption(lease: Lease, stopping: threading.Event, timeout_s: float) -> 
             return lease.interruption
         if stopping.is_set():
             return "stopping"
-        return "late" if time.monotonic() > deadline else None
+        return "timeout" if time.monotonic() > deadline else None
 
     return interruption

@@ -1,13 +1,13 @@
-"""What a run does: prepare, train, export, judge, promote.
+"""Phases of a run: prepare, train, export, judge, promote.
 
-Every phase leaves its result in the run's folder or row, whole or not at all, and passes where it finds it there. So a
-run whose worker died goes on where it was, from the trainer's last saved state, and a message may well come twice.
+Each phase stores its complete result in the folder or the row of the run, and is skipped if the result exists. So a run
+whose worker died continues from the last state that the trainer saved, and a duplicate message is harmless.
 
-    DATA/runs/ID/dataset/      the snapshot of the pool          (prepare)
-    DATA/runs/ID/recipe.toml   what the trainer is told          (prepare)
-    DATA/runs/ID/train/        the trainer's own folder          (train)
-    DATA/runs/ID/bundle/       the candidate                     (export)
-    DATA/runs/ID/log.txt       both programs' stderr under their command lines, which can be repeated by hand
+    DATA/runs/ID/dataset/      snapshot of the pool              (prepare)
+    DATA/runs/ID/recipe.toml   recipe of the trainer             (prepare)
+    DATA/runs/ID/train/        output of the trainer             (train)
+    DATA/runs/ID/bundle/       candidate                         (export)
+    DATA/runs/ID/log.txt       command lines and stderr of both programs, to repeat them by hand
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.models.bundle import MANIFEST, Bundle
 from service.models.model_store import ModelStore
 from service.models.precision import suited
 from service.runs.child_program import Event, Program, run_program
-from service.runs.gate import Pair, judge, read_pairs
+from service.runs.gate import Pair, compare, read_pairs
 from service.runs.lease import Lease
 from service.runs.run_recipe import write_recipe
 from service.runs.run_store import RunStore
@@ -37,14 +37,14 @@ log = structlog.stdlib.get_logger(__name__)
 CHECKPOINT, RESUME_STATE = "model.safetensors", "resume.pt"
 
 
-class Interrupted(Exception):  # noqa: N818 - somebody asked for it
-    """The run stops before its end; the text says why: cancelled, lost, stopping or late."""
+class Interrupted(Exception):  # noqa: N818 - no error: the stop was requested
+    """The run is stopped; the text is the reason: cancelled, lost, stopping or timeout."""
 
 
 class Phases:
-    """The phases of one run, done by whoever holds its lease.
+    """The phases of a run whose lease this process holds.
 
-    `interruption` says why the run should stop now, and None while it should not.
+    `interruption` returns the reason to stop now, or None.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class Phases:
         self._limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
         self._folder = settings.data_dir.absolute() / "runs" / lease.run_id
 
-    def go(self) -> bool:
-        """All of them, in order; whether the candidate was promoted.
+    def run(self) -> bool:
+        """Run all phases; return whether the candidate was promoted.
 
         Raises:
-            Interrupted: It was time to stop.
-            LeaseLost: The run belongs to somebody else now.
-            MaskloopError, ProgramError, RecipeError, OSError: What went wrong, for a person.
+            Interrupted: The run must stop.
+            LeaseLost: Another worker has taken over the run.
+            MaskloopError, ProgramError, RecipeError, OSError: A phase failed.
         """
         for name, phase in (("prepare", self._prepare), ("train", self._train), ("export", self._export)):
             with span(name):
@@ -84,10 +84,10 @@ class Phases:
                 self._promote()
         return accepted
 
-    def tidy(self) -> None:
-        """After a run that is over: drop what stands elsewhere too.
+    def delete_copies(self) -> None:
+        """Delete the snapshot and the bundle of an ended run.
 
-        The candidate is in the model store, and images that a client deletes shall not live on in a snapshot.
+        The candidate is in the model store, and images that a client deletes must not remain in a snapshot.
         """
         for name in ("dataset", "bundle"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
@@ -110,7 +110,7 @@ class Phases:
         if (out / CHECKPOINT).exists():
             return
         resume = ["--resume"] if (out / RESUME_STATE).exists() else []
-        self._program("trainer", "train", str(self._folder / "recipe.toml"), "--out", str(out), *resume)
+        self._run_program("trainer", "train", str(self._folder / "recipe.toml"), "--out", str(out), *resume)
 
     def _export(self) -> None:
         self._enter("export")
@@ -119,10 +119,10 @@ class Phases:
             return
         checkpoint, parent = self._folder / "train" / CHECKPOINT, self._base().manifest
         about = ["--parent", parent.version, "--name", parent.name]
-        self._program("exporter", "export", str(checkpoint), "--out", str(bundle), *about, *self._precisions())
+        self._run_program("exporter", "export", str(checkpoint), "--out", str(bundle), *about, *self._precisions())
 
     def _precisions(self) -> list[str]:
-        """Beside fp32 a graph that is fast here; the exporter leaves it out where it loses too much."""
+        """Also export a graph that is fast on this machine; the exporter drops it if it loses too much accuracy."""
         precision = suited(self._settings.precision, expected_provider(self._settings.device))
         if precision == "fp32":
             return []
@@ -132,13 +132,13 @@ class Phases:
         self._enter("judge")
         run = self._runs.get(self._lease.run_id)
         if run.report is not None:
-            # An earlier attempt got this far; the active model may be the candidate by now.
+            # An earlier attempt finished this phase; the candidate may be active by now.
             return bool(run.report["accepted"])
         version = self._models.import_folder(self._folder / "bundle", state="candidate", run_id=run.id).version
         self._lease.record({"candidate_version": version}, "candidate", version=version)
-        desired = self._models.desired()
-        active = self._models.bundle(desired.version) if desired else None
-        verdict = judge(self._models.bundle(version), active, self._pairs, self._settings)
+        activated = self._models.activated()
+        active = self._models.bundle(activated.version) if activated else None
+        verdict = compare(self._models.bundle(version), active, self._pairs, self._settings)
         before = verdict.active.miou if verdict.active else None
         after = verdict.candidate.miou if verdict.candidate else None
         values = {"report": verdict.as_dict(), "miou_before": before, "miou_after": after}
@@ -150,11 +150,11 @@ class Phases:
         return verdict.accepted
 
     def _promote(self) -> None:
-        # Fenced: whoever lost the lease stops here at the latest.
+        # This write is fenced: a worker that lost the lease stops here.
         self._enter("promote")
         version = self._runs.get(self._lease.run_id).candidate_version
-        desired = self._models.desired()
-        if version is not None and (desired is None or desired.version != version):
+        activated = self._models.activated()
+        if version is not None and (activated is None or activated.version != version):
             self._models.activate(version, f"run {self._lease.run_id}")
 
     def _base(self) -> Bundle:
@@ -177,7 +177,7 @@ class Phases:
         if why is not None:
             raise Interrupted(why)
 
-    def _program(self, module: str, *arguments: str) -> None:
+    def _run_program(self, module: str, *arguments: str) -> None:
         program = Program(
             command=[self._settings.python, "-m", module, *arguments],
             log_file=self._folder / "log.txt",

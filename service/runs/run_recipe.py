@@ -1,4 +1,4 @@
-"""The recipe of one run: a template, what the active model knows about itself, and where the run's data lie."""
+"""Make the recipe of a run from a template, the recipe of the active model, and the data set of the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.models.bundle import Bundle
 from service.runs.snapshot import Sizes
 from service.storage.blob_store import write_durably
 
-# What belongs to the model rather than to the run: taken from the bundle's own recipe where the template is silent.
+# Settings of the model: taken from the recipe in its bundle if the template does not set them.
 INHERITED = {
     "model": None,
     "inference": None,
@@ -21,39 +21,39 @@ INHERITED = {
     "data": ("crop", "scale"),
     "train": ("lr_encoder", "lr_head_factor", "weight_decay", "ema_decay"),
 }
-# CutMix mixes an image with another one of its batch.
-FEWEST_UNLABELLED = 2
+# CutMix needs two images in a batch.
+MIN_UNLABELLED = 2
 
 
 class RecipeError(ValueError):
-    """No recipe can be made; the message says what to do."""
+    """The recipe cannot be made; the message says what to do."""
 
 
 def write_recipe(target: Path, *, template: Path, base: Bundle, dataset: Path, sizes: Sizes) -> None:
-    """Write the recipe that the trainer gets.
+    """Write the recipe for the trainer.
 
     Args:
         target: The file to write.
         template: `settings.recipe_path`.
-        base: The bundle that the run goes on from.
-        dataset: The run's data set folder.
-        sizes: How many images it holds.
+        base: The bundle from which training starts.
+        dataset: The data set folder of the run.
+        sizes: Number of images in it.
 
     Raises:
-        RecipeError: The template cannot be read, or neither it nor the bundle says what network to train.
+        RecipeError: The template is unreadable, or neither it nor the bundle defines the network.
     """
     recipe = make_recipe(_read(template), base, dataset=dataset, sizes=sizes)
     write_durably(target, tomli_w.dumps(recipe).encode())
 
 
 def make_recipe(template: Mapping[str, Any], base: Bundle, *, dataset: Path, sizes: Sizes) -> dict[str, Any]:
-    """The recipe as plain values; see `write_recipe`."""
+    """Make the recipe as a dictionary; see `write_recipe`."""
     own = base.manifest.provenance.get("recipe") or {}
     recipe = _inherit(template, own)
     if "model" not in recipe:
         raise RecipeError(
-            f"Bundle {base.manifest.version} does not say what network it holds (provenance.recipe), and the template "
-            "has no [model] table: name a recipe that has one in MASKLOOP_RECIPE."
+            f"Bundle {base.manifest.version} does not define its network (provenance.recipe), and the template "
+            "has no [model] table: set MASKLOOP_RECIPE to a recipe that has one."
         )
     recipe["init"] = str(base.checkpoint.absolute()) if base.checkpoint and _same_network(recipe, own) else ""
     recipe["data"] = {**recipe.get("data", {}), "root": str(dataset.absolute())} | {
@@ -79,17 +79,17 @@ def _inherit(template: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
 
 
 def _same_network(recipe: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
-    """Whether the bundle's weights fit; `weights` only says where an untrained encoder begins."""
+    """Whether the weights of the bundle fit; `model.weights` only matters for an untrained encoder."""
     known = own.get("model", {})
     return all(known.get(key) == value for key, value in recipe["model"].items() if key != "weights")
 
 
 def _fit(recipe: dict[str, Any], sizes: Sizes) -> dict[str, Any]:
     train = dict(recipe.get("train", {}))
-    # 4 is the trainer's own default.
+    # 4 is the default of the trainer.
     train["batch_labelled"] = min(train.get("batch_labelled", 4), sizes.labelled)
-    if sizes.unlabelled < FEWEST_UNLABELLED:
-        # A run by hand before any unlabelled image came in: the labels alone.
+    if sizes.unlabelled < MIN_UNLABELLED:
+        # A manual run without unlabelled images: train on the labels alone.
         return {**recipe, "method": "supervised", "train": train}
     train["batch_unlabelled"] = min(train.get("batch_unlabelled", 4), sizes.unlabelled)
     return {**recipe, "train": train}

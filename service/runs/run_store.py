@@ -1,4 +1,4 @@
-"""The rows of runs, as everybody may read them. Who *performs* a run writes through `lease.Lease`."""
+"""Read access to runs, and cancellation. The worker that performs a run writes through `lease.Lease`."""
 
 from __future__ import annotations
 
@@ -16,59 +16,59 @@ ACTIVE = ("queued", "running")
 
 
 class RunStore:
-    """Runs, their snapshots of the pool, and what they said."""
+    """Runs, their snapshots and their events."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def get(self, run_id: str) -> Run:
-        """One run.
+        """Get a run.
 
         Raises:
-            RunNotFound: There is none.
+            RunNotFound: There is no such run.
         """
         with self._database.read() as session:
-            return known_run(session, run_id)
+            return existing_run(session, run_id)
 
     def list(self, limit: int = 100) -> Sequence[Run]:
-        """Runs, newest first."""
+        """List the runs, newest first."""
         with self._database.read() as session:
             return session.scalars(select(Run).order_by(Run.created_at.desc(), Run.id.desc()).limit(limit)).all()
 
     def events(self, run_id: str, after: int = 0, limit: int = 500) -> Sequence[RunEvent]:
-        """What a run said after the event with id `after`, in order, at most `limit` at a time.
+        """Get at most `limit` events of a run after the event with id `after`, in order.
 
         Raises:
             RunNotFound: There is no such run.
         """
         query = select(RunEvent).where(RunEvent.run_id == run_id, RunEvent.id > after).order_by(RunEvent.id)
         with self._database.read() as session:
-            known_run(session, run_id)
+            existing_run(session, run_id)
             return session.scalars(query.limit(limit)).all()
 
     def images(self, run_id: str, role: Role) -> Sequence[str]:
-        """The ids of the run's images in one role, in a fixed order."""
+        """List the ids of the images in one role of the snapshot, in a fixed order."""
         query = select(RunImage.image_id).where(RunImage.run_id == run_id, RunImage.role == role)
         with self._database.read() as session:
             return session.scalars(query.order_by(RunImage.image_id)).all()
 
     def queued(self) -> Sequence[str]:
-        """The ids of runs that wait for a worker."""
+        """List the ids of queued runs."""
         with self._database.read() as session:
             return session.scalars(select(Run.id).where(Run.status == "queued").order_by(Run.created_at)).all()
 
     def request_cancel(self, run_id: str) -> Run:
-        """Cancel a run: one that waits is over at once, one that runs is stopped within seconds.
+        """Cancel a run. A queued run ends at once, a running one within seconds.
 
         Raises:
             RunNotFound: There is no such run.
-            RunNotActive: It is over.
+            RunNotActive: It has ended.
         """
         with self._database.write() as session:
-            run = known_run(session, run_id)
+            run = existing_run(session, run_id)
             if run.status not in ACTIVE:
-                raise RunNotActive(f"Run {run_id} is over ({run.status}): there is nothing to cancel.")
-            # Compare-and-set: a worker may claim it at this very moment.
+                raise RunNotActive(f"Run {run_id} has ended ({run.status}) and cannot be cancelled.")
+            # Compare-and-set: a worker may claim it at the same time.
             if not _cancel_if_queued(session, run_id):
                 session.execute(update(Run).where(Run.id == run_id).values(cancel_requested=True))
             session.flush()
@@ -76,16 +76,16 @@ class RunStore:
             return run
 
 
-def known_run(session: Session, run_id: str) -> Run:
-    """The row of a run. Raises RunNotFound."""
+def existing_run(session: Session, run_id: str) -> Run:
+    """Get the row of a run. Raises RunNotFound."""
     run = session.get(Run, run_id)
     if run is None:
         raise RunNotFound(f"There is no run {run_id!r}: GET /v1/runs lists them.")
     return run
 
 
-def say(session: Session, run_id: str, event: str, **fields: Any) -> None:
-    """Append an event to a run, inside the caller's transaction."""
+def add_event(session: Session, run_id: str, event: str, **fields: Any) -> None:
+    """Add an event to a run, in the transaction of the caller."""
     session.add(RunEvent(run_id=run_id, event={"event": event, **fields}))
 
 
@@ -97,5 +97,5 @@ def _cancel_if_queued(session: Session, run_id: str) -> bool:
         .returning(Run.id)
     ).all()
     if done:
-        say(session, run_id, "finished", status="cancelled")
+        add_event(session, run_id, "finished", status="cancelled")
     return bool(done)

@@ -1,11 +1,11 @@
-"""A run's snapshot of the pool, laid out as the data set folder that the trainer reads.
+"""Write the snapshot of a run as a data set folder for the trainer.
 
-    DATASET/classes.toml   the active model's classes
-    DATASET/images/SHA256.ext   hard links to the pool's files, or copies where the file system has none
+    DATASET/classes.toml   classes of the active model
+    DATASET/images/SHA256.ext   hard links to the files of the pool, or copies
     DATASET/masks/SHA256.png
     DATASET/splits/{labelled,unlabelled,val}.txt
 
-It is built beside its place and moved in, so a folder that is there is complete.
+The folder is written under a temporary name and renamed, so that it is complete if it exists.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from service.segmentation.decode import EXTENSIONS, Limits, decode
 from service.storage.tables import Role
 
 ROLES: tuple[Role, ...] = ("labelled", "unlabelled", "val")
-# What the trainer's folder reader looks for; anything else is written anew as PNG.
+# Formats that the trainer reads; others are converted to PNG.
 TRAINER_READS = {"jpg", "png", "webp", "tif"}
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many images of each role a run has."""
+    """Number of images by role."""
 
     labelled: int
     unlabelled: int
@@ -41,19 +41,19 @@ class Sizes:
 def build_dataset(
     folder: Path, run_id: str, manifest: Manifest, *, runs: RunStore, images: ImageStore, limits: Limits
 ) -> Sizes:
-    """Lay out the snapshot of a run; a folder that is there is complete and left as it is.
+    """Write the snapshot of a run; an existing folder is complete and is kept.
 
     Args:
-        folder: The data set folder to make.
-        run_id: Whose snapshot.
-        manifest: The model whose classes the masks were drawn with.
-        runs: Where the snapshot is recorded.
-        images: The pool. It keeps the images of a run that is not over.
-        limits: Of images that have to be decoded here.
+        folder: The data set folder to write.
+        run_id: The run.
+        manifest: Defines the classes of the masks.
+        runs: Holds the snapshot.
+        images: The pool, which keeps the images of an active run.
+        limits: Limits on images that must be converted.
 
     Raises:
-        ImageNotFound: An image is gone in spite of that.
-        FileLost: Its row is there, and its file or mask is not.
+        ImageNotFound: An image was deleted nevertheless.
+        FileLost: The file of an image or mask is missing.
     """
     members = {role: runs.images(run_id, role) for role in ROLES}
     sizes = Sizes(*(len(members[role]) for role in ROLES))
@@ -66,9 +66,9 @@ def build_dataset(
     (partial / "classes.toml").write_text(_classes(manifest), encoding="utf-8")
     for role, ids in members.items():
         for image_id in ids:
-            _place_image(images, image_id, partial / "images", limits)
+            _add_image(images, image_id, partial / "images", limits)
             if role != "unlabelled":
-                _place(images.mask_path(image_id), partial / "masks" / f"{image_id}.png")
+                _link_or_copy(images.mask_path(image_id), partial / "masks" / f"{image_id}.png")
         (partial / "splits" / f"{role}.txt").write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
     partial.rename(folder)
     return sizes
@@ -79,18 +79,18 @@ def _classes(manifest: Manifest) -> str:
     return tomli_w.dumps({"ignore_index": manifest.ignore_index, "classes": classes})
 
 
-def _place_image(images: ImageStore, image_id: str, folder: Path, limits: Limits) -> None:
+def _add_image(images: ImageStore, image_id: str, folder: Path, limits: Limits) -> None:
     source, extension = images.path(image_id), EXTENSIONS[images.get(image_id).media_type]
     if extension in TRAINER_READS:
-        _place(source, folder / f"{image_id}.{extension}")
+        _link_or_copy(source, folder / f"{image_id}.{extension}")
     else:
         pixels = decode(source.read_bytes(), limits).image_HW3
         Image.fromarray(pixels).save(folder / f"{image_id}.png", compress_level=1)
 
 
-def _place(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        # Another file system, or one without hard links.
+        # The target is on another file system, or has no hard links.
         shutil.copyfile(source, target)

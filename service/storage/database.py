@@ -1,4 +1,4 @@
-"""The database: one engine, and the two kinds of transaction that the rest of the service opens."""
+"""Database access: one engine, with read and write transactions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
-# A writer waits this long for another process's transaction before it fails with "database is locked".
+# Time that a writer waits for another transaction before it fails with "database is locked".
 SQLITE_BUSY_TIMEOUT_MS = 15_000
 
 
 class Database:
-    """Typed access to one database. Safe to share between threads; each transaction has a connection of its own."""
+    """Thread-safe access to a database; each transaction has its own connection."""
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
@@ -25,18 +25,18 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A transaction that only reads: one consistent view. Rows stay usable after it."""
+        """Open a read-only transaction with a consistent view. Rows stay usable after it."""
         with self._read.begin() as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction that may write: committed at the end, rolled back on an error.
+        """Open a write transaction: committed at the end, rolled back on an error.
 
-        On SQLite it takes the write lock at its start, so what it read is still true when it writes.
+        On SQLite it takes the write lock at its start, so what it reads stays true until it writes.
         """
         with self._write.begin() as session:
-            # A session begins with its first statement otherwise, and the lock would come as late.
+            # Begin now: a session would begin, and take the lock, at its first statement.
             session.connection()
             yield session
 
@@ -46,7 +46,7 @@ class Database:
 
 
 def open_engine(url: str) -> Engine:
-    """An engine with the settings that this service relies on.
+    """Create an engine with the settings that the service relies on.
 
     Args:
         url: SQLAlchemy URL; `sqlite:///file` or a server such as `postgresql+psycopg://...`.
@@ -60,14 +60,14 @@ def open_engine(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
-    # None: sqlite3 opens no transactions behind our back; `_begin_sqlite` does it.
+    # None: sqlite3 begins no transactions itself; `_begin_sqlite` does.
     connection.isolation_level = None
     cursor = connection.cursor()
-    # First, since changing the journal mode may itself have to wait for another process.
+    # First, since changing the journal mode may have to wait for another process.
     cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_MS}")
-    # Readers and one writer at a time do not block each other: API and worker share this file.
+    # In WAL mode readers and the writer do not block each other: API and worker share this file.
     cursor.execute("PRAGMA journal_mode = WAL")
-    # In WAL mode NORMAL loses at most the last transactions in a power cut, and never corrupts.
+    # In WAL mode, NORMAL may lose the last transactions in a power cut but never corrupts the file.
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()

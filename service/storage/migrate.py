@@ -1,8 +1,7 @@
-"""Bring a database to the newest schema when a process starts; safe when several start at one moment.
+"""Create or migrate the database when a process starts; safe if several processes start at the same time.
 
-An empty database gets the tables as they are now; an older one goes through Alembic's migrations. That both end at the
-same schema, to the letter, is a test. The shortcut is for the start: Alembic takes longer to import than the rest of
-what the service does before it is ready.
+An empty database gets the present tables directly; an older one is migrated with Alembic. A test compares both schemas.
+The shortcut saves start time: importing Alembic takes longer than everything else before the service is ready.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from service.storage.tables import Base
 
 SCRIPTS = Path(__file__).parent / "migrations"
 
-# Kept by hand beside the newest file in migrations/versions: a test compares.
-NEWEST_REVISION = "0002"
+# Revision of the newest file in migrations/versions; a test compares them.
+NEWEST_REVISION = "0003"
 
-# Any number that no other program on the same PostgreSQL uses.
+# An arbitrary number that other programs on the same PostgreSQL are unlikely to use.
 ADVISORY_LOCK = 6_275_717_101
 
 
 def migrate(engine: Engine, lock_file: Path) -> None:
-    """Apply the migrations that are missing, all in one transaction.
+    """Create the tables or apply the missing migrations, in one transaction.
 
     Args:
         engine: The database.
-        lock_file: Beside an SQLite database; held while migrating, so that one process works and the others wait.
+        lock_file: Locked during the migration, so that other processes wait.
     """
-    with _one_at_a_time(lock_file):
+    with _locked(lock_file):
         with engine.connect() as connection:
             if _revision(connection) == NEWEST_REVISION:
                 return
@@ -46,11 +45,11 @@ def migrate(engine: Engine, lock_file: Path) -> None:
 
 
 @contextmanager
-def _one_at_a_time(lock_file: Path) -> Iterator[None]:
+def _locked(lock_file: Path) -> Iterator[None]:
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     with lock_file.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield  # Closing the file gives the lock back, as the end of the process would.
+        yield  # Closing the file releases the lock, as does the end of the process.
 
 
 def _revision(connection: Connection) -> str | None:
@@ -62,7 +61,7 @@ def _revision(connection: Connection) -> str | None:
 
 def _create(connection: Connection) -> None:
     Base.metadata.create_all(connection)
-    # What Alembic itself would have made.
+    # The table that Alembic would have created.
     connection.execute(
         text(
             "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
@@ -73,12 +72,12 @@ def _create(connection: Connection) -> None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Apply the migrations that are missing, from whatever revision the database has."""
-    from alembic import command  # noqa: PLC0415 - slow to import, and seldom needed
+    """Apply the missing migrations with Alembic."""
+    from alembic import command  # noqa: PLC0415 - slow to import and rarely needed
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config(attributes={"connection": connection})
-    # Alembic reads the options as an ini file does, where a percent sign has to be doubled.
+    # Alembic interpolates options like an ini file: double the percent signs.
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     command.upgrade(config, "head")

@@ -1,6 +1,6 @@
-"""The tables, typed. The rows are the only truth about images, models and runs; files only hold the bytes.
+"""Database tables. The rows are the only truth about images, models and runs; files only hold the bytes.
 
-Every time is UTC and timezone-aware. A change here needs a migration beside it: a test compares the two.
+All times are UTC and timezone-aware. A change here needs a migration; a test compares the two.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ VALID_KEY = "revoked_at IS NULL"
 
 
 def utc_now() -> datetime:
-    """Now, in UTC and aware of it."""
+    """Return the present time, timezone-aware."""
     return datetime.now(UTC)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC in Python; stored without the zone, which SQLite would drop anyway."""
+    """Timezone-aware UTC in Python, stored without the zone, which SQLite does not support."""
 
     impl = DateTime
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature of SQLAlchemy
-        """Aware time to naive UTC."""
+        """Convert an aware time to naive UTC."""
         return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature of SQLAlchemy
-        """Naive UTC to aware time."""
+        """Convert naive UTC to an aware time."""
         return None if value is None else value.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):
-    """The metadata that all tables share; constraint names are fixed so that migrations can name them."""
+    """Base class; constraint names follow a convention, so that migrations can refer to them."""
 
     metadata = MetaData(
         naming_convention={
@@ -72,45 +72,45 @@ class Base(DeclarativeBase):
 
 
 class Image(Base):
-    """An image of the pool: unlabelled until `mask_sha256` is set."""
+    """An image of the pool, unlabelled until `mask_sha256` is set."""
 
     __tablename__ = "images"
     __table_args__ = (Index("ix_images_created_at_id", "created_at", "id"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    """sha256 of the encoded bytes, in hex."""
+    """SHA-256 of the encoded bytes, in hex."""
     media_type: Mapped[str] = mapped_column(String(32))
     width: Mapped[int]
-    """Pixels, in the upright (EXIF-transposed) view."""
+    """Pixels of the upright (EXIF-transposed) view."""
     height: Mapped[int]
     bytes: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     mask_sha256: Mapped[str | None] = mapped_column(String(64))
     split: Mapped[Split | None] = mapped_column(String(16))
-    """Where its label is used; set together with the mask."""
+    """Split of the label; set together with the mask."""
     labelled_at: Mapped[datetime | None]
 
 
 class Model(Base):
-    """A bundle in the store."""
+    """A model version and its bundle."""
 
     __tablename__ = "models"
 
     version: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     path: Mapped[str] = mapped_column(String(200))
-    """The bundle's folder, relative to the data folder."""
+    """Folder of the bundle, relative to the data folder."""
     state: Mapped[ModelState] = mapped_column(String(16))
     error: Mapped[str | None] = mapped_column(Text)
     parent: Mapped[str | None] = mapped_column(String(64))
     run_id: Mapped[str | None] = mapped_column(String(64))
     miou: Mapped[float | None]
-    """0..1, as the manifest says or as the gate measured it."""
+    """0..1, from the manifest or measured by the gate."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class Activation(Base):
-    """Append-only: the newest row whose model has not failed names the version that should serve."""
+    """An activation. The newest row whose model has not failed names the version to serve; rows are only added."""
 
     __tablename__ = "activations"
 
@@ -121,18 +121,16 @@ class Activation(Base):
 
 
 class Run(Base):
-    """One retraining, from the snapshot of the pool to a candidate accepted or not."""
+    """A retraining run, from the snapshot of the pool to the decision about its candidate."""
 
     __tablename__ = "runs"
     __table_args__ = (
-        # At most one run is queued or running in a lane, whatever two processes do at the same moment.
-        Index("one_active_run", "lane", unique=True, sqlite_where=text(ACTIVE_RUN)),
+        # At most one run is queued or running, even if two processes start one at the same time.
+        Index("one_active_run", text("(1)"), unique=True, sqlite_where=text(ACTIVE_RUN)),
         Index("ix_runs_created_at", "created_at"),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    lane: Mapped[str] = mapped_column(String(16), default="retrain", server_default="retrain")
-    """Runs of one lane exclude each other; there is one lane so far."""
     status: Mapped[RunStatus] = mapped_column(String(16))
     reason: Mapped[RunReason] = mapped_column(String(16))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
@@ -154,7 +152,7 @@ class Run(Base):
 
 
 class RunImage(Base):
-    """The snapshot of a run. No foreign key to images: the record outlives an image that is deleted later."""
+    """An image in the snapshot of a run. No foreign key to images: the record stays if the image is deleted."""
 
     __tablename__ = "run_images"
 
@@ -164,7 +162,7 @@ class RunImage(Base):
 
 
 class RunEvent(Base):
-    """What a run said, in order; ids grow, so a reader continues after the last one it saw."""
+    """An event of a run. Ids increase, so a reader continues after the last one that it has seen."""
 
     __tablename__ = "run_events"
 
@@ -175,42 +173,42 @@ class RunEvent(Base):
 
 
 class ApiKey(Base):
-    """A key that opens the HTTP side: its hash, never itself. A revoked one keeps its row."""
+    """An API key: its hash, never the key itself. Revoked keys keep their row."""
 
     __tablename__ = "api_keys"
-    # A name can be given again once its key is revoked.
+    # The name of a revoked key can be used again.
     __table_args__ = (Index("one_valid_key_a_name", "name", unique=True, sqlite_where=text(VALID_KEY)),)
 
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
     """The public part of the key."""
     name: Mapped[str] = mapped_column(String(64))
     digest: Mapped[str] = mapped_column(String(64))
-    """sha256 of the whole key, in hex."""
+    """SHA-256 of the whole key, in hex."""
     scopes: Mapped[list[Scope]] = mapped_column(JSON)
     rate_per_minute: Mapped[int | None]
-    """Requests. NULL: what the settings say; 0: any number."""
+    """Rate limit. NULL: the limit of the settings; 0: no limit."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
-    """Within some ten seconds."""
+    """Accurate to about ten seconds."""
 
 
 class Worker(Base):
-    """A worker process, seen alive at `seen_at`."""
+    """A worker process, last seen alive at `seen_at`."""
 
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(String(200), primary_key=True)
     seen_at: Mapped[datetime] = mapped_column(default=utc_now)
     can_train: Mapped[bool]
-    """Whether trainer and exporter can be imported there."""
+    """Whether it has the trainer and the exporter."""
     pid: Mapped[int]
     host: Mapped[str] = mapped_column(String(200))
 
 
 def _partial_on_postgresql(metadata: MetaData, connection: Connection, **_: Any) -> None:
-    """Let partial indexes be partial there too. Said beside `sqlite_where`, it would import that dialect everywhere."""
+    """Make partial indexes partial on PostgreSQL, too; `postgresql_where` would import that dialect everywhere."""
     if connection.dialect.name == "postgresql":
         for index in (each for table in metadata.tables.values() for each in table.indexes):
             index.dialect_kwargs["postgresql_where"] = index.dialect_kwargs.get("sqlite_where")

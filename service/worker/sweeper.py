@@ -1,7 +1,7 @@
-"""What a worker does beside its runs, every few seconds: say that it lives, and look after what fell through.
+"""Periodic work of a worker, every few seconds: heartbeat, recovery of abandoned runs, and the retraining policy.
 
-Abandoned runs go back into the queue, runs that are queued in the database are enqueued again (a message may have been
-lost, or its worker stopped), and the policy looks whether a run is due. All of it is harmless when done twice.
+Abandoned runs are queued again, queued runs are enqueued again (their message may have been lost), and the policy
+starts a run if one is due. All of this is idempotent.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from service.worker.heartbeat import WorkerHeartbeat, can_train
 
 log = structlog.stdlib.get_logger(__name__)
 
-# The sweep is a few queries: every second heartbeat is plenty.
-HEARTBEATS_A_SWEEP = 2
+# The sweep costs a few queries: every second heartbeat is enough.
+HEARTBEATS_PER_SWEEP = 2
 
 
 class Sweeper:
-    """A thread of the worker; as a context it goes its rounds from beginning to end."""
+    """Background thread of the worker, running for the duration of the context."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._go, name="rounds", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -43,32 +43,32 @@ class Sweeper:
         self._ending.set()
         self._thread.join()
 
-    def _go(self) -> None:
+    def _run(self) -> None:
         settings = self._state.settings
-        able = can_train(settings.python)
-        log.info("worker is up", can_train=able, python=settings.python)
-        presence = WorkerHeartbeat(self._state.database, can_train=able)
+        trainable = can_train(settings.python)
+        log.info("worker is up", can_train=trainable, python=settings.python)
+        heartbeat = WorkerHeartbeat(self._state.database, can_train=trainable)
         swept_at = -float("inf")
         while not self._ending.is_set():
             try:
-                presence.say()
-                if time.monotonic() - swept_at >= HEARTBEATS_A_SWEEP * settings.heartbeat_s:
+                heartbeat.beat()
+                if time.monotonic() - swept_at >= HEARTBEATS_PER_SWEEP * settings.heartbeat_s:
                     sweep(self._state)
                     swept_at = time.monotonic()
             except Exception:
-                # The database was away, say. The next round comes soon.
-                log.exception("a round failed")
+                # For example, the database was unreachable. Try again at the next heartbeat.
+                log.exception("sweep failed")
             self._ending.wait(settings.heartbeat_s)
-        presence.leave()
+        heartbeat.remove()
 
 
 def sweep(state: State) -> None:
-    """Look after what fell through, once."""
+    """Recover abandoned and unsent runs, and start a run if one is due."""
     reap(state.database, state.settings.heartbeat_s)
     for run_id in state.runs.queued():
         try:
             state.queue.enqueue(RUN_TASK, run_id)
         except QueueUnreachable as error:
-            log.warning("the broker is away", because=str(error))
+            log.warning("the broker does not answer", reason=str(error))
             return
     state.retrain_policy.consider()

@@ -1,4 +1,4 @@
-"""The tasks: an id in, one call. They may come twice, since the row decides."""
+"""Celery tasks. Each takes an id and makes one call; the database row makes duplicates harmless."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from service.state import State
 
 
 def register(app: Celery, state: State, stopping: threading.Event) -> None:
-    """Give the application its tasks.
+    """Register the tasks.
 
     Args:
-        app: As `create_worker_app` made it.
-        state: The worker's stores.
-        stopping: Set when the worker has to end.
+        app: The application of `create_worker_app`.
+        state: The state of the worker.
+        stopping: Set when the worker shuts down.
     """
 
     @app.task(name=RUN_TASK)  # type: ignore[untyped-decorator]  # celery ships no types

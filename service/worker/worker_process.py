@@ -1,4 +1,4 @@
-"""A worker as a process: its state, its rounds, and Celery's loop until a signal ends it."""
+"""The worker process: state, sweeper, and Celery's loop until a signal ends it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def run_worker(settings: Settings) -> int:
-    """Work until SIGTERM or SIGINT, and return the exit code. A run under way is saved and given back.
+    """Run until SIGTERM or SIGINT and return the exit code. A run in progress is saved and queued again.
 
     Raises:
         QueueUnreachable: No broker is configured.
@@ -43,16 +43,16 @@ def run_worker(settings: Settings) -> int:
 
 
 def _work(app: Celery, stopping: threading.Event) -> int:
-    # Celery keeps weak references to receivers, so these two live as long as this frame.
+    # Celery keeps only weak references to receivers: this frame keeps these two alive.
     def on_shutdown(**_: Any) -> None:
         stopping.set()
 
     def on_logging(**_: Any) -> None:
-        """A receiver here keeps Celery from setting up logging of its own."""
+        """Having a receiver prevents Celery from configuring logging."""
 
     signals.worker_shutting_down.connect(on_shutdown)
     signals.setup_logging.connect(on_logging)
-    # Celery fears pickles where it runs as root, as it may in a container; this worker takes JSON alone.
+    # Celery warns about pickle if it runs as root, as in a container; this worker accepts only JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(quiet=True, without_gossip=True, without_mingle=True, without_heartbeat=True)
     worker.start()

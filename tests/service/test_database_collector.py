@@ -72,7 +72,7 @@ def test_the_pool_the_runs_and_the_workers(state: State) -> None:
 
 def test_scrapes_share_a_count(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
-    look = DatabaseCollector._look
+    look = DatabaseCollector._read_counts
 
     def counted(self: DatabaseCollector) -> Counts:
         nonlocal looks
@@ -80,7 +80,7 @@ def test_scrapes_share_a_count(state: State, monkeypatch: pytest.MonkeyPatch) ->
         time.sleep(0.1)
         return look(self)
 
-    monkeypatch.setattr(DatabaseCollector, "_look", counted)
+    monkeypatch.setattr(DatabaseCollector, "_read_counts", counted)
 
     async def scene() -> None:
         await asyncio.gather(*(state.database_collector.refresh() for _ in range(20)))
@@ -93,14 +93,14 @@ def test_scrapes_share_a_count(state: State, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_slow_database_holds_up_neither_loop_nor_scrape(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
-    look = DatabaseCollector._look
+    look = DatabaseCollector._read_counts
 
     def held(self: DatabaseCollector) -> Counts:
         assert go.wait(20)
         return look(self)
 
-    monkeypatch.setattr(DatabaseCollector, "_look", held)
-    monkeypatch.setattr(service.database_collector, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(DatabaseCollector, "_read_counts", held)
+    monkeypatch.setattr(service.database_collector, "MAX_WAIT_S", 0.05)
     registry = registry_of(state.database_collector)
 
     async def scene() -> None:
@@ -109,7 +109,7 @@ def test_a_slow_database_holds_up_neither_loop_nor_scrape(state: State, monkeypa
             assert registry.get_sample_value("maskloop_database_up") == 0
             assert registry.get_sample_value("maskloop_pool_bytes") is None
         go.set()
-        monkeypatch.setattr(service.database_collector, "PATIENCE_S", 20.0)
+        monkeypatch.setattr(service.database_collector, "MAX_WAIT_S", 20.0)
         await state.database_collector.refresh()
 
     asyncio.run(scene())
@@ -127,7 +127,7 @@ def test_a_database_that_fails_is_said_and_the_rest_is_told(
         raise OSError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(DatabaseCollector, "_look", broken)
+        patch.setattr(DatabaseCollector, "_read_counts", broken)
         text = client.get("/metrics").text
         assert "maskloop_database_up 0.0" in text
         assert "maskloop_pool" not in text

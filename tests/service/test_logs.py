@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.logs import _Lines
+from service.logs import _StderrLogger
 
 PROGRAM = """
 import logging, sys
@@ -74,4 +74,4 @@ def test_a_log_that_cannot_be_written_fails_nothing(monkeypatch: pytest.MonkeyPa
             raise OSError("No space left on device")
 
     monkeypatch.setattr(sys, "stderr", Full())
-    _Lines("ours").info("a line")
+    _StderrLogger("ours").info("a line")

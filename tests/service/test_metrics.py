@@ -78,8 +78,8 @@ def test_the_process_itself(client: TestClient) -> None:
 
 def test_one_version_answers() -> None:
     metrics = Metrics()
-    metrics.serves("one", "fp32", "CPUExecutionProvider")
-    metrics.serves("two", "int8", "CPUExecutionProvider")
+    metrics.set_active_model("one", "fp32", "CPUExecutionProvider")
+    metrics.set_active_model("two", "int8", "CPUExecutionProvider")
     assert [sample.labels["version"] for family in metrics.model_info.collect() for sample in family.samples] == ["two"]
 
 

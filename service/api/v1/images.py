@@ -23,7 +23,7 @@ from service.errors import (
     MaskInvalid,
     NoModel,
 )
-from service.images.image_store import Which
+from service.images.image_store import LabelFilter
 from service.segmentation.decode import EXTENSIONS
 from service.state import State
 from service.storage.tables import Image, Split
@@ -89,7 +89,7 @@ def add_image(state: StateOf, data: Upload, response: Response) -> ImageOut:
 @router.get("", dependencies=[needs("train")], responses=problem_docs(BadInput))
 def list_images(
     state: StateOf,
-    which: Annotated[Which, Query()] = "all",
+    which: Annotated[LabelFilter, Query()] = "all",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
 ) -> PageOut:

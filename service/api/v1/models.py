@@ -80,7 +80,7 @@ def _serving(state: State) -> str | None:
 
 
 def _out(state: State, model: Model) -> ModelOut:
-    desired = state.models.desired()
+    desired = state.models.activated()
     out = ModelOut.model_validate(model)
     out.serving = _serving(state) == model.version
     out.desired = desired is not None and desired.version == model.version
@@ -90,7 +90,7 @@ def _out(state: State, model: Model) -> ModelOut:
 @router.get("")
 def list_models(state: StateOf) -> ModelsOut:
     """List the model versions."""
-    desired = state.models.desired()
+    desired = state.models.activated()
     return ModelsOut(
         models=[_out(state, model) for model in state.models.list()],
         serving=_serving(state),

@@ -1,4 +1,4 @@
-"""Alembic's door: runs the migrations on the connection that `service.storage.migrate` opened."""
+"""Alembic environment: run the migrations on the connection that `service.storage.migrate` opened."""
 
 from alembic import context
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import struct
-import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -194,7 +192,7 @@ def test_unusual_methods_and_damaged_entries_are_refused(tmp_path: Path, method:
     if usual and not damaged:
         unpack(io.BytesIO(data), tmp_path / "out", max_bytes=10**7)
         return
-    with pytest.raises(BundleInvalid, match="not a readable zip" if usual else "unusual way"):
+    with pytest.raises(BundleInvalid, match="not a readable zip" if usual else "unsupported compression"):
         unpack(io.BytesIO(data), tmp_path / "out", max_bytes=10**7)
 
 
@@ -216,25 +214,3 @@ def test_a_full_disk_is_not_the_uploads_fault(bundle: Path, tmp_path: Path) -> N
     file.write_bytes(b"")
     with pytest.raises(OSError, match="no-folder"):
         unpack(io.BytesIO(entry), file / "out", max_bytes=10**7)
-
-
-@pytest.mark.parametrize("comment", [b"", b"a comment"])
-@pytest.mark.parametrize("bits", [32, 64])
-def test_a_large_directory_is_refused_before_it_is_read(tmp_path: Path, comment: bytes, bits: int) -> None:
-    """200,000 entries: `zipfile` would take 200 MB for them, before anything of ours looked at one."""
-    one = b"PK\1\2" + bytes(24) + struct.pack("<H", 1) + bytes(16) + b"x"
-    directory = one * 200_000
-    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65_535, 65_535, len(directory), 0, len(comment)) + comment
-    if bits == 64:
-        large = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 200_000, 200_000, len(directory), 0)
-        locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(directory), 1)
-        small = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 47, 0, len(comment)) + comment
-        end = large + locator + small
-    data = io.BytesIO(directory + end)
-    tracemalloc.start()
-    try:
-        with pytest.raises(BundleInvalid, match="entries" if bits == 32 else "64-bit"):
-            unpack(data, tmp_path / "out", max_bytes=10**9)
-        assert tracemalloc.get_traced_memory()[1] < 2_000_000
-    finally:
-        tracemalloc.stop()

@@ -79,7 +79,7 @@ def test_trouble_with_one_is_forgotten_when_another_is_wanted(slot: ActiveModel,
     state.models.activate(SECOND, "test")
     slot.refresh()
     assert slot.require().version == FIRST
-    assert "look after disk" in (slot.error or "")
+    assert "check the disk" in (slot.error or "")
     assert state.models.get(SECOND).state == "ready"
     state.models.rollback()
     slot.refresh()

@@ -11,7 +11,6 @@ import pytest
 from service.errors import ModelLoading, ModelNotFound, ModelNotServable
 from service.models.active_model import ActiveModel
 from service.models.bundle import Bundle
-from service.models.load_pace import LOADS_PER_MINUTE, SPARE_LOADS
 from service.models.loading import LoadedModel, load_model
 from service.settings import Settings
 from service.state import State
@@ -60,43 +59,6 @@ def test_a_slow_load_for_one_holds_up_nobody(
         go.set()
         assert lent.result(20).version == "third"
     assert slot.lease("third") is lent.result()
-
-
-def test_two_that_push_each_other_out_are_not_loaded_for_ever(
-    slot: ActiveModel, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 1000.0
-    monkeypatch.setattr("throttled.utils.now_mono_f", lambda: now)
-    state.models.import_folder(write_bundle(tmp_path / "third", version="third"))
-    state.models.activate(FIRST, "test")
-    slot.refresh()
-    loads = 0
-
-    def counted(bundle: Bundle, settings: Settings) -> LoadedModel:
-        nonlocal loads
-        loads += 1
-        return load_model(bundle, settings)
-
-    monkeypatch.setattr("service.models.model_cache.load_model", counted)
-    most = 1 + SPARE_LOADS
-    for number in range(most):
-        slot.lease((SECOND, "third")[number % 2])
-    assert loads == most
-    stays, other = (SECOND, "third") if most % 2 else ("third", SECOND)
-    for _ in range(20):
-        with pytest.raises(ModelLoading, match="MASKLOOP_EXTRA_MODELS") as told:
-            slot.lease(other)
-        assert told.value.retry_after_s == 60 / LOADS_PER_MINUTE
-        # What is loaded answers meanwhile, and so does the active one.
-        assert slot.lease(stays).version == stays
-        assert slot.lease(FIRST) is slot.require()
-    assert loads == most
-    # Who came back when they were told to has their turn.
-    now += 60 / LOADS_PER_MINUTE
-    assert slot.lease(other).version == other
-    with pytest.raises(ModelLoading):
-        slot.lease(stays)
-    assert loads == most + 1
 
 
 def test_other_versions_are_lent_and_few_are_kept(slot: ActiveModel, state: State, tmp_path: Path) -> None:

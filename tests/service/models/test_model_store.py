@@ -29,7 +29,7 @@ def models(state: State, bundle: Path, other_bundle: Path) -> ModelStore:
 
 
 def desired(models: ModelStore) -> str | None:
-    model = models.desired()
+    model = models.activated()
     return model.version if model else None
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.errors import BundleInvalid
 from service.models.bundle import Bundle, read_bundle
-from service.runs.gate import Pair, confusion, judge, miou
+from service.runs.gate import Pair, compare, confusion, miou
 from service.settings import Settings
 from tests.service.runs.conftest import BAD, GOOD
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle, write_manifest
@@ -52,33 +52,33 @@ def test_the_better_one_passes_and_the_worse_one_does_not(
     good: Path, bad: Path, loop_settings: Callable[..., Settings]
 ) -> None:
     settings = loop_settings()
-    up = judge(read_bundle(good), read_bundle(bad), pairs, settings)
+    up = compare(read_bundle(good), read_bundle(bad), pairs, settings)
     assert up.accepted
     assert up.active is not None
     assert up.candidate is not None
     assert (up.candidate.version, up.active.version, up.images) == (GOOD, BAD, 3)
     assert up.candidate.miou == 1.0
     assert set(up.candidate.per_class) == set(NAMES)
-    down = judge(read_bundle(bad), read_bundle(good), pairs, settings)
+    down = compare(read_bundle(bad), read_bundle(good), pairs, settings)
     assert not down.accepted
     assert "against 1.0000" in down.reason
-    assert judge(read_bundle(bad), read_bundle(good), pairs, loop_settings(gate_tolerance_miou=1.0)).accepted
-    assert judge(read_bundle(good), read_bundle(good), pairs, settings).accepted
-    assert judge(read_bundle(bad), None, pairs, settings).accepted
+    assert compare(read_bundle(bad), read_bundle(good), pairs, loop_settings(gate_tolerance_miou=1.0)).accepted
+    assert compare(read_bundle(good), read_bundle(good), pairs, settings).accepted
+    assert compare(read_bundle(bad), None, pairs, settings).accepted
 
 
 def test_a_candidate_whose_probe_fails_is_refused(good: Path, bad: Path, tmp_path: Path, settings: Settings) -> None:
     (good / "probe.npz").write_bytes((bad / "probe.npz").read_bytes())
     write_manifest(good, version=GOOD)
-    verdict = judge(read_bundle(good), read_bundle(bad), pairs, settings)
+    verdict = compare(read_bundle(good), read_bundle(bad), pairs, settings)
     assert not verdict.accepted
     assert "probe failed" in verdict.reason
     with pytest.raises(BundleInvalid, match="probe failed"):
-        judge(read_bundle(bad), read_bundle(good), pairs, settings)
+        compare(read_bundle(bad), read_bundle(good), pairs, settings)
 
 
 def test_models_of_other_classes_are_not_compared(good: Path, tmp_path: Path, settings: Settings) -> None:
     other = write_bundle(tmp_path / "reversed", version="other", colors=COLORS[::-1])
-    verdict = judge(read_bundle(good), read_bundle(other), pairs, settings)
+    verdict = compare(read_bundle(good), read_bundle(other), pairs, settings)
     assert not verdict.accepted
     assert "other classes" in verdict.reason

@@ -48,7 +48,7 @@ def test_a_queued_run_is_cancelled_at_once_and_a_running_one_is_asked(loop: Stat
     second = loop.retrain_policy.start("manual")
     lease = claim(loop.database, second.id)
     assert lease is not None
-    with lease.keep(0.1):
+    with lease.with_heartbeat(0.1):
         assert loop.runs.request_cancel(second.id).status == "running"
         eventually(lambda: lease.interruption == "cancelled")
 
@@ -57,7 +57,7 @@ def test_the_heartbeat_keeps_a_run_from_the_reaper(loop: State, run: Run) -> Non
     lease = claim(loop.database, run.id)
     assert lease is not None
     silence(loop, run.id)
-    with lease.keep(0.05):
+    with lease.with_heartbeat(0.05):
         eventually(lambda: (loop.runs.get(run.id).heartbeat_at or utc_now()) > utc_now() - timedelta(minutes=1))
         assert reap(loop.database, 5.0) == []
 
@@ -73,7 +73,7 @@ def test_a_silent_run_is_queued_again_and_its_old_worker_can_write_no_more(loop:
     assert new is not None
     with pytest.raises(LeaseLost):
         old.finish("failed", "it woke up")
-    with old.keep(0.05):
+    with old.with_heartbeat(0.05):
         eventually(lambda: old.interruption == "lost")
     new.finish("succeeded")
     assert loop.runs.get(run.id).status == "succeeded"

@@ -71,7 +71,7 @@ def test_a_better_candidate_is_promoted(loop: State, run: Run, actor: Actor) -> 
     assert done.report is not None
     assert done.report["accepted"]
     assert done.finished_at is not None
-    desired = loop.models.desired()
+    desired = loop.models.activated()
     assert desired is not None
     assert (desired.version, desired.state, desired.miou, desired.run_id) == (GOOD, "ready", 1.0, run.id)
     phases = [e.event["phase"] for e in loop.runs.events(run.id) if e.event["event"] == "phase"]
@@ -97,7 +97,7 @@ def test_a_worse_candidate_is_rejected_and_kept_to_be_looked_at(
     rejected = loop.models.get(BAD)
     assert rejected.state == "rejected"
     assert "against 1.0000" in (rejected.error or "")
-    desired = loop.models.desired()
+    desired = loop.models.activated()
     assert desired is not None
     assert desired.version == GOOD
 
@@ -120,7 +120,7 @@ def test_a_cancelled_run_stops_its_trainer(loop: State, run: Run, actor: Actor) 
     background.join()
     assert loop.runs.get(run.id).status == "cancelled"
     assert not alive(actor.pids("train")[0])
-    desired = loop.models.desired()
+    desired = loop.models.activated()
     assert desired is not None
     assert desired.version == BAD
 
@@ -152,7 +152,7 @@ def test_a_run_that_was_abandoned_goes_on_after_the_phases_that_are_done(loop: S
         lease=lease,
         interruption=lambda: None,
     )
-    assert phases.go()
+    assert phases.run()
     # Here, between the activation and the last word about it, the worker dies.
     with loop.database.write() as session:
         row = session.get(Run, run.id)

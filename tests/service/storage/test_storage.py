@@ -32,6 +32,8 @@ def database(tmp_path: Path) -> Database:
     return opened
 
 
+# The index over an expression is compared by the next test, from what SQLite wrote down.
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 def test_migrations_and_tables_are_one(tmp_path: Path) -> None:
     migrated = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
     with migrated.engine.begin() as connection:
@@ -169,10 +171,10 @@ def test_blobs_are_named_by_their_content(tmp_path: Path) -> None:
     sha256 = blobs.put("images", b"hello")
     assert sha256 == hashlib.sha256(b"hello").hexdigest()
     assert blobs.put("images", b"hello") == sha256
-    assert blobs.get("images", sha256) == b"hello"
+    assert blobs.path("images", sha256).read_bytes() == b"hello"
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [sha256]
     with pytest.raises(FileNotFoundError):
-        blobs.get("masks", sha256)
+        blobs.path("masks", sha256).read_bytes()
     blobs.delete("images", sha256)
     blobs.delete("images", sha256)
     with pytest.raises(FileNotFoundError):

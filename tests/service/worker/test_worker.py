@@ -42,7 +42,7 @@ def test_images_start_a_run_that_ends_with_a_better_model(shop: State, hire: Hir
     run = shop.retrain_policy.consider()
     assert run is not None
     eventually(lambda: status(shop) == "succeeded", within_s=30)
-    desired = shop.models.desired()
+    desired = shop.models.activated()
     assert desired is not None
     assert desired.version == GOOD
     assert worker.end(signal.SIGTERM) == 0

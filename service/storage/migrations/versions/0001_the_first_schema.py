@@ -16,7 +16,7 @@ ACTIVE_RUN = sa.text("status IN ('queued', 'running')")
 
 
 def upgrade() -> None:
-    """Bring the schema forward."""
+    """Apply the migration."""
     create_images()
     create_models()
     create_runs()
@@ -24,13 +24,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Revert the migration."""
     for table in ("workers", "run_events", "run_images", "runs", "activations", "models", "images"):
         op.drop_table(table)
 
 
 def create_images() -> None:
-    """The pool."""
+    """Create the tables of the pool."""
     op.create_table(
         "images",
         sa.Column("id", sa.String(64), nullable=False),
@@ -48,7 +48,7 @@ def create_images() -> None:
 
 
 def create_models() -> None:
-    """Bundles, and which of them should serve."""
+    """Create the tables of models and activations."""
     op.create_table(
         "models",
         sa.Column("version", sa.String(64), nullable=False),
@@ -74,7 +74,7 @@ def create_models() -> None:
 
 
 def create_runs() -> None:
-    """Retraining: the runs, their snapshots and what they said."""
+    """Create the tables of runs, snapshots and events."""
     op.create_table(
         "runs",
         sa.Column("id", sa.String(64), nullable=False),
@@ -125,7 +125,7 @@ def create_runs() -> None:
 
 
 def create_workers() -> None:
-    """The processes that do runs."""
+    """Create the table of workers."""
     op.create_table(
         "workers",
         sa.Column("id", sa.String(200), nullable=False),

@@ -1,4 +1,4 @@
-"""Keys for the HTTP side.
+"""API keys.
 
 Revision ID: 0002
 Revises: 0001
@@ -16,7 +16,7 @@ VALID_KEY = sa.text("revoked_at IS NULL")
 
 
 def upgrade() -> None:
-    """Bring the schema forward."""
+    """Apply the migration."""
     op.create_table(
         "api_keys",
         sa.Column("id", sa.String(16), nullable=False),
@@ -41,5 +41,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it back."""
+    """Revert the migration."""
     op.drop_table("api_keys")
