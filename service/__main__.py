@@ -21,7 +21,7 @@ start here:
   python -m service up
   curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' localhost:8000/v1/segment -o mask.png
 
-MASKLOOP_* variables (MASKLOOP_RETRAIN_AFTER_IMAGES=100, ...) set everything else; python -m service settings lists them.
+Variables (MASKLOOP_RETRAIN_AFTER_IMAGES=100, ...) set everything else: python -m service settings lists them.
 """
 
 
