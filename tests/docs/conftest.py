@@ -1,0 +1,173 @@
+"""A folder with every file that the documentation names, and a running service."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.storage.database import Database
+from service.storage.tables import Worker, utc_now
+from tests.contract.conftest import free_port, wait_until_ready
+from tests.docs.blocks import ROOT
+from tests.service.tiny_bundle import write_bundle, zipped
+from tests.trainer.conftest import write_dataset
+
+RECIPE = """\
+method = "unimatch_v2"
+[data]
+root = "DATASET"
+crop = [32, 32]
+[model]
+encoder = "test_efficientnet"
+weights = "none"
+features = 16
+projections = [16, 16, 16, 16]
+[train]
+steps = 2
+batch_labelled = 2
+batch_unlabelled = 2
+lr_encoder = 1e-3
+device = "cpu"
+"""
+SHELL = """\
+set -euo pipefail
+python() { command "$PYTHON" "$@"; }
+curl() {
+    case "$*" in
+    */events*) command curl --fail-with-body -sS --max-time 1 "$@" || test $? -eq 28 ;;  # a queued run has no end
+    *) command curl --fail-with-body -sS --max-time 20 "$@" ;;
+    esac
+}
+"""
+BLOCK_LIMIT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the commands of the documentation run.
+
+    Attributes:
+        folder: The working folder.
+        client: Of the service, with the first key.
+        key: That key.
+        starter: The version of the starter model.
+        image_id: Of photo.jpg in the pool.
+    """
+
+    folder: Path
+    client: httpx.Client
+    key: str
+    starter: str
+    image_id: str
+
+    def shell(self, text: str) -> None:
+        """Run a shell block whose placeholders stand for what the service has."""
+        preamble = SHELL if "KEY=" in text else f"{SHELL}KEY={self.key}\n"
+        self._run(["bash", "-c", preamble + self._filled(text)])
+
+    def python(self, text: str) -> None:
+        """Run a Python block."""
+        self._run([sys.executable, "-c", self._filled(text)])
+
+    def reset(self) -> None:
+        """Let the starter model be active, and no run."""
+        for run in self.client.get("/v1/runs").json()["runs"]:
+            if run["status"] in ("queued", "running"):
+                self.client.post(f"/v1/runs/{run['id']}/cancel").raise_for_status()
+        self.activate(self.starter)
+
+    def activate(self, version: str) -> None:
+        """Make a version active and wait until it serves."""
+        models = self.client.get("/v1/models").json()
+        if models["desired"] != version:
+            self.client.post(f"/v1/models/{version}/activate").raise_for_status()
+        while models["serving"] != version:
+            assert models["error"] is None
+            models = self.client.get("/v1/models").json()
+
+    def _filled(self, text: str) -> str:
+        if "RUN_ID" in text:
+            run = self.client.post("/v1/runs")
+            run.raise_for_status()
+            text = text.replace("RUN_ID", run.json()["id"])
+        text = text.replace("IMAGE_ID", self.image_id).replace("VERSION", self.starter)
+        return re.sub(r"localhost:8000", self.client.base_url.netloc.decode(), text)
+
+    def _run(self, command: list[str]) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKLOOP_")}
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=BLOCK_LIMIT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout.decode(errors="replace")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photographs, a label, a bundle, a data set and a recipe of two steps."""
+    made = tmp_path_factory.mktemp("docs")
+    rng = np.random.default_rng(0)
+    for name in ("photo.jpg", "a.jpg", "b.jpg", *(f"pool{i}.jpg" for i in range(5))):
+        Image.fromarray(rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)).save(made / name)
+    Image.new("L", (128, 96)).save(made / "label.png")
+    (made / "bundle.zip").write_bytes(zipped(write_bundle(made / "tiny")))
+    write_dataset(made / "DATASET")
+    shutil.copy(made / "DATASET/splits/val.txt", made / "DATASET/splits/test.txt")
+    recipe = made / "trainer/recipes/own/cpu.toml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(RECIPE)
+    return made
+
+
+@pytest.fixture(scope="session")
+def place(folder: Path) -> Iterator[Place]:
+    """The folder with a running service, whose pool suffices for a run."""
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKLOOP_")}
+    command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=folder, env=environment | {"PYTHONPATH": str(ROOT)})
+    try:
+        wait_until_ready(address, process)
+        key = (folder / "maskloop-data/api-key").read_text().strip()
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=address, headers=headers, timeout=20) as client:
+            yield _filled(folder, client, key)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _filled(folder: Path, client: httpx.Client, key: str) -> Place:
+    starter = client.get("/v1/models").json()["serving"]
+    image_id = client.post("/v1/images", content=(folder / "photo.jpg").read_bytes()).json()["id"]
+    label = (folder / "label.png").read_bytes()
+    for index, split in enumerate(("labelled",) * 4 + ("val",)):
+        image = client.post("/v1/images", content=(folder / f"pool{index}.jpg").read_bytes()).json()
+        client.put(f"/v1/images/{image['id']}/mask", params={"split": split}, content=label).raise_for_status()
+    # A worker that never takes a run: its heartbeat is in the future.
+    database = Database(f"sqlite:///{folder}/maskloop-data/maskloop.db")
+    with database.write() as session:
+        session.add(Worker(id="docs", can_train=True, pid=1, host="docs", seen_at=utc_now() + timedelta(hours=1)))
+    database.close()
+    found = Place(folder, client, key, starter, image_id)
+    # Another version has been active before, so that a rollback has somewhere to go.
+    other = zipped(write_bundle(folder / "other", version="20260102T000000-bbbbbbbb"))
+    version = client.post("/v1/models", content=other, headers={"Content-Type": "application/zip"}).json()["version"]
+    found.activate(version)
+    found.activate(starter)
+    return found

@@ -1,0 +1,106 @@
+"""Every command of README.md and docs/*.md is understood, and run unless its block says why not."""
+
+import argparse
+import importlib
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.blocks import PAGES, ROOT, Block, blocks, indented_lines
+from tests.docs.conftest import Place
+
+REASONS = {"docker", "a GPU", "hours", "network", "does not end", "tensorrt", "data sets"}
+"""What the test machine lacks: Docker, a GPU, time, the internet, NVIDIA's parser, COCO."""
+
+ALL = [block for page in PAGES for block in blocks(page)]
+SHELL = [block for block in ALL if block.language == "sh"]
+OWN = [block for block in SHELL if block.own_arguments()]
+COMMAND = re.compile(r"([A-Z_]+=\S* |KEY=|(curl|docker|make|python|torchrun|uv|pip) )")
+OWN_ONLY = re.compile(r"python -m (trainer|exporter) [^$|<>]+")
+OUT = re.compile(r"--out (\S+)")
+# What a block may take for granted, and the block that makes it.
+TRAIN = "python -m trainer train trainer/recipes/own/cpu.toml --set data.root=DATASET --out runs/own"
+EXPORT = "python -m exporter export runs/own/model.safetensors --out my-bundle"
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+
+class Understood(BaseException):
+    """The command line has been parsed."""
+
+
+def run(*commands: str) -> None:
+    """Run commands of the trainer and the exporter in this process, which imports torch once."""
+    for command in commands:
+        _, _, program, *arguments = shlex.split(command)
+        code = importlib.import_module(f"{program}.__main__").main(arguments)
+        assert code == 0, command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_stand_in_fenced_blocks(page: Path) -> None:
+    assert not [line for line in indented_lines(page) if COMMAND.match(line)]
+    assert {block.language for block in blocks(page)} <= {"sh", "python"}
+
+
+def test_reasons_are_known() -> None:
+    assert {block.not_run for block in ALL if block.not_run} <= REASONS
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"`make ([a-z-]+)", text) + re.findall(r"^make ([a-z-]+)", text, flags=re.MULTILINE)
+        assert set(named) <= targets, page.name
+
+
+@pytest.mark.parametrize("block", OWN, ids=str)
+def test_command_line_is_understood(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def stop(parser: argparse.ArgumentParser, *given: Any, **options: Any) -> None:
+        parse_args(parser, *given, **options)
+        raise Understood
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    for program, arguments in block.own_arguments():
+        main = importlib.import_module(f"{program}.__main__").main
+        with pytest.raises(Understood):
+            main(arguments)
+
+
+@pytest.mark.parametrize(
+    "block", [each for each in SHELL if not each.not_run and all(map(OWN_ONLY.fullmatch, each.commands()))], ids=str
+)
+def test_trainer_and_exporter_commands_run(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    made = OUT.findall(block.text)
+    for out in made:
+        shutil.rmtree(out, ignore_errors=True)
+    if "runs/own" not in made and not Path("runs/own").exists():
+        run(TRAIN)
+    if "my-bundle" in block.text.split() and "my-bundle" not in made and not Path("my-bundle").exists():
+        run(EXPORT)
+    run(*block.commands())
+
+
+@needs_curl
+@pytest.mark.parametrize(
+    "block",
+    [each for each in SHELL if not each.not_run and not all(map(OWN_ONLY.fullmatch, each.commands()))],
+    ids=str,
+)
+def test_shell_commands_run(block: Block, place: Place) -> None:
+    place.reset()
+    place.shell(block.text)
+
+
+@pytest.mark.parametrize("block", [each for each in ALL if each.language == "python"], ids=str)
+def test_python_blocks_run(block: Block, place: Place) -> None:
+    place.reset()
+    place.python(block.text)
