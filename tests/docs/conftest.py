@@ -19,6 +19,7 @@ from service.storage.database import Database
 from service.storage.tables import Worker, utc_now
 from tests.contract.conftest import free_port, wait_until_ready
 from tests.docs.blocks import ROOT
+from tests.service.conftest import eventually
 from tests.service.tiny_bundle import write_bundle, zipped
 from tests.trainer.conftest import write_dataset
 
@@ -88,12 +89,9 @@ class Place:
 
     def activate(self, version: str) -> None:
         """Make a version active and wait until it serves."""
-        models = self.client.get("/v1/models").json()
-        if models["desired"] != version:
+        if self.client.get("/v1/models").json()["desired"] != version:
             self.client.post(f"/v1/models/{version}/activate").raise_for_status()
-        while models["serving"] != version:
-            assert models["error"] is None
-            models = self.client.get("/v1/models").json()
+        eventually(lambda: bool(self.client.get("/v1/models").json()["serving"] == version), within_s=20)
 
     def _filled(self, text: str) -> str:
         if "RUN_ID" in text:
@@ -140,7 +138,8 @@ def place(folder: Path) -> Iterator[Place]:
     address = f"http://127.0.0.1:{(port := free_port())}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKLOOP_")}
     command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=folder, env=environment | {"PYTHONPATH": str(ROOT)})
+    with (folder / "service.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment | {"PYTHONPATH": str(ROOT)}, stderr=log)
     try:
         wait_until_ready(address, process)
         key = (folder / "maskloop-data/api-key").read_text().strip()
