@@ -1,7 +1,9 @@
 """A folder with every file that the documentation names, and a running service."""
 
+import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +23,6 @@ from tests.contract.conftest import free_port, wait_until_ready
 from tests.docs.blocks import ROOT
 from tests.service.conftest import eventually
 from tests.service.tiny_bundle import write_bundle, zipped
-from tests.trainer.conftest import write_dataset
 
 RECIPE = """\
 method = "unimatch_v2"
@@ -29,10 +30,11 @@ method = "unimatch_v2"
 root = "DATASET"
 crop = [32, 32]
 [model]
-encoder = "test_efficientnet"
+encoder = "vit_tiny_patch16_224"
+encoder_options = { depth = 1, embed_dim = 24, num_heads = 2, patch_size = 8, img_size = 64 }
 weights = "none"
-features = 16
-projections = [16, 16, 16, 16]
+features = 8
+projections = [8, 8, 8, 8]
 [train]
 steps = 2
 batch_labelled = 2
@@ -118,6 +120,8 @@ class Place:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with photographs, a label, a bundle, a data set and a recipe of two steps."""
+    from tests.trainer.conftest import write_dataset  # imports torch, which the links do not need
+
     made = tmp_path_factory.mktemp("docs")
     rng = np.random.default_rng(0)
     for name in ("photo.jpg", "a.jpg", "b.jpg", *(f"pool{i}.jpg" for i in range(5))):
@@ -130,6 +134,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe.parent.mkdir(parents=True)
     recipe.write_text(RECIPE)
     return made
+
+
+class Programs:
+    """Runs commands of the trainer and the exporter in this process, which imports torch once. Each command once."""
+
+    def __init__(self) -> None:
+        self._done: set[str] = set()
+
+    def run(self, command: str) -> None:
+        """Run `python -m PROGRAM ...` in the present folder; what it is to write is removed before."""
+        if command in self._done:
+            return
+        _, _, program, *arguments = shlex.split(command)
+        if "--out" in arguments:
+            shutil.rmtree(arguments[arguments.index("--out") + 1], ignore_errors=True)
+        assert importlib.import_module(f"{program}.__main__").main(arguments) == 0, command
+        self._done.add(command)
+
+
+@pytest.fixture(scope="session")
+def programs() -> Programs:
+    """One for all tests; tensors of a few pixels are slower on several threads."""
+    import torch
+
+    torch.set_num_threads(1)
+    return Programs()
 
 
 @pytest.fixture(scope="session")

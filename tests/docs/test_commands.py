@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import re
-import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.docs.blocks import PAGES, ROOT, Block, blocks, indented_lines
-from tests.docs.conftest import Place
+from tests.docs.conftest import Place, Programs
 
 REASONS = {"docker", "a GPU", "hours", "network", "does not end", "tensorrt", "data sets"}
 """What the test machine lacks: Docker, a GPU, time, the internet, NVIDIA's parser, COCO."""
@@ -21,24 +20,17 @@ SHELL = [block for block in ALL if block.language == "sh"]
 OWN = [block for block in SHELL if block.own_arguments()]
 COMMAND = re.compile(r"([A-Z_]+=\S* |KEY=|(curl|docker|make|python|torchrun|uv|pip) )")
 OWN_ONLY = re.compile(r"python -m (trainer|exporter) [^$|<>]+")
-OUT = re.compile(r"--out (\S+)")
-# What a block may take for granted, and the block that makes it.
-TRAIN = "python -m trainer train trainer/recipes/own/cpu.toml --set data.root=DATASET --out runs/own"
-EXPORT = "python -m exporter export runs/own/model.safetensors --out my-bundle"
+NEEDED = {
+    "runs/own": "python -m trainer train trainer/recipes/own/cpu.toml --set data.root=DATASET --out runs/own",
+    "my-bundle": "python -m exporter export runs/own/model.safetensors --out my-bundle",
+}
+"""What a block takes for granted, and the command of another block that makes it."""
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 
 
 class Understood(BaseException):
     """The command line has been parsed."""
-
-
-def run(*commands: str) -> None:
-    """Run commands of the trainer and the exporter in this process, which imports torch once."""
-    for command in commands:
-        _, _, program, *arguments = shlex.split(command)
-        code = importlib.import_module(f"{program}.__main__").main(arguments)
-        assert code == 0, command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -77,16 +69,13 @@ def test_command_line_is_understood(block: Block, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "block", [each for each in SHELL if not each.not_run and all(map(OWN_ONLY.fullmatch, each.commands()))], ids=str
 )
-def test_trainer_and_exporter_commands_run(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trainer_and_exporter_commands_run(
+    block: Block, folder: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder)
-    made = OUT.findall(block.text)
-    for out in made:
-        shutil.rmtree(out, ignore_errors=True)
-    if "runs/own" not in made and not Path("runs/own").exists():
-        run(TRAIN)
-    if "my-bundle" in block.text.split() and "my-bundle" not in made and not Path("my-bundle").exists():
-        run(EXPORT)
-    run(*block.commands())
+    needed = [command for name, command in NEEDED.items() if name in block.text]
+    for command in (*needed, *block.commands()):
+        programs.run(command)
 
 
 @needs_curl
