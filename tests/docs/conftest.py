@@ -19,7 +19,7 @@ from PIL import Image
 
 from service.storage.database import Database
 from service.storage.tables import Worker, utc_now
-from tests.contract.conftest import free_port, wait_until_ready
+from tests.contract.conftest import free_port
 from tests.docs.blocks import ROOT
 from tests.service.conftest import eventually
 from tests.service.tiny_bundle import write_bundle, zipped
@@ -179,6 +179,19 @@ def place(folder: Path) -> Iterator[Place]:
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def wait_until_ready(address: str, process: subprocess.Popen[bytes]) -> None:
+    """Return when the service answers /readyz with 200."""
+
+    def ready() -> bool:
+        assert process.poll() is None, "the service ended at its start: see service.log in its folder"
+        try:
+            return httpx.get(f"{address}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    eventually(ready)
 
 
 def _filled(folder: Path, client: httpx.Client, key: str) -> Place:
