@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock trainer golden bench-train bench-export bench-large bench-memory bench-serve fuzz sizes soak camvid triton tensorrt clean
+.PHONY: help demo serve test lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-serve fuzz sizes soak camvid triton tensorrt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ lint: $(ALL) ## ruff, mypy --strict, import-linter
 format: $(ALL) ## put the code into ruff's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(BASE) ## generate docs/settings.md from service/settings.py
+	$(BIN)/python -m service settings --markdown > docs/settings.md
 
 trainer: $(ALL) ## install what retraining needs beside the service
 

@@ -1,4 +1,4 @@
-"""The command line: python -m service up | serve | worker | keys | demo."""
+"""The command line: python -m service up | serve | worker | keys | settings | demo."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ start here:
   python -m service up
   curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' localhost:8000/v1/segment -o mask.png
 
-Everything else is set by MASKLOOP_* variables (MASKLOOP_RETRAIN_AFTER_IMAGES=100, ...): service/settings.py lists them.
+Variables (MASKLOOP_RETRAIN_AFTER_IMAGES=100, ...) set everything else: python -m service settings lists them.
 """
 
 
@@ -83,6 +83,14 @@ def _worker(options: argparse.Namespace) -> int:
     from service.worker.worker_process import run_worker  # noqa: PLC0415
 
     return run_worker(Settings(**_given(options)))
+
+
+def _settings(options: argparse.Namespace) -> int:
+    from service.settings import Settings  # noqa: PLC0415
+    from service.settings_table import listing, markdown  # noqa: PLC0415
+
+    sys.stdout.write(markdown() if options.markdown else listing(Settings(**_given(options))))
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -149,6 +157,14 @@ def _parser() -> argparse.ArgumentParser:
             description="Once a key was made, every call needs one. Running services follow within a second.",
         )
     )
+
+    command = commands.add_parser(
+        "settings",
+        help="list all settings with their present values",
+        description="List the MASKLOOP_* variables with their present values, defaults and descriptions.",
+    )
+    command.add_argument("--markdown", action="store_true", help="print docs/settings.md, which has no present values")
+    command.set_defaults(command=_settings)
 
     command = commands.add_parser(
         "demo",

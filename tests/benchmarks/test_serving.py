@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.benchmarks.serving.__main__ import arguments, between_marks, default_sides, without_nan
+from tests.benchmarks.serving.__main__ import MARKS, PAGE, PICTURE, arguments, between_marks, default_sides, without_nan
 from tests.benchmarks.serving.aims import aims
 from tests.benchmarks.serving.figures import Figures
 from tests.benchmarks.serving.limit import Best, Setting, fastest, settings
@@ -273,11 +273,18 @@ def test_json_has_no_nan() -> None:
     assert plain == {"a": [1.0, None], "b": float("inf")}
 
 
-def test_the_readme_keeps_what_is_not_between_the_marks() -> None:
+def test_text_outside_the_marks_is_kept() -> None:
     text = "before\n<!-- bench-serve -->\nold\n<!-- /bench-serve -->\nafter\n"
     assert between_marks(text, "new\n") == text.replace("old", "new")
     with pytest.raises(ValueError, match="put them where the table belongs"):
         between_marks("before\nafter\n", "new\n")
+
+
+def test_publish_finds_the_marks_and_the_picture_in_the_page() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"\n{PICTURE}\n{MARKS[1]}" in page
+    assert between_marks(page, "new\n") != page
+    assert (PAGE.parent / "serving.svg").is_file()
 
 
 @pytest.mark.parametrize(("vnni", "choice"), [(False, ()), (True, ("ours-auto",))])

@@ -3,8 +3,8 @@
 python -m tests.benchmarks.serving [--sides NAME ...] [--rounds N] [--seconds S] [--quick] [--bundle FOLDER] ...
 
 Closed loops of 1, 8 and 32 clients, and open ones (Poisson) at 0.5, 0.8, 2 and 5 times what each side can do. The
-figures go to the terminal, and as JSON, Markdown and SVG to --out; --publish puts the picture into docs/ and the table
-into the README. On 2 cores: forty minutes, and --quick nine. Nothing else should run meanwhile.
+figures go to the terminal, and as JSON, Markdown and SVG to --out; --publish writes them to docs/serving.svg and
+docs/benchmarks.md. On 2 cores: forty minutes, and --quick nine. Nothing else should run meanwhile.
 """
 
 import argparse
@@ -34,7 +34,8 @@ from tests.benchmarks.serving.sides import ROOT, SIDES, SideFailed
 from tests.benchmarks.serving.starts import Starts, measure_starts
 from tests.benchmarks.serving.table import everything, noise, summary
 
-PICTURE = "![Masks a second and latency of each server, and masks a second under overload](docs/serving.svg)"
+PICTURE = "![Masks a second and latency of each server, and masks a second under overload](serving.svg)"
+PAGE = ROOT / "docs" / "benchmarks.md"
 MARKS = ("<!-- bench-serve -->\n", "<!-- /bench-serve -->\n")
 
 
@@ -71,7 +72,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="photographs to use, scaled to 640x480")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of ours: MASKLOOP_...=...")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench-serve", metavar="FOLDER")
-    parser.add_argument("--publish", action="store_true", help="write docs/serving.svg and the README's table")
+    parser.add_argument("--publish", action="store_true", help="write docs/serving.svg and docs/benchmarks.md")
     options = parser.parse_args(given)
     if not (options.bundle / "model.onnx").is_file():
         parser.error(f"--bundle {options.bundle} has no model.onnx: give the folder that `python -m exporter` wrote")
@@ -134,10 +135,9 @@ def write(found: Report, options: argparse.Namespace) -> None:
     (options.out / "results.md").write_text(everything(found))
     (options.out / "serving.svg").write_text(svg(found))
     if options.publish:
-        (ROOT / "docs" / "serving.svg").write_text(svg(found))
-        readme = ROOT / "README.md"
+        (PAGE.parent / "serving.svg").write_text(svg(found))
         head = f"{found['machine']}. {noise(found)}".strip()
-        readme.write_text(between_marks(readme.read_text(), f"{head}\n\n{summary(found)}\n\n{PICTURE}\n"))
+        PAGE.write_text(between_marks(PAGE.read_text(), f"{head}\n\n{summary(found)}\n\n{PICTURE}\n"))
 
 
 def without_nan(value: Any) -> Any:
@@ -159,7 +159,7 @@ def between_marks(text: str, new: str) -> str:
     _, end, after = rest.partition(MARKS[1])
     if not (begin and end):
         raise ValueError(
-            f"the README has no {MARKS[0].strip()} and {MARKS[1].strip()}: put them where the table belongs"
+            f"{PAGE.name} has no {MARKS[0].strip()} and {MARKS[1].strip()}: put them where the table belongs"
         )
     return before + begin + new + end + after
 

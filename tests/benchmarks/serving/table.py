@@ -1,4 +1,4 @@
-"""The figures as Markdown: a table for the README, and all of them."""
+"""The figures as Markdown: a table for docs/benchmarks.md, and all of them."""
 
 import math
 
@@ -11,7 +11,7 @@ EIGHT, MANY = (load.name for load in CLOSED[1:])
 
 
 def summary(found: Report) -> str:
-    """A row a side: the table for the README."""
+    """A row a side: the table for docs/benchmarks.md."""
     head = [
         "640x480 JPEG in, PNG out",
         f"{LONE}: p50",
