@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainer.config import Inference
 from trainer.data.dataset import Sample, SegmentationDataset
-from trainer.data.loaders import leave_signals_to_the_run
+from trainer.data.loaders import detach_from_group_signals
 from trainer.evaluation.boundary import boundary_counts
 from trainer.evaluation.calibration import BINS, calibration_sums
 from trainer.evaluation.inference import most_likely
@@ -137,6 +137,6 @@ def _pairs(
         batch_size=None,
         num_workers=workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=leave_signals_to_the_run,
+        worker_init_fn=detach_from_group_signals,
     )
     return pairs

@@ -15,7 +15,7 @@ from PIL import Image
 
 from trainer.batches import RunData
 from trainer.config import Recipe
-from trainer.data.frequency import class_frequency
+from trainer.data.scan import class_frequency
 from trainer.evaluation.audit import Audit
 from trainer.evaluation.metrics import Scores
 from trainer.models.segmenter import Segmenter
