@@ -55,11 +55,10 @@ def line_chart(title: str, series: Mapping[str, Points], *, smooth: bool = False
             marker = "o" if len(steps_N) == 1 else ""
             axes.plot(steps_N, values_N, color=color, linestyle=dashes, linewidth=2.25, marker=marker, label=name)
         axes.set_ylim(bottom=min(0, *(value for points in series.values() for _, value in points)))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_formatter("{x:.6g}")
         axes.set_xlabel("step")
-        axes.get_figure().legend(loc="outside lower left", ncols=len(SERIES), frameon=False)
 
     ends = "; ".join(f"{name} from {points[0][1]:.3g} to {points[-1][1]:.3g}" for name, points in series.items())
     svg = _svg(f"{title}. {ends}.", (7.2, 3.6), draw)
@@ -104,15 +103,18 @@ def _svg(
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     # Ids of clip paths are hashes, salted with the label: reproducible, and different for each chart of a page.
-    style = {"svg.fonttype": "none", "font.size": 12, "axes.labelcolor": SOFT, "text.color": SOFT}
     buffer = io.StringIO()
-    with mpl.rc_context(style | {"svg.hashsalt": label}):
+    with mpl.rc_context(
+        {"svg.hashsalt": label, "svg.fonttype": "none", "font.size": 12, "axes.labelcolor": SOFT, "text.color": SOFT}
+    ):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot(frame_on=False)
         axes.grid(color=RULE)
         axes.set_axisbelow(True)
-        axes.tick_params(length=0, labelcolor=SOFT)
+        axes.tick_params(length=0, pad=6, labelcolor=SOFT)
         draw(axes)
+        if axes.get_legend_handles_labels()[1]:
+            figure.legend(loc="outside lower left", ncols=len(SERIES), frameon=False)
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     svg = buffer.getvalue()
