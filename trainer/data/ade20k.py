@@ -6,13 +6,13 @@ reduced one does, so a sample of the masks tells them apart. A data set that mix
 value.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
 from trainer.data.decode import ImageError
-from trainer.data.files import FileDataset, files_below, mirrored_masks
+from trainer.data.files import FileDataset
 from trainer.data.mask_encoding import MaskEncoding
 from trainer.taxonomy import Taxonomy
 
@@ -23,25 +23,15 @@ CHECKED_MASKS = 32
 class Ade20kDataset(FileDataset):
     """150 classes. Without a split file, `train` and `val` are the folders training and validation."""
 
+    image_root = "images"
+    mask_roots = ("annotations",)
+    name_folders = ("training", "validation")
     folder_of_split: ClassVar[Mapping[str, str]] = {"train": "images/training", "val": "images/validation"}
 
     def __init__(self, root: Path, taxonomy: Taxonomy, encoding: MaskEncoding, split_folder: Path) -> None:
         if not (root / "classes.toml").exists() and _is_reduced(root / "annotations", encoding):
             encoding = MaskEncoding.identity(len(taxonomy), taxonomy.ignore_index)
         super().__init__(root, taxonomy, encoding, split_folder)
-
-    def image_candidates(self, name: str) -> Iterator[Path]:
-        """See FileDataset."""
-        for folder in self.folder_of_split.values():
-            yield self.root / folder / f"{name}.jpg"
-
-    def mask_candidates(self, image: Path) -> Iterator[Path]:
-        """See FileDataset."""
-        return mirrored_masks(image, self.root / "images", (self.root / "annotations",))
-
-    def all_images(self) -> Iterable[Path]:
-        """See FileDataset."""
-        return files_below(self.root / "images")
 
 
 def _is_reduced(annotations: Path, raw: MaskEncoding) -> bool:

@@ -17,14 +17,14 @@ TRAIN_IDS = "_labelTrainIds.png"
 class CityscapesDataset(FileDataset):
     """19 classes. Without a split file, a split is a folder of leftImg8bit."""
 
-    def image_candidates(self, name: str) -> Iterator[Path]:
-        """See FileDataset."""
-        yield self._images / f"{name}{IMAGE_END}"
+    image_root = "leftImg8bit"
+    name_suffixes = (IMAGE_END,)
 
     def mask_candidates(self, image: Path) -> Iterator[Path]:
         """See FileDataset."""
-        if image.is_relative_to(self._images) and image.name.endswith(IMAGE_END):
-            stem = image.relative_to(self._images).as_posix().removesuffix(IMAGE_END)
+        images = self.root / self.image_root
+        if image.is_relative_to(images) and image.name.endswith(IMAGE_END):
+            stem = image.relative_to(images).as_posix().removesuffix(IMAGE_END)
             for kind in ("gtFine", "gtCoarse"):
                 for end in (TRAIN_IDS, "_labelIds.png"):
                     yield self.root / kind / f"{stem}_{kind}{end}"
@@ -37,17 +37,13 @@ class CityscapesDataset(FileDataset):
 
     def all_images(self) -> Iterable[Path]:
         """See FileDataset."""
-        return self._images.rglob(f"*{IMAGE_END}")
+        return (self.root / self.image_root).rglob(f"*{IMAGE_END}")
 
     def builtin_splits(self) -> Iterable[str]:
         """See FileDataset."""
-        return (path.name for path in self._images.iterdir() if path.is_dir())
+        return (path.name for path in (self.root / self.image_root).iterdir() if path.is_dir())
 
     def builtin_split(self, name: str) -> list[str]:
         """See FileDataset."""
-        images = sorted((self._images / name).glob(f"*/*{IMAGE_END}"))
+        images = sorted((self.root / self.image_root / name).glob(f"*/*{IMAGE_END}"))
         return [path.relative_to(self.root).as_posix() for path in images] or super().builtin_split(name)
-
-    @property
-    def _images(self) -> Path:
-        return self.root / "leftImg8bit"

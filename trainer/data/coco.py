@@ -28,16 +28,9 @@ PIXEL_MAPS = ("stuffthingmaps", "stuffthingmaps_trainval2017")
 class CocoDataset(FileDataset):
     """81 classes. Without a split file, `train`, `val` and `unlabelled` are the folders of 2017."""
 
-    folder_of_split: ClassVar[Mapping[str, str]] = {
-        "train": "train2017",
-        "val": "val2017",
-        "unlabelled": "unlabeled2017",
-    }
-
-    def image_candidates(self, name: str) -> Iterator[Path]:
-        """See FileDataset."""
-        for folder in self.folder_of_split.values():
-            yield self.root / folder / f"{name}.jpg"
+    image_root = ""
+    name_folders = ("train2017", "val2017", "unlabeled2017")
+    folder_of_split: ClassVar[Mapping[str, str]] = dict(zip(("train", "val", "unlabelled"), name_folders, strict=True))
 
     def mask_candidates(self, image: Path) -> Iterator[Path]:
         """See FileDataset."""
@@ -53,7 +46,7 @@ class CocoDataset(FileDataset):
 
     def all_images(self) -> Iterable[Path]:
         """See FileDataset."""
-        return (path for folder in self.folder_of_split.values() for path in files_below(self.root / folder))
+        return (path for folder in self.name_folders for path in files_below(self.root / folder))
 
 
 def pixel_map_encoding(ignore_index: int) -> MaskEncoding:

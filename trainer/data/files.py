@@ -1,7 +1,7 @@
 """Base class of the layouts with one file per image and one per mask; a layout states where these files are."""
 
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -26,25 +26,34 @@ class FileDataset(SegmentationDataset):
         taxonomy: its classes.
         encoding: meaning of the values that its masks store.
         split_folder: folder of the split files.
-        folder_of_split: splits of the layout that are folders of images, relative to the root.
+
+    A layout sets these class attributes; its paths are relative to the root:
+        image_root: folder of all images, at any depth.
+        mask_roots: folders that mirror the tree of image_root with .png masks, the preferred one first.
+        name_folders: folders of image_root in which the names of split files are searched.
+        name_suffixes: what is appended to a name to get that of a file.
+        folder_of_split: splits that the layout defines as folders of images.
     """
 
+    image_root: ClassVar[str]
+    mask_roots: ClassVar[tuple[str, ...]] = ()
+    name_folders: ClassVar[tuple[str, ...]] = ("",)
+    name_suffixes: ClassVar[tuple[str, ...]] = (".jpg",)
     folder_of_split: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, root: Path, taxonomy: Taxonomy, encoding: MaskEncoding, split_folder: Path) -> None:
         self.root, self.taxonomy, self.encoding, self.split_folder = root, taxonomy, encoding, split_folder
 
-    @abstractmethod
-    def image_candidates(self, name: str) -> Iterator[Path]:
-        """Possible paths of the image that a split file calls `name`, the preferred one first."""
-
-    @abstractmethod
     def mask_candidates(self, image: Path) -> Iterator[Path]:
         """Possible paths of an image's mask, the preferred one first."""
+        images = self.root / self.image_root
+        if image.is_relative_to(images):
+            for folder in self.mask_roots:
+                yield self.root / folder / image.relative_to(images).with_suffix(".png")
 
-    @abstractmethod
     def all_images(self) -> Iterable[Path]:
         """All images, in any order."""
+        return files_below(self.root / self.image_root)
 
     def encoding_of(self, mask: Path) -> MaskEncoding:  # noqa: ARG002 (used by layouts with several kinds of masks)
         """Encoding of a mask file."""
@@ -112,7 +121,8 @@ class FileDataset(SegmentationDataset):
         return self.encoding_of(mask).read(mask, size)
 
     def _sample(self, line: str, listing: "DirectoryListing") -> Sample | None:
-        for image in self.image_candidates(line):
+        for folder, suffix in product(self.name_folders, self.name_suffixes):
+            image = self.root / self.image_root / folder / f"{line}{suffix}"
             if image in listing:
                 return Sample(line, image, self._mask(image, "", listing))
         for name, mask in ((line, ""), parse_line(line)):
@@ -158,13 +168,6 @@ def files_below(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path
-
-
-def mirrored_masks(image: Path, images: Path, masks: Iterable[Path]) -> Iterator[Path]:
-    """Paths of an image's mask in folders that mirror the tree of the images, as .png files."""
-    if image.is_relative_to(images):
-        for folder in masks:
-            yield folder / image.relative_to(images).with_suffix(".png")
 
 
 def _mask_path(sample: Sample) -> Path:
