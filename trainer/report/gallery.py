@@ -1,10 +1,11 @@
-"""Validation images with truth and prediction: the worst, the median and the best by mean IoU."""
+"""Pictures of the report, as data URLs: validation images with truth and prediction, and the confusion matrix."""
 
 # H W pixels, K classes, 3 = RGB
 
 import base64
 import io
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,12 @@ SIDE = 300
 """Long side of a picture, in pixels."""
 WRONG, UNLABELLED = (225, 29, 72), (128, 128, 128)
 
+DARK, LIGHT = (30, 64, 175), (241, 245, 249)
+"""Colours of the shares 1 and 0 in the confusion matrix."""
+
 Pixels = npt.NDArray[np.uint8]
+Prediction = tuple[Pixels, npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Image [H,W,3], truth [H,W] and prediction [H,W]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class Row:
     """One validation image.
 
     Attributes:
-        group: "worst", "middle" or "best".
+        group: "worst", "median" or "best".
         name: name of the sample.
         miou: mean IoU over the classes in the truth of this image, 0..1.
         pictures: image, truth, prediction and errors.
@@ -64,13 +70,22 @@ def gallery(
     """
     candidates = evenly_spaced(samples, RANKED)
     with in_eval_mode(model):
-        ranked = sorted((_miou(model, dataset, sample, inference), sample.name, sample) for sample in candidates)
+        predict = partial(_predict, model, dataset, inference)
+        ranked = sorted((_miou(predict(sample), dataset), sample.name, sample) for sample in candidates)
         rows = tuple(
-            Row(group, name, miou, _pictures(model, dataset, sample, inference))
+            Row(group, name, miou, _pictures(predict(sample), dataset))
             for group, chosen in _choose(ranked).items()
             for miou, name, sample in chosen
         )
     return len(candidates), rows
+
+
+def heatmap(share_KK: npt.NDArray[np.float64]) -> str:
+    """Confusion matrix of shares 0..1 as a data URL: rows are the truth, darker = larger share of the row."""
+    weight_KK1 = np.sqrt(share_KK)[..., None]  # the square root makes small shares visible
+    pixels_KK3 = np.array(LIGHT) * (1 - weight_KK1) + np.array(DARK) * weight_KK1
+    side = max(1, 720 // len(pixels_KK3)) * len(pixels_KK3)
+    return _url(Image.fromarray(pixels_KK3.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST), "png")
 
 
 def _choose(ranked: list[tuple[float, str, Sample]]) -> dict[str, list[tuple[float, str, Sample]]]:
@@ -79,20 +94,18 @@ def _choose(ranked: list[tuple[float, str, Sample]]) -> dict[str, list[tuple[flo
     if len(ranked) < 3:
         return {"best": ranked[::-1]}
     middle = (len(ranked) - count) // 2
-    return {"worst": ranked[:count], "middle": ranked[middle : middle + count], "best": ranked[-count:][::-1]}
+    return {"worst": ranked[:count], "median": ranked[middle : middle + count], "best": ranked[-count:][::-1]}
 
 
-def _miou(model: Segmenter, dataset: SegmentationDataset, sample: Sample, inference: Inference) -> float:
-    _, truth_HW, mask_HW = _predicted(model, dataset, sample, inference)
+def _miou(prediction: Prediction, dataset: SegmentationDataset) -> float:
+    _, truth_HW, mask_HW = prediction
     taxonomy = dataset.taxonomy
     counts_KK = confusion(torch.from_numpy(mask_HW), torch.from_numpy(truth_HW), len(taxonomy), taxonomy.ignore_index)
     return scores(counts_KK, taxonomy.names, 1).miou
 
 
-def _pictures(
-    model: Segmenter, dataset: SegmentationDataset, sample: Sample, inference: Inference
-) -> tuple[Picture, ...]:
-    image_HW3, truth_HW, mask_HW = _predicted(model, dataset, sample, inference)
+def _pictures(prediction: Prediction, dataset: SegmentationDataset) -> tuple[Picture, ...]:
+    image_HW3, truth_HW, mask_HW = prediction
     known_HW = truth_HW != dataset.taxonomy.ignore_index
     wrong_HW = known_HW & (mask_HW != truth_HW)
     grey_HW = image_HW3.mean(axis=2, keepdims=True)
@@ -109,10 +122,7 @@ def _pictures(
     )
 
 
-def _predicted(
-    model: Segmenter, dataset: SegmentationDataset, sample: Sample, inference: Inference
-) -> tuple[Pixels, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Image [H,W,3], truth [H,W] and prediction [H,W]."""
+def _predict(model: Segmenter, dataset: SegmentationDataset, inference: Inference, sample: Sample) -> Prediction:
     image_HW3, truth_HW = dataset.read_pair(sample)
     image_NHW3 = torch.from_numpy(image_HW3.copy())[None].to(next(model.parameters()).device)
     return image_HW3, truth_HW.copy(), most_likely(model, image_NHW3, inference)[0][0].cpu().numpy()

@@ -1,17 +1,11 @@
 """Write the report of a run: one HTML file without external resources."""
 
-# K classes
-
-import base64
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL import Image
 
 from trainer.batches import RunData
 from trainer.config import Recipe
@@ -24,7 +18,7 @@ from trainer.replacing import replacing
 from trainer.report.advice import advice, trend
 from trainer.report.charts import line_chart, reliability_diagram
 from trainer.report.class_table import class_rows, confusions, normalised
-from trainer.report.gallery import gallery
+from trainer.report.gallery import gallery, heatmap
 from trainer.report.history import History, Points, build_history
 from trainer.schedules import lr_factor
 
@@ -39,8 +33,6 @@ MAX_CONFUSIONS = 12
 """Confusions that are listed."""
 MAX_TABLE_CLASSES = 24
 """Up to this many classes the confusion matrix is a table of numbers, above it is an image."""
-DARK, LIGHT = (30, 64, 175), (241, 245, 249)
-"""Colours of the shares 1 and 0 in that image."""
 
 
 def write_report(
@@ -89,7 +81,7 @@ def write_report(
         rows=rows,
         confusions=pairs[:MAX_CONFUSIONS],
         matrix=normalised(scores).tolist() if scores and len(rows) <= MAX_TABLE_CLASSES else [],
-        heatmap=_heatmap(scores) if scores and len(rows) > MAX_TABLE_CLASSES else "",
+        heatmap=heatmap(normalised(scores)) if scores and len(rows) > MAX_TABLE_CLASSES else "",
         reliability=reliability_diagram(scores.calibration) if scores and scores.calibration else "",
         ranked=ranked,
         pictures=pictures,
@@ -132,16 +124,6 @@ def _charts(history: History, recipe: Recipe) -> list[Any]:
         line_chart("Learning rate", {"head": head, "encoder": encoder}),
     ]
     return [chart for chart in charts if chart]
-
-
-def _heatmap(scores: Scores) -> str:
-    """Confusion matrix as an image, a data URL: rows are the truth, darker = larger share of the row."""
-    share_KK1 = np.sqrt(normalised(scores))[..., None]  # the square root makes small shares visible
-    pixels_KK3 = np.array(LIGHT) * (1 - share_KK1) + np.array(DARK) * share_KK1
-    side = max(1, 720 // len(pixels_KK3)) * len(pixels_KK3)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels_KK3.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST).save(buffer, "png")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _without_paths(recipe: Recipe) -> dict[str, Any]:
