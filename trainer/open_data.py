@@ -14,7 +14,7 @@ from trainer.data.dataset import (
     without,
 )
 from trainer.data.layouts import open_dataset, open_unlabelled
-from trainer.data.preflight import check_images
+from trainer.data.scan import check_images
 
 
 def open_data(recipe: Recipe) -> RunData:

@@ -12,7 +12,7 @@ from torch import Tensor
 from trainer.allocator import keep_freed_memory
 from trainer.batches import batches
 from trainer.config import Recipe
-from trainer.data.frequency import class_frequency
+from trainer.data.scan import class_frequency
 from trainer.events import Events
 from trainer.finish import KEPT, finish
 from trainer.health import Health

@@ -121,7 +121,7 @@ CASES: dict[str, dict[str, bytes]] = {
         "PA": encoded(RGBA.convert("PA"), "TIFF"),
     },
     "premultiplied alpha": {"TIFF": encoded(RGBA, "TIFF", tiffinfo={EXTRA_SAMPLES: 1})},
-    "one clear colour, clear entries": {
+    "transparent colour or entries": {
         "RGB": encoded(RGB, "PNG", transparency=RGB.getpixel((3, 3))),
         "grey": encoded(RGB.convert("L"), "PNG", transparency=100),
         "1 bit": encoded(RGB.convert("1"), "PNG", transparency=0),
@@ -161,7 +161,7 @@ CASES: dict[str, dict[str, bytes]] = {
 """Files by the row of the table that they are of; "" = plain RGB, which needs none."""
 
 REFUSED: dict[str, dict[str, bytes]] = {
-    "damaged, cut off": {"no image": b"no image", "empty": b""}
+    "damaged, truncated": {"no image": b"no image", "empty": b""}
     | {f"cut off {kind}": encoded(RGB, kind)[:200] for kind in FORMATS}
     | {
         f"{value} in floats": encoded(Image.fromarray(np.array([[0, value]], dtype=np.float32)), "TIFF")

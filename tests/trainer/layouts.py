@@ -1,4 +1,6 @@
-"""Tiny data sets in the layouts of the public ones, with the official UniMatch lists: colour alone tells the classes.
+"""Write tiny data sets in the public layouts, with split files like the official UniMatch lists.
+
+The classes differ in colour.
 
 root = write_layout(tmp_path / "voc", "voc")
 dataset = open_dataset(root)
@@ -19,7 +21,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class SplitNames(NamedTuple):
-    """What the recipe's data.labelled, data.unlabelled and data.val are in a layout."""
+    """Values of the recipe's data.labelled, data.unlabelled and data.val for a layout."""
 
     labelled: str
     unlabelled: str
@@ -32,30 +34,30 @@ OFFICIAL = {
     "ade20k": ("1_64", "1_32", "1_16", "1_8"),
     "coco": ("1_512", "1_256", "1_128", "1_64", "1_32"),
 }
-"""The paper's settings; ROOT/splits/SETTING/{labeled,unlabeled}.txt is written for each, and ROOT/splits/val.txt."""
+"""Settings of the paper. Each gets ROOT/splits/SETTING/{labeled,unlabeled}.txt; all share ROOT/splits/val.txt."""
 
 LAYOUTS = (*OFFICIAL, "huggingface")
 
 SPLITS = {
     name: SplitNames(f"{settings[0]}/labeled", f"{settings[0]}/unlabeled", "val") for name, settings in OFFICIAL.items()
 } | {"huggingface": SplitNames("labelled", "unlabelled", "val")}
-"""One set of names for each layout that always exists in what `write_layout` writes."""
+"""Split names that `write_layout` always writes, per layout."""
 
 CLASSES = {"voc": 21, "cityscapes": 19, "ade20k": 150, "coco": 81, "huggingface": 2}
 
 STORED = {"voc": (0, 15), "cityscapes": (7, 23), "ade20k": (2, 3), "coco": (0, 18), "huggingface": (0, 1)}
-"""The two values that the masks hold as stored, left and right of a border."""
+"""The two stored values of the masks, left and right of a border."""
 
 IDS = {"voc": (0, 15), "cityscapes": (0, 10), "ade20k": (1, 2), "coco": (0, 18), "huggingface": (0, 1)}
-"""The class ids that they mean."""
+"""Class ids of these values."""
 
 VOID = {"voc": 255, "cityscapes": 3, "ade20k": 0, "coco": None, "huggingface": 255}
-"""The stored value of the top row, which is ignored; the COCO masks have none."""
+"""Stored value of the ignored top row; None for COCO masks, which have no such row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One image: its line in the lists, and whether the data set holds its mask."""
+    """One image: role, paths in the split file, and path of the mask that is written, if any."""
 
     role: str
     image: str
@@ -83,7 +85,7 @@ def write_layout(root: Path, name: str, *, labelled: int = 4, unlabelled: int = 
 
 
 def draw_pair(name: str, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """A photograph (uint8 [H,W,3]) and its mask as the layout stores it (uint8 [H,W])."""
+    """Draw an image (uint8 [H,W,3]) and its mask as the layout stores it (uint8 [H,W])."""
     border = int(rng.integers(WIDTH // 4, 3 * WIDTH // 4))
     right_HW = np.zeros((HEIGHT, WIDTH), dtype=np.bool_)
     right_HW[:, border:] = True
@@ -96,20 +98,20 @@ def draw_pair(name: str, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
 
 
 def save(path: Path, pixels: Pixels) -> None:
-    """Write a picture, with its folders."""
+    """Write an image and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
 
 
 def _voc(index: int, role: str) -> Listed:
-    # Plain VOC 2012 has masks for 1464 + 1449 images; the lists name others too.
+    # The official lists also name masks that VOC 2012 itself, with 1464 + 1449 masks, does not have.
     name = f"2007_{index:06}"
     mask = f"SegmentationClass/{name}.png"
     return Listed(role, f"JPEGImages/{name}.jpg", mask, mask if role != "unlabelled" else None)
 
 
 def _cityscapes(index: int, role: str) -> Listed:
-    # The download has labelIds; the lists name the labelTrainIds that the data set's own scripts make.
+    # The download contains labelIds; the official lists name labelTrainIds, which scripts of the data set write.
     folder, city = ("val", "frankfurt") if role == "val" else ("train", "aachen")
     stem = f"{city}_{index:06}_000019"
     mask = f"gtFine/{folder}/{city}/{stem}_gtFine_"

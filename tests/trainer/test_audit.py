@@ -1,4 +1,4 @@
-"""The pseudo-label audit: mask ratio and purity, by hand, and whose truth it takes."""
+"""Pseudo-label audit: hand-computed mask ratio and purity, and the source of the true masks."""
 
 # N images, C channels, K classes, H W pixels
 
@@ -12,22 +12,22 @@ from torch import Tensor
 from tests.trainer.conftest import TINY_VIT, make_recipe
 from trainer.batches import RunData
 from trainer.data.layouts import open_dataset
-from trainer.evaluation.audit import ClassAudit, audit_pseudo_labels, spread
+from trainer.evaluation.audit import ClassAudit, audit_pseudo_labels, evenly_spaced
 from trainer.models.segmenter import Segmenter, build_segmenter
 
 
-class Sure(Segmenter):
-    """Right about every pixel by its brightness, sure on the left half of the image and not on the right."""
+class HalfConfident(Segmenter):
+    """Classifies pixels correctly by brightness; confident in the left half of the image only."""
 
     def forward(self, image_BCHW: Tensor, *_: object, **__: object) -> Tensor:
         bright_BHW = (image_BCHW.mean(dim=1) > 0.5).float() * 2 - 1
-        loudness_W = torch.where(torch.arange(image_BCHW.shape[3]) < image_BCHW.shape[3] // 2, 9.0, 0.1)
-        return torch.stack([-bright_BHW, bright_BHW], dim=1) * loudness_W
+        scale_W = torch.where(torch.arange(image_BCHW.shape[3]) < image_BCHW.shape[3] // 2, 9.0, 0.1)
+        return torch.stack([-bright_BHW, bright_BHW], dim=1) * scale_W
 
 
 def teacher(dataset: Path) -> Segmenter:
     network = build_segmenter(make_recipe(dataset, model=TINY_VIT).model, 2)
-    return Sure(network.encoder, network.head, 2)
+    return HalfConfident(network.encoder, network.head, 2)
 
 
 def run_data(dataset: Path) -> RunData:
@@ -35,7 +35,7 @@ def run_data(dataset: Path) -> RunData:
     return RunData(data, data.split("labelled"), data.split("val"), data, data.split("unlabelled"), "0" * 64)
 
 
-def test_without_masks_of_the_unlabelled_images_the_validation_images_judge(dataset: Path) -> None:
+def test_purity_uses_validation_images_if_unlabelled_images_have_no_masks(dataset: Path) -> None:
     found = audit_pseudo_labels(teacher(dataset), make_recipe(dataset), run_data(dataset))
     assert found.images == 4
     assert (found.truth, found.truth_images) == ("the validation images", 2)
@@ -45,8 +45,8 @@ def test_without_masks_of_the_unlabelled_images_the_validation_images_judge(data
     assert all(each.mask_ratio is not None and 0 < each.mask_ratio < 1 for each in found.classes.values())
 
 
-def test_masks_of_the_unlabelled_images_judge_where_they_lie_on_disk(dataset: Path) -> None:
-    """As in a benchmark; here they are the labelled images, with one of the masks turned around."""
+def test_purity_uses_masks_of_the_unlabelled_images_if_they_exist(dataset: Path) -> None:
+    """The labelled images serve as unlabelled ones; replacing one mask lowers the purity."""
     data = run_data(dataset)
     unlabelled = data.labelled
     data = dataclasses.replace(data, unlabelled=unlabelled)
@@ -57,20 +57,20 @@ def test_masks_of_the_unlabelled_images_judge_where_they_lie_on_disk(dataset: Pa
     mask = unlabelled[0].mask
     assert mask is not None
     mask.write_bytes(unlabelled[1].mask.read_bytes() if unlabelled[1].mask else b"")
-    spoiled = audit_pseudo_labels(teacher(dataset), make_recipe(dataset), data)
-    assert spoiled.purity is not None
-    assert spoiled.purity < 1.0
-    assert spoiled.mask_ratio == found.mask_ratio, "what the teacher says needs no truth"
+    wrong = audit_pseudo_labels(teacher(dataset), make_recipe(dataset), data)
+    assert wrong.purity is not None
+    assert wrong.purity < 1.0
+    assert wrong.mask_ratio == found.mask_ratio, "the mask ratio needs no truth"
 
 
-def test_without_any_truth_nobody_knows_the_purity(dataset: Path) -> None:
+def test_purity_is_none_without_true_masks(dataset: Path) -> None:
     found = audit_pseudo_labels(teacher(dataset), make_recipe(dataset), dataclasses.replace(run_data(dataset), val=()))
     assert found.mask_ratio == pytest.approx(0.5)
     assert found.purity is None
     assert all(each.purity is None for each in found.classes.values())
 
 
-def test_a_class_that_the_teacher_never_gives_has_no_figures(dataset: Path) -> None:
+def test_class_that_is_never_predicted_has_no_ratios(dataset: Path) -> None:
     text = (dataset / "classes.toml").read_text()
     (dataset / "classes.toml").write_text(text + '[[classes]]\nname = "unseen"\ncolor = [1, 2, 3]\n')
     network = teacher(dataset)
@@ -79,8 +79,8 @@ def test_a_class_that_the_teacher_never_gives_has_no_figures(dataset: Path) -> N
     assert found.classes["unseen"] == ClassAudit(share=0.0, mask_ratio=None, purity=None)
 
 
-def test_the_images_that_are_looked_at_are_evenly_spread(dataset: Path) -> None:
+def test_audited_images_are_evenly_spaced(dataset: Path) -> None:
     samples = run_data(dataset).labelled
-    assert [sample.name for sample in spread(samples, 2)] == ["labelled0", "labelled2"]
-    assert spread(samples, 9) == samples
-    assert spread((), 9) == ()
+    assert [sample.name for sample in evenly_spaced(samples, 2)] == ["labelled0", "labelled2"]
+    assert evenly_spaced(samples, 9) == samples
+    assert evenly_spaced((), 9) == ()

@@ -1,4 +1,4 @@
-"""check-data: every fault that can be planted is found, named and answered; a sound data set passes."""
+"""check-data: each kind of fault is reported with names and remedy, and a valid data set passes."""
 
 import io
 import json
@@ -14,22 +14,22 @@ from rich.console import Console
 from tests.trainer.conftest import write_dataset
 from tests.trainer.layouts import LAYOUTS, write_layout
 from trainer.__main__ import main
-from trainer.data.check import look_at
-from trainer.data.check_report import show
-from trainer.data.findings import Finding, findings
+from trainer.data.inspection import inspect_dataset
+from trainer.data.inspection_report import show
 from trainer.data.layouts import open_dataset
+from trainer.data.problems import Problem, find_problems
 
 
-def found(dataset: Path, crop: tuple[int, int] = (32, 32)) -> dict[str, Finding]:
-    return {finding.kind: finding for finding in findings(look_at(open_dataset(dataset)), crop)}
+def problems(dataset: Path, crop: tuple[int, int] = (32, 32)) -> dict[str, Problem]:
+    return {problem.kind: problem for problem in find_problems(inspect_dataset(open_dataset(dataset)), crop)}
 
 
 def save(path: Path, pixels: np.ndarray[Any, Any]) -> None:
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
-def test_a_sound_data_set_has_nothing_to_say(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert found(dataset) == {}
+def test_valid_dataset_has_no_problems(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert problems(dataset) == {}
     assert main(["check-data", str(dataset), "--crop", "32", "32"]) == 0
     said = capsys.readouterr().out
     assert "errors: 0, warnings: 0" in said
@@ -37,9 +37,9 @@ def test_a_sound_data_set_has_nothing_to_say(dataset: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_can_be_checked(layout: str, tmp_path: Path) -> None:
+def test_all_layouts_pass_without_errors(layout: str, tmp_path: Path) -> None:
     root = write_layout(tmp_path / layout, layout)
-    assert {finding.severity for finding in found(root).values()} <= {"warning"}
+    assert {problem.severity for problem in problems(root).values()} <= {"warning"}
 
 
 def broken_image(root: Path) -> None:
@@ -105,7 +105,7 @@ FAULTS: list[tuple[Callable[[Path], None], str, str, tuple[str, ...]]] = [
     (missing_masks, "missing mask", "error", ("labelled0.png", "labelled3.png")),
     (in_two_splits, "shared", "error", ("labelled1",)),
     (same_pixels_in_val, "shared", "error", ("labelled2 = val0 (the same pixels)",)),
-    (twice_in_a_split, "alike", "warning", ("unlabelled0 = unlabelled3",)),
+    (twice_in_a_split, "duplicate", "warning", ("unlabelled0 = unlabelled3",)),
     (empty_mask, "empty mask", "warning", ("labelled2",)),
     (empty_list, "split", "error", ("val",)),
     (absent_class, "absent class", "warning", ("bright",)),
@@ -115,19 +115,19 @@ FAULTS: list[tuple[Callable[[Path], None], str, str, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("plant", "kind", "severity", "names"), FAULTS)
-def test_a_planted_fault_is_found_and_nothing_else(
+def test_single_fault_is_the_only_problem_reported(
     plant: Callable[[Path], None], kind: str, severity: str, names: tuple[str, ...], dataset: Path
 ) -> None:
     plant(dataset)
-    said = found(dataset)
-    assert list(said) == [kind]
-    assert said[kind].severity == severity
-    assert len(said[kind].names) == len(names)
-    assert all(found.endswith(name) for found, name in zip(said[kind].names, names, strict=True))
-    assert said[kind].remedy or ";" in said[kind].message
+    found = problems(dataset)
+    assert list(found) == [kind]
+    assert found[kind].severity == severity
+    assert len(found[kind].names) == len(names)
+    assert all(reported.endswith(name) for reported, name in zip(found[kind].names, names, strict=True))
+    assert found[kind].remedy or ";" in found[kind].message
 
 
-def test_all_faults_are_printed_and_the_exit_code_is_1(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_data_prints_all_errors_and_exits_with_1(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for plant in (broken_image, value_outside, missing_masks, rare_class):
         plant(dataset)
     (dataset / "masks/labelled0.png").unlink(missing_ok=True)
@@ -135,12 +135,10 @@ def test_all_faults_are_printed_and_the_exit_code_is_1(dataset: Path, capsys: py
     said = capsys.readouterr().out
     for name in ("unlabelled0.png", "val0.png", "labelled0.png"):
         assert name in said
-    assert "holds 9 (2304 pixels)" in said
+    assert "contains 9 (2304 pixels)" in said
 
 
-def test_programs_get_one_object_with_counts_sizes_and_shares(
-    dataset: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_output_has_counts_sizes_and_shares(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small_image(dataset)
     assert main(["check-data", str(dataset), "--crop", "32", "32", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -154,8 +152,8 @@ def test_programs_get_one_object_with_counts_sizes_and_shares(
     assert said["findings"][0]["names"] == ["unlabelled1 40x20"]
 
 
-def test_lists_of_other_settings_may_share_images(tmp_path: Path) -> None:
-    """An image that is labelled in one setting is unlabelled in another, and both are in train."""
+def test_splits_of_different_settings_may_share_images(tmp_path: Path) -> None:
+    """An image may be labelled in one setting and unlabelled in another, and both may be in train."""
     root = write_dataset(tmp_path / "dataset")
     for setting, (labelled, unlabelled) in {"few": ("0", "123"), "many": ("012", "3")}.items():
         (root / "splits" / setting).mkdir()
@@ -163,25 +161,25 @@ def test_lists_of_other_settings_may_share_images(tmp_path: Path) -> None:
             lines = "".join(f"labelled{index}\n" for index in images)
             (root / "splits" / setting / f"{name}.txt").write_text(lines)
     (root / "splits/train.txt").write_text("".join(f"labelled{index}\n" for index in range(4)))
-    assert found(root) == {}
+    assert problems(root) == {}
 
 
-def test_a_folder_without_splits_is_told_what_to_write(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_without_splits_fails_with_remedy(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (dataset / "splits").glob("*.txt"):
         path.unlink()
     assert main(["check-data", str(dataset)]) == 1
     assert "add splits/labelled.txt, unlabelled.txt and val.txt" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("encoding", "ink"), [("ascii", "#"), ("cp1252", "#"), ("utf-8", "█")])
-def test_bars_are_drawn_with_what_the_console_can_show(dataset: Path, encoding: str, ink: str) -> None:
+@pytest.mark.parametrize(("encoding", "bar"), [("ascii", "#"), ("cp1252", "#"), ("utf-8", "█")])
+def test_bars_use_characters_of_the_console_encoding(dataset: Path, encoding: str, bar: str) -> None:
     stored = io.BytesIO()
     stream = io.TextIOWrapper(stored, encoding=encoding)
-    show(look_at(open_dataset(dataset)), [], Console(file=stream, width=120))
+    show(inspect_dataset(open_dataset(dataset)), [], Console(file=stream, width=120))
     stream.flush()
-    assert ink * 30 in stored.getvalue().decode(encoding)
+    assert bar * 30 in stored.getvalue().decode(encoding)
 
 
-def test_names_with_extensions_get_their_own_remedy(dataset: Path) -> None:
+def test_names_with_extension_get_a_specific_remedy(dataset: Path) -> None:
     (dataset / "splits/labelled.txt").write_text("labelled0.png\n")
-    assert found(dataset)["missing image"].remedy == "write names without extension: labelled0"
+    assert problems(dataset)["missing image"].remedy == "write names without extension: labelled0"

@@ -1,4 +1,4 @@
-"""COCO's annotations to masks of 81 classes, by hand: two overlapping things, stuff, a crowd and a void."""
+"""Conversion of COCO's annotations on hand-made cases: two overlapping things, stuff, a crowd and void."""
 
 import argparse
 import json
@@ -12,12 +12,12 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from trainer.commands import prepare_coco as command
-from trainer.data.coco_masks import Form, instances_mask, panoptic_mask, prepare_coco
+from trainer.data.coco_masks import AnnotationSource, instances_mask, panoptic_mask, prepare_coco
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError
 from trainer.data.layouts import open_dataset
 
-# pycocotools does not know of an argument that NumPy 2 would like to give it.
+# pycocotools implements __array__ without the `copy` argument of NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 PERSON, DOG, TOOTHBRUSH, GRASS = 1, 18, 90, 193
@@ -35,42 +35,42 @@ SMALL = {
 }
 
 
-def painted(person: bool = True) -> npt.NDArray[np.uint8]:
-    """Rows 0-3, columns 0-5 are the person; in it, rows 1-2, columns 2-3, the dog (COCO's id 18 is class 17)."""
+def expected_mask(person: bool = True) -> npt.NDArray[np.uint8]:
+    """Person in rows 0-3, columns 0-5; dog over it in rows 1-2, columns 2-3 (COCO's id 18 is class 17)."""
     mask_HW = np.zeros((6, 8), dtype=np.uint8)
     mask_HW[:4, :6] = person
     mask_HW[1:3, 2:4] = 17
     return mask_HW
 
 
-def write(path: Path, table: dict[str, Any]) -> None:
+def write_json(path: Path, table: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(table))
 
 
-def test_the_smaller_of_two_things_lies_on_top_whatever_their_order() -> None:
+def test_smaller_thing_is_drawn_on_top_in_any_order() -> None:
     for things in ([LARGE | LARGE_POLYGON, SMALL], [SMALL, LARGE | LARGE_POLYGON]):
-        assert np.array_equal(instances_mask(IMAGE, things), painted())
+        assert np.array_equal(instances_mask(IMAGE, things), expected_mask())
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_crowds_come_as_run_lengths(packed: bool) -> None:
+def test_crowds_are_read_from_run_lengths(packed: bool) -> None:
     area_HW = np.zeros((6, 8), dtype=np.uint8, order="F")
     area_HW[:4, :6] = 1
     runs = [0, *([4, 2] * 6), 12]
     segmentation = rle.encode(area_HW) if packed else {"size": [6, 8], "counts": [*runs[:-2], runs[-2] + runs[-1]]}
     assert np.array_equal(
-        instances_mask(IMAGE, [LARGE | {"iscrowd": 1, "segmentation": segmentation}, SMALL]), painted()
+        instances_mask(IMAGE, [LARGE | {"iscrowd": 1, "segmentation": segmentation}, SMALL]), expected_mask()
     )
 
 
-def test_an_unknown_category_is_named() -> None:
-    with pytest.raises(DatasetError, match=r"000000000007\.jpg: category 12 is none of COCO's 80"):
+def test_unknown_category_is_named() -> None:
+    with pytest.raises(DatasetError, match=r"000000000007\.jpg: category 12 is not one of COCO's 80"):
         instances_mask(IMAGE, [SMALL | {"category_id": 12}])
 
 
 def panoptic_png(root: Path, part: str) -> Path:
-    """The person is segment 300, the dog 70000, grass 5 below; the last column is void."""
+    """Write segments: person 300, dog 70000, grass 5; the last column is void."""
     segment_HW = np.full((6, 8), 5)
     segment_HW[:4, :6] = 300
     segment_HW[1:3, 2:4] = 70000
@@ -90,48 +90,50 @@ def with_void(mask_HW: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return mask_HW
 
 
-def test_panoptic_segments_become_classes_and_void_is_ignored(tmp_path: Path) -> None:
+def test_panoptic_segments_map_to_classes_and_void_is_ignored(tmp_path: Path) -> None:
     png = panoptic_png(tmp_path, "val2017")
-    assert np.array_equal(panoptic_mask(png, SEGMENTS), with_void(painted()))
+    assert np.array_equal(panoptic_mask(png, SEGMENTS), with_void(expected_mask()))
     with pytest.raises(ImageError, match="segment 70000 is not in the JSON"):
         panoptic_mask(png, [SEGMENTS[0], SEGMENTS[2]])
 
 
-def write_source(root: Path, form: Form, part: str) -> None:
+def write_source(root: Path, source: AnnotationSource, part: str) -> None:
     annotations = root / "annotations"
-    if form == "panoptic":
+    if source == "panoptic":
         panoptic_png(root, part)
         segments = {"image_id": 7, "file_name": "000000000007.png", "segments_info": SEGMENTS}
-        write(annotations / f"panoptic_{part}.json", {"images": [IMAGE], "annotations": [segments]})
+        write_json(annotations / f"panoptic_{part}.json", {"images": [IMAGE], "annotations": [segments]})
         return
     things = [LARGE | LARGE_POLYGON, SMALL]
-    write(annotations / f"instances_{part}.json", {"images": [IMAGE], "annotations": things})
-    if form == "stuffthings":
-        # Grass in columns 0-6, and "other", which stands for the things.
+    write_json(annotations / f"instances_{part}.json", {"images": [IMAGE], "annotations": things})
+    if source == "stuffthings":
+        # Grass in columns 0-6, and category 183 "other", which COCO-Stuff uses for things.
         grass = {"image_id": 7, "category_id": 124, "area": 42, "segmentation": [[0, 0, 7, 0, 7, 6, 0, 6]]}
         other = {"image_id": 7, "category_id": 183, "area": 48, "segmentation": [[0, 0, 8, 0, 8, 6, 0, 6]]}
-        write(annotations / f"stuff_{part}.json", {"images": [IMAGE], "annotations": [grass, other]})
+        write_json(annotations / f"stuff_{part}.json", {"images": [IMAGE], "annotations": [grass, other]})
 
 
-@pytest.mark.parametrize("form", ["panoptic", "instances", "stuffthings"])
-def test_masks_are_written_once_and_read_back(form: Form, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("source", ["panoptic", "instances", "stuffthings"])
+def test_masks_are_written_once_and_read_back(
+    source: AnnotationSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "val2017").mkdir()
     Image.new("RGB", (8, 6)).save(tmp_path / "val2017/000000000007.jpg")
-    write_source(tmp_path, form, "val2017")
+    write_source(tmp_path, source, "val2017")
     parser = argparse.ArgumentParser()
     command.add(parser)
-    assert command.run(parser.parse_args([str(tmp_path), "--from", form])) == 0
+    assert command.run(parser.parse_args([str(tmp_path), "--from", source])) == 0
     assert "1 masks written, 0 were there" in capsys.readouterr().out
     dataset = open_dataset(tmp_path)
-    wanted = painted() if form == "instances" else with_void(painted())
-    assert np.array_equal(dataset.read_pair(dataset.split("val")[0])[1], wanted)
+    expected = expected_mask() if source == "instances" else with_void(expected_mask())
+    assert np.array_equal(dataset.read_pair(dataset.split("val")[0])[1], expected)
     before = (tmp_path / "masks/000000000007.png").stat().st_mtime_ns
-    assert prepare_coco(tmp_path, form) == (0, 1)
+    assert prepare_coco(tmp_path, source) == (0, 1)
     assert (tmp_path / "masks/000000000007.png").stat().st_mtime_ns == before
     assert [path.name for path in (tmp_path / "masks").iterdir()] == ["000000000007.png"]
 
 
-def test_pixel_maps_become_masks(tmp_path: Path) -> None:
+def test_pixel_maps_are_converted_to_masks(tmp_path: Path) -> None:
     folder = tmp_path / "stuffthingmaps" / "train2017"
     folder.mkdir(parents=True)
     stored = np.array([[PERSON - 1, TOOTHBRUSH - 1, 123, 255]], dtype=np.uint8)
@@ -142,10 +144,10 @@ def test_pixel_maps_become_masks(tmp_path: Path) -> None:
     assert np.asarray(mask.convert("RGB"))[0, 0].tolist() == [220, 20, 60]
 
 
-def test_without_annotations_it_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"annotations/panoptic_\{train,val\}2017\.json; unpack them there"):
+def test_missing_or_invalid_annotations_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"annotations/panoptic_\{train,val\}2017\.json\); unpack them there"):
         prepare_coco(tmp_path, "panoptic")
-    write(tmp_path / "annotations/instances_val2017.json", {"images": []})
+    write_json(tmp_path / "annotations/instances_val2017.json", {"images": []})
     with pytest.raises(DatasetError, match=r"instances_val2017\.json: has no annotations"):
         prepare_coco(tmp_path, "instances")
     (tmp_path / "annotations/instances_val2017.json").write_text("{")

@@ -1,4 +1,4 @@
-"""Files to arrays; what the rules for photographs have in common with the service is in tests/contract."""
+"""Decoding of images and masks; tests/contract covers the rules shared with the service."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ from trainer.data.decode import ImageError, decode_colors, decode_values, image_
 RNG = np.random.default_rng(0)
 
 
-def test_a_photograph_is_hwc_uint8_rgb(tmp_path: Path) -> None:
+def test_image_is_decoded_to_hwc_uint8_rgb(tmp_path: Path) -> None:
     pixels_HWC = RNG.integers(0, 256, (6, 4, 3), dtype=np.uint8)
     Image.fromarray(pixels_HWC).save(tmp_path / "image.png")
     read_HWC = read_image(tmp_path / "image.png")
@@ -21,26 +21,26 @@ def test_a_photograph_is_hwc_uint8_rgb(tmp_path: Path) -> None:
     assert np.array_equal(read_HWC, pixels_HWC)
 
 
-def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
+def test_unreadable_or_missing_image_is_named(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(b"not an image")
     with pytest.raises(ImageError, match=r"image\.png: cannot be decoded"):
         read_image(path)
-    with pytest.raises(ImageError, match=r"image\.png: is no image"):
+    with pytest.raises(ImageError, match=r"image\.png: is not an image"):
         image_size(path, path)
-    for look in (lambda: read_image(tmp_path / "none"), lambda: image_size(tmp_path / "none", tmp_path / "none")):
-        with pytest.raises(ImageError, match="there is no such image"):
-            look()
+    for read in (lambda: read_image(tmp_path / "none"), lambda: image_size(tmp_path / "none", tmp_path / "none")):
+        with pytest.raises(ImageError, match="no such image"):
+            read()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_is_read_upright_and_its_size_too(orientation: int, tmp_path: Path) -> None:
+def test_exif_orientation_is_applied_to_image_and_size(orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    wanted = (40, 20) if orientation >= 5 else (20, 40)
-    assert read_image(tmp_path / "turned.jpg").shape[:2] == wanted
-    assert image_size(tmp_path / "turned.jpg", tmp_path) == wanted
+    expected = (40, 20) if orientation >= 5 else (20, 40)
+    assert read_image(tmp_path / "turned.jpg").shape[:2] == expected
+    assert image_size(tmp_path / "turned.jpg", tmp_path) == expected
 
 
 def grey_png(bits: int, stored: bytes, width: int) -> bytes:
@@ -62,20 +62,19 @@ def grey_png(bits: int, stored: bytes, width: int) -> bytes:
         (16, b"\x00\x01\x01\x00", [1, 256]),
     ],
 )
-def test_masks_of_any_depth_hold_ids_and_not_greys(bits: int, stored: bytes, ids: list[int], tmp_path: Path) -> None:
+def test_grey_masks_of_any_bit_depth_give_stored_ids(bits: int, stored: bytes, ids: list[int], tmp_path: Path) -> None:
     path = tmp_path / "mask.png"
     path.write_bytes(grey_png(bits, stored, len(ids)))
     assert decode_values(path, path).tolist() == [ids]
 
 
-def test_a_mask_of_colours_is_not_blended(tmp_path: Path) -> None:
-    """Alpha has no say in what a colour stands for."""
+def test_colour_mask_ignores_alpha(tmp_path: Path) -> None:
     path = tmp_path / "mask.png"
     Image.new("RGBA", (1, 1), (10, 20, 30, 40)).save(path)
     assert decode_colors(path, path).tolist() == [[[10, 20, 30]]]
 
 
-def test_a_damaged_mask_is_named(tmp_path: Path) -> None:
+def test_damaged_or_missing_mask_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mask.png"
     path.write_bytes(b"not an image")
     for read in (decode_values, decode_colors):

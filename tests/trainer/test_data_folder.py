@@ -1,4 +1,4 @@
-"""The folder data set: what it reads, what classes.toml may say, and what is said when something is wrong."""
+"""The folder layout: reading, the settings of classes.toml, and error messages."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from trainer.taxonomy import TaxonomyError
 ROAD, SKY = (128, 64, 128), (70, 130, 180)
 
 
-def classes(dataset: Path, text: str) -> None:
+def write_classes(dataset: Path, text: str) -> None:
     (dataset / "classes.toml").write_text(text)
 
 
@@ -34,18 +34,18 @@ def labelled_mask(dataset: Path, index: int = 0) -> list[list[int]]:
     return values
 
 
-def paint(dataset: Path, stored: list[int], kind: str = "uint8") -> None:
-    """One row of these values as labelled0's mask, and a photograph of its size."""
+def write_mask(dataset: Path, stored: list[int], kind: str = "uint8") -> None:
+    """Write one row of stored values as the mask of labelled0, and an image of its size."""
     Image.fromarray(np.array([stored], dtype=kind)).save(dataset / "masks/labelled0.png")
     Image.new("RGB", (len(stored), 1)).save(dataset / "images/labelled0.png")
 
 
-def paint_colors(dataset: Path, colors: list[tuple[int, int, int]]) -> None:
-    paint(dataset, [0] * len(colors))
+def write_color_mask(dataset: Path, colors: list[tuple[int, int, int]]) -> None:
+    write_mask(dataset, [0] * len(colors))
     Image.fromarray(np.array([colors], dtype=np.uint8)).save(dataset / "masks/labelled0.png")
 
 
-def test_a_split_gives_photographs_and_masks(dataset: Path) -> None:
+def test_split_gives_images_and_masks(dataset: Path) -> None:
     data = open_dataset(dataset)
     image_HWC, mask_HW = data.read_pair(data.split("labelled")[0])
     assert image_HWC.shape == (48, 48, 3)
@@ -55,7 +55,7 @@ def test_a_split_gives_photographs_and_masks(dataset: Path) -> None:
     assert data.taxonomy.names == ("dark", "bright")
 
 
-def test_a_missing_mask_is_named(dataset: Path) -> None:
+def test_missing_mask_is_named(dataset: Path) -> None:
     (dataset / "masks/labelled1.png").unlink()
     data = open_dataset(dataset)
     sample = data.split("labelled")[1]
@@ -64,75 +64,77 @@ def test_a_missing_mask_is_named(dataset: Path) -> None:
         data.read_pair(sample)
 
 
-def test_a_mask_of_another_size_is_named_with_both_sizes(dataset: Path) -> None:
+def test_mask_of_wrong_size_is_reported_with_both_sizes(dataset: Path) -> None:
     Image.new("L", (20, 10)).save(dataset / "masks/labelled0.png")
-    with pytest.raises(ImageError, match=r"labelled0\.png: the mask is 20x10 pixels, its photograph 48x48"):
+    with pytest.raises(ImageError, match=r"labelled0\.png: the mask has 20x10 pixels, its image 48x48"):
         labelled_mask(dataset)
 
 
-def test_every_value_outside_the_list_is_named_with_its_count(dataset: Path) -> None:
-    paint(dataset, [7, 7, 0, 9, 1, 255])
+def test_unknown_values_are_reported_with_counts(dataset: Path) -> None:
+    write_mask(dataset, [7, 7, 0, 9, 1, 255])
     with pytest.raises(
-        ImageError, match=r"labelled0\.png: holds 7 \(2 pixels\), 9 \(1 pixels\): in no class .* 0\.\.1, 255"
+        ImageError, match=r"labelled0\.png: contains 7 \(2 pixels\), 9 \(1 pixels\), neither a class .* 0\.\.1, 255"
     ):
         labelled_mask(dataset)
 
 
-def test_a_value_of_16_bits_is_no_class_of_8(dataset: Path) -> None:
-    paint(dataset, [0, 256, 1], "uint16")
-    with pytest.raises(ImageError, match=r"holds 256 \(1 pixels\)"):
+def test_16_bit_value_is_not_truncated_to_8_bits(dataset: Path) -> None:
+    write_mask(dataset, [0, 256, 1], "uint16")
+    with pytest.raises(ImageError, match=r"contains 256 \(1 pixels\)"):
         labelled_mask(dataset)
 
 
-def test_masks_of_16_bits_hold_ids(dataset: Path) -> None:
-    paint(dataset, [0, 1, 255], "uint16")
+def test_16_bit_masks_store_ids(dataset: Path) -> None:
+    write_mask(dataset, [0, 1, 255], "uint16")
     assert labelled_mask(dataset) == [[0, 1, 255]]
 
 
-def test_a_palette_mask_gives_its_indices_and_not_its_colours(dataset: Path) -> None:
-    paint(dataset, [0, 1, 0])
+def test_palette_mask_gives_indices_not_colours(dataset: Path) -> None:
+    write_mask(dataset, [0, 1, 0])
     mask = Image.open(dataset / "masks/labelled0.png")
     mask.putpalette([200, 0, 0, 0, 200, 0])
     mask.save(dataset / "masks/labelled0.png")
     assert labelled_mask(dataset) == [[0, 1, 0]]
 
 
-def test_a_colour_mask_is_refused_with_the_switch_that_reads_it(dataset: Path) -> None:
+def test_colour_mask_error_names_the_setting_that_reads_it(dataset: Path) -> None:
     Image.new("RGB", (48, 48)).save(dataset / "masks/labelled0.png")
     with pytest.raises(ImageError, match=r'one channel .* masks = "colours"'):
         labelled_mask(dataset)
 
 
-def test_colours_stand_for_classes(dataset: Path) -> None:
-    classes(
+def test_colours_are_mapped_to_classes(dataset: Path) -> None:
+    write_classes(
         dataset, two_classes('masks = "colours"\nignore_colors = [[0, 0, 0]]', "", "colors = [[1, 2, 3], [4, 5, 6]]")
     )
-    paint_colors(dataset, [ROAD, (1, 2, 3), (4, 5, 6), (0, 0, 0)])
+    write_color_mask(dataset, [ROAD, (1, 2, 3), (4, 5, 6), (0, 0, 0)])
     assert labelled_mask(dataset) == [[0, 1, 1, 255]]
 
 
-def test_unknown_colours_are_named_with_their_counts(dataset: Path) -> None:
-    classes(dataset, two_classes('masks = "colours"', "", ""))
-    paint_colors(dataset, [ROAD, (9, 9, 9), (9, 9, 9), (0, 0, 0)])
-    with pytest.raises(ImageError, match=r"labelled0\.png: holds \[9, 9, 9\] \(2 pixels\), \[0, 0, 0\] \(1 pixels\)"):
+def test_unknown_colours_are_reported_with_counts(dataset: Path) -> None:
+    write_classes(dataset, two_classes('masks = "colours"', "", ""))
+    write_color_mask(dataset, [ROAD, (9, 9, 9), (9, 9, 9), (0, 0, 0)])
+    with pytest.raises(
+        ImageError, match=r"labelled0\.png: contains \[9, 9, 9\] \(2 pixels\), \[0, 0, 0\] \(1 pixels\)"
+    ):
         labelled_mask(dataset)
 
 
-def test_stored_values_are_merged_into_classes(dataset: Path) -> None:
-    classes(dataset, two_classes("ignore_values = [3]", "values = [7, 8]", "values = [23]"))
-    paint(dataset, [7, 8, 23, 3, 255])
+def test_several_stored_values_map_to_one_class(dataset: Path) -> None:
+    write_classes(dataset, two_classes("ignore_values = [3]", "values = [7, 8]", "values = [23]"))
+    write_mask(dataset, [7, 8, 23, 3, 255])
     assert labelled_mask(dataset) == [[0, 0, 1, 255, 255]]
-    paint(dataset, [7, 0])
-    with pytest.raises(ImageError, match=r"holds 0 \(1 pixels\)"):
+    write_mask(dataset, [7, 0])
+    with pytest.raises(ImageError, match=r"contains 0 \(1 pixels\)"):
         labelled_mask(dataset)
 
 
-def test_reduce_zero_ignores_zero_and_moves_the_others_down(dataset: Path) -> None:
-    classes(dataset, two_classes("reduce_zero = true", "", ""))
-    paint(dataset, [0, 1, 2, 255])
+def test_reduce_zero_ignores_0_and_shifts_other_values_by_one(dataset: Path) -> None:
+    write_classes(dataset, two_classes("reduce_zero = true", "", ""))
+    write_mask(dataset, [0, 1, 2, 255])
     assert labelled_mask(dataset) == [[255, 0, 1, 255]]
-    paint(dataset, [3, 1])
-    with pytest.raises(ImageError, match=r"holds 3 \(1 pixels\)"):
+    write_mask(dataset, [3, 1])
+    with pytest.raises(ImageError, match=r"contains 3 \(1 pixels\)"):
         labelled_mask(dataset)
 
 
@@ -148,13 +150,13 @@ def test_reduce_zero_ignores_zero_and_moves_the_others_down(dataset: Path) -> No
         (two_classes("reduce_zero = 1", "", ""), "must be true or false"),
         (two_classes('masks = "rgb"', "", ""), 'must be "ids" or "colours"'),
         (two_classes("", "values = [1]", ""), "'sky' has no values"),
-        (two_classes("", "values = [1]", "values = [1]"), "1 is stored for two classes, 'road' and 'sky'"),
+        (two_classes("", "values = [1]", "values = [1]"), "1 belongs to two classes, 'road' and 'sky'"),
         (two_classes("", "values = [-1]", "values = [1]"), "each 0..65535"),
-        (two_classes("ignore_values = [1]", "", ""), "1 is also stored for class 'sky'"),
+        (two_classes("ignore_values = [1]", "", ""), "1 is also a stored value of class 'sky'"),
         (two_classes("reduce_zero = true", "values = [1]", "values = [2]"), "reduce_zero"),
         (two_classes("", "colors = [[1, 2, 3]]", ""), 'add masks = "colours"'),
-        (two_classes('masks = "colours"\nreduce_zero = true', "", ""), "for masks of ids"),
-        (two_classes('masks = "colours"', "", f"colors = [{list(ROAD)}]"), "is stored for two classes"),
+        (two_classes('masks = "colours"\nreduce_zero = true', "", ""), "are for masks of ids"),
+        (two_classes('masks = "colours"', "", f"colors = [{list(ROAD)}]"), "belongs to two classes"),
         (two_classes('masks = "colours"', "", "colors = [[1, 2]]"), "each 0..255"),
         (two_classes("", "id = 1", "id = 0"), r"class 0 \(road\): id = 1, but .* its place"),
         (two_classes("", "id = false", ""), "id = False"),
@@ -166,22 +168,22 @@ def test_reduce_zero_ignores_zero_and_moves_the_others_down(dataset: Path) -> No
         (two_classes(f'masks = "colours"\nignore_colors = [{list(SKY)}]', "", ""), "is also class 'sky'"),
     ],
 )
-def test_a_wrong_classes_file_says_what_is_wrong(dataset: Path, text: str, message: str) -> None:
-    classes(dataset, text)
+def test_invalid_classes_file_is_rejected_with_reason(dataset: Path, text: str, message: str) -> None:
+    write_classes(dataset, text)
     with pytest.raises(TaxonomyError, match=message):
         open_dataset(dataset)
 
 
-def test_with_more_classes_than_8_bits_hold_another_value_to_ignore_is_advised(dataset: Path) -> None:
+def test_ignore_index_65535_is_recommended_for_more_than_255_classes(dataset: Path) -> None:
     many = "".join(f'[[classes]]\nname = "{index}"\ncolor = [0, 0, 0]\nid = {index}\n' for index in range(256))
-    classes(dataset, many)
+    write_classes(dataset, many)
     with pytest.raises(TaxonomyError, match="class '255'; use 65535"):
         open_dataset(dataset)
-    classes(dataset, f"ignore_index = 65535\n{many}")
+    write_classes(dataset, f"ignore_index = 65535\n{many}")
     assert len(open_dataset(dataset).taxonomy) == 256
 
 
-def test_names_with_extensions_are_answered_with_names_without(dataset: Path) -> None:
+def test_names_with_extension_get_a_specific_remedy(dataset: Path) -> None:
     (dataset / "splits/labelled.txt").write_text("labelled0.png\nlabelled1.png\n")
     with pytest.raises(MissingImagesError, match=r"write names without extension: labelled0$"):
         open_dataset(dataset).split("labelled")
@@ -190,7 +192,7 @@ def test_names_with_extensions_are_answered_with_names_without(dataset: Path) ->
         open_dataset(dataset).split("labelled")
 
 
-def test_everything_as_unlabelled_leaves_out_what_has_another_role(dataset: Path) -> None:
+def test_all_images_as_unlabelled_excludes_labelled_and_val(dataset: Path) -> None:
     recipe = make_recipe(dataset)
     for root in ("", str(dataset / "images" / "..")):
         data = open_data(replace(recipe, data=replace(recipe.data, unlabelled="*", unlabelled_root=root)))
@@ -199,13 +201,13 @@ def test_everything_as_unlabelled_leaves_out_what_has_another_role(dataset: Path
 
 def test_all_missing_images_of_a_split_are_named(dataset: Path) -> None:
     (dataset / "splits/labelled.txt").write_text("nobody\nlabelled0\nnowhere\n")
-    with pytest.raises(MissingImagesError, match="of 3 images 2 do not exist: 'nobody', 'nowhere'") as caught:
+    with pytest.raises(MissingImagesError, match="2 of 3 images do not exist: 'nobody', 'nowhere'") as caught:
         open_dataset(dataset).split("labelled")
     assert caught.value.missing == ("nobody", "nowhere")
     assert [sample.name for sample in caught.value.samples] == ["labelled0"]
 
 
-def test_a_split_of_which_nothing_exists_points_at_the_root(dataset: Path) -> None:
+def test_split_without_existing_images_points_at_data_root(dataset: Path) -> None:
     (dataset / "splits/labelled.txt").write_text("nobody\nnowhere\n")
     with pytest.raises(DatasetError, match=r"none of the 2 images exists, the first is 'nobody'; check data\.root"):
         open_dataset(dataset).split("labelled")
@@ -214,38 +216,38 @@ def test_a_split_of_which_nothing_exists_points_at_the_root(dataset: Path) -> No
 @pytest.mark.parametrize(
     ("text", "message"), [("", "is empty"), ("labelled0\nlabelled0\n", "'labelled0' is listed twice")]
 )
-def test_a_wrong_list_is_refused(dataset: Path, text: str, message: str) -> None:
+def test_invalid_split_file_is_rejected(dataset: Path, text: str, message: str) -> None:
     (dataset / "splits/labelled.txt").write_text(text)
     with pytest.raises(DatasetError, match=message):
         open_dataset(dataset).split("labelled")
 
 
-def test_an_unknown_split_is_answered_with_those_that_there_are(dataset: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no such split; there are labelled, unlabelled, val"):
+def test_unknown_split_error_lists_existing_splits(dataset: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no such split; existing splits: labelled, unlabelled, val"):
         open_dataset(dataset).split("labeld")
 
 
-def test_a_name_in_two_splits_is_named(dataset: Path) -> None:
+def test_image_in_two_splits_is_named(dataset: Path) -> None:
     (dataset / "splits/val.txt").write_text("labelled0\n")
     data = open_dataset(dataset)
     with pytest.raises(DatasetError, match="'labelled0' is in two splits, labelled and val"):
         check_disjoint(("labelled", data.split("labelled")), ("val", data.split("val")))
 
 
-def test_an_image_in_two_roots_that_are_one_is_found(dataset: Path) -> None:
+def test_image_in_two_splits_is_found_through_different_spellings_of_the_root(dataset: Path) -> None:
     data = open_dataset(dataset)
     other = open_dataset(dataset / "images" / "..")
     with pytest.raises(DatasetError, match="in two splits"):
         check_disjoint(("labelled", data.split("labelled")), ("unlabelled", other.split("labelled")))
 
 
-def test_camera_suffixes_in_capitals_are_found(dataset: Path) -> None:
+def test_upper_case_suffix_is_found(dataset: Path) -> None:
     (dataset / "images/labelled0.png").rename(dataset / "images/labelled0.PNG")
     data = open_dataset(dataset)
     assert data.read(data.split("labelled")[0]).shape == (48, 48, 3)
 
 
-def test_names_with_blanks_and_dots_are_names(dataset: Path) -> None:
+def test_names_may_contain_spaces_and_dots(dataset: Path) -> None:
     for kind in ("images", "masks"):
         (dataset / kind / "labelled0.png").rename(dataset / kind / "my photo.v2 1.png")
     (dataset / "splits/labelled.txt").write_text("my photo.v2 1\n")
@@ -253,7 +255,7 @@ def test_names_with_blanks_and_dots_are_names(dataset: Path) -> None:
     assert data.has_mask(data.split("labelled")[0])
 
 
-def test_folders_below_images_are_part_of_the_name(dataset: Path) -> None:
+def test_names_may_contain_folders(dataset: Path) -> None:
     for kind in ("images", "masks"):
         (dataset / kind / "a").mkdir()
         (dataset / kind / "labelled0.png").rename(dataset / kind / "a" / "0.png")

@@ -1,4 +1,4 @@
-"""The weak augmentation: photograph and mask are cut alike, and as if the whole image had been resized first."""
+"""Weak augmentation: image and mask get the same crop, equal to that of a completely resized image."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,16 +10,16 @@ from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, insi
 Size = tuple[int, int]
 
 
-def photograph(size: Size, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Soft shapes with some grain, uint8 [H, W, 3]."""
+def make_image(size: Size, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Smooth shapes with noise, uint8 [H, W, 3]."""
     coarse = rng.integers(0, 256, (size[0] // 12 + 2, size[1] // 12 + 2, 3), dtype=np.uint8)
     soft = Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC)
     grain = rng.normal(0, 6, (*size, 3))
     return np.clip(np.asarray(soft) + grain, 0, 255).astype(np.uint8)
 
 
-def whole_then_cropped(image_HWC: npt.NDArray[np.uint8], window: Window, crop: Size) -> npt.NDArray[np.uint8]:
-    """The reference: resize everything, crop, pad, mirror."""
+def resized_then_cropped(image_HWC: npt.NDArray[np.uint8], window: Window, crop: Size) -> npt.NDArray[np.uint8]:
+    """Reference: resize the whole image, crop, pad, flip."""
     resized = Image.fromarray(image_HWC).resize((window.width, window.height), Image.Resampling.BILINEAR)
     part = np.asarray(resized)[window.top : window.top + crop[0], window.left : window.left + crop[1]]
     out = np.zeros((*crop, 3), dtype=np.uint8)
@@ -38,37 +38,37 @@ CASES = [
 
 
 @pytest.mark.parametrize(("size", "crop", "scale"), CASES)
-def test_cutting_first_gives_the_pixels_of_resizing_first(size: Size, crop: Size, scale: tuple[float, float]) -> None:
-    """But for halves, which each of the two passes may round the other way: a shift would show at every border."""
+def test_cropping_first_equals_resizing_first(size: Size, crop: Size, scale: tuple[float, float]) -> None:
+    """Up to the rounding of halves in each of the two passes; a shift would cause large differences at borders."""
     rng = np.random.default_rng(0)
-    apart = []
+    differences = []
     for _ in range(25):
-        image_HWC = photograph(size, rng)
+        image_HWC = make_image(size, rng)
         window = draw_window(size, crop, scale, rng)
-        ours = cut_image(image_HWC, window, crop)
-        assert ours.shape == (*crop, 3)
-        apart.append(ours.astype(int) - whole_then_cropped(image_HWC, window, crop))
-    assert np.abs(apart).max() <= 2
-    assert np.abs(apart).mean() < 0.03
+        cropped = cut_image(image_HWC, window, crop)
+        assert cropped.shape == (*crop, 3)
+        differences.append(cropped.astype(int) - resized_then_cropped(image_HWC, window, crop))
+    assert np.abs(differences).max() <= 2
+    assert np.abs(differences).mean() < 0.03
 
 
 @pytest.mark.parametrize(("size", "crop", "scale"), CASES)
-def test_every_mask_pixel_is_the_one_under_its_centre(size: Size, crop: Size, scale: tuple[float, float]) -> None:
+def test_mask_pixels_are_nearest_neighbours(size: Size, crop: Size, scale: tuple[float, float]) -> None:
     rng = np.random.default_rng(1)
     for _ in range(10):
         mask_HW = rng.integers(0, 200, size)
         window = draw_window(size, crop, scale, rng)
-        wanted = np.full(crop, 255)
+        expected = np.full(crop, 255)
         for row in range(min(crop[0], window.height - window.top)):
             for column in range(min(crop[1], window.width - window.left)):
                 y = (window.top + row + 0.5) * size[0] / window.height
                 x = (window.left + column + 0.5) * size[1] / window.width
-                # Where a centre falls between two pixels, rounding decides: either is nearest.
-                wanted[row, column] = mask_HW[int(y + 1e-9), int(x + 1e-9)]
-        assert np.array_equal(cut_mask(mask_HW, window, crop, 255), wanted[:, ::-1] if window.flip else wanted)
+                # If the centre lies between two pixels, both are nearest; round down.
+                expected[row, column] = mask_HW[int(y + 1e-9), int(x + 1e-9)]
+        assert np.array_equal(cut_mask(mask_HW, window, crop, 255), expected[:, ::-1] if window.flip else expected)
 
 
-def test_photograph_and_mask_are_cut_alike_and_padding_is_ignored() -> None:
+def test_image_and_mask_get_the_same_crop_and_padding_is_ignored() -> None:
     mask_HW = np.arange(12, dtype=np.int64).reshape(3, 4)
     image_HWC = np.repeat(mask_HW[..., None].astype(np.uint8), 3, axis=2)
     window, crop = Window(3, 4, 1, 1, flip=True), (4, 4)
@@ -79,8 +79,8 @@ def test_photograph_and_mask_are_cut_alike_and_padding_is_ignored() -> None:
     assert cut_HW[0].tolist() == [255, 7, 6, 5]
 
 
-def test_edges_of_photograph_and_mask_meet() -> None:
-    """Left black and class 0, right white and class 1: after any cut the border is in one place in both."""
+def test_edges_of_image_and_mask_stay_aligned() -> None:
+    """Left black and class 0, right white and class 1: after any crop the edges agree up to one pixel."""
     rng = np.random.default_rng(2)
     mask_HW = np.zeros((60, 80), dtype=np.int64)
     mask_HW[:, 37:] = 1
@@ -89,11 +89,11 @@ def test_edges_of_photograph_and_mask_meet() -> None:
         window = draw_window((60, 80), (40, 40), (0.5, 2.0), rng)
         cut_HW = cut_mask(mask_HW, window, (40, 40), 255)
         bright_HW = cut_image(image_HWC, window, (40, 40))[..., 0] >= 128
-        apart = (bright_HW != (cut_HW == 1)) & (cut_HW != 255)
-        assert apart.sum(axis=1).max() <= 1
+        differs = (bright_HW != (cut_HW == 1)) & (cut_HW != 255)
+        assert differs.sum(axis=1).max() <= 1
 
 
-def test_windows_lie_inside_and_reach_every_corner() -> None:
+def test_windows_lie_inside_the_image_and_reach_every_corner() -> None:
     rng = np.random.default_rng(3)
     corners = set()
     for _ in range(300):

@@ -1,4 +1,4 @@
-"""What goes into a batch: crops at the scale of inference, every image once an epoch, errors with names."""
+"""Training batches: scale of crops, order of images, class frequency, checks before a run, fingerprint."""
 
 import os
 import re
@@ -14,20 +14,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainer.data.dataset import FULLY_READ, Sample, fingerprint
+from trainer.data.dataset import FULL_READ_LIMIT, Sample, fingerprint
 from trainer.data.decode import ImageError
-from trainer.data.frequency import class_frequency
 from trainer.data.layouts import open_dataset
 from trainer.data.loaders import Crop, LabelledBatch, LabelledPairs, Shuffled, UnlabelledViews, load, rows_with_partner
-from trainer.data.preflight import check_images
+from trainer.data.scan import check_images, class_frequency
 from trainer.methods.context import Context
 from trainer.methods.supervised import labelled_rows
 
 CROP = Crop((16, 16), (0.5, 2.0), 0)
 
 
-def test_training_sees_the_scale_of_inference() -> None:
-    """A phone's photograph and a small one of the same scene are cut alike where inference brings both to one size."""
+def test_crops_use_the_scale_of_inference() -> None:
+    """With long_side set, a large and a small image of the same scene are cropped at the same scale."""
     crop = Crop((32, 32), (0.5, 2.0), 7, long_side=64)
     large, small = (crop.window(size, stream=1, draw=3) for size in ((3024, 4032), (48, 64)))
     assert (large.height, large.width) == (small.height, small.width)
@@ -36,15 +35,15 @@ def test_training_sees_the_scale_of_inference() -> None:
     assert native == small
 
 
-def test_every_image_comes_once_an_epoch_and_a_resumed_order_is_the_same_order() -> None:
+def test_sampler_draws_each_image_once_per_epoch_and_resumes_in_the_same_order() -> None:
     whole = list(Shuffled(6, 2, range(2), start=0, steps=6, seed=1, stream=1))
     assert sorted(index for batch in whole[:3] for index, _ in batch) == list(range(6))
     assert sorted(index for batch in whole[3:] for index, _ in batch) == list(range(6))
     assert list(Shuffled(6, 2, range(2), start=4, steps=6, seed=1, stream=1)) == whole[4:]
 
 
-def test_no_order_is_drawn_from_the_numbers_of_a_crop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """NumPy pads seeds with zeros: the lists may differ, and the numbers be the same."""
+def test_order_and_crops_use_different_random_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy pads seeds with zeros, so that different seed lists may give the same stream."""
     real, states = np.random.default_rng, []
 
     def recorded(seed: list[int]) -> np.random.Generator:
@@ -60,13 +59,13 @@ def test_no_order_is_drawn_from_the_numbers_of_a_crop(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("ignore_index", "kind"), [(255, torch.uint8), (65535, torch.int32)])
-def test_masks_travel_in_few_bytes_and_become_ids_on_the_device(
+def test_masks_are_transferred_in_a_small_dtype_and_converted_to_int64(
     dataset: Path, ignore_index: int, kind: torch.dtype
 ) -> None:
     path = dataset / "classes.toml"
     path.write_text(f"ignore_index = {ignore_index}\n{path.read_text()}")
     data = open_dataset(dataset)
-    # Half the size of the crop: the rest is padded with ignore_index.
+    # The image fills half of the crop's sides; the rest is padded with ignore_index.
     image_HWC, mask_HW = LabelledPairs(data, data.split("labelled"), Crop((32, 32), (1 / 3, 1 / 3), 0))[0, 0]
     assert mask_HW.dtype == kind
     assert set(mask_HW.flatten().tolist()) == {0, 1, ignore_index}
@@ -77,21 +76,19 @@ def test_masks_travel_in_few_bytes_and_become_ids_on_the_device(
     assert weight_BHW.sum() == 16 * 16
 
 
-def test_the_frequency_of_classes_is_counted_without_the_photographs(
-    dataset: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_class_frequency_is_counted_without_decoding_images(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, share in {"labelled0": 12, "labelled1": 24}.items():
         mask_HW = np.ones((48, 48), dtype=np.uint8)
         mask_HW[:share], mask_HW[-16:] = 0, 255
         Image.fromarray(mask_HW).save(dataset / f"masks/{name}.png")
     data = open_dataset(dataset)
     monkeypatch.setattr(data, "read", None)
-    # 12 and 24 rows of class 0 out of the 32 that count in each.
+    # Class 0 has 12 and 24 rows of the 32 that are not ignored in each mask.
     assert class_frequency(data, data.split("labelled")[:2]).tolist() == [36 / 64, 28 / 64]
     assert class_frequency(data, ()).tolist() == [0.0, 0.0]
 
 
-def test_processes_share_a_batch_and_see_each_others_last_row() -> None:
+def test_processes_share_a_batch_and_get_the_preceding_row() -> None:
     whole = next(iter(Shuffled(9, 6, range(6), start=0, steps=1, seed=1, stream=2)))
     parts = [
         next(iter(Shuffled(9, 6, rows_with_partner(share, 6), start=0, steps=1, seed=1, stream=2)))
@@ -104,15 +101,15 @@ def test_processes_share_a_batch_and_see_each_others_last_row() -> None:
 def test_batches_do_not_depend_on_the_number_of_workers(dataset: Path) -> None:
     data = open_dataset(dataset)
     pairs = LabelledPairs(data, data.split("labelled"), CROP)
-    alone, helped = (
+    without_worker, with_worker = (
         list(load(pairs, Shuffled(4, 2, range(2), start=0, steps=3, seed=0, stream=1), workers=workers, pinned=False))
         for workers in (0, 1)
     )
-    for ours, theirs in zip(alone, helped, strict=True):
+    for ours, theirs in zip(without_worker, with_worker, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_a_bad_image_met_in_training_is_named(dataset: Path) -> None:
+def test_unreadable_image_in_training_is_named(dataset: Path) -> None:
     (dataset / "images/unlabelled2.png").write_bytes(b"broken")
     data = open_dataset(dataset)
     views = UnlabelledViews(data, data.split("unlabelled"), CROP)
@@ -132,8 +129,8 @@ list(load(views, Shuffled(4, 4, range(4), start=0, steps=9, seed=0, stream=2), w
 """
 
 
-def test_a_bad_image_met_by_a_worker_ends_the_program(dataset: Path) -> None:
-    """The workers must not outlive it, nor keep it waiting."""
+def test_unreadable_image_in_a_worker_ends_the_program(dataset: Path) -> None:
+    """The workers must neither survive the program nor delay its exit."""
     (dataset / "images/unlabelled2.png").write_bytes(b"broken")
     command = [sys.executable, "-c", BAD_IMAGE_IN_A_WORKER, str(dataset)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
@@ -141,19 +138,19 @@ def test_a_bad_image_met_by_a_worker_ends_the_program(dataset: Path) -> None:
     assert re.search(r"ImageError: .*unlabelled2\.png: cannot be decoded", done.stderr.splitlines()[-1])
 
 
-def test_a_run_looks_at_all_its_images_before_it_starts(dataset: Path) -> None:
+def test_check_images_reports_bad_masks_and_images(dataset: Path) -> None:
     data = open_dataset(dataset)
     labelled, unlabelled = data.split("labelled"), data.split("unlabelled")
     check_images(data, labelled, unlabelled)
     Image.new("L", (48, 48), 9).save(dataset / "masks/labelled2.png")
-    with pytest.raises(ImageError, match=r"labelled2\.png: holds 9"):
+    with pytest.raises(ImageError, match=r"labelled2\.png: contains 9"):
         check_images(data, labelled, unlabelled)
     (dataset / "images/unlabelled1.png").write_bytes(b"broken")
     with pytest.raises(ImageError, match=r"unlabelled1\.png: cannot be decoded"):
         check_images(data, (), unlabelled)
 
 
-def test_the_first_look_keeps_no_image(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_images_keeps_no_decoded_image(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = open_dataset(dataset)
     threads = os.cpu_count() or 1
     alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
@@ -173,27 +170,27 @@ def test_the_first_look_keeps_no_image(dataset: Path, monkeypatch: pytest.Monkey
         most.clear()
 
 
-def test_of_very_many_unlabelled_images_only_the_headers_are_read(dataset: Path) -> None:
-    """A file that is cut off behind its header passes; one that is no image does not."""
+def test_check_images_reads_only_headers_of_many_unlabelled_images(dataset: Path) -> None:
+    """A file truncated after its header passes; a file that is not an image fails."""
     data = open_dataset(dataset)
-    many = data.split("unlabelled") * (FULLY_READ // 4 + 1)
+    many = data.split("unlabelled") * (FULL_READ_LIMIT // 4 + 1)
     path = dataset / "images/unlabelled3.png"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ImageError, match="cannot be decoded"):
         check_images(data, (), many[:4])
     check_images(data, (), many)
     path.write_bytes(b"no image")
-    with pytest.raises(ImageError, match=r"unlabelled3\.png: is no image"):
+    with pytest.raises(ImageError, match=r"unlabelled3\.png: is not an image"):
         check_images(data, (), many)
 
 
-def test_a_fingerprint_changes_with_the_data_and_with_nothing_else(dataset: Path) -> None:
+def test_fingerprint_depends_on_the_data_only(dataset: Path) -> None:
     data = open_dataset(dataset)
     labelled, unlabelled = data.split("labelled"), data.split("unlabelled")
     before = fingerprint((data, labelled), (data, unlabelled))
     assert fingerprint((data, labelled[::-1]), (data, unlabelled)) == before
     assert fingerprint((data, labelled), (data, unlabelled[1:])) != before
-    many = unlabelled * (FULLY_READ // 4 + 1)
+    many = unlabelled * (FULL_READ_LIMIT // 4 + 1)
     of_many = fingerprint((data, labelled), (data, many))
     Image.fromarray(np.full((48, 48), 1, dtype=np.uint8)).save(dataset / "masks/unlabelled0.png")
     assert fingerprint((data, labelled), (data, unlabelled)) == before

@@ -1,4 +1,4 @@
-"""Evaluation: windows over images of any size, every image once, the command line."""
+"""Sliding windows, evaluation of a split, and the command line of `evaluate`."""
 
 # N images, C channels, K classes, H W pixels
 
@@ -32,14 +32,14 @@ def tiny(model: dict[str, Any] = TINY_VIT, classes: int = 2) -> Segmenter:
     torch.manual_seed(0)
     recipe = make_recipe(Path("nowhere"), model=model)
     segmenter = build_segmenter(recipe.model, classes).eval()
-    # A fresh head says much the same everywhere; one that is louder makes both classes occur.
+    # A new head predicts nearly the same everywhere; scaling it up makes both classes occur.
     for parameter in segmenter.head.parameters():
         parameter.data.mul_(2)
     return segmenter
 
 
 def three_classes(image_NCHW: Tensor) -> Tensor:
-    """A network that sees each pixel for itself: its colours are its logits."""
+    """A network without receptive field: the logits of a pixel are its colours."""
     return 4 * image_NCHW
 
 
@@ -48,7 +48,7 @@ def three_classes(image_NCHW: Tensor) -> Tensor:
     stride=st.floats(0.05, 1.0), images=st.integers(1, 2),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
-def test_a_network_without_surroundings_gives_the_same_by_window_as_at_once(
+def test_windows_equal_the_whole_image_for_a_pixelwise_network(
     height: int, width: int, window: tuple[int, int], stride: float, images: int
 ) -> None:
     image_NCHW = torch.rand((images, 3, height, width), generator=torch.Generator().manual_seed(height))
@@ -56,61 +56,63 @@ def test_a_network_without_surroundings_gives_the_same_by_window_as_at_once(
     torch.testing.assert_close(found_NKHW, three_classes(image_NCHW).softmax(dim=1))
 
 
-def of_place(image_NCHW: Tensor) -> Tensor:
-    """A network whose answer depends on the place within its window."""
+def position_dependent(image_NCHW: Tensor) -> Tensor:
+    """A network whose logits depend on the position in the window."""
     height, width = image_NCHW.shape[2:]
     slope_HW = torch.linspace(-1, 1, height)[:, None] * torch.linspace(-2, 1, width)
     return three_classes(image_NCHW) * slope_HW
 
 
 def naive_sliding(image_NCHW: Tensor, side: int, step: int) -> Tensor:
-    """The paper's rule, window by window, on an image that is no smaller than one."""
+    """Reference: the paper's rule, window by window, on an image at least as large as a window."""
     height, width = image_NCHW.shape[2:]
     summed, counts = torch.zeros_like(image_NCHW), torch.zeros((height, width))
     for top in sorted({min(top, height - side) for top in range(0, height, step)}):
         for left in sorted({min(left, width - side) for left in range(0, width, step)}):
-            place = (..., slice(top, top + side), slice(left, left + side))
-            summed[place] += of_place(image_NCHW[place]).softmax(dim=1)
-            counts[place] += 1
+            region = (..., slice(top, top + side), slice(left, left + side))
+            summed[region] += position_dependent(image_NCHW[region]).softmax(dim=1)
+            counts[region] += 1
     return summed / counts
 
 
 @pytest.mark.parametrize("size", [(12, 12), (25, 12), (23, 41), (30, 30)])
-def test_windows_overlap_as_the_paper_has_it(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overlapping_windows_are_averaged_as_in_the_paper(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     image_NCHW = torch.rand((1, 3, *size), generator=torch.Generator().manual_seed(0))
     expected_NKHW = naive_sliding(image_NCHW, 12, 8)
-    torch.testing.assert_close(sliding_probabilities(of_place, image_NCHW, (12, 12), 2 / 3), expected_NKHW)
-    monkeypatch.setattr(sliding, "VALUES_AT_ONCE", 1)
-    torch.testing.assert_close(sliding_probabilities(of_place, image_NCHW, (12, 12), 2 / 3), expected_NKHW)
+    torch.testing.assert_close(sliding_probabilities(position_dependent, image_NCHW, (12, 12), 2 / 3), expected_NKHW)
+    monkeypatch.setattr(sliding, "MAX_LOGITS", 1)
+    torch.testing.assert_close(sliding_probabilities(position_dependent, image_NCHW, (12, 12), 2 / 3), expected_NKHW)
 
 
-def test_a_small_image_is_padded_as_a_training_crop_is() -> None:
+def test_image_smaller_than_the_window_is_padded_like_a_training_crop() -> None:
     image_NCHW = torch.rand((1, 3, 5, 20), generator=torch.Generator().manual_seed(0))
     padded_NCHW = F.pad(image_NCHW, (0, 0, 0, 7))
-    found_NKHW = sliding_probabilities(of_place, image_NCHW, (12, 12), 2 / 3)
+    found_NKHW = sliding_probabilities(position_dependent, image_NCHW, (12, 12), 2 / 3)
     torch.testing.assert_close(found_NKHW, naive_sliding(padded_NCHW, 12, 8)[:, :, :5])
 
 
-def test_bands_follow_each_other_and_windows_go_together() -> None:
-    seen = []
+def test_bands_cover_the_image_and_windows_are_batched() -> None:
+    batches = []
 
     def network(windows_nChw: Tensor) -> Tensor:
-        seen.append(windows_nChw.shape[0])
+        batches.append(windows_nChw.shape[0])
         return windows_nChw
 
     bands = list(sliding_bands(network, torch.rand((1, 3, 50, 100)), (20, 20), 0.5))
     assert [(band.top, band.probability_NKbW.shape[2]) for band in bands] == [(0, 10), (10, 10), (20, 10), (30, 20)]
-    assert seen == [1, 8] * 4, "nine windows a row: one tells their size, the others go at once"
+    assert batches == [1, 8] * 4, "9 windows per row: the first shows the size, the others form one batch"
 
 
 @pytest.mark.parametrize("window", [(20, 24), (24, 0), (4, 4)])
-def test_windows_that_the_encoder_cannot_take_are_refused(window: tuple[int, int]) -> None:
-    with pytest.raises(RecipeError, match=r"inference\.window has a side of .* a multiple of 8: "):
+def test_window_that_does_not_fit_the_encoder_is_rejected(window: tuple[int, int]) -> None:
+    with pytest.raises(RecipeError, match=r"inference\.window has a side of .* a multiple of 8: set "):
         most_likely(tiny(), torch.zeros((1, 30, 30, 3), dtype=torch.uint8), Inference(window=window))
 
 
 @pytest.mark.parametrize("rule", [Inference(), Inference(long_side=40)])
-def test_the_whole_image_goes_through_the_graph_that_is_exported(rule: Inference) -> None:
+def test_whole_image_equals_the_exported_mask_predictor(rule: Inference) -> None:
     segmenter, image_NHWC = tiny(), torch.randint(0, 256, (2, 33, 61, 3), dtype=torch.uint8)
     expected_mask, expected_confidence = MaskPredictor(segmenter, rule.long_side)(image_NHWC)
     mask_NHW, confidence_NHW = most_likely(segmenter, image_NHWC, rule)
@@ -120,7 +122,7 @@ def test_the_whole_image_goes_through_the_graph_that_is_exported(rule: Inference
 
 @pytest.mark.parametrize("long_side", [0, 96, 20])
 @pytest.mark.parametrize("size", [(70, 91), (10, 12)])
-def test_windows_take_any_size(size: tuple[int, int], long_side: int) -> None:
+def test_windows_accept_images_of_any_size(size: tuple[int, int], long_side: int) -> None:
     image_NHWC = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8)
     rule = Inference(window=(32, 40), long_side=long_side)
     mask_NHW, confidence_NHW = most_likely(tiny(), image_NHWC, rule)
@@ -130,7 +132,7 @@ def test_windows_take_any_size(size: tuple[int, int], long_side: int) -> None:
 
 @pytest.mark.parametrize("rule", [Inference(), Inference(window=(24, 24))], ids=["whole", "window"])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_scores_are_those_of_the_masks_image_by_image(dataset: Path, rule: Inference, workers: int) -> None:
+def test_scores_equal_those_of_the_masks_image_by_image(dataset: Path, rule: Inference, workers: int) -> None:
     data, segmenter = open_dataset(dataset), tiny()
     samples = data.split("labelled")
     expected = np.zeros((2, 2), dtype=np.int64)
@@ -145,43 +147,43 @@ def test_scores_are_those_of_the_masks_image_by_image(dataset: Path, rule: Infer
     assert 0 <= found.ece <= 1
 
 
-def test_processes_add_up_to_one(dataset: Path) -> None:
-    """Three processes share four images: each image once, and the sums are those of one process."""
+def test_sharded_evaluation_equals_a_single_process(dataset: Path) -> None:
+    """Three processes share four images: each image is counted once, and the sums equal those of one process."""
     data, segmenter = open_dataset(dataset), tiny()
     samples = data.split("labelled")
-    alone = evaluate(segmenter, data, samples)
+    single = evaluate(segmenter, data, samples)
     parts: list[Tensor] = []
 
     def collect(counts: Tensor) -> Tensor:
         parts.append(counts)
         return counts
 
-    seen = [evaluate(segmenter, data, samples, shard=(rank, 3), total=collect).images for rank in range(3)]
-    assert seen == [2, 1, 1]
-    assert len(parts) == 3, "one exchange for each process"
+    images = [evaluate(segmenter, data, samples, shard=(rank, 3), total=collect).images for rank in range(3)]
+    assert images == [2, 1, 1]
+    assert len(parts) == 3, "one reduction per process"
     together = evaluate(segmenter, data, samples, shard=(0, 3), total=lambda _: torch.stack(parts).sum(0))
-    assert together.confusion == alone.confusion
-    assert together.boundary_per_class == alone.boundary_per_class
-    assert together.ece == pytest.approx(alone.ece, abs=1e-12)
+    assert together.confusion == single.confusion
+    assert together.boundary_per_class == single.boundary_per_class
+    assert together.ece == pytest.approx(single.ece, abs=1e-12)
     assert together.images == 4
 
 
-def test_more_processes_than_images_is_well(dataset: Path) -> None:
+def test_process_without_images_returns_empty_scores(dataset: Path) -> None:
     data = open_dataset(dataset)
     assert evaluate(tiny(), data, data.split("val"), shard=(2, 3)).images == 0
 
 
-def test_the_cheap_evaluation_agrees_and_says_less(dataset: Path) -> None:
+def test_evaluation_without_full_skips_boundary_iou_and_calibration(dataset: Path) -> None:
     data = open_dataset(dataset)
-    told: list[tuple[int, int]] = []
-    cheap = evaluate(tiny(), data, data.split("val"), full=False, progress=lambda done, of: told.append((done, of)))
+    calls: list[tuple[int, int]] = []
+    cheap = evaluate(tiny(), data, data.split("val"), full=False, progress=lambda done, of: calls.append((done, of)))
     whole = evaluate(tiny(), data, data.split("val"))
     assert (cheap.miou, cheap.confusion) == (whole.miou, whole.confusion)
     assert cheap.boundary_iou is cheap.ece is None
-    assert told == [(1, 2), (2, 2)]
+    assert calls == [(1, 2), (2, 2)]
 
 
-def test_a_network_in_training_is_judged_in_eval_mode_and_trains_on(dataset: Path) -> None:
+def test_evaluation_uses_eval_mode_and_restores_the_modes(dataset: Path) -> None:
     data, segmenter = open_dataset(dataset), tiny(TINY_CONVNET)
     expected = evaluate(segmenter, data, data.split("val"))
     segmenter.train()
@@ -201,7 +203,7 @@ def save(path: Path, dataset: Path, **inference: Any) -> Path:
     return path
 
 
-def test_the_command_line_prints_a_table_and_strict_json(
+def test_evaluate_command_prints_a_table_and_writes_json(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (dataset / "classes.toml").write_text(
@@ -211,8 +213,19 @@ def test_the_command_line_prints_a_table_and_strict_json(
         main(["evaluate", "--data", str(dataset)])
     path = save(tmp_path / "model.safetensors", dataset)
     capsys.readouterr()
-    ask = ["evaluate", str(path), "--data", str(dataset), "--split", "labelled", "--workers", "1", "--device", "cpu"]
-    assert main([*ask, "--json", str(tmp_path / "scores.json")]) == 0
+    command = [
+        "evaluate",
+        str(path),
+        "--data",
+        str(dataset),
+        "--split",
+        "labelled",
+        "--workers",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    assert main([*command, "--json", str(tmp_path / "scores.json")]) == 0
     lines = capsys.readouterr().out
     table = json.loads((tmp_path / "scores.json").read_text())
     for word in ("dark", "unseen", "absent", "mIoU", "pixel accuracy", "boundary IoU", "calibration error", "4 images"):
@@ -223,7 +236,7 @@ def test_the_command_line_prints_a_table_and_strict_json(
     assert np.array(table["confusion"]).shape == (3, 3)
 
 
-def test_the_recipe_says_the_rule_and_the_command_line_may_say_another(
+def test_command_line_overrides_the_inference_rule_of_the_recipe(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = save(tmp_path / "model.safetensors", dataset, window=[24, 24])
@@ -240,14 +253,12 @@ def test_the_recipe_says_the_rule_and_the_command_line_may_say_another(
         found = json.loads(capsys.readouterr().out)
         assert found["ece"] == evaluate(tiny(), data, data.split("val"), inference=rule).ece
         seen.add(found["ece"])
-    assert len(seen) == len(rules), "the rules differ, else the comparison says nothing"
+    assert len(seen) == len(rules), "the rules must differ for the comparison to mean anything"
     assert main(["evaluate", str(path), "--data", str(dataset), "--window", "20"]) == 1
-    assert "must be a multiple of 8" in capsys.readouterr().err
+    assert "needs a multiple of 8" in capsys.readouterr().err
 
 
-def test_a_run_folder_is_its_checkpoints_side_by_side(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_folder_compares_its_checkpoints(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path), "--data", str(dataset)]) == 1
     assert "holds no checkpoint" in capsys.readouterr().err
     for name in ("student", "model", "last"):

@@ -1,4 +1,4 @@
-"""The measures: intersection over union, outlines, calibration; each by hand and against a naive reference."""
+"""IoU, boundary IoU and calibration, on hand-made cases and against naive references."""
 
 # K classes, H W pixels, L label maps
 
@@ -17,7 +17,7 @@ from trainer.evaluation.metrics import Scores, confusion, scores
 IGNORE = 255
 
 
-def test_miou_by_hand_leaves_absent_classes_out() -> None:
+def test_miou_leaves_out_classes_absent_from_the_truth() -> None:
     truth = torch.tensor([[0, 0, 1, 1, IGNORE]])
     prediction = torch.tensor([[0, 2, 1, 0, 1]])
     found = scores(confusion(prediction, truth, 3, IGNORE), ("a", "b", "c"), 1)
@@ -28,25 +28,25 @@ def test_miou_by_hand_leaves_absent_classes_out() -> None:
 
 @given(seed=st.integers(0, 1000), classes=st.integers(1, 6))
 @settings(max_examples=30, deadline=None)
-def test_confusion_equals_counting_one_by_one(seed: int, classes: int) -> None:
+def test_confusion_equals_counting_pixel_by_pixel(seed: int, classes: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     prediction = torch.randint(0, classes, (7, 5), generator=generator)
     truth = torch.randint(-1, classes, (7, 5), generator=generator)
     truth[truth < 0] = IGNORE
     expected = torch.zeros((classes, classes), dtype=torch.int64)
-    for right, said in zip(truth.flatten().tolist(), prediction.flatten().tolist(), strict=True):
-        if right != IGNORE:
-            expected[right, said] += 1
+    for true, predicted in zip(truth.flatten().tolist(), prediction.flatten().tolist(), strict=True):
+        if true != IGNORE:
+            expected[true, predicted] += 1
     assert torch.equal(confusion(prediction.to(torch.uint8), truth, classes, IGNORE), expected)
 
 
-def test_boundary_iou_by_hand() -> None:
-    """Two halves of a 6x6 image, the prediction's border one column too far right; outlines are one pixel wide.
+def test_boundary_counts_of_a_hand_made_case() -> None:
+    """Two halves of a 6x6 image, the predicted border one column too far right; boundary regions are 1 pixel wide.
 
-    On the left the truth has three columns, all outline but rows 1-4 of the middle one: 14 pixels. The prediction
-    has four, without the inside 16. In both: the truth's 14 but for rows 1-4 of its last column, 10. On the right the
-    truth has 14 again, the prediction's two columns are outline altogether, 12; in both are the outer column and the
-    ends of the inner one, 8.
+    Class 0: the truth has 3 columns, all boundary except rows 1-4 of the middle one: 14 pixels. The prediction has 4
+    columns with 16 boundary pixels. Common: the 14 of the truth except rows 1-4 of its last column: 10.
+    Class 1: the truth has 14 pixels again; the prediction has 2 columns, all boundary: 12. Common: the outer column and
+    the ends of the inner one: 8.
     """
     truth_HW, prediction_HW = torch.zeros((2, 6, 6), dtype=torch.int64)
     truth_HW[:, 3:], prediction_HW[:, 4:] = 1, 1
@@ -55,14 +55,14 @@ def test_boundary_iou_by_hand() -> None:
     assert counts_2K.tolist() == [[10, 8], [14 + 16 - 10, 14 + 12 - 8]]
 
 
-def test_the_width_of_the_outline_follows_the_diagonal() -> None:
+def test_boundary_width_is_proportional_to_the_diagonal() -> None:
     assert boundary_width(1024, 2048) == 46
     assert boundary_width(360, 480) == 12
     assert boundary_width(3, 4) == 1
 
 
 def naive_boundary(ids_HW: Tensor, known_HW: Tensor, distance: int) -> Tensor:
-    """Class by class: the mask minus its erosion, a 3x3 minimum repeated, with nothing outside the image."""
+    """Per class: the mask minus its erosion by repeated 3x3 minima, with zeros outside the image."""
     result_HW = torch.zeros_like(known_HW)
     for name in set(ids_HW.flatten().tolist()):
         mask_HW = (ids_HW == name) | ~known_HW
@@ -77,7 +77,7 @@ def naive_boundary(ids_HW: Tensor, known_HW: Tensor, distance: int) -> Tensor:
 
 @given(seed=st.integers(0, 1000), height=st.integers(1, 24), width=st.integers(1, 24), distance=st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
-def test_one_erosion_for_all_classes_equals_one_for_each(seed: int, height: int, width: int, distance: int) -> None:
+def test_boundary_of_all_classes_equals_erosion_per_class(seed: int, height: int, width: int, distance: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     coarse_HW = torch.randint(0, 4, (6, 6), generator=generator)
     ids_HW = coarse_HW.repeat_interleave(4, 0).repeat_interleave(4, 1)[:height, :width]
@@ -89,30 +89,30 @@ def test_one_erosion_for_all_classes_equals_one_for_each(seed: int, height: int,
 
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
-def test_boundary_counts_equal_the_definition_for_each_class(seed: int) -> None:
+def test_boundary_counts_equal_the_definition_per_class(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     truth_HW, prediction_HW = torch.randint(0, 3, (2, 5, 7), generator=generator).repeat_interleave(4, 1)
     truth_HW[torch.rand(truth_HW.shape, generator=generator) < 0.1] = IGNORE
     known_HW, width = truth_HW != IGNORE, boundary_width(*truth_HW.shape)
     counts_2K = boundary_counts(prediction_HW, truth_HW, 3, IGNORE)
     for name in range(3):
-        outlines = [naive_boundary(ids_HW, known_HW, width) & (ids_HW == name) for ids_HW in (prediction_HW, truth_HW)]
+        regions = [naive_boundary(ids_HW, known_HW, width) & (ids_HW == name) for ids_HW in (prediction_HW, truth_HW)]
         assert counts_2K[:, name].tolist() == [
-            int((outlines[0] & outlines[1]).sum()),
-            int((outlines[0] | outlines[1]).sum()),
+            int((regions[0] & regions[1]).sum()),
+            int((regions[0] | regions[1]).sum()),
         ]
 
 
-def test_pixels_without_truth_make_no_outline() -> None:
+def test_ignored_pixels_create_no_boundary() -> None:
     truth_HW = torch.zeros((60, 60), dtype=torch.int64)
     truth_HW[20:40, 20:40] = IGNORE
     known_HW = truth_HW != IGNORE
     near_HW = boundary(torch.stack([truth_HW]), known_HW, 2)[0] & known_HW
     assert not near_HW[2:58, 2:58].any()
-    assert near_HW[:2].all(), "the image's border is an outline, as in the authors' code"
+    assert near_HW[:2].all(), "the image border is a boundary, as in the authors' code"
 
 
-def test_a_perfect_prediction_has_boundary_iou_one() -> None:
+def test_perfect_prediction_has_boundary_iou_1() -> None:
     truth_HW = torch.randint(0, 3, (9, 11), generator=torch.Generator().manual_seed(1))
     counts_2K = boundary_counts(truth_HW, truth_HW, 4, IGNORE)
     found = scores(confusion(truth_HW, truth_HW, 4, IGNORE), ("a", "b", "c", "d"), 1, boundary_2K=counts_2K)
@@ -120,13 +120,13 @@ def test_a_perfect_prediction_has_boundary_iou_one() -> None:
     assert found.boundary_per_class == {"a": 1.0, "b": 1.0, "c": 1.0, "d": None}
 
 
-def test_counting_by_class_takes_chosen_pixels_only() -> None:
+def test_count_by_class_counts_chosen_pixels_only() -> None:
     labels = torch.tensor([0, 1, 1, IGNORE, 2])
     assert count_by_class(labels, torch.tensor([True, True, False, False, True]), 3).tolist() == [1, 1, 1]
 
 
-def test_calibration_error_by_hand() -> None:
-    """Two pixels at 0.95, one of them right; two at 0.65, both right: (2 * 0.45 + 2 * 0.35) / 4."""
+def test_calibration_error_of_a_hand_made_case() -> None:
+    """Two pixels at 0.95, one right; two at 0.65, both right: (2 * 0.45 + 2 * 0.35) / 4."""
     confidence = torch.tensor([0.95, 0.95, 0.65, 0.65, 0.30])
     right = torch.tensor([True, False, True, True, False])
     counted = torch.tensor([True, True, True, True, False])
@@ -137,7 +137,7 @@ def test_calibration_error_by_hand() -> None:
     assert bins[0].confidence is None
 
 
-def test_a_bin_holds_its_upper_edge() -> None:
+def test_bin_includes_its_upper_edge() -> None:
     edges = torch.tensor([0.0, 0.2, 0.4, 1.0], dtype=torch.float64)
     counted = torch.ones(4, dtype=torch.bool)
     sums_3M = calibration_sums(edges, counted, counted)
@@ -160,7 +160,7 @@ def test_calibration_error_equals_the_definition(seed: int) -> None:
     assert found == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_small_table_leaves_out_what_was_not_measured_and_the_full_one_comes_back() -> None:
+def test_as_dict_omits_missing_scores_and_full_dict_round_trips() -> None:
     truth = torch.tensor([[0, 0, 1, 1]])
     counts_KK = confusion(truth, truth, 3, IGNORE)
     plain = scores(counts_KK, ("a", "b", "c"), 1)

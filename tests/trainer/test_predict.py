@@ -1,4 +1,4 @@
-"""predict: files by the recipe's whole rule, and never over what was given."""
+"""predict: masks follow the recipe's inference rule, and input files are never overwritten."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from trainer.run_error import RunError
 
 @pytest.fixture
 def checkpoint(dataset: Path) -> Checkpoint:
-    """A network whose recipe says a window; its head is loud enough that both classes occur."""
+    """A checkpoint whose recipe sets a window; its head is scaled up so that both classes occur."""
     torch.manual_seed(0)
     recipe = make_recipe(dataset)
     segmenter = build_segmenter(recipe.model, 2).eval()
@@ -31,7 +31,7 @@ def checkpoint(dataset: Path) -> Checkpoint:
     return Checkpoint(segmenter, open_dataset(dataset).taxonomy, {}, plain, "", "")
 
 
-def test_masks_are_those_of_the_recipes_window(checkpoint: Checkpoint, dataset: Path, tmp_path: Path) -> None:
+def test_masks_use_the_window_of_the_recipe(checkpoint: Checkpoint, dataset: Path, tmp_path: Path) -> None:
     image = dataset / "images/val0.png"
     written = list(predict(checkpoint, [image], tmp_path / "out"))
     assert written == [tmp_path / "out/val0.png"]
@@ -46,7 +46,7 @@ def test_masks_are_those_of_the_recipes_window(checkpoint: Checkpoint, dataset: 
 
 
 @pytest.mark.parametrize("link", [False, True])
-def test_no_image_is_written_over(checkpoint: Checkpoint, dataset: Path, tmp_path: Path, link: bool) -> None:
+def test_input_image_is_not_overwritten(checkpoint: Checkpoint, dataset: Path, tmp_path: Path, link: bool) -> None:
     image, out = dataset / "images/val0.png", dataset / "images"
     if link:
         out = tmp_path / "link"
@@ -57,7 +57,7 @@ def test_no_image_is_written_over(checkpoint: Checkpoint, dataset: Path, tmp_pat
     assert image.read_bytes() == before
 
 
-def test_an_overlay_counts_as_an_image_that_is_given(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_overlay_does_not_overwrite_an_input_image(checkpoint: Checkpoint, tmp_path: Path) -> None:
     images = [tmp_path / "a.jpg", tmp_path / "a.overlay.jpg"]
     for image in images:
         Image.new("RGB", (32, 32)).save(image)
@@ -66,7 +66,7 @@ def test_an_overlay_counts_as_an_image_that_is_given(checkpoint: Checkpoint, tmp
 
 
 @pytest.mark.parametrize("second", ["b/val.png", "a/val.jpg", "b/VAL.png"])
-def test_two_images_of_one_name_are_refused_before_anything_is_written(
+def test_images_with_equal_names_are_rejected_before_writing(
     checkpoint: Checkpoint, tmp_path: Path, second: str
 ) -> None:
     with pytest.raises(RunError, match=r"would both become .*; rename one, or run twice"):

@@ -1,4 +1,4 @@
-"""report.html of a real run: whole, self-contained, and with the figures that the run found."""
+"""report.html of a real run: well-formed, without external resources, and with the figures of the run."""
 
 import json
 from html.parser import HTMLParser
@@ -9,13 +9,13 @@ import tomli_w
 
 from tests.trainer.conftest import make_recipe
 from trainer.__main__ import main
-from trainer.report.words import trend
+from trainer.report.advice import trend
 
 VOID = {"meta", "img", "br", "link", "hr", "input", "source"}
 
 
 class Page(HTMLParser):
-    """What a browser would find: text, what is fetched, pictures without a description, tags left open."""
+    """Text, headings, references to resources, images without description, and open tags of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -24,10 +24,9 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.fetched += [value or "" for name, value in attrs if name in {"src", "srcset"}]
-        self.fetched += [found.get("href") or ""] if tag in {"link", "script", "use"} else []
-        self.undescribed += tag == "img" and not found.get("alt")
+        names = {"src", "srcset", "xlink:href"} | ({"href"} if tag != "a" else set())
+        self.fetched += [value or "" for name, value in attrs if name in names]
+        self.undescribed += tag == "img" and not dict(attrs).get("alt")
         if tag not in VOID:
             self.open.append(tag)
 
@@ -41,7 +40,7 @@ class Page(HTMLParser):
             self.text += data
 
 
-def trained(dataset: Path, out: Path, method: str) -> Page:
+def train(dataset: Path, out: Path, method: str) -> Page:
     recipe = make_recipe(dataset, method, steps=6, evaluate_every=2)
     (out.parent / "recipe.toml").write_text(tomli_w.dumps(recipe.as_dict()))
     assert main(["train", str(out.parent / "recipe.toml"), "--out", str(out)]) == 0
@@ -49,20 +48,21 @@ def trained(dataset: Path, out: Path, method: str) -> Page:
 
 
 @pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
-def test_the_report_is_whole_and_fetches_nothing(dataset: Path, tmp_path: Path, method: str) -> None:
-    page = trained(dataset, tmp_path / "run", method)
+def test_report_is_well_formed_and_loads_no_resources(dataset: Path, tmp_path: Path, method: str) -> None:
+    page = train(dataset, tmp_path / "run", method)
     assert page.open == []
     assert page.undescribed == 0
-    assert [source for source in page.fetched if not source.startswith("data:")] == []
-    assert len(page.fetched) >= 2 * 4, "photograph, truth, prediction and errors of each validation image"
+    assert [source for source in page.fetched if not source.startswith(("data:", "#"))] == []
+    pictures = [source for source in page.fetched if source.startswith("data:")]
+    assert len(pictures) >= 2 * 4, "image, truth, prediction and errors of each validation image"
     assert str(tmp_path) not in (tmp_path / "run/report.html").read_text()
-    for heading in ("Curves", "Class by class", "What is taken for what", "Validation images"):
+    for heading in ("Curves", "Classes", "Confusion matrix", "Calibration", "Validation images"):
         assert heading in page.headings
-    assert ("What the unlabelled images teach" in page.headings) == (method != "supervised")
+    assert ("Pseudo-labels" in page.headings) == (method != "supervised")
 
 
-def test_the_report_has_the_figures_of_the_run(dataset: Path, tmp_path: Path) -> None:
-    page = trained(dataset, tmp_path / "run", "unimatch_v2")
+def test_report_has_the_figures_of_the_run(dataset: Path, tmp_path: Path) -> None:
+    page = train(dataset, tmp_path / "run", "unimatch_v2")
     found = json.loads((tmp_path / "run/evaluation.json").read_text())
     for figure in (found["miou"], found["boundary_iou"], *found["per_class"].values()):
         assert f"{figure:.3f}" in page.text
@@ -70,10 +70,10 @@ def test_the_report_has_the_figures_of_the_run(dataset: Path, tmp_path: Path) ->
     assert "4 labelled" in " ".join(page.text.split())
 
 
-def test_a_report_is_written_anew_from_the_run_folder(
+def test_report_command_rewrites_the_report_from_the_run_folder(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = trained(dataset, tmp_path / "run", "supervised")
+    page = train(dataset, tmp_path / "run", "supervised")
     (tmp_path / "run/report.html").unlink()
     moved = dataset.rename(tmp_path / "elsewhere")
     assert main(["report", str(tmp_path / "run"), "--data", str(moved)]) == 0
@@ -83,8 +83,8 @@ def test_a_report_is_written_anew_from_the_run_folder(
 
 
 @pytest.mark.parametrize(
-    ("miou", "says"), [([0.2, 0.3, 0.4], "still rising"), ([0.4, 0.401, 0.4], ""), ([0.5, 0.45, 0.3], "")]
+    ("miou", "expected"), [([0.2, 0.3, 0.4], "still rising"), ([0.4, 0.401, 0.4], ""), ([0.5, 0.45, 0.3], "")]
 )
-def test_a_curve_is_put_into_words(miou: list[float], says: str) -> None:
+def test_trend_is_rising_only_if_the_miou_rises(miou: list[float], expected: str) -> None:
     text = trend(list(enumerate(miou)))
-    assert (says in text) if says else ("still rising" not in text)
+    assert (expected in text) if expected else ("still rising" not in text)

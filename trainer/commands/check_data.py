@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trainer.data.check import look_at
-from trainer.data.check_report import as_dict, show
-from trainer.data.findings import findings
+from trainer.data.inspection import inspect_dataset
+from trainer.data.inspection_report import as_dict, show
 from trainer.data.layouts import MARKS, open_dataset
+from trainer.data.problems import find_problems
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -25,10 +25,10 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what was found; 0 when all is usable, 1 where there is an error."""
-    facts = look_at(open_dataset(options.dataset, options.format, options.splits))
-    found = findings(facts, tuple(options.crop))
+    inspection = inspect_dataset(open_dataset(options.dataset, options.format, options.splits))
+    problems = find_problems(inspection, tuple(options.crop))
     if options.json:
-        print(json.dumps(as_dict(facts, found)))
+        print(json.dumps(as_dict(inspection, problems)))
     else:
-        show(facts, found, Console())
-    return 1 if any(finding.severity == "error" for finding in found) else 0
+        show(inspection, problems, Console())
+    return 1 if any(problem.severity == "error" for problem in problems) else 0

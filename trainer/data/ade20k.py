@@ -1,61 +1,45 @@
-"""ADE20K as the scene parsing challenge has it: images and annotations, each with training and validation.
+"""ADE20K in the layout of the scene parsing challenge: images and annotations, each with training and validation.
 
-The download's masks store 0 for "other" and k for class k - 1; the masks that the authors of UniMatch V2 give out are
-reduced already and store k for class k and 255 for "other". Both have the same names. A raw mask never holds 255 and
-nearly every reduced one does, so a look at a few tells them apart; a data set of both is refused by its values.
+The masks of the download store 0 for "other" and k for class k - 1. The masks that the authors of UniMatch V2 publish
+store k for class k and 255 for "other", under the same file names. A raw mask never contains 255 and almost every
+reduced one does, so a sample of the masks tells them apart. A data set that mixes both fails at the first unknown
+value.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
+from typing import ClassVar
 
 from trainer.data.decode import ImageError
-from trainer.data.files import FileDataset, files_below, mirrored
-from trainer.data.labels import Labels
+from trainer.data.files import FileDataset
+from trainer.data.mask_encoding import MaskEncoding
 from trainer.taxonomy import Taxonomy
 
-FOLDERS = {"train": "training", "val": "validation"}
-LOOKED_AT = 32
-"""So many masks are looked at for their form."""
+CHECKED_MASKS = 32
+"""Masks that are read to tell raw from reduced ones."""
 
 
 class Ade20kDataset(FileDataset):
-    """150 classes. Without a list, `train` and `val` are the folders training and validation."""
+    """150 classes. Without a split file, `train` and `val` are the folders training and validation."""
 
-    def __init__(self, root: Path, taxonomy: Taxonomy, labels: Labels, lists: Path) -> None:
-        if not (root / "classes.toml").exists() and _is_reduced(root / "annotations", labels):
-            labels = Labels.of_ids(len(taxonomy), taxonomy.ignore_index)
-        super().__init__(root, taxonomy, labels, lists)
+    image_root = "images"
+    mask_roots = ("annotations",)
+    name_folders = ("training", "validation")
+    folder_of_split: ClassVar[Mapping[str, str]] = {"train": "images/training", "val": "images/validation"}
 
-    def images_named(self, name: str) -> Iterator[Path]:
-        """See FileDataset."""
-        for folder in FOLDERS.values():
-            yield self.root / "images" / folder / f"{name}.jpg"
-
-    def masks_of(self, image: Path) -> Iterator[Path]:
-        """See FileDataset."""
-        return mirrored(image, self.root / "images", (self.root / "annotations",))
-
-    def every_image(self) -> Iterable[Path]:
-        """See FileDataset."""
-        return files_below(self.root / "images")
-
-    def own_splits(self) -> Iterable[str]:
-        """See FileDataset."""
-        return (name for name, folder in FOLDERS.items() if (self.root / "images" / folder).is_dir())
-
-    def own_split(self, name: str) -> list[str]:
-        """See FileDataset."""
-        images = sorted(files_below(self.root / "images" / FOLDERS[name])) if name in FOLDERS else []
-        return [path.relative_to(self.root).as_posix() for path in images] or super().own_split(name)
+    def __init__(self, root: Path, taxonomy: Taxonomy, encoding: MaskEncoding, split_folder: Path) -> None:
+        if not (root / "classes.toml").exists() and _is_reduced(root / "annotations", encoding):
+            encoding = MaskEncoding.identity(len(taxonomy), taxonomy.ignore_index)
+        super().__init__(root, taxonomy, encoding, split_folder)
 
 
-def _is_reduced(annotations: Path, raw: Labels) -> bool:
-    return any(_holds_255(mask, raw) for mask in islice(annotations.rglob("*.png"), LOOKED_AT))
+def _is_reduced(annotations: Path, raw: MaskEncoding) -> bool:
+    return any(_contains_255(mask, raw) for mask in islice(annotations.rglob("*.png"), CHECKED_MASKS))
 
 
-def _holds_255(mask: Path, raw: Labels) -> bool:
+def _contains_255(mask: Path, raw: MaskEncoding) -> bool:
     try:
-        return bool((raw.stored(mask, mask) == raw.ignore_index).any())
+        return bool((raw.stored_values(mask, mask) == raw.ignore_index).any())
     except ImageError:
-        return False  # It is reported where it is read.
+        return False  # reported when the mask is read for use

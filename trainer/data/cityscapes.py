@@ -1,53 +1,49 @@
-"""Cityscapes: leftImg8bit/{train,val,test,train_extra}/CITY and gtFine (or gtCoarse) beside it.
+"""Cityscapes: leftImg8bit/{train,val,test,train_extra}/CITY, with masks in gtFine or gtCoarse.
 
-Masks: *_labelTrainIds.png, which the data set's own scripts make and the UniMatch lists name, hold the 19 ids;
-*_labelIds.png, which the download holds, are mapped to them.
+Two kinds of masks are read: *_labelTrainIds.png, written by the data set's own scripts and named by the UniMatch lists,
+store the 19 ids; *_labelIds.png, from the download, are mapped to them.
 """
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from trainer.data.files import FileDataset
-from trainer.data.labels import Labels
+from trainer.data.mask_encoding import MaskEncoding
 
 IMAGE_END = "_leftImg8bit.png"
 TRAIN_IDS = "_labelTrainIds.png"
 
 
 class CityscapesDataset(FileDataset):
-    """19 classes. Without a list, a split is a folder of leftImg8bit."""
+    """19 classes. Without a split file, a split is a folder of leftImg8bit."""
 
-    def images_named(self, name: str) -> Iterator[Path]:
-        """See FileDataset."""
-        yield self._images / f"{name}{IMAGE_END}"
+    image_root = "leftImg8bit"
+    name_suffixes = (IMAGE_END,)
 
-    def masks_of(self, image: Path) -> Iterator[Path]:
+    def mask_candidates(self, image: Path) -> Iterator[Path]:
         """See FileDataset."""
-        if image.is_relative_to(self._images) and image.name.endswith(IMAGE_END):
-            stem = image.relative_to(self._images).as_posix().removesuffix(IMAGE_END)
+        images = self.root / self.image_root
+        if image.is_relative_to(images) and image.name.endswith(IMAGE_END):
+            stem = image.relative_to(images).as_posix().removesuffix(IMAGE_END)
             for kind in ("gtFine", "gtCoarse"):
                 for end in (TRAIN_IDS, "_labelIds.png"):
                     yield self.root / kind / f"{stem}_{kind}{end}"
 
-    def labels_of(self, mask: Path) -> Labels:
+    def encoding_of(self, mask: Path) -> MaskEncoding:
         """See FileDataset."""
         if mask.name.endswith(TRAIN_IDS) and not (self.root / "classes.toml").exists():
-            return Labels.of_ids(len(self.taxonomy), self.taxonomy.ignore_index)
-        return self.labels
+            return MaskEncoding.identity(len(self.taxonomy), self.taxonomy.ignore_index)
+        return self.encoding
 
-    def every_image(self) -> Iterable[Path]:
+    def all_images(self) -> Iterable[Path]:
         """See FileDataset."""
-        return self._images.rglob(f"*{IMAGE_END}")
+        return (self.root / self.image_root).rglob(f"*{IMAGE_END}")
 
-    def own_splits(self) -> Iterable[str]:
+    def builtin_splits(self) -> Iterable[str]:
         """See FileDataset."""
-        return (path.name for path in self._images.iterdir() if path.is_dir())
+        return (path.name for path in (self.root / self.image_root).iterdir() if path.is_dir())
 
-    def own_split(self, name: str) -> list[str]:
+    def builtin_split(self, name: str) -> list[str]:
         """See FileDataset."""
-        images = sorted((self._images / name).glob(f"*/*{IMAGE_END}"))
-        return [path.relative_to(self.root).as_posix() for path in images] or super().own_split(name)
-
-    @property
-    def _images(self) -> Path:
-        return self.root / "leftImg8bit"
+        images = sorted((self.root / self.image_root / name).glob(f"*/*{IMAGE_END}"))
+        return [path.relative_to(self.root).as_posix() for path in images] or super().builtin_split(name)

@@ -1,136 +1,135 @@
-"""classes.toml: which classes there are, and how masks store them.
+"""Read classes.toml: the classes of a data set, and how its masks store them.
 
-    ignore_index = 255          what the trainer uses for pixels that do not count, and what masks may hold for them
-    masks = "ids"               or "colours": masks are pictures in the classes' colours
-    reduce_zero = true          masks store 0 for "nothing of these" and k for class k - 1
-    ignore_values = [0, 7]      more stored values that do not count (ignore_colors = [[r, g, b]] for colours)
+    ignore_index = 255          id of ignored pixels in the trainer; masks may store it
+    masks = "ids"               or "colours": masks are images in the colours of the classes
+    reduce_zero = true          masks store 0 for ignored pixels and k for class k - 1
+    ignore_values = [0, 7]      other stored values to ignore (ignore_colors = [[r, g, b]] for masks of colours)
 
     [[classes]]
     name = "road"
     color = [128, 64, 128]
-    values = [7, 8]             the stored values of this class; without, its position. All classes have them or none
-    colors = [[128, 64, 128]]   its colours in masks of colours; without, its color
-    id = 0                      its position; may be left out
+    values = [7, 8]             stored values of this class; default: its position. All classes have values or none
+    colors = [[128, 64, 128]]   its colours in masks of colours; default: its color
+    id = 0                      its position; optional
 
-The public data sets' own files of this form lie in trainer/data/classes.
+trainer/data/classes contains such files for the public data sets.
 """
 
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainer.data.labels import Color, Labels
+from trainer.data.mask_encoding import Color, MaskEncoding
 from trainer.taxonomy import IGNORE, Taxonomy, TaxonomyError
 
 PUBLIC = Path(__file__).parent / "classes"
 
-KNOWN = {"classes", "ignore_index", "masks", "reduce_zero", "ignore_values", "ignore_colors"}
-KNOWN_OF_CLASS = {"name", "color", "values", "colors", "id"}
+KEYS = {"classes", "ignore_index", "masks", "reduce_zero", "ignore_values", "ignore_colors"}
+CLASS_KEYS = {"name", "color", "values", "colors", "id"}
 COLOURS = {"colours", "colors"}
 
 Key = TypeVar("Key", int, Color)
 
 
-def read_classes(path: Path) -> tuple[Taxonomy, Labels]:
-    """Read a file of classes. Raises TaxonomyError, naming the file."""
+def read_classes(path: Path) -> tuple[Taxonomy, MaskEncoding]:
+    """Read a classes file. Raises TaxonomyError, which names the file."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         _check_keys(table)
         taxonomy = Taxonomy.from_list(table.get("classes", []), table.get("ignore_index", IGNORE))
-        return taxonomy, _labels(table, taxonomy)
+        return taxonomy, _encoding(table, taxonomy)
     except OSError as error:
         raise TaxonomyError(
-            f"{path}: cannot be read ({error.strerror}); it lists the classes, a [[classes]] each"
+            f"{path}: cannot be read ({error.strerror}); write a file with one [[classes]] table per class"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TaxonomyError) as error:
         raise TaxonomyError(f"{path}: {error}") from error
 
 
-def public_classes(name: str, root: Path) -> tuple[Taxonomy, Labels]:
-    """Classes of a public data set, or those of ROOT/classes.toml where its owner wants others (merged ones, say)."""
+def public_classes(name: str, root: Path) -> tuple[Taxonomy, MaskEncoding]:
+    """Classes of ROOT/classes.toml if it exists (to merge classes, for example), else those of a public data set."""
     own = root / "classes.toml"
     return read_classes(own if own.exists() else PUBLIC / f"{name}.toml")
 
 
 def _check_keys(table: dict[str, Any]) -> None:
-    if unknown := sorted(set(table) - KNOWN):
-        raise TaxonomyError(f"unknown key {unknown[0]!r}; known are {', '.join(sorted(KNOWN))}")
+    if unknown := sorted(set(table) - KEYS):
+        raise TaxonomyError(f"unknown key {unknown[0]!r}; known keys: {', '.join(sorted(KEYS))}")
     if not isinstance(entries := table.get("classes", []), list):
         raise TaxonomyError(f"classes = {entries!r}: write a [[classes]] table with name and color for each class")
     for entry in entries:
-        if isinstance(entry, dict) and (unknown := sorted(set(entry) - KNOWN_OF_CLASS)):
-            known = ", ".join(sorted(KNOWN_OF_CLASS))
-            raise TaxonomyError(f"class {entry.get('name')!r}: unknown key {unknown[0]!r}; known are {known}")
+        if isinstance(entry, dict) and (unknown := sorted(set(entry) - CLASS_KEYS)):
+            known = ", ".join(sorted(CLASS_KEYS))
+            raise TaxonomyError(f"class {entry.get('name')!r}: unknown key {unknown[0]!r}; known keys: {known}")
 
 
-def _labels(table: dict[str, Any], taxonomy: Taxonomy) -> Labels:
+def _encoding(table: dict[str, Any], taxonomy: Taxonomy) -> MaskEncoding:
     kind = table.get("masks", "ids")
     if kind in COLOURS:
-        return _color_labels(table, taxonomy)
+        return _color_encoding(table, taxonomy)
     if kind != "ids":
         raise TaxonomyError(f'masks = {kind!r}: must be "ids" or "colours"')
-    _refuse(table, "colors", 'says the colours of masks of numbers; add masks = "colours"')
-    meaning = _reduced(table, taxonomy) or _listed(table, taxonomy) or {index: index for index in range(len(taxonomy))}
+    _reject_key(table, "colors", 'sets `colors`, but masks store ids; add masks = "colours"')
+    id_of_value = _reduced(table, taxonomy) or _listed(table, taxonomy) or {i: i for i in range(len(taxonomy))}
     ignored = _integers(table.get("ignore_values", []), "ignore_values")
-    if both := sorted(set(ignored) & set(meaning)):
-        raise TaxonomyError(f"ignore_values: {both[0]} is also stored for class {taxonomy.names[meaning[both[0]]]!r}")
-    always = () if taxonomy.ignore_index in meaning else (taxonomy.ignore_index,)
+    if both := sorted(set(ignored) & set(id_of_value)):
+        name = taxonomy.names[id_of_value[both[0]]]
+        raise TaxonomyError(f"ignore_values: {both[0]} is also a stored value of class {name!r}; remove one of them")
+    always = () if taxonomy.ignore_index in id_of_value else (taxonomy.ignore_index,)
     zero = (0,) if table.get("reduce_zero") else ()
-    return Labels.of_values(meaning, (*ignored, *always, *zero), taxonomy.ignore_index)
+    return MaskEncoding.from_values(id_of_value, (*ignored, *always, *zero), taxonomy.ignore_index)
 
 
 def _reduced(table: dict[str, Any], taxonomy: Taxonomy) -> dict[int, int]:
+    """Class id by stored value if reduce_zero is set."""
     reduce_zero = table.get("reduce_zero", False)
     if not isinstance(reduce_zero, bool):
         raise TaxonomyError(f"reduce_zero = {reduce_zero!r}: must be true or false")
     if not reduce_zero:
         return {}
-    _refuse(table, "values", "says stored values, and reduce_zero says others; take one of them out")
+    _reject_key(table, "values", "sets `values`, which contradicts reduce_zero; remove one of them")
     return {index + 1: index for index in range(len(taxonomy))}
 
 
 def _listed(table: dict[str, Any], taxonomy: Taxonomy) -> dict[int, int]:
-    """Class by stored value where classes say theirs."""
+    """Class id by stored value if the classes list their values."""
     entries = table["classes"]
     if not any("values" in entry for entry in entries):
         return {}
-    meaning: dict[int, int] = {}
+    id_of_value: dict[int, int] = {}
     for index, entry in enumerate(entries):
         if "values" not in entry:
-            raise TaxonomyError(
-                f"class {taxonomy.names[index]!r} has no values, and others have; say its stored values"
-            )
+            raise TaxonomyError(f"class {taxonomy.names[index]!r} has no values, but other classes do; add its values")
         for value in _integers(entry["values"], f"class {taxonomy.names[index]!r}: values"):
-            _claim(meaning, value, index, taxonomy, str(value))
-    return meaning
+            _assign(id_of_value, value, index, taxonomy, str(value))
+    return id_of_value
 
 
-def _color_labels(table: dict[str, Any], taxonomy: Taxonomy) -> Labels:
-    _refuse(table, "values", "says stored values, and the masks are colours; say colors")
+def _color_encoding(table: dict[str, Any], taxonomy: Taxonomy) -> MaskEncoding:
+    _reject_key(table, "values", "sets `values`, but masks store colours; set `colors`")
     if table.get("reduce_zero") or table.get("ignore_values"):
-        raise TaxonomyError(
-            "reduce_zero and ignore_values are for masks of ids; say ignore_colors for masks of colours"
-        )
-    meaning: dict[Color, int] = {}
+        raise TaxonomyError("reduce_zero and ignore_values are for masks of ids; masks of colours use ignore_colors")
+    id_of_color: dict[Color, int] = {}
     for index, entry in enumerate(table["classes"]):
         for color in _colors(entry.get("colors", [entry["color"]]), f"class {taxonomy.names[index]!r}: colors"):
-            _claim(meaning, color, index, taxonomy, str(list(color)))
+            _assign(id_of_color, color, index, taxonomy, str(list(color)))
     ignored = _colors(table.get("ignore_colors", []), "ignore_colors")
-    if both := [color for color in ignored if color in meaning]:
-        raise TaxonomyError(f"ignore_colors: {list(both[0])} is also class {taxonomy.names[meaning[both[0]]]!r}")
-    return Labels.of_colors(meaning, ignored, taxonomy.ignore_index)
+    if both := [color for color in ignored if color in id_of_color]:
+        name = taxonomy.names[id_of_color[both[0]]]
+        raise TaxonomyError(f"ignore_colors: {list(both[0])} is also class {name!r}; remove one of them")
+    return MaskEncoding.from_colors(id_of_color, ignored, taxonomy.ignore_index)
 
 
-def _claim(meaning: dict[Key, int], key: Key, index: int, taxonomy: Taxonomy, name: str) -> None:
-    if meaning.setdefault(key, index) != index:
-        first, second = (taxonomy.names[number] for number in (meaning[key], index))
-        raise TaxonomyError(f"{name} is stored for two classes, {first!r} and {second!r}; give it to one")
+def _assign(ids: dict[Key, int], key: Key, index: int, taxonomy: Taxonomy, name: str) -> None:
+    if ids.setdefault(key, index) != index:
+        first, second = taxonomy.names[ids[key]], taxonomy.names[index]
+        raise TaxonomyError(f"{name} belongs to two classes, {first!r} and {second!r}; remove it from one")
 
 
-def _refuse(table: dict[str, Any], key: str, why: str) -> None:
+def _reject_key(table: dict[str, Any], key: str, reason: str) -> None:
     for entry in table["classes"]:
         if key in entry:
-            raise TaxonomyError(f"class {entry['name']!r} {why}")
+            raise TaxonomyError(f"class {entry['name']!r} {reason}")
 
 
 def _integers(values: Any, where: str) -> list[int]:

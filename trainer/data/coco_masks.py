@@ -1,16 +1,16 @@
-"""COCO's own annotations to masks of 81 classes, ROOT/masks/NAME.png: background, the 80 things, 255 = unknown.
+"""Convert COCO's annotations to masks of 81 classes, ROOT/masks/NAME.png: background, the 80 things, 255 = unknown.
 
-| from        | reads                                                           | 255 (ignored) where          |
-|-------------|-----------------------------------------------------------------|------------------------------|
-| panoptic    | annotations/panoptic_{train,val}2017.json, PNGs in its folder   | COCO has no segment (void)   |
-| instances   | annotations/instances_{train,val}2017.json                      | nowhere: the rest is class 0 |
-| stuffthings | stuffthingmaps/{train,val}2017/*.png (COCO-Stuff's pixel maps), | COCO-Stuff has no label      |
-|             | or annotations/{stuff,instances}_{train,val}2017.json           |                              |
+| source      | files                                                           | 255 (ignored) where             |
+|-------------|-----------------------------------------------------------------|---------------------------------|
+| panoptic    | annotations/panoptic_{train,val}2017.json, PNGs in its folder   | COCO has no segment (void)      |
+| instances   | annotations/instances_{train,val}2017.json                      | nowhere: the rest is background |
+| stuffthings | stuffthingmaps/{train,val}2017/*.png (COCO-Stuff's pixel maps), | COCO-Stuff has no label         |
+|             | or annotations/{stuff,instances}_{train,val}2017.json           |                                 |
 
-Where things overlap, the smaller lies on top. Crowds count as their class.
+Smaller things are drawn over larger ones. Crowds count as their class.
 """
 
-# H W pixels, C channels.
+# H W pixels, C channels
 
 import json
 from collections import defaultdict
@@ -25,74 +25,74 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from trainer.data.classes_file import public_classes
-from trainer.data.coco import CLASS_OF_THING, PIXEL_MAPS, STUFF_IDS, pixel_map_labels
+from trainer.data.coco import CLASS_OF_THING, PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError, decode_colors, decode_values
-from trainer.data.preflight import in_threads
+from trainer.data.scan import map_in_threads
 from trainer.replacing import replacing
 from trainer.taxonomy import IGNORE, Taxonomy
 
-Form = Literal["panoptic", "instances", "stuffthings"]
+AnnotationSource = Literal["panoptic", "instances", "stuffthings"]
 Mask = npt.NDArray[np.uint8]
-Work = tuple[str, Callable[[], Mask]]
-"""A mask's stem, and what paints it."""
+MaskTask = tuple[str, Callable[[], Mask]]
+"""Stem of a mask's file name, and a function that computes the mask."""
 
 PARTS = ("train2017", "val2017")
 
 
-def prepare_coco(root: Path, form: Form) -> tuple[int, int]:
-    """Write ROOT/masks for all images that are annotated; masks that exist are kept, so a stopped run goes on.
+def prepare_coco(root: Path, source: AnnotationSource) -> tuple[int, int]:
+    """Write ROOT/masks for all annotated images. Existing masks are kept, so an interrupted run can be continued.
 
     Returns:
-        How many were written, and how many were there.
+        Number of written masks, and of existing ones.
 
     Raises:
-        DatasetError: the annotations are missing or not of this form.
-        ImageError: a PNG of theirs is of no use.
+        DatasetError: the annotations are missing or have another format.
+        ImageError: a PNG of the annotations cannot be used.
     """
-    todo = [work for part in PARTS for work in FORMS[form](root, part)]
-    if not todo:
-        raise DatasetError(f"{root}: holds no annotations of the form {form}: {LOOKED_FOR[form]}; unpack them there")
+    tasks = [task for part in PARTS for task in TASKS[source](root, part)]
+    if not tasks:
+        raise DatasetError(f"{root}: contains no {source} annotations ({FILES[source]}); unpack them there")
     (root / "masks").mkdir(exist_ok=True)
-    left = [work for work in todo if not _target(root, work).exists()]
+    remaining = [task for task in tasks if not _target(root, task).exists()]
     taxonomy, _ = public_classes("coco", root)
-    in_threads(lambda work: _write(_target(root, work), work[1](), taxonomy), left, "masks")
-    return len(left), len(todo) - len(left)
+    map_in_threads(lambda task: _write(_target(root, task), task[1](), taxonomy), remaining, "masks")
+    return len(remaining), len(tasks) - len(remaining)
 
 
-def _panoptic(root: Path, part: str) -> Iterator[Work]:
+def _panoptic(root: Path, part: str) -> Iterator[MaskTask]:
     path = root / "annotations" / f"panoptic_{part}.json"
-    for annotation in _table(path).get("annotations", ()):
+    for annotation in _read_json(path).get("annotations", ()):
         png = path.with_suffix("") / annotation["file_name"]
         yield png.stem, partial(panoptic_mask, png, annotation["segments_info"])
 
 
-def _instances(root: Path, part: str) -> Iterator[Work]:
-    table = _table(root / "annotations" / f"instances_{part}.json")
+def _instances(root: Path, part: str) -> Iterator[MaskTask]:
+    table = _read_json(root / "annotations" / f"instances_{part}.json")
     things = _by_image(table)
     for image in table.get("images", ()):
         yield Path(image["file_name"]).stem, partial(instances_mask, image, things[image["id"]])
 
 
-def _stuffthings(root: Path, part: str) -> Iterator[Work]:
+def _stuffthings(root: Path, part: str) -> Iterator[MaskTask]:
     maps = [png for folder in PIXEL_MAPS for png in sorted((root / folder / part).glob("*.png"))]
     for png in maps:
         yield png.stem, partial(pixel_map_mask, png)
     if maps:
         return
-    stuff_table = _table(root / "annotations" / f"stuff_{part}.json")
-    things, stuff = _by_image(_table(root / "annotations" / f"instances_{part}.json")), _by_image(stuff_table)
+    stuff_table = _read_json(root / "annotations" / f"stuff_{part}.json")
+    things, stuff = _by_image(_read_json(root / "annotations" / f"instances_{part}.json")), _by_image(stuff_table)
     for image in stuff_table.get("images", ()) if things else ():
         yield Path(image["file_name"]).stem, partial(stuff_mask, image, things[image["id"]], stuff[image["id"]])
 
 
-FORMS: dict[Form, Callable[[Path, str], Iterator[Work]]] = {
+TASKS: dict[AnnotationSource, Callable[[Path, str], Iterator[MaskTask]]] = {
     "panoptic": _panoptic,
     "instances": _instances,
     "stuffthings": _stuffthings,
 }
 
-LOOKED_FOR: dict[Form, str] = {
+FILES: dict[AnnotationSource, str] = {
     "panoptic": "annotations/panoptic_{train,val}2017.json",
     "instances": "annotations/instances_{train,val}2017.json",
     "stuffthings": "stuffthingmaps/{train,val}2017/*.png, annotations/stuff_ and instances_{train,val}2017.json",
@@ -100,25 +100,25 @@ LOOKED_FOR: dict[Form, str] = {
 
 
 def panoptic_mask(png: Path, segments: list[dict[str, Any]]) -> Mask:
-    """Classes of a panoptic PNG, whose colour is its segment's id: r + 256 g + 65536 b, 0 = void. uint8 [H, W]."""
+    """Class ids of a panoptic PNG, uint8 [H, W]; its colours are segment ids: r + 256 g + 65536 b, 0 = void."""
     color_HWC = decode_colors(png, png).astype(np.int64)
     segment_HW = color_HWC[..., 0] + (color_HWC[..., 1] << 8) + (color_HWC[..., 2] << 16)
     class_of = {0: IGNORE} | {info["id"]: CLASS_OF_THING.get(info["category_id"], 0) for info in segments}
     ids, place_HW = np.unique(segment_HW, return_inverse=True)
     if unknown := [int(index) for index in ids if int(index) not in class_of]:
-        raise ImageError(f"{png}: segment {unknown[0]} is not in the JSON; take both from one download")
+        raise ImageError(f"{png}: segment {unknown[0]} is not in the JSON; use PNGs and JSON of the same download")
     return np.array([class_of[int(index)] for index in ids], dtype=np.uint8)[place_HW.reshape(segment_HW.shape)]
 
 
 def instances_mask(image: dict[str, Any], things: list[dict[str, Any]]) -> Mask:
-    """Things painted on background, the larger first. uint8 [H, W]."""
+    """Class ids of things drawn on background, larger things first, uint8 [H, W]."""
     mask_HW = np.zeros((image["height"], image["width"]), dtype=np.uint8)
     _paint(mask_HW, things, image["file_name"])
     return mask_HW
 
 
 def stuff_mask(image: dict[str, Any], things: list[dict[str, Any]], stuff: list[dict[str, Any]]) -> Mask:
-    """Background where there is stuff, things on it, 255 elsewhere. uint8 [H, W]."""
+    """Class ids, uint8 [H, W]: things, drawn over background where there is stuff, and 255 elsewhere."""
     mask_HW = np.full((image["height"], image["width"]), IGNORE, dtype=np.uint8)
     for annotation in stuff:
         if annotation["category_id"] in STUFF_IDS:
@@ -128,19 +128,21 @@ def stuff_mask(image: dict[str, Any], things: list[dict[str, Any]], stuff: list[
 
 
 def pixel_map_mask(png: Path) -> Mask:
-    """Classes of one of COCO-Stuff's pixel maps. uint8 [H, W]."""
-    return pixel_map_labels(IGNORE).read(png, decode_values(png, png).shape).astype(np.uint8)
+    """Class ids of a pixel map of COCO-Stuff, uint8 [H, W]."""
+    return pixel_map_encoding(IGNORE).read(png, decode_values(png, png).shape).astype(np.uint8)
 
 
 def _paint(mask_HW: Mask, things: list[dict[str, Any]], name: str) -> None:
     for thing in sorted(things, key=lambda thing: -float(thing["area"])):
         if thing["category_id"] not in CLASS_OF_THING:
-            raise DatasetError(f"{name}: category {thing['category_id']} is none of COCO's 80; take the file of 2017")
+            raise DatasetError(
+                f"{name}: category {thing['category_id']} is not one of COCO's 80; use the annotations of 2017"
+            )
         mask_HW[_area(thing, mask_HW.shape)] = CLASS_OF_THING[thing["category_id"]]
 
 
 def _area(annotation: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Where an annotation lies, bool [H, W]: polygons, or run lengths as a list or packed."""
+    """Pixels of an annotation, bool [H, W], from polygons or from run lengths (list or compressed)."""
     segmentation = annotation["segmentation"]
     if isinstance(segmentation, list):
         segmentation = rle.merge(rle.frPyObjects(segmentation, shape[0], shape[1]))
@@ -149,16 +151,16 @@ def _area(annotation: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[np.
     return np.asarray(rle.decode(segmentation), dtype=np.bool_)
 
 
-def _table(path: Path) -> dict[str, Any]:
-    """A JSON file; an empty table where there is none."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of annotations; {} if it does not exist."""
     if not path.exists():
         return {}
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: cannot be read ({error}); unpack it anew") from error
+        raise DatasetError(f"{path}: cannot be read ({error}); unpack it again") from error
     if not isinstance(table, dict) or "annotations" not in table:
-        raise DatasetError(f"{path}: has no annotations; take COCO's own file")
+        raise DatasetError(f"{path}: has no annotations; use the original file of COCO")
     return table
 
 
@@ -169,13 +171,13 @@ def _by_image(table: dict[str, Any]) -> defaultdict[int, list[dict[str, Any]]]:
     return groups
 
 
-def _target(root: Path, work: Work) -> Path:
-    return root / "masks" / f"{work[0]}.png"
+def _target(root: Path, task: MaskTask) -> Path:
+    return root / "masks" / f"{task[0]}.png"
 
 
 def _write(path: Path, mask_HW: Mask, taxonomy: Taxonomy) -> None:
     image = Image.fromarray(mask_HW)
     colors = [part for color in taxonomy.colors for part in color]
     image.putpalette(colors + [255] * (3 * 256 - len(colors)))
-    with replacing(path) as beside:
-        image.save(beside, "PNG")
+    with replacing(path) as temporary:
+        image.save(temporary, "PNG")

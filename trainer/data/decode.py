@@ -1,31 +1,33 @@
-"""Files to arrays: photographs to RGB, masks to the values that they store.
+"""Decode files to arrays: images to RGB, masks to the values that they store.
 
-What becomes of a photograph, in the order in which the rules apply:
+Rules for images, in the order in which they apply:
 
-| what the file holds             | Pillow's mode     | what becomes of it                                            |
+| content of the file             | Pillow's mode     | result                                                        |
 |---------------------------------|-------------------|---------------------------------------------------------------|
 | several frames or pages         |                   | the first                                                     |
 | EXIF orientation                |                   | applied; a broken EXIF is ignored                             |
-| 32-bit integers, floats         | I, F              | scaled by the range that `_scaled` finds; NaN is damage       |
+| 32-bit integers, floats         | I, F              | scaled by the range that `_scaled` finds; NaN is an error     |
 | 16 bits, grey                   | I;16 and variants | the upper 8 bits (Pillow would clip to white)                 |
 | 12 bits, grey                   | I;16              | the upper 8 bits                                              |
 | 16 bits, colour                 | RGB, RGBA         | the upper 8 bits, by Pillow                                   |
-| alpha                           | LA, PA, RGBA      | composited on white, as a browser's page does                 |
+| alpha                           | LA, PA, RGBA      | composited on white, as on a web page                         |
 | premultiplied alpha             | RGBa              | the same                                                      |
-| one clear colour, clear entries | 1, L, P, RGB      | the same                                                      |
+| transparent colour or entries   | 1, L, P, RGB      | the same                                                      |
 | palette                         | P                 | looked up                                                     |
 | 1 bit, grey                     | 1, L              | the one channel three times                                   |
 | CMYK                            | CMYK              | converted without a profile; a JPEG's is inverted, as Adobe's |
 | YCbCr, Lab, HSV                 | YCbCr, LAB, HSV   | converted by Pillow                                           |
 | an unused fourth channel        | RGBX              | dropped                                                       |
-| damaged, cut off                |                   | refused                                                       |
+| damaged, truncated              |                   | ImageError                                                    |
 
-The service decodes by the same rules, so that a model is asked about what it was trained on; tests/contract pins
-every row for both. (The service also refuses several frames: a client must say which one is meant.)
+The service decodes by the same rules, so that a model gets the same pixels in training and serving; tests/contract
+pins every row for both. (The service rejects files with several frames.)
 """
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,56 +46,48 @@ DAMAGED = (
     struct.error,
     Image.DecompressionBombError,
 )
-"""What Pillow raises on files that are damaged, by format."""
+"""Exceptions that Pillow raises for damaged files; they differ by format."""
 
 BITS, ORIENTATION = 0x0102, 0x0112
-"""Tags of TIFF and EXIF."""
+"""Tag numbers of TIFF and EXIF."""
 
 SIDEWAYS = frozenset({5, 6, 7, 8})
-"""Orientations that lay the picture on its side: width and height change places."""
+"""Orientations that swap width and height."""
 
 Source = Path | io.BytesIO
 
+NO_IMAGE = "no such image; add it or remove its name from the split files"
+NO_MASK_FILE = "the mask is missing; add it or remove its name from the labelled split"
+REPLACE = "replace the file or remove its name from the split files"
+
 
 class ImageError(ValueError):
-    """An image or a mask that cannot be used; the message names the file and says why."""
+    """An image or a mask cannot be used; the message names the file and the reason."""
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """Read a photograph as HWC uint8 RGB, 0..255. Raises ImageError when it cannot be decoded."""
+    """Read an image file as HWC uint8 RGB, 0..255. Raises ImageError if it cannot be decoded."""
     return decode_image(path, path)
 
 
 def decode_image(source: Source, name: Path) -> npt.NDArray[np.uint8]:
-    """Decode a photograph from a file or from memory, as HWC uint8 RGB; `name` is for the ImageError."""
-    try:
-        with Image.open(source) as file:
-            file.load()
-            return np.asarray(to_rgb(_upright(file)))
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: there is no such image") from error
-    except DAMAGED as error:
-        remedy = "replace the file or take its name out of the splits"
-        raise ImageError(f"{name}: cannot be decoded ({error}); {remedy}") from error
+    """Decode an image from a file or from memory, as HWC uint8 RGB; an ImageError calls it `name`."""
+    with _image_errors(name, NO_IMAGE, "cannot be decoded", REPLACE), Image.open(source) as file:
+        file.load()
+        return np.asarray(to_rgb(_upright(file)))
 
 
 def image_size(source: Source, name: Path) -> tuple[int, int]:
-    """(height, width) of a photograph as it is viewed, from its header alone. Raises ImageError."""
-    try:
-        with Image.open(source) as file:
-            width, height = file.size
-            # Pillow turns TIFFs by itself, and gives the size that they will have.
-            sideways = file.format != "TIFF" and _orientation(file) in SIDEWAYS
-            return (width, height) if sideways else (height, width)
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: there is no such image") from error
-    except DAMAGED as error:
-        remedy = "replace the file or take its name out of the splits"
-        raise ImageError(f"{name}: is no image ({error}); {remedy}") from error
+    """(height, width) of an image after EXIF orientation, read from its header only. Raises ImageError."""
+    with _image_errors(name, NO_IMAGE, "is not an image", REPLACE), Image.open(source) as file:
+        width, height = file.size
+        # For TIFF, Pillow applies the orientation itself and reports the final size.
+        swapped = file.format != "TIFF" and _orientation(file) in SIDEWAYS
+        return (width, height) if swapped else (height, width)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB by the table above. Raises ValueError for floats that are not finite."""
+    """Convert any Pillow mode to RGB by the table above. Raises ValueError for floats that are not finite."""
     if image.mode in {"I", "F"}:
         return Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
     if image.mode.startswith("I;16"):
@@ -102,66 +96,63 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    # `convert` would copy what is RGB already.
+    # `convert` would copy an image that is RGB already.
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scaled(values_HW: npt.NDArray[np.float64], mode: str) -> npt.NDArray[np.uint8]:
-    """The white of floats is 1, 255 or 65535, of integers 255 or 65535: the least that no value exceeds.
+    """Scale to 0..255. White is 1, 255 or 65535 for floats, 255 or 65535 for integers: the lowest that fits all values.
 
-    Where values are negative or larger, the least of them is black and the greatest white.
+    If a value is negative or above 65535, the minimum becomes black and the maximum white.
     """
     low, high = float(values_HW.min()), float(values_HW.max())
     if not np.isfinite(high - low):
-        raise ValueError("its pixels are not all finite numbers")
+        raise ValueError("some pixels are not finite numbers")
     for white in (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0):
         if low >= 0 and high <= white:
             low, high = 0.0, white
             break
-    # 256 steps of equal width, which for whole numbers up to 65535 are their upper 8 bits.
+    # 256 equal steps; for integers up to 65535 they equal the upper 8 bits.
     step = 255.999 / (high - low) if high > low else 0.0
     return ((values_HW - low) * step).astype(np.uint8)
 
 
 def decode_values(source: Source, name: Path) -> npt.NDArray[np.integer[Any]]:
-    """Decode a mask's stored values, HW, uint8, uint16 or int32; a palette image gives its indices.
+    """Decode the stored values of a mask, HW, uint8, uint16 or int32; for a palette image, its indices.
 
     Raises:
-        ImageError: no such file, damaged, or more than one channel; it says `name`.
+        ImageError: the file is missing, damaged, or has more than one channel; the error calls it `name`.
     """
-    try:
-        with Image.open(source) as file:
-            if file.mode not in {"L", "P", "1", "I;16", "I;16B", "I"}:
-                raise ImageError(
-                    f"{name}: a mask has one channel of class ids, this one is {file.mode}; save an indexed or grey "
-                    'PNG, or say masks = "colours" in classes.toml where colours stand for the classes'
-                )
-            return _values(file)
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: the mask is missing; add it or take its name out of the labelled split") from error
-    except DAMAGED as error:
-        raise _bad_mask(name, error) from error
+    with _image_errors(name, NO_MASK_FILE, "cannot be decoded", "export it again"), Image.open(source) as file:
+        if file.mode not in {"L", "P", "1", "I;16", "I;16B", "I"}:
+            raise ImageError(
+                f"{name}: a mask must have one channel of class ids, but its mode is {file.mode}; save an indexed "
+                'or grey PNG, or set masks = "colours" in classes.toml if colours encode the classes'
+            )
+        return _values(file)
 
 
 def decode_colors(source: Source, name: Path) -> npt.NDArray[np.uint8]:
-    """Decode a mask of colours, HWC uint8 RGB, without blending alpha. Raises ImageError as `decode_values` does."""
+    """Decode a mask of colours, HWC uint8 RGB, ignoring alpha. Raises ImageError as `decode_values` does."""
+    with _image_errors(name, NO_MASK_FILE, "cannot be decoded", "export it again"), Image.open(source) as file:
+        return np.asarray(file.convert("RGB"))
+
+
+@contextmanager
+def _image_errors(name: Path, missing: str, damaged: str, remedy: str) -> Iterator[None]:
+    """Convert the exceptions of Pillow to ImageError."""
     try:
-        with Image.open(source) as file:
-            return np.asarray(file.convert("RGB"))
+        yield
     except FileNotFoundError as error:
-        raise ImageError(f"{name}: the mask is missing; add it or take its name out of the labelled split") from error
+        raise ImageError(f"{name}: {missing}") from error
+    except ImageError:
+        raise
     except DAMAGED as error:
-        raise _bad_mask(name, error) from error
-
-
-def _bad_mask(name: Path, error: Exception) -> ImageError:
-    return (
-        error if isinstance(error, ImageError) else ImageError(f"{name}: cannot be decoded ({error}); export it anew")
-    )
+        raise ImageError(f"{name}: {damaged} ({error}); {remedy}") from error
 
 
 def _values(image: Image.Image) -> npt.NDArray[np.integer[Any]]:
-    # Pillow stretches greys of 2 and 4 bits over 0..255; in a mask they are ids.
+    # Pillow scales 2-bit and 4-bit grey to 0..255; undo that, since the values are ids.
     tiles = getattr(image, "tile", [])
     stretch = {"L;2": 85, "L;4": 17}.get(str(tiles[0].args), 1) if tiles else 1
     stored_HW = np.asarray(image)
@@ -171,7 +162,7 @@ def _values(image: Image.Image) -> npt.NDArray[np.integer[Any]]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # `exif_transpose` would copy what stands upright already.
+    # `exif_transpose` would copy an image that is upright already.
     if _orientation(image) == 1:
         return image
     try:

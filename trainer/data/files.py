@@ -1,79 +1,96 @@
-"""What all layouts of image files and mask files share; each layout says in a few lines where things lie."""
+"""Base class of the layouts with one file per image and one per mask; a layout states where these files are."""
 
-from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from trainer.data.dataset import EVERYTHING, DatasetError, MissingImagesError, Sample, SegmentationDataset
 from trainer.data.decode import ImageError, image_size, read_image
-from trainer.data.labels import Labels
-from trainer.data.official_splits import NO_MASK, find_list, list_names, parse_line, read_list
+from trainer.data.mask_encoding import MaskEncoding
+from trainer.data.split_files import NO_MASK, find_split_file, parse_line, read_split_file, split_names
 from trainer.taxonomy import Taxonomy
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
-"""Of photographs, in small letters or capitals."""
+"""File name extensions of images, matched in either case."""
 
 
 class FileDataset(SegmentationDataset):
-    """A data set of one file an image and one file a mask.
+    """A data set with one file per image and one per mask.
 
     Attributes:
-        root: the data set's folder.
+        root: folder of the data set.
         taxonomy: its classes.
-        labels: what its masks store.
-        lists: the folder of the split files.
+        encoding: meaning of the values that its masks store.
+        split_folder: folder of the split files.
+
+    A layout sets these class attributes; its paths are relative to the root:
+        image_root: folder of all images, at any depth.
+        mask_roots: folders that mirror the tree of image_root with .png masks, the preferred one first.
+        name_folders: folders of image_root in which the names of split files are searched.
+        name_suffixes: what is appended to a name to get that of a file.
+        folder_of_split: splits that the layout defines as folders of images.
     """
 
-    def __init__(self, root: Path, taxonomy: Taxonomy, labels: Labels, lists: Path) -> None:
-        self.root, self.taxonomy, self.labels, self.lists = root, taxonomy, labels, lists
+    image_root: ClassVar[str]
+    mask_roots: ClassVar[tuple[str, ...]] = ()
+    name_folders: ClassVar[tuple[str, ...]] = ("",)
+    name_suffixes: ClassVar[tuple[str, ...]] = (".jpg",)
+    folder_of_split: ClassVar[Mapping[str, str]] = {}
 
-    @abstractmethod
-    def images_named(self, name: str) -> Iterator[Path]:
-        """Where the image that a list calls `name` may lie."""
+    def __init__(self, root: Path, taxonomy: Taxonomy, encoding: MaskEncoding, split_folder: Path) -> None:
+        self.root, self.taxonomy, self.encoding, self.split_folder = root, taxonomy, encoding, split_folder
 
-    @abstractmethod
-    def masks_of(self, image: Path) -> Iterator[Path]:
-        """Where an image's mask may lie, the preferred place first."""
+    def mask_candidates(self, image: Path) -> Iterator[Path]:
+        """Possible paths of an image's mask, the preferred one first."""
+        images = self.root / self.image_root
+        if image.is_relative_to(images):
+            for folder in self.mask_roots:
+                yield self.root / folder / image.relative_to(images).with_suffix(".png")
 
-    @abstractmethod
-    def every_image(self) -> Iterable[Path]:
+    def all_images(self) -> Iterable[Path]:
         """All images, in any order."""
+        return files_below(self.root / self.image_root)
 
-    def labels_of(self, mask: Path) -> Labels:  # noqa: ARG002 (layouts with several forms of masks look at it)
-        """What a mask file stores."""
-        return self.labels
+    def encoding_of(self, mask: Path) -> MaskEncoding:  # noqa: ARG002 (used by layouts with several kinds of masks)
+        """Encoding of a mask file."""
+        return self.encoding
 
-    def own_splits(self) -> Iterable[str]:
-        """Splits that the layout itself has, without a list in `lists`."""
-        return ()
+    def builtin_splits(self) -> Iterable[str]:
+        """Names of splits that the layout defines without a split file."""
+        return (name for name, folder in self.folder_of_split.items() if (self.root / folder).is_dir())
 
-    def own_split(self, name: str) -> list[str]:
-        """The lines of such a split."""
-        raise DatasetError(f"{self.lists / name}.txt: there is no such split; there are {_named(self.splits())}")
+    def builtin_split(self, name: str) -> list[str]:
+        """Lines of such a split."""
+        folder = self.folder_of_split.get(name)
+        if folder and (images := sorted(files_below(self.root / folder))):
+            return [path.relative_to(self.root).as_posix() for path in images]
+        known = ", ".join(self.splits()) or "none"
+        raise DatasetError(f"{self.split_folder / name}.txt: no such split; existing splits: {known}")
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """See SegmentationDataset."""
-        source = find_list(self.lists, name)
+        source = find_split_file(self.split_folder, name)
         if name == EVERYTHING:
-            lines = sorted(path.relative_to(self.root).as_posix() for path in self.every_image())
+            lines = sorted(path.relative_to(self.root).as_posix() for path in self.all_images())
         else:
-            lines = read_list(source) if source else self.own_split(name)
+            lines = read_split_file(source) if source else self.builtin_split(name)
         if not lines:
-            raise DatasetError(f"{self.root}: holds no images of the split {name!r}; give another data.root")
-        there = Folders()
-        found = [(line, self._sample(line, there)) for line in lines]
-        samples = tuple(sample for _, sample in found if sample)
-        if missing := [line for line, sample in found if not sample]:
-            remedy = self._suffix_remedy(missing, there)
+            raise DatasetError(f"{self.root}: contains no images of the split {name!r}; set another data.root")
+        listing = DirectoryListing()
+        pairs = [(line, self._sample(line, listing)) for line in lines]
+        samples = tuple(sample for _, sample in pairs if sample)
+        if missing := [line for line, sample in pairs if not sample]:
+            remedy = self._suffix_remedy(missing, listing)
             raise MissingImagesError(source or self.root / name, missing, samples, remedy)
         return samples
 
     def splits(self) -> tuple[str, ...]:
         """See SegmentationDataset."""
-        return tuple(sorted(list_names(self.lists) | set(self.own_splits())))
+        return tuple(sorted(split_names(self.split_folder) | set(self.builtin_splits())))
 
     def has_mask(self, sample: Sample) -> bool:
         """See SegmentationDataset."""
@@ -83,15 +100,15 @@ class FileDataset(SegmentationDataset):
         """See SegmentationDataset."""
         return image_size(sample.image, sample.image)
 
-    def stored(self, sample: Sample, *, mask: bool, limit: int = -1) -> bytes:
+    def read_bytes(self, sample: Sample, *, mask: bool, limit: int = -1) -> bytes:
         """See SegmentationDataset."""
-        path = _mask(sample) if mask else sample.image
+        path = _mask_path(sample) if mask else sample.image
         try:
             with path.open("rb") as file:
                 return file.read(limit)
         except OSError as error:
             raise ImageError(
-                f"{path}: cannot be read ({error.strerror}); add it or take it out of the lists"
+                f"{path}: cannot be read ({error.strerror}); add it or remove it from the split files"
             ) from error
 
     def read(self, sample: Sample) -> npt.NDArray[np.uint8]:
@@ -100,39 +117,40 @@ class FileDataset(SegmentationDataset):
 
     def read_mask(self, sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """See SegmentationDataset."""
-        mask = _mask(sample)
-        return self.labels_of(mask).read(mask, size)
+        mask = _mask_path(sample)
+        return self.encoding_of(mask).read(mask, size)
 
-    def _sample(self, line: str, there: "Folders") -> Sample | None:
-        for image in self.images_named(line):
-            if image in there:
-                return Sample(line, image, self._mask(image, "", there))
+    def _sample(self, line: str, listing: "DirectoryListing") -> Sample | None:
+        for folder, suffix in product(self.name_folders, self.name_suffixes):
+            image = self.root / self.image_root / folder / f"{line}{suffix}"
+            if image in listing:
+                return Sample(line, image, self._mask(image, "", listing))
         for name, mask in ((line, ""), parse_line(line)):
             image = self.root / name
-            if image in there:
-                return Sample(name, image, self._mask(image, mask, there))
+            if image in listing:
+                return Sample(name, image, self._mask(image, mask, listing))
         return None
 
-    def _suffix_remedy(self, missing: list[str], there: "Folders") -> str | None:
-        """What to say where a name is that of an image but for its extension."""
+    def _suffix_remedy(self, missing: list[str], listing: "DirectoryListing") -> str | None:
+        """Remedy if an image exists under a missing name without its extension."""
         for line in missing:
             name = PurePosixPath(line)
-            bare = line.removesuffix(name.suffix)
-            if name.suffix.lower() in SUFFIXES and self._sample(bare, there):
-                return f"write names without extension: {bare}"
+            stem = line.removesuffix(name.suffix)
+            if name.suffix.lower() in SUFFIXES and self._sample(stem, listing):
+                return f"write names without extension: {stem}"
         return None
 
-    def _mask(self, image: Path, listed: str, there: "Folders") -> Path | None:
-        """The mask that the list names where it exists, or the layout's own."""
+    def _mask(self, image: Path, listed: str, listing: "DirectoryListing") -> Path | None:
+        """The mask that the split file names, if it exists, else that of the layout."""
         if listed == NO_MASK:
             return None
-        places = [self.root / listed] if listed else []
-        places += self.masks_of(image)
-        return next((path for path in places if path in there), places[0] if places else None)
+        candidates = [self.root / listed] if listed else []
+        candidates += self.mask_candidates(image)
+        return next((path for path in candidates if path in listing), candidates[0] if candidates else None)
 
 
-class Folders:
-    """Whether files exist, by one listing a folder: lists of a hundred thousand names are common."""
+class DirectoryListing:
+    """Check whether files exist, listing each folder once: splits of 100 000 names are common."""
 
     def __init__(self) -> None:
         self._names: dict[Path, set[str]] = {}
@@ -141,29 +159,18 @@ class Folders:
         folder = path.parent
         if folder not in self._names:
             self._names[folder] = {child.name for child in folder.iterdir()} if folder.is_dir() else set()
-        # A file system may take capitals for small letters; then the listing alone does not know.
+        # On a case-insensitive file system a name that is not in the listing may still exist.
         return path.name in self._names[folder] or (bool(self._names[folder]) and path.is_file())
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All images in the folder, at any depth; hidden ones are left out."""
+    """All images in the folder, at any depth, except hidden ones."""
     for path in folder.rglob("*"):
         if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             yield path
 
 
-def mirrored(image: Path, images: Path, masks: Iterable[Path]) -> Iterator[Path]:
-    """The masks of an image where they lie in a tree like that of the images, as .png files."""
-    if image.is_relative_to(images):
-        for folder in masks:
-            yield folder / image.relative_to(images).with_suffix(".png")
-
-
-def _mask(sample: Sample) -> Path:
+def _mask_path(sample: Sample) -> Path:
     if sample.mask is None:
-        raise ImageError(f"{sample.image}: has no mask; add one or take it out of the labelled split")
+        raise ImageError(f"{sample.image}: has no mask; add one or remove the image from the labelled split")
     return sample.mask
-
-
-def _named(splits: Iterable[str]) -> str:
-    return ", ".join(splits) or "none"

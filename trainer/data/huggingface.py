@@ -1,7 +1,7 @@
-"""Data sets of Hugging Face's `datasets` package, as `save_to_disk` leaves them in a folder.
+"""Data sets of Hugging Face's `datasets` package, as written by `save_to_disk`.
 
-Each split of the dict is a split; a row has an Image feature for the photograph and, where it is labelled, one for the
-mask. Lists in ROOT/splits pick rows by their names, SPLIT/ROW: train/0, train/1, ... Classes come from
+Each split of the DatasetDict is a split; a row has an Image feature for the image and, if labelled, one for the mask.
+Split files in ROOT/splits select rows by the names SPLIT/ROW: train/0, train/1, ... Classes come from
 ROOT/classes.toml, or from ROOT/id2label.json.
 """
 
@@ -16,9 +16,8 @@ import numpy.typing as npt
 from trainer.data.classes_file import read_classes
 from trainer.data.dataset import EVERYTHING, DatasetError, MissingImagesError, Sample, SegmentationDataset
 from trainer.data.decode import ImageError, Source, decode_image, image_size
-from trainer.data.labels import Labels
-from trainer.data.official_splits import find_list, list_names, read_list
-from trainer.data.palette import distinct_colors
+from trainer.data.mask_encoding import MaskEncoding
+from trainer.data.split_files import find_split_file, read_split_file, split_names
 from trainer.taxonomy import IGNORE, Taxonomy, TaxonomyError
 
 IMAGE_COLUMNS = ("image", "img", "photo", "pixel_values")
@@ -27,22 +26,22 @@ ALIASES = {"val": "validation"}
 
 
 class HuggingFaceDataset(SegmentationDataset):
-    """Rows of arrow files; a sample's `image` and `mask` are names for messages, not files."""
+    """Rows of Arrow files; `image` and `mask` of a sample are identifiers for messages, not files."""
 
-    def __init__(self, root: Path, lists: Path) -> None:
-        self.root, self.lists = root, lists
-        self.taxonomy, self.labels = _classes(root)
+    def __init__(self, root: Path, split_folder: Path) -> None:
+        self.root, self.split_folder = root, split_folder
+        self.taxonomy, self.encoding = _classes(root)
         self._splits = _load(root)
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """See SegmentationDataset."""
-        source = find_list(self.lists, name)
+        source = find_split_file(self.split_folder, name)
         if name == EVERYTHING:
             return tuple(sample for split in self._splits for sample in self._rows(split))
         if not source:
-            return self._rows(self._known(name))
+            return self._rows(self._resolve(name))
         rows = {sample.name: sample for split in self._splits for sample in self._rows(split)}
-        lines = read_list(source)
+        lines = read_split_file(source)
         samples = tuple(rows[line] for line in lines if line in rows)
         if missing := [line for line in lines if line not in rows]:
             raise MissingImagesError(source, missing, samples)
@@ -50,7 +49,7 @@ class HuggingFaceDataset(SegmentationDataset):
 
     def splits(self) -> tuple[str, ...]:
         """See SegmentationDataset."""
-        return tuple(sorted(list_names(self.lists) | set(self._splits)))
+        return tuple(sorted(split_names(self.split_folder) | set(self._splits)))
 
     def has_mask(self, sample: Sample) -> bool:
         """See SegmentationDataset."""
@@ -62,30 +61,29 @@ class HuggingFaceDataset(SegmentationDataset):
 
     def read_mask(self, sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """See SegmentationDataset."""
-        return self.labels.decode(self._source(sample, mask=True), sample.mask or sample.image, size)
+        return self.encoding.decode(self._source(sample, mask=True), sample.mask or sample.image, size)
 
     def size(self, sample: Sample) -> tuple[int, int]:
         """See SegmentationDataset."""
         return image_size(self._source(sample, mask=False), sample.image)
 
-    def stored(self, sample: Sample, *, mask: bool, limit: int = -1) -> bytes:
+    def read_bytes(self, sample: Sample, *, mask: bool, limit: int = -1) -> bytes:
         """See SegmentationDataset."""
         source = self._source(sample, mask=mask)
-        return (source.getvalue() if isinstance(source, io.BytesIO) else source.read_bytes())[
-            : None if limit < 0 else limit
-        ]
+        encoded = source.getvalue() if isinstance(source, io.BytesIO) else source.read_bytes()
+        return encoded if limit < 0 else encoded[:limit]
 
-    def _known(self, name: str) -> str:
-        for known in (name, ALIASES.get(name, name)):
-            if known in self._splits:
-                return known
-        raise DatasetError(f"{self.root}: there is no split {name!r}; there are {', '.join(self.splits())}")
+    def _resolve(self, name: str) -> str:
+        for existing in (name, ALIASES.get(name, name)):
+            if existing in self._splits:
+                return existing
+        raise DatasetError(f"{self.root}: no such split {name!r}; existing splits: {', '.join(self.splits())}")
 
     def _rows(self, split: str) -> tuple[Sample, ...]:
         rows = self._splits[split]
         _, mask = _columns(rows, self.root / split)
         if not len(rows):
-            raise DatasetError(f"{self.root / split}: has no rows; give another split")
+            raise DatasetError(f"{self.root / split}: has no rows; use another split")
         names = (f"{split}/{index}" for index in range(len(rows)))
         return tuple(Sample(name, self.root / name, self.root / name / mask if mask else None) for name in names)
 
@@ -99,18 +97,20 @@ class HuggingFaceDataset(SegmentationDataset):
         cell = self._cell(sample, mask=mask)
         if cell is None:
             what = "mask" if mask else "image"
-            raise ImageError(f"{sample.image}: the row has no {what}; add one or take it out of the labelled split")
+            raise ImageError(
+                f"{sample.image}: the row has no {what}; add one or remove the row from the labelled split"
+            )
         return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])
 
 
 def _load(root: Path) -> dict[str, Any]:
-    """The splits, with images left encoded. Raises DatasetError: no package, or no such data set."""
+    """Load the splits, with encoded images. Raises DatasetError without the package, or if loading fails."""
     try:
-        import datasets  # noqa: PLC0415 (an extra that only this layout needs)
+        import datasets  # noqa: PLC0415 (an optional dependency of this layout)
     except ImportError as error:
         raise DatasetError(
-            f"{root}: is in the form of Hugging Face's datasets; install the package: "
-            "pip install 'maskloop[huggingface]', or: pip install datasets"
+            f"{root}: has the format of Hugging Face's datasets package, which is not installed; run "
+            "pip install 'maskloop[huggingface]' or pip install datasets"
         ) from error
     try:
         loaded = datasets.load_from_disk(str(root))
@@ -124,17 +124,17 @@ def _load(root: Path) -> dict[str, Any]:
 
 
 def _columns(rows: Any, where: Path) -> tuple[str, str | None]:
-    """The columns of the photograph and of the mask. Raises DatasetError where there is no photograph."""
+    """Names of the image column and of the mask column. Raises DatasetError without an image column."""
     pictures = [name for name, feature in rows.features.items() if type(feature).__name__ == "Image"]
     image = next((name for name in (*IMAGE_COLUMNS, *pictures) if name in pictures and name not in MASK_COLUMNS), None)
     if image is None:
         raise DatasetError(
-            f"{where}: has no column of images, only {', '.join(rows.features)}; cast one to datasets.Image()"
+            f"{where}: has no image column, only {', '.join(rows.features)}; cast one to datasets.Image()"
         )
     return image, next((name for name in MASK_COLUMNS if name in pictures), None)
 
 
-def _classes(root: Path) -> tuple[Taxonomy, Labels]:
+def _classes(root: Path) -> tuple[Taxonomy, MaskEncoding]:
     path = root / "id2label.json"
     if (root / "classes.toml").exists() or not path.exists():
         return read_classes(root / "classes.toml")
@@ -142,8 +142,17 @@ def _classes(root: Path) -> tuple[Taxonomy, Labels]:
         table = json.loads(path.read_text(encoding="utf-8"))
         names = [table[str(index)] for index in range(len(table))]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TaxonomyError(f"{path}: must be an object of names by id, 0 and on ({error}); mend it") from error
+        raise TaxonomyError(f"{path}: must map the ids 0, 1, ... to names ({error}); correct it") from error
     taxonomy = Taxonomy.from_list(
         [{"name": name, "color": list(color)} for name, color in zip(names, distinct_colors(len(names)), strict=True)]
     )
-    return taxonomy, Labels.of_ids(len(taxonomy), IGNORE)
+    return taxonomy, MaskEncoding.identity(len(taxonomy), IGNORE)
+
+
+def distinct_colors(count: int) -> list[tuple[int, int, int]]:
+    """First `count` colours of Pascal VOC's palette: bits of the id, distributed over red, green and blue."""
+    return [(_channel(index, 0), _channel(index, 1), _channel(index, 2)) for index in range(count)]
+
+
+def _channel(index: int, first_bit: int) -> int:
+    return sum((index >> (3 * step + first_bit) & 1) << (7 - step) for step in range(8))

@@ -1,8 +1,10 @@
-"""Batches of a run, as a pure function of seed and step.
+"""Training batches, as a pure function of seed and step.
 
-Which image comes when, and how it is cropped, depends on (seed, stream, draw number) alone. So a resumed run sees
-exactly the batches that it would have seen, whatever the number of workers, and no random state has to be saved.
+Order and crops of the images depend only on (seed, stream, draw number). A resumed run therefore gets the same batches
+as an uninterrupted one, with any number of workers, and saves no random state.
 """
+
+# B batch, C channels, H W pixels of the image, h w pixels of the crop
 
 import os
 import signal
@@ -22,24 +24,24 @@ from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, insi
 
 LABELLED_STREAM, UNLABELLED_STREAM = 1, 2
 CROP_DRAW, ORDER_DRAW = 0, 1
-"""What is drawn of a stream. It stands before the number: NumPy's seeds do not tell [1, 2, 3] from [1, 2, 3, 0]."""
+"""Purpose of a random draw. It precedes the number in the seed: NumPy treats [1, 2, 3] and [1, 2, 3, 0] as equal."""
 
 UINT8_IDS = 256
 
 Batch = TypeVar("Batch")
 Draw = tuple[int, int]
-"""(index of the sample, number of the draw within the run)."""
+"""(index of the sample, number of the draw in the run)."""
 
 
 class Crop(NamedTuple):
-    """How training crops are cut.
+    """Parameters of training crops.
 
     Attributes:
         size: height and width, in pixels.
-        scale: range of the random resize, as a factor of the long side.
-        seed: the run's.
-        long_side: what the long side is taken to be, in pixels: that of inference, so that the network learns at the
-            scale at which it will be asked; 0 = the image's own.
+        scale: range of the random resize factor.
+        seed: seed of the run.
+        long_side: resize the image's long side to this many pixels before applying the factor, as inference does, so
+            that training and inference use the same scale; 0 = keep the image's size.
     """
 
     size: tuple[int, int]
@@ -48,16 +50,16 @@ class Crop(NamedTuple):
     long_side: int = 0
 
     def window(self, image: tuple[int, int], stream: int, draw: int) -> Window:
-        """The window of the run's draw number `draw` in an image of this (height, width)."""
+        """Random window of draw number `draw` in an image of the given (height, width)."""
         rng = np.random.default_rng([self.seed, stream, CROP_DRAW, draw])
         unit = self.long_side / max(image) if self.long_side else 1.0
         return draw_window(image, self.size, (self.scale[0] * unit, self.scale[1] * unit), rng)
 
 
 class LabelledBatch(NamedTuple):
-    """Images uint8 [B,H,W,3] RGB, and their masks [B,H,W], uint8 (int32 where ignore_index is above 255).
+    """Images uint8 [B,H,W,3] RGB, and masks [B,H,W] uint8 (int32 if ignore_index exceeds 255).
 
-    As int64 a mask would weigh more than twice its image on the way from a worker to the device.
+    An int64 mask would be more than twice as large as its image during the transfer to the device.
     """
 
     image_BHWC: Tensor
@@ -65,14 +67,14 @@ class LabelledBatch(NamedTuple):
 
 
 class UnlabelledBatch(NamedTuple):
-    """Weak views uint8 [B,H,W,3] RGB, and where they show an image and no padding, bool [B,H,W]."""
+    """Weak views uint8 [B,H,W,3] RGB, and their pixels that are not padding, bool [B,H,W]."""
 
     image_BHWC: Tensor
     inside_BHW: Tensor
 
 
 class LabelledPairs(Dataset[LabelledBatch]):
-    """Weakly augmented photographs with their masks."""
+    """Weakly augmented images with masks."""
 
     def __init__(self, dataset: SegmentationDataset, samples: tuple[Sample, ...], crop: Crop) -> None:
         self._dataset, self._samples, self._crop = dataset, samples, crop
@@ -81,7 +83,7 @@ class LabelledPairs(Dataset[LabelledBatch]):
         image_HWC, mask_HW = self._dataset.read_pair(self._samples[draw[0]])
         size, window = self._crop.size, self._crop.window(mask_HW.shape, LABELLED_STREAM, draw[1])
         ignore_index = self._dataset.taxonomy.ignore_index
-        # No uint16: many of torch's operations have none. All class ids are below ignore_index.
+        # Not uint16, which many torch operations do not support. All class ids are below ignore_index.
         mask_hw = cut_mask(mask_HW, window, size, ignore_index).astype(
             np.uint8 if ignore_index < UINT8_IDS else np.int32
         )
@@ -89,7 +91,7 @@ class LabelledPairs(Dataset[LabelledBatch]):
 
 
 class UnlabelledViews(Dataset[UnlabelledBatch]):
-    """Weakly augmented photographs; masks are never read."""
+    """Weakly augmented images; masks are never read."""
 
     def __init__(self, dataset: SegmentationDataset, samples: tuple[Sample, ...], crop: Crop) -> None:
         self._dataset, self._samples, self._crop = dataset, samples, crop
@@ -104,17 +106,17 @@ class UnlabelledViews(Dataset[UnlabelledBatch]):
 
 
 class Shuffled(Sampler[list[Draw]]):
-    """The draws of one process in steps `start` to `steps`.
+    """Batch sampler of one process for the steps from `start` to `steps`.
 
-    Every image comes once an epoch, in an order that (seed, stream, epoch) decide. A list of fewer images than a batch
-    begins anew within the batch.
+    Every image occurs once per epoch, in an order given by (seed, stream, epoch). If there are fewer images than rows
+    in a batch, the next epoch starts within the batch.
 
     Args:
-        count: how many images there are.
-        batch: rows of a batch, over all processes.
-        rows: which of them are wanted, in this order.
+        count: number of images.
+        batch: rows of a batch over all processes.
+        rows: rows of the batch for this process, in this order.
         start, steps: first step, and the one after the last.
-        seed, stream: what the order depends on.
+        seed, stream: seed of the order.
     """
 
     def __init__(
@@ -141,27 +143,26 @@ class Shuffled(Sampler[list[Draw]]):
 
 
 def rows_with_partner(share: range, batch: int) -> list[int]:
-    """The rows of a process and, behind them, the one before its first.
+    """Rows of a process, followed by the row before its first one, unless the process has the whole batch.
 
-    CutMix mixes each image with the one before it in the whole batch; a process that holds the whole batch has all of
-    them already.
+    CutMix mixes each image with the preceding one in the batch over all processes.
     """
-    alone = len(share) == batch
-    return [*share] if alone else [*share, (share.start - 1) % batch]
+    return [*share] if len(share) == batch else [*share, (share.start - 1) % batch]
 
 
-def leave_signals_to_the_run(_worker: int) -> None:
-    """Ctrl-C and a service's SIGTERM go to the run's group; the run needs its workers until it has saved its state.
+def detach_from_group_signals(_worker: int) -> None:
+    """Worker initialisation: ignore Ctrl-C, and leave the process group of the run.
 
-    So they leave the group. SIGTERM itself must still end them: it is how a run that fails gets rid of them.
+    Ctrl-C and the service's SIGTERM are sent to the group, but the run needs its workers until it has saved its state.
+    SIGTERM still ends a worker: a failing run stops its workers with it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
         os.setpgrp()
 
 
-class Excused(Dataset[Batch | ImageError]):
-    """A data set whose bad images are told as values: an exception from a worker comes as the text of a traceback."""
+class ErrorsAsValues(Dataset[Batch | ImageError]):
+    """Return an ImageError instead of raising it: a DataLoader re-raises a worker's exception as text only."""
 
     def __init__(self, dataset: Dataset[Batch]) -> None:
         self._dataset = dataset
@@ -174,23 +175,23 @@ class Excused(Dataset[Batch | ImageError]):
 
 
 def load(dataset: Dataset[Batch], sampler: Shuffled, *, workers: int, pinned: bool) -> Iterator[Batch]:
-    """Batches as the sampler draws them; `pinned` in memory from which a GPU copies without waiting.
+    """Load batches in the order of the sampler; `pinned` puts them into page-locked memory for asynchronous copies.
 
     Raises:
         ImageError: an image of the next batch cannot be used.
     """
     for batch in DataLoader(
-        Excused(dataset),
+        ErrorsAsValues(dataset),
         batch_sampler=sampler,
         num_workers=workers,
         pin_memory=pinned,
-        collate_fn=_collated,
-        worker_init_fn=leave_signals_to_the_run,
+        collate_fn=_collate,
+        worker_init_fn=detach_from_group_signals,
     ):
         if isinstance(batch, ImageError):
             raise batch
         yield batch
 
 
-def _collated(rows: list[Any]) -> Any:
+def _collate(rows: list[Any]) -> Any:
     return next((row for row in rows if isinstance(row, ImageError)), None) or default_collate(rows)

@@ -1,11 +1,11 @@
-"""The strong augmentation: colour jitter, greyscale and blur, drawn for each image on its own, on the device.
+"""Strong augmentation on the device: colour jitter, greyscale and blur, with random parameters per image.
 
 UniMatch V2 (arXiv 2410.10777), section 5.1: jitter 0.5 / 0.5 / 0.5 / 0.25 with probability 0.8, greyscale 0.2, Gaussian
-blur 0.5 with sigma 0.1-2.0. What is drawn lies on the CPU, so that it is known there which rows an operation changes;
-the pixels stay on the device, which is never waited for.
+blur 0.5 with sigma 0.1-2.0. The parameters are on the CPU, so that the rows that an operation changes are known without
+a device synchronisation; the pixels stay on the device.
 """
 
-# B batch, R rows of it that an operation changes, C channels, H W pixels
+# B batch, R rows that an operation changes, C channels, T kernel taps, H W pixels
 
 import math
 from collections.abc import Sequence
@@ -22,24 +22,21 @@ BRIGHTNESS = CONTRAST = SATURATION = 0.5
 HUE = 0.25
 SIGMA_PX = (0.1, 2.0)
 
-TURN_BRIGHTNESS, TURN_CONTRAST, TURN_SATURATION, TURN_HUE, NO_TURN = range(5)
+BRIGHTNESS_OP, CONTRAST_OP, SATURATION_OP, HUE_OP, NO_OP = range(5)
 LUMA = (0.2989, 0.587, 0.114)
 TINY = torch.finfo(torch.float32).tiny
 
 
 class Photometric(NamedTuple):
-    """What is done to each image of a batch; tensors on the CPU.
+    """Parameters for each image of a batch; tensors on the CPU.
 
     Attributes:
-        jitter_B: bool, whether the colours are jittered.
-        brightness_B: factor, float.
-        contrast_B: factor, float.
-        saturation_B: factor, float.
-        hue_B: shift in turns of the colour circle, float.
-        order_B4: int64, which of the four comes first, second, third and last: 0 brightness, 1 contrast, 2 saturation,
-            3 hue.
-        grey_B: bool, whether the colours are taken away.
-        blur_B: bool, whether the image is blurred.
+        jitter_B: bool, whether to jitter the colours.
+        brightness_B, contrast_B, saturation_B: factors, float.
+        hue_B: hue shift as a fraction of the colour circle, float.
+        order_B4: int64, order of the four operations: 0 brightness, 1 contrast, 2 saturation, 3 hue.
+        grey_B: bool, whether to convert to greyscale.
+        blur_B: bool, whether to blur.
         sigma_px_B: standard deviation of the blur, float, in pixels.
     """
 
@@ -54,12 +51,12 @@ class Photometric(NamedTuple):
     sigma_px_B: Tensor
 
     def rows(self, index: Tensor) -> "Photometric":
-        """Those of the images with these indices, int64 on the CPU."""
+        """Parameters of the images with the given indices, int64 on the CPU."""
         return Photometric(*(tensor[index] for tensor in self))
 
 
 def draw_photometric(batch: int, generator: torch.Generator) -> Photometric:
-    """Draw for each image of a batch, from a CPU generator."""
+    """Draw random parameters for each image of a batch, from a CPU generator."""
     draw = torch.rand(12, batch, generator=generator)
     return Photometric(
         jitter_B=draw[0] < JITTER_PROBABILITY,
@@ -70,39 +67,40 @@ def draw_photometric(batch: int, generator: torch.Generator) -> Photometric:
         grey_B=draw[5] < GREYSCALE_PROBABILITY,
         blur_B=draw[6] < BLUR_PROBABILITY,
         sigma_px_B=SIGMA_PX[0] + (SIGMA_PX[1] - SIGMA_PX[0]) * draw[7],
-        # torchvision's ColorJitter applies the four in a random order, and so did the authors.
+        # Random order, as in torchvision's ColorJitter, which the authors use.
         order_B4=draw[8:].argsort(dim=0).T,
     )
 
 
 @torch.no_grad()
 def strong_view(image_BCHW: Tensor, parameters: Photometric) -> Tensor:
-    """A strongly augmented copy.
+    """Return a strongly augmented copy of a batch.
 
     Args:
         image_BCHW: float32, RGB, 0..1.
-        parameters: what is done to each image.
+        parameters: parameters of each image.
 
     Returns:
-        Float32 [B,C,H,W], 0..1: what torchvision's functions give for each image on its own, to rounding.
+        Float32 [B,C,H,W], 0..1; equal up to rounding to torchvision's functions applied to each image.
     """
-    # No matrix product and no convolution: autocast, which would make a view off by most of a grey level, has no say.
+    # No matrix product and no convolution, so that autocast does not apply: in bf16 a view is off by most of a grey
+    # level.
     view_BCHW = image_BCHW.clone(memory_format=torch.contiguous_format)
-    for turn_B in torch.where(parameters.jitter_B[:, None], parameters.order_B4, NO_TURN).unbind(dim=1):
-        _blend(view_BCHW, turn_B, parameters)
-        _shift_hue(view_BCHW, turn_B == TURN_HUE, parameters.hue_B)
-    _take_colour(view_BCHW, parameters.grey_B)
+    for op_B in torch.where(parameters.jitter_B[:, None], parameters.order_B4, NO_OP).unbind(dim=1):
+        _blend(view_BCHW, op_B, parameters)
+        _shift_hue(view_BCHW, op_B == HUE_OP, parameters.hue_B)
+    _remove_color(view_BCHW, parameters.grey_B)
     _blur(view_BCHW, parameters.blur_B, parameters.sigma_px_B)
     return view_BCHW
 
 
-def _blend(view_BCHW: Tensor, turn_B: Tensor, parameters: Photometric) -> None:
-    """Brightness, contrast and saturation at once: each blends the image with black, its mean grey or its own grey."""
+def _blend(view_BCHW: Tensor, op_B: Tensor, parameters: Photometric) -> None:
+    """Apply brightness, contrast or saturation per row: a blend with black, the mean grey or the grey image."""
     factors_4B = torch.stack(
         [parameters.brightness_B, parameters.contrast_B, parameters.saturation_B, torch.ones_like(parameters.hue_B)]
     )
-    factor_B = factors_4B.gather(0, turn_B.clamp(max=TURN_HUE)[None])[0]
-    mean_B, grey_B = ((1 - factor_B) * (turn_B == turn) for turn in (TURN_CONTRAST, TURN_SATURATION))
+    factor_B = factors_4B.gather(0, op_B.clamp(max=HUE_OP)[None])[0]
+    mean_B, grey_B = ((1 - factor_B) * (op_B == op) for op in (CONTRAST_OP, SATURATION_OP))
     shares = _on(torch.stack([factor_B, mean_B, grey_B]), view_BCHW)
     factor_B111, mean_B111, grey_B111 = shares.view(3, -1, 1, 1, 1).unbind()
     grey_B1HW = _grey(view_BCHW)
@@ -111,20 +109,20 @@ def _blend(view_BCHW: Tensor, turn_B: Tensor, parameters: Photometric) -> None:
 
 
 def _shift_hue(view_BCHW: Tensor, chosen_B: Tensor, shift_B: Tensor) -> None:
-    """Turn the colour circle, by the closed form of HSV to RGB, which needs no case for each sixth of the circle."""
+    """Shift the hue, by the closed form of HSV to RGB, which has no case per sixth of the colour circle."""
     if not chosen_B.any():
         return
     image_RCHW = _take(view_BCHW, chosen_B)
     red_RHW, green_RHW, blue_RHW = image_RCHW.unbind(dim=1)
     most_RHW = image_RCHW.amax(dim=1)
     range_RHW = most_RHW - image_RCHW.amin(dim=1)
-    # Where the range is 0 the channels are equal, and so are their differences: any divisor will do.
+    # If the range is 0, all channels are equal and their differences are 0: any divisor works.
     divisor_RHW = range_RHW.clamp(min=TINY)
     green_most_RHW = (blue_RHW - red_RHW).div_(divisor_RHW).add_(2)
     blue_most_RHW = (red_RHW - green_RHW).div_(divisor_RHW).add_(4)
     hue_RHW = torch.where(most_RHW == green_RHW, green_most_RHW, blue_most_RHW)
     hue_RHW = torch.where(most_RHW == red_RHW, (green_RHW - blue_RHW).div_(divisor_RHW), hue_RHW)
-    # In sixths of the circle: each channel is at its most within one of its own place, at its least beyond two.
+    # In sixths of the circle: a channel is maximal within 1 of its own hue, and minimal beyond 2.
     shift_R = 6 * shift_B[chosen_B]
     shift_RC11 = _on(shift_R[:, None] - torch.tensor([0.0, 2.0, 4.0]), view_BCHW)[:, :, None, None]
     distance_RCHW = hue_RHW[:, None] + shift_RC11
@@ -133,16 +131,16 @@ def _shift_hue(view_BCHW: Tensor, chosen_B: Tensor, shift_B: Tensor) -> None:
     _put(view_BCHW, chosen_B, most_RHW[:, None] - lost_RCHW)
 
 
-def _take_colour(view_BCHW: Tensor, chosen_B: Tensor) -> None:
+def _remove_color(view_BCHW: Tensor, chosen_B: Tensor) -> None:
     if chosen_B.any():
         _put(view_BCHW, chosen_B, _grey(_take(view_BCHW, chosen_B)).expand(-1, 3, -1, -1))
 
 
 def _blur(view_BCHW: Tensor, chosen_B: Tensor, sigma_px_B: Tensor) -> None:
-    """Along each axis a weighted sum of shifted images; every row has its own kernel, of support 2 ceil(3 sigma) + 1.
+    """Separable Gaussian blur as a weighted sum of shifted images, with one kernel of 2 ceil(3 sigma) + 1 taps per row.
 
-    For so small kernels that is several times as fast on a CPU as a grouped convolution, and it is fp32 on every
-    device, where a convolution may be TF32.
+    With such small kernels this is several times as fast on a CPU as a grouped convolution. It is fp32 on every device;
+    a convolution may use TF32.
     """
     if not chosen_B.any():
         return
@@ -162,7 +160,7 @@ def _weighted_sum(image_RCHW: Tensor, taps_T: Sequence[Tensor], dim: int) -> Ten
 
 
 def _gaussians(sigma_px_R: Tensor) -> Tensor:
-    """Kernels [R,T] of sum 1, 0 beyond each one's own support; T is the largest support."""
+    """Kernels [R,T] with sum 1, 0 outside each kernel's own support; T is the largest support."""
     radius_R = (3 * sigma_px_R).ceil()
     largest = int(radius_R.max())
     offset_T = torch.arange(-largest, largest + 1)
@@ -176,16 +174,16 @@ def _grey(image_BCHW: Tensor) -> Tensor:
 
 
 def _take(view_BCHW: Tensor, chosen_B: Tensor) -> Tensor:
-    """The chosen rows, which the CPU knows: no index has to reach the device."""
+    """Copy of the chosen rows. The selection happens on the CPU, so that no index is sent to the device."""
     return torch.stack([image_CHW for image_CHW, chosen in zip(view_BCHW, chosen_B.tolist(), strict=True) if chosen])
 
 
 def _put(view_BCHW: Tensor, chosen_B: Tensor, image_RCHW: Tensor) -> None:
-    """Rows back to where `_take` took them."""
+    """Write rows back to the positions that `_take` read."""
     old = [image_CHW for image_CHW, chosen in zip(view_BCHW, chosen_B.tolist(), strict=True) if chosen]
     torch._foreach_copy_(old, list(image_RCHW))
 
 
-def _on(tensor: Tensor, where: Tensor) -> Tensor:
-    """A small tensor of the CPU on the device of another, without waiting for the device."""
-    return tensor.to(where.device, non_blocking=True)
+def _on(tensor: Tensor, other: Tensor) -> Tensor:
+    """Copy a small CPU tensor to the device of another tensor, without synchronisation."""
+    return tensor.to(other.device, non_blocking=True)

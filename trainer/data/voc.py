@@ -1,41 +1,31 @@
 """Pascal VOC 2012: JPEGImages, SegmentationClass (or SegmentationClassAug) and ImageSets/Segmentation.
 
-The lists in ImageSets (train, val, trainval) are splits as they are. SegmentationClassAug holds the 10582 masks of the
-extended training set (Hariharan et al., ICCV 2011), which the UniMatch lists name as SegmentationClass.
+The lists in ImageSets (train, val, trainval) are splits. SegmentationClassAug contains the 10582 masks of the extended
+training set (Hariharan et al., ICCV 2011), which the UniMatch lists call SegmentationClass.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from trainer.data.files import FileDataset, files_below, mirrored
-from trainer.data.official_splits import list_names, read_list
+from trainer.data.files import FileDataset
+from trainer.data.split_files import read_split_file, split_names
 
 
 class VocDataset(FileDataset):
-    """21 classes; 255 = the border of objects."""
+    """21 classes; 255 = border of objects."""
 
-    def images_named(self, name: str) -> Iterator[Path]:
-        """See FileDataset."""
-        yield self.root / "JPEGImages" / f"{name}.jpg"
+    image_root = "JPEGImages"
+    mask_roots = ("SegmentationClass", "SegmentationClassAug")
 
-    def masks_of(self, image: Path) -> Iterator[Path]:
+    def builtin_splits(self) -> Iterable[str]:
         """See FileDataset."""
-        places = (self.root / "SegmentationClass", self.root / "SegmentationClassAug")
-        return mirrored(image, self.root / "JPEGImages", places)
+        return split_names(self._image_sets)
 
-    def every_image(self) -> Iterable[Path]:
+    def builtin_split(self, name: str) -> list[str]:
         """See FileDataset."""
-        return files_below(self.root / "JPEGImages")
-
-    def own_splits(self) -> Iterable[str]:
-        """See FileDataset."""
-        return list_names(self._sets)
-
-    def own_split(self, name: str) -> list[str]:
-        """See FileDataset."""
-        path = self._sets / f"{name}.txt"
-        return read_list(path) if path.exists() else super().own_split(name)
+        path = self._image_sets / f"{name}.txt"
+        return read_split_file(path) if path.exists() else super().builtin_split(name)
 
     @property
-    def _sets(self) -> Path:
+    def _image_sets(self) -> Path:
         return self.root / "ImageSets" / "Segmentation"

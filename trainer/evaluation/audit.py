@@ -1,11 +1,11 @@
-"""The pseudo-label audit: what the teacher tells the student, class by class, and how much of it is true.
+"""Pseudo-label audit: share and correctness of the teacher's confident labels, per class.
 
-A pseudo-label counts in training where the teacher's confidence reaches the threshold. The audit asks which part of
-each class's pixels does (mask ratio), and which part of those is right (purity). Purity needs the truth: of the
-unlabelled images themselves where their masks lie on disk, as in benchmarks, or else of the validation images.
+Training uses a pseudo-label where the teacher's confidence reaches the threshold. Per class, the mask ratio is the
+share of such pixels, and the purity is the share of these that are right. Purity needs true masks: those of the
+unlabelled images if they exist, as in benchmarks, else those of the validation images.
 """
 
-# H W pixels, K classes
+# N images, C channels, K classes, H W pixels
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ from trainer.evaluation.inference import most_likely
 from trainer.models.segmenter import Segmenter
 
 LIMIT = 50
-"""Images that are looked at, evenly spread over the split: their pixels are many, and nothing is learned here."""
+"""Maximum number of images in an audit, evenly spaced over the split: enough pixels for stable shares."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassAudit:
-    """The pseudo-labels of one class.
+    """Pseudo-labels of one class.
 
     Attributes:
-        share: of the confident pixels of all classes, 0..1.
-        mask_ratio: confident pixels among those that the teacher gives this class, 0..1; None where it gives none.
-        purity: right ones among the confident pixels that have a truth, 0..1; None where there are none.
+        share: share of the confident pixels of all classes, 0..1.
+        mask_ratio: confident pixels among those that the teacher assigns to the class, 0..1; None if there are none.
+        purity: right pixels among the confident ones with a known truth, 0..1; None if there are none.
     """
 
     share: float
@@ -42,16 +42,16 @@ class ClassAudit:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The pseudo-labels of a run.
+    """Pseudo-labels of a run.
 
     Attributes:
-        threshold: the recipe's; thresholds that adapt begin there.
-        images: how many unlabelled images were looked at.
+        threshold: confidence threshold of the recipe; adaptive thresholds start there.
+        images: number of unlabelled images in the audit.
         mask_ratio: confident pixels among all, 0..1.
-        purity: right ones among the confident pixels that have a truth, 0..1; None without any truth.
-        truth: whose truth it is.
-        truth_images: how many images with a truth were looked at.
-        classes: by name.
+        purity: right pixels among the confident ones with a known truth, 0..1; None without any.
+        truth: source of the true masks.
+        truth_images: number of images with true masks in the audit.
+        classes: results by class name.
     """
 
     threshold: float
@@ -65,65 +65,73 @@ class Audit:
 
 @torch.inference_mode()
 def audit_pseudo_labels(teacher: Segmenter, recipe: Recipe, data: RunData, limit: int = LIMIT) -> Audit:
-    """Look at the teacher's labels of up to `limit` unlabelled images: whole, by the recipe's rule of inference.
+    """Audit the teacher's labels of up to `limit` unlabelled images, predicted by the recipe's inference rule.
 
-    Deviation: the student learns from random crops at random scales; whole images are what a person can look up.
+    Deviation: the student trains on random crops at random scales; the audit uses whole images, which people can check.
 
     Raises:
         ImageError: an image cannot be read.
     """
-    samples, dataset = spread(data.unlabelled, limit), data.unlabelled_dataset
+    samples, dataset = evenly_spaced(data.unlabelled, limit), data.unlabelled_dataset
     same_classes = dataset.taxonomy.names == data.dataset.taxonomy.names
-    known = tuple(sample for sample in samples if same_classes and dataset.has_mask(sample))
-    rest = tuple(sample for sample in samples if sample not in known)
+    with_truth = tuple(sample for sample in samples if same_classes and dataset.has_mask(sample))
+    without_truth = tuple(sample for sample in samples if sample not in with_truth)
     with in_eval_mode(teacher):
-        counts_4K = _look(teacher, dataset, rest, recipe, truth=False) + _look(teacher, dataset, known, recipe)
-        right_2K, where = counts_4K[2:], "the masks of the unlabelled images, which training never reads"
-        if not known:
-            known, where = spread(data.val, limit), "the validation images"
-            right_2K = _look(teacher, data.dataset, known, recipe)[2:]
-    given_2K = counts_4K[:2]
-    shares_K = given_2K[0] / given_2K[0].sum().clamp(min=1)
-    each = zip(data.dataset.taxonomy.names, shares_K.tolist(), _parts(given_2K), _parts(right_2K), strict=True)
+        counts_4K = _count_pixels(teacher, dataset, without_truth, recipe, use_truth=False)
+        counts_4K += _count_pixels(teacher, dataset, with_truth, recipe)
+        right_2K, source = counts_4K[2:], "the masks of the unlabelled images, which training never reads"
+        if not with_truth:
+            with_truth, source = evenly_spaced(data.val, limit), "the validation images"
+            right_2K = _count_pixels(teacher, data.dataset, with_truth, recipe)[2:]
+    confident_2K = counts_4K[:2]
+    share_K = confident_2K[0] / confident_2K[0].sum().clamp(min=1)
+    classes = zip(data.dataset.taxonomy.names, share_K.tolist(), _ratios(confident_2K), _ratios(right_2K), strict=True)
     return Audit(
         threshold=recipe.unimatch.confidence_threshold,
         images=len(samples),
-        mask_ratio=_parts(given_2K.sum(1, keepdim=True))[0],
-        purity=_parts(right_2K.sum(1, keepdim=True))[0],
-        truth=where,
-        truth_images=len(known),
-        classes={name: ClassAudit(share, ratio, purity) for name, share, ratio, purity in each},
+        mask_ratio=_ratios(confident_2K.sum(1, keepdim=True))[0],
+        purity=_ratios(right_2K.sum(1, keepdim=True))[0],
+        truth=source,
+        truth_images=len(with_truth),
+        classes={name: ClassAudit(share, ratio, purity) for name, share, ratio, purity in classes},
     )
 
 
-def spread(samples: Sequence[Sample], limit: int) -> tuple[Sample, ...]:
-    """At most `limit` of the samples, evenly spread: neighbours in a list are often frames of one film."""
+def evenly_spaced(samples: Sequence[Sample], limit: int) -> tuple[Sample, ...]:
+    """At most `limit` of the samples, evenly spaced: consecutive ones are often frames of one video."""
     count = min(len(samples), limit)
     return tuple(samples[index * len(samples) // count] for index in range(count))
 
 
-def _look(
-    teacher: Segmenter, dataset: SegmentationDataset, samples: Sequence[Sample], recipe: Recipe, *, truth: bool = True
+def _count_pixels(
+    teacher: Segmenter,
+    dataset: SegmentationDataset,
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    *,
+    use_truth: bool = True,
 ) -> Tensor:
-    """Pixels by the class that the teacher gives them, int64 [4,K].
+    """Pixels by predicted class, int64 [4,K].
 
     Returns:
-        confident pixels; all pixels; of the confident ones with a truth the right ones; and all of these.
+        Confident pixels; all pixels; right pixels among the confident ones with a known truth; all of the latter.
     """
     device = next(teacher.parameters()).device
     counts_4K = torch.zeros((4, teacher.classes), dtype=torch.int64)
     for sample in samples:
-        image_HWC, truth_HW = dataset.read_pair(sample) if truth else (dataset.read(sample), None)
+        image_HWC, truth_HW = dataset.read_pair(sample) if use_truth else (dataset.read(sample), None)
         image_NHWC = torch.from_numpy(image_HWC.copy())[None].to(device)
         label_NHW, confidence_NHW = most_likely(teacher, image_NHWC, recipe.inference)
-        label_HW, sure_HW = label_NHW[0].cpu(), (confidence_NHW[0] >= recipe.unimatch.confidence_threshold).cpu()
-        wanted = [sure_HW, torch.ones_like(sure_HW), torch.zeros_like(sure_HW), torch.zeros_like(sure_HW)]
+        label_HW = label_NHW[0].cpu()
+        confident_HW = (confidence_NHW[0] >= recipe.unimatch.confidence_threshold).cpu()
+        right_HW = known_HW = torch.zeros_like(confident_HW)
         if truth_HW is not None:
-            known_HW = sure_HW & torch.from_numpy(truth_HW != dataset.taxonomy.ignore_index)
-            wanted[2:] = [known_HW & (label_HW == torch.from_numpy(truth_HW.copy())), known_HW]
-        counts_4K += torch.stack([count_by_class(label_HW, at_HW, teacher.classes) for at_HW in wanted])
+            known_HW = confident_HW & torch.from_numpy(truth_HW != dataset.taxonomy.ignore_index)
+            right_HW = known_HW & (label_HW == torch.from_numpy(truth_HW.copy()))
+        selections = (confident_HW, torch.ones_like(confident_HW), right_HW, known_HW)
+        counts_4K += torch.stack([count_by_class(label_HW, chosen_HW, teacher.classes) for chosen_HW in selections])
     return counts_4K
 
 
-def _parts(counts_2K: Tensor) -> list[float | None]:
+def _ratios(counts_2K: Tensor) -> list[float | None]:
     return [part / whole if whole else None for part, whole in counts_2K.T.tolist()]

@@ -1,6 +1,6 @@
-"""Boundary IoU: intersection over union of the pixels near the outlines alone (arXiv 2103.16562).
+"""Boundary IoU: intersection over union of the pixels near class boundaries only (arXiv 2103.16562).
 
-Plain IoU hardly notices a frayed outline around a large object; this one sees nothing else.
+IoU is insensitive to an inaccurate boundary of a large object; boundary IoU measures nothing else.
 """
 
 # K classes, H W pixels, L label maps
@@ -11,23 +11,23 @@ import torch
 from torch import Tensor
 
 DIAGONAL_PART = 0.02
-"""Width of the outline as a part of the image's diagonal (section 4 of the paper)."""
+"""Width of the boundary region as a fraction of the image diagonal (section 4 of the paper)."""
 
 
 def boundary_counts(prediction_HW: Tensor, truth_HW: Tensor, classes: int, ignore_index: int) -> Tensor:
-    """Pixels of each class in the outlines of prediction and truth, of one image.
+    """Intersection and union of the boundary regions of prediction and truth in one image, per class.
 
-    A pixel without truth is in neither outline, and makes none: nobody said that the class ends there.
-    Deviation: the paper has no pixels without truth.
+    Deviation: the paper has no ignored pixels. Here they belong to no boundary region and do not create one, because
+    the class may continue there.
 
     Args:
         prediction_HW: integer class ids.
         truth_HW: integer class ids, or `ignore_index`.
-        classes: how many there are.
-        ignore_index: value of the truth where there is none.
+        classes: number of classes.
+        ignore_index: id of ignored pixels in the truth.
 
     Returns:
-        int64 [2,K]: in both outlines with this class in both; in the outline of either.
+        int64 [2,K]: pixels in both boundary regions with this class in both; pixels in the region of either.
     """
     maps_LHW = torch.stack([prediction_HW, truth_HW]).to(torch.int32)
     known_HW = truth_HW != ignore_index
@@ -39,21 +39,21 @@ def boundary_counts(prediction_HW: Tensor, truth_HW: Tensor, classes: int, ignor
 
 
 def boundary_width(height: int, width: int) -> int:
-    """Width of the outline of an image of this size, in pixels, at least one."""
+    """Width of the boundary region of an image of the given size, in pixels, at least one."""
     return max(1, round(DIAGONAL_PART * math.hypot(height, width)))
 
 
 def boundary(maps_LHW: Tensor, known_HW: Tensor, distance: int) -> Tensor:
-    """Which pixels go when each class's mask is eroded `distance` times by a 3x3 square, bool [L,H,W].
+    """Pixels removed by eroding each class's mask `distance` times with a 3x3 square, bool [L,H,W].
 
-    They are those with another class, or the image's border, within `distance` rows and columns. So one look at the
-    least and the greatest id around each pixel serves all classes. Pixels that are not known agree with everything.
+    These are the pixels with another class, or the image border, within `distance` rows and columns. Comparing the
+    lowest and highest id in a window therefore covers all classes at once. Ignored pixels equal any class.
     """
     height, width = maps_LHW.shape[1:]
     result_LHW = torch.ones_like(maps_LHW, dtype=torch.bool)
     span = 2 * distance + 1
     if height < span or width < span:
-        return result_LHW  # every pixel is near the border
+        return result_LHW  # every pixel is within `distance` of the border
     none = torch.iinfo(maps_LHW.dtype).min
     highest = maps_LHW.masked_fill(~known_HW, none)
     lowest = (-maps_LHW).masked_fill(~known_HW, none)
@@ -63,18 +63,18 @@ def boundary(maps_LHW: Tensor, known_HW: Tensor, distance: int) -> Tensor:
 
 
 def count_by_class(labels: Tensor, chosen: Tensor, classes: int) -> Tensor:
-    """How many of the chosen pixels each class has, int64 [K]; the device is not waited for."""
+    """Count the chosen pixels per class, int64 [K], without a device synchronisation."""
     slots = torch.where(chosen, labels, classes).flatten().long()
     counts = torch.zeros(classes + 1, dtype=torch.int64, device=labels.device)
     return counts.scatter_add_(0, slots, torch.ones_like(slots))[:classes]
 
 
 def _window_max(values: Tensor, span: int, dim: int) -> Tensor:
-    """Maximum over all runs of `span` values along a dimension, by doubling the run: log2(span) passes."""
-    run = 1
-    while run < span:
-        ahead = min(run, span - run)
-        kept = values.shape[dim] - ahead
-        values = torch.maximum(values.narrow(dim, 0, kept), values.narrow(dim, ahead, kept))
-        run += ahead
+    """Maximum over windows of `span` values along a dimension, in log2(span) passes by doubling."""
+    covered = 1
+    while covered < span:
+        shift = min(covered, span - covered)
+        length = values.shape[dim] - shift
+        values = torch.maximum(values.narrow(dim, 0, length), values.narrow(dim, shift, length))
+        covered += shift
     return values

@@ -1,4 +1,4 @@
-"""Expected calibration error: is a model that says 90 % right in 90 % of the cases? (arXiv 1706.04599)."""
+"""Expected calibration error: mean difference between confidence and accuracy (arXiv 1706.04599)."""
 
 # M bins
 
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 BINS = 15
-"""As in the paper's section 5."""
+"""Number of bins, as in section 5 of the paper."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Pixels of like confidence.
+    """Pixels in one range of confidence.
 
     Attributes:
-        pixels: how many.
-        confidence: their mean, 0..1; None without pixels.
-        accuracy: the part of them that is right, 0..1; None without pixels.
+        pixels: number of pixels.
+        confidence: mean confidence, 0..1; None without pixels.
+        accuracy: share of right pixels, 0..1; None without pixels.
     """
 
     pixels: int
@@ -27,12 +27,12 @@ class Bin:
 
 
 def calibration_sums(confidence: Tensor, right: Tensor, counted: Tensor) -> Tensor:
-    """Sums over the pixels of each bin ((m-1)/M, m/M], float64 [3,M]: pixels, confidence, right ones.
+    """Sums over the pixels of each bin ((m-1)/M, m/M], float64 [3,M]: pixels, confidence, right pixels.
 
     Args:
         confidence: float, 0..1, of any shape.
         right: bool of that shape.
-        counted: bool of that shape; other pixels are left out.
+        counted: bool of that shape; other pixels are ignored.
     """
     bin_of = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
     slots = torch.where(counted, bin_of, BINS).flatten()
@@ -42,7 +42,7 @@ def calibration_sums(confidence: Tensor, right: Tensor, counted: Tensor) -> Tens
 
 
 def calibration_bins(sums_3M: Tensor) -> tuple[Bin, ...]:
-    """The bins that `calibration_sums`, added up over images, tells of."""
+    """Bins from the results of `calibration_sums`, summed over images."""
     return tuple(
         Bin(int(pixels), confidence / pixels if pixels else None, right / pixels if pixels else None)
         for pixels, confidence, right in sums_3M.T.tolist()
@@ -50,7 +50,7 @@ def calibration_bins(sums_3M: Tensor) -> tuple[Bin, ...]:
 
 
 def calibration_error(bins: tuple[Bin, ...]) -> float:
-    """Mean distance between confidence and accuracy over all pixels, 0..1 (eq. 3 of the paper)."""
+    """Mean of |confidence - accuracy| over all pixels, 0..1 (eq. 3 of the paper)."""
     total = sum(each.pixels for each in bins)
     distances = [
         each.pixels * abs(each.confidence - each.accuracy)

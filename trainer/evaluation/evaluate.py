@@ -1,7 +1,7 @@
-"""Evaluation: predict every image of a split by the recipe's rule, and compare with its mask.
+"""Evaluation: predict every image of a split by the recipe's inference rule, and compare it with its mask.
 
-Everything is counted in whole pixels and added up on the device. So several processes, each with its share of the
-images, add their counts and have what one process has: no image twice, none left out.
+All results are sums over pixels. Several processes can therefore evaluate a part of the images each and add their
+sums, with the same result as a single process.
 """
 
 # H W pixels, C channels, K classes, M bins of confidence
@@ -15,19 +15,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainer.config import Inference
 from trainer.data.dataset import Sample, SegmentationDataset
-from trainer.data.loaders import leave_signals_to_the_run
+from trainer.data.loaders import detach_from_group_signals
 from trainer.evaluation.boundary import boundary_counts
 from trainer.evaluation.calibration import BINS, calibration_sums
 from trainer.evaluation.inference import most_likely
 from trainer.evaluation.metrics import Scores, confusion, scores
 from trainer.models.segmenter import Segmenter
 
-Total = Callable[[Tensor], Tensor]
-"""The sum of a float64 tensor over all processes, on each of them."""
+SumOverProcesses = Callable[[Tensor], Tensor]
+"""All-reduce: the sum of a float64 tensor over all processes."""
 
 
 class EvalPairs(Dataset[tuple[Tensor, Tensor]]):
-    """Whole photographs uint8 [H,W,3] and masks int64 [H,W], as they are on disk."""
+    """Images uint8 [H,W,3] and masks int64 [H,W] at their own size."""
 
     def __init__(self, dataset: SegmentationDataset, samples: tuple[Sample, ...]) -> None:
         self._dataset, self._samples = dataset, samples
@@ -40,8 +40,8 @@ class EvalPairs(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(image_HWC.copy()), torch.from_numpy(mask_HW)
 
 
-def alone(counts: Tensor) -> Tensor:
-    """The `Total` of a single process."""
+def single_process(counts: Tensor) -> Tensor:
+    """`SumOverProcesses` of a single process."""
     return counts
 
 
@@ -54,25 +54,25 @@ def evaluate(
     inference: Inference | None = None,
     workers: int = 0,
     shard: tuple[int, int] = (0, 1),
-    total: Total = alone,
+    total: SumOverProcesses = single_process,
     full: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
-    """Scores of a model on `samples`, each counted once at its own size.
+    """Scores of a model on `samples`, each at its own size.
 
     Args:
-        model: on any device; it is left in the mode that it was in.
-        dataset: where the samples are.
-        samples: labelled samples; the same on every process.
-        inference: the recipe's rule of prediction; None = the whole image at its own size.
-        workers: processes that decode.
-        shard: (r, n): this process is number r of n and takes every n-th sample from the r-th on.
-        total: adds the processes' counts; called once.
-        full: measure outlines and calibration too.
-        progress: told (images done, images to do) of this process after each image.
+        model: on any device; its train/eval mode is restored.
+        dataset: data set of the samples.
+        samples: labelled samples; the same in every process.
+        inference: inference rule of the recipe; None = the whole image at its own size.
+        workers: number of decoding processes.
+        shard: (r, n): evaluate every n-th sample, starting with number r, in process r of n.
+        total: sums the counts over the processes; called once.
+        full: also compute boundary IoU and calibration.
+        progress: called with (images done, images in this process) after each image.
 
     Raises:
-        ImageError: a photograph or a mask cannot be used.
+        ImageError: an image or a mask cannot be used.
         RecipeError: the window does not fit the encoder.
     """
     device = next(model.parameters()).device
@@ -90,7 +90,7 @@ def evaluate(
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; then every part is in the mode that it was in, which may differ from part to part."""
+    """Put a model into eval mode, then restore the mode of each submodule, which may differ between submodules."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -101,7 +101,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 class _Counts:
-    """Whole numbers of pixels, and sums of confidence, over the images so far."""
+    """Pixel counts and sums of confidence over the images so far."""
 
     def __init__(self, classes: int, ignore_index: int, full: bool, device: torch.device) -> None:
         self._classes, self._ignore_index, self._full = classes, ignore_index, full
@@ -116,9 +116,9 @@ class _Counts:
             right_HW, known_HW = mask_HW == truth_HW, truth_HW != self._ignore_index
             self._calibration_3M += calibration_sums(confidence_HW, right_HW, known_HW)
 
-    def scores(self, names: tuple[str, ...], images: int, total: Total) -> Scores:
+    def scores(self, names: tuple[str, ...], images: int, total: SumOverProcesses) -> Scores:
         counts = (self._confusion_KK, self._boundary_2K, self._calibration_3M, torch.tensor([images]))
-        # Float64 holds whole numbers up to 9e15 pixels.
+        # Float64 is exact for integers up to 9e15 pixels.
         added = total(torch.cat([count.flatten().double().to(self._confusion_KK.device) for count in counts])).cpu()
         confusion_KK, boundary_2K, calibration_3M, images_1 = (
             part.reshape(count.shape)
@@ -131,12 +131,12 @@ class _Counts:
 def _pairs(
     dataset: SegmentationDataset, samples: tuple[Sample, ...], workers: int, device: torch.device
 ) -> Iterable[tuple[Tensor, Tensor]]:
-    # Photographs differ in size, so there is one a batch.
+    # Images differ in size, so they are not batched.
     pairs: Iterable[tuple[Tensor, Tensor]] = DataLoader(
         EvalPairs(dataset, samples),
         batch_size=None,
         num_workers=workers,
         pin_memory=device.type == "cuda",
-        worker_init_fn=leave_signals_to_the_run,
+        worker_init_fn=detach_from_group_signals,
     )
     return pairs

@@ -1,9 +1,9 @@
-"""A photograph to its mask by a recipe's rule: in one piece, or by a sliding window.
+"""Predict the masks of images by a recipe's inference rule: whole image, or sliding window.
 
-The whole image goes through MaskPredictor, which is also what the exporter turns into a graph.
+Whole images use MaskPredictor, which the exporter also converts to ONNX.
 """
 
-# N images, K classes, H W pixels of the image, h w pixels that the network sees, b rows of a band
+# N images, C channels, K classes, H W pixels of the image, h w pixels of the network's input, b rows of a band
 
 from collections.abc import Iterator
 
@@ -18,18 +18,18 @@ from trainer.models.segmenter import Segmenter, to_float
 
 
 def most_likely(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) -> tuple[Tensor, Tensor]:
-    """Masks of images, at their size.
+    """Predict masks and confidences of images, at their size.
 
-    Memory: the whole image needs a few dozen floats a pixel whatever the number of classes, beside what the network
-    takes; a window twice K*h*W floats with its own height h (150 classes, 4000 pixels wide, 798 high: 3.8 GB).
+    Memory in addition to the network's: for a whole image a few dozen floats per pixel, independent of the number of
+    classes; with a window of height h, 2*K*h*W floats (150 classes, width 4000, window height 798: 3.8 GB).
 
     Args:
         segmenter: in eval mode.
         image_NHWC: uint8 [N,H,W,3], RGB.
-        inference: the recipe's rule.
+        inference: inference rule of the recipe.
 
     Returns:
-        mask int64 [N,H,W] of class ids, and confidence float32 [N,H,W], the softmax of the chosen class.
+        Mask int64 [N,H,W] of class ids, and confidence float32 [N,H,W], the softmax probability of that class.
 
     Raises:
         RecipeError: the window does not fit the encoder.

@@ -1,4 +1,4 @@
-"""What an evaluation finds: intersection over union class by class, outlines, and calibration."""
+"""Scores of an evaluation: IoU and boundary IoU per class, pixel accuracy, calibration."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from trainer.evaluation.calibration import Bin, calibration_bins, calibration_er
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What an evaluation found.
+    """Scores of an evaluation.
 
     Attributes:
-        miou: mean over the classes that occur in the truth, 0..1.
-        per_class: intersection over union by class name; None for a class that no pixel of the truth has.
+        miou: mean IoU over the classes that occur in the truth, 0..1.
+        per_class: IoU by class name, 0..1; None for a class that does not occur in the truth.
         pixel_accuracy: right pixels among the labelled ones, 0..1.
-        images: how many images were counted.
+        images: number of images.
         confusion: pixels by true class (row) and predicted class (column).
-        boundary_iou: mean over the classes that occur in the truth, 0..1; None when it was not measured.
-        boundary_per_class: by class name, as per_class; empty when it was not measured.
-        ece: expected calibration error, 0..1; None when it was not measured.
-        calibration: the bins of the reliability diagram; empty when it was not measured.
+        boundary_iou: mean boundary IoU over the classes that occur in the truth, 0..1; None if not measured.
+        boundary_per_class: boundary IoU by class name, as per_class; empty if not measured.
+        ece: expected calibration error, 0..1; None if not measured.
+        calibration: bins of the reliability diagram; empty if not measured.
     """
 
     miou: float
@@ -39,7 +39,7 @@ class Scores:
     calibration: tuple[Bin, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """As events, checkpoint and bundle carry it: what was not measured is left out."""
+        """Scores for events, checkpoint and bundle, without those that were not measured."""
         table = {
             "miou": self.miou,
             "per_class": self.per_class,
@@ -51,12 +51,12 @@ class Scores:
         return {name: value for name, value in table.items() if value is not None}
 
     def as_full_dict(self) -> dict[str, Any]:
-        """Everything, as evaluation.json and `evaluate --json` hold it: strict JSON, absent figures are null."""
+        """All fields, for evaluation.json and `evaluate --json`: valid JSON, with null for missing figures."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_full_dict(cls, table: dict[str, Any]) -> "Scores":
-        """The inverse of `as_full_dict`; other keys are passed over. Raises KeyError or TypeError for anything else."""
+        """The inverse of `as_full_dict`. Unknown keys are ignored; invalid tables raise KeyError or TypeError."""
         known = {each.name: table[each.name] for each in dataclasses.fields(cls)}
         known["confusion"] = tuple(tuple(row) for row in table["confusion"])
         known["calibration"] = tuple(Bin(**entry) for entry in table["calibration"])
@@ -71,17 +71,17 @@ def scores(
     boundary_2K: Tensor | None = None,
     calibration_3M: Tensor | None = None,
 ) -> Scores:
-    """Scores of counts that were added up over a data set.
+    """Compute scores from counts that were summed over a data set.
 
-    A class that is absent from the truth has no score and does not pull the mean down; its false alarms still count
-    against the classes they were taken from.
+    A class that does not occur in the truth has no IoU and is left out of the mean. Pixels wrongly predicted as this
+    class still lower the IoU of their true classes.
 
     Args:
-        confusion_KK: int64, rows the truth and columns the prediction.
-        names: the classes'.
-        images: how many were counted.
-        boundary_2K: as trainer.evaluation.boundary counts it.
-        calibration_3M: as trainer.evaluation.calibration counts it.
+        confusion_KK: int64 pixels by true class (row) and predicted class (column).
+        names: names of the classes.
+        images: number of images.
+        boundary_2K: sum of the results of `boundary_counts`.
+        calibration_3M: sum of the results of `calibration_sums`.
     """
     hits_K = confusion_KK.diagonal()
     truth_K, predicted_K = confusion_KK.sum(1), confusion_KK.sum(0)
@@ -98,8 +98,8 @@ def scores(
 
 
 def confusion(prediction: Tensor, truth: Tensor, classes: int, ignore_index: int) -> Tensor:
-    """Confusion matrix int64 [K,K] of two integer tensors of one shape, but for pixels without truth."""
-    # Pixels without truth go to a slot of their own: picking the others out would wait for the device.
+    """Confusion matrix int64 [K,K] of two integer tensors of the same shape, without ignored pixels."""
+    # Ignored pixels are counted in an extra slot: selecting the others would synchronise with the device.
     slots = torch.where(truth != ignore_index, truth.long() * classes + prediction.long(), classes * classes).flatten()
     counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=slots.device)
     return counts.scatter_add_(0, slots, torch.ones_like(slots))[:-1].reshape(classes, classes)
@@ -108,9 +108,9 @@ def confusion(prediction: Tensor, truth: Tensor, classes: int, ignore_index: int
 def _over_union(
     intersection_K: Tensor, union_K: Tensor, present_K: Tensor, names: tuple[str, ...]
 ) -> tuple[float, dict[str, float | None]]:
-    """Mean over the classes that are present, and the value of each by name."""
+    """Mean over the classes that occur, and the value per class name."""
     iou_K = intersection_K.double() / union_K.clamp(min=1)
     pairs = zip(names, iou_K.tolist(), present_K.tolist(), strict=True)
-    per_class = {name: value if there else None for name, value, there in pairs}
+    per_class = {name: value if present else None for name, value, present in pairs}
     found = [value for value in per_class.values() if value is not None]
     return sum(found) / max(len(found), 1), per_class

@@ -1,10 +1,11 @@
-"""Validation images beside truth and prediction: the worst, the middling and the best of them."""
+"""Pictures of the report, as data URLs: validation images with truth and prediction, and the confusion matrix."""
 
 # H W pixels, K classes, 3 = RGB
 
 import base64
 import io
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,26 +14,32 @@ from PIL import Image
 
 from trainer.config import Inference
 from trainer.data.dataset import Sample, SegmentationDataset
-from trainer.evaluation.audit import spread
+from trainer.evaluation.audit import evenly_spaced
 from trainer.evaluation.evaluate import in_eval_mode
 from trainer.evaluation.inference import most_likely
 from trainer.evaluation.metrics import confusion, scores
 from trainer.models.segmenter import Segmenter
 
-LOOKED_AT, OF_EACH = 60, 3
+RANKED, PER_GROUP = 60, 3
+"""Images that are ranked, and images shown per group."""
 SIDE = 300
-"""Pixels of a picture's long side."""
+"""Long side of a picture, in pixels."""
 WRONG, UNLABELLED = (225, 29, 72), (128, 128, 128)
 
+DARK, LIGHT = (30, 64, 175), (241, 245, 249)
+"""Colours of the shares 1 and 0 in the confusion matrix."""
+
 Pixels = npt.NDArray[np.uint8]
+Prediction = tuple[Pixels, npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Image [H,W,3], truth [H,W] and prediction [H,W]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of the page: a data URL, and what it shows in words."""
+    """One picture of the page: data URL and description."""
 
     url: str
-    words: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +47,13 @@ class Row:
     """One validation image.
 
     Attributes:
-        place: "worst", "middle" or "best".
-        name: the sample's.
-        miou: mean over the classes of this image's truth, 0..1.
-        pictures: photograph, truth, prediction, and where it is wrong.
+        group: "worst", "median" or "best".
+        name: name of the sample.
+        miou: mean IoU over the classes in the truth of this image, 0..1.
+        pictures: image, truth, prediction and errors.
     """
 
-    place: str
+    group: str
     name: str
     miou: float
     pictures: tuple[Picture, ...]
@@ -56,62 +63,66 @@ class Row:
 def gallery(
     model: Segmenter, dataset: SegmentationDataset, samples: tuple[Sample, ...], inference: Inference
 ) -> tuple[int, tuple[Row, ...]]:
-    """How many images were looked at, and the worst, the middling and the best of them.
+    """Number of ranked images, and the worst, median and best of them.
 
     Raises:
         ImageError: an image or a mask cannot be read.
     """
-    looked_at = spread(samples, LOOKED_AT)
+    candidates = evenly_spaced(samples, RANKED)
     with in_eval_mode(model):
-        ranked = sorted((_miou(model, dataset, sample, inference), sample.name, sample) for sample in looked_at)
+        predict = partial(_predict, model, dataset, inference)
+        ranked = sorted((_miou(predict(sample), dataset), sample.name, sample) for sample in candidates)
         rows = tuple(
-            Row(place, name, miou, _pictures(model, dataset, sample, inference))
-            for place, chosen in _chosen(ranked).items()
+            Row(group, name, miou, _pictures(predict(sample), dataset))
+            for group, chosen in _choose(ranked).items()
             for miou, name, sample in chosen
         )
-    return len(looked_at), rows
+    return len(candidates), rows
 
 
-def _chosen(ranked: list[tuple[float, str, Sample]]) -> dict[str, list[tuple[float, str, Sample]]]:
-    """The ends and the middle of the ranking, without showing an image twice."""
-    each = min(OF_EACH, max(1, len(ranked) // 3))
+def heatmap(share_KK: npt.NDArray[np.float64]) -> str:
+    """Confusion matrix of shares 0..1 as a data URL: rows are the truth, darker = larger share of the row."""
+    weight_KK1 = np.sqrt(share_KK)[..., None]  # the square root makes small shares visible
+    pixels_KK3 = np.array(LIGHT) * (1 - weight_KK1) + np.array(DARK) * weight_KK1
+    side = max(1, 720 // len(pixels_KK3)) * len(pixels_KK3)
+    return _url(Image.fromarray(pixels_KK3.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST), "png")
+
+
+def _choose(ranked: list[tuple[float, str, Sample]]) -> dict[str, list[tuple[float, str, Sample]]]:
+    """Both ends and the middle of the ranking, without repetition."""
+    count = min(PER_GROUP, max(1, len(ranked) // 3))
     if len(ranked) < 3:
         return {"best": ranked[::-1]}
-    middle = (len(ranked) - each) // 2
-    return {"worst": ranked[:each], "middle": ranked[middle : middle + each], "best": ranked[-each:][::-1]}
+    middle = (len(ranked) - count) // 2
+    return {"worst": ranked[:count], "median": ranked[middle : middle + count], "best": ranked[-count:][::-1]}
 
 
-def _miou(model: Segmenter, dataset: SegmentationDataset, sample: Sample, inference: Inference) -> float:
-    _, truth_HW, mask_HW = _predicted(model, dataset, sample, inference)
+def _miou(prediction: Prediction, dataset: SegmentationDataset) -> float:
+    _, truth_HW, mask_HW = prediction
     taxonomy = dataset.taxonomy
     counts_KK = confusion(torch.from_numpy(mask_HW), torch.from_numpy(truth_HW), len(taxonomy), taxonomy.ignore_index)
     return scores(counts_KK, taxonomy.names, 1).miou
 
 
-def _pictures(
-    model: Segmenter, dataset: SegmentationDataset, sample: Sample, inference: Inference
-) -> tuple[Picture, ...]:
-    image_HW3, truth_HW, mask_HW = _predicted(model, dataset, sample, inference)
+def _pictures(prediction: Prediction, dataset: SegmentationDataset) -> tuple[Picture, ...]:
+    image_HW3, truth_HW, mask_HW = prediction
     known_HW = truth_HW != dataset.taxonomy.ignore_index
     wrong_HW = known_HW & (mask_HW != truth_HW)
     grey_HW = image_HW3.mean(axis=2, keepdims=True)
     faded_HW3 = np.broadcast_to(127 + grey_HW / 2, image_HW3.shape).astype(np.uint8)
-    part = wrong_HW.sum() / max(known_HW.sum(), 1)
+    share = wrong_HW.sum() / max(known_HW.sum(), 1)
     return (
-        Picture(_jpeg(image_HW3), "photograph"),
+        Picture(_jpeg(image_HW3), "image"),
         Picture(_png(_painted(truth_HW, dataset)), f"truth: {_shares(truth_HW, dataset)}"),
         Picture(_png(_painted(mask_HW, dataset)), f"prediction: {_shares(mask_HW, dataset)}"),
         Picture(
             _jpeg(np.where(wrong_HW[..., None], np.array(WRONG, dtype=np.uint8), faded_HW3)),
-            f"wrong: {part:.1%} of the pixels",
+            f"errors: {share:.1%} of the pixels",
         ),
     )
 
 
-def _predicted(
-    model: Segmenter, dataset: SegmentationDataset, sample: Sample, inference: Inference
-) -> tuple[Pixels, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Photograph [H,W,3], truth [H,W] and prediction [H,W]."""
+def _predict(model: Segmenter, dataset: SegmentationDataset, inference: Inference, sample: Sample) -> Prediction:
     image_HW3, truth_HW = dataset.read_pair(sample)
     image_NHW3 = torch.from_numpy(image_HW3.copy())[None].to(next(model.parameters()).device)
     return image_HW3, truth_HW.copy(), most_likely(model, image_NHW3, inference)[0][0].cpu().numpy()
@@ -124,7 +135,7 @@ def _painted(ids_HW: npt.NDArray[np.int64], dataset: SegmentationDataset) -> Pix
 
 
 def _shares(ids_HW: npt.NDArray[np.int64], dataset: SegmentationDataset) -> str:
-    """The largest three classes in words: "55% road, 20% sky, 10% tree"."""
+    """The three largest classes: "55% road, 20% sky, 10% tree"."""
     labelled = ids_HW[ids_HW != dataset.taxonomy.ignore_index]
     counts_K = np.bincount(labelled, minlength=len(dataset.taxonomy))
     largest = [int(index) for index in counts_K.argsort()[::-1][:3] if counts_K[index]]
@@ -141,7 +152,7 @@ def _png(pixels_HW3: Pixels) -> str:
     small = Image.fromarray(pixels_HW3)
     factor = min(1.0, SIDE / max(small.size))
     size = (max(1, round(small.width * factor)), max(1, round(small.height * factor)))
-    # Colours between two classes would be those of a third.
+    # Interpolated colours could be those of another class.
     return _url(small.resize(size, Image.Resampling.NEAREST), "png")
 
 

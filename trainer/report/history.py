@@ -1,4 +1,4 @@
-"""What a run said while it went on: events.jsonl as series over the steps."""
+"""Read the events of a run (events.jsonl) as series over the steps."""
 
 import json
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A run's events, put in order.
+    """Events of a run, by kind and step.
 
     Attributes:
-        start: the first start event's fields; empty when there is none.
-        starts: how often the run was started or taken up again.
-        progress: figures by step.
-        evaluations: scores by step.
+        start: fields of the first start event; empty without one.
+        starts: how often the run was started or resumed.
+        progress: fields of the progress events by step.
+        evaluations: fields of the evaluation events by step.
     """
 
     start: dict[str, Any]
@@ -27,17 +27,17 @@ class History:
     evaluations: dict[int, dict[str, Any]]
 
     def series(self, name: str) -> Points:
-        """A figure of the progress events."""
+        """Values of a field of the progress events."""
         return [(step, event[name]) for step, event in self.progress.items() if event.get(name) is not None]
 
     def miou(self, of: str = "") -> Points:
-        """The evaluations' mIoU; `of` names another set of weights that was judged with them, such as "student"."""
+        """MIoU of the evaluations; `of` selects other weights that were evaluated as well, such as "student"."""
         tables = {step: event.get(of, {}) if of else event for step, event in self.evaluations.items()}
         return [(step, table["miou"]) for step, table in tables.items() if "miou" in table]
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """The events of a run's events.jsonl; none when there is no such file."""
+    """Events of a run's events.jsonl; none if the file does not exist."""
     if not path.exists():
         return []
     events = []
@@ -45,12 +45,12 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         try:
             events.append(json.loads(line))
         except json.JSONDecodeError:
-            continue  # a run that was killed leaves half a line, and --resume writes on
+            continue  # an incomplete line of a killed run, followed by those of the resumed run
     return events
 
 
-def history(events: Iterable[dict[str, Any]]) -> History:
-    """Put events in order: of a step that was run again after a resume, the last word counts."""
+def build_history(events: Iterable[dict[str, Any]]) -> History:
+    """Sort events by kind and step. For a step that was repeated after a resume, the last event counts."""
     starts: list[dict[str, Any]] = []
     by_step: dict[str, dict[int, dict[str, Any]]] = {"progress": {}, "evaluation": {}}
     for event in events:
@@ -58,7 +58,7 @@ def history(events: Iterable[dict[str, Any]]) -> History:
         if kind == "start":
             starts.append(fields)
         elif kind in by_step:
-            # The same step is judged twice when its weights turn out to be the ones that are kept.
+            # A step is evaluated a second time, with more figures, if its weights are the ones that are kept.
             by_step[kind][fields["step"]] = by_step[kind].get(fields["step"], {}) | fields
     ordered = {kind: dict(sorted(table.items())) for kind, table in by_step.items()}
     return History(starts[0] if starts else {}, len(starts), ordered["progress"], ordered["evaluation"])

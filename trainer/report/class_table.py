@@ -1,4 +1,4 @@
-"""Class by class: the report's table, and which classes are taken for which."""
+"""Figures per class for the report, and the most frequent confusions between classes."""
 
 # K classes
 
@@ -16,14 +16,14 @@ from trainer.taxonomy import Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """What is known of one class; None where it was not measured, or the class does not occur.
+    """Figures of one class; None if not measured, or if the class does not occur.
 
     Attributes:
-        name, color: of the class; the colour as CSS writes it.
+        name, color: of the class; the colour in CSS notation.
         iou, boundary_iou: on the validation images, 0..1.
-        labelled: its share of the labelled training pixels, 0..1.
-        pseudo: its share of the confident pseudo-label pixels, 0..1.
-        mask_ratio, purity: of its pseudo-labels, 0..1.
+        labelled: share of the labelled training pixels, 0..1.
+        pseudo: share of the confident pseudo-label pixels, 0..1.
+        mask_ratio, purity: of its pseudo-labels, 0..1; see trainer.evaluation.audit.
     """
 
     name: str
@@ -38,24 +38,24 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """One class that is taken for another.
+    """Pixels of one class that are predicted as another.
 
     Attributes:
-        truth, prediction: the classes' names.
-        part: of the true class's pixels, 0..1.
-        pixels: how many.
+        truth, prediction: names of the classes.
+        share: share of the true class's pixels, 0..1.
+        pixels: number of pixels.
     """
 
     truth: str
     prediction: str
-    part: float
+    share: float
     pixels: int
 
 
 def class_rows(
     taxonomy: Taxonomy, frequency_K: Tensor, scores: Scores | None, audit: Audit | None
 ) -> tuple[ClassRow, ...]:
-    """The table's rows, in the order of the classes."""
+    """Rows of the class table, in the order of the classes."""
     rows = []
     for name, color, labelled in zip(taxonomy.names, taxonomy.colors, frequency_K.tolist(), strict=True):
         pseudo = audit.classes[name] if audit else None
@@ -75,20 +75,20 @@ def class_rows(
 
 
 def normalised(scores: Scores) -> npt.NDArray[np.float64]:
-    """The confusion matrix [K,K] as parts of each true class's pixels; zeros for a class that does not occur."""
+    """Confusion matrix [K,K] as shares of each true class's pixels; zeros for a class that does not occur."""
     counts_KK = np.array(scores.confusion, dtype=np.float64)
-    parts_KK: npt.NDArray[np.float64] = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
-    return parts_KK
+    share_KK: npt.NDArray[np.float64] = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
+    return share_KK
 
 
 def confusions(scores: Scores, names: Sequence[str]) -> tuple[Confusion, ...]:
-    """All pairs of classes that cost pixels, the most expensive first."""
+    """All pairs of confused classes, those with the most pixels first."""
     counts_KK = np.array(scores.confusion, dtype=np.int64)
-    parts_KK = normalised(scores)
+    share_KK = normalised(scores)
     np.fill_diagonal(counts_KK, 0)
     places = np.argsort(counts_KK, axis=None)[::-1][: np.count_nonzero(counts_KK)]
     pairs = [divmod(int(place), len(names)) for place in places]
     return tuple(
-        Confusion(names[row], names[column], float(parts_KK[row, column]), int(counts_KK[row, column]))
+        Confusion(names[row], names[column], float(share_KK[row, column]), int(counts_KK[row, column]))
         for row, column in pairs
     )

@@ -1,0 +1,145 @@
+"""Inspect a data set before training: decode every image and mask that its splits name, once each.
+
+This module collects the facts. problems.py derives errors and warnings from them; inspection_report.py prints both.
+"""
+
+# H W pixels, C channels, K classes
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.data.dataset import DatasetError, MissingImagesError, Sample, SegmentationDataset
+from trainer.data.decode import ImageError
+from trainer.data.scan import map_in_threads
+
+Role = Literal["labelled", "unlabelled", "train", "val", "other"]
+
+ROLES: dict[str, Role] = {
+    "labelled": "labelled",
+    "labeled": "labelled",
+    "train": "train",
+    "unlabelled": "unlabelled",
+    "unlabeled": "unlabelled",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "val",
+}
+"""Role of a split, by the last part of its name."""
+
+TRAINING_ROLES: tuple[Role, ...] = ("labelled", "unlabelled", "train")
+"""Roles whose images are used in training; a `train` list often contains the labelled and unlabelled ones."""
+
+LABELLED_ROLES: tuple[Role, ...] = ("labelled", "train")
+"""Roles whose masks are used in training."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """Facts about one image.
+
+    Attributes:
+        sample: the image.
+        has_mask: whether the sample has a mask.
+        size: (height, width) in pixels; None if the image cannot be decoded.
+        file_sha256: hash of the file.
+        pixel_sha256: hash of size and decoded pixels; "" if the image cannot be decoded.
+        counts_K: pixels per class; None without a usable mask.
+        problem: why image or mask cannot be used; "" if they can.
+    """
+
+    sample: Sample
+    has_mask: bool
+    size: tuple[int, int] | None = None
+    file_sha256: str = ""
+    pixel_sha256: str = ""
+    counts_K: npt.NDArray[np.int64] | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRecord:
+    """Facts about one split: role, existing and missing images, and why it cannot be read, with the remedy."""
+
+    name: str
+    role: Role
+    samples: tuple[Sample, ...] = ()
+    missing: tuple[str, ...] = ()
+    problem: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """All facts about a data set; `records` are keyed by image path."""
+
+    dataset: SegmentationDataset
+    splits: tuple[SplitRecord, ...]
+    records: dict[str, ImageRecord] = field(default_factory=dict)
+
+    def records_of(self, samples: Iterable[Sample]) -> list[ImageRecord]:
+        """Records of the given samples."""
+        return [self.records[str(sample.image)] for sample in samples]
+
+    def with_role(self, *roles: Role) -> list[ImageRecord]:
+        """Records of the images in all splits of the given roles, once each."""
+        images = {str(sample.image) for split in self.splits if split.role in roles for sample in split.samples}
+        return [self.records[image] for image in sorted(images)]
+
+    def class_counts(self, *roles: Role) -> npt.NDArray[np.int64]:
+        """Pixels per class over the masks of the given roles, int64 [K]."""
+        counts = [record.counts_K for record in self.with_role(*roles) if record.counts_K is not None]
+        return np.sum(counts, axis=0) if counts else np.zeros(len(self.dataset.taxonomy), dtype=np.int64)
+
+
+def inspect_dataset(dataset: SegmentationDataset) -> Inspection:
+    """Decode every image and mask that the splits of a data set name.
+
+    Raises:
+        DatasetError: the data set has no splits.
+    """
+    names = dataset.splits()
+    if not names:
+        raise DatasetError(
+            f"{dataset.root}: has no splits; add splits/labelled.txt, unlabelled.txt and val.txt with one image name "
+            "per line"
+        )
+    splits = tuple(_read_split(dataset, name) for name in names)
+    samples = {str(sample.image): sample for split in splits for sample in split.samples}
+    records = map_in_threads(lambda sample: _inspect(dataset, sample), list(samples.values()), "images")
+    return Inspection(dataset, splits, dict(zip(samples, records, strict=True)))
+
+
+def _read_split(dataset: SegmentationDataset, name: str) -> SplitRecord:
+    role = ROLES.get(PurePosixPath(name).name, "other")
+    try:
+        return SplitRecord(name, role, dataset.split(name))
+    except MissingImagesError as error:
+        return SplitRecord(name, role, error.samples, error.missing, remedy=error.remedy)
+    except DatasetError as error:
+        return SplitRecord(name, role, problem=str(error))
+
+
+def _inspect(dataset: SegmentationDataset, sample: Sample) -> ImageRecord:
+    has_mask = dataset.has_mask(sample)
+    try:
+        file_sha256 = hashlib.sha256(dataset.read_bytes(sample, mask=False)).hexdigest()
+        image_HWC = dataset.read(sample)
+    except ImageError as error:
+        return ImageRecord(sample, has_mask, problem=str(error))
+    size = (image_HWC.shape[0], image_HWC.shape[1])
+    pixel_sha256 = hashlib.sha256(str(size).encode() + image_HWC.tobytes()).hexdigest()
+    if not has_mask:
+        return ImageRecord(sample, has_mask, size, file_sha256, pixel_sha256)
+    try:
+        mask_HW = dataset.read_mask(sample, size)
+    except ImageError as error:
+        return ImageRecord(sample, has_mask, size, file_sha256, pixel_sha256, problem=str(error))
+    counts_K = np.bincount(mask_HW[mask_HW != dataset.taxonomy.ignore_index], minlength=len(dataset.taxonomy))
+    return ImageRecord(sample, has_mask, size, file_sha256, pixel_sha256, counts_K)

@@ -1,0 +1,105 @@
+"""Output of `check-data`: tables and problems for people, or one JSON object for programs."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from trainer.data.inspection import LABELLED_ROLES, Inspection
+from trainer.data.problems import Problem
+
+BAR_CELLS = 30
+STYLES = {"error": "red", "warning": "yellow"}
+
+
+def as_dict(inspection: Inspection, problems: list[Problem]) -> dict[str, Any]:
+    """Everything as JSON values; shares are 0..1, sizes are [width, height] in pixels."""
+    names = inspection.dataset.taxonomy.names
+    shares = (_shares(inspection.class_counts(*LABELLED_ROLES)), _shares(inspection.class_counts("val")))
+    return {
+        "root": str(inspection.dataset.root),
+        "ok": not any(problem.severity == "error" for problem in problems),
+        "splits": {
+            split.name: {
+                "role": split.role,
+                "images": len(split.samples),
+                "labelled": sum(record.has_mask for record in inspection.records_of(split.samples)),
+                "missing": len(split.missing),
+            }
+            for split in inspection.splits
+        },
+        "sizes": _sizes(inspection),
+        "classes": [
+            {"name": name, "labelled": labelled, "val": val} for name, labelled, val in zip(names, *shares, strict=True)
+        ],
+        "findings": [dataclasses.asdict(problem) for problem in problems],
+    }
+
+
+def show(inspection: Inspection, problems: list[Problem], console: Console) -> None:
+    """Print tables of splits, sizes and classes, then the problems."""
+    summary = as_dict(inspection, problems)
+    splits = [(name, str(split["images"]), str(split["labelled"])) for name, split in summary["splits"].items()]
+    console.print(_table(("split", "images", "with masks"), splits))
+    if summary["sizes"]:
+        sizes = [(name, f"{width}x{height}") for name, (width, height) in summary["sizes"].items()]
+        console.print(_table(("size", "width x height"), sizes))
+    bar = "#" if console.options.ascii_only else "█"
+    console.print(_table(("class", "of labelled", "of val", ""), _class_rows(summary, bar)))
+    for problem in problems:
+        _show_problem(problem, console)
+    errors = sum(problem.severity == "error" for problem in problems)
+    console.print(f"errors: {errors}, warnings: {len(problems) - errors}", style="red" if errors else "green")
+
+
+def _show_problem(problem: Problem, console: Console) -> None:
+    message = f"{problem.severity}: {problem.message}"
+    console.print(message, style=STYLES[problem.severity], markup=False, highlight=False, soft_wrap=True)
+    for name in problem.names:
+        if name not in problem.message:
+            console.print(f"    {name}", markup=False, highlight=False, soft_wrap=True)
+    if problem.remedy:
+        console.print(f"  {problem.remedy}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    table = Table(box=None)
+    for index, head in enumerate(heads):
+        table.add_column(head, justify="left" if index in {0, 3} else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _class_rows(summary: dict[str, Any], bar: str) -> list[tuple[str, ...]]:
+    most = max((entry["labelled"] for entry in summary["classes"]), default=0) or 1
+    return [
+        (
+            entry["name"],
+            f"{entry['labelled']:.2%}",
+            f"{entry['val']:.2%}",
+            bar * max(round(entry["labelled"] / most * BAR_CELLS), entry["labelled"] > 0),
+        )
+        for entry in summary["classes"]
+    ]
+
+
+def _sizes(inspection: Inspection) -> dict[str, list[int]]:
+    sizes = [record.size for record in inspection.records.values() if record.size]
+    if not sizes:
+        return {}
+    statistics = {
+        "smallest": np.min(sizes, axis=0),
+        "median": np.median(sizes, axis=0),
+        "largest": np.max(sizes, axis=0),
+    }
+    return {name: [int(width), int(height)] for name, (height, width) in statistics.items()}
+
+
+def _shares(counts_K: npt.NDArray[np.int64]) -> list[float]:
+    total = max(int(counts_K.sum()), 1)
+    return [int(count) / total for count in counts_K]

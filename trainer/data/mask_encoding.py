@@ -1,0 +1,150 @@
+"""Convert the values that a mask file stores to class ids, by one table for all data sets.
+
+Pascal VOC stores class ids, Cityscapes its own numbers, ADE20K ids plus one with 0 for "other", drawing programs
+colours. A value that is neither a class nor ignored is an error with its pixel count: it must not train as a wrong
+class.
+"""
+
+# H W pixels, C channels
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.data.decode import ImageError, Source, decode_colors, decode_values
+
+NAMED_VALUES = 8
+"""Unknown values named in an error message; of the others only the number is given."""
+
+Color = tuple[int, int, int]
+Stored = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskEncoding:
+    """Meaning of the stored values of a mask.
+
+    Attributes:
+        id_of_value: (stored value, class id or ignore_index) pairs; a colour is stored as r * 65536 + g * 256 + b.
+        ignore_index: the id of ignored pixels.
+        colors: whether masks store colours instead of numbers.
+    """
+
+    id_of_value: tuple[tuple[int, int], ...]
+    ignore_index: int
+    colors: bool = False
+
+    @classmethod
+    def from_values(cls, id_of_value: Mapping[int, int], ignored: Iterable[int], ignore_index: int) -> "MaskEncoding":
+        """Encoding of masks of numbers: class id by stored value, and stored values to ignore."""
+        return cls(tuple((dict.fromkeys(ignored, ignore_index) | dict(id_of_value)).items()), ignore_index)
+
+    @classmethod
+    def from_colors(
+        cls, id_of_color: Mapping[Color, int], ignored: Iterable[Color], ignore_index: int
+    ) -> "MaskEncoding":
+        """Encoding of masks of colours: class id by (red, green, blue), and colours to ignore."""
+        both = dict.fromkeys(ignored, ignore_index) | dict(id_of_color)
+        return cls(tuple((_pack(color), index) for color, index in both.items()), ignore_index, colors=True)
+
+    @classmethod
+    def identity(cls, classes: int, ignore_index: int) -> "MaskEncoding":
+        """Encoding of masks that store the ids 0..classes-1 and `ignore_index` themselves."""
+        return cls.from_values({index: index for index in range(classes)}, (ignore_index,), ignore_index)
+
+    def read(self, path: Path, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+        """Read a mask file; see `decode`."""
+        return self.decode(path, path, size)
+
+    def decode(self, source: Source, name: Path, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+        """Decode a mask from a file or from memory.
+
+        Args:
+            source: the mask.
+            name: its name in error messages.
+            size: (height, width) of its image, which the mask must have too.
+
+        Returns:
+            HW int64, class ids or ignore_index.
+
+        Raises:
+            ImageError: the mask is missing, damaged, of another type or size, or stores an unknown value.
+        """
+        stored_HW = self.stored_values(source, name)
+        if stored_HW.shape != size:
+            found, wanted = ("x".join(map(str, shape[::-1])) for shape in (stored_HW.shape, size))
+            raise ImageError(
+                f"{name}: the mask has {found} pixels, its image {wanted} (width x height); export it at that size"
+            )
+        mask_HW = self.to_ids(stored_HW)
+        if (unknown_HW := mask_HW < 0).any():
+            raise ImageError(f"{name}: {self._describe_unknown(stored_HW[unknown_HW])}")
+        return mask_HW
+
+    def stored_values(self, source: Source, name: Path) -> Stored:
+        """Stored values of a mask, HW; a colour as r * 65536 + g * 256 + b. Raises ImageError."""
+        if not self.colors:
+            return decode_values(source, name)
+        color_HWC = decode_colors(source, name).astype(np.int32)
+        return color_HWC[..., 0] << 16 | color_HWC[..., 1] << 8 | color_HWC[..., 2]
+
+    def to_ids(self, stored_HW: Stored) -> npt.NDArray[np.int64]:
+        """Class ids of stored values, HW int64; -1 = unknown value."""
+        table = _table(self.id_of_value, 1 << 24 if self.colors else 1 << 16)
+        # mode="clip" avoids a bounds check per index.
+        mask_HW = table.take(stored_HW, mode="clip")
+        if stored_HW.dtype.itemsize > 2:
+            mask_HW[(stored_HW < 0) | (stored_HW >= len(table))] = 0
+        return np.invert(mask_HW, dtype=np.int64)
+
+    def _describe_unknown(self, stored: Stored) -> str:
+        values, counts = np.unique(stored, return_counts=True)
+        order = np.argsort(-counts)[:NAMED_VALUES]
+        named = ", ".join(f"{self._format(int(values[i]))} ({counts[i]} pixels)" for i in order)
+        more = f" and {len(values) - NAMED_VALUES} more values" if len(values) > NAMED_VALUES else ""
+        return (
+            f"contains {named}{more}, neither a class nor ignored; known are {self._known_values()}; "
+            "add the class to classes.toml or repaint the mask"
+        )
+
+    def _format(self, stored: int) -> str:
+        """A stored value for people: 7, or the colour [128, 64, 0]."""
+        return str([stored >> 16, stored >> 8 & 255, stored & 255]) if self.colors else str(stored)
+
+    def _known_values(self) -> str:
+        known = sorted(stored for stored, _ in self.id_of_value)
+        if not self.colors:
+            return _ranges(known)
+        return ", ".join(map(self._format, known[:NAMED_VALUES])) + (" and others" if len(known) > NAMED_VALUES else "")
+
+
+@lru_cache(maxsize=8)
+def _table(id_of_value: tuple[tuple[int, int], ...], size: int) -> npt.NDArray[np.int32]:
+    """Bitwise complement of the id, by stored value; 0, the complement of -1, for unknown values.
+
+    With zero as the default, the 2^24 entries for colours cost memory only in the pages that contain a class.
+    """
+    table = np.zeros(size, dtype=np.int32)
+    for stored, index in id_of_value:
+        table[stored] = ~index
+    return table
+
+
+def _pack(color: Color) -> int:
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def _ranges(values: list[int]) -> str:
+    """Format [0, 1, ..., 18, 255] as "0..18, 255"."""
+    parts: list[list[int]] = []
+    for value in values:
+        if parts and value == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], value]
+        else:
+            parts.append([value])
+    return ", ".join("..".join(map(str, part)) for part in parts)
