@@ -11,7 +11,7 @@ import httpx
 import pytest
 import tomli_w
 
-from service.demo.client import Asker
+from demo.client import Asker
 from tests.e2e.conftest import Group
 from tests.e2e.test_up import send_pool
 from tests.service.conftest import encoded, eventually

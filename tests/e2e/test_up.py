@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.demo.client import Asker
+from demo.client import Asker
 from tests.e2e.conftest import Group
 from tests.service.conftest import encoded, eventually, read
 from tests.service.runs.actor import Actor, alive
@@ -171,7 +171,6 @@ def test_two_groups_in_one_folder_are_refused(up: Up, bad: Path) -> None:
         (["--help"], {}, "python -m service up"),
         (["worker"], {}, "MASKLOOP_BROKER_URL"),
         (["up"], {"MASKLOOP_PORT": "many"}, "MASKLOOP_PORT"),
-        (["demo", "--help"], {}, "240 unlabelled"),
     ],
 )
 def test_the_command_line_teaches(arguments: list[str], environment: dict[str, str], said: str, tmp_path: Path) -> None:

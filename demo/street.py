@@ -6,18 +6,16 @@ import io
 import zipfile
 from pathlib import Path
 
-from service.demo.client import Client
-from service.models.bundle import MANIFEST
-from service.settings import PACKAGE
+from demo.client import Client
 
-STARTER = PACKAGE / "starter"
+STARTER = Path(__file__).parents[1] / "service" / "starter"
 # Street scenes, where a checkout of this repository has them as a neighbour.
 STREETS = Path("../shared/camvid/images")
 
 
 def find_photo(given: Path | None) -> Path | None:
     """The photograph to segment; None where there is none, or no starter model."""
-    if not (STARTER / MANIFEST).exists():
+    if not (STARTER / "manifest.json").exists():
         return None
     return given or next(iter(sorted(STREETS.glob("*.*"))), None)
 

@@ -17,14 +17,16 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from service.demo.client import Asker, Client, Tally
-from service.demo.dataset import Dataset
-from service.demo.pictures import Row, draw_sheet
-from service.demo.programs import DemoError, check_installed, make_textures, run_module, service_up, textures_recipe
-from service.demo.show import Report, Show
-from service.demo.street import find_photo, segment_street
-from service.runs.store import ACTIVE
+from demo import DemoError
+from demo.client import Asker, Client, Tally
+from demo.dataset import Dataset
+from demo.pictures import Row, draw_sheet
+from demo.programs import run_module, running_service
+from demo.show import Report, Show
+from demo.street import find_photo, segment_street
+from demo.textures import make_textures
 
+RECIPE = Path(__file__).with_name("textures.toml")
 FIRST_STEPS, LABELLED, UNLABELLED = 200, 6, 240
 SAVED, SHEET_ROWS = 8, 4
 RUN_WITHIN_S, SWAP_WITHIN_S, POLL_S = 1800.0, 60.0, 0.5
@@ -54,7 +56,6 @@ def demo(out: Path, photo: Path | None) -> int:
     Raises:
         DemoError: It could not be shown to its end.
     """
-    check_installed()
     if photo is not None and not photo.is_file():
         raise DemoError(f"{photo} is no file: name a photograph with --photo")
     _clear(out)
@@ -65,7 +66,8 @@ def demo(out: Path, photo: Path | None) -> int:
     with ExitStack() as stack:
         try:
             with show.phase("start the service"):
-                url = stack.enter_context(service_up(out / "data", out / "bundle", out / "service.log", _settings()))
+                service = running_service(out / "data", out / "bundle", out / "service.log", _settings())
+                url = stack.enter_context(service)
             client = stack.enter_context(Client(url))
             outcome = loop(client, url, dataset, out / "pictures", show)
             street = find_photo(photo)
@@ -83,7 +85,7 @@ def first_model(out: Path, dataset: Dataset, show: Show) -> float:
     """Make the textures, train on their labels alone, and export a bundle; mIoU as the trainer measured it."""
     log = out / "programs.log"
     with show.phase("cut mosaics from real textures"):
-        make_textures(dataset.folder, log)
+        make_textures(dataset.folder)
     labels_only = {
         "method": "supervised",
         "train.steps": FIRST_STEPS,
@@ -92,7 +94,7 @@ def first_model(out: Path, dataset: Dataset, show: Show) -> float:
     }
     overrides = [part for name, value in labels_only.items() for part in ("--set", f"{name}={value}")]
     with show.phase(f"train a first model on {LABELLED} labels") as report:
-        recipe, first = str(textures_recipe()), str(out / "first")
+        recipe, first = str(RECIPE), str(out / "first")
         done = run_module("trainer", "train", recipe, "--out", first, *overrides, log_file=log, report=report)
     with show.phase("export it") as report:
         bundle = ("--out", str(out / "bundle"), "--name", "textures")
@@ -122,7 +124,7 @@ def loop(client: Client, url: str, dataset: Dataset, pictures: Path, show: Show)
         after = client.masks(val, report)
     _save_masks(client, val[:SAVED], pictures / "after")
     rows = [
-        Row(np.asarray(Image.open(image)), dataset.truth(image), old, new)
+        Row(np.asarray(Image.open(image)), dataset.label(image), old, new)
         for image, old, new in zip(val[:SHEET_ROWS], before, after, strict=False)
     ]
     draw_sheet(pictures / "sheet.png", rows, dataset.classes())
@@ -162,7 +164,7 @@ def _settings() -> dict[str, str]:
     return {
         "MASKLOOP_RETRAIN_AFTER_IMAGES": str(UNLABELLED),
         "MASKLOOP_MIN_LABELLED_IMAGES": str(LABELLED),
-        "MASKLOOP_RECIPE": str(textures_recipe()),
+        "MASKLOOP_RECIPE": str(RECIPE),
     }
 
 
@@ -197,7 +199,7 @@ def _follow_run(client: Client, report: Report) -> dict[str, Any]:
     while time.monotonic() < deadline:
         run = next(iter(client.runs()), None)
         if run is not None:
-            if run["status"] not in ACTIVE:
+            if run["status"] not in {"queued", "running"}:
                 break
             if run["steps"]:
                 report(run["step"], run["steps"], f"{run['phase']}  loss {run['loss'] or 0:.3f}")

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.demo.client import Tally
-from service.demo.dataset import Dataset
-from service.demo.pictures import CELL, Row, draw_sheet
-from service.demo.show import Show
-from service.demo.story import Outcome, conclude
+from demo import __main__ as cli
+from demo.client import Tally
+from demo.dataset import Dataset
+from demo.pictures import CELL, Row, draw_sheet
+from demo.show import Show
+from demo.story import Outcome, conclude
 from tests.service.conftest import eventually
 
 CLASSES = '[[classes]]\nname = "dark"\ncolor = [40, 40, 90]\n[[classes]]\nname = "bright"\ncolor = [240, 200, 80]\n'
@@ -86,7 +87,7 @@ def test_interrupted_it_leaves_no_process(tmp_path: Path) -> None:
     listen = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, sys.argv[1:])"
     )
-    command = [sys.executable, "-m", "service", "demo", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "demo", "--out", str(tmp_path / "out")]
     demo = subprocess.Popen(
         [sys.executable, "-c", listen, *command], stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
@@ -110,14 +111,13 @@ def test_interrupted_it_leaves_no_process(tmp_path: Path) -> None:
     eventually(lambda: left() == [])
 
 
-def test_what_is_not_there_is_named() -> None:
-    program = (
-        "import sys\n"
-        "from service.__main__ import main\n"
-        "from service.demo import programs\n"
-        "programs.NEEDED = {'no_such_package': 'demo'}\n"
-        "sys.exit(main(['demo', '--out', '/nowhere']))"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert ended.returncode == 1
-    assert "uv pip install" in ended.stderr
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cli, "REQUIRED_PACKAGES", ("no_such_package",))
+    assert cli.main(["--out", "/nowhere"]) == 1
+    assert "no_such_package not installed" in capsys.readouterr().err
+
+
+def test_help_describes_the_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--help"])
+    assert "240 unlabelled" in capsys.readouterr().out

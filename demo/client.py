@@ -13,8 +13,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from service.demo.dataset import Mask
-from service.demo.show import Report
+from demo.dataset import Mask
+from demo.show import Report
 
 TIMEOUT_S = 60.0
 # A client that leaves the cores to the training as well.

@@ -11,8 +11,8 @@ from PIL import Image
 
 pytest.importorskip("skimage", reason="scikit-image (extra: demo) is not installed")
 
-from trainer.data import textures
-from trainer.data.textures import TEXTURES, TexturesError, make_textures
+from demo import DemoError, textures
+from demo.textures import TEXTURES, make_textures
 
 
 def small(out: Path, *, seed: int = 0) -> Path:
@@ -81,18 +81,18 @@ def test_validation_never_sees_a_training_pixel(tmp_path: Path, monkeypatch: pyt
 
 def test_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
-    with pytest.raises(TexturesError, match="name another folder"):
+    with pytest.raises(DemoError, match="name another folder"):
         small(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_refuses_too_few_mosaics_for_the_classes(tmp_path: Path) -> None:
-    with pytest.raises(TexturesError, match="at least 3"):
+    with pytest.raises(DemoError, match="at least 3"):
         make_textures(tmp_path / "textures", labelled=2)
 
 
 def test_says_what_to_install_when_scikit_image_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(TexturesError, match=r"maskloop\[demo\]"):
+    with pytest.raises(DemoError, match=r"maskloop\[demo\]"):
         make_textures(tmp_path / "textures")
     assert list(tmp_path.iterdir()) == []

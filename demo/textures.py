@@ -8,7 +8,9 @@ part, with a gap between, so that no pixel is ever in both.
 
 # H, W pixels of a mosaic; P pixels of one region; h, w pixels of a photograph's part; 3 = RGB
 
+import argparse
 import shutil
+import sys
 from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from demo import DemoError
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -31,10 +35,6 @@ TRAINING_END, VALIDATION_START = 0.58, 0.62
 """Where the two parts of a photograph end and begin, as fractions of its width: the gap lies between."""
 SMALLEST_REGION = 0.04
 """Every region covers at least this fraction of its mosaic, so that a class which is there can also be seen."""
-
-
-class TexturesError(ValueError):
-    """The data set cannot be made; the message says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,18 +85,18 @@ def make_textures(
         seed: What the mosaics are drawn from.
 
     Raises:
-        TexturesError: scikit-image is not installed, `out` holds something already, there are too few mosaics to show
+        DemoError: scikit-image is not installed, `out` holds something already, there are too few mosaics to show
             every class, or they are too small to show a texture.
     """
     if min(labelled, val) < FEWEST_MOSAICS or unlabelled < 0:
-        raise TexturesError(
+        raise DemoError(
             f"labelled={labelled} unlabelled={unlabelled} val={val}: labelled and val must be at least "
             f"{FEWEST_MOSAICS}, so that each of the {len(TEXTURES)} classes appears"
         )
     if size < 32:
-        raise TexturesError(f"size={size}: a texture cannot be told in so few pixels; use 32 or more")
+        raise DemoError(f"size={size}: a texture cannot be told in so few pixels; use 32 or more")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TexturesError(f"{out} is not empty: remove it or name another folder")
+        raise DemoError(f"{out} is not empty: remove it or name another folder")
 
     training, validation = _photographs(slice(0.0, TRAINING_END)), _photographs(slice(VALIDATION_START, 1.0))
     partial = out.with_name(out.name + ".partial")
@@ -133,7 +133,7 @@ def _photographs(columns: slice) -> list[Floats]:
     try:
         folder = resources.files("skimage") / "data"
     except ModuleNotFoundError as error:
-        raise TexturesError(
+        raise DemoError(
             "the textures are cut from photographs inside scikit-image: pip install 'maskloop[demo]'"
         ) from error
     parts = []
@@ -219,5 +219,23 @@ def _fill(photograph_hw3: Floats, place_2P: npt.NDArray[np.intp], size: int, rng
 
 
 def _ndimage() -> Any:
-    """scipy.ndimage, which comes with scikit-image and is needed for nothing else in the trainer."""
+    """scipy.ndimage, which comes with scikit-image."""
     return import_module("scipy.ndimage")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the data set from the command line: python -m demo.textures DATASET."""
+    parser = argparse.ArgumentParser(prog="python -m demo.textures", description="Make a data set of texture mosaics.")
+    parser.add_argument("out", type=Path, metavar="DATASET", help="output folder; new or empty")
+    for name, default in (("labelled", 6), ("unlabelled", 240), ("val", 60), ("size", 128), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default: {default}")
+    try:
+        make_textures(**vars(parser.parse_args(arguments)))
+    except (DemoError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
