@@ -39,9 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check_installed()
         # Imported after the check: it needs httpx and rich.
-        from demo.story import demo  # noqa: PLC0415
+        from demo.loop import run_demo  # noqa: PLC0415
 
-        return demo(options.out, options.photo)
+        return run_demo(options.out, options.photo)
     except KeyboardInterrupt:
         return 130
     except (DemoError, OSError) as error:

@@ -1,4 +1,6 @@
-"""A client of the service, as anybody might write one, and one that keeps asking while things change."""
+"""HTTP client of the service, and a thread that sends requests continuously."""
+
+# H, W pixels
 
 from __future__ import annotations
 
@@ -14,15 +16,15 @@ import numpy as np
 from PIL import Image
 
 from demo.dataset import Mask
-from demo.show import Report
+from demo.terminal import Report
 
 TIMEOUT_S = 60.0
-# A client that leaves the cores to the training as well.
+# Leaves most of the CPU time to the training run.
 PAUSE_S = 0.2
 
 
 class Client:
-    """What the demonstration asks the service for. Every error is an `httpx.HTTPError`."""
+    """Calls that the demonstration makes. Every method raises `httpx.HTTPError` on failure."""
 
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=TIMEOUT_S)
@@ -34,81 +36,79 @@ class Client:
         self._http.close()
 
     def segment(self, image: Path, accept: str = "image/png", **query: str) -> bytes:
-        """The answer for an image file, as `accept` wants it."""
+        """Segment an image file and return the response body in the format `accept`."""
         headers = {"Accept": accept}
-        answer = self._http.post("/v1/segment", content=image.read_bytes(), headers=headers, params=query)
-        return answer.raise_for_status().content
-
-    def mask(self, image: Path) -> Mask:
-        """The class ids of an image file, uint8 [H, W]."""
-        return np.asarray(Image.open(io.BytesIO(self.segment(image))))
+        response = self._http.post("/v1/segment", content=image.read_bytes(), headers=headers, params=query)
+        return response.raise_for_status().content
 
     def masks(self, images: Iterable[Path], report: Report) -> list[Mask]:
-        """The masks of many, one after the other."""
+        """Segment image files one after the other and return their class ids, uint8 [H, W] each."""
         files = list(images)
-        found = []
+        masks = []
         for number, image in enumerate(files, 1):
-            found.append(self.mask(image))
+            masks.append(np.asarray(Image.open(io.BytesIO(self.segment(image)))))
             report(number, len(files))
-        return found
+        return masks
 
-    def add(self, image: Path) -> str:
-        """Send an image to the pool; its id."""
-        answer = self._http.post("/v1/images", content=image.read_bytes()).raise_for_status()
-        return str(answer.json()["id"])
+    def add_image(self, image: Path) -> str:
+        """Add an image to the pool and return its id."""
+        response = self._http.post("/v1/images", content=image.read_bytes()).raise_for_status()
+        return str(response.json()["id"])
 
-    def label(self, image: Path, mask: Path, split: str) -> None:
-        """Send an image with its mask."""
-        path = f"/v1/images/{self.add(image)}/mask"
+    def add_labelled_image(self, image: Path, mask: Path, split: str) -> None:
+        """Add an image with its mask to a split of the pool."""
+        path = f"/v1/images/{self.add_image(image)}/mask"
         self._http.put(path, content=mask.read_bytes(), params={"split": split}).raise_for_status()
 
     def runs(self) -> list[dict[str, Any]]:
-        """The runs, newest first."""
-        found: list[dict[str, Any]] = self._http.get("/v1/runs").raise_for_status().json()["runs"]
-        return found
+        """List the training runs, newest first."""
+        runs: list[dict[str, Any]] = self._http.get("/v1/runs").raise_for_status().json()["runs"]
+        return runs
 
-    def upload(self, packed: bytes) -> str:
-        """Bring a zipped bundle; its version."""
-        return str(self._http.post("/v1/models", content=packed).raise_for_status().json()["version"])
+    def upload_bundle(self, archive: Path) -> str:
+        """Upload a zipped bundle and return its version."""
+        response = self._http.post("/v1/models", content=archive.read_bytes()).raise_for_status()
+        return str(response.json()["version"])
 
 
 @dataclass(slots=True)
-class Tally:
-    """What came of the questions."""
+class RequestCounts:
+    """Results of the requests that a `BackgroundClient` sent."""
 
     answered: int = 0
     failures: list[str] = field(default_factory=list)
-    versions: dict[str, int] = field(default_factory=dict)
-    """Answers by model version, in the order in which the versions appeared."""
+    """One error text per failed request."""
+    by_version: dict[str, int] = field(default_factory=dict)
+    """Answered requests by model version, in the order of first appearance."""
 
 
-class Asker:
-    """A thread that segments one image again and again, for as long as the block runs."""
+class BackgroundClient:
+    """Context manager: a thread segments the same image again and again until the block ends."""
 
     def __init__(self, url: str, image: bytes, pause_s: float = PAUSE_S) -> None:
-        self.tally = Tally()
+        self.counts = RequestCounts()
         self._url = url
         self._image = image
         self._pause_s = pause_s
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._ask, name="asker", daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._send_requests, name="background client", daemon=True)
 
-    def __enter__(self) -> Asker:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ending.set()
+        self._stop.set()
         self._thread.join()
 
-    def _ask(self) -> None:
+    def _send_requests(self) -> None:
         with httpx.Client(base_url=self._url, timeout=TIMEOUT_S) as http:
-            while not self._ending.is_set():
+            while not self._stop.is_set():
                 try:
-                    answer = http.post("/v1/segment", content=self._image).raise_for_status()
-                    version = answer.headers["X-Model-Version"]
-                    self.tally.answered += 1
-                    self.tally.versions[version] = self.tally.versions.get(version, 0) + 1
+                    response = http.post("/v1/segment", content=self._image).raise_for_status()
+                    version = response.headers["X-Model-Version"]
+                    self.counts.answered += 1
+                    self.counts.by_version[version] = self.counts.by_version.get(version, 0) + 1
                 except httpx.HTTPError as error:
-                    self.tally.failures.append(repr(error))
-                self._ending.wait(self._pause_s)
+                    self.counts.failures.append(repr(error))
+                self._stop.wait(self._pause_s)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from demo.pictures import Color
+from demo.comparison import Color
 
 IGNORE_INDEX = 255
 

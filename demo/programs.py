@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from demo import DemoError
-from demo.show import Report
+from demo.terminal import Report
 
 READY = re.compile(r"ready: open (http://\S+)")
 READY_TIMEOUT_S = 120.0
