@@ -40,9 +40,7 @@ def test_error_contains_exit_code_and_message_of_the_program(module_folder: Path
     (module_folder / "program_bad.py").write_text(
         'import sys\nprint(\'{"event": "error", "message": "out of disk"}\')\nsys.exit(3)\n'
     )
-    with pytest.raises(
-        DemoError, match=r"program_bad train` failed with exit code 3: out of disk; see .*log"
-    ):
+    with pytest.raises(DemoError, match=r"program_bad train` failed with exit code 3: out of disk; see .*log"):
         run_module("program_bad", "train", log_file=tmp_path / "log", report=lambda *_: None)
 
 
