@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from demo.client import Client
 
@@ -21,7 +22,8 @@ def find_photo(photo: Path | None) -> Path | None:
 
 def segment_photo(client: Client, photo: Path, out: Path) -> list[Path]:
     """Upload the starter model, segment `photo` with that version, and write its mask and overlay to `out`."""
-    version = client.upload_bundle(Path(shutil.make_archive(str(out / "starter"), "zip", STARTER)))
+    with TemporaryDirectory() as folder:
+        version = client.upload_bundle(Path(shutil.make_archive(f"{folder}/starter", "zip", STARTER)))
     mask, overlay = out / "photo-mask.png", out / "photo-overlay.jpg"
     mask.write_bytes(client.segment(photo, model=version))
     overlay.write_bytes(client.segment(photo, "image/jpeg", model=version))
