@@ -21,7 +21,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(ALL) ## the whole loop on textures: train, serve, collect, retrain, swap; ends with a table and pictures
-	$(BIN)/python -m service demo $(DEMO)
+	$(BIN)/python -m demo $(DEMO)
 
 serve: $(BASE) ## start the service with the starter model on http://127.0.0.1:8000 and stay
 	$(BIN)/python -m service up $(SERVE)

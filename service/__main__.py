@@ -1,4 +1,4 @@
-"""The command line: python -m service up | serve | worker | keys | settings | demo."""
+"""The command line: python -m service up | serve | worker | keys | settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import gc
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from service.keys.key_arguments import add_data_dir, add_keys
@@ -93,12 +92,6 @@ def _settings(options: argparse.Namespace) -> int:
     return 0
 
 
-def _demo(options: argparse.Namespace) -> int:
-    from service.demo.story import demo  # noqa: PLC0415
-
-    return demo(options.out, options.photo)
-
-
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """What the command line says, by the name of the setting."""
     given = {name: getattr(options, name, None) for name in ("host", "port", "data_dir", "model")}
@@ -165,17 +158,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--markdown", action="store_true", help="print docs/settings.md, which has no present values")
     command.set_defaults(command=_settings)
-
-    command = commands.add_parser(
-        "demo",
-        help="the whole loop in a few minutes: train, serve, retrain, swap",
-        description="Train a first model on 6 labelled texture mosaics, serve it, send 240 unlabelled ones, and see "
-        "the service retrain itself and swap the model while a client keeps asking. Needs the extras trainer, exporter "
-        "and demo.",
-    )
-    command.add_argument("--photo", type=Path, metavar="FILE", help="a street photograph to segment as well")
-    command.add_argument("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="default: demo-out")
-    command.set_defaults(command=_demo)
     return parser
 
 

@@ -14,13 +14,11 @@ from trainer.commands import (
     predict,
     prepare_coco,
     report,
-    textures,
     train,
 )
 from trainer.config import RecipeError
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError
-from trainer.data.textures import TexturesError
 from trainer.models.encoder import EncoderError
 from trainer.processes import is_main
 from trainer.run_error import RunError
@@ -34,7 +32,6 @@ COMMANDS = {
     "check-data": (check_data, "look at every image and mask, and say what is wrong"),
     "prepare-coco": (prepare_coco, "make the masks of COCO from its JSON files"),
     "import-official": (import_official, "turn a checkpoint that the authors of UniMatch V2 published into ours"),
-    "textures": (textures, "make the demo's data set: mosaics of real textures"),
 }
 
 USER_ERRORS = (
@@ -45,7 +42,6 @@ USER_ERRORS = (
     RecipeError,
     RunError,
     TaxonomyError,
-    TexturesError,
 )
 
 

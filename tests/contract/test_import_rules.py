@@ -21,8 +21,8 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the three programs that may be broken."""
-    for package in ("trainer", "exporter", "service"):
+    """A copy of the three programs and the demo that may be broken."""
+    for package in ("trainer", "exporter", "service", "demo"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "starter"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
@@ -43,6 +43,8 @@ def test_the_arrows_hold(checkout: Path) -> None:
         ("service/storage/blob_store.py", "import service.api.app", "nothing reaches up"),
         ("service/api/v1/runs.py", "import service.worker.celery_app", "nothing reaches up"),
         ("service/models/model_store.py", "import fastapi", "FastAPI lives in service/api"),
+        ("demo/client.py", "import service.settings", "The demo imports none"),
+        ("trainer/losses.py", "import demo.textures", "None of the three programs imports the demo"),
         ("service/runs/retrain_policy.py", "import celery", "Celery lives in service/worker"),
     ],
 )

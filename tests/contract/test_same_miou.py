@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 import service
+from demo.textures import make_textures
 from exporter.manifest import Manifest
 from tests.contract.conftest import Serve, post, program
 from trainer.data.dataset import SegmentationDataset
 from trainer.data.layouts import open_dataset
-from trainer.data.textures import make_textures
 from trainer.evaluation.metrics import Scores, confusion, scores
 
 TOLERANCE_MIOU = 0.001
@@ -41,7 +41,7 @@ def served_scores(address: str, dataset: SegmentationDataset, split: str) -> Sco
 @pytest.mark.slow
 def test_a_model_trained_on_textures_is_served_as_it_was_evaluated(tmp_path: Path, serve: Serve) -> None:
     make_textures(tmp_path / "textures", labelled=6, unlabelled=4, val=8, size=100)
-    recipe = Path(__file__).parents[2] / "trainer" / "recipes" / "textures.toml"
+    recipe = Path(__file__).parents[2] / "demo" / "textures.toml"
     settings = {
         "data.root": tmp_path / "textures",
         "method": "supervised",

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import tomli_w
 
-from service.demo.client import Asker
+from demo.client import BackgroundClient
 from tests.e2e.conftest import Group
 from tests.e2e.test_up import send_pool
 from tests.service.conftest import encoded, eventually
@@ -73,21 +73,22 @@ def test_labels_and_images_become_a_better_model_twice(
         precision="int8",
     )
     url = group.ready()
-    with httpx.Client(base_url=url, timeout=60) as client, Asker(url, encoded(picture(seed=50)), 0.05) as asker:
+    image = encoded(picture(seed=50))
+    with httpx.Client(base_url=url, timeout=60) as client, BackgroundClient(url, image, 0.05) as background:
         send_pool(client, unlabelled=4)
         first = wait_for_run(client, 1)
-        eventually(lambda: first["candidate_version"] in asker.tally.versions, within_s=30)
+        eventually(lambda: first["candidate_version"] in background.counts.by_version, within_s=30)
         for seed in range(60, 64):
             client.post("/v1/images", content=encoded(picture(seed=seed))).raise_for_status()
         second = wait_for_run(client, 2)
-        eventually(lambda: second["candidate_version"] in asker.tally.versions, within_s=30)
+        eventually(lambda: second["candidate_version"] in background.counts.by_version, within_s=30)
         models = client.get("/v1/models").json()
         answer = client.post("/v1/segment", content=encoded(picture(seed=70)))
     # Eight steps teach little, and so there is little for int8 to lose.
     assert answer.headers["X-Model-Precision"] == "int8"
-    assert asker.tally.failures == []
+    assert background.counts.failures == []
     versions = [BAD, first["candidate_version"], second["candidate_version"]]
-    assert list(asker.tally.versions) == versions
+    assert list(background.counts.by_version) == versions
     assert models["serving"] == versions[-1]
     assert [model["parent"] for model in models["models"]] == [versions[1], versions[0], None]
     recipe = tomllib.loads((group.data_dir / "runs" / first["id"] / "train" / "recipe.toml").read_text())

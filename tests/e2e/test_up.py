@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.demo.client import Asker
+from demo.client import BackgroundClient
 from tests.e2e.conftest import Group
 from tests.service.conftest import encoded, eventually, read
 from tests.service.runs.actor import Actor, alive
@@ -76,17 +76,17 @@ def test_the_loop_from_images_to_a_better_model_while_a_client_keeps_asking(up: 
     actor.behave(steps=100)
     group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
     url, image = group.ready(), picture(seed=50)
-    with httpx.Client(base_url=url) as client, Asker(url, encoded(image), 0.02) as asker:
+    with httpx.Client(base_url=url) as client, BackgroundClient(url, encoded(image), 0.02) as background:
         eventually(lambda: worker_can_train(client), within_s=30)
         send_pool(client)
-        eventually(lambda: GOOD in asker.tally.versions, within_s=60)
+        eventually(lambda: GOOD in background.counts.by_version, within_s=60)
         (run,) = client.get("/v1/runs").json()["runs"]
         assert (run["reason"], run["miou_after"]) == ("auto", 1.0)
         # One clean swap: no answer of the old model after the first of the new.
-        old = asker.tally.versions[BAD]
-        eventually(lambda: asker.tally.versions[GOOD] > 5)
-        assert asker.tally.versions[BAD] == old
-    assert asker.tally.failures == []
+        old = background.counts.by_version[BAD]
+        eventually(lambda: background.counts.by_version[GOOD] > 5)
+        assert background.counts.by_version[BAD] == old
+    assert background.counts.failures == []
     mask = read(httpx.post(f"{url}/v1/segment", content=encoded(image)).content)
     assert (mask == nearest(image, COLORS)).all()
     assert group.end(signal.SIGTERM) == 0
@@ -171,7 +171,6 @@ def test_two_groups_in_one_folder_are_refused(up: Up, bad: Path) -> None:
         (["--help"], {}, "python -m service up"),
         (["worker"], {}, "MASKLOOP_BROKER_URL"),
         (["up"], {"MASKLOOP_PORT": "many"}, "MASKLOOP_PORT"),
-        (["demo", "--help"], {}, "240 unlabelled"),
     ],
 )
 def test_the_command_line_teaches(arguments: list[str], environment: dict[str, str], said: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The demonstration's data set: complete, repeatable, honest about training and validation."""
+"""The texture data set: layout, reproducibility, separation of training and validation pixels."""
 
 import sys
 import tomllib
@@ -11,8 +11,8 @@ from PIL import Image
 
 pytest.importorskip("skimage", reason="scikit-image (extra: demo) is not installed")
 
-from trainer.data import textures
-from trainer.data.textures import TEXTURES, TexturesError, make_textures
+from demo import DemoError, textures
+from demo.textures import TEXTURES, make_textures
 
 
 def small(out: Path, *, seed: int = 0) -> Path:
@@ -29,7 +29,7 @@ def pixels(file: Path) -> npt.NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def test_folder_holds_what_a_data_set_holds(tmp_path: Path) -> None:
+def test_folder_has_the_data_set_layout(tmp_path: Path) -> None:
     root = small(tmp_path / "textures")
     assert [len(names(root, split)) for split in ("labelled", "unlabelled", "val")] == [6, 5, 4]
     for name in (name for split in ("labelled", "unlabelled", "val") for name in names(root, split)):
@@ -42,7 +42,7 @@ def test_folder_holds_what_a_data_set_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_few_mosaics_show_every_class_in_regions_that_can_be_seen(tmp_path: Path, seed: int) -> None:
+def test_minimum_number_of_mosaics_contains_every_class_in_large_regions(tmp_path: Path, seed: int) -> None:
     root = tmp_path / "textures"
     make_textures(root, labelled=3, unlabelled=0, val=3, size=48, seed=seed)
     for split in ("labelled", "val"):
@@ -54,7 +54,7 @@ def test_few_mosaics_show_every_class_in_regions_that_can_be_seen(tmp_path: Path
             assert shares.min() >= textures.SMALLEST_REGION
 
 
-def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
+def test_output_depends_only_on_the_seed(tmp_path: Path) -> None:
     first, again, other = (small(tmp_path / str(n), seed=seed) for n, seed in enumerate((0, 0, 1)))
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert all((first / file).read_bytes() == (again / file).read_bytes() for file in files)
@@ -62,8 +62,8 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) 
     assert (first / image).read_bytes() != (other / image).read_bytes()
 
 
-def test_validation_never_sees_a_training_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Photographs black on the left and white on the right: all training is black, all validation white."""
+def test_training_and_validation_use_different_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With photographs that are black on the left and white on the right, training is black and validation is white."""
     data = tmp_path / "skimage" / "data"
     data.mkdir(parents=True)
     for texture in TEXTURES:
@@ -79,20 +79,29 @@ def test_validation_never_sees_a_training_pixel(tmp_path: Path, monkeypatch: pyt
             assert np.all(pixels(root / "images" / f"{name}.png") == value), name
 
 
-def test_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
+def test_non_empty_folder_is_rejected_and_kept(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep me")
-    with pytest.raises(TexturesError, match="name another folder"):
+    with pytest.raises(DemoError, match="choose another folder"):
         small(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_refuses_too_few_mosaics_for_the_classes(tmp_path: Path) -> None:
-    with pytest.raises(TexturesError, match="at least 3"):
+def test_too_few_mosaics_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match="at least 3"):
         make_textures(tmp_path / "textures", labelled=2)
 
 
-def test_says_what_to_install_when_scikit_image_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_scikit_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "skimage", None)
-    with pytest.raises(TexturesError, match=r"maskloop\[demo\]"):
+    with pytest.raises(DemoError, match=r"scikit-image is not installed.*uv pip install"):
         make_textures(tmp_path / "textures")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "textures"
+    arguments = [str(out), "--labelled", "3", "--unlabelled", "1", "--val", "3", "--size", "32"]
+    assert textures.main(arguments) == 0
+    assert len(list((out / "images").iterdir())) == 7
+    assert textures.main(arguments) == 1
+    assert "is not empty" in capsys.readouterr().err
