@@ -114,7 +114,7 @@ def test_a_bundle_that_tensorrt_would_refuse_has_exit_code_1(
 def test_masks_that_came_out_otherwise_are_refused(
     vit_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.tensorrt.prepare.HALF_PROBE_AGREEMENT", 1.1)
+    monkeypatch.setattr("exporter.tensorrt.prepare.FP16_PROBE_AGREEMENT", 1.1)
     with pytest.raises(BundleError, match=r"nothing was written\. Try --precision fp32"):
         prepare(vit_bundle, read_manifest(vit_bundle), tmp_path / "trt", usual_profile(0), "fp16")
     assert list(tmp_path.iterdir()) == []
