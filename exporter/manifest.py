@@ -205,6 +205,13 @@ class Manifest(_Model):
             raise ValueError("ids must be 0, 1, 2, ... in this order")
         return classes
 
+    @field_validator("artifacts")
+    @classmethod
+    def _one_is_fp32(cls, artifacts: tuple[Artifact, ...]) -> tuple[Artifact, ...]:
+        if all(each.precision != "fp32" for each in artifacts):
+            raise ValueError("one must have the precision fp32, which runs everywhere")
+        return artifacts
+
     @property
     def files(self) -> dict[str, Sha256]:
         """Every file of the bundle that has a checksum, with its SHA-256."""
