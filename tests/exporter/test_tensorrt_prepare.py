@@ -122,7 +122,7 @@ def test_masks_that_came_out_otherwise_are_refused(
 
 def test_a_folder_that_is_no_bundle_is_said_to_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-tensorrt", str(tmp_path)]) == 1
-    assert "is no bundle" in json.loads(capsys.readouterr().out)["message"]
+    assert "is not a bundle" in json.loads(capsys.readouterr().out)["message"]
 
 
 @pytest.mark.parametrize("words", [["--max", "1080x1920"], ["--precision", "int8"]])
