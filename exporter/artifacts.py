@@ -1,8 +1,8 @@
-"""The graphs of a bundle, each held against PyTorch before it may stay."""
+"""Write the graphs of a bundle; a graph is kept only if it agrees with PyTorch."""
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -11,180 +11,191 @@ import torch
 from exporter import probe
 from exporter.attention import fuse_attention
 from exporter.bundle import GRAPH, BundleError, sha256_of
-from exporter.classes_last import put_classes_last
-from exporter.graph import OPSET, Weights, halve_weights, save
-from exporter.half import LARGE, halved
-from exporter.judge import Judge
+from exporter.calibration import large_tensors
+from exporter.channels_last import resize_channels_last
+from exporter.fp16 import FP16_LIMIT, convert_to_fp16
+from exporter.graph import OPSET, Weights, save, store_weights_as_fp16
 from exporter.manifest import Agreement, Artifact, Precision
-from exporter.probe import Answer, Bytes
-from exporter.quantize import quantise
-from exporter.ranges import large_tensors
+from exporter.probe import Bytes, Prediction
+from exporter.quantize import quantize
 from exporter.runtime import OnnxPredictor, measure_speed
+from exporter.validation import Validator
 
-FUSED_GRAPH, HALF_GRAPH, INT8_GRAPH = "model.fused.onnx", "model.fp16.onnx", "model.int8.onnx"
+FUSED_GRAPH, FP16_GRAPH, INT8_GRAPH = "model.fused.onnx", "model.fp16.onnx", "model.int8.onnx"
 
-NO_DATA = "int8 learns its ranges from images and is judged by labels: give --data DATASET"
+NO_DATA = "int8 is calibrated and validated on images of a data set: give --data DATASET"
 
 PROBE_AGREEMENT: dict[Weights, float] = {"fp32": 0.999, "fp16": 0.995}
-"""Least fraction of equal mask pixels between PyTorch and onnxruntime in each probe image, by how precise weights are.
+"""Minimum fraction of equal mask pixels between PyTorch and onnxruntime in each probe image, by storage of the weights.
 
-PyTorch computes with the full weights in either case, so rounding them counts as a difference. The probe's scenes are
-nothing that a network was trained for: its near-ties make them a sharper test than photographs are."""
+PyTorch uses the fp32 weights in both cases, so rounding them counts as a difference. The probe images are unlike any
+training images and have many near-ties between classes, which makes them a stricter test than photographs."""
 
-HALF_PROBE_AGREEMENT = 0.98
-"""The same for graphs in half, whose near-ties are nearer; photographs judge them by HALF_AGREEMENT."""
+FP16_PROBE_AGREEMENT = 0.98
+"""The same for fp16 arithmetic, which changes more near-ties; FP16_VALIDATION_AGREEMENT applies to photographs."""
 
-AGREEMENT = 0.9999
-"""Least fraction of equal mask pixels over a data set's validation images, in fp32 with weights in full."""
+VALIDATION_AGREEMENT = 0.9999
+"""Minimum fraction of equal mask pixels over the validation images, for fp32 arithmetic and weights."""
 
-HALF_AGREEMENT = 0.999
-"""The same where weights or arithmetic are in half."""
+FP16_VALIDATION_AGREEMENT = 0.999
+"""The same for fp16 arithmetic or weights."""
 
-MIOU_LOST = 0.005
-"""How much of its mIoU an int8 graph may lose, 0..1."""
+MAX_MIOU_LOSS = 0.005
+"""Largest accepted loss of mIoU of an int8 graph, [0, 1]."""
 
-OTHER_CPU = 0.02
-"""How much less of the probe int8 may give on another CPU, whose integer sums are rounded at other places."""
+INT8_PROBE_MARGIN = 0.02
+"""Allowance of an int8 graph's probe agreement for other CPUs, whose integer sums round differently."""
 
 
-class UnfitError(ValueError):
-    """A graph that is too far from PyTorch; the message says how far."""
+class DisagreementError(ValueError):
+    """A graph that differs too much from PyTorch; the message states by how much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What PyTorch says.
+    """PyTorch's predictions, with which graphs are compared.
 
     Attributes:
-        images: the probe's, uint8 [H,W,3].
-        answers: to them, in fp32; one more than images (see probe.ask).
-        judge: validation images; None where no data set was given.
+        images: the probe images, uint8 [H,W,3].
+        predictions: of probe.run in fp32, one more than images.
+        validator: the validation images; None without a data set.
     """
 
     images: list[Bytes]
-    answers: list[Answer]
-    judge: Judge | None
+    predictions: list[Prediction]
+    validator: Validator | None
 
 
-def first(full: Path, folder: Path, weights: Weights, reference: Reference) -> Artifact:
-    """The fp32 graph that runs everywhere. Raises BundleError when it is not what PyTorch is."""
+def write_fp32_graph(exported: Path, folder: Path, weights: Weights, reference: Reference) -> Artifact:
+    """Write model.onnx: fp32 and standard operators only.
+
+    Raises:
+        BundleError: The graph differs too much from PyTorch.
+    """
     file = folder / GRAPH
     if weights == "fp16":
-        halve_weights(full, file)
+        store_weights_as_fp16(exported, file)
     else:
-        shutil.copyfile(full, file)
+        shutil.copyfile(exported, file)
     try:
-        return _artifact(file, "fp32", reference, PROBE_AGREEMENT[weights], weights=weights)
-    except UnfitError as error:
+        return _measure(file, "fp32", reference, PROBE_AGREEMENT[weights], weights=weights)
+    except DisagreementError as error:
         raise BundleError(
-            f"{error}; no bundle was written. With --weights fp16, try fp32; otherwise this torch or onnxruntime "
-            "treats the network differently: try the versions of requirements.lock"
+            f"{error}; no bundle was written. With --weights fp16, try fp32; otherwise this version of torch or "
+            "onnxruntime computes the network differently: try the versions of requirements.lock"
         ) from error
 
 
-def others(
-    full: Path,
+def write_optional_graphs(
+    exported: Path,
     folder: Path,
     weights: Weights,
     precisions: Sequence[Precision],
     reference: Reference,
     *,
-    refused: Callable[[str], object],
+    skipped: Callable[[str], object],
 ) -> list[Artifact]:
-    """The graphs beside it, all for onnxruntime alone.
+    """Write the graphs that only onnxruntime can run: fused attention, fp16 and int8.
 
     Args:
-        full: the fp32 graph with its weights in full.
+        exported: the fp32 graph with fp32 weights.
         folder: the bundle.
-        weights: how fp32 graphs store them.
-        precisions: which are wanted.
-        reference: what PyTorch says.
-        refused: told why a graph was not kept.
+        weights: storage of the weights of fp32 graphs.
+        precisions: the precisions to write.
+        reference: PyTorch's predictions.
+        skipped: called with the reason for each graph that is not kept.
     """
-    makers: dict[str, Callable[[Path], Artifact | None]] = {
-        FUSED_GRAPH: lambda file: _fused(full, file, weights, reference)
+    writers: dict[str, Callable[[Path], Artifact | None]] = {
+        FUSED_GRAPH: lambda file: _write_fused(exported, file, weights, reference)
     }
     if "fp16" in precisions:
-        makers[HALF_GRAPH] = lambda file: _half(full, file, reference)
+        writers[FP16_GRAPH] = lambda file: _write_fp16(exported, file, reference)
     if "int8" in precisions:
-        makers[INT8_GRAPH] = lambda file: _int8(full, file, reference)
-    made = []
-    for name, make in makers.items():
+        writers[INT8_GRAPH] = lambda file: _write_int8(exported, file, reference)
+    written = []
+    for name, write in writers.items():
         try:
-            made.append(make(folder / name))
-        except Exception as error:  # those of onnxruntime's and onnxscript's tools share no base
+            written.append(write(folder / name))
+        except Exception as error:  # exceptions of onnxruntime's and onnxscript's tools have no common base class
             (folder / name).unlink(missing_ok=True)
-            refused(f"{name} was not written: {error}")
-    return [artifact for artifact in made if artifact]
+            skipped(f"{name} was not written: {error}")
+    return [artifact for artifact in written if artifact]
 
 
-def _fused(full: Path, file: Path, weights: Weights, reference: Reference) -> Artifact | None:
-    """The graph with fused attention; None where there is none to fuse."""
-    count = _fuse(full, file)
+def _write_fused(exported: Path, file: Path, weights: Weights, reference: Reference) -> Artifact | None:
+    """fp32 with fused attention; None if the graph has no attention to fuse."""
+    count = _fuse(exported, file)
     if not count:
         return None
     if weights == "fp16":
-        halve_weights(file, file)
-    artifact = _artifact(file, "fp32", reference, PROBE_AGREEMENT[weights], weights=weights)
-    return replace(artifact, fused_attention=count)
+        store_weights_as_fp16(file, file)
+    return _measure(file, "fp32", reference, PROBE_AGREEMENT[weights], weights=weights, fused_attention=count)
 
 
-def _half(full: Path, file: Path, reference: Reference) -> Artifact:
-    # The CPU, which compares below, computes in fp32 between roundings: it would not see that something overflows.
-    large = large_tensors(full, reference.images, LARGE)
-    count = _fuse(full, file) or None
-    save(halved(onnx.load(file if count else full), large), file)
-    return replace(_artifact(file, "fp16", reference, HALF_PROBE_AGREEMENT, weights="fp16"), fused_attention=count)
+def _write_fp16(exported: Path, file: Path, reference: Reference) -> Artifact:
+    # The CPU used for the comparison computes fp16 operators in fp32, so it would not show an overflow.
+    large = large_tensors(exported, reference.images, FP16_LIMIT)
+    count = _fuse(exported, file)
+    save(convert_to_fp16(onnx.load(file if count else exported), large), file)
+    return _measure(file, "fp16", reference, FP16_PROBE_AGREEMENT, weights="fp16", fused_attention=count)
 
 
-def _int8(full: Path, file: Path, reference: Reference) -> Artifact:
-    judge = reference.judge
-    if judge is None:
+def _write_int8(exported: Path, file: Path, reference: Reference) -> Artifact:
+    validator = reference.validator
+    if validator is None:
         raise BundleError(NO_DATA)
-    images = judge.calibration_images()
-    left = quantise(full, file, images, lambda graph: judge(OnnxPredictor(graph)).miou_lost, MIOU_LOST)
-    # Behind the quantisation: of onnxruntime's own operators its tools do not know the types.
-    count = _fuse(file, file) or None
+    in_float = quantize(
+        exported,
+        file,
+        validator.calibration_images(),
+        lambda graph: validator.measure(OnnxPredictor(graph)).miou_lost,
+        MAX_MIOU_LOSS,
+    )
+    # After quantisation, because onnxruntime's quantisation tools cannot infer the types of its own operators.
+    count = _fuse(file, file)
     model = onnx.load(file)
-    put_classes_last(model)
+    resize_channels_last(model)
     save(model, file)
-    artifact = _artifact(file, "int8", reference, 0.0)
-    return replace(artifact, fused_attention=count, left_in_float=left)
+    return _measure(file, "int8", reference, 0.0, fused_attention=count, left_in_float=in_float)
 
 
 def _fuse(graph: Path, file: Path) -> int:
-    """Write the graph with fused attention, if it has any; how many times."""
+    """Write the graph with fused attention if it has attention to fuse; return the number of fused blocks."""
     model, count = fuse_attention(onnx.load(graph))
     if count:
         save(model, file)
     return count
 
 
-def _artifact(
+def _measure(
     file: Path,
     precision: Precision,
     reference: Reference,
-    needed: float,
+    min_agreement: float,
     *,
     weights: Weights = "fp32",
+    fused_attention: int = 0,
+    left_in_float: int | None = None,
 ) -> Artifact:
-    """A graph as it was found. Raises UnfitError."""
+    """Compare a graph with PyTorch and measure its speed. Raises DisagreementError."""
     predict = OnnxPredictor(file)
-    found, expected = probe.ask(predict, reference.images), reference.answers
+    found, expected = probe.run(predict, reference.images), reference.predictions
     agreement = Agreement(
-        mask=probe.mask_agreement([answer.mask for answer in expected], [answer.mask for answer in found]),
+        mask=probe.mask_agreement([each.mask for each in expected], [each.mask for each in found]),
         confidence_max_abs=probe.confidence_difference(expected, found),
     )
-    if agreement.mask < needed:
-        raise UnfitError(
-            f"its masks equal PyTorch's at {agreement.mask:.5f} of a probe image's pixels, and {needed} are needed"
+    if agreement.mask < min_agreement:
+        raise DisagreementError(
+            f"its masks equal PyTorch's at {agreement.mask:.5f} of a probe image's pixels, and {min_agreement} are "
+            "required"
         )
-    validation = reference.judge(predict) if reference.judge else None
-    least = {"int8": 0.0, "fp16": HALF_AGREEMENT, "fp32": HALF_AGREEMENT if weights == "fp16" else AGREEMENT}[precision]
-    if validation and validation.mask < least:
-        raise UnfitError(
+    validation = reference.validator.measure(predict) if reference.validator else None
+    in_fp16 = "fp16" in {precision, weights}
+    required = 0.0 if precision == "int8" else FP16_VALIDATION_AGREEMENT if in_fp16 else VALIDATION_AGREEMENT
+    if validation and validation.mask < required:
+        raise DisagreementError(
             f"its masks equal PyTorch's at {validation.mask:.5f} of the pixels of {validation.images} validation "
-            f"images, and {least} are needed"
+            f"images, and {required} are required"
         )
     return Artifact(
         file=file.name,
@@ -195,6 +206,8 @@ def _artifact(
         agreement=agreement,
         bytes=file.stat().st_size,
         speed=measure_speed(file, threads=torch.get_num_threads()),
-        probe_agreement=None if precision == "fp32" else needed or max(0.0, agreement.mask - OTHER_CPU),
+        probe_agreement=None if precision == "fp32" else min_agreement or max(0.0, agreement.mask - INT8_PROBE_MARGIN),
+        left_in_float=left_in_float,
+        fused_attention=fused_attention or None,
         validation=validation,
     )

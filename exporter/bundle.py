@@ -1,4 +1,4 @@
-"""A bundle on disk: it appears complete or not at all."""
+"""Create a bundle folder atomically, read its manifest, and compute checksums."""
 
 import hashlib
 import os
@@ -19,20 +19,20 @@ MANIFEST, GRAPH, PROBE, CARD, CHECKPOINT = (
 
 
 class BundleError(ValueError):
-    """A bundle that must not be written or used; the message says why and what to do."""
+    """A bundle that must not be written or used; the message states the reason and the remedy."""
 
 
 @contextmanager
 def new_bundle(out: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `out` when the block ends well and is removed when it does not.
+    """Yield a folder to fill; it is renamed to `out` if the block succeeds and removed if the block raises.
 
-    A process that is killed inside the block leaves a folder with another name, which the next try removes.
+    A process that is killed inside the block leaves a folder with another name, which the next attempt removes.
 
     Raises:
         BundleError: `out` exists already.
     """
     if out.exists():
-        raise BundleError(f"{out} exists already: remove it or name another folder; a bundle is never changed in place")
+        raise BundleError(f"{out} exists already, and bundles are never changed in place; remove it or name another")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -40,23 +40,23 @@ def new_bundle(out: Path) -> Iterator[Path]:
     try:
         yield partial
         for path in (*partial.iterdir(), partial):
-            _flush(path)
+            _fsync(path)
         partial.rename(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    _flush(out.parent)
+    _fsync(out.parent)
 
 
 def read_manifest(bundle: Path) -> Manifest:
-    """The manifest of a bundle folder.
+    """Read the manifest of a bundle folder.
 
     Raises:
-        BundleError: No bundle there, or a manifest that cannot be read.
+        BundleError: The folder has no manifest, or the manifest is invalid.
     """
     file = bundle / MANIFEST
     if not file.is_file():
-        raise BundleError(f"{bundle} is no bundle: it holds no {MANIFEST}; make one with `python -m exporter export`")
+        raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}; make one with `python -m exporter export`")
     try:
         return Manifest.from_json(file.read_bytes())
     except ManifestError as error:
@@ -64,13 +64,13 @@ def read_manifest(bundle: Path) -> Manifest:
 
 
 def sha256_of(file: Path) -> str:
-    """64 hexadecimal digits."""
+    """SHA-256 of a file as 64 hexadecimal digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
-    """Bytes and names on the disk before the rename: a power cut must not leave a bundle of empty files."""
+def _fsync(path: Path) -> None:
+    """Flush a file or folder to disk; without it, a power failure after the rename could leave empty files."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What the exporter says: JSON lines on stdout for programs, plain sentences on stderr for people."""
+"""Output of the command line: JSON lines on stdout for programs, messages on stderr for people."""
 
 import json
 import sys
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def emit(event: str, **fields: Any) -> None:
-    """One JSON object, one line, at once."""
+    """Write one event as a line of JSON to stdout and flush."""
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
 
 
 def say(text: str) -> None:
-    """A line for the person who started the program."""
+    """Write a message to stderr and flush."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

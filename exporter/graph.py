@@ -1,4 +1,6 @@
-"""A predictor becomes one ONNX file: `image` uint8 [N, H, W, 3] in, `mask` and `confidence` [N, H, W] out."""
+"""Export a predictor to one ONNX file: `image` uint8 [N,H,W,3] in, `mask` and `confidence` [N,H,W] out."""
+
+# N images, K classes, H W pixels, T U height and width of a window
 
 import warnings
 from collections.abc import Mapping
@@ -14,57 +16,67 @@ from torch import Tensor, nn
 
 OPSET = 20
 Weights = Literal["fp32", "fp16"]
-SMALLEST_HALVED = 1024
-"""Elements: smaller tensors stay fp32, as halving them saves nothing that could be seen."""
+FP16_MIN_SIZE = 1024
+"""Elements: smaller tensors stay fp32, because fp16 would save too little."""
 
 
 def write_graph(
-    predictor: nn.Module, file: Path, *, multiple: int, facts: Mapping[str, str] = MappingProxyType({})
+    predictor: nn.Module, file: Path, *, multiple: int, metadata: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    """Trace `predictor` with N, H and W dynamic and write it as one self-contained file.
+    """Export `predictor` with dynamic N, H and W to one self-contained file.
 
     Args:
-        predictor: uint8 [N, H, W, 3] to (mask of integers [N, H, W], confidence uint8 [N, H, W]); in eval mode, on
-            the CPU.
-        file: Where to write.
-        multiple: Pixels of which the network's sides are multiples; the example's sides avoid them.
-        facts: What the file says of itself, in its metadata_props.
+        predictor: uint8 [N,H,W,3] to (integer mask [N,H,W], confidence uint8 [N,H,W]); on the CPU.
+        file: output file.
+        multiple: pixels; width and height of the network's input are multiples of it.
+        metadata: contents of the file's metadata_props.
     """
-    # Two images, two different sides, neither a multiple: a special case taken for granted here would be baked in.
+    # Two images, and two different sizes that are not multiples: torch.export specialises on special values.
     example_NHW3 = torch.zeros(2, 2 * multiple + 11, 3 * multiple + 5, 3, dtype=torch.uint8)
-    model = _traced(_Narrow(predictor), example_NHW3, "NHW", ["mask", "confidence"])
-    onnx.helper.set_model_props(model, dict(facts))
+    model = _export(_MaskType(predictor), example_NHW3, "NHW", ["mask", "confidence"])
+    onnx.helper.set_model_props(model, dict(metadata))
     save(model, file)
 
 
 def write_tile_graph(
-    predictor: nn.Module, file: Path, *, window: tuple[int, int], facts: Mapping[str, str] = MappingProxyType({})
+    predictor: nn.Module, file: Path, *, window: tuple[int, int], metadata: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    """Trace a window's predictor with N dynamic and the sides fixed.
+    """Export the predictor of a window with dynamic N and fixed height and width.
 
     Args:
-        predictor: uint8 [N, T, U, 3] to probability float32 [N, K, T, U]; in eval mode, on the CPU.
-        file: Where to write.
+        predictor: uint8 [N,T,U,3] to probability float32 [N,K,T,U]; on the CPU.
+        file: output file.
         window: T and U, pixels.
-        facts: What the file says of itself, in its metadata_props.
+        metadata: contents of the file's metadata_props.
     """
-    model = _traced(predictor, torch.zeros(2, *window, 3, dtype=torch.uint8), "N", ["probability"])
-    onnx.helper.set_model_props(model, dict(facts))
+    model = _export(predictor, torch.zeros(2, *window, 3, dtype=torch.uint8), "N", ["probability"])
+    onnx.helper.set_model_props(model, dict(metadata))
     save(model, file)
 
 
-def halve_weights(full: Path, file: Path) -> None:
-    """Store large fp32 tensors of a graph in half the bytes, each with a Cast to fp32 behind it, under its old name.
+def store_weights_as_fp16(graph: Path, file: Path) -> None:
+    """Write a graph whose large fp32 weights are stored as fp16, each followed by a Cast to fp32.
 
     The arithmetic stays fp32: onnxruntime runs the Casts once, when it loads the file.
     """
-    model = onnx.load(full)
-    _halve_weights(model)
+    model = onnx.load(graph)
+    fp16_max = float(np.finfo(np.float16).max)
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.size < FP16_MIN_SIZE or np.abs(values).max() > fp16_max:
+            continue
+        name, stored = tensor.name, f"{tensor.name}.fp16"
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
+        casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
+    _set_nodes(model.graph, [*casts, *model.graph.node])
     save(model, file)
 
 
 def save(model: onnx.ModelProto, file: Path) -> None:
-    """Check a graph and write it, the same bytes for the same graph, without what tools left behind in it."""
+    """Check a graph and write it deterministically, without intermediate shapes and unused opset imports."""
     del model.graph.value_info[:]
     used = {node.domain for node in model.graph.node}
     imports = [entry for entry in model.opset_import if entry.domain in used]
@@ -74,8 +86,8 @@ def save(model: onnx.ModelProto, file: Path) -> None:
     file.write_bytes(model.SerializeToString(deterministic=True))
 
 
-class _Narrow(nn.Module):
-    """Masks in the type that a bundle promises: uint8, or uint16 where there are more than 256 classes."""
+class _MaskType(nn.Module):
+    """Cast masks to the type that the bundle format defines: uint8, or uint16 above 256 classes."""
 
     def __init__(self, predictor: nn.Module) -> None:
         super().__init__()
@@ -86,33 +98,35 @@ class _Narrow(nn.Module):
         return (mask_NHW if mask_NHW.dtype == torch.uint8 else mask_NHW.to(torch.uint16)), confidence_NHW
 
 
-def _traced(predictor: nn.Module, example_NHW3: Tensor, free: str, outputs: list[str]) -> onnx.ModelProto:
-    """The graph of a predictor whose first sides, as many as `free` has letters, are dynamic and have their names."""
-    dynamic = dict.fromkeys(range(len(free)), torch.export.Dim.DYNAMIC)
+def _export(predictor: nn.Module, example_NHW3: Tensor, dynamic: str, outputs: list[str]) -> onnx.ModelProto:
+    """The ONNX graph; each letter of `dynamic` names one of the first dimensions, which become dynamic."""
     with warnings.catch_warnings():
-        # torch.export copies its own tree specifications in the way that torch deprecates; nothing of ours.
+        # torch.export itself copies tree specifications in the way that torch deprecates.
         warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
         program = torch.onnx.export(
             predictor.eval(),
             (example_NHW3,),
             input_names=["image"],
             output_names=outputs,
-            dynamic_shapes=(dynamic,),
+            dynamic_shapes=(dict.fromkeys(range(len(dynamic)), torch.export.Dim.DYNAMIC),),
             dynamo=True,
             opset_version=OPSET,
             external_data=False,
             verbose=False,
         )
     if program is None:
-        raise RuntimeError("torch.onnx.export gave no program; it does so only for dynamo=False")
+        raise RuntimeError("torch.onnx.export returned None, which it does only for dynamo=False")
     model: onnx.ModelProto = program.model_proto
-    _forget_the_workshop(model, free)
-    _ask_floats_for_their_shape(model.graph)
+    _strip_debug_data(model)
+    for value in (*model.graph.input, *model.graph.output):
+        for side, name in zip(value.type.tensor_type.shape.dim, dynamic, strict=False):
+            side.dim_param = name
+    _take_shape_from_float_image(model.graph)
     return model
 
 
-def _ask_floats_for_their_shape(graph: onnx.GraphProto) -> None:
-    """Take the image's sides from its cast to float, where there is one, as TensorRT does not take them from bytes."""
+def _take_shape_from_float_image(graph: onnx.GraphProto) -> None:
+    """Compute the image's shape from its float cast, if there is one: TensorRT has no Shape of a uint8 tensor."""
     (image,) = graph.input
     cast = next((node for node in graph.node if node.op_type == "Cast" and node.input[0] == image.name), None)
     if cast is None:
@@ -120,38 +134,18 @@ def _ask_floats_for_their_shape(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type == "Shape" and node.input[0] == image.name:
             node.input[0] = cast.output[0]
-    nodes = [cast, *(node for node in graph.node if node != cast)]
+    _set_nodes(graph, [cast, *(node for node in graph.node if node != cast)])
+
+
+def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def _forget_the_workshop(model: onnx.ModelProto, free: str) -> None:
-    """Drop stack traces (they hold this machine's paths) and intermediate shapes; name the dynamic sides."""
+def _strip_debug_data(model: onnx.ModelProto) -> None:
+    """Remove stack traces, which contain local paths, and intermediate shapes."""
     graph = model.graph
     del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
-    for node in graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    for value in (*graph.input, *graph.output, *graph.initializer):
-        value.doc_string = ""
-        del value.metadata_props[:]
-    for value in (*graph.input, *graph.output):
-        for side, name in zip(value.type.tensor_type.shape.dim, free, strict=False):
-            side.dim_param = name
-
-
-def _halve_weights(model: onnx.ModelProto) -> None:
-    largest_half = float(np.finfo(np.float16).max)
-    casts = []
-    for tensor in model.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT:
-            continue
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.size < SMALLEST_HALVED or np.abs(values).max() > largest_half:
-            continue
-        name, stored = tensor.name, f"{tensor.name}.fp16"
-        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
-        casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    for each in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        each.doc_string = ""
+        del each.metadata_props[:]

@@ -1,31 +1,48 @@
-"""manifest.json: what a bundle says about itself. The words are explained in BUNDLE.md.
+"""manifest.json of a bundle as pydantic models; BUNDLE.md explains the fields.
 
-Writing emits exactly this schema. Reading checks `format_version` before anything else, then every field's type;
-fields that this version does not know are passed over, so that a later writer may add optional ones.
+Reading checks `format_version` first, then every field. A missing field or an unknown value is an error. Unknown fields
+are ignored, so that a later writer may add optional ones.
 """
 
-import dataclasses
 import json
-import re
-import types
-import typing
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-FORMAT_VERSION = 1
-PLAIN_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
+
+FORMAT_VERSION: Literal[1] = 1
 
 Precision = Literal["fp32", "fp16", "int8"]
-Sha256 = str
-"""64 hexadecimal digits of a file's SHA-256."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# These names become parts of paths: `/` and a leading `.` are rejected.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 
 
 class ManifestError(ValueError):
-    """A manifest that cannot be read; the message names the field and says what to do."""
+    """A manifest that cannot be read; the message names the field and the remedy."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ClassEntry:
-    """One class; its id is its place in the list and its value in a mask."""
+class _Model(BaseModel):
+    """Settings of all models here: immutable, no type conversion, docstrings of fields as schema descriptions."""
+
+    model_config = ConfigDict(frozen=True, strict=True, use_attribute_docstrings=True)
+
+    @model_serializer(mode="wrap")
+    def _omit_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out optional fields that are None; a required one stays null."""
+        fields = type(self).model_fields
+        return {k: value for k, value in handler(self).items() if value is not None or fields[k].is_required()}
+
+
+class ClassEntry(_Model):
+    """One class; its id is its position in the list and its value in a mask."""
 
     id: int
     name: str
@@ -33,257 +50,207 @@ class ClassEntry:
     """RGB, [0, 255]."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Inference:
-    """How the graph sees an image; for information, as the graph does all of it itself."""
+class Inference(_Model):
+    """How the graph processes an image; informative, since the graph contains these steps."""
 
     rule: Literal["whole"]
-    """`whole`: the image goes through the network in one piece."""
+    """`whole`: the network processes the image in one piece."""
     long_side: int
     """Pixels to which the graph resizes the longer side; 0 = the image's own size."""
     multiple: int
-    """Pixels: the network's input sides are multiples of this."""
+    """Pixels: width and height of the network's input are multiples of this."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Provenance:
-    """Where the model came from."""
+class Provenance(_Model):
+    """Origin of the model."""
 
     parent: str | None
     """Version of the bundle that training started from."""
     recipe: dict[str, Any]
+    """The complete resolved training recipe."""
     data_fingerprint: str
+    """Fingerprint of the training data."""
     code_version: str
+    """Version of the code that trained the model."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Tolerance:
-    """How far a reader's own run of the probe may be from the stored masks."""
+class Tolerance(_Model):
+    """Allowed difference between a reader's masks of the probe images and the stored masks."""
 
     mask_agreement: float
-    """Least fraction of equal pixels, in each image, [0, 1]."""
+    """Minimum fraction of equal pixels in each image, [0, 1]."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Probe:
-    """Images and the masks that PyTorch gave for them."""
-
-    file: str
+class _File(_Model):
+    file: FileName
     sha256: Sha256
+
+
+class CheckpointFile(_File):
+    """The checkpoint from which the graphs were exported; training can continue from it."""
+
+
+class Probe(_File):
+    """Test images and PyTorch's masks for them."""
+
     tolerance: Tolerance
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class CheckpointFile:
-    """The checkpoint that the graph was made from, for training to go on."""
-
-    file: str
-    sha256: Sha256
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Agreement:
-    """onnxruntime against PyTorch, measured on the probe when the bundle was made."""
+class Agreement(_Model):
+    """Agreement of onnxruntime with PyTorch, measured on the probe images at export."""
 
     mask: float
-    """Fraction of equal pixels in the image where it is least, [0, 1]."""
+    """Fraction of equal mask pixels in the worst image, [0, 1]."""
     confidence_max_abs: int
-    """Largest difference of a confidence, in steps of 1/255."""
+    """Largest absolute difference of a confidence value, in steps of 1/255."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Validation:
-    """onnxruntime against PyTorch and the truth, on images of a data set's `val` split."""
+class Validation(_Model):
+    """Accuracy of a graph on images of a data set's `val` split."""
 
     images: int
+    """Number of images."""
     mask: float
-    """Fraction of pixels, over all images, at which PyTorch in fp32 names the same class, [0, 1]."""
+    """Fraction of pixels, over all images, at which PyTorch in fp32 predicts the same class, [0, 1]."""
     miou: float
-    """This graph's, [0, 1]."""
+    """Mean IoU of this graph, [0, 1]."""
     miou_lost: float
-    """PyTorch's minus this graph's."""
+    """Mean IoU of PyTorch minus that of this graph."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Speed:
-    """Time for one image, measured when the bundle was made."""
+class Speed(_Model):
+    """Inference time, measured at export."""
 
     ms_per_image: float
     size: tuple[int, int]
-    """Height and width in pixels."""
+    """Height and width of the image, pixels."""
     provider: str
+    """onnxruntime's execution provider."""
     threads: int
+    """Threads within one operator."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Artifact:
+class Artifact(_Model):
     """One graph file."""
 
-    file: str
+    file: FileName
     precision: Precision
-    """Of the arithmetic. int8 stands for integers in convolutions and products with weights, and fp32 elsewhere."""
+    """Arithmetic. int8: integers in convolutions and products with weights, fp32 elsewhere."""
     weights: Literal["fp32", "fp16"] = "fp32"
-    """How the file stores large tensors; fp16 is turned into fp32 when the file is loaded."""
+    """Storage of large fp32 tensors; fp16 is converted to fp32 when the file is loaded."""
     sha256: Sha256
     opset: int
     agreement: Agreement
     bytes: int
     speed: Speed
     probe_agreement: float | None = None
-    """What a reader's own run of the probe must reach with this graph, [0, 1]; None = the probe's tolerance."""
+    """Minimum fraction of equal probe pixels with this graph, [0, 1]; absent: the probe's tolerance."""
     left_in_float: int | None = None
-    """int8: how many convolutions and products with weights were left in fp32, as the bound on the loss asked for."""
+    """int8: number of convolutions and products with weights that stay in fp32 to keep the mIoU."""
     fused_attention: int | None = None
-    """How many attentions onnxruntime's own operator computes; None = none. Such a graph is for onnxruntime
-    alone."""
+    """Number of attention blocks fused into onnxruntime's own operator; absent: none. Only onnxruntime runs a graph
+    that has any."""
     validation: Validation | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Tile:
-    """The graph of one window, and how windows lie."""
+class Tile(_File):
+    """The graph of one window, for sliding-window inference."""
 
-    file: str
-    sha256: Sha256
     bytes: int
     opset: int
     window: tuple[int, int]
     """Height and width, pixels."""
     stride: float
-    """Step of the window as a part of its side, (0, 1]."""
+    """Step between windows as a fraction of the window's side, (0, 1]."""
     probability_max_abs: float
-    """Largest difference of a probability from PyTorch's, measured when the bundle was made."""
+    """Largest absolute difference of a probability between onnxruntime and PyTorch, measured at export."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class TensorRT:
-    """How onnxruntime's TensorRT provider is to run one of the graphs."""
+class TensorRT(_Model):
+    """Settings with which onnxruntime's TensorRT provider runs one of the graphs."""
 
-    file: str
-    """The artifact's."""
-    cache_key: str
-    """Changes with the graph and with the sizes that engines are built for."""
+    file: FileName
+    """The artifact's file."""
+    cache_key: FileName
+    """Differs between graphs and between the input sizes that engines are built for."""
     provider_options: dict[str, Any]
-    """Names and values as text; the paths of caches are the reader's to add."""
-
-    def __post_init__(self) -> None:
-        if not PLAIN_FILE_NAME.fullmatch(self.cache_key):
-            raise ManifestError(f"tensorrt.cache_key: {self.cache_key!r} may name a folder, and is no plain name")
+    """Names and values as text. The reader adds the cache paths."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Manifest:
-    """The whole of manifest.json."""
+class Manifest(_Model):
+    """The contents of manifest.json."""
 
-    format_version: int
+    format_version: Literal[1]
     name: str
     version: str
     """UTC time and the first digits of the checkpoint's SHA-256: `20261122T101112-ab12cd34`."""
     created_at: str
     """ISO 8601, UTC."""
-    classes: tuple[ClassEntry, ...]
+    classes: Annotated[tuple[ClassEntry, ...], Field(min_length=1)]
     ignore_index: int
     inference: Inference
     metrics: dict[str, Any]
-    """As in the checkpoint: miou [0, 1], per_class {name: iou or null}, images, split. May be empty."""
+    """Copied from the checkpoint: miou [0, 1], per_class {name: iou or null}, images, split. May be empty."""
     provenance: Provenance
     probe: Probe
-    artifacts: tuple[Artifact, ...]
+    artifacts: Annotated[tuple[Artifact, ...], Field(min_length=1)]
     checkpoint: CheckpointFile | None = None
     tile: Tile | None = None
     tensorrt: TensorRT | None = None
 
-    def __post_init__(self) -> None:
-        if [entry.id for entry in self.classes] != list(range(len(self.classes))) or not self.classes:
-            raise ManifestError("classes: ids must be 0, 1, 2, ... in this order; export the bundle again")
-        if not self.artifacts:
-            raise ManifestError("artifacts: a bundle holds at least one graph; export it again")
-        for file in self.files:
-            if not PLAIN_FILE_NAME.fullmatch(file):
-                raise ManifestError(
-                    f"file {file!r}: a bundle names files of its own folder only; do not trust this one"
-                )
+    @field_validator("classes")
+    @classmethod
+    def _ids_are_positions(cls, classes: tuple[ClassEntry, ...]) -> tuple[ClassEntry, ...]:
+        if [entry.id for entry in classes] != list(range(len(classes))):
+            raise ValueError("ids must be 0, 1, 2, ... in this order")
+        return classes
+
+    @field_validator("artifacts")
+    @classmethod
+    def _one_is_fp32(cls, artifacts: tuple[Artifact, ...]) -> tuple[Artifact, ...]:
+        if all(each.precision != "fp32" for each in artifacts):
+            raise ValueError("one must have the precision fp32, which runs everywhere")
+        return artifacts
 
     @property
     def files(self) -> dict[str, Sha256]:
-        """Every file that the manifest vouches for, with its SHA-256."""
-        entries: list[Artifact | Probe | CheckpointFile | Tile | None]
+        """Every file of the bundle that has a checksum, with its SHA-256."""
         entries = [*self.artifacts, self.probe, self.checkpoint, self.tile]
         return {entry.file: entry.sha256 for entry in entries if entry}
 
     def to_json(self) -> str:
         """The text of manifest.json."""
-        return json.dumps(_encode(self), indent=2, allow_nan=False) + "\n"
+        return json.dumps(self.model_dump(), indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
         """Read manifest.json.
 
         Raises:
-            ManifestError: Not JSON, a `format_version` that this code does not read, or a missing or misshapen field.
+            ManifestError: The text is not JSON, its `format_version` is not supported, or a field is missing or
+                invalid.
         """
         try:
             fields = json.loads(text)
         except ValueError as error:
             raise ManifestError(f"manifest.json is not JSON ({error}); export the bundle again") from error
         found = fields.get("format_version") if isinstance(fields, dict) else None
-        if found != FORMAT_VERSION:
+        if type(found) is not int or found != FORMAT_VERSION:
             raise ManifestError(
-                f"format_version: found {found!r}, this version of Maskloop reads {FORMAT_VERSION}; "
+                f"format_version is {found!r}, and this version of Maskloop reads {FORMAT_VERSION}; "
                 "use the version that wrote the bundle, or export it again"
             )
-        manifest: Manifest = _decode(cls, fields, "")
-        return manifest
+        try:
+            # Strict JSON mode accepts a list for a tuple; strict Python mode does not.
+            return cls.model_validate_json(json.dumps(fields))
+        except ValidationError as error:
+            raise ManifestError(_first_problem(error)) from error
 
 
-def _encode(value: Any) -> Any:
-    """For json.dumps; optional fields that are None are left out."""
-    if isinstance(value, tuple):
-        return [_encode(item) for item in value]
-    if not dataclasses.is_dataclass(value):
-        return value
-    pairs = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
-    return {field.name: _encode(found) for field, found in pairs if found is not None or field.default is not None}
-
-
-def _decode(kind: Any, value: Any, where: str) -> Any:
-    """`value`, as json.loads gave it, as an instance of the annotation `kind`."""
-    if dataclasses.is_dataclass(kind):
-        return _decode_record(kind, value, where)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
-        return None if value is None else _decode(arguments[0], value, where)
-    if origin is Literal:
-        if value not in arguments:
-            raise ManifestError(f"{where}: {value!r} is none of {arguments}; a newer Maskloop may know it")
-        return value
-    if origin is tuple and isinstance(value, list):
-        return _decode_tuple(arguments, value, where)
-    plain = origin or kind
-    accepted = (int, float) if plain is float else (list if plain is tuple else plain)
-    if not isinstance(value, accepted) or isinstance(value, bool):
-        raise ManifestError(f"{where}: expected {plain.__name__}, found {value!r}; export the bundle again")
-    return value
-
-
-def _decode_tuple(arguments: tuple[Any, ...], value: list[Any], where: str) -> tuple[Any, ...]:
-    kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-    if len(kinds) != len(value):
-        raise ManifestError(f"{where}: expected {len(kinds)} values, found {len(value)}; export the bundle again")
-    return tuple(
-        _decode(kind, item, f"{where}[{place}]") for place, (kind, item) in enumerate(zip(kinds, value, strict=True))
-    )
-
-
-def _decode_record(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise ManifestError(f"{where}: expected an object, found {value!r}; export the bundle again")
-    hints = typing.get_type_hints(kind)
-    found = {}
-    for field in dataclasses.fields(kind):
-        path = f"{where}.{field.name}" if where else field.name
-        if field.name in value:
-            found[field.name] = _decode(hints[field.name], value[field.name], path)
-        elif field.default is dataclasses.MISSING:
-            raise ManifestError(f"{path}: missing; export the bundle again")
-    return kind(**found)
+def _first_problem(error: ValidationError) -> str:
+    """The path of the first invalid field, as `artifacts[0].file`, and what is wrong with it."""
+    problem = error.errors()[0]
+    field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in problem["loc"]).removeprefix(".")
+    value = problem["input"]
+    found = f", found {value!r}" if value is None or isinstance(value, str | int | float) else ""
+    return f"{field}: {problem['msg']}{found}; export the bundle again with this version of Maskloop"

@@ -1,19 +1,22 @@
-"""MODEL_CARD.md: what a person wants to know before using a model."""
+"""Describe a bundle for people: MODEL_CARD.md, the table of graphs, and the class colours on a terminal."""
 
 from pathlib import Path
 from typing import Any
 
 from exporter.manifest import Manifest
 
+COLOR_BLOCK = "\x1b[48;2;{};{};{}m      \x1b[0m"
+"""Six spaces on a background of 24-bit colour (ISO 8613-6)."""
+
 
 def model_card(manifest: Manifest, about: str = "") -> str:
-    """The card's Markdown. `about` is the maker's own paragraph and stands right after the first."""
+    """The text of MODEL_CARD.md; `about` is Markdown that the exporting person adds after the summary."""
     sections = [
         f"# {manifest.name}\n\n{_summary(manifest)}",
         about.strip(),
-        f"## How good it is\n\n{_quality(manifest)}",
-        f"## What it was trained on\n\n{_training(manifest)}",
-        f"## How to use it\n\n{_use(manifest)}",
+        f"## Accuracy\n\n{_quality(manifest)}",
+        f"## Training\n\n{_training(manifest)}",
+        f"## Use\n\n{_use(manifest)}",
         f"## Limits\n\n{_limits(manifest)}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -23,33 +26,38 @@ def _summary(manifest: Manifest) -> str:
     names = ", ".join(entry.name for entry in manifest.classes)
     rows = {
         "Version": f"`{manifest.version}`",
-        "Made": manifest.created_at,
+        "Created": manifest.created_at,
         "Encoder": f"`{_recipe(manifest, 'model', 'encoder')}`, DPT head",
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    head = f"Semantic segmentation: gives every pixel of a photograph one of {len(manifest.classes)} classes ({names})."
+    head = (
+        f"Semantic segmentation: assigns every pixel of a photograph one of {len(manifest.classes)} classes ({names})."
+    )
     return f"{head}\n\n| | |\n|---|---|\n{table}\n\n{artifacts_table(manifest)}"
 
 
 def artifacts_table(manifest: Manifest) -> str:
-    """The graphs side by side, in Markdown."""
-    head = ["graph", "MB", "ms an image", "equal to PyTorch: probe", "validation", "mIoU", "lost"]
+    """Size, speed and accuracy of each graph as a Markdown table."""
+    head = ["graph", "MB", "ms per image", "equal to PyTorch: probe", "validation", "mIoU", "mIoU lost"]
     rows = []
     for artifact in manifest.artifacts:
-        seen = artifact.validation
+        measured = artifact.validation
+        validation = ["", "", ""]
+        if measured:
+            validation = [f"{100 * measured.mask:.3f} %", f"{measured.miou:.4f}", f"{measured.miou_lost:+.4f}"]
         rows.append(
             [
                 f"`{artifact.file}`",
                 f"{artifact.bytes / 1e6:.1f}",
                 f"{artifact.speed.ms_per_image:.0f}",
                 f"{100 * artifact.agreement.mask:.3f} %",
-                *([f"{100 * seen.mask:.3f} %", f"{seen.miou:.4f}", f"{seen.miou_lost:+.4f}"] if seen else [""] * 3),
+                *validation,
             ]
         )
     speed = manifest.artifacts[0].speed
     note = (
-        f"Images of {speed.size[1]}x{speed.size[0]} pixels ({speed.provider}, {speed.threads} threads). Of the probe, "
-        "the image that agrees least."
+        f"Speed: images of {speed.size[1]}x{speed.size[0]} pixels ({speed.provider}, {speed.threads} threads). "
+        "Probe: the fraction of equal pixels in the worst image."
     )
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]) + f"\n\n{note}"
 
@@ -59,7 +67,7 @@ def _quality(manifest: Manifest) -> str:
     if "reported" in metrics:
         return f"Reported: {metrics['reported']}."
     if "miou" not in metrics:
-        return "The run measured nothing. `python -m trainer evaluate CHECKPOINT --data DATASET` does."
+        return "Not measured. `python -m trainer evaluate CHECKPOINT --data DATASET` measures it."
     per_class: dict[str, float | None] = metrics.get("per_class", {})
     rows = []
     for entry in manifest.classes:
@@ -68,7 +76,7 @@ def _quality(manifest: Manifest) -> str:
         rows.append(f"| {entry.id} | {entry.name} | `{color}` | {'absent' if iou is None else f'{iou:.3f}'} |")
     head = (
         f"Mean intersection over union **{metrics['miou']:.3f}** on {metrics.get('images', '?')} labelled images "
-        f"(split `{metrics.get('split', '?')}`) that training did not see. Class by class, 1 is perfect:"
+        f"(split `{metrics.get('split', '?')}`) that were not used for training. IoU per class (1 is perfect):"
     )
     return f"{head}\n\n| id | class | colour | IoU |\n|---|---|---|---|\n" + "\n".join(rows)
 
@@ -76,12 +84,12 @@ def _quality(manifest: Manifest) -> str:
 def _training(manifest: Manifest) -> str:
     provenance = manifest.provenance
     data = manifest.provenance.recipe.get("data", {})
-    root = Path(data.get("root", "?")).name  # the folder's name: where it lay is nobody's business
+    root = Path(data.get("root", "?")).name  # the name only: the path is private
     parent = f"It started from version `{provenance.parent}`. " if provenance.parent else ""
     return (
         f"Method `{provenance.recipe.get('method', '?')}`, {_recipe(manifest, 'train', 'steps')} steps, data set "
         f"`{root}` (labelled: `{data.get('labelled', '?')}`, unlabelled: `{data.get('unlabelled', '?')}`). "
-        f"{parent}The whole recipe is in manifest.json under "
+        f"{parent}The complete recipe is in manifest.json under "
         f"`provenance.recipe`. Fingerprint of the data: `{provenance.data_fingerprint}`. "
         f"Code: `{provenance.code_version}`."
     )
@@ -95,7 +103,7 @@ python -m service serve --model BUNDLE
 curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' localhost:8000/v1/segment -o mask.png
 ```
 
-or without any of Maskloop:
+or without Maskloop:
 
 ```python
 import numpy, onnxruntime
@@ -105,24 +113,29 @@ image = numpy.asarray(Image.open("photo.jpg").convert("RGB"))[None]   # uint8 [1
 mask, confidence = session.run(["mask", "confidence"], {{"image": image}})
 ```
 
-`mask[0]` holds a class id a pixel and `confidence[0]` how sure it is (255 = 1.0). Normalising and resizing happen
-inside the graph."""
+`mask[0]` holds the class id of each pixel and `confidence[0]` its confidence (255 = 1.0). The graph contains
+normalisation and resizing."""
 
 
 def _limits(manifest: Manifest) -> str:
     long_side = manifest.inference.long_side
     size = (
-        f"The network sees the image with its long side at {long_side} pixels; what is thinner than one is lost."
+        f"The graph resizes the image's long side to {long_side} pixels; details thinner than one pixel are lost."
         if long_side
-        else "The network sees the image at its own size: time and memory grow with its pixels."
+        else "The network processes the image at its own size: time and memory grow with the number of pixels."
     )
     return (
-        f"- It knows the {len(manifest.classes)} classes above and nothing else, and names one of them always.\n"
-        "- The numbers above hold for images like those it was measured on. Try it on your own before you rely on it.\n"
-        "- Its confidence is the network's own and not calibrated.\n"
+        f"- The model assigns one of the {len(manifest.classes)} classes above to every pixel, whatever it shows.\n"
+        "- The figures above apply to images like those of the data set. Test the model on your own images first.\n"
+        "- The confidence is the network's softmax and is not calibrated.\n"
         f"- {size}"
     )
 
 
 def _recipe(manifest: Manifest, table: str, key: str) -> Any:
     return manifest.provenance.recipe.get(table, {}).get(key, "?")
+
+
+def palette(manifest: Manifest) -> str:
+    """One line per class for a terminal: colour, id and name."""
+    return "".join(f"{COLOR_BLOCK.format(*entry.color)} {entry.id:>3}  {entry.name}\n" for entry in manifest.classes)

@@ -1,8 +1,8 @@
-"""The probe: a few images, made here and always the same, by which a graph is compared with the network.
+"""Probe images: deterministic synthetic test images on which graphs are compared with PyTorch.
 
-They are scenes of soft light, discs, boxes and grain, so that a network sees edges, surfaces and texture, and they need
-nobody's photographs. One has sides that fit the network, one has none that does and is not square, and where the graph
-resizes to a long side, one is longer than it.
+They show soft light, discs, boxes and grain, so that a network sees edges, surfaces and texture, and contain no
+photographs. The sides of the first image are multiples of the network's, those of the second are not, and if the graph
+resizes to a long side, a third image is larger than that.
 """
 
 # N images, H W pixels, 3 = RGB
@@ -19,12 +19,12 @@ from PIL import Image
 Bytes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.unsignedinteger]
 Predict = Callable[[Bytes], tuple[Ids, Bytes]]
-"""uint8 [N, H, W, 3] to mask [N, H, W] and confidence uint8 [N, H, W]."""
+"""Images uint8 [N,H,W,3] to mask [N,H,W] and confidence uint8 [N,H,W]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """One probe image [H, W, 3] and a predictor's mask and confidence for it, both [H, W]."""
+class Prediction:
+    """One image [H,W,3] with its predicted mask and confidence, both [H,W]."""
 
     image: Bytes
     mask: Ids
@@ -32,7 +32,12 @@ class Answer:
 
 
 def probe_images(*, multiple: int, long_side: int) -> list[Bytes]:
-    """The images, uint8 [H, W, 3], for a network whose sides are multiples of `multiple` pixels."""
+    """The probe images, uint8 [H,W,3].
+
+    Args:
+        multiple: pixels; width and height of the network's input are multiples of it.
+        long_side: pixels to which the graph resizes the longer side; 0 = it does not resize.
+    """
     height, width = (-(-side // multiple) * multiple for side in (96, 128))
     sizes = [(height, width), (width + multiple // 2 + 1, height - multiple // 2 - 1)]
     if long_side:
@@ -41,7 +46,7 @@ def probe_images(*, multiple: int, long_side: int) -> list[Bytes]:
 
 
 def scene(height: int, width: int, seed: int) -> Bytes:
-    """One synthetic image, uint8 [H, W, 3]; the same arguments give the same pixels."""
+    """One synthetic image, uint8 [H,W,3]; the same arguments give the same pixels."""
     rng = np.random.default_rng(seed)
     light = Image.fromarray(rng.integers(40, 216, (5, 5, 3), dtype=np.uint8))
     image_HW3 = np.array(light.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
@@ -52,50 +57,51 @@ def scene(height: int, width: int, seed: int) -> Bytes:
         down_HW, right_HW = np.abs(y_HW - y), np.abs(x_HW - x)
         disc, box = np.hypot(down_HW, right_HW) < half, np.maximum(down_HW, 0.6 * right_HW) < half
         image_HW3[disc if shape % 2 else box] = rng.integers(0, 256, 3)
-    # Coarse grain: fine noise would make the file larger than the network.
+    # Coarse grain: with fine noise, the compressed probe would be larger than the network.
     grain = rng.integers(-12, 13, (-(-height // 4), -(-width // 4), 1))
     image_HW3 += grain.repeat(4, axis=0).repeat(4, axis=1)[:height, :width].astype(np.int16)
     return np.clip(image_HW3, 0, 255).astype(np.uint8)
 
 
-def ask(predict: Predict, images: list[Bytes]) -> list[Answer]:
-    """The predictor's answer to each image, and once more to the first one, this time in a batch with its mirror image.
+def run(predict: Predict, images: list[Bytes]) -> list[Prediction]:
+    """Predict each image alone, then the first one again in a batch with its mirror image.
 
-    So one answer more than images; the last equals the first if an image's answer does not depend on its neighbours.
+    The result is one longer than `images`. Its last element equals the first one if a prediction does not depend on
+    the other images of the batch.
     """
     batches = [image[None] for image in images]
     batches.append(np.stack([images[0], images[0][:, ::-1]]))
-    answers = []
+    predictions = []
     for batch_NHW3 in batches:
         mask_NHW, confidence_NHW = predict(batch_NHW3)
-        answers.append(Answer(image=batch_NHW3[0], mask=mask_NHW[0], confidence=confidence_NHW[0]))
-    return answers
+        predictions.append(Prediction(image=batch_NHW3[0], mask=mask_NHW[0], confidence=confidence_NHW[0]))
+    return predictions
 
 
 def mask_agreement(first: list[Ids], second: list[Ids]) -> float:
-    """Fraction of pixels at which two predictors name the same class, in the image where it is least: [0, 1]."""
+    """Fraction of pixels at which two lists of masks are equal, in the worst image: [0, 1]."""
     return min(float(np.mean(a == b)) for a, b in zip(first, second, strict=True))
 
 
-def confidence_difference(first: list[Answer], second: list[Answer]) -> int:
-    """Largest difference of a confidence, in steps of 1/255."""
+def confidence_difference(first: list[Prediction], second: list[Prediction]) -> int:
+    """Largest absolute difference of a confidence value, in steps of 1/255."""
     pairs = zip(first, second, strict=True)
     return max(int(np.abs(a.confidence.astype(np.int16) - b.confidence).max()) for a, b in pairs)
 
 
-def write_probe(file: Path, answers: list[Answer]) -> None:
-    """Arrays image_0, mask_0, image_1, mask_1, ..."""
+def write_probe(file: Path, predictions: list[Prediction]) -> None:
+    """Write probe.npz with the arrays image_0, mask_0, image_1, mask_1, ..."""
     arrays: dict[str, Ids] = {}
-    for number, answer in enumerate(answers):
-        arrays |= {f"image_{number}": answer.image, f"mask_{number}": answer.mask}
+    for number, each in enumerate(predictions):
+        arrays |= {f"image_{number}": each.image, f"mask_{number}": each.mask}
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def read_probe(file: Path) -> tuple[list[Bytes], list[Ids]]:
-    """The images [H, W, 3] that `write_probe` wrote and their masks [H, W].
+    """Read the images [H,W,3] and masks [H,W] that `write_probe` wrote.
 
     Raises:
-        ValueError: Arrays are missing, or their shapes do not fit together.
+        ValueError: The file is not readable, an array is missing, or shapes or types do not match.
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
@@ -109,8 +115,8 @@ def read_probe(file: Path) -> tuple[list[Bytes], list[Ids]]:
     except KeyError as error:
         raise ValueError(f"{file}: array {error} is missing; export the bundle again") from error
     if not images:
-        raise ValueError(f"{file}: no image; export the bundle again")
+        raise ValueError(f"{file}: contains no image; export the bundle again")
     for image, mask in zip(images, masks, strict=True):
         if image.shape != (*mask.shape, 3) or image.dtype != np.uint8:
-            raise ValueError(f"{file}: an image and its mask do not fit together; export the bundle again")
+            raise ValueError(f"{file}: shape or type of an image does not match its mask; export the bundle again")
     return images, masks

@@ -1,6 +1,6 @@
-"""onnxruntime: a graph file as a predictor, and how fast it is."""
+"""Run graph files with onnxruntime on the CPU, and measure their speed."""
 
-# N images, H W pixels, 3 = RGB
+# N images, K classes, H W pixels, T U height and width of a window, 3 = RGB
 
 import statistics
 import time
@@ -21,32 +21,32 @@ MASK_TYPES = ("tensor(uint8)", "tensor(uint16)")
 
 
 class OnnxPredictor:
-    """A graph file behind the predictor's face."""
+    """A graph file as a callable: images in, masks and confidences out."""
 
     def __init__(self, graph: Path, *, threads: int = 0, mask_types: Collection[str] = MASK_TYPES) -> None:
-        """Load a graph on the CPU.
+        """Load a graph and check its inputs and outputs.
 
         Args:
             graph: model.onnx.
-            threads: Threads within an operator; 0 = as many as onnxruntime likes.
-            mask_types: Which of its types a mask may have.
+            threads: threads within an operator; 0 = onnxruntime's default.
+            mask_types: accepted types of the output `mask`.
 
         Raises:
-            ValueError: onnxruntime cannot load it, or its inputs and outputs are not a bundle's.
+            ValueError: onnxruntime cannot load the file, or its inputs and outputs are not those of a bundle.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors only: its warnings are about optimisations it did not find
+        options.log_severity_level = 3  # errors only: its warnings are about optimisations that do not apply
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=[CPU])
-        except Exception as error:  # onnxruntime's own classes share no base
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ValueError(f"{graph}: onnxruntime cannot load it ({error}); export the bundle again") from error
         found = {value.name: (value.type, len(value.shape)) for value in self._values()}
-        masks = [
+        accepted = [
             {"image": ("tensor(uint8)", 4), "mask": (kind, 3), "confidence": ("tensor(uint8)", 3)}
             for kind in mask_types
         ]
-        if found not in masks:
+        if found not in accepted:
             raise ValueError(f"{graph}: inputs and outputs are {found}, not a bundle's; export the bundle again")
         for value in self._values():
             if any(isinstance(side, int) for side in value.shape[:3]):
@@ -56,23 +56,30 @@ class OnnxPredictor:
         return [*self._session.get_inputs(), *self._session.get_outputs()]
 
     def __call__(self, image_NHW3: Bytes) -> tuple[Ids, Bytes]:
-        """Mask [N, H, W] of class ids and confidence uint8 [N, H, W] for uint8 [N, H, W, 3]."""
+        """Mask [N,H,W] of class ids and confidence uint8 [N,H,W] for images uint8 [N,H,W,3]."""
         mask_NHW, confidence_NHW = self._session.run(["mask", "confidence"], {"image": image_NHW3})
         return mask_NHW, confidence_NHW
 
 
-def ask_tile(graph: Path, image_NTU3: Bytes) -> npt.NDArray[np.float32]:
-    """A window graph's probabilities, float32 [N, K, T, U], for uint8 [N, T, U, 3]. Raises ValueError for another."""
+def run_tile_graph(graph: Path, image_NTU3: Bytes) -> npt.NDArray[np.float32]:
+    """Class probabilities of windows, float32 [N,K,T,U], for uint8 [N,T,U,3].
+
+    Raises:
+        ValueError: The file is not the graph of a window of this size.
+    """
     try:
         session = onnxruntime.InferenceSession(graph, providers=[CPU])
-        found_NKTU: npt.NDArray[np.float32] = session.run(["probability"], {"image": image_NTU3})[0]
-    except Exception as error:  # onnxruntime's own classes share no base
-        raise ValueError(f"{graph}: is no graph of such windows ({error}); export the bundle again") from error
-    return found_NKTU
+        probability_NKTU: npt.NDArray[np.float32] = session.run(["probability"], {"image": image_NTU3})[0]
+    except Exception as error:  # onnxruntime's exceptions have no common base class
+        raise ValueError(
+            f"{graph}: is not the graph of a {image_NTU3.shape[2]}x{image_NTU3.shape[1]} window ({error}); "
+            "export the bundle again"
+        ) from error
+    return probability_NKTU
 
 
 def measure_speed(graph: Path, *, threads: int, budget_s: float = 2.0) -> Speed:
-    """Median time for one image of SPEED_SIZE, over at most nine tries within the budget, after one to warm up."""
+    """Median time for one image of SPEED_SIZE over up to nine runs within the budget, after one warm-up run."""
     predict = OnnxPredictor(graph, threads=threads)
     image_1HW3 = scene(*SPEED_SIZE, seed=0)[None]
     predict(image_1HW3)
@@ -81,5 +88,5 @@ def measure_speed(graph: Path, *, threads: int, budget_s: float = 2.0) -> Speed:
         start = time.perf_counter()
         predict(image_1HW3)
         seconds.append(time.perf_counter() - start)
-    milliseconds = float(np.round(1000 * statistics.median(seconds), 2))
+    milliseconds = round(1000 * statistics.median(seconds), 2)
     return Speed(ms_per_image=milliseconds, size=SPEED_SIZE, provider=CPU, threads=threads)

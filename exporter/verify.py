@@ -1,4 +1,4 @@
-"""Is this bundle what it says? Format, checksums, and its own probe on onnxruntime."""
+"""Verify a bundle: format, checksums, and the masks of its probe images with onnxruntime."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,32 +9,32 @@ from exporter import probe
 from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.manifest import Artifact, Manifest, TensorRT, Tile
 from exporter.probe import Bytes, Ids, scene
-from exporter.runtime import OnnxPredictor, ask_tile
+from exporter.runtime import OnnxPredictor, run_tile_graph
 from exporter.tensorrt.profile import OPTIONS, PREFIX
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
-    """What was seen when a sound bundle was verified."""
+    """Result of the verification of a valid bundle."""
 
     manifest: Manifest
     images: int
-    """Probe images that were run."""
+    """Number of probe images."""
     agreement: dict[str, float]
-    """By graph file: fraction of pixels equal to the stored mask, [0, 1], in the image where it is least."""
+    """By graph file: fraction of pixels equal to the stored mask in the worst image, [0, 1]."""
 
     @property
     def mask_agreement(self) -> float:
-        """The fp32 graph's."""
+        """The agreement of the fp32 graph."""
         return self.agreement[next(each.file for each in self.manifest.artifacts if each.precision == "fp32")]
 
 
 def verify(bundle: Path) -> Verified:
-    """Check a bundle as the service does before it serves it.
+    """Check a bundle as the service does before it serves the bundle.
 
     Raises:
-        BundleError: Another format, a missing or altered file, a graph that does not load or is not a bundle's, or
-            masks that differ from the probe's beyond the bundle's tolerance.
+        BundleError: The format is not supported, a file is missing or altered, a graph does not load or is not a
+            bundle's, or its masks differ from the probe's beyond the bundle's tolerance.
     """
     manifest = read_manifest(bundle)
     _check_sums(bundle, manifest)
@@ -43,18 +43,21 @@ def verify(bundle: Path) -> Verified:
         found = {artifact.file: _run(bundle / artifact.file, images) for artifact in manifest.artifacts}
     except ValueError as error:
         raise BundleError(str(error)) from error
-    expected = [*masks, masks[0]]  # the last answer is the first image's again, in a batch of two
-    agreement = {file: probe.mask_agreement(expected, answers) for file, answers in found.items()}
+    expected = [*masks, masks[0]]  # probe.run predicts the first image a second time, in a batch of two
+    agreement = {file: probe.mask_agreement(expected, found_masks) for file, found_masks in found.items()}
     for artifact in manifest.artifacts:
-        least = needed(manifest, artifact)
-        if agreement[artifact.file] < least:
+        needed = required_agreement(manifest, artifact)
+        if agreement[artifact.file] < needed:
             raise BundleError(
                 f"{bundle / artifact.file}: masks equal the probe's at {agreement[artifact.file]:.5f} of an image's "
-                f"pixels, and {least} are needed; do not serve it here, export it again"
+                f"pixels, and {needed} are required; do not serve it on this machine, export it again"
             )
-    highest = max(int(mask.max()) for answers in found.values() for mask in answers)
+    highest = max(int(mask.max()) for found_masks in found.values() for mask in found_masks)
     if highest >= len(manifest.classes):
-        raise BundleError(f"{bundle}: a mask holds class {highest}, the manifest names {len(manifest.classes)} classes")
+        raise BundleError(
+            f"{bundle}: a mask contains class {highest}, and the manifest has {len(manifest.classes)} classes; "
+            "export the bundle again"
+        )
     if manifest.tensorrt:
         _check_tensorrt(bundle, manifest, manifest.tensorrt)
     if manifest.tile:
@@ -63,7 +66,7 @@ def verify(bundle: Path) -> Verified:
 
 
 def verified_table(verified: Verified) -> str:
-    """What was seen, graph by graph, in Markdown."""
+    """The measured and the required agreement of each graph as a Markdown table."""
     manifest = verified.manifest
     rows = [
         [
@@ -71,46 +74,50 @@ def verified_table(verified: Verified) -> str:
             artifact.precision,
             f"{artifact.bytes / 1e6:.1f}",
             f"{100 * verified.agreement[artifact.file]:.3f} %",
-            f"{100 * needed(manifest, artifact):.3f} %",
+            f"{100 * required_agreement(manifest, artifact):.3f} %",
         ]
         for artifact in manifest.artifacts
     ]
     if manifest.tile:
         rows.append([f"`{manifest.tile.file}`", "fp32", f"{manifest.tile.bytes / 1e6:.1f}", "probabilities", ""])
-    head = ["graph", "precision", "MB", "as stored", "needed"]
+    head = ["graph", "precision", "MB", "agreement", "required"]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
-def needed(manifest: Manifest, artifact: Artifact) -> float:
-    """What a graph's run of the probe must reach, [0, 1]."""
+def required_agreement(manifest: Manifest, artifact: Artifact) -> float:
+    """Minimum fraction of equal probe pixels for a graph, [0, 1]."""
     own = artifact.probe_agreement
     return manifest.probe.tolerance.mask_agreement if own is None else own
 
 
 def _run(graph: Path, images: list[Bytes]) -> list[Ids]:
-    return [answer.mask for answer in probe.ask(OnnxPredictor(graph), images)]
+    return [prediction.mask for prediction in probe.run(OnnxPredictor(graph), images)]
 
 
 def _check_tile(graph: Path, tile: Tile, classes: int) -> None:
     try:
-        found_NKTU = ask_tile(graph, scene(*tile.window, seed=0)[None])
+        found_NKTU = run_tile_graph(graph, scene(*tile.window, seed=0)[None])
     except ValueError as error:
         raise BundleError(str(error)) from error
     if found_NKTU.shape != (1, classes, *tile.window) or not np.allclose(found_NKTU.sum(axis=1), 1, atol=1e-3):
-        raise BundleError(f"{graph}: gives no probabilities of {classes} classes a pixel; export the bundle again")
+        raise BundleError(
+            f"{graph}: the output is not the probabilities of {classes} classes per pixel; export the bundle again"
+        )
 
 
-def _check_tensorrt(bundle: Path, manifest: Manifest, told: TensorRT) -> None:
-    plain = {each.file: each.sha256 for each in manifest.artifacts if each.precision == "fp32"}
-    options = told.provider_options
-    # An option may name a library to load or a file to write: none but the exporter's own is passed on.
-    strange = sorted(name for name, value in options.items() if name not in OPTIONS or not isinstance(value, str))
-    if strange:
-        raise BundleError(f"{bundle}: `tensorrt` has options that are none of a bundle's: {', '.join(strange)}")
-    # Engines are kept under the key: under a wrong one, another graph's would run.
-    key = f"{plain.get(told.file, '?')[:16]}_"
-    if not told.cache_key.startswith(key) or options.get(PREFIX) != told.cache_key:
-        raise BundleError(f"{bundle}: `tensorrt` is not of the graph {told.file!r}; export the bundle again")
+def _check_tensorrt(bundle: Path, manifest: Manifest, tensorrt: TensorRT) -> None:
+    fp32 = {each.file: each.sha256 for each in manifest.artifacts if each.precision == "fp32"}
+    options = tensorrt.provider_options
+    # Some of onnxruntime's options load a library or write a file: accept only those that the exporter writes.
+    unknown = sorted(name for name, value in options.items() if name not in OPTIONS or not isinstance(value, str))
+    if unknown:
+        raise BundleError(
+            f"{bundle}: `tensorrt.provider_options` has unknown options: {', '.join(unknown)}; do not use this bundle"
+        )
+    # Engines are cached under the key: a wrong key would run the engine of another graph.
+    key = f"{fp32.get(tensorrt.file, '?')[:16]}_"
+    if not tensorrt.cache_key.startswith(key) or options.get(PREFIX) != tensorrt.cache_key:
+        raise BundleError(f"{bundle}: `tensorrt` does not match the graph {tensorrt.file!r}; export the bundle again")
 
 
 def _check_sums(bundle: Path, manifest: Manifest) -> None:
@@ -119,4 +126,4 @@ def _check_sums(bundle: Path, manifest: Manifest) -> None:
         if not file.is_file():
             raise BundleError(f"{file}: missing; copy the bundle again")
         if sha256_of(file) != sha256:
-            raise BundleError(f"{file}: its sha256 is not the manifest's: it was altered or cut short; copy it again")
+            raise BundleError(f"{file}: its sha256 differs from the manifest's: altered or truncated; copy it again")

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx import TensorProto
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
-from exporter.by_size import known_by_size
+from exporter.shape_derived import shape_derived_tensors
 from exporter.tensorrt.operators import BY_VALUE, CASTABLE, DATA_AT, OPSETS, SHAPE_INPUTS, TYPES
 from exporter.tensorrt.restrictions import RULES, Node
 
@@ -32,7 +32,7 @@ def check(model: onnx.ModelProto) -> list[Finding]:
     graph = onnx.shape_inference.infer_shapes(_with_constants_lifted(model), data_prop=True).graph
     types = _types(graph)
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    known = known_by_size(graph)
+    known = shape_derived_tensors(graph)
     found = [*_opset(model), *_small_integers_inside(graph, types)]
     for node in graph.node:
         problems = _problems(Node(node, constants), types, known)

@@ -14,13 +14,13 @@ from typing import Any, Literal
 import onnx
 
 from exporter import probe
-from exporter.artifacts import HALF_PROBE_AGREEMENT
+from exporter.artifacts import FP16_PROBE_AGREEMENT
 from exporter.bundle import GRAPH, PROBE, BundleError, new_bundle, sha256_of
+from exporter.calibration import large_tensors
+from exporter.fp16 import FP16_LIMIT, convert_to_fp16
 from exporter.graph import save
-from exporter.half import LARGE, halved
 from exporter.manifest import Artifact, Manifest
 from exporter.probe import Bytes, Ids, Predict
-from exporter.ranges import large_tensors
 from exporter.runtime import OnnxPredictor
 from exporter.tensorrt import engine
 from exporter.tensorrt.check import check, summary
@@ -78,7 +78,7 @@ def prepare(
         graph = folder / GRAPH
         _write(bundle / artifact.file, graph, images if precision == "fp16" else None)
         expected = [*masks, masks[0]]
-        needed = manifest.probe.tolerance.mask_agreement if precision == "fp32" else HALF_PROBE_AGREEMENT
+        needed = manifest.probe.tolerance.mask_agreement if precision == "fp32" else FP16_PROBE_AGREEMENT
         agreement = _agreement(OnnxPredictor(graph, mask_types=MASK_TYPES), images, expected)
         if agreement < needed:
             raise BundleError(
@@ -126,7 +126,7 @@ def _write(source: Path, file: Path, images: list[Bytes] | None) -> None:
     model = for_tensorrt(onnx.load(source))
     save(model, file)
     if images is not None:
-        save(halved(onnx.load(file), large_tensors(file, images, LARGE)), file)
+        save(convert_to_fp16(onnx.load(file), large_tensors(file, images, FP16_LIMIT)), file)
     if found := check(onnx.load(file)):
         raise BundleError(
             f"{source} is not for TensorRT: {summary(found)}. Exported again from its checkpoint with this version, it "
@@ -156,4 +156,4 @@ def _engine(
 
 
 def _agreement(predict: Predict, images: list[Bytes], expected: list[Ids]) -> float:
-    return probe.mask_agreement(expected, [answer.mask for answer in probe.ask(predict, images)])
+    return probe.mask_agreement(expected, [answer.mask for answer in probe.run(predict, images)])

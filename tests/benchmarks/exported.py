@@ -78,9 +78,9 @@ def compare(options: argparse.Namespace) -> str:
         if not file.is_file():
             file = random_checkpoint(Path(folder) / "random.safetensors", options.checkpoint, options.data)
         bundle = Path(folder) / "bundle"
-        refused: list[str] = []
+        skipped: list[str] = []
         precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8") if options.data else ("fp32", "fp16")
-        export(file, bundle, precisions=precisions, data=options.data, refused=refused.append)
+        export(file, bundle, precisions=precisions, data=options.data, skipped=skipped.append)
         sides = dict.fromkeys(TORCH_SIDES, file)
         sides |= {artifact.file: bundle / artifact.file for artifact in read_manifest(bundle).artifacts}
         rates: dict[tuple[str, int], list[float]] = {}
@@ -89,7 +89,7 @@ def compare(options: argparse.Namespace) -> str:
                 for name, graph in sides.items():
                     found = ask(name, graph, options.size, threads)
                     rates.setdefault((name, threads), []).append(found["images_per_s"])
-        lines = [artifacts_table(read_manifest(bundle)), "", *refused, "", *speeds(rates, list(sides), options)]
+        lines = [artifacts_table(read_manifest(bundle)), "", *skipped, "", *speeds(rates, list(sides), options)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Two checkpoints small enough to export within seconds, and the bundles made of them."""
+"""Two checkpoints that export within seconds, and their bundles."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "bundle_v1"
 
 
 def make_checkpoint(file: Path, model: dict[str, Any], **inference: Any) -> Path:
-    """A checkpoint of a random network that nevertheless names every class about equally often."""
+    """Write a checkpoint of a random network that predicts every class about equally often."""
     recipe = recipe_from_dict(
         {
             "method": "supervised",
@@ -58,7 +58,7 @@ def make_checkpoint(file: Path, model: dict[str, Any], **inference: Any) -> Path
 def spread_classes(segmenter: Segmenter) -> None:
     """Set the last layer so that the classes' logits have equal mean and spread on the first probe image.
 
-    Without this a random network gives one class everywhere, and any two graphs would agree.
+    Otherwise a random network predicts one class everywhere, and any two graphs would agree.
     """
     image_HW3 = probe_images(multiple=segmenter.size_multiple, long_side=0)[0]
     last = segmenter.head.classify[-1]
@@ -73,7 +73,7 @@ def spread_classes(segmenter: Segmenter) -> None:
 
 @pytest.fixture(scope="session")
 def vit_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A two-block ViT that sees images at their own size."""
+    """A two-block ViT that processes images at their own size."""
     return make_checkpoint(tmp_path_factory.mktemp("vit") / "model.safetensors", TINY_VIT)
 
 
@@ -85,7 +85,7 @@ def convnet_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def vit_bundle(vit_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ViT's bundle, weights as fp32."""
+    """The bundle of the ViT, with fp32 weights."""
     out = tmp_path_factory.mktemp("bundles") / "vit"
     export(vit_checkpoint, out, name="places", parent="20260101T000000-00000000")
     return out
@@ -93,13 +93,13 @@ def vit_bundle(vit_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def convnet_bundle(convnet_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ConvNet's bundle, weights as fp16, checkpoint left out."""
+    """The bundle of the ConvNet, with weights stored as fp16 and without the checkpoint."""
     out = tmp_path_factory.mktemp("bundles") / "convnet"
     export(convnet_checkpoint, out, weights="fp16", with_checkpoint=False)
     return out
 
 
 def predictor_of(file: Path) -> MaskPredictor:
-    """The network of a checkpoint as evaluation runs it."""
+    """The network of a checkpoint, as the trainer evaluates it."""
     loaded = checkpoint.load(file)
     return MaskPredictor(loaded.model, long_side=loaded.recipe["inference"]["long_side"]).eval()

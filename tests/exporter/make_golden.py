@@ -1,6 +1,6 @@
-"""Write tests/golden/bundle_v1 for the first time: `python -m tests.exporter.make_golden`.
+"""Write tests/golden/bundle_v1 once: `python -m tests.exporter.make_golden`.
 
-It stands for the bundles that are out in the world, so it is never written anew: a format 2 gets a folder of its own.
+It represents existing bundles of format 1, so it is never regenerated; format 2 will get its own folder.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""Fused attention: the same masks from a graph that holds no square of scores."""
+"""A graph with fused attention gives the same masks and has no Softmax over scores."""
 
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from tests.exporter.conftest import predictor_of
 from trainer.checkpoint import load
 
 
-def test_a_vits_bundle_has_such_a_graph(vit_bundle: Path, vit_checkpoint: Path) -> None:
-    everywhere, fused = read_manifest(vit_bundle).artifacts
+def test_bundle_of_a_vit_has_a_fused_graph(vit_bundle: Path, vit_checkpoint: Path) -> None:
+    plain, fused = read_manifest(vit_bundle).artifacts
     blocks = len(load(vit_checkpoint).model.encoder.blocks())
-    assert (everywhere.file, everywhere.fused_attention) == ("model.onnx", None)
+    assert (plain.file, plain.fused_attention) == ("model.onnx", None)
     assert (fused.file, fused.precision, fused.fused_attention) == ("model.fused.onnx", "fp32", blocks)
     nodes = onnx.load(vit_bundle / fused.file).graph.node
     assert sum(node.op_type == FUSED and node.domain == DOMAIN for node in nodes) == blocks
@@ -30,7 +30,9 @@ def test_a_vits_bundle_has_such_a_graph(vit_bundle: Path, vit_checkpoint: Path) 
 
 
 @pytest.mark.parametrize(("count", "height", "width"), [(2, 75, 101), (1, 9, 9), (1, 240, 320)])
-def test_its_masks_are_pytorchs(vit_bundle: Path, vit_checkpoint: Path, count: int, height: int, width: int) -> None:
+def test_fused_graph_matches_pytorch(
+    vit_bundle: Path, vit_checkpoint: Path, count: int, height: int, width: int
+) -> None:
     image_NHW3 = np.stack([scene(height, width, seed) for seed in range(count)])
     mask, confidence = OnnxPredictor(vit_bundle / "model.fused.onnx")(image_NHW3)
     expected_mask, expected_confidence = eager(predictor_of(vit_checkpoint))(image_NHW3)
@@ -38,7 +40,7 @@ def test_its_masks_are_pytorchs(vit_bundle: Path, vit_checkpoint: Path, count: i
     assert np.abs(confidence.astype(int) - expected_confidence).max() <= 1
 
 
-def test_a_network_without_attention_has_none(convnet_bundle: Path) -> None:
+def test_network_without_attention_has_no_fused_graph(convnet_bundle: Path) -> None:
     assert [artifact.file for artifact in read_manifest(convnet_bundle).artifacts] == ["model.onnx"]
     model = onnx.load(convnet_bundle / "model.onnx")
     same, count = fuse_attention(model)
@@ -47,7 +49,7 @@ def test_a_network_without_attention_has_none(convnet_bundle: Path) -> None:
 
 
 class OneAttention(nn.Module):
-    """Attention over the rows of an image, with a scale of its own and perhaps a bias of positions."""
+    """Attention over the rows of an image, with its own scale and optionally a position bias."""
 
     def __init__(self, *, biased: bool) -> None:
         super().__init__()
@@ -64,7 +66,7 @@ class OneAttention(nn.Module):
 
 
 @pytest.mark.parametrize("biased", [False, True])
-def test_its_own_scale_is_kept_and_other_forms_are_left(tmp_path: Path, *, biased: bool) -> None:
+def test_scale_is_kept_and_attention_with_bias_is_not_fused(tmp_path: Path, *, biased: bool) -> None:
     torch.manual_seed(0)
     predictor, image_NHW3 = OneAttention(biased=biased).eval(), np.stack([scene(40, 30, seed) for seed in range(2)])
     write_graph(predictor, tmp_path / "traced.onnx", multiple=8)

@@ -1,4 +1,4 @@
-"""A bundle appears complete or not at all."""
+"""A bundle folder appears complete or not at all."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from exporter.bundle import BundleError, new_bundle, read_manifest
 
 
-def test_it_appears_when_the_block_ends_well(tmp_path: Path) -> None:
+def test_folder_appears_when_the_block_succeeds(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "bundle"
     with new_bundle(out) as folder:
         (folder / "file").write_text("text")
@@ -18,18 +18,18 @@ def test_it_appears_when_the_block_ends_well(tmp_path: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["bundle"]
 
 
-def test_nothing_is_left_after_an_error(tmp_path: Path) -> None:
-    def half_a_bundle() -> None:
+def test_error_leaves_nothing(tmp_path: Path) -> None:
+    def fail_midway() -> None:
         with new_bundle(tmp_path / "bundle") as folder:
             (folder / "file").write_text("half")
             raise RuntimeError("midway")
 
     with pytest.raises(RuntimeError, match="midway"):
-        half_a_bundle()
+        fail_midway()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_process_leaves_no_bundle_and_the_next_try_cleans_up(tmp_path: Path) -> None:
+def test_killed_process_leaves_no_bundle_and_the_next_attempt_cleans_up(tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     program = (
         "import os, sys; from pathlib import Path; from exporter.bundle import new_bundle\n"
@@ -46,13 +46,13 @@ def test_a_killed_process_leaves_no_bundle_and_the_next_try_cleans_up(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
+def test_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     with pytest.raises(BundleError, match="exists already"), new_bundle(tmp_path / "bundle"):
         pass
     assert (tmp_path / "bundle").is_dir()
 
 
-def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is no bundle"):
+def test_folder_without_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is not a bundle"):
         read_manifest(tmp_path)

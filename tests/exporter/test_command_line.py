@@ -1,4 +1,4 @@
-"""The program as the service's worker and a person at a terminal start it."""
+"""The command line as a subprocess."""
 
 import json
 import subprocess
@@ -17,14 +17,14 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def lines(ran: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    """Every line of stdout is one JSON object, or this fails."""
+    """Parse stdout, of which every line must be a JSON object."""
     return [json.loads(line) for line in ran.stdout.splitlines()]
 
 
 @pytest.mark.slow
 def test_export_then_verify(vit_checkpoint: Path, tmp_path: Path) -> None:
     out, about = tmp_path / "bundle", tmp_path / "about.md"
-    about.write_text("Made for a test; good for nothing else.\n")
+    about.write_text("For tests only.\n")
     ran = run("export", vit_checkpoint, "--out", out, "--name", "tiny", "--weights", "fp16", "--about", about)
     assert ran.returncode == 0, ran.stderr
     events = lines(ran)
@@ -33,20 +33,20 @@ def test_export_then_verify(vit_checkpoint: Path, tmp_path: Path) -> None:
     assert events[-1]["bundle"] == str(out)
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["version"], manifest["name"]) == (events[-1]["version"], "tiny")
-    assert "good for nothing else" in (out / "MODEL_CARD.md").read_text()
+    assert "For tests only." in (out / "MODEL_CARD.md").read_text()
     assert lines(run("verify", out))[-1]["version"] == manifest["version"]
 
 
-def test_verify_says_so_in_json_and_in_words() -> None:
+def test_verify_prints_json_and_a_table() -> None:
     ran = run("verify", GOLDEN)
     assert ran.returncode == 0, ran.stderr
     (event,) = lines(ran)
     assert (event["event"], event["images"]) == ("done", 2)
-    assert "sound" in ran.stderr
+    assert "valid, version" in ran.stderr
     assert ran.stderr.splitlines()[-1] == "| `model.onnx` | fp32 | 0.2 | 100.000 % | 99.900 % |"
 
 
-def test_verify_of_nothing_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+def test_verify_of_an_empty_folder_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     ran = run("verify", tmp_path)
     assert ran.returncode == 1
     (event,) = lines(ran)
@@ -55,27 +55,27 @@ def test_verify_of_nothing_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     assert "Traceback" not in ran.stderr
 
 
-def test_export_of_nothing_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+def test_export_of_a_missing_file_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     ran = run("export", tmp_path / "model.safetensors", "--out", tmp_path / "bundle")
     assert ran.returncode == 1
     (event,) = lines(ran)
-    assert "give a run's model.safetensors" in event["message"]
+    assert "give the model.safetensors of a run" in event["message"]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_inspect_shows_the_card_or_the_manifest() -> None:
+def test_inspect_prints_the_card_or_the_manifest() -> None:
     assert run("inspect", GOLDEN).stdout.startswith("# golden")
     assert json.loads(run("inspect", GOLDEN, "--json").stdout)["format_version"] == 1
 
 
-def test_inspect_draws_the_palette() -> None:
-    drawn = run("inspect", GOLDEN, "--palette").stdout.splitlines()[-5:]
-    assert drawn[1] == "\x1b[48;2;90;90;90m      \x1b[0m   1  road"
-    assert "\x1b[48" not in run("inspect", GOLDEN).stdout, "not into a pipe"
+def test_inspect_prints_the_palette_on_request_only() -> None:
+    printed = run("inspect", GOLDEN, "--palette").stdout.splitlines()[-5:]
+    assert printed[1] == "\x1b[48;2;90;90;90m      \x1b[0m   1  road"
+    assert "\x1b[48" not in run("inspect", GOLDEN).stdout, "stdout is a pipe"
 
 
 @pytest.mark.parametrize("arguments", [(), ("export",), ("verify",), ("inspect",), ("check-tensorrt",), ("triton",)])
-def test_help_teaches(arguments: tuple[str, ...]) -> None:
+def test_help_works(arguments: tuple[str, ...]) -> None:
     ran = run(*arguments, "--help")
     assert ran.returncode == 0
     assert "usage: python -m exporter" in ran.stdout

@@ -1,6 +1,5 @@
-"""From a checkpoint to a bundle and back."""
+"""Export of a checkpoint to a bundle."""
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ import onnx.numpy_helper
 import pytest
 from torch import nn
 
-from exporter import export as story
+from exporter import export as export_module
 from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.export import STAGES, eager, export
 from exporter.graph import write_graph
@@ -21,7 +20,7 @@ from tests.exporter.conftest import COLORS, NAMES, predictor_of
 from trainer.checkpoint import CheckpointError, load
 
 
-def test_the_bundle_says_what_the_checkpoint_knew(vit_bundle: Path, vit_checkpoint: Path) -> None:
+def test_manifest_contains_the_checkpoints_data(vit_bundle: Path, vit_checkpoint: Path) -> None:
     manifest = read_manifest(vit_bundle)
     assert [(entry.id, entry.name, entry.color) for entry in manifest.classes] == [
         (number, name, color) for number, (name, color) in enumerate(zip(NAMES, COLORS, strict=True))
@@ -39,18 +38,18 @@ def test_the_bundle_says_what_the_checkpoint_knew(vit_bundle: Path, vit_checkpoi
     assert (vit_bundle / manifest.checkpoint.file).read_bytes() == vit_checkpoint.read_bytes()
 
 
-def test_figures_of_a_sliding_window_are_not_the_graphs(vit_checkpoint: Path, vit_bundle: Path) -> None:
-    """The graph takes whole images; a manifest must not promise what another rule measured."""
+def test_sliding_window_metrics_are_only_reported_as_text(vit_checkpoint: Path, vit_bundle: Path) -> None:
+    """The graph takes whole images, so metrics of a sliding window do not apply to it."""
     checkpoint = load(vit_checkpoint)
     checkpoint.recipe["inference"]["window"] = [64, 96]
-    found = story._metrics(checkpoint)
+    found = export_module._metrics(checkpoint)
     assert set(found) == {"reported"}
-    assert found["reported"].startswith("mIoU 0.200 by a sliding window of 96x64 pixels")
-    card = model_card(dataclasses.replace(read_manifest(vit_bundle), metrics=found))
+    assert found["reported"].startswith("mIoU 0.200 with a sliding window of 96x64 pixels")
+    card = model_card(read_manifest(vit_bundle).model_copy(update={"metrics": found}))
     assert f"Reported: {found['reported']}." in card
 
 
-def test_the_artifact_is_described_as_measured(vit_bundle: Path, vit_checkpoint: Path) -> None:
+def test_artifact_has_checksum_size_and_measurements(vit_bundle: Path, vit_checkpoint: Path) -> None:
     manifest = read_manifest(vit_bundle)
     artifact, graph = manifest.artifacts[0], vit_bundle / "model.onnx"
     assert (artifact.sha256, artifact.bytes) == (sha256_of(graph), graph.stat().st_size)
@@ -63,7 +62,7 @@ def test_the_artifact_is_described_as_measured(vit_bundle: Path, vit_checkpoint:
     assert verified.images == 2
 
 
-def test_a_bare_graph_says_what_it_is(vit_bundle: Path) -> None:
+def test_graph_files_contain_name_version_and_classes(vit_bundle: Path) -> None:
     manifest = read_manifest(vit_bundle)
     for artifact in manifest.artifacts:
         props = {each.key: each.value for each in onnx.load(vit_bundle / artifact.file).metadata_props}
@@ -72,17 +71,17 @@ def test_a_bare_graph_says_what_it_is(vit_bundle: Path) -> None:
         assert classes == [(entry.id, entry.name, entry.color) for entry in manifest.classes]
 
 
-def test_the_probe_is_what_pytorch_gives(convnet_bundle: Path, convnet_checkpoint: Path) -> None:
+def test_probe_contains_pytorchs_masks(convnet_bundle: Path, convnet_checkpoint: Path) -> None:
     predict = eager(predictor_of(convnet_checkpoint))
     with np.load(convnet_bundle / "probe.npz") as probe:
         shapes = [probe[f"image_{number}"].shape for number in range(3)]
         for number in range(3):
             mask, _ = predict(probe[f"image_{number}"][None])
             assert np.array_equal(mask[0], probe[f"mask_{number}"])
-    assert shapes == [(96, 128, 3), (145, 79, 3), (120, 240, 3)], "fits; fits not; longer than the long side"
+    assert shapes == [(96, 128, 3), (145, 79, 3), (120, 240, 3)], "multiples; no multiples; larger than the long side"
 
 
-def test_weights_may_be_halved_and_the_checkpoint_left_out(convnet_bundle: Path) -> None:
+def test_weights_can_be_fp16_and_the_checkpoint_left_out(convnet_bundle: Path) -> None:
     manifest = read_manifest(convnet_bundle)
     assert manifest.artifacts[0].weights == "fp16"
     assert manifest.artifacts[0].precision == "fp32"
@@ -91,7 +90,7 @@ def test_weights_may_be_halved_and_the_checkpoint_left_out(convnet_bundle: Path)
     assert verify(convnet_bundle).mask_agreement >= manifest.probe.tolerance.mask_agreement
 
 
-def test_the_card_tells_a_person(vit_bundle: Path) -> None:
+def test_model_card_has_metrics_and_classes(vit_bundle: Path) -> None:
     card = (vit_bundle / "MODEL_CARD.md").read_text()
     assert "**0.200** on 3 labelled images" in card
     assert "| 1 | road | `#5a5a5a` | 0.200 |" in card
@@ -99,14 +98,14 @@ def test_the_card_tells_a_person(vit_bundle: Path) -> None:
     assert read_manifest(vit_bundle).version in card
 
 
-def test_a_graph_beyond_the_tolerance_is_refused(
+def test_graph_beyond_the_tolerance_is_refused(
     vit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write_wrong_graph(predictor: nn.Module, file: Path, *, multiple: int, facts: dict[str, str]) -> None:
-        write_graph(predictor, file, multiple=multiple, facts=facts)
+    def write_wrong_graph(predictor: nn.Module, file: Path, *, multiple: int, metadata: dict[str, str]) -> None:
+        write_graph(predictor, file, multiple=multiple, metadata=metadata)
         damage(file)
 
-    monkeypatch.setattr(story, "write_graph", write_wrong_graph)
+    monkeypatch.setattr(export_module, "write_graph", write_wrong_graph)
     stages: list[str] = []
     with pytest.raises(BundleError, match="no bundle was written"):
         export(vit_checkpoint, tmp_path / "bundle", progress=stages.append)
@@ -115,7 +114,7 @@ def test_a_graph_beyond_the_tolerance_is_refused(
 
 
 def damage(graph: Path) -> None:
-    """Swap the roles of the classes: a graph that runs and is wrong."""
+    """Rotate the classes in the last layer: the graph runs, and its masks are wrong."""
     model = onnx.load(graph)
     last = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("head.classify.2.weight"))
     rolled = np.roll(onnx.numpy_helper.to_array(last), 1, axis=0)
@@ -123,8 +122,8 @@ def damage(graph: Path) -> None:
     onnx.save(model, graph)
 
 
-def test_what_is_no_checkpoint_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"no such thing")
+def test_invalid_checkpoint_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError):
         export(tmp_path / "model.safetensors", tmp_path / "bundle")
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

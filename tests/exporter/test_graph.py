@@ -1,4 +1,4 @@
-"""The graph alone: equal to PyTorch at every size, self-contained, and silent about where it was made."""
+"""The exported graph equals PyTorch at every size, and is one file without local paths."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ SIZES = [(1, 96, 128), (3, 75, 101), (1, 33, 200), (2, 200, 40), (1, 240, 320), 
 
 @pytest.mark.parametrize(("count", "height", "width"), SIZES)
 @pytest.mark.parametrize("kind", ["vit", "convnet"])
-def test_any_batch_and_size_gives_what_pytorch_gives(
+def test_graph_matches_pytorch_at_any_batch_size_and_image_size(
     kind: str, count: int, height: int, width: int, request: pytest.FixtureRequest
 ) -> None:
     checkpoint: Path = request.getfixturevalue(f"{kind}_checkpoint")
@@ -29,14 +29,14 @@ def test_any_batch_and_size_gives_what_pytorch_gives(
     expected_mask, expected_confidence = eager(predictor_of(checkpoint))(image_NHW3)
     assert mask.shape == confidence.shape == (count, height, width)
     assert mask.dtype == confidence.dtype == np.dtype(np.uint8)
-    # The ConvNet's file holds rounded weights.
-    most_unequal, most_apart = (0.001, 1) if kind == "vit" else (0.005, 3)
-    assert np.count_nonzero(mask != expected_mask) <= most_unequal * mask.size + 1
-    assert np.abs(confidence.astype(int) - expected_confidence).max() <= most_apart
+    # The ConvNet's weights are stored as fp16.
+    max_unequal, max_difference = (0.001, 1) if kind == "vit" else (0.005, 3)
+    assert np.count_nonzero(mask != expected_mask) <= max_unequal * mask.size + 1
+    assert np.abs(confidence.astype(int) - expected_confidence).max() <= max_difference
 
 
-def test_the_probe_sees_several_classes(vit_bundle: Path, convnet_bundle: Path) -> None:
-    """Or all of the agreements in these tests would mean little."""
+def test_probe_masks_contain_several_classes(vit_bundle: Path, convnet_bundle: Path) -> None:
+    """Otherwise agreement of masks would prove little."""
     for bundle in (vit_bundle, convnet_bundle):
         with np.load(bundle / "probe.npz") as probe:
             shares = np.bincount(probe["mask_0"].ravel(), minlength=5) / probe["mask_0"].size
@@ -44,7 +44,7 @@ def test_the_probe_sees_several_classes(vit_bundle: Path, convnet_bundle: Path) 
 
 
 @pytest.mark.parametrize("kind", ["vit", "convnet"])
-def test_graph_is_one_clean_file(kind: str, request: pytest.FixtureRequest) -> None:
+def test_graph_is_one_file_without_local_paths(kind: str, request: pytest.FixtureRequest) -> None:
     file: Path = request.getfixturevalue(f"{kind}_bundle") / "model.onnx"
     model = onnx.load(file, load_external_data=False)
     assert [(entry.domain, entry.version) for entry in model.opset_import if entry.domain == ""] == [("", OPSET)]
@@ -55,15 +55,13 @@ def test_graph_is_one_clean_file(kind: str, request: pytest.FixtureRequest) -> N
     assert b".py" not in file.read_bytes()
 
 
-def test_halved_weights_are_halved_and_computed_in_full(
-    convnet_bundle: Path, tmp_path: Path, convnet_checkpoint: Path
-) -> None:
-    predictor, full, half = predictor_of(convnet_checkpoint), tmp_path / "full.onnx", convnet_bundle / "model.onnx"
-    write_graph(predictor, full, multiple=32)
-    weights = {len(onnx.load(file).graph.initializer): _weight_bytes(file) for file in (full, half)}
-    assert len(weights) == 1, "no tensor is added or lost"
-    assert 0.5 <= _weight_bytes(half) / _weight_bytes(full) < 0.65
-    casts = [node for node in onnx.load(half).graph.node if node.op_type == "Cast" and node.input[0].endswith(".fp16")]
+def test_fp16_weights_are_cast_to_fp32(convnet_bundle: Path, tmp_path: Path, convnet_checkpoint: Path) -> None:
+    predictor, fp32, fp16 = predictor_of(convnet_checkpoint), tmp_path / "fp32.onnx", convnet_bundle / "model.onnx"
+    write_graph(predictor, fp32, multiple=32)
+    counts = {len(onnx.load(file).graph.initializer) for file in (fp32, fp16)}
+    assert len(counts) == 1, "the same number of tensors"
+    assert 0.5 <= _weight_bytes(fp16) / _weight_bytes(fp32) < 0.65
+    casts = [node for node in onnx.load(fp16).graph.node if node.op_type == "Cast" and node.input[0].endswith(".fp16")]
     assert casts
     assert all(node.attribute[0].i == onnx.TensorProto.FLOAT for node in casts)
 
@@ -88,7 +86,7 @@ def test_more_than_256_classes_give_uint16_masks(tmp_path: Path) -> None:
     assert np.all(mask == 765)
 
 
-def test_a_graph_with_fixed_sides_is_refused(tmp_path: Path) -> None:
+def test_graph_with_fixed_size_is_refused(tmp_path: Path) -> None:
     image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, 4, 4, 3])
     outputs = [
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, [1, 4, 4]) for name in ("mask", "confidence")

@@ -1,4 +1,4 @@
-"""fp16 and int8 beside fp32: what they are made of, how they are judged, and when they are not kept."""
+"""The fp16 and int8 graphs: their contents, their validation, and when they are not kept."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,16 +11,16 @@ from PIL import Image
 from exporter import artifacts
 from exporter.attention import fuse_attention
 from exporter.bundle import BundleError, read_manifest
-from exporter.carried import ACTIVATIONS
-from exporter.classes_last import put_classes_last
+from exporter.calibration import large_tensors
+from exporter.channels_last import resize_channels_last
 from exporter.export import eager, export
-from exporter.half import KEPT_FULL, LARGE, halved
-from exporter.judge import DataError, Judge, _spread
+from exporter.fp16 import FP16_LIMIT, FP32_OPERATORS, convert_to_fp16
+from exporter.int8_passthrough import ACTIVATIONS
 from exporter.probe import Bytes, Ids, scene
-from exporter.quantize import QUANTISED, QuantisationError, _growing, quantise
-from exporter.ranges import large_tensors
+from exporter.quantize import QUANTIZED, QuantizationError, _exclusion_counts, quantize
 from exporter.runtime import OnnxPredictor
 from exporter.tensorrt.prepare import look
+from exporter.validation import DataError, Validator, _evenly_spaced
 from exporter.verify import verify
 from tests.exporter.conftest import COLORS, NAMES, predictor_of
 from trainer.checkpoint import load
@@ -33,7 +33,7 @@ DATA = {"labelled": "labelled", "unlabelled": "unlabelled", "val": "val"}
 
 @pytest.fixture(scope="module")
 def places(convnet_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set whose masks are what PyTorch makes of its images, so that PyTorch's mIoU is 1."""
+    """A data set whose labels are PyTorch's own masks, so that PyTorch's mIoU is 1."""
     root, predict = tmp_path_factory.mktemp("places"), eager(predictor_of(convnet_checkpoint))
     for folder in ("images", "masks", "splits"):
         (root / folder).mkdir()
@@ -55,63 +55,63 @@ def places(convnet_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def bundle(convnet_checkpoint: Path, places: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("precise") / "bundle"
-    said: list[str] = []
+    skipped: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        # A network of random weights has little between its classes: no int8 would be kept by the bound for real ones.
-        patch.setattr(artifacts, "MIOU_LOST", 0.3)
-        patch.setattr(artifacts, "HALF_AGREEMENT", 0.98)
-        export(convnet_checkpoint, out, precisions=("int8", "fp16"), data=places, refused=said.append)
-    assert said == []
+        # With random weights, logits of classes are close: int8 would exceed the limit for trained networks.
+        patch.setattr(artifacts, "MAX_MIOU_LOSS", 0.3)
+        patch.setattr(artifacts, "FP16_VALIDATION_AGREEMENT", 0.98)
+        export(convnet_checkpoint, out, precisions=("int8", "fp16"), data=places, skipped=skipped.append)
+    assert skipped == []
     return out
 
 
-def test_the_manifest_tells_of_each(bundle: Path) -> None:
-    full, half, int8 = read_manifest(bundle).artifacts
-    assert [full.precision, half.precision, int8.precision] == ["fp32", "fp16", "int8"]
-    assert [each.file for each in (full, half, int8)] == ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]
-    assert half.bytes < 0.65 * full.bytes
-    assert int8.bytes < 0.65 * full.bytes
-    for each in (full, half, int8):
+def test_manifest_describes_each_graph(bundle: Path) -> None:
+    fp32, fp16, int8 = read_manifest(bundle).artifacts
+    assert [fp32.precision, fp16.precision, int8.precision] == ["fp32", "fp16", "int8"]
+    assert [each.file for each in (fp32, fp16, int8)] == ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]
+    assert fp16.bytes < 0.65 * fp32.bytes
+    assert int8.bytes < 0.65 * fp32.bytes
+    for each in (fp32, fp16, int8):
         assert "maskloop.classes" in {prop.key for prop in onnx.load(bundle / each.file).metadata_props}
         assert each.validation is not None
         assert each.validation.images == SPLITS["val"]
         assert each.validation.miou_lost == pytest.approx(1 - each.validation.miou)
-    assert full.validation is not None
-    assert full.validation.mask >= 0.9999
-    assert (full.probe_agreement, full.left_in_float) == (None, None)
-    assert half.probe_agreement == artifacts.HALF_PROBE_AGREEMENT
-    assert int8.probe_agreement == pytest.approx(int8.agreement.mask - artifacts.OTHER_CPU)
+    assert fp32.validation is not None
+    assert fp32.validation.mask >= 0.9999
+    assert (fp32.probe_agreement, fp32.left_in_float) == (None, None)
+    assert fp16.probe_agreement == artifacts.FP16_PROBE_AGREEMENT
+    assert int8.probe_agreement == pytest.approx(int8.agreement.mask - artifacts.INT8_PROBE_MARGIN)
     assert int8.left_in_float is not None
 
 
-def test_verify_asks_each_graph(bundle: Path) -> None:
+def test_verify_runs_each_graph(bundle: Path) -> None:
     found = verify(bundle)
     assert list(found.agreement) == ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]
     assert found.mask_agreement == found.agreement["model.onnx"]
 
 
-def test_tensorrt_takes_all_but_bytes_around_zero_points(bundle: Path) -> None:
-    full, half, int8 = look(bundle, read_manifest(bundle))
-    assert full.rewritten
-    assert half.rewritten
-    assert full.obstacles == half.obstacles == "Resize: antialias = 1, and TensorRT's resizing has none"
+def test_tensorrt_accepts_fp32_and_fp16_after_rewriting_and_not_int8(bundle: Path) -> None:
+    fp32, fp16, int8 = look(bundle, read_manifest(bundle))
+    assert fp32.rewritten
+    assert fp16.rewritten
+    assert fp32.obstacles == fp16.obstacles == "Resize: antialias = 1, and TensorRT's resizing has none"
     assert not int8.is_fit
     assert "quantised to uint8, TensorRT's integers are int8" in int8.obstacles
 
 
-def test_half_computes_in_half_but_where_it_hurts(bundle: Path) -> None:
+def test_fp16_graph_keeps_sensitive_operators_in_fp32(bundle: Path) -> None:
     graph = onnx.shape_inference.infer_shapes(onnx.load(bundle / "model.fp16.onnx")).graph
     types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
     types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     assert convolutions
     assert all(types[node.input[1]] == onnx.TensorProto.FLOAT16 for node in convolutions)
-    kept = [node for node in graph.node if node.op_type in {*KEPT_FULL, "ReduceMax", "Exp"}]
+    kept = [node for node in graph.node if node.op_type in {*FP32_OPERATORS, "ReduceMax", "Exp"}]
     assert {"Resize", "ReduceMax", "Exp"} <= {node.op_type for node in kept}
     assert all(types.get(node.output[0]) != onnx.TensorProto.FLOAT16 for node in kept)
 
 
-def test_int8_has_integer_weights_by_channel(bundle: Path) -> None:
+def test_int8_weights_are_quantised_per_channel(bundle: Path) -> None:
     graph = onnx.load(bundle / "model.int8.onnx").graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     producers = {node.output[0]: node for node in graph.node}
@@ -122,51 +122,51 @@ def test_int8_has_integer_weights_by_channel(bundle: Path) -> None:
         values = onnx.numpy_helper.to_array(tensors[weight.input[0]])
         assert values.dtype == np.int8
         largest = np.abs(values.astype(int)).max()
-        assert largest == 127 if values.shape[1] == 1 else largest <= 64, "seven bits: others overflow without VNNI"
+        assert largest == 127 if values.shape[1] == 1 else largest <= 64, "7 bits, because 8 overflow without VNNI"
         assert tensors[weight.input[1]].dims[0] == values.shape[0]
 
 
-def test_int8_has_no_arithmetic_for_what_cuts_off(bundle: Path) -> None:
-    """A convolution's integers begin where Relu or Clip would cut, so that the next one takes them as they are."""
-    full, int8 = (onnx.load(bundle / f"{name}.onnx").graph.node for name in ("model", "model.int8"))
-    readers = Counter(name for node in full for name in node.input)
-    convolutions = {node.output[0] for node in full if node.op_type == "Conv" and readers[node.output[0]] == 1}
-    cut = [node.output[0] for node in full if node.op_type in ACTIVATIONS and node.input[0] in convolutions]
+def test_int8_removes_activations_behind_convolutions(bundle: Path) -> None:
+    """The range of a convolution's output is that of Relu or Clip, which are therefore not needed."""
+    fp32, int8 = (onnx.load(bundle / f"{name}.onnx").graph.node for name in ("model", "model.int8"))
+    readers = Counter(name for node in fp32 for name in node.input)
+    convolutions = {node.output[0] for node in fp32 if node.op_type == "Conv" and readers[node.output[0]] == 1}
+    cut = [node.output[0] for node in fp32 if node.op_type in ACTIVATIONS and node.input[0] in convolutions]
     assert cut
     assert not {node.output[0] for node in int8 if node.op_type in ACTIVATIONS} & set(cut)
 
 
-def test_only_int8_has_its_classes_last(bundle: Path) -> None:
-    """The fp32 graph is for GPUs too."""
-    full, int8 = (onnx.load(bundle / f"{name}.onnx") for name in ("model", "model.int8"))
-    assert (put_classes_last(full), put_classes_last(int8)) == (1, 0)
+def test_only_the_int8_graph_resizes_channels_last(bundle: Path) -> None:
+    """The fp32 graph also has to run on GPUs."""
+    fp32, int8 = (onnx.load(bundle / f"{name}.onnx") for name in ("model", "model.int8"))
+    assert (resize_channels_last(fp32), resize_channels_last(int8)) == (1, 0)
 
 
-def test_int8_is_not_kept_beyond_its_bound(
+def test_int8_beyond_its_loss_limit_is_not_kept(
     convnet_checkpoint: Path, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifacts, "MIOU_LOST", -1.0)
-    said: list[str] = []
-    export(convnet_checkpoint, tmp_path / "bundle", precisions=("int8",), data=places, refused=said.append)
-    assert len(said) == 1
-    assert said[0].startswith("model.int8.onnx was not written: int8 loses ")
+    monkeypatch.setattr(artifacts, "MAX_MIOU_LOSS", -1.0)
+    skipped: list[str] = []
+    export(convnet_checkpoint, tmp_path / "bundle", precisions=("int8",), data=places, skipped=skipped.append)
+    assert len(skipped) == 1
+    assert skipped[0].startswith("model.int8.onnx was not written: int8 loses ")
     assert not (tmp_path / "bundle/model.int8.onnx").exists()
     assert [each.precision for each in read_manifest(tmp_path / "bundle").artifacts] == ["fp32"]
 
 
-def test_ever_more_is_left_in_float_but_never_most() -> None:
-    assert [_growing(most) for most in (0, 1, 4, 38)] == [[0], [0, 1], [0, 1, 2, 4], [0, 1, 2, 4, 8, 16, 32]]
+def test_number_of_float_operators_doubles_up_to_a_limit() -> None:
+    assert [_exclusion_counts(most) for most in (0, 1, 4, 38)] == [[0], [0, 1], [0, 1, 2, 4], [0, 1, 2, 4, 8, 16, 32]]
 
 
-def test_what_hurts_most_is_left_in_float_first(bundle: Path, tmp_path: Path) -> None:
-    """The judge here is content as soon as the one convolution that we spoilt is left alone."""
+def test_most_damaging_operator_is_left_in_float_first(bundle: Path, tmp_path: Path) -> None:
+    """The loss is 0 as soon as the one convolution with a stretched input range stays in float."""
     images = [scene(64, 96, seed) for seed in range(4)]
-    graph, seen = tmp_path / "spoilt.onnx", []
+    graph, seen = tmp_path / "stretched.onnx", []
     model = onnx.load(bundle / "model.onnx")
-    spoilt = _stretch_one_input(model)
+    stretched = _stretch_one_input(model)
     onnx.save(model, graph)
 
-    def lost(file: Path) -> float:
+    def loss(file: Path) -> float:
         nodes = onnx.load(file).graph.node
         convolutions = [n for n in nodes if n.op_type == "Conv"]
         assert not _is_quantised(convolutions[0], nodes), "it reads the image"
@@ -174,14 +174,14 @@ def test_what_hurts_most_is_left_in_float_first(bundle: Path, tmp_path: Path) ->
         seen.append(in_float)
         return 0.0 if in_float else 1.0
 
-    left = quantise(graph, tmp_path / "int8.onnx", images, lost, 0.5)
-    assert left == 2
+    in_float = quantize(graph, tmp_path / "int8.onnx", images, loss, 0.5)
+    assert in_float == 2
     assert seen[0] == []
-    assert seen[1] == [spoilt]
+    assert seen[1] == [stretched]
 
 
 def _stretch_one_input(model: onnx.ModelProto) -> str:
-    """Add one pixel of ten thousand to what a convolution sees: eight bits then hold nothing else. Its name."""
+    """Pad a convolution's input with one value of 1e4, so that 8 bits cannot hold the others; return its name."""
     graph = model.graph
     convolution = [node for node in graph.node if node.op_type == "Conv"][-1]
     graph.initializer.append(onnx.numpy_helper.from_array(np.array([[[[1e4]]]], dtype=np.float32), "spike"))
@@ -197,8 +197,8 @@ def _is_quantised(node: onnx.NodeProto, nodes: list[onnx.NodeProto]) -> bool:
     return any(other.op_type == "DequantizeLinear" and other.output[0] == node.input[1] for other in nodes)
 
 
-def test_what_would_overflow_in_half_stays_full(tmp_path: Path) -> None:
-    """A CPU would not notice: it computes halves in fp32. The middle tensor is 9e5, fp16 ends at 65504."""
+def test_operators_that_would_overflow_stay_in_fp32(tmp_path: Path) -> None:
+    """The middle tensor is 9e5, and fp16 ends at 65504. A CPU would not show it: it computes fp16 in fp32."""
     value = onnx.helper.make_tensor_value_info
     constant = {"big": np.full((3, 3, 1, 1), 1e3), "small": np.full((3, 3, 1, 1), 1e-6)}
     nodes = [
@@ -218,55 +218,54 @@ def test_what_would_overflow_in_half_stays_full(tmp_path: Path) -> None:
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, tmp_path / "full.onnx")
-    large = large_tensors(tmp_path / "full.onnx", [scene(16, 16, 0)], LARGE)
+    large = large_tensors(tmp_path / "full.onnx", [scene(16, 16, 0)], FP16_LIMIT)
     assert set(large) == {"middle", "positive"}
-    half = halved(model, large)
-    by_name = {node.name: node for node in half.graph.node}
-    assert by_name["after"].input[0] == by_name["overflows"].output[0], "in fp32, with no half between them"
+    converted = convert_to_fp16(model, large)
+    by_name = {node.name: node for node in converted.graph.node}
+    assert by_name["after"].input[0] == by_name["overflows"].output[0], "fp32 without casts in between"
     assert by_name["back"].input[0] == by_name["after"].output[0]
-    constants = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    constants = {tensor.name: tensor.data_type for tensor in converted.graph.initializer}
     assert constants[by_name["overflows"].input[1]] == constants[by_name["back"].input[1]] == onnx.TensorProto.FLOAT
 
 
-def test_stored_halves_are_judged_as_halves(
+def test_fp16_weights_have_the_fp16_validation_limit(
     convnet_checkpoint: Path, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifacts, "HALF_AGREEMENT", 0.98)
+    monkeypatch.setattr(artifacts, "FP16_VALIDATION_AGREEMENT", 0.98)
     export(convnet_checkpoint, tmp_path / "bundle", weights="fp16", data=places)
     (stored,) = read_manifest(tmp_path / "bundle").artifacts
     assert stored.validation is not None
-    assert 0.98 <= stored.validation.mask < artifacts.AGREEMENT
+    assert 0.98 <= stored.validation.mask < artifacts.VALIDATION_AGREEMENT
 
 
-def test_a_tool_that_fails_costs_its_own_graph_alone(
+def test_failing_conversion_skips_only_its_own_graph(
     convnet_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(model: onnx.ModelProto, large: list[str]) -> onnx.ModelProto:
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr(artifacts, "halved", fail)
-    said: list[str] = []
-    export(convnet_checkpoint, tmp_path / "bundle", precisions=("fp16",), refused=said.append)
-    assert said == ["model.fp16.onnx was not written: no such operator"]
+    monkeypatch.setattr(artifacts, "convert_to_fp16", fail)
+    skipped: list[str] = []
+    export(convnet_checkpoint, tmp_path / "bundle", precisions=("fp16",), skipped=skipped.append)
+    assert skipped == ["model.fp16.onnx was not written: no such operator"]
     assert sorted(path.name for path in (tmp_path / "bundle").glob("*.onnx")) == ["model.onnx"]
 
 
-def test_attention_stays_in_float(vit_bundle: Path, tmp_path: Path) -> None:
-    """And the products with weights around it do not."""
-    left = quantise(vit_bundle / "model.onnx", tmp_path / "int8.onnx", [scene(64, 96, 0)], lambda _: 0.0, 0.1)
-    assert left == 1, "what reads the image"
+def test_int8_keeps_attention_in_float_and_quantises_its_projections(vit_bundle: Path, tmp_path: Path) -> None:
+    in_float = quantize(vit_bundle / "model.onnx", tmp_path / "int8.onnx", [scene(64, 96, 0)], lambda _: 0.0, 0.1)
+    assert in_float == 1, "the operator that reads the image"
     graph = onnx.load(tmp_path / "int8.onnx").graph
     producers = {node.output[0]: node for node in graph.node}
     softmaxes = {node.output[0] for node in graph.node if node.op_type == "Softmax"}
-    mixed = [node for node in graph.node if node.op_type == "MatMul" and node.input[0] in softmaxes]
-    assert len(mixed) == 2
-    quantised = [
+    weighted_values = [node for node in graph.node if node.op_type == "MatMul" and node.input[0] in softmaxes]
+    assert len(weighted_values) == 2
+    quantized = [
         node
         for node in graph.node
         if node.op_type == "MatMul"
         and all(producers.get(name) and producers[name].op_type == "DequantizeLinear" for name in node.input)
     ]
-    assert len(quantised) == 8, "four products with weights in each of two blocks"
+    assert len(quantized) == 8, "four projections in each of two blocks"
     _, count = fuse_attention(onnx.load(tmp_path / "int8.onnx"))
     assert count == 2
 
@@ -277,49 +276,49 @@ def test_int8_without_data_is_refused(convnet_checkpoint: Path, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_data_sets_classes_are_refused(convnet_checkpoint: Path, places: Path, tmp_path: Path) -> None:
+def test_data_set_with_other_classes_is_refused(convnet_checkpoint: Path, places: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "images").mkdir(parents=True)
     (other / "classes.toml").write_text('[[classes]]\nname = "moon"\ncolor = [1, 2, 3]\n')
     with pytest.raises(DataError, match="its classes are not the checkpoint's"):
-        Judge(other, load(convnet_checkpoint).taxonomy, {}, _nothing)
+        Validator(other, load(convnet_checkpoint).taxonomy, {}, _nothing)
 
 
-def test_the_judge_by_hand(places: Path, convnet_checkpoint: Path) -> None:
-    """A predictor that is PyTorch but for one class more, in the upper half: half the pixels agree."""
+def test_validation_of_a_predictor_with_half_of_the_pixels_wrong(places: Path, convnet_checkpoint: Path) -> None:
+    """The predictor is PyTorch with every class shifted by one in the upper half of the image."""
     predict = eager(predictor_of(convnet_checkpoint))
-    judge = Judge(places, load(convnet_checkpoint).taxonomy, DATA, predict)
-    assert (judge.miou, judge.images) == (1.0, SPLITS["val"])
+    validator = Validator(places, load(convnet_checkpoint).taxonomy, DATA, predict)
+    assert (validator.miou, validator.images) == (1.0, SPLITS["val"])
 
     def half_wrong(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
         mask_NHW, confidence_NHW = predict(image_NHW3)
         mask_NHW[:, : VAL_SIZE[0] // 2] = (mask_NHW[:, : VAL_SIZE[0] // 2] + 1) % len(NAMES)
         return mask_NHW, confidence_NHW
 
-    found = judge(half_wrong)
+    found = validator.measure(half_wrong)
     assert found.mask == 0.5
     assert found.miou < 0.5
     assert found.miou_lost == 1 - found.miou
-    assert len(judge.calibration_images()) == SPLITS["labelled"] + SPLITS["unlabelled"]
+    assert len(validator.calibration_images()) == SPLITS["labelled"] + SPLITS["unlabelled"]
 
 
-def test_images_are_taken_from_the_whole_list() -> None:
+def test_samples_are_evenly_spaced_over_the_list() -> None:
     samples = tuple(Sample(str(number), Path(), None) for number in range(10))
-    assert [sample.name for sample in _spread(samples, 4)] == ["0", "2", "5", "7"]
-    assert _spread(samples, 10) == samples
+    assert [sample.name for sample in _evenly_spaced(samples, 4)] == ["0", "2", "5", "7"]
+    assert _evenly_spaced(samples, 10) == samples
 
 
-def test_quantisation_says_how_far_it_was(bundle: Path, tmp_path: Path) -> None:
+def test_quantization_error_lists_the_losses(bundle: Path, tmp_path: Path) -> None:
     file = tmp_path / "int8.onnx"
-    with pytest.raises(QuantisationError, match=r"int8 loses 0\.25 with 1 of \d+ operators in float, 0\.25 with "):
-        quantise(bundle / "model.onnx", file, [scene(64, 96, 0)], lambda _: 0.25, 0.1)
+    with pytest.raises(QuantizationError, match=r"int8 loses 0\.25 with 1 of \d+ operators in float, 0\.25 with "):
+        quantize(bundle / "model.onnx", file, [scene(64, 96, 0)], lambda _: 0.25, 0.1)
     assert not file.exists()
 
 
 def test_only_products_with_weights_are_quantised(bundle: Path) -> None:
-    assert set(QUANTISED) == {"Conv", "MatMul", "Gemm"}
+    assert set(QUANTIZED) == {"Conv", "MatMul", "Gemm"}
     assert OnnxPredictor(bundle / "model.int8.onnx")(scene(33, 57, 0)[None])[0].shape == (1, 33, 57)
 
 
 def _nothing(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
-    raise AssertionError("must not be asked")
+    raise AssertionError("must not be called")

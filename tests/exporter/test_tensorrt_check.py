@@ -6,7 +6,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from exporter.by_size import known_by_size
+from exporter.shape_derived import shape_derived_tensors
 from exporter.tensorrt.check import Finding, check, summary
 from exporter.tensorrt.operators import BY_VALUE, DATA_AT, SHAPE_INPUTS, TYPES
 from exporter.tensorrt.restrictions import RULES
@@ -134,7 +134,7 @@ def test_what_sizes_decide_is_known_and_what_pixels_decide_is_not() -> None:
     text = graph(
         "s = Shape (x) o = Constant <value_float = 1.0> () f = Cast <to = 1> (s) p = Mul (f, o) y = Mul (x, p)"
     )
-    assert known_by_size(onnx.parser.parse_model(text).graph) == {"", "s", "o", "f", "p"}
+    assert shape_derived_tensors(onnx.parser.parse_model(text).graph) == {"", "s", "o", "f", "p"}
 
 
 @pytest.mark.parametrize("kind", ["vit", "convnet"])

@@ -114,7 +114,7 @@ def test_a_bundle_that_tensorrt_would_refuse_has_exit_code_1(
 def test_masks_that_came_out_otherwise_are_refused(
     vit_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.tensorrt.prepare.HALF_PROBE_AGREEMENT", 1.1)
+    monkeypatch.setattr("exporter.tensorrt.prepare.FP16_PROBE_AGREEMENT", 1.1)
     with pytest.raises(BundleError, match=r"nothing was written\. Try --precision fp32"):
         prepare(vit_bundle, read_manifest(vit_bundle), tmp_path / "trt", usual_profile(0), "fp16")
     assert list(tmp_path.iterdir()) == []
@@ -122,7 +122,7 @@ def test_masks_that_came_out_otherwise_are_refused(
 
 def test_a_folder_that_is_no_bundle_is_said_to_be_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check-tensorrt", str(tmp_path)]) == 1
-    assert "is no bundle" in json.loads(capsys.readouterr().out)["message"]
+    assert "is not a bundle" in json.loads(capsys.readouterr().out)["message"]
 
 
 @pytest.mark.parametrize("words", [["--max", "1080x1920"], ["--precision", "int8"]])

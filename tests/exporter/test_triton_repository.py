@@ -1,6 +1,5 @@
 """A repository grows by version folders; what is there stays, and nothing appears half."""
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -29,12 +28,10 @@ def another_bundle(folder: Path, change: Callable[[Manifest], Manifest] = same) 
     graph.doc_string = folder.name
     onnx.save(graph, folder / "model.onnx")
     manifest = read_manifest(folder)
-    artifact = dataclasses.replace(
-        manifest.artifacts[0],
-        sha256=sha256_of(folder / "model.onnx"),
-        bytes=(folder / "model.onnx").stat().st_size,
+    artifact = manifest.artifacts[0].model_copy(
+        update={"sha256": sha256_of(folder / "model.onnx"), "bytes": (folder / "model.onnx").stat().st_size}
     )
-    manifest = dataclasses.replace(manifest, version=f"version-{folder.name}", artifacts=(artifact,))
+    manifest = manifest.model_copy(update={"version": f"version-{folder.name}", "artifacts": (artifact,)})
     (folder / "manifest.json").write_text(change(manifest).to_json())
     return folder
 
@@ -121,8 +118,8 @@ def test_other_classes_are_another_model(tmp_path: Path) -> None:
     before = content(tmp_path / "repo")
 
     def renamed(manifest: Manifest) -> Manifest:
-        first = dataclasses.replace(manifest.classes[0], name="heaven")
-        return dataclasses.replace(manifest, classes=(first, *manifest.classes[1:]))
+        first = manifest.classes[0].model_copy(update={"name": "heaven"})
+        return manifest.model_copy(update={"classes": (first, *manifest.classes[1:])})
 
     other = another_bundle(tmp_path / "other", renamed)
     with pytest.raises(BundleError, match=r"other classes or colours than this bundle.* --name"):
@@ -193,11 +190,10 @@ def with_other_graphs(bundle: Path) -> Path:
         graph.doc_string += name * 10
         file = bundle / f"model.{name}.onnx"
         onnx.save(graph, file)
-        same = dataclasses.replace(artifacts[0], file=file.name, sha256=sha256_of(file), bytes=file.stat().st_size)
-        artifacts.append(
-            dataclasses.replace(same, **({"fused_attention": 2} if name == "fused" else {"precision": name}))
-        )
-    (bundle / "manifest.json").write_text(dataclasses.replace(manifest, artifacts=tuple(artifacts)).to_json())
+        about = {"file": file.name, "sha256": sha256_of(file), "bytes": file.stat().st_size}
+        kind = {"fused_attention": 2} if name == "fused" else {"precision": name}
+        artifacts.append(artifacts[0].model_copy(update=about | kind))
+    (bundle / "manifest.json").write_text(manifest.model_copy(update={"artifacts": tuple(artifacts)}).to_json())
     return bundle
 
 

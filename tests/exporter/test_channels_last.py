@@ -1,4 +1,4 @@
-"""Class maps with the classes side by side: the same answers as map by map, and nothing else is touched."""
+"""The channels-last resize gives the same masks, and other resizes are not changed."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.classes_last import put_classes_last
+from exporter.channels_last import resize_channels_last
 from exporter.graph import OPSET, write_graph
 from exporter.probe import Bytes, scene
 from exporter.runtime import OnnxPredictor
@@ -17,7 +17,7 @@ from trainer.models.upsampled_argmax import CLASSES_AT_ONCE, upsampled_argmax
 
 
 class _Small(nn.Module):
-    """A network that is one convolution, and what follows on any."""
+    """One convolution as the network, then the usual resize and arg-max."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -31,14 +31,14 @@ class _Small(nn.Module):
 
 
 @pytest.mark.parametrize("classes", [2, 11, CLASSES_AT_ONCE + 1, 150])
-def test_the_answers_are_the_same(classes: int, tmp_path: Path) -> None:
-    maps, last = tmp_path / "maps.onnx", tmp_path / "last.onnx"
-    write_graph(_Small(classes), maps, multiple=4)
-    model = onnx.load(maps)
-    assert put_classes_last(model) == -(-classes // CLASSES_AT_ONCE)
+def test_masks_stay_equal(classes: int, tmp_path: Path) -> None:
+    nchw, nhwc = tmp_path / "nchw.onnx", tmp_path / "nhwc.onnx"
+    write_graph(_Small(classes), nchw, multiple=4)
+    model = onnx.load(nchw)
+    assert resize_channels_last(model) == -(-classes // CLASSES_AT_ONCE)
     onnx.checker.check_model(model)
-    onnx.save(model, last)
-    expect, predict = OnnxPredictor(maps), OnnxPredictor(last)
+    onnx.save(model, nhwc)
+    expect, predict = OnnxPredictor(nchw), OnnxPredictor(nhwc)
     for image_NHW3 in (_batch(37, 53), _batch(64, 32), _batch(4, 9)):
         expected, found = expect(image_NHW3), predict(image_NHW3)
         assert np.mean(expected[0] == found[0]) > 0.9999
@@ -50,7 +50,7 @@ def _batch(height: int, width: int) -> Bytes:
 
 
 @pytest.mark.parametrize(
-    "fold",
+    "reduction",
     [
         "y = ReduceMax <keepdims = 0> (u, one) z = Relu (u)",
         "y = ReduceMax <keepdims = 1> (u, one) z = Exp (y)",
@@ -58,14 +58,14 @@ def _batch(height: int, width: int) -> Bytes:
         "y = ReduceMax <keepdims = 0> (u) z = Exp (y)",
         "e = Exp (u) y = ReduceSum <keepdims = 0> (e, one) z = Relu (e)",
     ],
-    ids=["also read as maps", "keeps its side", "over rows", "over all", "exponentials also read as maps"],
+    ids=["other reader", "keepdims", "over rows", "over all axes", "other reader of the exponential"],
 )
-def test_other_resizing_stays(fold: str) -> None:
+def test_other_resizes_are_not_changed(reduction: str) -> None:
     model = onnx.parser.parse_model(
         f"""<ir_version: 9, opset_import: ["" : {OPSET}]> g (float[1,3,4,4] x) => (float y, float z)
         <int64[4] size = {{1, 3, 8, 8}}, int64[1] one = {{1}}>
-        {{ u = Resize <mode = "linear"> (x, , , size) {fold} }}"""
+        {{ u = Resize <mode = "linear"> (x, , , size) {reduction} }}"""
     )
     before = model.SerializeToString()
-    assert put_classes_last(model) == 0
+    assert resize_channels_last(model) == 0
     assert model.SerializeToString() == before

@@ -1,4 +1,4 @@
-"""What stays in integers between convolutions, on graphs small enough to see."""
+"""Operators that stay in int8 between convolutions, on small graphs."""
 
 import numpy as np
 import onnx
@@ -6,12 +6,12 @@ import onnx.numpy_helper
 import pytest
 from onnx import TensorProto, helper
 
-from exporter.carried import carried
-from exporter.quantize import _with_weights
+from exporter.int8_passthrough import int8_passthrough
+from exporter.quantize import _quantizable
 
 
 def node(kind: str, inputs: str, output: str) -> onnx.NodeProto:
-    """Named by its output; "" in the place of an input that is left out is written as a dot."""
+    """A node named after its output; a dot in `inputs` stands for an omitted input."""
     names = ["" if name == "." else name for name in inputs.split()]
     return helper.make_node(kind, names, [output], name=output)
 
@@ -28,12 +28,12 @@ def graph_of(*nodes: onnx.NodeProto) -> onnx.GraphProto:
 
 
 CHAINS = {
-    "an activation is part of its convolution": (
+    "activation behind a convolution": (
         [node("Conv", "image w", "a"), node("Relu", "a", "relu"), node("Exp", "relu", "end")],
         ["relu"],
     ),
-    "but not of something in float": ([node("Exp", "image", "a"), node("Relu", "a", "relu")], []),
-    "a sum between convolutions": (
+    "activation behind a float operator": ([node("Exp", "image", "a"), node("Relu", "a", "relu")], []),
+    "sum between convolutions": (
         [
             node("Conv", "image w", "a"),
             node("Conv", "a w", "b"),
@@ -43,27 +43,27 @@ CHAINS = {
         ],
         ["sum", "relu"],
     ),
-    "a sum that the end of the graph reads": (
+    "sum that is an output of the graph": (
         [node("Conv", "image w", "a"), node("Conv", "a w", "b"), node("Add", "a b", "sum")],
         [],
     ),
-    "a sum with something in float": (
+    "sum with the float image": (
         [node("Conv", "image w", "a"), node("Add", "a image", "sum"), node("Conv", "sum w", "end")],
         [],
     ),
-    "a sum with what nobody made": (
+    "sum with a constant": (
         [node("Conv", "image w", "a"), node("Add", "a w", "sum"), node("Conv", "sum w", "end")],
         [],
     ),
-    "a map that grows between convolutions": (
+    "upsampling between convolutions": (
         [node("Conv", "image w", "a"), node("Resize", "a . . sizes", "grown"), node("Conv", "grown w", "end")],
         ["grown"],
     ),
-    "class maps that grow to the image's size": (
+    "upsampling of the class maps": (
         [node("Conv", "image w", "a"), node("Resize", "a . . sizes", "grown"), node("ReduceMax", "grown", "end")],
         [],
     ),
-    "one that falls out takes its neighbour with it": (
+    "rejected sum also rejects the upsampling before it": (
         [
             node("Conv", "image w", "a"),
             node("Resize", "a . . sizes", "grown"),
@@ -76,24 +76,26 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("name", CHAINS)
-def test_what_is_carried(name: str) -> None:
+def test_operators_that_stay_in_int8(name: str) -> None:
     nodes, expected = CHAINS[name]
     graph = graph_of(*nodes)
-    assert carried(graph, [each.name for each in nodes if each.op_type == "Conv"]) == expected
+    assert int8_passthrough(graph, [each.name for each in nodes if each.op_type == "Conv"]) == expected
 
 
-def test_a_convolution_in_float_carries_nothing() -> None:
-    nodes, _ = CHAINS["a sum between convolutions"]
-    assert carried(graph_of(*nodes), ["a", "end"]) == []
+def test_nothing_stays_in_int8_next_to_a_float_convolution() -> None:
+    nodes, _ = CHAINS["sum between convolutions"]
+    assert int8_passthrough(graph_of(*nodes), ["a", "end"]) == []
 
 
-def test_what_reads_an_image_stays_in_float_and_what_reads_each_channel_alone_does_not() -> None:
-    image, alone = np.ones((8, 3, 1, 1), np.float32), np.ones((8, 1, 3, 3), np.float32)
+def test_image_convolution_stays_in_float_and_depthwise_convolution_does_not() -> None:
+    image, depthwise = np.ones((8, 3, 1, 1), np.float32), np.ones((8, 1, 3, 3), np.float32)
     graph = graph_of(
-        node("Conv", "image thin", "first"), node("Conv", "first alone", "second"), node("Conv", "second w", "third")
+        node("Conv", "image thin", "first"),
+        node("Conv", "first depthwise", "second"),
+        node("Conv", "second w", "third"),
     )
     graph.node[1].attribute.append(helper.make_attribute("group", 8))
     graph.initializer.extend(
-        onnx.numpy_helper.from_array(values, name) for name, values in (("thin", image), ("alone", alone))
+        onnx.numpy_helper.from_array(values, name) for name, values in (("thin", image), ("depthwise", depthwise))
     )
-    assert _with_weights(graph) == (["second", "third"], 1)
+    assert _quantizable(graph) == (["second", "third"], 1)

@@ -1,6 +1,5 @@
-"""The window's graph: stitched, it is what the trainer's sliding window gives."""
+"""The graph of one window gives, combined, the result of the trainer's sliding window."""
 
-import dataclasses
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.export import export
 from exporter.probe import scene
-from exporter.runtime import ask_tile
+from exporter.runtime import run_tile_graph
 from exporter.tensorrt.prepare import look
 from exporter.verify import verify
 from tests.exporter.conftest import NAMES, TINY_VIT, make_checkpoint
@@ -39,7 +38,7 @@ def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_manifest_has_the_rule_and_verify_asks_the_graph(bundle: Path) -> None:
+def test_manifest_describes_the_windows_and_verify_runs_the_graph(bundle: Path) -> None:
     tile = read_manifest(bundle).tile
     assert tile is not None
     assert (tile.file, tile.window, tile.stride) == ("model.tile.onnx", WINDOW, STRIDE)
@@ -48,13 +47,13 @@ def test_the_manifest_has_the_rule_and_verify_asks_the_graph(bundle: Path) -> No
     assert verify(bundle).manifest.tile == tile
 
 
-def test_tensorrt_takes_it_once_the_table_of_positions_is_products(bundle: Path) -> None:
+def test_tensorrt_accepts_the_rewritten_tile_graph(bundle: Path) -> None:
     verdicts = {verdict.file: verdict for verdict in look(bundle, read_manifest(bundle))}
     assert set(verdicts) == {"model.onnx", "model.fused.onnx", "model.tile.onnx"}
     assert {name for name, verdict in verdicts.items() if verdict.is_fit} == {"model.onnx", "model.tile.onnx"}
 
 
-def test_its_sides_are_fixed_and_its_batch_is_free(bundle: Path) -> None:
+def test_height_and_width_are_fixed_and_batch_size_is_dynamic(bundle: Path) -> None:
     graph = onnx.load(bundle / "model.tile.onnx").graph
     sides = [
         [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
@@ -62,16 +61,18 @@ def test_its_sides_are_fixed_and_its_batch_is_free(bundle: Path) -> None:
     ]
     assert sides == [["N", *WINDOW, 3], ["N", len(NAMES), *WINDOW]]
     assert {node.domain for node in graph.node} == {""}
-    assert ask_tile(bundle / "model.tile.onnx", np.zeros((5, *WINDOW, 3), np.uint8)).shape[0] == 5
+    assert run_tile_graph(bundle / "model.tile.onnx", np.zeros((5, *WINDOW, 3), np.uint8)).shape[0] == 5
 
 
 @pytest.mark.parametrize("size", [(100, 150), (30, 200), (48, 64)])
-def test_stitched_it_is_the_trainers_sliding_window(bundle: Path, checkpoint: Path, size: tuple[int, int]) -> None:
+def test_combined_windows_match_the_trainers_sliding_window(
+    bundle: Path, checkpoint: Path, size: tuple[int, int]
+) -> None:
     image_1HW3 = torch.from_numpy(scene(*size, seed=7)[None].copy())
 
     def graph(window_nChw: Tensor) -> Tensor:
         bytes_nhw3 = (window_nChw * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        return torch.from_numpy(ask_tile(bundle / "model.tile.onnx", np.ascontiguousarray(bytes_nhw3))).log()
+        return torch.from_numpy(run_tile_graph(bundle / "model.tile.onnx", np.ascontiguousarray(bytes_nhw3))).log()
 
     found_HW = sliding_probabilities(graph, to_float(image_1HW3), WINDOW, STRIDE)[0].argmax(dim=0)
     with torch.inference_mode():
@@ -81,17 +82,17 @@ def test_stitched_it_is_the_trainers_sliding_window(bundle: Path, checkpoint: Pa
     assert (found_HW == expected_1HW[0]).float().mean() >= 0.999
 
 
-def test_a_network_of_whole_images_has_none(vit_bundle: Path) -> None:
+def test_model_without_sliding_window_has_no_tile_graph(vit_bundle: Path) -> None:
     assert read_manifest(vit_bundle).tile is None
     assert not (vit_bundle / "model.tile.onnx").exists()
 
 
-def test_another_graph_in_its_place_is_noticed(bundle: Path, tmp_path: Path) -> None:
+def test_verify_rejects_another_graph_as_tile_graph(bundle: Path, tmp_path: Path) -> None:
     bundle = shutil.copytree(bundle, tmp_path / "bundle")
     manifest = read_manifest(bundle)
     assert manifest.tile is not None
     (bundle / "model.tile.onnx").write_bytes((bundle / "model.onnx").read_bytes())
-    tile = dataclasses.replace(manifest.tile, sha256=sha256_of(bundle / "model.tile.onnx"))
-    (bundle / "manifest.json").write_text(dataclasses.replace(manifest, tile=tile).to_json())
-    with pytest.raises(BundleError, match=r"model\.tile\.onnx: is no graph of such windows"):
+    tile = manifest.tile.model_copy(update={"sha256": sha256_of(bundle / "model.tile.onnx")})
+    (bundle / "manifest.json").write_text(manifest.model_copy(update={"tile": tile}).to_json())
+    with pytest.raises(BundleError, match=r"model\.tile\.onnx: is not the graph of a 64x48 window"):
         verify(bundle)

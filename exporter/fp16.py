@@ -1,0 +1,86 @@
+"""Convert a graph to fp16 weights and arithmetic, except for operators that need fp32."""
+
+from collections.abc import Collection
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+from exporter.shape_derived import shape_derived_tensors
+
+FP32_OPERATORS = (
+    # Coordinates in an image or in a position table: fp16 has 11 bits, so at 2048 it cannot represent half a pixel.
+    "Resize",
+    # Sums of many terms, and divisions by them.
+    "LayerNormalization",
+    "GroupNormalization",
+    "InstanceNormalization",
+    "Softmax",
+    "ReduceMean",
+    "ReduceSum",
+    "Pow",
+    "Sqrt",
+)
+"""Operators that compute in fp32, with casts before and after them."""
+
+FP16_LIMIT = 3e4
+"""Half of the largest fp16 value: a tensor that exceeds it on some images may overflow on others."""
+
+
+def convert_to_fp16(model: onnx.ModelProto, large: Collection[str] = ()) -> onnx.ModelProto:
+    """Return the graph in fp16. Inputs and outputs are integers and keep their types.
+
+    Args:
+        model: in fp32; it is not changed.
+        large: names of tensors that exceed FP16_LIMIT; nodes that write or read them compute in fp32.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    overflowing = [node.name for node in copy.graph.node if {*node.input, *node.output} & {*large}]
+    converted = convert_float_to_float16(
+        copy,
+        keep_io_types=True,
+        op_block_list=[*DEFAULT_OP_BLOCK_LIST, *FP32_OPERATORS],
+        node_block_list=[*overflowing, *_outside_the_network(copy)],
+    )
+    _remove_fp16_round_trips(converted)
+    graph = ir.from_proto(converted)
+    # The converter appends its casts at the end of the node list.
+    graph.graph.sort()
+    RemoveUnusedNodesPass()(graph)
+    ordered: onnx.ModelProto = ir.to_proto(graph)
+    return ordered
+
+
+def _remove_fp16_round_trips(model: onnx.ModelProto) -> None:
+    """Connect fp32 nodes directly: the converter casts to fp16 and back between them, which loses large values."""
+    nodes = model.graph.node
+    to_fp16 = {node.output[0]: node.input[0] for node in nodes if node.name.endswith("_cast_to_fp16_node")}
+    original = {
+        node.output[0]: to_fp16[node.input[0]] for node in nodes if _casts_to_fp32(node) and node.input[0] in to_fp16
+    }
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            node.input[place] = original.get(name, name)
+
+
+def _casts_to_fp32(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Cast" and bool(node.attribute[0].i == onnx.TensorProto.FLOAT)
+
+
+def _outside_the_network(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes before the first and after the last convolution, and of those that only handle shapes.
+
+    After the last convolution, arg-max and confidence must be computed from the same logits. The others compute
+    coordinates.
+    """
+    nodes = list(model.graph.node)
+    places = [place for place, node in enumerate(nodes) if node.op_type == "Conv"]
+    first, last = (places[0], places[-1]) if places else (0, len(nodes))
+    known = shape_derived_tensors(model.graph)
+    return [
+        node.name
+        for place, node in enumerate(nodes)
+        if place < first or place > last or all(name in known for name in node.output)
+    ]

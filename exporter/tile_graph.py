@@ -1,0 +1,76 @@
+"""Export the graph of one window for models that were evaluated with a sliding window.
+
+A reader combines the windows as the trainer does (trainer/evaluation/sliding.py): windows at the manifest's stride, the
+last one flush with the border; an image smaller than a window is padded with black on the right and at the bottom; each
+pixel gets the mean of the probabilities of all windows that contain it.
+"""
+
+# N windows, K classes, T U height and width of a window
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from exporter.bundle import BundleError, sha256_of
+from exporter.graph import OPSET, write_tile_graph
+from exporter.manifest import Tile
+from exporter.probe import scene
+from exporter.runtime import run_tile_graph
+from trainer.models.segmenter import Segmenter, to_float
+
+TILE_GRAPH = "model.tile.onnx"
+PROBABILITY_MAX_ABS = 1e-3
+"""Largest accepted difference of a probability between PyTorch and onnxruntime."""
+
+
+class TilePredictor(nn.Module):
+    """Class probabilities of a window, as the trainer's sliding window uses them."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, image_NTU3: Tensor) -> Tensor:
+        """Images uint8 [N,T,U,3], RGB, to the softmax over the classes, float32 [N,K,T,U]."""
+        probability_NKTU: Tensor = self.segmenter(to_float(image_NTU3)).float().softmax(dim=1)
+        return probability_NKTU
+
+
+def export_tile_graph(
+    segmenter: Segmenter, file: Path, *, window: tuple[int, int], stride: float, metadata: Mapping[str, str]
+) -> Tile:
+    """Write the graph and compare it with PyTorch.
+
+    Args:
+        segmenter: in eval mode, on the CPU.
+        file: output file.
+        window: height and width in pixels, multiples of the network's.
+        stride: step between windows as a fraction of the window's side.
+        metadata: contents of the file's metadata_props.
+
+    Raises:
+        BundleError: A probability differs by more than PROBABILITY_MAX_ABS.
+    """
+    network = TilePredictor(segmenter).eval()
+    write_tile_graph(network, file, window=window, metadata=metadata)
+    image_NTU3 = np.stack([scene(*window, seed) for seed in range(3)])
+    with torch.inference_mode():
+        expected_NKTU = network(torch.from_numpy(image_NTU3)).numpy()
+    difference = float(np.abs(run_tile_graph(file, image_NTU3) - expected_NKTU).max())
+    if difference > PROBABILITY_MAX_ABS:
+        raise BundleError(
+            f"probabilities of {file.name} differ from PyTorch's by {difference:.2g}, and at most "
+            f"{PROBABILITY_MAX_ABS} is allowed; no bundle was written. Try the versions of requirements.lock"
+        )
+    return Tile(
+        file=file.name,
+        sha256=sha256_of(file),
+        bytes=file.stat().st_size,
+        opset=OPSET,
+        window=window,
+        stride=stride,
+        probability_max_abs=difference,
+    )

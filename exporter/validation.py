@@ -1,0 +1,101 @@
+"""Measure graphs on the validation images of a data set: agreement with PyTorch, and mIoU."""
+
+# H W pixels
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from exporter.manifest import Validation
+from exporter.probe import Bytes, Ids, Predict
+from trainer.data.dataset import DatasetError, Sample, without
+from trainer.data.layouts import open_dataset
+from trainer.evaluation.metrics import confusion, scores
+from trainer.taxonomy import Taxonomy
+
+MAX_VALIDATION_IMAGES = 200
+MAX_CALIBRATION_IMAGES = 64
+
+
+class DataError(ValueError):
+    """A data set that does not fit the checkpoint; the message states the remedy."""
+
+
+class Validator:
+    """The validation images of a data set, with PyTorch's masks for them.
+
+    Attributes:
+        miou: PyTorch's mean IoU, [0, 1].
+        images: number of validation images.
+    """
+
+    def __init__(self, root: Path, taxonomy: Taxonomy, data: Mapping[str, Any], predict: Predict) -> None:
+        """Open the data set and run PyTorch on its validation images.
+
+        Args:
+            root: folder of the data set.
+            taxonomy: the checkpoint's classes; the data set's must be equal.
+            data: the recipe's table `data`: format and names of the splits.
+            predict: PyTorch in fp32.
+
+        Raises:
+            DataError: The data set has other classes.
+            DatasetError, ImageError: The data set cannot be read.
+        """
+        lists = Path(data["splits"]) if data.get("splits") else None
+        self._dataset, self._data = open_dataset(root, data.get("format", "auto"), lists), data
+        if self._dataset.taxonomy.names != taxonomy.names:
+            raise DataError(f"{root}: its classes are not the checkpoint's; give the data set it was trained on")
+        self._val_split = self._dataset.split(data.get("val") or "val")
+        self._samples = _evenly_spaced(self._val_split, MAX_VALIDATION_IMAGES)
+        self.images = len(self._samples)
+        self._masks: list[Ids] = []
+        self.miou = self._miou(predict, lambda _, mask_HW: self._masks.append(mask_HW))
+
+    def measure(self, predict: Predict) -> Validation:
+        """Compare a graph's masks with PyTorch's and with the labels."""
+        equal, total = 0, 0
+
+        def compare(number: int, mask_HW: Ids) -> None:
+            nonlocal equal, total
+            equal += int((mask_HW == self._masks[number]).sum())
+            total += mask_HW.size
+
+        miou = self._miou(predict, compare)
+        return Validation(images=self.images, mask=equal / total, miou=miou, miou_lost=self.miou - miou)
+
+    def calibration_images(self) -> list[Bytes]:
+        """Training images, uint8 [H,W,3]; if the data set has none, validation images."""
+        samples: list[Sample] = []
+        for name in (self._data.get("labelled"), self._data.get("unlabelled")):
+            # Unlabelled images may be in another folder; the labelled ones are enough.
+            with suppress(DatasetError):
+                samples += self._dataset.split(name) if name else ()
+        training = without(dict.fromkeys(samples), self._val_split)
+        return [self._dataset.read(each) for each in _evenly_spaced(training or self._samples, MAX_CALIBRATION_IMAGES)]
+
+    def _miou(self, predict: Predict, on_mask: Callable[[int, Ids], None]) -> float:
+        taxonomy = self._dataset.taxonomy
+        counts_KK = torch.zeros((len(taxonomy), len(taxonomy)), dtype=torch.int64)
+        for number, sample in enumerate(self._samples):
+            image_HW3, label_HW = self._dataset.read_pair(sample)
+            mask_HW = predict(image_HW3[None])[0][0]
+            on_mask(number, mask_HW)
+            counts_KK += confusion(
+                torch.from_numpy(mask_HW.astype(np.int64)),
+                torch.from_numpy(label_HW),
+                len(taxonomy),
+                taxonomy.ignore_index,
+            )
+        return scores(counts_KK, taxonomy.names, self.images).miou
+
+
+def _evenly_spaced(samples: tuple[Sample, ...], limit: int) -> tuple[Sample, ...]:
+    """At most `limit` samples at even intervals: adjacent ones are often frames of the same video."""
+    if len(samples) <= limit:
+        return samples
+    return tuple(samples[index * len(samples) // limit] for index in range(limit))
