@@ -10,8 +10,8 @@ from exporter.events import emit, say
 from exporter.manifest import Precision
 from exporter.model_card import artifacts_table, model_card
 from exporter.palette import palette
-from exporter.tensorrt import command as tensorrt
-from exporter.triton import command as triton
+from exporter.tensorrt import tensorrt_command
+from exporter.triton import triton_command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -164,8 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--palette", action="store_true", help="draw the classes' colours (on a terminal: always)")
     command.set_defaults(command=_inspect)
 
-    tensorrt.add_to(commands)
-    triton.add_to(commands)
+    tensorrt_command.add_to(commands)
+    triton_command.add_to(commands)
     return parser
 
 

@@ -20,7 +20,6 @@ from exporter.probe import Bytes, Ids, scene
 from exporter.quantize import QUANTISED, QuantisationError, _growing, quantise
 from exporter.ranges import large_tensors
 from exporter.runtime import OnnxPredictor
-from exporter.tensorrt.prepare import look
 from exporter.verify import verify
 from tests.exporter.conftest import COLORS, NAMES, predictor_of
 from trainer.checkpoint import load
@@ -88,15 +87,6 @@ def test_verify_asks_each_graph(bundle: Path) -> None:
     found = verify(bundle)
     assert list(found.agreement) == ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]
     assert found.mask_agreement == found.agreement["model.onnx"]
-
-
-def test_tensorrt_takes_all_but_bytes_around_zero_points(bundle: Path) -> None:
-    full, half, int8 = look(bundle, read_manifest(bundle))
-    assert full.rewritten
-    assert half.rewritten
-    assert full.obstacles == half.obstacles == "Resize: antialias = 1, and TensorRT's resizing has none"
-    assert not int8.is_fit
-    assert "quantised to uint8, TensorRT's integers are int8" in int8.obstacles
 
 
 def test_half_computes_in_half_but_where_it_hurts(bundle: Path) -> None:

@@ -14,7 +14,6 @@ from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.export import export
 from exporter.probe import scene
 from exporter.runtime import ask_tile
-from exporter.tensorrt.prepare import look
 from exporter.verify import verify
 from tests.exporter.conftest import NAMES, TINY_VIT, make_checkpoint
 from trainer.checkpoint import load
@@ -46,12 +45,6 @@ def test_the_manifest_has_the_rule_and_verify_asks_the_graph(bundle: Path) -> No
     assert tile.probability_max_abs < 1e-3
     assert tile.sha256 == sha256_of(bundle / tile.file)
     assert verify(bundle).manifest.tile == tile
-
-
-def test_tensorrt_takes_it_once_the_table_of_positions_is_products(bundle: Path) -> None:
-    verdicts = {verdict.file: verdict for verdict in look(bundle, read_manifest(bundle))}
-    assert set(verdicts) == {"model.onnx", "model.fused.onnx", "model.tile.onnx"}
-    assert {name for name, verdict in verdicts.items() if verdict.is_fit} == {"model.onnx", "model.tile.onnx"}
 
 
 def test_its_sides_are_fixed_and_its_batch_is_free(bundle: Path) -> None:
