@@ -12,24 +12,30 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     """Add the command to the exporter's."""
     command = commands.add_parser(
         "triton",
-        help="a bundle as a model of NVIDIA Triton",
-        description="Put a bundle into a Triton model repository: as NAME, which takes pixels, and as NAME_encoded, "
-        "which takes image files and gives PNG masks (in Triton's container: pip install pillow). Exporting another "
-        "bundle under the same name adds a version; Triton goes over to it when it loads the model again.",
+        help="write a bundle into an NVIDIA Triton model repository",
+        description="Add a bundle to a Triton model repository as two models: NAME takes pixels, NAME_encoded takes "
+        "image files and returns PNG masks (in Triton's container: pip install pillow). Another export under the same "
+        "name adds a version; Triton serves it when it loads the model again.",
     )
     command.add_argument("bundle", type=Path, metavar="BUNDLE")
     command.add_argument("--out", type=Path, required=True, metavar="REPO", help="Triton's --model-repository")
-    command.add_argument("--name", default="", help="the model's (default: the bundle's)")
+    command.add_argument("--name", default="", help="name of the model (default: the bundle's name)")
     command.add_argument(
         "--precision",
         choices=typing.get_args(Precision),
-        help="which of its graphs (default: as the version before, or fp32)",
+        help="graph to serve (default: the precision of the model's newest version, or fp32)",
     )
-    # No defaults: config.pbtxt is written once, and what was asked for must be told from what was not.
-    config = command.add_argument_group("config.pbtxt", "for the first export under a name; later ones keep the file")
-    config.add_argument("--kind", choices=("auto", "cpu", "gpu"), help="where it runs (default: auto, GPUs if any)")
-    config.add_argument("--instances", type=int, metavar="N", help="sessions of the graph, on each GPU (default: 1)")
-    config.add_argument("--max-batch-size", type=int, metavar="N", help="images of one size at a time (default: 4)")
+    # No defaults here: an option that is given for a config.pbtxt that is kept is an error.
+    config = command.add_argument_group(
+        "config.pbtxt", "settings for the first export under a name; later ones keep the file"
+    )
+    config.add_argument(
+        "--kind", choices=("auto", "cpu", "gpu"), help="device of the graph (default: auto, GPUs if any)"
+    )
+    config.add_argument("--instances", type=int, metavar="N", help="sessions of the graph, per GPU (default: 1)")
+    config.add_argument(
+        "--max-batch-size", type=int, metavar="N", help="most images of one size in a batch (default: 4)"
+    )
     config.add_argument(
         "--max-pixels",
         type=int,
@@ -40,15 +46,19 @@ def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "--tensorrt",
         action="store_true",
         default=None,
-        help="through onnxruntime's TensorRT provider in fp16; the first image of a new size waits for an engine",
+        help="run on onnxruntime's TensorRT provider in fp16; the first image of a new size waits for an engine",
     )
-    config.add_argument("--tensorrt-cache", metavar="DIR", help="the server's folder for engines, best one that stays")
+    config.add_argument(
+        "--tensorrt-cache", metavar="DIR", help="folder on the server for engines; use one that survives restarts"
+    )
     config.add_argument(
         "--backend",
         choices=("onnxruntime", "python"),
-        help="Triton's; python needs onnxruntime beside Triton (default: onnxruntime)",
+        help="Triton's backend; python needs onnxruntime installed in Triton's Python (default: onnxruntime)",
     )
-    config.add_argument("--rewrite-config", action="store_true", help="write it anew, these options and the defaults")
+    config.add_argument(
+        "--rewrite-config", action="store_true", help="replace the file by one with these options and the defaults"
+    )
     command.set_defaults(command=_run)
 
 
@@ -66,10 +76,13 @@ def _run(options: argparse.Namespace) -> int:
         options=Options(**given) if given else None,
         rewrite_config=options.rewrite_config,
     )
-    was = "is" if written.is_new else "was already"
-    say(f"{options.out}: the bundle {was} version {written.version} of {written.model}; {written.encoded} asks it")
+    verb = "is" if written.is_new else "was already"
+    say(f"{options.out}: the bundle {verb} version {written.version} of {written.model}; {written.encoded} calls it")
     if not written.is_listed:
-        say(f"{options.out / written.model}/config.pbtxt lost its marks: it was left as it is, without this version")
+        say(
+            f"{options.out / written.model}/config.pbtxt does not list this version: the comments that mark the list "
+            "were removed; restore them, or add --rewrite-config"
+        )
     emit(
         "done",
         repository=str(options.out),
