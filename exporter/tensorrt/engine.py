@@ -172,7 +172,7 @@ def _parse(builder: Any, model: bytes, library: Library) -> _Parsed:
 
 def _errors(parser: Any) -> str:
     errors = [parser.get_error(number) for number in range(parser.num_errors)]
-    counts = Counter((error.node_operator() or "graph", error.desc().splitlines()[0]) for error in errors)
+    counts = Counter((error.node_operator() or "graph", error.desc().splitlines()[0].rstrip(".")) for error in errors)
     clauses = (
         f"{operator}: {reason}" + (f" ({count} times)" if count > 1 else "")
         for (operator, reason), count in counts.items()

@@ -39,12 +39,14 @@ def _run(options: argparse.Namespace) -> int:
     from exporter.verify import verify  # noqa: PLC0415
 
     manifest = verify(options.bundle).manifest
+    verdicts, checked_by = [], None
     try:
-        verdicts = check_graphs(options.bundle, manifest, find_library())
+        library = find_library()
+        verdicts, checked_by = check_graphs(options.bundle, manifest, library), library.title
+        say(f"{options.bundle}: checked by {checked_by}")
     except TensorRTUnavailableError:
         if not options.out:
             raise
-        verdicts = []
     for verdict in verdicts:
         prefix = "accepted after the rewrite of --out; as it is: " if verdict.rewritten else "rejected: "
         say(f"    {verdict.file:<16} {prefix + verdict.obstacles if verdict.obstacles else 'accepted as it is'}")
@@ -61,6 +63,7 @@ def _run(options: argparse.Namespace) -> int:
         "done",
         bundle=str(options.bundle),
         fit=fit,
+        checked_by=checked_by,
         graphs={verdict.file: {"fit": verdict.is_fit, "obstacles": verdict.obstacles} for verdict in verdicts},
         prepared=report,
     )

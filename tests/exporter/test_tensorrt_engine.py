@@ -81,27 +81,23 @@ def test_engine_is_built_from_each_kind_of_bundle(
     assert engine["missing"] == "not run: no GPU" if engine["agreement"] is None else engine["agreement"] > 0.98
 
 
-def test_fused_graph_is_rejected_and_the_plain_one_accepted_after_the_rewrite(
-    library: Library, vit_bundle: Path
-) -> None:
+def test_plain_and_fused_graph_are_accepted_after_the_rewrite(library: Library, vit_bundle: Path) -> None:
     plain, fused = check_graphs(vit_bundle, read_manifest(vit_bundle), library)
     assert (plain.file, plain.rewritten, plain.is_fit) == ("model.onnx", True, True)
     assert "Resize" in plain.obstacles
-    assert (fused.file, fused.is_fit) == ("model.fused.onnx", False)
-    assert "MultiHeadAttention" in fused.obstacles
+    assert fused.file == "model.fused.onnx"
+    if library.name == "tensorrt_rtx":  # its parser has com.microsoft's MultiHeadAttention
+        assert (fused.rewritten, fused.is_fit) == (True, True)
 
 
-def test_the_graph_of_a_window_is_accepted_after_the_rewrite(library: Library, tmp_path: Path) -> None:
+def test_the_graph_of_a_window_is_accepted(library: Library, tmp_path: Path) -> None:
     from exporter.export import export
 
     checkpoint = make_checkpoint(tmp_path / "model.safetensors", TINY_VIT, window=[48, 64], window_stride=0.5)
     export(checkpoint, tmp_path / "bundle", with_checkpoint=False)
     verdicts = check_graphs(tmp_path / "bundle", read_manifest(tmp_path / "bundle"), library)
-    assert {verdict.file: verdict.is_fit for verdict in verdicts} == {
-        "model.onnx": True,
-        "model.fused.onnx": False,
-        "model.tile.onnx": True,
-    }
+    assert [verdict.file for verdict in verdicts] == ["model.onnx", "model.fused.onnx", "model.tile.onnx"]
+    assert all(verdict.is_fit for verdict in verdicts if verdict.file != "model.fused.onnx"), verdicts
 
 
 def test_command_reports_each_graph_as_json_and_as_text(
@@ -111,12 +107,11 @@ def test_command_reports_each_graph_as_json_and_as_text(
     out, err = capsys.readouterr()
     event = json.loads(out)
     assert (event["event"], event["fit"], event["prepared"]) == ("done", True, None)
-    assert {name: seen["fit"] for name, seen in event["graphs"].items()} == {
-        "model.onnx": True,
-        "model.fused.onnx": False,
-    }
-    assert "accepted after the rewrite of --out; as it is: " in err
-    assert "rejected: " in err
+    assert event["checked_by"] == library.title
+    assert list(event["graphs"]) == ["model.onnx", "model.fused.onnx"]
+    assert event["graphs"]["model.onnx"]["fit"]
+    assert f"checked by {library.title}" in err
+    assert "accepted after the rewrite of --out; as it is: Resize" in err
 
 
 def test_rejected_bundle_gets_exit_code_1_and_no_folder(
@@ -126,6 +121,7 @@ def test_rejected_bundle_gets_exit_code_1_and_no_folder(
     assert main(["check-tensorrt", str(GOLDEN), "--out", str(tmp_path / "trt")]) == 1
     out, err = capsys.readouterr()
     assert json.loads(out)["fit"] is False
+    assert "rejected: " in err
     assert "export it again" in err
     with pytest.raises(BundleError, match="Export the bundle again"):
         prepare(GOLDEN, read_manifest(GOLDEN), tmp_path / "trt", usual_profile(0), "fp32")
@@ -133,7 +129,7 @@ def test_rejected_bundle_gets_exit_code_1_and_no_folder(
 
 
 SHRINK = "s = Constant <value_ints = [1, 3, 8, 8]> () "
-QUANTISE = "d = Constant <value_float = 0.1> () z = Constant <value = {} {{0}}> () q = QuantizeLinear (image, d, z) "
+QUANTISE = "d = Constant <value_float = 0.1> () z = Constant <value = {}> () q = QuantizeLinear (image, d, z) "
 QUANTISE += "y = DequantizeLinear (q, d, z)"
 
 
@@ -142,7 +138,7 @@ QUANTISE += "y = DequantizeLinear (q, d, z)"
     [
         SHRINK + 'y = Resize <mode = "linear", coordinate_transformation_mode = "half_pixel"> (image, , , s)',
         "s = Shape (image) f = Reshape (image, s) y = Exp (f)",
-        QUANTISE.format("int8"),
+        QUANTISE.format("int8 {0}"),
     ],
 )
 def test_parser_accepts(body: str, library: Library) -> None:
@@ -156,7 +152,7 @@ def test_parser_accepts(body: str, library: Library) -> None:
         ("y = com.example.Blur (image)", "Blur"),
         (SHRINK + 'y = Resize <mode = "linear", antialias = 1> (image, , , s)', "Resize"),
         ("b = Cast <to = 2> (image) t = Transpose <perm = [0, 2, 3, 1]> (b) y = Cast <to = 1> (t)", "Cast"),
-        (QUANTISE.format("uint8"), "QuantizeLinear"),
+        (QUANTISE.format("uint8 {128}"), "QuantizeLinear"),
     ],
 )
 def test_parser_rejects_and_names_the_operator(body: str, operator: str, library: Library, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_folder_without_the_parser_is_reported_as_unchecked(
     assert main(["check-tensorrt", str(vit_bundle), "--out", str(tmp_path / "trt")]) == 0
     out, err = capsys.readouterr()
     event = json.loads(out)
-    assert (event["event"], event["fit"], event["graphs"]) == ("done", None, {})
+    assert (event["event"], event["fit"], event["checked_by"], event["graphs"]) == ("done", None, None, {})
     assert event["prepared"]["checked_by"] is None
     assert f"the graph is unchecked. {MISSING}" in err
 
