@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.settings import PACKAGE
 from tests.benchmarks import exported, graph_memory, large_image, png_level, sizes, train_step
 from tests.exporter.conftest import TINY_CONVNET
 
@@ -37,7 +38,7 @@ def test_exported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak memory is read from /proc")
 def test_graph_memory(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    starter = graph_memory.PACKAGE / "starter" / "model.onnx"
+    starter = PACKAGE / "starter" / "model.onnx"
     arguments(monkeypatch, starter, "--megapixels", "0.01", "--threads=1")
     assert graph_memory.main() == 0
     out = capsys.readouterr().out

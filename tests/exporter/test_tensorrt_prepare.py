@@ -115,7 +115,7 @@ def test_a_library_that_finds_no_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -
     module = SimpleNamespace(
         __version__="10.15", Builder=builder, ILogger=type("ILogger", (), {"ERROR": 1, "INTERNAL_ERROR": 0})
     )
-    monkeypatch.setitem(sys.modules, "tensorrt", module)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
     monkeypatch.setattr(engine, "MODULES", ("tensorrt",))
     with pytest.raises(engine.TensorRTUnavailableError, match=r"tensorrt 10\.15 needs a GPU .*tensorrt-rtx"):
         engine.find_library()
