@@ -9,8 +9,8 @@ from exporter.bundle import read_manifest
 from exporter.events import emit, say
 from exporter.manifest import Precision
 from exporter.model_card import artifacts_table, model_card, palette
-from exporter.tensorrt import command as tensorrt
-from exporter.triton import command as triton
+from exporter.tensorrt import tensorrt_command
+from exporter.triton import triton_command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -134,8 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--palette", action="store_true", help="print the class colours (default on a terminal)")
     command.set_defaults(command=_inspect)
 
-    tensorrt.add_to(commands)
-    triton.add_to(commands)
+    tensorrt_command.add_to(commands)
+    triton_command.add_to(commands)
     return parser
 
 

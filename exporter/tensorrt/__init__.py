@@ -1,5 +1,4 @@
-"""A bundle for NVIDIA TensorRT: whether its graph is fit, what makes it so, and the engine where one can be built.
+"""Check a bundle's graphs with NVIDIA TensorRT's parser, rewrite them for TensorRT, and build an engine.
 
-`python -m exporter check-tensorrt` runs all of it. TensorRT is on few machines, so what it takes is written down here
-(operators, restrictions) and looked up; a test asks NVIDIA's own parser the same questions.
+Command: `python -m exporter check-tensorrt`. The parser is in the wheels `tensorrt-rtx` and `tensorrt`.
 """

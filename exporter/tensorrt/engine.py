@@ -1,12 +1,13 @@
-"""An engine, where NVIDIA's library is there to build one; and what it gives, where there is a GPU to run it.
+"""Parse graphs and build and run engines with NVIDIA TensorRT or TensorRT for RTX.
 
-Both libraries will do: TensorRT, which needs a GPU to build on, and TensorRT for RTX, which builds without one for
-every GPU since Ampere. Their Python interfaces are the same here. The exporter works without either.
+Both libraries have the same Python interface. TensorRT needs a GPU even to parse; TensorRT for RTX parses and builds
+without one, for every GPU since Ampere. The rest of the exporter works without either.
 """
 
 # N images, H W pixels
 
 import importlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +20,19 @@ from exporter.probe import Bytes, Ids, Predict
 from exporter.tensorrt.profile import IMAGE, Profile
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
-INSTALL = "pip install tensorrt, or tensorrt-rtx, which needs no GPU"
 
 
-class NoEngineError(Exception):
-    """Nothing to build an engine with, or nothing to run it on; the message says what is missing."""
+class TensorRTUnavailableError(ValueError):
+    """TensorRT or the GPU that it needs is missing; the message names what is missing and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """NVIDIA's module and a logger that keeps its words."""
+    """NVIDIA's Python module and the errors that it has logged."""
 
     name: str
     module: Any
-    said: list[str]
+    errors: list[str]
 
     @property
     def title(self) -> str:
@@ -40,84 +40,109 @@ class Library:
         return f"{self.name} {self.module.__version__}"
 
 
-def library() -> Library:
-    """The first of MODULES that is installed. Raises NoEngineError."""
+def find_library() -> Library:
+    """Return the first of MODULES that is installed and works on this machine.
+
+    Raises:
+        TensorRTUnavailableError: None is installed, or the installed one needs a GPU and finds none.
+    """
+    needs_gpu = ""
     for name in MODULES:
         try:
             module = importlib.import_module(name)
-        except (ImportError, OSError):  # the latter: its shared libraries are not there
+        except (ImportError, OSError):  # OSError: its shared libraries are missing
             continue
-        return Library(name.removesuffix("_bindings"), module, [])
-    raise NoEngineError(f"no TensorRT here ({INSTALL})")
+        library = Library(name.removesuffix("_bindings"), module, [])
+        try:
+            module.Builder(_logger(library))
+        except (TypeError, RuntimeError):  # its C++ code returned a null pointer
+            needs_gpu = needs_gpu or library.title
+            continue
+        return library
+    if needs_gpu:
+        raise TensorRTUnavailableError(
+            f"{needs_gpu} needs a GPU to check a graph and finds none: run `pip install tensorrt-rtx`, which works "
+            "without one"
+        )
+    raise TensorRTUnavailableError(
+        "The check needs NVIDIA's TensorRT parser, which is not installed: run `pip install tensorrt-rtx` (needs no "
+        "GPU) or `pip install tensorrt`"
+    )
 
 
-def build(graph: Path, file: Path, profile: Profile, found: Library, *, exact: bool = False) -> None:
-    """Write the engine of a graph.
+def parse_errors(model: bytes, library: Library) -> str:
+    """Return what the parser rejects in a serialised ONNX model, one clause for each reason; empty if it accepts it."""
+    return _parse(library.module.Builder(_logger(library)), model, library).errors
+
+
+def build(graph: Path, file: Path, profile: Profile, library: Library, *, exact: bool = False) -> None:
+    """Build an engine from an ONNX file.
 
     Args:
-        graph: of standard operators.
-        file: where to write.
-        profile: the sizes that it is to take.
-        found: the library.
-        exact: fp32 is not to be multiplied as TF32, whose fractions have ten bits.
+        graph: The ONNX file.
+        file: The engine to write.
+        profile: The image sizes that the engine accepts.
+        library: From `find_library`.
+        exact: Multiply fp32 in full. Otherwise the GPU may use TF32, whose fractions have ten bits.
 
     Raises:
-        NoEngineError: The library needs a GPU, and there is none.
-        BundleError: It refuses the graph.
+        BundleError: TensorRT rejects the graph or cannot build an engine.
     """
-    trt = found.module
-    logger = _logger(found)
-    try:
-        builder = trt.Builder(logger)
-    except (TypeError, RuntimeError) as error:  # what its C++ gives for a null pointer
-        raise NoEngineError(f"{found.title} needs a GPU to build an engine, and finds none") from error
-    network = builder.create_network(_flags(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(graph)):
-        raise BundleError(f"{found.title} refuses the graph: {_errors(parser)}")
+    trt = library.module
+    builder = trt.Builder(_logger(library))
+    parsed = _parse(builder, graph.read_bytes(), library)
+    if parsed.errors:
+        raise BundleError(
+            f"{library.title} rejects the graph: {parsed.errors}. Export the bundle again from its checkpoint with "
+            "this version"
+        )
     config, shapes = builder.create_builder_config(), profile.shapes
     if exact:
         config.clear_flag(trt.BuilderFlag.TF32)
-    sizes = builder.create_optimization_profile()
-    sizes.set_shape(IMAGE, shapes["min"], shapes["opt"], shapes["max"])
-    config.add_optimization_profile(sizes)
-    engine = builder.build_serialized_network(network, config)
+    optimization = builder.create_optimization_profile()
+    optimization.set_shape(IMAGE, shapes["min"], shapes["opt"], shapes["max"])
+    config.add_optimization_profile(optimization)
+    engine = builder.build_serialized_network(parsed.network, config)
     if engine is None:
-        raise BundleError(f"{found.title} builds no engine: {'; '.join(found.said[-3:]) or 'it does not say why'}")
+        reason = "; ".join(library.errors[-3:]) or "it gives no reason"
+        raise BundleError(f"{library.title} cannot build an engine: {reason}")
     file.write_bytes(bytes(engine))
 
 
-def predictor(file: Path, found: Library) -> Predict:
-    """An engine behind the predictor's face.
+def load_predictor(file: Path, library: Library) -> Predict:
+    """Load an engine on the GPU and return a function from images to masks and confidences.
 
     Raises:
-        NoEngineError: No GPU, or no torch that sees it.
+        TensorRTUnavailableError: There is no GPU, or torch is not installed.
+        BundleError: TensorRT does not load the engine.
     """
     try:
-        import torch  # noqa: PLC0415 - takes seconds, and is of use only here
+        import torch  # noqa: PLC0415 - takes seconds to import and is needed only here
     except ImportError as error:
-        raise NoEngineError("not run: torch, which holds the tensors on the GPU, is not installed") from error
+        raise TensorRTUnavailableError(
+            "not run: torch, which holds the tensors on the GPU, is not installed"
+        ) from error
     if not torch.cuda.is_available():
-        raise NoEngineError("not run: no GPU")
-    runtime = found.module.Runtime(_logger(found))
+        raise TensorRTUnavailableError("not run: no GPU")
+    runtime = library.module.Runtime(_logger(library))
     engine = runtime.deserialize_cuda_engine(file.read_bytes())
     if engine is None:
-        raise BundleError(f"{found.title} does not load {file}: {'; '.join(found.said[-3:])}")
-    return _runner(engine, torch, keep=runtime)
+        raise BundleError(f"{library.title} does not load {file}: {'; '.join(library.errors[-3:])}")
+    return _runner(engine, torch, runtime=runtime)
 
 
-def _runner(engine: Any, torch: Any, *, keep: Any) -> Callable[[Bytes], tuple[Ids, Bytes]]:
+def _runner(engine: Any, torch: Any, *, runtime: Any) -> Callable[[Bytes], tuple[Ids, Bytes]]:
     context = engine.create_execution_context()
 
     def predict(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
-        assert keep is not None  # noqa: S101 - an engine does not outlive its runtime
+        assert runtime is not None  # noqa: S101 - the engine needs its runtime: this keeps a reference to it
         images = torch.from_numpy(np.ascontiguousarray(image_NHW3)).cuda()
         context.set_input_shape(IMAGE, tuple(images.shape))
         context.set_tensor_address(IMAGE, images.data_ptr())
         outputs = {}
         for name in ("mask", "confidence"):
-            kind = torch.uint8 if engine.get_tensor_dtype(name).itemsize == 1 else torch.int32
-            outputs[name] = torch.empty(tuple(context.get_tensor_shape(name)), dtype=kind, device="cuda")
+            dtype = torch.uint8 if engine.get_tensor_dtype(name).itemsize == 1 else torch.int32
+            outputs[name] = torch.empty(tuple(context.get_tensor_shape(name)), dtype=dtype, device="cuda")
             context.set_tensor_address(name, outputs[name].data_ptr())
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -128,28 +153,50 @@ def _runner(engine: Any, torch: Any, *, keep: Any) -> Callable[[Bytes], tuple[Id
     return predict
 
 
-def _logger(found: Library) -> Any:
-    trt = found.module
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A parsed network. The parser holds the weights until the engine is built."""
+
+    network: Any
+    parser: Any
+    errors: str
+
+
+def _parse(builder: Any, model: bytes, library: Library) -> _Parsed:
+    trt = library.module
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, _logger(library))
+    errors = "" if parser.parse(model) else _errors(parser)
+    return _Parsed(network, parser, errors)
+
+
+def _errors(parser: Any) -> str:
+    errors = [parser.get_error(number) for number in range(parser.num_errors)]
+    counts = Counter((error.node_operator() or "graph", error.desc().splitlines()[0].rstrip(".")) for error in errors)
+    clauses = (
+        f"{operator}: {reason}" + (f" ({count} times)" if count > 1 else "")
+        for (operator, reason), count in counts.items()
+    )
+    return "; ".join(clauses) or "it gives no reason"
+
+
+def _network_flags(trt: Any) -> int:
+    """Keep the types of the graph: an option of TensorRT 10, and the only mode from TensorRT 11 on."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _logger(library: Library) -> Any:
+    trt = library.module
 
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-        """Keeps what is wrong; TensorRT writes it to the terminal otherwise."""
+        """Collect errors, which TensorRT's own logger writes to the terminal."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
         def log(self, severity: Any, message: str) -> None:
             if severity in {trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR}:
-                found.said.append(message)
+                library.errors.append(message)
 
     return Logger()
-
-
-def _flags(trt: Any) -> int:
-    """Types as the graph has them: the only way from TensorRT 11 on, and a wish in 10."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
-
-
-def _errors(parser: Any) -> str:
-    errors = [parser.get_error(number) for number in range(parser.num_errors)]
-    return "; ".join(f"{error.node_operator()} {error.node_name()}: {error.desc().splitlines()[0]}" for error in errors)

@@ -1,8 +1,8 @@
-"""A bundle as TensorRT takes it: a graph, checked and compared, and what builds an engine of it.
+"""Check a bundle's graphs with TensorRT's parser, and write a folder from which TensorRT builds an engine.
 
-OUT/model.onnx      standard operators that TensorRT has, on types that it has; in fp16 unless told otherwise
-OUT/tensorrt.json   for which sizes, the trtexec line, and what was seen
-OUT/model.plan      the engine, where NVIDIA's library was there to build it
+OUT/model.onnx      the graph in operators and types that TensorRT has; fp16 by default
+OUT/tensorrt.json   image sizes, the trtexec command, the library that checked the graph, agreement with the probe
+OUT/model.plan      the engine, if NVIDIA's library is installed and could build it
 """
 
 import json
@@ -23,8 +23,6 @@ from exporter.manifest import Artifact, Manifest
 from exporter.probe import Bytes, Ids, Predict
 from exporter.runtime import OnnxPredictor
 from exporter.tensorrt import engine
-from exporter.tensorrt.check import check, summary
-from exporter.tensorrt.operators import SOURCE
 from exporter.tensorrt.profile import Profile
 from exporter.tensorrt.rewrite import for_tensorrt
 
@@ -34,81 +32,85 @@ MASK_TYPES = ("tensor(uint8)", "tensor(int32)")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What TensorRT would say of one graph of a bundle."""
+    """The parser's result for one graph of a bundle."""
 
     file: str
     obstacles: str
-    """As it is; empty: none."""
+    """What the parser rejects in the graph as it is in the bundle; empty: nothing."""
     rewritten: bool = False
-    """Whether this command can make it fit."""
+    """The parser rejects the graph as it is and accepts what `for_tensorrt` makes of it."""
 
     @property
     def is_fit(self) -> bool:
-        """As it is, or after `prepare`."""
+        """Whether the parser accepts the graph, as it is or rewritten."""
         return self.rewritten or not self.obstacles
 
 
-def look(bundle: Path, manifest: Manifest) -> list[Verdict]:
-    """Check every graph of a sound bundle."""
+def check_graphs(bundle: Path, manifest: Manifest, library: engine.Library) -> list[Verdict]:
+    """Ask TensorRT's parser about every graph of a bundle, tiles included, as it is and rewritten."""
     files = [artifact.file for artifact in manifest.artifacts]
-    return [_verdict(bundle / file) for file in [*files, *([manifest.tile.file] if manifest.tile else [])]]
+    return [_verdict(bundle / file, library) for file in [*files, *([manifest.tile.file] if manifest.tile else [])]]
 
 
-def _verdict(file: Path) -> Verdict:
-    model = onnx.load(file)
-    obstacles = summary(check(model))
-    return Verdict(file.name, obstacles, rewritten=bool(obstacles) and not check(for_tensorrt(model)))
+def _verdict(file: Path, library: engine.Library) -> Verdict:
+    obstacles = engine.parse_errors(file.read_bytes(), library)
+    if not obstacles:
+        return Verdict(file.name, "")
+    rewritten = for_tensorrt(onnx.load(file)).SerializeToString()
+    return Verdict(file.name, obstacles, rewritten=not engine.parse_errors(rewritten, library))
 
 
 def prepare(
     bundle: Path, manifest: Manifest, out: Path, profile: Profile, precision: Literal["fp32", "fp16"]
 ) -> dict[str, Any]:
-    """Make the folder for TensorRT; it appears complete or not at all.
+    """Write the folder for TensorRT; it appears complete or not at all.
+
+    Without NVIDIA's library the graph is rewritten but unchecked: `checked_by` is None in the report.
 
     Returns:
-        what tensorrt.json says.
+        The content of tensorrt.json.
 
     Raises:
-        BundleError: The graph cannot be made fit, or gives other masks then; TensorRT, where it is there, refuses it;
-            `out` exists.
+        BundleError: TensorRT rejects the rewritten graph, its masks differ too much from the probe's, or `out` exists.
     """
-    artifact = plain(manifest)
+    artifact = plain_graph(manifest)
     images, masks = probe.read_probe(bundle / PROBE)
     with new_bundle(out) as folder:
         graph = folder / GRAPH
-        _write(bundle / artifact.file, graph, images if precision == "fp16" else None)
-        expected = [*masks, masks[0]]
+        _write_graph(bundle / artifact.file, graph, images if precision == "fp16" else None)
+        expected = [*masks, masks[0]]  # `probe.ask` repeats the first image in a batch of two
         needed = manifest.probe.tolerance.mask_agreement if precision == "fp32" else FP16_PROBE_AGREEMENT
         agreement = _agreement(OnnxPredictor(graph, mask_types=MASK_TYPES), images, expected)
         if agreement < needed:
             raise BundleError(
-                f"made fit for TensorRT, {artifact.file} equals the probe at {agreement:.5f} of an image's pixels, and "
-                f"{needed} are needed; nothing was written" + ("" if precision == "fp32" else ". Try --precision fp32")
+                f"after the rewrite for TensorRT, {artifact.file} agrees with the probe in {agreement:.5f} of an "
+                f"image's pixels, and {needed} are needed; nothing was written"
+                + ("" if precision == "fp32" else ". Try --precision fp32")
             )
+        built = _build_engine(folder, profile, images, expected, needed, exact=precision == "fp32")
         report = {
             "bundle": manifest.version,
             "graph": GRAPH,
             "sha256": sha256_of(graph),
             "precision": precision,
-            "checked_by": SOURCE,
+            "checked_by": built["built_by"],
             "onnxruntime_agreement": agreement,
             "profile": profile.shapes,
-            "trtexec": trtexec(profile, precision),
-            "engine": _engine(folder, profile, images, expected, needed, exact=precision == "fp32"),
+            "trtexec": trtexec_command(profile, precision),
+            "engine": built,
         }
         (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
 
 
-def plain(manifest: Manifest) -> Artifact:
-    """The fp32 graph of standard operators, from which TensorRT's is made."""
-    fitting = [each for each in manifest.artifacts if each.precision == "fp32" and not each.fused_attention]
-    return fitting[0]
+def plain_graph(manifest: Manifest) -> Artifact:
+    """Return the fp32 graph of standard operators, which is rewritten for TensorRT."""
+    return next(each for each in manifest.artifacts if each.precision == "fp32" and not each.fused_attention)
 
 
-def trtexec(profile: Profile, precision: Literal["fp32", "fp16"]) -> str:
-    """The line that builds the engine, for TensorRT 10 and 11, from within the folder."""
-    words = profile.words
+def trtexec_command(profile: Profile, precision: Literal["fp32", "fp16"]) -> str:
+    """Return the command that builds the engine with TensorRT 10 or 11, to be run in the folder."""
+    arguments = profile.arguments
     return shlex.join(
         [
             "trtexec",
@@ -116,43 +118,37 @@ def trtexec(profile: Profile, precision: Literal["fp32", "fp16"]) -> str:
             f"--saveEngine={ENGINE}",
             "--stronglyTyped",
             *(["--noTF32"] if precision == "fp32" else []),
-            *(f"--{name}Shapes={words[name]}" for name in ("min", "opt", "max")),
+            *(f"--{name}Shapes={arguments[name]}" for name in ("min", "opt", "max")),
         ]
     )
 
 
-def _write(source: Path, file: Path, images: list[Bytes] | None) -> None:
-    """The graph made fit; in half where images are given, whose large tensors stay in full."""
-    model = for_tensorrt(onnx.load(source))
-    save(model, file)
+def _write_graph(source: Path, file: Path, images: list[Bytes] | None) -> None:
+    """Rewrite a graph; with probe images, convert it to fp16 except for tensors whose values are too large for it."""
+    save(for_tensorrt(onnx.load(source)), file)
     if images is not None:
         save(convert_to_fp16(onnx.load(file), large_tensors(file, images, FP16_LIMIT)), file)
-    if found := check(onnx.load(file)):
-        raise BundleError(
-            f"{source} is not for TensorRT: {summary(found)}. Exported again from its checkpoint with this version, it "
-            "may be"
-        )
 
 
-def _engine(
+def _build_engine(
     folder: Path, profile: Profile, images: list[Bytes], expected: list[Ids], needed: float, *, exact: bool
 ) -> dict[str, Any]:
-    """Build it and run the probe through it, as far as this machine goes."""
+    """Build the engine and run the probe on it, as far as this machine can; `missing` names what it lacks."""
     file = folder / ENGINE
-    seen: dict[str, Any] = {"built_by": None, "bytes": None, "agreement": None, "missing": None}
+    report: dict[str, Any] = {"built_by": None, "bytes": None, "agreement": None, "missing": None}
     try:
-        found = engine.library()
-        engine.build(folder / GRAPH, file, profile, found, exact=exact)
-        seen |= {"built_by": found.title, "bytes": file.stat().st_size}
-        seen["agreement"] = _agreement(engine.predictor(file, found), images, expected)
-    except engine.NoEngineError as error:
-        return seen | {"missing": str(error)}
-    if seen["agreement"] < needed:
+        library = engine.find_library()
+        engine.build(folder / GRAPH, file, profile, library, exact=exact)
+        report |= {"built_by": library.title, "bytes": file.stat().st_size}
+        report["agreement"] = _agreement(engine.load_predictor(file, library), images, expected)
+    except engine.TensorRTUnavailableError as error:
+        return report | {"missing": str(error)}
+    if report["agreement"] < needed:
         raise BundleError(
-            f"the engine's masks equal the probe's at {seen['agreement']:.5f} of an image's pixels, and {needed} are "
+            f"the engine agrees with the probe in {report['agreement']:.5f} of an image's pixels, and {needed} are "
             "needed; nothing was written. Try --precision fp32"
         )
-    return seen
+    return report
 
 
 def _agreement(predict: Predict, images: list[Bytes], expected: list[Ids]) -> float:

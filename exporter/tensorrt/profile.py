@@ -1,4 +1,4 @@
-"""For which sizes an engine is built: TensorRT's optimisation profile, and how its tools are told of it."""
+"""TensorRT's optimisation profile: the image sizes that an engine accepts, as its tools and onnxruntime take them."""
 
 # N images, H W pixels
 
@@ -12,10 +12,9 @@ Size = tuple[int, int, int]
 
 CHANNELS = 3
 IMAGE = "image"
-MOST_IMAGES = 4
-LARGEST, LARGEST_NATIVE = 2048, 1024
-"""Sides of the largest image, pixels: where the graph resizes it, and where the network sees it as it is."""
-
+MAX_BATCH_SIZE = 4
+MAX_SIDE, MAX_NATIVE_SIDE = 2048, 1024
+"""Height and width of the largest image, pixels, if the graph resizes images and if the network runs at native size."""
 
 PREFIX = "trt_engine_cache_prefix"
 SETTINGS = {
@@ -26,12 +25,12 @@ SETTINGS = {
     "trt_timing_cache_enable": "1",
 }
 OPTIONS = frozenset({*SETTINGS, PREFIX, *(f"trt_profile_{name}_shapes" for name in ("min", "opt", "max"))})
-"""Of onnxruntime's TensorRT provider: those that a manifest may set."""
+"""Options of onnxruntime's TensorRT provider that a manifest may set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The sizes that an engine takes, and the one that it is tuned for."""
+    """Smallest and largest size that an engine accepts, and the optimum that it is tuned for."""
 
     minimum: Size
     optimum: Size
@@ -41,15 +40,15 @@ class Profile:
         for low, best, high in zip(self.minimum, self.optimum, self.maximum, strict=True):
             if not 1 <= low <= best <= high:
                 raise ValueError(
-                    f"sizes {_text(self.minimum)} to {_text(self.maximum)}, best {_text(self.optimum)}: none may be "
-                    "below 1, and each side must grow from the first to the last; give --min, --opt, --max"
+                    f"sizes must be at least 1 and ordered min <= opt <= max in each dimension, and they are "
+                    f"{_text(self.minimum)}, {_text(self.optimum)}, {_text(self.maximum)}; give --min, --opt, --max"
                 )
 
     def with_sizes(self, minimum: Size | None, optimum: Size | None, maximum: Size | None) -> "Profile":
-        """The same with the sizes that are given; the optimum, if it is not, moves to between the others."""
+        """Replace the sizes that are not None; an optimum that is None is clipped to between the other two."""
         low, high = minimum or self.minimum, maximum or self.maximum
-        between = [max(least, min(best, most)) for least, best, most in zip(low, self.optimum, high, strict=True)]
-        return Profile(low, optimum or (between[0], between[1], between[2]), high)
+        clipped = [max(least, min(best, most)) for least, best, most in zip(low, self.optimum, high, strict=True)]
+        return Profile(low, optimum or (clipped[0], clipped[1], clipped[2]), high)
 
     @property
     def shapes(self) -> dict[str, tuple[int, int, int, int]]:
@@ -58,44 +57,45 @@ class Profile:
         return {name: (*size, CHANNELS) for name, size in named.items()}
 
     @property
-    def words(self) -> dict[str, str]:
-        """The same as trtexec and onnxruntime write it: `image:1x384x512x3`."""
+    def arguments(self) -> dict[str, str]:
+        """min, opt and max as arguments of trtexec and onnxruntime: `image:1x384x512x3`."""
         return {name: f"{IMAGE}:{'x'.join(map(str, shape))}" for name, shape in self.shapes.items()}
 
 
 def usual_size(long_side: int) -> tuple[int, int]:
-    """Height and width of the image that a graph most likely gets; long_side is the manifest's."""
+    """Height and width of the image that a graph most likely gets, pixels; `long_side` is the manifest's."""
     return (long_side * 3 // 4, long_side) if long_side else SPEED_SIZE
 
 
 def usual_profile(long_side: int) -> Profile:
-    """From 1x1 pixels, best at one image of the usual size, up to a batch of large ones.
+    """Return the default profile: from 1x1 pixels to a batch of large images, tuned for one image of the usual size.
 
     Args:
-        long_side: the graph's; 0 = the network sees images at their own size, and its memory grows with them.
+        long_side: Pixels, from the manifest; 0: the network runs at the image's native size, and its memory grows with
+            the image.
     """
     best = usual_size(long_side)
-    largest = max(LARGEST if long_side else LARGEST_NATIVE, *best)
-    return Profile((1, 1, 1), (1, *best), (MOST_IMAGES, largest, largest))
+    largest = max(MAX_SIDE if long_side else MAX_NATIVE_SIDE, *best)
+    return Profile((1, 1, 1), (1, *best), (MAX_BATCH_SIZE, largest, largest))
 
 
 def parse_size(text: str) -> Size:
-    """`4x1080x1920` as N, H, W. Raises ValueError."""
+    """Parse `4x1080x1920` as N, H, W. Raises ValueError."""
     parts = text.lower().split("x")
     if len(parts) != len(("N", "H", "W")) or not all(part.isdecimal() for part in parts):
-        raise ValueError(f"{text!r}: give images x height x width, as 4x1080x1920")
+        raise ValueError(f"{text!r} is not a size; give images x height x width, as 4x1080x1920")
     images, height, width = map(int, parts)
     return images, height, width
 
 
 def for_onnxruntime(file: str, sha256: str, profile: Profile) -> TensorRT:
-    """What onnxruntime's TensorRT provider is to be told of a graph.
+    """Return the options of onnxruntime's TensorRT provider for a graph, and the key of its engines in a cache.
 
-    Engines are kept under the key, which is another one for another graph or profile; whoever runs it adds
-    trt_engine_cache_path and trt_timing_cache_path, folders of its own.
+    Each pair of graph and profile has its own key. The program that runs the graph adds trt_engine_cache_path and
+    trt_timing_cache_path, folders of its own.
     """
     key = f"{sha256[:16]}_{'_'.join(_text(size) for size in (profile.minimum, profile.optimum, profile.maximum))}"
-    options = {f"trt_profile_{name}_shapes": words for name, words in profile.words.items()}
+    options = {f"trt_profile_{name}_shapes": shape for name, shape in profile.arguments.items()}
     return TensorRT(file=file, cache_key=key, provider_options={**options, **SETTINGS, PREFIX: key})
 
 

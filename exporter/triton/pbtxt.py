@@ -1,7 +1,7 @@
-"""Protocol buffers' text format, as Triton reads it in config.pbtxt: nested mappings to lines.
+"""Write nested mappings in protocol buffers' text format, as Triton reads it in config.pbtxt.
 
-protobuf's own writer wants the message's schema, which is Triton's and comes with none of the exporter's libraries.
-This one knows no schema; a test reads what it writes with protobuf and Triton's schema.
+protobuf's own writer needs Triton's message schema, which none of the exporter's libraries contains. This writer needs
+no schema; a test parses its output with protobuf and Triton's schema.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,25 +11,25 @@ INDENT = "  "
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """The name of an enumeration's value, which stands without quotes: `KIND_CPU`."""
+class EnumValue:
+    """A value of an enumeration, which the format writes without quotes: `KIND_CPU`."""
 
     name: str
 
 
-Scalar = bool | int | str | Word
+Scalar = bool | int | str | EnumValue
 Message = Mapping[str, "Value"]
 Value = Scalar | Message | Sequence[int] | Sequence[Message]
-"""A sequence of integers becomes `[1, 2]`, a sequence of messages the field so many times."""
+"""A sequence of integers becomes `[1, 2]`; a sequence of messages repeats the field."""
 
 
 def to_text(message: Message) -> str:
-    """The lines of a message, each ended by a line feed."""
+    """Format a message; every line ends with a line feed."""
     return "".join(f"{line}\n" for line in _lines(message))
 
 
-def entries(pairs: Mapping[str, str | Message]) -> list[Message]:
-    """A field of type map: the text format writes it as repeated pairs of key and value."""
+def map_entries(pairs: Mapping[str, str | Message]) -> list[Message]:
+    """Return a field of type map, which the format writes as repeated messages of `key` and `value`."""
     return [{"key": key, "value": value} for key, value in pairs.items()]
 
 
@@ -59,7 +59,7 @@ def _repeated(name: str, values: Sequence[int] | Sequence[Message]) -> Iterator[
 
 
 def _scalar(value: Scalar) -> str:
-    if isinstance(value, Word):
+    if isinstance(value, EnumValue):
         return value.name
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -67,5 +67,5 @@ def _scalar(value: Scalar) -> str:
 
 
 def _quoted(text: str) -> str:
-    """In double quotes; what the format reserves, and control characters, as the octal of their bytes."""
+    """Quote a string, with reserved and control characters as octal escapes."""
     return '"' + "".join(f"\\{ord(char):03o}" if char in '"\\' or ord(char) < 32 else char for char in text) + '"'

@@ -1,4 +1,4 @@
-"""A model repository on disk: version folders appear complete or not at all, and what is there stays."""
+"""Write a model repository: version folders appear complete or not at all, and existing ones are never changed."""
 
 import os
 import re
@@ -14,45 +14,45 @@ from exporter.triton.config import (
     Backend,
     Options,
     encoded_config,
-    labels,
+    labels_text,
     tensor_config,
-    with_versions,
+    update_versions,
 )
 from exporter.triton.signature import read_signature
-from exporter.triton.source import Source, choose, held
+from exporter.triton.versions import Source, choose_graph, read_version, version_numbers
 from exporter.verify import verify
 
 CONFIG, PROGRAM = "config.pbtxt", "model.py"
 PROGRAMS = Path(__file__).parent / "programs"
 ENCODED = "_encoded"
-LONGEST_NAME = 100
+MAX_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Written:
-    """Where a bundle stands in a repository."""
+class WrittenModel:
+    """Names and version of a bundle in a repository."""
 
     model: str
-    """The tensor model's name."""
+    """Name of the tensor model."""
     encoded: str
-    """The name of the model that takes encoded images."""
+    """Name of the model that takes encoded images."""
     version: int
-    """Triton's: the number of the folder."""
+    """Triton's version: the number of the folder."""
     is_new: bool
-    """False: the graph was the newest version already, and no folder was added."""
+    """False: the newest version already had this graph, and no folder was added."""
     is_listed: bool
-    """False: config.pbtxt does not list the version, as it lost the marks between which the exporter writes."""
+    """False: config.pbtxt does not list the version, because the markers around the list were removed."""
 
 
 def safe_name(name: str) -> str:
-    """`name` with letters, digits, `_` and `-` alone, as it may stand in an address and name a folder.
+    """Reduce `name` to letters, digits, `_` and `-`, which are safe in a URL and as a folder name.
 
     Raises:
-        ValueError: Nothing of it is left.
+        ValueError: No character is left.
     """
-    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:LONGEST_NAME]
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:MAX_NAME_LENGTH]
     if not safe:
-        raise ValueError(f"{name!r} holds no letter or digit for a model's name: give another --name")
+        raise ValueError(f"{name!r} has no letter or digit for a model's name: give another --name")
     return safe
 
 
@@ -64,85 +64,80 @@ def write_repository(
     precision: Precision | None = None,
     options: Options | None = None,
     rewrite_config: bool = False,
-) -> Written:
-    """Put a bundle into a Triton model repository, as the next version of its model.
+) -> WrittenModel:
+    """Add a bundle to a Triton model repository, as the next version of its model.
 
     Args:
-        bundle: The bundle's folder; it is verified first.
-        repository: What Triton calls --model-repository; made if it is not there.
-        name: The model's; by default the bundle's. Made safe either way.
-        precision: Which of the bundle's graphs. None: as the model's newest version, or fp32.
-        options: For a config.pbtxt that is written: the first time, or with `rewrite_config`. None: the defaults.
-        rewrite_config: Write config.pbtxt of both models anew where they are there already.
+        bundle: Folder of the bundle; it is verified first.
+        repository: Triton's --model-repository; created if missing.
+        name: Name of the model, made safe; default: the bundle's name.
+        precision: Graph to serve. None: the precision of the model's newest version, or fp32.
+        options: Settings for a config.pbtxt that is written: the first, or with `rewrite_config`. None: the defaults.
+        rewrite_config: Replace config.pbtxt of both models.
 
     Raises:
-        BundleError: The bundle is not sound or has no such graph, or the repository's model has other classes or other
-            tensors, or is none that this function wrote. Nothing was written then.
-        ValueError: No model's name in `name`, or `options` that would not be heeded.
+        BundleError: The bundle is invalid or has no such graph; or the model in the repository has other classes or
+            tensors, or was not written by this function. Nothing is written then.
+        ValueError: `name` has no usable character, or `options` are given for a config.pbtxt that is kept.
     """
     manifest = verify(bundle).manifest
     model = safe_name(name or manifest.name)
     folder, encoded = repository / model, repository / (model + ENCODED)
-    old = _versions(folder)
+    old = _read_versions(folder)
     _check_encoded(encoded, folder)
     if old and options and not rewrite_config:
         raise ValueError(
-            f"{folder / CONFIG} is kept as it is, so the options for it would not be heeded: edit it, or add "
+            f"{folder / CONFIG} exists and is kept, so the options for it would have no effect: edit it, or add "
             "--rewrite-config"
         )
-    written = (options or Options()) if rewrite_config or not old else None
-    tensorrt = written.tensorrt if written else TENSORRT in (folder / CONFIG).read_text(encoding="utf-8")
+    new_options = (options or Options()) if rewrite_config or not old else None
+    tensorrt = new_options.tensorrt if new_options else TENSORRT in (folder / CONFIG).read_text(encoding="utf-8")
     precision = precision or (old[max(old)].artifact.precision if old else "fp32")
-    source = choose(bundle, manifest, precision, tensorrt=tensorrt)
+    source = choose_graph(bundle, manifest, precision, tensorrt=tensorrt)
     if old:
         _check_same(old[max(old)], source)
     repository.mkdir(parents=True, exist_ok=True)
     if old:
-        version, is_new = _add_version(folder, source, old, written)
+        version, is_new = _add_version(folder, source, old, new_options)
     else:
-        version, is_new = _make_tensor_model(folder, source, written or Options()), True
-    _put_encoded_model(
+        version, is_new = _create_tensor_model(folder, source, new_options or Options()), True
+    _write_encoded_model(
         encoded, encoded_config(encoded.name, model, manifest, options or Options()), rewrite_config=rewrite_config
     )
-    label = held(folder / str(version)).label
+    label = read_version(folder / str(version)).label
     is_listed = f'"{label}"' in (folder / CONFIG).read_text(encoding="utf-8")
-    return Written(model=model, encoded=encoded.name, version=version, is_new=is_new, is_listed=is_listed)
+    return WrittenModel(model=model, encoded=encoded.name, version=version, is_new=is_new, is_listed=is_listed)
 
 
-def _versions(folder: Path) -> dict[int, Source]:
-    """What each version folder of a tensor model holds, by number; empty where there is no such model.
+def _read_versions(folder: Path) -> dict[int, Source]:
+    """Read the version folders of a tensor model, by number; empty if there is no such folder.
 
     Raises:
-        BundleError: Something else is there.
+        BundleError: The folder holds something else.
     """
     if not folder.exists():
         return {}
     try:
-        found = {number: held(folder / str(number)) for number in _numbers(folder)}
+        found = {number: read_version(folder / str(number)) for number in version_numbers(folder)}
     except (BundleError, FileNotFoundError):
         found = {}
     if not found or not (folder / CONFIG).is_file():
-        raise BundleError(f"{folder} is there and no model of this command's: remove it, or give another --name")
+        raise BundleError(f"{folder} exists and was not written by this command: remove it, or give another --name")
     return found
 
 
-def _numbers(folder: Path) -> list[int]:
-    """Version folders of a model, as Triton counts: digits that do not begin with 0."""
-    return sorted(int(path.name) for path in folder.iterdir() if re.fullmatch(r"[1-9][0-9]*", path.name))
-
-
 def _check_encoded(encoded: Path, folder: Path) -> None:
-    """Refuse a folder in the encoded model's place that is none of this command's, or of another tensor model."""
+    """Raise BundleError if the encoded model's folder was not written by this command or has no tensor model."""
     if not encoded.exists():
         return
-    programs = [encoded / str(number) / PROGRAM for number in _numbers(encoded)]
+    programs = [encoded / str(number) / PROGRAM for number in version_numbers(encoded)]
     ours = programs and all(program.is_file() for program in programs) and (encoded / CONFIG).is_file()
     if not ours or not folder.exists():
-        raise BundleError(f"{encoded} is there without being {folder.name}'s: remove it, or give another --name")
+        raise BundleError(f"{encoded} exists and does not belong to {folder.name}: remove it, or give another --name")
 
 
 def _check_same(newest: Source, source: Source) -> None:
-    """Clients of a model rely on its classes and tensors: refuse a version that has others."""
+    """Raise BundleError if a new version has other classes or tensors, on which the model's clients rely."""
     if newest.manifest.classes != source.manifest.classes:
         difference = "classes or colours"
     elif read_signature(newest.graph) != read_signature(source.graph):
@@ -151,27 +146,27 @@ def _check_same(newest: Source, source: Source) -> None:
         return
     raise BundleError(
         f"{newest.graph.parent} has other {difference} than this bundle, and the model's clients rely on them: give "
-        "another --name for a model beside it"
+        "another --name to write a separate model"
     )
 
 
-def _make_tensor_model(folder: Path, source: Source, options: Options) -> int:
+def _create_tensor_model(folder: Path, source: Source, options: Options) -> int:
     with new_bundle(folder) as new:
-        # First, as it says another name than this folder has as yet: a Triton that polls takes it for no model.
+        # First, because its name differs from the temporary folder's: a polling Triton does not load the folder then.
         (new / CONFIG).write_text(_config(folder, source, {1: source}, options), encoding="utf-8")
-        (new / LABELS).write_text(labels(source.manifest.classes), encoding="utf-8")
-        _put_version(new / "1", source, options.backend)
+        (new / LABELS).write_text(labels_text(source.manifest.classes), encoding="utf-8")
+        _write_version(new / "1", source, options.backend)
     return 1
 
 
 def _add_version(folder: Path, source: Source, old: dict[int, Source], options: Options | None) -> tuple[int, bool]:
-    """Add a version folder, unless the newest one holds the same, and bring config.pbtxt up to date.
+    """Add a version folder, unless the newest one has the same content, and update config.pbtxt.
 
     Args:
-        folder: The tensor model's.
+        folder: Folder of the tensor model.
         source: The version to add.
-        old: What the version folders hold, by number.
-        options: To write config.pbtxt anew; None: keep it.
+        old: The version folders, by number.
+        options: Settings for a new config.pbtxt; None: keep the file and update its list of versions.
 
     Returns:
         The version's number, and whether it is new.
@@ -181,12 +176,12 @@ def _add_version(folder: Path, source: Source, old: dict[int, Source], options: 
     is_new = sha256_of(newest) != source.artifact.sha256 or _backend(newest) != backend
     number = max(old) + 1 if is_new else max(old)
     if is_new:
-        _put_version(folder / str(number), source, backend)
+        _write_version(folder / str(number), source, backend)
     listed, file = (old | {number: source} if is_new else old), folder / CONFIG
     if options:
         _replace(file, _config(folder, source, listed, options))
     else:
-        _replace(file, with_versions(file.read_text(encoding="utf-8"), _labels(listed)))
+        _replace(file, update_versions(file.read_text(encoding="utf-8"), _labels(listed)))
     return number, is_new
 
 
@@ -198,7 +193,7 @@ def _labels(listed: dict[int, Source]) -> dict[int, str]:
     return {number: source.label for number, source in listed.items()}
 
 
-def _put_version(folder: Path, source: Source, backend: Backend) -> None:
+def _write_version(folder: Path, source: Source, backend: Backend) -> None:
     with new_bundle(folder) as new:
         shutil.copyfile(source.graph, new / GRAPH)
         shutil.copyfile(source.graph.with_name(MANIFEST), new / MANIFEST)
@@ -210,27 +205,27 @@ def _backend(graph: Path) -> Backend:
     return "python" if graph.with_name(PROGRAM).exists() else "onnxruntime"
 
 
-def _put_encoded_model(folder: Path, config: str, *, rewrite_config: bool) -> None:
-    """Make it, or bring its program up to date by a version; it asks the tensor model's newest, so one is enough."""
+def _write_encoded_model(folder: Path, config: str, *, rewrite_config: bool) -> None:
+    """Create the model, or add a version if its program has changed; all versions call the newest tensor model."""
     if not folder.exists():
         with new_bundle(folder) as new:
             (new / CONFIG).write_text(config, encoding="utf-8")
-            _put_program(new / "1")
+            _write_program(new / "1")
         return
-    newest = max(_numbers(folder))
+    newest = max(version_numbers(folder))
     if sha256_of(folder / str(newest) / PROGRAM) != sha256_of(PROGRAMS / "encoded.py"):
-        _put_program(folder / str(newest + 1))
+        _write_program(folder / str(newest + 1))
     if rewrite_config:
         _replace(folder / CONFIG, config)
 
 
-def _put_program(folder: Path) -> None:
+def _write_program(folder: Path) -> None:
     with new_bundle(folder) as new:
         shutil.copyfile(PROGRAMS / "encoded.py", new / PROGRAM)
 
 
 def _replace(file: Path, text: str) -> None:
-    """Write a file that Triton may be reading: beside it, flushed, renamed; not at all if it says the same already."""
+    """Replace a file that Triton may be reading, with a temporary file and a rename; keep it if the text is equal."""
     if file.read_text(encoding="utf-8") == text:
         return
     partial = file.with_name(f".{file.name}.partial")

@@ -1,4 +1,4 @@
-"""What a graph takes and gives, in Triton's words: read from the file, so that config.pbtxt cannot say otherwise."""
+"""Inputs and outputs of a graph in Triton's terms, read from the ONNX file so that config.pbtxt agrees with it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +12,28 @@ DATA_TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorP
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One input or output: its sides without the batch, -1 where any length goes."""
+    """One input or output."""
 
     name: str
     data_type: str
     """`TYPE_UINT8` or `TYPE_UINT16`."""
     dims: tuple[int, ...]
+    """Without the batch; -1: any length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Inputs and outputs of a graph, in its order."""
+    """Inputs and outputs in the order of the graph."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
 
 def read_signature(graph: Path) -> Signature:
-    """The signature of an ONNX file.
+    """Read the signature of an ONNX file.
 
     Raises:
-        BundleError: A tensor of a type that no bundle has, or without a dynamic batch in front.
+        BundleError: A tensor is not uint8 or uint16, or its first dimension is not a dynamic batch.
     """
     model = onnx.load(graph, load_external_data=False)
     return Signature(
@@ -42,8 +43,10 @@ def read_signature(graph: Path) -> Signature:
 
 
 def _tensor(value: onnx.ValueInfoProto, graph: Path) -> Tensor:
-    kind = value.type.tensor_type
-    sides = [-1 if side.dim_param else side.dim_value for side in kind.shape.dim]
-    if kind.elem_type not in DATA_TYPES or sides[:1] != [-1]:
-        raise BundleError(f"{graph}: {value.name} is not a bundle's tensor; export the bundle again")
-    return Tensor(value.name, DATA_TYPES[kind.elem_type], tuple(sides[1:]))
+    tensor = value.type.tensor_type
+    dims = [-1 if dim.dim_param else dim.dim_value for dim in tensor.shape.dim]
+    if tensor.elem_type not in DATA_TYPES or dims[:1] != [-1]:
+        raise BundleError(
+            f"{graph}: {value.name} must be uint8 or uint16 with a dynamic batch; export the bundle again"
+        )
+    return Tensor(value.name, DATA_TYPES[tensor.elem_type], tuple(dims[1:]))

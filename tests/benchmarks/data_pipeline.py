@@ -1,4 +1,4 @@
-"""The data side alone, on one core: from the file to what is sent to the device."""
+"""Measure the data pipelines alone on one core: from the image file to the tensors that go to the device."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -17,9 +17,9 @@ ROUNDS = 5
 
 
 def pipeline_figures(root: Path, crop: int) -> dict[str, dict[str, float]]:
-    """Images a second of one core and bytes an image on the wire, for both sides, half labelled and half not.
+    """Return images/s per core and bytes per image to the device, for half labelled and half unlabelled images.
 
-    Rounds of both sides alternate; the figures are medians.
+    Rounds of the two implementations alternate; the rates are medians.
     """
     dataset = open_dataset(root)
     labelled, unlabelled = dataset.split("labelled"), dataset.split("unlabelled")
@@ -27,29 +27,29 @@ def pipeline_figures(root: Path, crop: int) -> dict[str, dict[str, float]]:
     pairs, views = LabelledPairs(dataset, labelled, cut), UnlabelledViews(dataset, unlabelled, cut)
     plain_pairs, plain_views = PlainPairs(root, crop), PlainViews(root, crop)
     count = len(labelled)
-    sides: dict[str, Callable[[int], tuple[Any, Any]]] = {
+    loaders: dict[str, Callable[[int], tuple[Any, Any]]] = {
         "plain": lambda number: (plain_pairs[number % count], plain_views[number % count]),
         "ours": lambda number: (pairs[number % count, number], views[number % count, number]),
     }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        rates = _rates(sides, count)
+        rates = _rates(loaders, count)
     finally:
         torch.set_num_threads(threads)
     return {
-        name: {"images_per_s_per_core": median(rates[name]), "wire_bytes": sum(map(_bytes, side(0))) / 2}
-        for name, side in sides.items()
+        name: {"images_per_s_per_core": median(rates[name]), "device_bytes": sum(map(_bytes, load(0))) / 2}
+        for name, load in loaders.items()
     }
 
 
-def _rates(sides: dict[str, Callable[[int], tuple[Any, Any]]], count: int) -> dict[str, list[float]]:
-    rates: dict[str, list[float]] = {name: [] for name in sides}
+def _rates(loaders: dict[str, Callable[[int], tuple[Any, Any]]], count: int) -> dict[str, list[float]]:
+    rates: dict[str, list[float]] = {name: [] for name in loaders}
     for round_ in range(ROUNDS):
-        for name, side in sides.items():
+        for name, load in loaders.items():
             began = time.perf_counter()
             for number in range(round_ * count, (round_ + 1) * count):
-                side(number)
+                load(number)
             rates[name].append(2 * count / (time.perf_counter() - began))
     return rates
 

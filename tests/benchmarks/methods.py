@@ -1,10 +1,10 @@
-"""Four methods side by side on a few labels: mIoU of each, mean and spread over seeds.
+"""Compare four training methods on few labels: mIoU of each, mean and standard deviation over seeds.
 
 python -m tests.benchmarks.methods --data DATASET --out FOLDER      (make camvid DATA=DATASET)
 
-Every run is a `python -m trainer train` of one recipe, which says the schedule: method, split and seed are all that
-differs, and labels only takes the doubled batch, as in the paper. What is finished in FOLDER is not run again, what was
-interrupted goes on. FOLDER gets results.json and table.md.
+Every run is one `python -m trainer train` of the same recipe and schedule. Only method, split and seed differ, and
+`supervised` has twice the labelled batch, as in the paper. Runs that are finished in FOLDER are not repeated;
+interrupted ones are resumed. Writes results.json and table.md to FOLDER.
 """
 
 import argparse
@@ -31,12 +31,12 @@ from trainer.recipe_file import load_recipe, recipe_from_dict
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "trainer" / "recipes" / "benchmarks" / "camvid_methods.toml"
 SECONDS = "seconds.txt"
-"""Wall-clock time of each attempt at a run."""
+"""File with the wall-clock seconds of each attempt at a run."""
 METHODS = ("supervised", "fixmatch", "unimatch_v1", "unimatch_v2")
 
 
 class RunSpec(NamedTuple):
-    """One run: what it is called, and how it differs from the recipe."""
+    """One run and its differences from the recipe."""
 
     split: str
     method: str
@@ -44,7 +44,7 @@ class RunSpec(NamedTuple):
     overrides: tuple[str, ...]
 
     def folder(self, out: Path) -> Path:
-        """Where it is trained."""
+        """Return the folder of the run."""
         return out / self.split / self.method / f"seed{self.seed}"
 
 
@@ -62,21 +62,21 @@ def main() -> int:
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the data set's folder, with SPLIT/labelled lists")
-    parser.add_argument("--out", type=Path, required=True, help="where the runs and the table go")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs and the table")
     parser.add_argument("--splits", nargs="+", default=["1_16", "1_8"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--steps", type=int, help="of every run, instead of the recipe's")
+    parser.add_argument("--steps", type=int, help="training steps per run (default: the recipe's)")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
     return parser.parse_args(given)
 
 
 def run_specs(options: argparse.Namespace) -> list[RunSpec]:
-    """All runs; seed by seed, so that an early look at them compares like with like."""
+    """Return all runs, seed by seed, so that partial results are comparable between methods."""
     shared = [*options.overrides, f"data.root='{options.data.resolve().as_posix()}'"]
     shared += [f"train.steps={options.steps}"] if options.steps else []
     batch = 2 * load_recipe(options.recipe, shared).train.batch_labelled
@@ -91,41 +91,41 @@ def run_specs(options: argparse.Namespace) -> list[RunSpec]:
 
 
 def train_all(specs: list[RunSpec], recipe: Path, out: Path) -> list[Result]:
-    """Train what is not finished, with a bar over all steps of all runs."""
+    """Train the unfinished runs, with a progress bar over all steps of all runs."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        wanted = [load_recipe(recipe, list(spec.overrides)) for spec in specs]
-        task = bar.add_task("", total=sum(one.train.steps for one in wanted))
+        recipes = [load_recipe(recipe, list(spec.overrides)) for spec in specs]
+        task = bar.add_task("", total=sum(spec_recipe.train.steps for spec_recipe in recipes))
         results, done = [], 0
-        for number, (spec, one) in enumerate(zip(specs, wanted, strict=True), start=1):
+        for number, (spec, spec_recipe) in enumerate(zip(specs, recipes, strict=True), start=1):
             name = f"{number}/{len(specs)}  {spec.split} {spec.method} seed {spec.seed}"
             bar.update(task, description=name, completed=done)
-            if not finished(spec.folder(out), one):
-                train_one(spec, recipe, out, partial(advance, bar, task, done))
-            results.append(result(spec, spec.folder(out)))
-            done += one.train.steps
+            if not is_finished(spec.folder(out), spec_recipe):
+                train_one(spec, recipe, out, partial(show_progress, bar, task, done))
+            results.append(read_result(spec, spec.folder(out)))
+            done += spec_recipe.train.steps
         bar.update(task, completed=done)
     return results
 
 
-def advance(bar: Progress, task: TaskID, before: int, step: int) -> None:
-    """Say that a run, before which the others had `before` steps, is at `step`."""
+def show_progress(bar: Progress, task: TaskID, before: int, step: int) -> None:
+    """Move the progress bar to `step` of the current run, which follows `before` steps of earlier runs."""
     bar.update(task, completed=before + step)
 
 
-def finished(folder: Path, wanted: Recipe) -> bool:
-    """Whether this run is there. Raises RecipeError when the folder holds a run by another recipe."""
+def is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Whether this run is finished. Raises RecipeError if the folder has a run of another recipe."""
     written = folder / "recipe.toml"
     if not written.exists():
         return False
     found = recipe_from_dict(tomllib.loads(written.read_text(encoding="utf-8")), str(written))
-    if found != wanted:
-        raise RecipeError(f"{folder}: holds a run by another recipe; give another --out, or remove the folder")
+    if found != recipe:
+        raise RecipeError(f"{folder} has a run of another recipe; give another --out, or remove the folder")
     return (folder / "model.safetensors").exists()
 
 
-def train_one(spec: RunSpec, recipe: Path, out: Path, tell: Callable[[int], None]) -> None:
-    """One run as a program of its own; it goes on where an interrupted one has left a state."""
+def train_one(spec: RunSpec, recipe: Path, out: Path, on_step: Callable[[int], None]) -> None:
+    """Run the trainer in a new process; resume an interrupted run."""
     folder = spec.folder(out)
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "trainer", "train", str(recipe.resolve()), "--out", str(folder.resolve())]
@@ -135,48 +135,48 @@ def train_one(spec: RunSpec, recipe: Path, out: Path, tell: Callable[[int], None
     else:
         for name in ("events.jsonl", SECONDS):
             (folder / name).unlink(missing_ok=True)
-    began = time.monotonic()
+    start = time.monotonic()
     with (
         (folder / "stderr.txt").open("w", encoding="utf-8") as stderr,
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True) as program,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
     ):
-        assert program.stdout is not None
+        assert process.stdout is not None
         try:
-            for line in program.stdout:
+            for line in process.stdout:
                 event = json.loads(line) if line.startswith("{") else {}
                 if event.get("event") == "progress":
-                    tell(event["step"])
+                    on_step(event["step"])
         finally:
-            # Ctrl-C reaches the run too; it saves its state before it leaves.
-            status = program.wait()
+            # Ctrl-C also reaches the trainer, which saves its state before it exits.
+            status = process.wait()
             with (folder / SECONDS).open("a", encoding="utf-8") as file:
-                file.write(f"{time.monotonic() - began:.1f}\n")
+                file.write(f"{time.monotonic() - start:.1f}\n")
     if status:
         text = (folder / "stderr.txt").read_text(encoding="utf-8")[-2000:]
-        raise SystemExit(f"{' '.join(command)}\nended with {status}:\n{text}")
+        raise SystemExit(f"{' '.join(command)}\nexit code {status}:\n{text}")
 
 
-def result(spec: RunSpec, folder: Path) -> Result:
-    """What a finished run's events say; of repeated evaluations of a step, the last counts."""
+def read_result(spec: RunSpec, folder: Path) -> Result:
+    """Read the result of a finished run from its events; the last of repeated evaluations of a step counts."""
     lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines]
-    judged = {event["step"]: event["miou"] for event in events if event["event"] == "evaluation"}
+    miou_by_step = {event["step"]: event["miou"] for event in events if event["event"] == "evaluation"}
     students = [event["student"]["miou"] for event in events if "student" in event]
-    last = max(judged)
+    last = max(miou_by_step)
     return Result(
         split=spec.split,
         method=spec.method,
         seed=spec.seed,
-        best=max(judged.values()),
-        last=judged[last],
+        best=max(miou_by_step.values()),
+        last=miou_by_step[last],
         student=students[-1] if students else None,
-        curve=judged,
+        curve=miou_by_step,
         seconds=sum(map(float, (folder / SECONDS).read_text(encoding="utf-8").split())),
     )
 
 
 def report(results: list[Result], options: argparse.Namespace) -> dict[str, Any]:
-    """Everything that a reader needs to know what was run, and where."""
+    """Return the results with the recipe, the device and the versions."""
     return {
         "recipe": load_recipe(options.recipe, [*options.overrides]).as_dict(),
         "steps": options.steps,

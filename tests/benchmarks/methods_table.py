@@ -1,4 +1,4 @@
-"""Results of runs to a Markdown table: mean and spread over seeds, and what each method adds to the labels alone."""
+"""Format results of runs as a Markdown table: mean and standard deviation over seeds, and gain over labels only."""
 
 from collections.abc import Sequence
 from statistics import mean, stdev
@@ -14,13 +14,13 @@ NAMES = {
 
 
 class Result(NamedTuple):
-    """One finished run; mIoU in 0..1.
+    """One finished run; mIoU in [0, 1].
 
     Attributes:
-        best, last: of the teacher, the best evaluation of the run and the one after the last step.
-        student: of the student after the last step; None without a teacher.
-        curve: of the teacher, by step.
-        seconds: wall-clock time of the run, evaluations included.
+        best, last: Of the teacher: the best evaluation of the run, and the one after the last step.
+        student: Of the student after the last step; None without a teacher.
+        curve: Of the teacher, by step.
+        seconds: Wall-clock time of the run, evaluations included.
     """
 
     split: str
@@ -34,20 +34,20 @@ class Result(NamedTuple):
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown, a table for each split; mIoU in percent, mean ± standard deviation over the seeds."""
+    """Return Markdown with one table per split; mIoU in percent, mean ± standard deviation over the seeds."""
     splits = list(dict.fromkeys(result.split for result in results))
     return "\n".join(_split_table(split, [result for result in results if result.split == split]) for split in splits)
 
 
 def gain(results: Sequence[Result], method: str, field: str) -> tuple[float, float] | None:
-    """Points of mIoU over labels only, run by run with equal seeds: mean and standard deviation."""
+    """Return mean and standard deviation of the gain over labels only, in points of mIoU, paired by seed."""
     base = {result.seed: getattr(result, field) for result in results if result.method == BASELINE}
     gains = [
         100 * (getattr(result, field) - base[result.seed])
         for result in results
         if result.method == method and result.seed in base
     ]
-    return (mean(gains), _spread(gains)) if gains else None
+    return (mean(gains), _stdev(gains)) if gains else None
 
 
 def _split_table(split: str, results: list[Result]) -> str:
@@ -82,8 +82,8 @@ def _points(results: list[Result], method: str, field: str) -> str:
 
 
 def _percent(values: Sequence[float]) -> str:
-    return f"{100 * mean(values):.1f} ± {100 * _spread(values):.1f}"
+    return f"{100 * mean(values):.1f} ± {100 * _stdev(values):.1f}"
 
 
-def _spread(values: Sequence[float]) -> float:
+def _stdev(values: Sequence[float]) -> float:
     return stdev(values) if len(values) > 1 else 0.0

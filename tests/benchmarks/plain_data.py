@@ -1,7 +1,7 @@
-"""The data side of a plain reading of UniMatch V2's published training: everything on PIL images, in the workers.
+"""Data loading of a plain implementation of UniMatch V2's published training: everything on PIL images, in the workers.
 
-Written from the paper (arXiv 2410.10777, section 5.1) and from what its code is known to do. Each unlabelled image
-becomes three normalised float views, a padding mask and two CutMix boxes, and all of that goes to the device.
+Written from the paper (arXiv 2410.10777, section 5.1) and known properties of its code. Each unlabelled image becomes
+three normalised float views, a padding mask and two CutMix boxes, which all go to the device.
 """
 
 # C channels, H W pixels of the crop
@@ -31,7 +31,7 @@ class PlainLabelled(NamedTuple):
 
 
 class PlainUnlabelled(NamedTuple):
-    """Three normalised views float [3,H,W], padding int64 [H,W] (255 = none of the image), two boxes float [H,W]."""
+    """Three normalised views float [3,H,W], padding int64 [H,W] (255 = outside the image), two boxes float [H,W]."""
 
     weak: Tensor
     strong1: Tensor
@@ -82,7 +82,7 @@ class PlainViews(Dataset[PlainUnlabelled]):
 
 
 def weak(image: Image.Image, mask: Image.Image, crop: int) -> tuple[Image.Image, Image.Image]:
-    """Random resize by 0.5-2.0 of the long side, padding, random crop and flip, of an image and its mask alike."""
+    """Random resize by 0.5-2.0 of the long side, padding, random crop and flip, of an image and its mask."""
     width, height = image.size
     long_side = random.randint(int(max(width, height) * 0.5), int(max(width, height) * 2.0))  # noqa: S311
     factor = long_side / max(width, height)
@@ -111,13 +111,13 @@ def strong(image: Image.Image) -> Image.Image:
 
 
 def normalised(image: Image.Image) -> Tensor:
-    """Float [3,H,W] with ImageNet's mean and deviation."""
+    """Float [3,H,W], normalised with ImageNet's mean and standard deviation."""
     tensor: Tensor = F.normalize(F.to_tensor(image), MEAN, STD)
     return tensor
 
 
 def box(crop: int) -> Tensor:
-    """A CutMix box with probability 0.5: float [H,W], 1 inside."""
+    """A CutMix box with probability 0.5, float [H,W]: 1 inside the box."""
     mask_HW = torch.zeros(crop, crop)
     if random.random() > 0.5:  # noqa: S311
         return mask_HW
@@ -134,7 +134,7 @@ def box(crop: int) -> Tensor:
 def plain_batches(
     root: Path, crop: int, batch: int, workers: int, *, pinned: bool
 ) -> Iterator[tuple[PlainLabelled, PlainUnlabelled]]:
-    """Batches without end, from two loaders with `workers` processes each."""
+    """Return an endless iterator of batches from two loaders with `workers` processes each."""
 
     def loader(dataset: PlainPairs | PlainViews) -> DataLoader[PlainLabelled | PlainUnlabelled]:
         sampler = RandomSampler(dataset, replacement=True, num_samples=10**6)

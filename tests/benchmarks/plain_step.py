@@ -1,7 +1,7 @@
-"""A plain reading of UniMatch V2's published training step: fp32, two student forwards, an EMA loop in Python.
+"""A plain implementation of UniMatch V2's published training step: fp32, two student forwards, an EMA loop in Python.
 
-Written from the paper (arXiv 2410.10777, section 4) and from what its code is known to do. The network is ours, so that
-only the step differs.
+Written from the paper (arXiv 2410.10777, section 4) and known properties of its code. The network is the trainer's, so
+that only the step differs.
 """
 
 # B images, K classes, C channels, H W pixels
@@ -21,7 +21,7 @@ LR, LR_FACTOR = 5e-6, 40.0
 
 
 class PlainStep:
-    """Student, teacher and optimizer, and the step that the published code takes with them."""
+    """Student, teacher, optimizer and the published training step."""
 
     def __init__(self, student: Segmenter, device: torch.device) -> None:
         self.device, self.student = device, student.to(device).train()
@@ -66,14 +66,14 @@ class PlainStep:
 
     @torch.no_grad()
     def pseudo_labels(self, weak_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """What the teacher says about the weak view: confidence and class, [B,H,W]."""
+        """Return the teacher's confidence and class of each pixel of the weak view, [B,H,W]."""
         self.teacher.eval()
         logits_BKHW = self.forward(weak_BCHW, None, self.teacher)
         confidence_BHW = logits_BKHW.softmax(dim=1).max(dim=1)[0]
         return confidence_BHW, logits_BKHW.argmax(dim=1)
 
     def forward(self, image_BCHW: Tensor, mask_BC: Tensor | None, network: Segmenter | None = None) -> Tensor:
-        """Logits at the size of images that are normalised already."""
+        """Return logits at the size of the images, which are already normalised."""
         network = network or self.student
         maps = network.encoder(image_BCHW)
         if mask_BC is not None:
@@ -81,9 +81,9 @@ class PlainStep:
         return network.upsample(network.head(maps, None), image_BCHW.shape[-2:])
 
     def dropout(self, images: int) -> Tensor:
-        """Complementary masks of two views, a half of the images left whole: float [2*images,C]."""
-        width = self.student.encoder.channels[0]
-        first = torch.bernoulli(torch.full((images, width), 0.5)).to(self.device) * 2.0
+        """Complementary dropout masks of two views, float [2*images,C]; half of the images keep all channels."""
+        channels = self.student.encoder.channels[0]
+        first = torch.bernoulli(torch.full((images, channels), 0.5)).to(self.device) * 2.0
         second = 2.0 - first
         whole = torch.randperm(images)[: images // 2]
         first[whole, :] = 1.0
@@ -91,14 +91,14 @@ class PlainStep:
         return torch.cat([first, second])
 
     def consistency(self, logits: Tensor, label: Tensor, confidence: Tensor, padding: Tensor) -> Tensor:
-        """Cross-entropy of confident pixels, divided by the count of all that are no padding."""
+        """Cross-entropy of confident pixels, divided by the number of pixels outside the padding."""
         loss = F.cross_entropy(logits, label, reduction="none")
         loss = loss * ((confidence >= THRESHOLD) & (padding != IGNORE))
         return loss.sum() / (padding != IGNORE).sum().item()
 
     @torch.no_grad()
     def average(self) -> None:
-        """The learning rate and the teacher, parameter by parameter, buffer by buffer."""
+        """Update the learning rate and the teacher (EMA), parameter by parameter and buffer by buffer."""
         for group, factor in zip(self.optimizer.param_groups, (1.0, LR_FACTOR), strict=True):
             group["lr"] = LR * factor * (1 - self.done / STEPS) ** 0.9
         decay = min(1 - 1 / (self.done + 1), 0.996)

@@ -1,11 +1,10 @@
-"""How a mask is best written as a PNG, and what the other answers cost: milliseconds and bytes, on one core.
+"""Compare encoders to encode a mask as a PNG, and the other response formats: CPU milliseconds and bytes.
 
 python -m tests.benchmarks.png_level [--rounds N] [IMAGE ...]
 
-Masks are those that the starter model gives for the images, at 640x480 and 2048x2048; without images, those of a
-photograph-like scene of scikit-image. Packages that compress faster than Pillow's zlib-ng are shown where they are
-installed (`pip install isal zlib-ng`), behind a writer of PNGs that does nothing else. Times are CPU time, the median
-of all rounds.
+The masks are the starter model's for the images, at 640x480 and 2048x2048; default: two of scikit-image's photographs.
+Faster compressors than Pillow's zlib-ng are included if they are installed (`pip install isal zlib-ng`), with a minimal
+PNG writer. Times are CPU time, the median of all rounds.
 """
 
 import argparse
@@ -36,68 +35,69 @@ SIZES = ((640, 480), (2048, 2048))
 CLASS_TABLE = ClassTable(
     tuple(f"class {i}" for i in range(32)), tuple((7 * i, 200 - 5 * i, 90) for i in range(32)), 255
 )
-# zlib's strategies, as Pillow and zlib number them.
+# Numbers of zlib's strategies.
 STRATEGIES = {"default": 0, "filtered": 1, "Huffman": 2, "RLE": 3}
 Compress = Callable[[bytes], bytes]
 
 
 def main() -> None:
-    """Measure every way of writing, for each image and size."""
+    """Measure every encoder for each image and size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     engine = Engine(STARTER, threads=1)
-    for name, image in photographs(options.images):
+    for name, image in images_to_encode(options.images):
         for size in SIZES:
             image_HW3 = np.asarray(image.resize(size))
             prediction = engine.run(image_HW3)
-            say(f"\n{name} at {size[0]}x{size[1]}: {len(np.unique(prediction.mask_HW))} classes")
-            for how, write in {**pngs(prediction.mask_HW), **answers(image_HW3, prediction)}.items():
-                say(f"  {how:<40} {milliseconds(write, options.rounds):9.2f} ms {len(write()):>10} bytes")
+            print_line(f"\n{name} at {size[0]}x{size[1]}: {len(np.unique(prediction.mask_HW))} classes")
+            encoders = png_encoders(prediction.mask_HW) | response_encoders(image_HW3, prediction)
+            for title, encode in encoders.items():
+                print_line(f"  {title:<40} {milliseconds(encode, options.rounds):9.2f} ms {len(encode()):>10} bytes")
 
 
-def photographs(paths: list[Path]) -> list[tuple[str, Image.Image]]:
-    """What was named, or photographs that scikit-image ships."""
+def images_to_encode(paths: list[Path]) -> list[tuple[str, Image.Image]]:
+    """Open the given images, or two photographs of scikit-image."""
     if paths:
         return [(path.name, Image.open(path).convert("RGB")) for path in paths]
     data: Any = import_module("skimage.data")
     return [(name, Image.fromarray(getattr(data, name)())) for name in ("astronaut", "coffee")]
 
 
-def pngs(mask_HW: Mask) -> dict[str, Callable[[], bytes]]:
-    """The ways to write a mask as a PNG; the first is the service's."""
-    ways: dict[str, Callable[[], bytes]] = {"the service's PNG": lambda: mask_png(mask_HW, CLASS_TABLE)}
+def png_encoders(mask_HW: Mask) -> dict[str, Callable[[], bytes]]:
+    """Return the ways to encode a mask as a PNG; the first is the service's."""
+    encoders: dict[str, Callable[[], bytes]] = {"the service's PNG": lambda: mask_png(mask_HW, CLASS_TABLE)}
     for level in (0, 1, 2, 3, 6, 9):
-        ways[f"Pillow, level {level}"] = lambda level=level: by_pillow(mask_HW, level, 0)  # type: ignore[misc]
+        encoders[f"Pillow, level {level}"] = lambda level=level: pillow_png(mask_HW, level, 0)  # type: ignore[misc]
     for strategy in ("RLE", "Huffman"):
         number = STRATEGIES[strategy]
-        ways[f"Pillow, level 1, {strategy}"] = lambda number=number: by_pillow(mask_HW, 1, number)  # type: ignore[misc]
-    for how, compress in compressors().items():
+        encoders[f"Pillow, level 1, {strategy}"] = lambda number=number: pillow_png(mask_HW, 1, number)  # type: ignore[misc]
+    for compressor, compress in compressors().items():
         for up in (False, True):
-            title = f"bare writer, {'up filter, ' if up else ''}{how}"
-            ways[title] = lambda compress=compress, up=up: bare(mask_HW, compress, up=up)  # type: ignore[misc]
-    return ways
+            title = f"minimal writer, {'up filter, ' if up else ''}{compressor}"
+            encoders[title] = lambda compress=compress, up=up: minimal_png(mask_HW, compress, up=up)  # type: ignore[misc]
+    return encoders
 
 
-def answers(image_HW3: npt.NDArray[np.uint8], prediction: Prediction) -> dict[str, Callable[[], bytes]]:
-    """The other forms of an answer."""
+def response_encoders(image_HW3: npt.NDArray[np.uint8], prediction: Prediction) -> dict[str, Callable[[], bytes]]:
+    """Return the encoders of the other response formats."""
 
-    def numbers(options: OutputOptions) -> bytes:
+    def as_json(options: OutputOptions) -> bytes:
         return describe(prediction, CLASS_TABLE, model="any", options=options).to_json()
 
     return {
-        "JSON, RLE": lambda: numbers(OutputOptions()),
-        "JSON, RLE and polygons": lambda: numbers(OutputOptions(polygons=True)),
-        "JSON, PNG": lambda: numbers(OutputOptions(masks="png")),
+        "JSON, RLE": lambda: as_json(OutputOptions()),
+        "JSON, RLE and polygons": lambda: as_json(OutputOptions(polygons=True)),
+        "JSON, PNG": lambda: as_json(OutputOptions(masks="png")),
         "confidence as a PNG": lambda: confidence_png(prediction.confidence_HW),
         "overlay": lambda: overlay_jpeg(image_HW3, prediction.mask_HW, CLASS_TABLE, legend=False),
-        "overlay with its key": lambda: overlay_jpeg(image_HW3, prediction.mask_HW, CLASS_TABLE),
+        "overlay with legend": lambda: overlay_jpeg(image_HW3, prediction.mask_HW, CLASS_TABLE),
     }
 
 
 def compressors() -> dict[str, Compress]:
-    """Makers of zlib streams: Python's, and those of packages that are installed."""
+    """Return the zlib compressors: Python's and those of installed packages."""
     found: dict[str, Compress] = {"zlib, RLE": lambda rows: deflated(zlib, rows, STRATEGIES["RLE"])}
     if find_spec("zlib_ng"):
         fast = import_module("zlib_ng.zlib_ng")
@@ -110,22 +110,22 @@ def compressors() -> dict[str, Compress]:
 
 
 def deflated(module: Any, rows: bytes, strategy: int) -> bytes:
-    """By zlib or by something that has its face, at level 1."""
+    """Compress at level 1 with zlib or a module with the same interface."""
     stream = module.compressobj(1, zlib.DEFLATED, 15, 9, strategy)
     packed: bytes = stream.compress(rows) + stream.flush()
     return packed
 
 
-def by_pillow(mask_HW: Mask, level: int, strategy: int) -> bytes:
-    """An indexed PNG."""
+def pillow_png(mask_HW: Mask, level: int, strategy: int) -> bytes:
+    """Encode an indexed PNG with Pillow."""
     image, sink = Image.fromarray(mask_HW), io.BytesIO()
     image.putpalette(palette(CLASS_TABLE).tobytes())
     image.save(sink, "PNG", compress_level=level, compress_type=strategy)
     return sink.getvalue()
 
 
-def bare(mask_HW: Mask, compress: Compress, *, up: bool) -> bytes:
-    """An indexed PNG of 8 bits, its rows as they are or as what changes from one to the next."""
+def minimal_png(mask_HW: Mask, compress: Compress, *, up: bool) -> bytes:
+    """Encode an 8-bit indexed PNG; `up` applies PNG's Up filter (difference to the row above) from the second row."""
     height, width = mask_HW.shape
     rows = np.zeros((height, width + 1), dtype=np.uint8)
     rows[:, 1:] = mask_HW
@@ -145,19 +145,19 @@ def bare(mask_HW: Mask, compress: Compress, *, up: bool) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(written)
 
 
-def milliseconds(write: Callable[[], bytes], rounds: int) -> float:
-    """CPU time of this thread; what else the machine does counts little."""
+def milliseconds(encode: Callable[[], bytes], rounds: int) -> float:
+    """Return the median CPU time of this thread in milliseconds, which other load on the machine affects little."""
     taken = []
-    write()
+    encode()
     for _ in range(rounds):
-        began = time.thread_time()
-        write()
-        taken.append(time.thread_time() - began)
+        start = time.thread_time()
+        encode()
+        taken.append(time.thread_time() - start)
     return median(taken) * 1000
 
 
-def say(line: str) -> None:
-    """A line of the result."""
+def print_line(line: str) -> None:
+    """Write a line of the result to stdout."""
     sys.stdout.write(line + "\n")
 
 

@@ -1,41 +1,41 @@
-"""The table of methods: its arithmetic by hand, and a run of it that is not repeated."""
+"""The comparison of methods: its table worked out by hand, its recipes, and one run."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.methods import arguments, finished, main, run_specs
+from tests.benchmarks.methods import arguments, is_finished, main, run_specs
 from tests.benchmarks.methods_table import Result, gain, table
 from tests.trainer.conftest import write_dataset
 from trainer.config import RecipeError
 from trainer.recipe_file import load_recipe
 
 
-def made(method: str, seed: int, best: float, last: float) -> Result:
+def result(method: str, seed: int, best: float, last: float) -> Result:
     return Result("1_16", method, seed, best, last, None, {}, 90.0)
 
 
-BY_HAND = [
-    made("supervised", 0, 0.40, 0.38),
-    made("supervised", 1, 0.44, 0.40),
-    made("unimatch_v2", 0, 0.45, 0.45),
-    made("unimatch_v2", 1, 0.47, 0.47),
+RESULTS = [
+    result("supervised", 0, 0.40, 0.38),
+    result("supervised", 1, 0.44, 0.40),
+    result("unimatch_v2", 0, 0.45, 0.45),
+    result("unimatch_v2", 1, 0.47, 0.47),
 ]
 
 
-def test_gain_is_taken_seed_by_seed() -> None:
+def test_gain_is_paired_by_seed() -> None:
     # 5 and 3 points: mean 4, standard deviation sqrt(2).
-    assert gain(BY_HAND, "unimatch_v2", "best") == pytest.approx((4, 2**0.5))
+    assert gain(RESULTS, "unimatch_v2", "best") == pytest.approx((4, 2**0.5))
 
 
-def test_the_table_by_hand() -> None:
-    rows = table(BY_HAND).splitlines()
+def test_table_has_mean_and_standard_deviation() -> None:
+    rows = table(RESULTS).splitlines()
     assert rows[-2] == "| labels only | 2 | 42.0 ± 2.8 | 39.0 ± 1.4 |  |  |  | 1.5 |"
     assert rows[-1] == "| UniMatch V2 | 2 | 46.0 ± 1.4 | 46.0 ± 1.4 |  | +4.0 ± 1.4 | +7.0 ± 0.0 | 1.5 |"
 
 
-def test_methods_differ_in_the_method_and_labels_only_in_its_batch(tmp_path: Path) -> None:
+def test_recipes_differ_only_in_the_method_and_supervised_in_its_batch(tmp_path: Path) -> None:
     specs = run_specs(arguments(["--data", str(tmp_path), "--out", str(tmp_path), "--seeds", "3", "--splits", "1_8"]))
     options = arguments(["--data", str(tmp_path), "--out", str(tmp_path)])
     recipes = [load_recipe(options.recipe, list(spec.overrides)) for spec in specs]
@@ -46,15 +46,15 @@ def test_methods_differ_in_the_method_and_labels_only_in_its_batch(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_smoke_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
     (data / "splits/1_16").mkdir()
     for role in ("labelled", "unlabelled"):
         (data / f"splits/{role}.txt").rename(data / f"splits/1_16/{role}.txt")
-    words = ["methods", "--data", str(data), "--out", str(out), "--splits", "1_16", "--seeds", "0", "--steps", "2"]
+    command = ["methods", "--data", str(data), "--out", str(out), "--splits", "1_16", "--seeds", "0", "--steps", "2"]
     sets = ["data.crop=[32, 32]", "inference.long_side=32", "train.batch_labelled=2", "train.batch_unlabelled=2"]
-    words += ["--methods", "supervised", *(word for one in sets for word in ("--set", one))]
-    monkeypatch.setattr("sys.argv", words)
+    command += ["--methods", "supervised", *(word for value in sets for word in ("--set", value))]
+    monkeypatch.setattr("sys.argv", command)
     assert main() == 0
     folder = out / "1_16/supervised/seed0"
     first = (folder / "model.safetensors").stat().st_mtime_ns
@@ -64,6 +64,6 @@ def test_a_finished_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.Monk
     assert 0 <= run["last"] <= run["best"] <= 1
     assert "labels only" in (out / "table.md").read_text()
 
-    other = run_specs(arguments([*words[1:], "--set", "train.lr_encoder=0.5"]))
+    other = run_specs(arguments([*command[1:], "--set", "train.lr_encoder=0.5"]))
     with pytest.raises(RecipeError, match="another recipe"):
-        finished(folder, load_recipe(arguments(words[1:]).recipe, list(other[0].overrides)))
+        is_finished(folder, load_recipe(arguments(command[1:]).recipe, list(other[0].overrides)))

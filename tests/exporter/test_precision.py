@@ -19,7 +19,6 @@ from exporter.int8_passthrough import ACTIVATIONS
 from exporter.probe import Bytes, Ids, scene
 from exporter.quantize import QUANTIZED, QuantizationError, _exclusion_counts, quantize
 from exporter.runtime import OnnxPredictor
-from exporter.tensorrt.prepare import look
 from exporter.validation import DataError, Validator, _evenly_spaced
 from exporter.verify import verify
 from tests.exporter.conftest import COLORS, NAMES, predictor_of
@@ -88,15 +87,6 @@ def test_verify_runs_each_graph(bundle: Path) -> None:
     found = verify(bundle)
     assert list(found.agreement) == ["model.onnx", "model.fp16.onnx", "model.int8.onnx"]
     assert found.mask_agreement == found.agreement["model.onnx"]
-
-
-def test_tensorrt_accepts_fp32_and_fp16_after_rewriting_and_not_int8(bundle: Path) -> None:
-    fp32, fp16, int8 = look(bundle, read_manifest(bundle))
-    assert fp32.rewritten
-    assert fp16.rewritten
-    assert fp32.obstacles == fp16.obstacles == "Resize: antialias = 1, and TensorRT's resizing has none"
-    assert not int8.is_fit
-    assert "quantised to uint8, TensorRT's integers are int8" in int8.obstacles
 
 
 def test_fp16_graph_keeps_sensitive_operators_in_fp32(bundle: Path) -> None:

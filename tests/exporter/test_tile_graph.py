@@ -13,7 +13,6 @@ from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.export import export
 from exporter.probe import scene
 from exporter.runtime import run_tile_graph
-from exporter.tensorrt.prepare import look
 from exporter.verify import verify
 from tests.exporter.conftest import NAMES, TINY_VIT, make_checkpoint
 from trainer.checkpoint import load
@@ -45,12 +44,6 @@ def test_manifest_describes_the_windows_and_verify_runs_the_graph(bundle: Path) 
     assert tile.probability_max_abs < 1e-3
     assert tile.sha256 == sha256_of(bundle / tile.file)
     assert verify(bundle).manifest.tile == tile
-
-
-def test_tensorrt_accepts_the_rewritten_tile_graph(bundle: Path) -> None:
-    verdicts = {verdict.file: verdict for verdict in look(bundle, read_manifest(bundle))}
-    assert set(verdicts) == {"model.onnx", "model.fused.onnx", "model.tile.onnx"}
-    assert {name for name, verdict in verdicts.items() if verdict.is_fit} == {"model.onnx", "model.tile.onnx"}
 
 
 def test_height_and_width_are_fixed_and_batch_size_is_dynamic(bundle: Path) -> None:

@@ -1,4 +1,4 @@
-"""config.pbtxt by Triton's own schema, which tritonclient carries."""
+"""config.pbtxt parsed with Triton's own schema, which tritonclient contains."""
 
 import importlib
 import importlib.metadata
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from exporter.bundle import BundleError, read_manifest
 from exporter.manifest import ClassEntry
-from exporter.triton.config import Options, encoded_config, labels, tensor_config, with_versions
-from exporter.triton.pbtxt import Word, entries, to_text
+from exporter.triton.config import Options, encoded_config, labels_text, tensor_config, update_versions
+from exporter.triton.pbtxt import EnumValue, map_entries, to_text
 from exporter.triton.signature import Tensor, read_signature
 from tests.exporter.conftest import GOLDEN, NAMES
 
@@ -25,7 +25,7 @@ SIGNATURE = read_signature(GOLDEN / "model.onnx")
 
 
 def triton_schema() -> ModuleType:
-    """Triton's messages. Loaded by its file, as the package around it would ask for a gRPC that nothing here needs."""
+    """Load the module of Triton's messages from its file, because its package imports gRPC."""
     files = importlib.metadata.files("tritonclient") or ()
     file = next(file for file in files if file.name == "model_config_pb2.py")
     spec = importlib.util.spec_from_file_location("model_config_pb2", Path(str(file.locate())))
@@ -41,7 +41,7 @@ TEXT_FORMAT = importlib.import_module("google.protobuf.text_format")
 
 
 def parsed(text: str) -> Any:
-    """A ModelConfig; raises ParseError for a text that Triton would not read."""
+    """Parse a ModelConfig; raises ParseError for a text that Triton cannot read."""
     return TEXT_FORMAT.Parse(text, SCHEMA.ModelConfig())
 
 
@@ -53,7 +53,7 @@ def parameters(config: Any) -> dict[str, str]:
     return {key: value.string_value for key, value in config.parameters.items()}
 
 
-def test_the_tensor_model_takes_and_gives_what_the_graph_does() -> None:
+def test_tensor_model_has_the_inputs_and_outputs_of_the_graph() -> None:
     config = tensor(Options())
     assert (config.name, config.platform, config.backend) == ("places", "onnxruntime_onnx", "onnxruntime")
     found = [(value.name, value.data_type, list(value.dims)) for value in (*config.input, *config.output)]
@@ -65,29 +65,29 @@ def test_the_tensor_model_takes_and_gives_what_the_graph_does() -> None:
     assert [entry["name"] for entry in json.loads(parameters(config)["classes"])] == list(NAMES)
 
 
-@pytest.mark.parametrize(("kind", "word"), [("auto", "KIND_AUTO"), ("cpu", "KIND_CPU"), ("gpu", "KIND_GPU")])
-def test_instances_run_where_they_are_told_to(kind: Any, word: str) -> None:
+@pytest.mark.parametrize(("kind", "expected"), [("auto", "KIND_AUTO"), ("cpu", "KIND_CPU"), ("gpu", "KIND_GPU")])
+def test_instances_have_the_kind_and_count_of_the_options(kind: Any, expected: str) -> None:
     (group,) = tensor(Options(kind=kind, instances=3)).instance_group
-    assert (group.kind, group.count) == (SCHEMA.ModelInstanceGroup.Kind.Value(word), 3)
+    assert (group.kind, group.count) == (SCHEMA.ModelInstanceGroup.Kind.Value(expected), 3)
 
 
-def test_the_batch_is_as_large_as_asked_for() -> None:
+def test_max_batch_size_is_set() -> None:
     assert tensor(Options(max_batch_size=16)).max_batch_size == 16
 
 
-def test_one_image_warms_the_tensor_model_up() -> None:
+def test_warm_up_runs_one_image() -> None:
     (sample,) = tensor(Options()).model_warmup
     image = sample.inputs["image"]
     assert (sample.batch_size, image.data_type, image.random_data) == (1, SCHEMA.TYPE_UINT8, True)
     assert [side > 0 for side in image.dims] == [True] * 3
 
 
-def test_the_python_backend_is_named_alone() -> None:
+def test_python_backend_has_no_platform() -> None:
     config = tensor(Options(backend="python"))
     assert (config.platform, config.backend) == ("", "python")
 
 
-def test_tensorrt_in_fp16_keeps_its_engines() -> None:
+def test_tensorrt_runs_in_fp16_and_caches_engines() -> None:
     options = Options(kind="gpu", tensorrt=True, tensorrt_cache="/engines")
     (accelerator,) = tensor(options).optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.name == "tensorrt"
@@ -98,21 +98,21 @@ def test_tensorrt_in_fp16_keeps_its_engines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "word"),
+    ("options", "message"),
     [
         ({"tensorrt": True, "kind": "cpu"}, "GPU"),
         ({"tensorrt": True, "backend": "python"}, "onnxruntime backend"),
-        ({"instances": 0}, "--instances 0"),
-        ({"max_batch_size": 0}, "--max-batch-size 0"),
-        ({"max_pixels": -1}, "--max-pixels -1"),
+        ({"instances": 0}, "--instances is 0"),
+        ({"max_batch_size": 0}, "--max-batch-size is 0"),
+        ({"max_pixels": -1}, "--max-pixels is -1"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], word: str) -> None:
-    with pytest.raises(ValueError, match=word):
+def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Options(**options)
 
 
-def test_the_encoded_model_takes_files_and_gives_files() -> None:
+def test_encoded_model_maps_image_files_to_png_files() -> None:
     config = parsed(encoded_config("places_encoded", "places", MANIFEST, Options(max_pixels=123)))
     assert (config.name, config.backend) == ("places_encoded", "python")
     found = [(value.name, value.data_type, list(value.dims)) for value in (*config.input, *config.output)]
@@ -134,7 +134,7 @@ def test_the_encoded_model_takes_files_and_gives_files() -> None:
         ("dynamic_batching {", "dynamic_batching"),
     ],
 )
-def test_the_schema_refuses_a_broken_config(old: str, new: str) -> None:
+def test_schema_rejects_an_invalid_config(old: str, new: str) -> None:
     text = tensor_config("places", SIGNATURE, MANIFEST, {}, Options(kind="cpu"))
     assert old in text
     with pytest.raises(TEXT_FORMAT.ParseError):
@@ -142,13 +142,16 @@ def test_the_schema_refuses_a_broken_config(old: str, new: str) -> None:
 
 
 @given(st.text(), st.text(min_size=1), st.integers(-(2**31), 2**31 - 1), st.booleans())
-def test_what_is_written_is_what_triton_reads(text: str, key: str, number: int, flag: bool) -> None:
+def test_text_format_round_trips_through_the_schema(text: str, key: str, number: int, flag: bool) -> None:
     message = to_text(
         {
             "name": text,
             "max_batch_size": number,
-            "input": [{"name": "a", "data_type": Word("TYPE_BF16"), "dims": [1, -1]}, {"name": "b", "optional": flag}],
-            "parameters": entries({key: {"string_value": text}}),
+            "input": [
+                {"name": "a", "data_type": EnumValue("TYPE_BF16"), "dims": [1, -1]},
+                {"name": "b", "optional": flag},
+            ],
+            "parameters": map_entries({key: {"string_value": text}}),
         }
     )
     config = parsed(message)
@@ -160,29 +163,29 @@ def test_what_is_written_is_what_triton_reads(text: str, key: str, number: int, 
     assert parameters(config) == {key: text}
 
 
-def test_a_later_export_changes_the_list_of_versions_and_nothing_else() -> None:
+def test_update_changes_only_the_list_of_versions() -> None:
     written = tensor_config("places", SIGNATURE, MANIFEST, {1: "first"}, Options())
-    tuned = written.replace("max_batch_size: 4", "max_batch_size: 7  # tried out")
-    text = with_versions(tuned, {1: "first", 2: "second"})
+    edited = written.replace("max_batch_size: 4", "max_batch_size: 7  # tried out")
+    text = update_versions(edited, {1: "first", 2: "second"})
     config = parsed(text)
     assert config.max_batch_size == 7
     assert (parameters(config)["version_1"], parameters(config)["version_2"]) == ("first", "second")
-    assert with_versions(text, {1: "first"}) == tuned
+    assert update_versions(text, {1: "first"}) == edited
 
 
-def test_without_the_marks_the_text_stays() -> None:
+def test_text_without_markers_is_unchanged() -> None:
     text = to_text({"name": "places"})
-    assert with_versions(text, {1: "first"}) == text
+    assert update_versions(text, {1: "first"}) == text
 
 
-def test_labels_are_one_line_a_class() -> None:
-    assert labels(MANIFEST.classes).splitlines() == list(NAMES)
+def test_labels_have_one_line_per_class() -> None:
+    assert labels_text(MANIFEST.classes).splitlines() == list(NAMES)
     broken = ClassEntry(id=0, name="two\nlines", color=(0, 0, 0))
-    assert labels((broken, *MANIFEST.classes)).splitlines() == ["two lines", *NAMES]
+    assert labels_text((broken, *MANIFEST.classes)).splitlines() == ["two lines", *NAMES]
 
 
 def graph_file(file: Path, mask_type: int, batch: str | int = "N") -> Path:
-    """A graph of a bundle's tensors that computes nothing of use."""
+    """An empty graph with the inputs and outputs of a bundle's graph."""
     value = onnx.helper.make_tensor_value_info
     image = value("image", onnx.TensorProto.UINT8, [batch, "H", "W", 3])
     mask = value("mask", mask_type, [batch, "H", "W"])
@@ -190,12 +193,12 @@ def graph_file(file: Path, mask_type: int, batch: str | int = "N") -> Path:
     return file
 
 
-def test_a_mask_of_many_classes_has_two_bytes(tmp_path: Path) -> None:
+def test_uint16_mask_is_type_uint16(tmp_path: Path) -> None:
     (mask,) = read_signature(graph_file(tmp_path / "model.onnx", onnx.TensorProto.UINT16)).outputs
     assert mask == Tensor("mask", "TYPE_UINT16", (-1, -1))
 
 
 @pytest.mark.parametrize(("mask_type", "batch"), [(onnx.TensorProto.FLOAT, "N"), (onnx.TensorProto.UINT8, 1)])
-def test_a_graph_that_is_no_bundles_is_refused(tmp_path: Path, mask_type: int, batch: str | int) -> None:
-    with pytest.raises(BundleError, match="is not a bundle's tensor"):
+def test_graph_with_other_tensors_is_rejected(tmp_path: Path, mask_type: int, batch: str | int) -> None:
+    with pytest.raises(BundleError, match="must be uint8 or uint16 with a dynamic batch"):
         read_signature(graph_file(tmp_path / "model.onnx", mask_type, batch))

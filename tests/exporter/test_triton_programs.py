@@ -1,7 +1,7 @@
-"""The programs that Triton runs: their rules by the trainer's and the service's, their answers by hand.
+"""The programs for Triton's Python backend: same rules as trainer and service, responses worked out by hand.
 
-Triton's own module exists inside its server alone, so the answers are given through a stand-in of the few names that
-the programs use; test_triton_server.py asks the real one.
+Triton's own module exists only inside its server, so a stand-in provides the few names that the programs use;
+test_triton_server.py runs them in a real server.
 """
 
 import asyncio
@@ -39,9 +39,9 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
     return encoded.decode(data, LIMITS.max_bytes, LIMITS.max_pixels)
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's word on the broken EXIF; the picture is whole
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow warns about the broken EXIF; the pixels are valid
 @pytest.mark.parametrize(("row", "name"), EACH)
-def test_it_sees_the_pixels_that_trainer_and_service_see(row: str, name: str, tmp_path: Path) -> None:
+def test_decoded_pixels_equal_the_trainers_and_the_services(row: str, name: str, tmp_path: Path) -> None:
     data = CASES[row][name]
     (tmp_path / "image").write_bytes(data)
     found = decode(data)
@@ -51,7 +51,7 @@ def test_it_sees_the_pixels_that_trainer_and_service_see(row: str, name: str, tm
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "PA", "CMYK", "YCbCr", "HSV"])
-def test_it_converts_every_mode_as_the_service_does(mode: str) -> None:
+def test_every_mode_is_converted_as_in_the_service(mode: str) -> None:
     image = RGB.quantize(8) if mode == "P" else RGB.convert("RGBA").convert(mode)
     assert encoded.rgb(image.copy()).tobytes() == service._rgb(image.copy()).tobytes()
 
@@ -60,49 +60,48 @@ FRAMES = {"frames": file_of(RGB, "TIFF", save_all=True, append_images=[RGB.rotat
 
 
 @pytest.mark.parametrize("data", [*(data for cases in REFUSED.values() for data in cases.values()), *FRAMES.values()])
-def test_it_refuses_what_the_service_refuses(data: bytes) -> None:
-    with pytest.raises(encoded.RefusedError):
+def test_images_that_the_service_rejects_are_rejected(data: bytes) -> None:
+    with pytest.raises(encoded.InvalidImageError):
         decode(data)
     with pytest.raises(MaskloopError):
         service.decode(data, LIMITS)
 
 
-def test_the_picture_of_a_phones_jpeg_is_taken() -> None:
+def test_main_image_of_a_multi_picture_jpeg_is_used() -> None:
     data = file_of(RGB, "MPO", save_all=True, append_images=[RGB.rotate(180)])
     assert np.array_equal(decode(data), service.decode(data, LIMITS).image_HW3)
 
 
-def test_size_is_refused_before_a_pixel_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_pixels_are_rejected_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     data = file_of(Image.new("RGB", (1001, 1000)), "PNG")
     monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("decoded"))
-    with pytest.raises(encoded.RefusedError, match=r"1001x1000 pixels and 1000000 in all are allowed"):
+    with pytest.raises(encoded.InvalidImageError, match=r"1001x1000 pixels and 1000000 are allowed"):
         encoded.decode(data, 2**20, 10**6)
     with pytest.raises(ImageTooLarge):
         service.decode(data, service.Limits(2**20, 10**6))
 
 
-def test_a_header_that_claims_the_world_is_refused() -> None:
-    """More pixels than Pillow itself would open."""
+def test_more_pixels_than_pillows_own_limit_are_rejected() -> None:
     data = bytearray(file_of(RGB, "BMP"))
     data[18:26] = (2**15).to_bytes(4, "little") * 2
-    with pytest.raises(encoded.RefusedError, match=r"far more pixels"):
+    with pytest.raises(encoded.InvalidImageError, match=r"far more pixels"):
         decode(bytes(data))
 
 
-def test_a_file_of_too_many_bytes_is_refused() -> None:
-    with pytest.raises(encoded.RefusedError, match="has 11 bytes and 10 are allowed"):
+def test_too_many_bytes_are_rejected() -> None:
+    with pytest.raises(encoded.InvalidImageError, match="has 11 bytes and 10 are allowed"):
         encoded.decode(b"x" * 11, 10, 10**6)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_the_png_is_the_services(dtype: type[np.unsignedinteger[Any]]) -> None:
+def test_png_equals_the_services(dtype: type[np.unsignedinteger[Any]]) -> None:
     mask_HW = np.random.default_rng(0).integers(0, 5, (30, 40)).astype(dtype)
     ours = encoded.mask_png(mask_HW, encoded.palette(CLASSES))
     assert ours == mask_png(mask_HW, ClassTable(NAMES, COLORS, 255))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(ours))), mask_HW)
 
 
-# What follows gives answers through a stand-in of Triton's module.
+# The tests below run the models with a stand-in for Triton's module.
 
 
 @dataclass
@@ -142,7 +141,7 @@ Answer = Callable[[npt.NDArray[np.uint8]], StandInResponse]
 
 
 def stand_in(answer: Answer) -> SimpleNamespace:
-    """The module, in which `answer` takes the place of the tensor model."""
+    """Triton's module, with `answer` as the tensor model."""
 
     class Request:
         def __init__(self, *, inputs: list[StandInTensor], **rest: Any) -> None:
@@ -167,13 +166,13 @@ def stand_in(answer: Answer) -> SimpleNamespace:
 
 
 def brightness(image_1HW3: npt.NDArray[np.uint8]) -> StandInResponse:
-    """A tensor model that anyone can predict."""
+    """A tensor model whose masks are easy to compute: the red channel divided by 64."""
     mask_1HW = image_1HW3[..., 0] // 64
     return StandInResponse([StandInTensor("mask", mask_1HW)])
 
 
 def execute(monkeypatch: pytest.MonkeyPatch, answer: Answer, *requests: list[bytes]) -> list[StandInResponse]:
-    """Responses of the encoded model to requests of one or more files each."""
+    """Run the encoded model on requests of one or more files each."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in(answer))
     parameters = {
         "tensor_model": "places",
@@ -199,12 +198,12 @@ def masks(response: StandInResponse) -> list[npt.NDArray[Any]]:
 
 
 def photograph(seed: int) -> tuple[bytes, npt.NDArray[np.uint8]]:
-    """A PNG file and the mask that `brightness` gives it."""
+    """A PNG file and the mask of `brightness` for it."""
     image_HW3 = scene(20 + seed, 30, seed)
     return file_of(Image.fromarray(image_HW3), "PNG"), image_HW3[..., 0] // 64
 
 
-def test_every_request_gets_its_own_masks_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_responses_are_in_the_order_of_the_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     files, expected = zip(*map(photograph, range(4)), strict=True)
     responses = execute(monkeypatch, brightness, [files[0]], [files[1], files[2]], [files[3]])
     found = [mask_HW for response in responses for mask_HW in masks(response)]
@@ -212,17 +211,17 @@ def test_every_request_gets_its_own_masks_in_order(monkeypatch: pytest.MonkeyPat
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_a_bad_image_is_the_error_of_its_own_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_image_fails_only_its_own_request(monkeypatch: pytest.MonkeyPatch) -> None:
     file, expected = photograph(0)
     good, bad, mixed, last = execute(monkeypatch, brightness, [file], [b"no image"], [file, b"nor this"], [file])
     for response in (bad, mixed):
         error = response.error()
         assert error is not None
-        assert (error.code(), error.message()[:15]) == (StandInError.INVALID_ARG, "this is none of")
+        assert (error.code(), error.message()[:15]) == (StandInError.INVALID_ARG, "the file is not")
     assert all(np.array_equal(masks(response)[0], expected) for response in (good, last))
 
 
-def test_the_tensor_models_error_keeps_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_the_tensor_model_keeps_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = StandInResponse(error=StandInError("exceeds maximum queue size", StandInError.UNAVAILABLE))
     (response,) = execute(monkeypatch, lambda _: busy, [photograph(0)[0]])
     error = response.error()
@@ -230,7 +229,7 @@ def test_the_tensor_models_error_keeps_its_code(monkeypatch: pytest.MonkeyPatch)
     assert (error.code(), error.message()) == (StandInError.UNAVAILABLE, "places: exceeds maximum queue size")
 
 
-def test_want_of_memory_fails_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_fails_only_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(image_1HW3: npt.NDArray[np.uint8]) -> StandInResponse:
         if image_1HW3.shape[1] == 21:
             raise MemoryError("no more")
@@ -243,7 +242,7 @@ def test_want_of_memory_fails_one_request(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(masks(good)) == 1
 
 
-def test_the_python_tensor_model_runs_requests_as_one_batch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_python_tensor_model_runs_requests_as_one_batch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in(brightness))
     (tmp_path / "2").mkdir()
     shutil.copyfile(GOLDEN / "model.onnx", tmp_path / "2" / "model.onnx")

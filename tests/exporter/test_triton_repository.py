@@ -1,4 +1,4 @@
-"""A repository grows by version folders; what is there stays, and nothing appears half."""
+"""Model repositories: exports add version folders, keep existing files and leave no partial ones."""
 
 import json
 import shutil
@@ -17,12 +17,12 @@ from tests.exporter.test_command_line import lines, run
 from tests.exporter.test_triton_config import graph_file, parameters, parsed
 
 
-def same(manifest: Manifest) -> Manifest:
+def unchanged(manifest: Manifest) -> Manifest:
     return manifest
 
 
-def another_bundle(folder: Path, change: Callable[[Manifest], Manifest] = same) -> Path:
-    """The golden bundle under another version, its graph with other bytes and the same answers."""
+def another_bundle(folder: Path, change: Callable[[Manifest], Manifest] = unchanged) -> Path:
+    """The golden bundle with another version, and a graph of other bytes with equal results."""
     shutil.copytree(GOLDEN, folder)
     graph = onnx.load(folder / "model.onnx")
     graph.doc_string = folder.name
@@ -61,7 +61,7 @@ def test_a_bundle_becomes_two_models(tmp_path: Path) -> None:
         assert parsed((model / "config.pbtxt").read_text()).name == model.name
 
 
-def test_another_bundle_becomes_the_next_version_and_touches_no_other(tmp_path: Path) -> None:
+def test_another_bundle_becomes_the_next_version_and_changes_no_other(tmp_path: Path) -> None:
     repo = tmp_path / "repo"
     write_repository(GOLDEN, repo, options=Options(kind="gpu"))
     before = content(repo)
@@ -77,7 +77,7 @@ def test_another_bundle_becomes_the_next_version_and_touches_no_other(tmp_path: 
     assert write_repository(another_bundle(tmp_path / "third"), repo).version == 3
 
 
-def test_the_same_bundle_again_changes_nothing(tmp_path: Path) -> None:
+def test_exporting_the_same_bundle_again_changes_nothing(tmp_path: Path) -> None:
     write_repository(GOLDEN, tmp_path)
     before = content(tmp_path)
     written = write_repository(GOLDEN, tmp_path)
@@ -85,7 +85,7 @@ def test_the_same_bundle_again_changes_nothing(tmp_path: Path) -> None:
     assert content(tmp_path) == before
 
 
-def test_a_tuned_config_is_kept_and_options_that_it_would_swallow_are_refused(tmp_path: Path) -> None:
+def test_edited_config_is_kept_and_options_without_effect_are_rejected(tmp_path: Path) -> None:
     write_repository(GOLDEN, tmp_path / "repo")
     file = tmp_path / "repo/golden/config.pbtxt"
     file.write_text(file.read_text().replace("max_batch_size: 4", "max_batch_size: 7  # tried out"))
@@ -101,19 +101,19 @@ def test_a_tuned_config_is_kept_and_options_that_it_would_swallow_are_refused(tm
     assert set(parameters(parsed(file.read_text()))) >= {"version_1", "version_2"}
 
 
-def test_a_config_without_marks_is_left_alone_and_it_is_said(tmp_path: Path) -> None:
+def test_config_without_markers_is_kept_and_reported(tmp_path: Path) -> None:
     write_repository(GOLDEN, tmp_path / "repo")
     file = tmp_path / "repo/golden/config.pbtxt"
     file.write_text("\n".join(line for line in file.read_text().splitlines() if not line.startswith("#")))
     before = file.read_text()
     ran = run("triton", another_bundle(tmp_path / "second"), "--out", tmp_path / "repo", "--name", "golden")
     assert ran.returncode == 0, ran.stderr
-    assert "lost its marks" in ran.stderr
+    assert "does not list this version" in ran.stderr
     assert file.read_text() == before
     assert (tmp_path / "repo/golden/2").is_dir()
 
 
-def test_other_classes_are_another_model(tmp_path: Path) -> None:
+def test_other_classes_need_another_name(tmp_path: Path) -> None:
     write_repository(GOLDEN, tmp_path / "repo")
     before = content(tmp_path / "repo")
 
@@ -128,7 +128,7 @@ def test_other_classes_are_another_model(tmp_path: Path) -> None:
     assert write_repository(other, tmp_path / "repo", name="heaven").version == 1
 
 
-def test_other_tensors_are_another_model(tmp_path: Path) -> None:
+def test_other_tensors_need_another_name(tmp_path: Path) -> None:
     write_repository(GOLDEN, tmp_path)
     graph_file(tmp_path / "golden/1/model.onnx", onnx.TensorProto.UINT16)
     with pytest.raises(BundleError, match="other inputs or outputs"):
@@ -137,7 +137,7 @@ def test_other_tensors_are_another_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["golden", "golden_encoded"])
-def test_a_folder_of_something_else_is_not_touched(tmp_path: Path, name: str) -> None:
+def test_foreign_folder_is_not_changed(tmp_path: Path, name: str) -> None:
     (tmp_path / name / "1").mkdir(parents=True)
     (tmp_path / name / "1" / "model.plan").write_bytes(b"somebody's")
     with pytest.raises(BundleError, match="remove it, or give another --name"):
@@ -145,14 +145,14 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path: Path, name: str) ->
     assert files(tmp_path) == {f"{name}/1/model.plan"}
 
 
-def test_a_model_that_is_called_like_the_encoded_one_of_another_is_refused(tmp_path: Path) -> None:
+def test_name_of_another_models_encoded_model_is_rejected(tmp_path: Path) -> None:
     write_repository(GOLDEN, tmp_path, name="golden_encoded")
     with pytest.raises(BundleError, match="remove it, or give another --name"):
         write_repository(GOLDEN, tmp_path, name="golden")
     assert not (tmp_path / "golden").exists()
 
 
-def test_nothing_is_left_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_partial_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(source: Path, target: Path) -> None:
         target.write_bytes(b"half")
         raise OSError(28, "No space left on device")
@@ -172,7 +172,7 @@ def test_nothing_is_left_when_the_disk_is_full(tmp_path: Path, monkeypatch: pyte
     assert write_repository(second, tmp_path / "repo").version == 2
 
 
-def test_an_unsound_bundle_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_invalid_bundle_is_rejected_before_anything_is_written(tmp_path: Path) -> None:
     bundle = shutil.copytree(GOLDEN, tmp_path / "bundle")
     with (bundle / "model.onnx").open("ab") as graph:
         graph.write(b"x")
@@ -182,7 +182,7 @@ def test_an_unsound_bundle_is_refused_before_anything_is_written(tmp_path: Path)
 
 
 def with_other_graphs(bundle: Path) -> Path:
-    """The bundle with two graphs more: one said to have fused attention, one said to be int8."""
+    """Add two graphs to the bundle, one marked as fused attention and one as int8."""
     manifest = read_manifest(bundle)
     artifacts = [manifest.artifacts[0]]
     for name in ("fused", "int8"):
@@ -205,10 +205,10 @@ def with_other_graphs(bundle: Path) -> Path:
         (None, "int8", "model.int8.onnx"),
     ],
 )
-def test_of_a_bundles_graphs_the_fitting_one_is_served(
+def test_graph_is_chosen_by_precision_and_tensorrt(
     tmp_path: Path, options: Options | None, precision: Precision | None, file: str
 ) -> None:
-    """TensorRT has no use for onnxruntime's own attention; a later export does not have to be told again."""
+    """TensorRT lacks onnxruntime's fused attention; a later export reuses the choice of the first."""
     repo = tmp_path / "repo"
     first = with_other_graphs(another_bundle(tmp_path / "first"))
     write_repository(first, repo, name="places", options=options, precision=precision)
@@ -220,20 +220,20 @@ def test_of_a_bundles_graphs_the_fitting_one_is_served(
     assert (listed["version_1"], listed["version_2"]) == (f"version-first {file}", f"version-second {file}")
 
 
-def test_tensorrt_makes_its_own_fp16(tmp_path: Path) -> None:
+def test_tensorrt_needs_the_fp32_graph(tmp_path: Path) -> None:
     bundle = with_other_graphs(another_bundle(tmp_path / "bundle"))
     with pytest.raises(ValueError, match="give --precision fp32, not int8"):
         write_repository(bundle, tmp_path / "repo", precision="int8", options=Options(tensorrt=True))
     assert not (tmp_path / "repo").exists()
 
 
-def test_a_precision_that_the_bundle_lacks_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no graph of precision int8: it has fp32"):
+def test_missing_precision_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no graph of precision int8; give --precision with one of: fp32"):
         write_repository(GOLDEN, tmp_path / "repo", precision="int8")
     assert not (tmp_path / "repo").exists()
 
 
-def test_the_python_backend_gets_its_program_in_every_version(tmp_path: Path) -> None:
+def test_python_backend_has_its_program_in_every_version(tmp_path: Path) -> None:
     repo = tmp_path / "repo"
     write_repository(GOLDEN, repo, options=Options(backend="python"))
     write_repository(another_bundle(tmp_path / "second"), repo)
@@ -244,7 +244,7 @@ def test_the_python_backend_gets_its_program_in_every_version(tmp_path: Path) ->
     assert parsed((repo / "golden/config.pbtxt").read_text()).backend == "onnxruntime"
 
 
-def test_a_newer_program_becomes_a_version_of_the_encoded_model(tmp_path: Path) -> None:
+def test_new_program_adds_a_version_of_the_encoded_model(tmp_path: Path) -> None:
     write_repository(GOLDEN, tmp_path)
     (tmp_path / "golden_encoded/1/model.py").write_text("# of an older Maskloop\n")
     write_repository(GOLDEN, tmp_path)
@@ -268,12 +268,12 @@ def test_names_are_made_safe(name: str, safe: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "...", "图"])
-def test_a_name_of_nothing_is_refused(name: str) -> None:
+def test_name_without_usable_characters_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="give another --name"):
         safe_name(name)
 
 
-def test_the_command_says_where_the_bundle_stands(tmp_path: Path) -> None:
+def test_command_reports_model_and_version(tmp_path: Path) -> None:
     ran = run("triton", GOLDEN, "--out", tmp_path / "repo", "--name", "a b", "--kind", "gpu", "--tensorrt")
     assert ran.returncode == 0, ran.stderr
     (event,) = lines(ran)
@@ -285,7 +285,7 @@ def test_the_command_says_where_the_bundle_stands(tmp_path: Path) -> None:
     assert json.loads(parameters(config)["classes"])[0]["name"] == "sky"
 
 
-def test_the_command_refuses_in_words(tmp_path: Path) -> None:
+def test_command_reports_invalid_options_without_a_traceback(tmp_path: Path) -> None:
     ran = run("triton", GOLDEN, "--out", tmp_path / "repo", "--kind", "cpu", "--tensorrt")
     assert ran.returncode == 1
     assert "Traceback" not in ran.stderr
@@ -293,7 +293,7 @@ def test_the_command_refuses_in_words(tmp_path: Path) -> None:
     assert not (tmp_path / "repo").exists()
 
 
-def test_the_command_explains_itself() -> None:
+def test_command_has_help() -> None:
     ran = run("triton", "--help")
     assert ran.returncode == 0
     assert "usage: python -m exporter triton" in ran.stdout

@@ -1,13 +1,13 @@
-"""A real Triton on a repository that the command made, asked over HTTP as clients ask it.
+"""A real Triton server on an exported model repository, called over HTTP.
 
-PyTriton's wheel holds a Triton with the Python backend, which runs on a CPU; the onnxruntime backend is not in it, so
-the tensor model is the one of `--backend python`. Its Python needs numpy 1, so it lives in an environment of its own:
+PyTriton's wheel contains a Triton server for CPUs with the Python backend and without the onnxruntime backend, so the
+tensor model is exported with `--backend python`. It needs numpy 1, hence a separate environment:
 
     uv venv .venv/triton
     uv pip install --python .venv/triton/bin/python --no-deps nvidia-pytriton==0.7.0
     uv pip install --python .venv/triton/bin/python 'numpy<2' pillow onnxruntime
 
-or elsewhere, with TRITON_ENVIRONMENT naming the folder.
+TRITON_ENVIRONMENT sets another folder.
 """
 
 import http.client
@@ -49,16 +49,16 @@ Mask = npt.NDArray[np.unsignedinteger[Any]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back over HTTP."""
+    """An HTTP response."""
 
     status: int
     body: Any
     tensors: bytes
-    """What follows the JSON, if the answer was asked for in binary form."""
+    """The binary tensors after the JSON."""
 
     @property
     def pngs(self) -> list[bytes]:
-        """The elements of a tensor of bytes: each has its length in front."""
+        """The elements of a BYTES tensor, each preceded by its length."""
         found, rest = [], self.tensors
         while rest:
             (length,) = struct.unpack("<I", rest[:4])
@@ -74,7 +74,7 @@ class Triton:
     port: int
     repository: Path
 
-    def ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
+    def request(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body, headers or {})
@@ -86,7 +86,7 @@ class Triton:
         return Answer(answer.status, json.loads(content[:end] or b"{}"), content[end:])
 
     def infer(self, model: str, given: dict[str, Any], payload: bytes, wanted: str) -> Answer:
-        """One input in binary form, one output in binary form."""
+        """Run inference with one binary input and one binary output."""
         head = json.dumps(
             {
                 "inputs": [given | {"parameters": {"binary_data_size": len(payload)}}],
@@ -94,17 +94,17 @@ class Triton:
             }
         ).encode()
         headers = {"Inference-Header-Content-Length": str(len(head))}
-        return self.ask("POST", f"/v2/models/{model}/infer", head + payload, headers)
+        return self.request("POST", f"/v2/models/{model}/infer", head + payload, headers)
 
     def segment(self, *files: bytes, model: str = "places_encoded") -> Answer:
-        """Ask the encoded model for the masks of some files in one request."""
+        """Send files to the encoded model in one request."""
         payload = b"".join(struct.pack("<I", len(file)) + file for file in files)
         given = {"name": "image_bytes", "datatype": "BYTES", "shape": [len(files), 1]}
         return self.infer(model, given, payload, "mask_png")
 
     def load(self, model: str) -> Answer:
-        """Have the server read a model's folder again."""
-        return self.ask("POST", f"/v2/repository/models/{model}/load", b"{}")
+        """Make the server reload a model's folder."""
+        return self.request("POST", f"/v2/repository/models/{model}/load", b"{}")
 
 
 def export(bundle: Path, repository: Path, name: str, *options: str) -> None:
@@ -114,7 +114,7 @@ def export(bundle: Path, repository: Path, name: str, *options: str) -> None:
 
 @pytest.fixture(scope="module")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
-    """A server that has loaded the golden bundle as `places`; it loads more when told to."""
+    """A server that has loaded the golden bundle as `places` and loads further models on request."""
     folder = tmp_path_factory.mktemp("triton")
     command, environment = server(folder / "backends")
     repository = folder / "repository"
@@ -141,25 +141,25 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
 
 
 def server(backends: Path) -> tuple[list[str], dict[str, str]]:
-    """The command that starts the wheel's server and its environment; skips where there is none."""
+    """Return the command and the environment variables of the wheel's server; skip if it is not installed."""
     found = sorted(ENVIRONMENT.glob("lib/python3*/site-packages/pytriton/tritonserver"))
     if not found:
-        pytest.skip(f"no Triton in {ENVIRONMENT}: this file's first lines say how to get it")
+        pytest.skip(f"no Triton in {ENVIRONMENT}: run `make triton`")
     home = found[0]
     version = home.parents[2].name.removeprefix("python")
-    ask = "import sysconfig as s; print(s.get_config_var('LIBDIR'), s.get_config_var('INSTSONAME'))"
-    python = [str(ENVIRONMENT / "bin" / "python"), "-c", ask]
+    script = "import sysconfig as s; print(s.get_config_var('LIBDIR'), s.get_config_var('INSTSONAME'))"
+    python = [str(ENVIRONMENT / "bin" / "python"), "-c", script]
     libraries, name = subprocess.run(python, capture_output=True, text=True, check=True).stdout.split()
     if not (Path(libraries) / name).is_file() or ".so" not in name:
         pytest.skip(f"Triton's Python backend needs a shared libpython, and {ENVIRONMENT}'s Python has none")
-    # The wheel holds a stub for each Python, and the backend wants one of them beside itself.
+    # The wheel has one stub per Python version, and the backend needs the right one in its own folder.
     folder = backends / "python"
     folder.mkdir(parents=True)
     stub = home / "python_backend_stubs" / version / "triton_python_backend_stub"
     for file in (*(home / "backends" / "python").iterdir(), stub):
         (folder / file.name).symlink_to(file)
     paths = {
-        # The stub takes the Python, and with it the packages, that it finds first.
+        # The stub uses the first Python on the path, with its packages.
         "PATH": f"{ENVIRONMENT / 'bin'}:{os.environ['PATH']}",
         "LD_LIBRARY_PATH": f"{home.parents[1] / 'nvidia_pytriton.libs'}:{libraries}",
     }
@@ -170,7 +170,7 @@ def wait_until_ready(triton: Triton, process: subprocess.Popen[bytes], log: Path
     for _ in range(START_LIMIT_S * 10):
         assert process.poll() is None, log.read_text(errors="replace")[-5000:]
         try:
-            if triton.ask("GET", "/v2/health/ready").status == 200:
+            if triton.request("GET", "/v2/health/ready").status == 200:
                 return
         except ConnectionError:
             pass
@@ -179,7 +179,7 @@ def wait_until_ready(triton: Triton, process: subprocess.Popen[bytes], log: Path
 
 
 def photograph(height: int = 120, width: int = 160, seed: int = 0) -> bytes:
-    """A JPEG file of soft light, things and grain."""
+    """A JPEG file of a synthetic scene."""
     sink = io.BytesIO()
     Image.fromarray(scene(height, width, seed)).save(sink, "JPEG", quality=90)
     return sink.getvalue()
@@ -197,14 +197,14 @@ def expected(predict: OnnxPredictor, file: bytes) -> Mask:
 
 
 def assert_same(png: bytes, mask_HW: Mask) -> None:
-    """The server's onnxruntime may be another release than ours: a pixel of a near-tie may differ."""
+    """Compare masks; the server may run another onnxruntime release, so pixels with nearly equal classes may differ."""
     found_HW = np.asarray(Image.open(io.BytesIO(png)))
     assert found_HW.shape == mask_HW.shape
     assert np.mean(found_HW == mask_HW) >= 0.999
     assert len(np.unique(found_HW)) > 2
 
 
-def test_a_photograph_becomes_its_mask_in_the_classes_colours(triton: Triton, predict: OnnxPredictor) -> None:
+def test_mask_png_has_the_class_colours(triton: Triton, predict: OnnxPredictor) -> None:
     file = photograph(117, 203)
     answer = triton.segment(file)
     assert (answer.status, answer.body["model_version"]) == (200, "1")
@@ -215,10 +215,10 @@ def test_a_photograph_becomes_its_mask_in_the_classes_colours(triton: Triton, pr
     assert (picture.getpalette() or [])[: 3 * len(NAMES)] == [value for color in COLORS for value in color]
 
 
-def test_a_file_alone_is_a_request(triton: Triton, predict: OnnxPredictor) -> None:
-    """As curl --data-binary sends it, with the header that says that no JSON stands in front."""
+def test_raw_file_is_a_request(triton: Triton, predict: OnnxPredictor) -> None:
+    """As with curl --data-binary and a header for a body without JSON."""
     file, headers = photograph(), {"Inference-Header-Content-Length": "0"}
-    answer = triton.ask("POST", "/v2/models/places_encoded/infer", file, headers)
+    answer = triton.request("POST", "/v2/models/places_encoded/infer", file, headers)
     assert answer.status == 200
     assert_same(answer.pngs[0], expected(predict, file))
 
@@ -231,27 +231,27 @@ def test_several_files_in_one_request(triton: Triton, predict: OnnxPredictor) ->
         assert_same(png, expected(predict, file))
 
 
-def test_bad_images_fail_alone_among_requests_that_are_put_together(triton: Triton, predict: OnnxPredictor) -> None:
+def test_invalid_images_fail_alone_in_a_batch_of_requests(triton: Triton, predict: OnnxPredictor) -> None:
     files = [photograph(seed=seed) if seed % 3 else b"no image" for seed in range(12)]
     with ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(triton.segment, files))
     for file, answer in zip(files, answers, strict=True):
         if file == b"no image":
-            assert (answer.status, answer.body["error"][:15]) == (400, "this is none of")
+            assert (answer.status, answer.body["error"][:15]) == (400, "the file is not")
         else:
             assert answer.status == 200
             assert_same(answer.pngs[0], expected(predict, file))
 
 
-def test_an_image_of_too_many_pixels_is_refused(triton: Triton) -> None:
+def test_image_with_too_many_pixels_is_rejected(triton: Triton) -> None:
     sink = io.BytesIO()
     Image.new("1", (3000, 1000)).save(sink, "PNG")
     answer = triton.segment(sink.getvalue())
     assert answer.status == 400
-    assert "3000x1000 pixels and 2100000 in all are allowed" in answer.body["error"]
+    assert "3000x1000 pixels and 2100000 are allowed" in answer.body["error"]
 
 
-def test_the_tensor_model_takes_a_batch(triton: Triton, predict: OnnxPredictor) -> None:
+def test_tensor_model_accepts_a_batch(triton: Triton, predict: OnnxPredictor) -> None:
     image_NHW3 = np.stack([scene(40, 56, seed) for seed in range(3)])
     given = {"name": "image", "datatype": "UINT8", "shape": list(image_NHW3.shape)}
     answer = triton.infer("places", given, image_NHW3.tobytes(), "mask")
@@ -260,24 +260,24 @@ def test_the_tensor_model_takes_a_batch(triton: Triton, predict: OnnxPredictor) 
     assert np.mean(found_NHW == predict(image_NHW3)[0]) >= 0.999
 
 
-def test_triton_tells_the_classes_and_the_bundle(triton: Triton) -> None:
-    config = triton.ask("GET", "/v2/models/places/config").body
+def test_model_config_has_the_classes_and_the_bundle(triton: Triton) -> None:
+    config = triton.request("GET", "/v2/models/places/config").body
     found = {key: value["string_value"] for key, value in config["parameters"].items()}
     assert [entry["name"] for entry in json.loads(found["classes"])] == list(NAMES)
     assert found["version_1"].endswith(" model.onnx")
     assert config["output"][0]["label_filename"] == "labels.txt"
 
 
-def test_a_new_version_takes_over_while_requests_go_on(triton: Triton, tmp_path: Path) -> None:
+def test_new_version_is_loaded_without_failed_requests(triton: Triton, tmp_path: Path) -> None:
     export(GOLDEN, triton.repository, "swapped", "--backend", "python", "--kind", "cpu")
     assert [triton.load(model).status for model in ("swapped", "swapped_encoded")] == [200, 200]
     file, stop, seen = photograph(), threading.Event(), list[int]()
 
-    def go_on() -> None:
+    def keep_sending() -> None:
         while not stop.is_set():
             seen.append(triton.segment(file, model="swapped_encoded").status)
 
-    thread = threading.Thread(target=go_on)
+    thread = threading.Thread(target=keep_sending)
     thread.start()
     try:
         export(another_bundle(tmp_path / "second"), triton.repository, "swapped")
@@ -285,7 +285,7 @@ def test_a_new_version_takes_over_while_requests_go_on(triton: Triton, tmp_path:
     finally:
         stop.set()
         thread.join()
-    index = triton.ask("POST", "/v2/repository/index", b'{"ready": true}')
+    index = triton.request("POST", "/v2/repository/index", b'{"ready": true}')
     assert index.status == 200
     ready = {(model["name"], model["version"]) for model in index.body}
     assert ("swapped", "2") in ready
@@ -294,8 +294,8 @@ def test_a_new_version_takes_over_while_requests_go_on(triton: Triton, tmp_path:
 
 
 @pytest.mark.parametrize("options", [["--kind", "cpu"], ["--kind", "gpu", "--tensorrt"]])
-def test_triton_reads_the_config_for_its_onnxruntime_backend(triton: Triton, options: list[str]) -> None:
-    """The wheel has no such backend: that Triton looks for one says that it has taken the file."""
+def test_triton_accepts_the_config_for_the_onnxruntime_backend(triton: Triton, options: list[str]) -> None:
+    """The wheel lacks this backend: that Triton searches for it shows that it has accepted the file."""
     name = "".join(["graph", *options])
     export(GOLDEN, triton.repository, name, *options)
     answer = triton.load(name)
@@ -303,7 +303,7 @@ def test_triton_reads_the_config_for_its_onnxruntime_backend(triton: Triton, opt
     assert NO_ONNXRUNTIME in answer.body["error"]
 
 
-def test_triton_refuses_a_broken_config(triton: Triton) -> None:
+def test_triton_rejects_an_invalid_config(triton: Triton) -> None:
     export(GOLDEN, triton.repository, "broken")
     file = triton.repository / "broken" / "config.pbtxt"
     file.write_text(file.read_text().replace("max_batch_size", "largest_batch"))

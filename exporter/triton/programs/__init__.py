@@ -1,1 +1,1 @@
-"""What Triton's Python backend runs. Each file is copied into a repository as model.py and stands on its own there."""
+"""Programs for Triton's Python backend. Each file is copied into a model repository as model.py and runs alone."""

@@ -1,7 +1,7 @@
-"""The graph on onnxruntime for Tritons that lack the onnxruntime backend. Triton's Python backend runs this.
+"""Run the graph with onnxruntime in Triton's Python backend, for Triton builds without the onnxruntime backend.
 
-It stands alone: Python 3.10 or newer, with numpy, which Triton's container has, and onnxruntime or onnxruntime-gpu:
-`pip install onnxruntime` there.
+Needs Python 3.10 or newer, numpy, which Triton's container has, and onnxruntime or onnxruntime-gpu: `pip install
+onnxruntime` in the container.
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ OUTPUTS = ["mask", "confidence"]
 
 
 class TritonPythonModel:
-    """The face that Triton's Python backend asks for: image uint8 [N, H, W, 3] to mask and confidence [N, H, W]."""
+    """Triton's interface of a Python model: image uint8 [N, H, W, 3] to mask and confidence [N, H, W]."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the model.onnx that lies beside this file."""
-        # Exists inside Triton and nowhere else.
+        """Load model.onnx from this file's folder."""
+        # This module exists only inside Triton.
         import triton_python_backend_utils  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
 
         self.triton: Any = triton_python_backend_utils
@@ -29,13 +29,13 @@ class TritonPythonModel:
         self.session = onnxruntime.InferenceSession(graph, providers=providers)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Run the requests, whose images Triton made sure are of one size, as one batch."""
+        """Run the requests as one batch; Triton batches only images of equal size."""
         images = [self.triton.get_input_tensor_by_name(request, "image").as_numpy() for request in requests]
-        answers = self.session.run(OUTPUTS, {"image": np.concatenate(images)})
+        outputs = self.session.run(OUTPUTS, {"image": np.concatenate(images)})
         ends = np.cumsum([len(image_NHW3) for image_NHW3 in images])[:-1]
-        parts = zip(*(np.split(answer_NHW, ends) for answer_NHW in answers), strict=True)
+        parts = zip(*(np.split(output_NHW, ends) for output_NHW in outputs), strict=True)
         return [self._response(part) for part in parts]
 
-    def _response(self, answers: tuple[Any, ...]) -> Any:
-        tensors = [self.triton.Tensor(name, answer) for name, answer in zip(OUTPUTS, answers, strict=True)]
+    def _response(self, outputs: tuple[Any, ...]) -> Any:
+        tensors = [self.triton.Tensor(name, output) for name, output in zip(OUTPUTS, outputs, strict=True)]
         return self.triton.InferenceResponse(output_tensors=tensors)

@@ -1,4 +1,4 @@
-"""Photograph-like JPEGs with masks, made by code, as a data set: what the benchmarks decode."""
+"""A generated data set of photograph-like JPEGs and masks for the training benchmark."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ WIDTH, HEIGHT = 640, 480
 CLASSES = 21
 
 
-def write_photographs(root: Path, count: int) -> Path:
-    """A folder data set of `count` labelled and `count` unlabelled 640x480 images in 21 classes; returns its root."""
+def write_dataset(root: Path, count: int) -> Path:
+    """Write a folder data set of `count` labelled and `count` unlabelled 640x480 images; return its root."""
     rng = np.random.default_rng(0)
     for folder in ("images", "masks", "splits"):
         (root / folder).mkdir(parents=True)
@@ -22,26 +22,26 @@ def write_photographs(root: Path, count: int) -> Path:
         names = [f"{split}{index}" for index in range(count)]
         (root / f"splits/{split}.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
         for name in names:
-            Image.fromarray(_photograph(rng)).save(root / f"images/{name}.jpg", quality=90)
+            Image.fromarray(_image(rng)).save(root / f"images/{name}.jpg", quality=90)
             if split == "labelled":
                 Image.fromarray(_mask(rng)).save(root / f"masks/{name}.png")
     return root
 
 
-def _photograph(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Noise whose strength falls with frequency, as that of photographs does: about 100 KB as a JPEG."""
+def _image(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Noise whose amplitude falls with frequency, as in photographs: about 100 KB as a JPEG."""
     octaves = [_smooth(rng, cells, 3) * weight for cells, weight in ((4, 70), (16, 35), (64, 18), (320, 9))]
     return np.clip(128 + sum(octaves), 0, 255).astype(np.uint8)
 
 
 def _mask(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Regions with smooth borders, of a few classes."""
+    """Regions of five classes with smooth borders."""
     level_HW = _smooth(rng, 6, 1)[..., 0]
     return (np.digitize(level_HW, [-0.8, -0.2, 0.2, 0.8]) * 5).astype(np.uint8)
 
 
 def _smooth(rng: np.random.Generator, cells: int, channels: int) -> npt.NDArray[np.float32]:
-    """Normal noise on a grid of `cells` columns, interpolated: float [H,W,channels]."""
+    """Gaussian noise on a grid of `cells` columns, interpolated: float [H,W,channels]."""
     grids = rng.standard_normal((channels, max(2, cells * HEIGHT // WIDTH), cells)).astype(np.float32)
     planes = [Image.fromarray(grid).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC) for grid in grids]
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)

@@ -1,4 +1,4 @@
-"""The two sides of the training benchmark behind one face: batches without end, and a step that takes one."""
+"""The two implementations that the training benchmark compares, behind one interface."""
 
 import argparse
 import sys
@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import torch
 
-from tests.benchmarks.photographs import CLASSES
 from tests.benchmarks.plain_data import plain_batches
 from tests.benchmarks.plain_step import PlainStep
+from tests.benchmarks.synthetic_dataset import CLASSES
 from trainer.allocator import keep_freed_memory
 from trainer.batches import batches
 from trainer.config import Recipe
@@ -21,27 +21,27 @@ from trainer.recipe_file import recipe_from_dict
 from trainer.run import build
 from trainer.step import step
 
-SIDES = ("plain", "ours")
+IMPLEMENTATIONS = ("plain", "ours")
 MODELS: dict[str, dict[str, Any]] = {
     "small": {"encoder": "vit_small_patch14_dinov2"},
     "base": {"encoder": "vit_base_patch14_dinov2", "features": 128, "projections": [96, 192, 384, 768]},
 }
 
 
-class Side(Protocol):
-    """One way to train."""
+class Implementation(Protocol):
+    """One implementation of the training step."""
 
     device: torch.device
 
     def batches(self) -> Iterator[Any]:
-        """Batches without end, from workers of their own."""
+        """Return an endless iterator of batches."""
 
     def step(self, batch: Any) -> None:
-        """One optimizer step."""
+        """Run one optimizer step."""
 
 
-class Ours:
-    """The trainer's own step."""
+class OurTrainer:
+    """The trainer's step."""
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         self.device, self.recipe = device, recipe
@@ -52,42 +52,42 @@ class Ours:
         self.run = build(recipe, self.data.dataset.taxonomy, self.processes)
 
     def batches(self) -> Iterator[Any]:
-        """See Side."""
+        """See `Implementation`."""
         return batches(self.recipe, self.data, self.processes, start=self.run.step)
 
     def step(self, batch: Any) -> None:
-        """See Side."""
+        """See `Implementation`."""
         labelled, unlabelled = batch
         step(self.run, self.recipe, labelled, unlabelled, self.processes)
 
 
-class Plain:
-    """A plain reading of the published step."""
+class PlainTrainer:
+    """A plain implementation of the published step."""
 
     def __init__(self, root: Path, options: argparse.Namespace, device: torch.device) -> None:
         self.device, self.root, self.options = device, root, options
-        self.program = PlainStep(build_segmenter(recipe(root, options).model, CLASSES), device)
+        self.plain_step = PlainStep(build_segmenter(recipe(root, options).model, CLASSES), device)
 
     def batches(self) -> Iterator[Any]:
-        """See Side."""
+        """See `Implementation`."""
         options, pinned = self.options, self.device.type == "cuda"
         return plain_batches(self.root, options.crop, options.batch, options.plain_workers, pinned=pinned)
 
     def step(self, batch: Any) -> None:
-        """See Side."""
-        self.program.step(*batch)
+        """See `Implementation`."""
+        self.plain_step.step(*batch)
 
 
-def build_side(name: str, root: Path, options: argparse.Namespace) -> Side:
-    """One of SIDES, by the command line's options."""
+def build_implementation(name: str, root: Path, options: argparse.Namespace) -> Implementation:
+    """Build one of IMPLEMENTATIONS from the command line's options."""
     device = torch.device(options.device)
     if name == "plain":
-        return Plain(root, options, device)
-    return Ours(recipe(root, options), device)
+        return PlainTrainer(root, options, device)
+    return OurTrainer(recipe(root, options), device)
 
 
 def recipe(root: Path, options: argparse.Namespace) -> Recipe:
-    """Our recipe for what the plain side does."""
+    """Return the trainer's recipe with the settings of the plain implementation."""
     return recipe_from_dict(
         {
             "method": "unimatch_v2",
@@ -106,13 +106,13 @@ def recipe(root: Path, options: argparse.Namespace) -> Recipe:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes at the peak: of the device, or of this process on a CPU; None where the system does not say."""
+    """Return the peak memory in bytes, of the GPU or of this process on a CPU; None on Windows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":

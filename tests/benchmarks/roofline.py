@@ -1,4 +1,4 @@
-"""What a step must cost at least on a machine: its FLOPs and bytes over what the machine was measured to do."""
+"""Roofline bound of a training step: its FLOPs and bytes divided by the machine's measured peak rates."""
 
 import time
 from collections.abc import Callable
@@ -10,44 +10,44 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.benchmarks.sides import Ours, synchronise
+from tests.benchmarks.implementations import OurTrainer, synchronise
 from trainer.devices import uses_bf16
 
-BYTES_A_PARAMETER = 10 * 4
+BYTES_PER_PARAMETER = 10 * 4
 """Weight, gradient, AdamW's two moments and the teacher's weight: each is read and written once a step, in fp32."""
 
 
-def limit_figures(side: Ours, step_s: float) -> dict[str, Any]:
-    """FLOPs and bytes of one step, the machine's peaks, and the time below which the step cannot be.
+def roofline(trainer: OurTrainer, step_s: float) -> dict[str, Any]:
+    """Return FLOPs and bytes of one step, the machine's peak rates, and the lower bound of the step's time.
 
-    The bytes are a lower bound: parameters as above, and every tensor that the forward pass keeps for the backward pass
-    written once and read once.
+    The bytes are a lower bound: BYTES_PER_PARAMETER for each parameter, and one write and one read of every tensor that
+    the forward pass saves for the backward pass.
     """
-    dtype = torch.bfloat16 if uses_bf16(side.recipe, side.device) else torch.float32
-    flop, kept = _count(side)
-    parameters = sum(parameter.numel() for parameter in side.run.student.parameters())
-    moved = parameters * BYTES_A_PARAMETER + 2 * kept
-    flop_per_s, bytes_per_s = matmul_peak(side.device, dtype), copy_peak(side.device)
+    dtype = torch.bfloat16 if uses_bf16(trainer.recipe, trainer.device) else torch.float32
+    flop, saved = _count(trainer)
+    parameters = sum(parameter.numel() for parameter in trainer.run.student.parameters())
+    traffic = parameters * BYTES_PER_PARAMETER + 2 * saved
+    flop_per_s, bytes_per_s = matmul_peak(trainer.device, dtype), copy_peak(trainer.device)
     return {
         "precision": str(dtype).removeprefix("torch."),
         "flop": flop,
-        "bytes": moved,
+        "bytes": traffic,
         "flop_per_s": flop_per_s,
         "bytes_per_s": bytes_per_s,
-        "limit_s": max(flop / flop_per_s, moved / bytes_per_s),
+        "limit_s": max(flop / flop_per_s, traffic / bytes_per_s),
         "step_s": step_s,
     }
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product."""
+    """Measure the FLOP/s of a large matrix product."""
     size = 8192 if device.type == "cuda" else 2048
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     return 2 * size**3 / _seconds(lambda: left @ right, device)
 
 
 def copy_peak(device: torch.device) -> float:
-    """Bytes/s of a large copy, read and written."""
+    """Measure the bytes/s of a large copy, reads and writes added."""
     source = torch.empty(2**30 if device.type == "cuda" else 2**28, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _seconds(lambda: target.copy_(source), device)
@@ -64,16 +64,16 @@ def _seconds(work: Callable[[], Tensor], device: torch.device) -> float:
     return median(times[2:])
 
 
-def _count(side: Ours) -> tuple[int, int]:
-    """FLOPs of one step, and bytes that its forward pass keeps, each storage once."""
-    batch = next(side.batches())
-    kept: dict[int, int] = {}
+def _count(trainer: OurTrainer) -> tuple[int, int]:
+    """Count the FLOPs of one step and the bytes that its forward pass saves, each storage once."""
+    batch = next(trainer.batches())
+    saved: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with FlopCounterMode(display=False) as counter, saved_tensors_hooks(note, lambda tensor: tensor):
-        side.step(batch)
-    return counter.get_total_flops(), sum(kept.values())
+        trainer.step(batch)
+    return counter.get_total_flops(), sum(saved.values())
