@@ -20,7 +20,7 @@ PATCH, GRID, HEAD_WIDTH = 14, 37, 64
 class Size:
     width: int
     depth: int
-    tapped: tuple[int, ...]
+    output_blocks: tuple[int, ...]
     features: int
     projections: tuple[int, int, int, int]
     gated: int = 0
@@ -104,7 +104,7 @@ def _head_shapes(size: Size, classes: int) -> dict[str, tuple[int, ...]]:
 
 
 def feature_maps(state: dict[str, Tensor], size: Size, image_B3HW: Tensor) -> list[Tensor]:
-    """The tapped blocks' outputs after the final norm, [B,D,h,w] each."""
+    """The output_blocks blocks' outputs after the final norm, [B,D,h,w] each."""
     w = {name.removeprefix("backbone."): value for name, value in state.items()}
     patch_BDhw = F.conv2d(image_B3HW, w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride=PATCH)
     height, width = patch_BDhw.shape[-2:]
@@ -117,7 +117,7 @@ def feature_maps(state: dict[str, Tensor], size: Size, image_B3HW: Tensor) -> li
     for block in range(size.depth):
         prefix = f"blocks.{block}."
         token_BND = _block({key.removeprefix(prefix): w[key] for key in w if key.startswith(prefix)}, token_BND)
-        if block in size.tapped:
+        if block in size.output_blocks:
             out_BND = _norm(token_BND, w["norm.weight"], w["norm.bias"])[:, prefix_1PD.shape[1] :]
             maps.append(out_BND.transpose(1, 2).reshape(len(image_B3HW), -1, height, width))
     return maps

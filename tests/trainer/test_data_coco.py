@@ -121,7 +121,7 @@ def test_masks_are_written_once_and_read_back(form: Form, tmp_path: Path, capsys
     parser = argparse.ArgumentParser()
     command.add(parser)
     assert command.run(parser.parse_args([str(tmp_path), "--from", form])) == 0
-    assert "1 masks written, 0 were there" in capsys.readouterr().out
+    assert "1 masks written, 0 already existed" in capsys.readouterr().out
     dataset = open_dataset(tmp_path)
     wanted = painted() if form == "instances" else with_void(painted())
     assert np.array_equal(dataset.read_pair(dataset.split("val")[0])[1], wanted)

@@ -249,7 +249,7 @@ def test_a_run_folder_is_its_checkpoints_side_by_side(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(tmp_path), "--data", str(dataset)]) == 1
-    assert "holds no checkpoint" in capsys.readouterr().err
+    assert "contains no checkpoint" in capsys.readouterr().err
     for name in ("student", "model", "last"):
         save(tmp_path / f"{name}.safetensors", dataset)
     assert main(["evaluate", str(tmp_path), "--data", str(dataset)]) == 0

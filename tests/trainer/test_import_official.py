@@ -18,9 +18,9 @@ from trainer.__main__ import main
 from trainer.checkpoint import CheckpointError, load
 from trainer.commands import import_official as command
 from trainer.data.classes_file import PUBLIC, read_classes
-from trainer.import_official import ENCODERS, PUBLISHED, _fill, _model, import_official
 from trainer.models.plain_vit import PlainViT
 from trainer.models.segmenter import build_segmenter
+from trainer.official_checkpoint import ENCODERS, PUBLISHED, _fill, _model, import_official
 
 State = dict[str, Tensor]
 CLASSIFIER = ("head.scratch.output_conv.2.weight", "head.scratch.output_conv.2.bias")
@@ -131,7 +131,7 @@ def test_every_size_is_known_by_its_shapes_and_has_a_place_for_every_weight(size
         segmenter = build_segmenter(model, 19)
     assert (model.features, model.projections) == (size.features, size.projections)
     assert isinstance(segmenter.encoder, PlainViT)
-    assert segmenter.encoder.tapped == size.tapped
+    assert segmenter.encoder.output_blocks == size.output_blocks
     _fill(file, segmenter, published)
 
 
@@ -148,7 +148,7 @@ def without(state: State, name: str) -> State:
         (lambda s: without(s, "head.scratch.refinenet2.out_conv.bias"), "pascal", "refinenet2.out_conv.bias"),
         (lambda s: without(s, "backbone.cls_token"), "pascal", "backbone.cls_token is missing"),
         (lambda s: without(s, CLASSIFIER[0]), "pascal", "output_conv.2.weight is missing"),
-        (lambda s: s | {"backbone.cls_token": torch.zeros(1, 1, 100)}, "pascal", "100 wide"),
+        (lambda s: s | {"backbone.cls_token": torch.zeros(1, 1, 100)}, "pascal", "has 100 channels"),
         (lambda s: s | {"backbone.pos_embed": torch.zeros(1, 257, 384)}, "pascal", "pos_embed"),
         (lambda s: s, "cityscapes", "--dataset pascal"),
         (lambda s: with_classes(s, 4), "coco", "has 4 classes, coco has 81"),

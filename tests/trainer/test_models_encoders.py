@@ -9,7 +9,6 @@ from torch import nn
 
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT
 from trainer.config import Model
-from trainer.models.blocks import compile_blocks
 from trainer.models.encoder import EncoderError, _leaves, build_encoder
 from trainer.models.segmenter import build_segmenter
 
@@ -151,7 +150,7 @@ def test_compiled_blocks_keep_names_and_values(name: str, options: dict[str, Any
     images = [torch.rand(2, 3, side * encoder.size_multiple, 2 * encoder.size_multiple) for side in (2, 3, 4)]
     with torch.no_grad():
         before = [encoder(image_B3HW) for image_B3HW in images]
-        compile_blocks(encoder, "eager")
+        encoder.compile_blocks("eager")
         after = [encoder(image_B3HW) for image_B3HW in images]
     assert list(encoder.state_dict()) == names
     assert encoder.blocks() == blocks
