@@ -103,7 +103,7 @@ def _build_student(recipe: Recipe, taxonomy: Taxonomy, processes: Processes, *, 
     elif not resumed:
         load_encoder_weights(student.encoder, recipe.model.encoder, recipe.model.weights)
     # Channels-last is the fastest layout for the convolutions of oneDNN and cuDNN; results do not depend on it.
-    student = student.to(processes.device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    student.to(processes.device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.train.freeze_encoder:
         student.encoder.freeze()
     if recipe.train.freeze_norms:

@@ -1,4 +1,4 @@
-"""A checkpoint in the authors' format imports, predicts as a plain reading of their network does, and can be used."""
+"""Import of the authors' checkpoints: equal predictions, rejected files, and use of the result."""
 
 import argparse
 import json
@@ -34,13 +34,13 @@ def state() -> State:
 
 
 @pytest.fixture(scope="module")
-def hollow(state: State) -> State:
-    """The same shapes, all zeros, in a file of a few kilobytes: for what depends on no values."""
+def zero_state(state: State) -> State:
+    """The same shapes with zeros, for tests that do not depend on values; the file has a few kilobytes."""
     return {name: torch.zeros(()).expand(tensor.shape) for name, tensor in state.items()}
 
 
 def write(path: Path, teacher: State, student: State | None = None, **more: Any) -> Path:
-    """A file as the authors' training writes it."""
+    """Write a file in the format of the authors' training."""
     content = {
         "model_ema": {f"module.{name}": tensor for name, tensor in teacher.items()},
         "model": {f"module.{name}": tensor for name, tensor in (student or teacher).items()},
@@ -59,7 +59,7 @@ def with_classes(state: State, count: int) -> State:
     return state | {name: torch.randn(count, *state[name].shape[1:]) for name in CLASSIFIER}
 
 
-def test_the_imported_network_is_the_published_one(tmp_path: Path, state: State) -> None:
+def test_imported_network_equals_the_reference(tmp_path: Path, state: State) -> None:
     import_official(write(tmp_path / "best.pth", state), tmp_path / "ours.safetensors", dataset="pascal")
     model = load(tmp_path / "ours.safetensors").model
     for size in ((42, 70), (56, 28)):
@@ -68,29 +68,29 @@ def test_the_imported_network_is_the_published_one(tmp_path: Path, state: State)
             found = model(image_B3HW)
             expected = logits(state, SMALL, (image_B3HW - model.mean) / model.std)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
-        assert expected.std() > 0.1, "otherwise anything would be close"
+        assert expected.std() > 0.1, "otherwise any result would be close"
 
 
-def test_what_the_checkpoint_says_of_itself(tmp_path: Path, hollow: State) -> None:
-    import_official(write(tmp_path / "best.pth", hollow), tmp_path / "ours.safetensors", dataset="pascal")
+def test_metadata_of_the_imported_checkpoint(tmp_path: Path, zero_state: State) -> None:
+    import_official(write(tmp_path / "best.pth", zero_state), tmp_path / "ours.safetensors", dataset="pascal")
     checkpoint = load(tmp_path / "ours.safetensors")
     assert checkpoint.taxonomy.names[:2] == ("background", "aeroplane")
     assert checkpoint.recipe["model"]["encoder"] == "vit_small_patch14_dinov2"
     assert checkpoint.recipe["model"]["features"] == 64
     assert checkpoint.recipe["inference"]["window"] == [0, 0]
     assert "86.25" in checkpoint.metrics["reported"]
-    assert "miou" not in checkpoint.metrics, "what the authors measured is not what this code measures"
+    assert "miou" not in checkpoint.metrics, "this code did not measure it"
 
 
-def test_cityscapes_is_predicted_by_a_sliding_window(tmp_path: Path, hollow: State) -> None:
-    file = write(tmp_path / "best.pth", with_classes(hollow, 19))
+def test_cityscapes_recipe_has_a_sliding_window(tmp_path: Path, zero_state: State) -> None:
+    file = write(tmp_path / "best.pth", with_classes(zero_state, 19))
     import_official(file, tmp_path / "new" / "ours.safetensors", dataset="cityscapes")
     inference = load(tmp_path / "new" / "ours.safetensors").recipe["inference"]
     assert inference["window"] == [798, 798]
     assert inference["window_stride"] == pytest.approx(2 / 3)
 
 
-def test_the_teacher_is_the_default_and_the_student_can_be_had(tmp_path: Path, state: State) -> None:
+def test_teacher_is_the_default_and_student_can_be_chosen(tmp_path: Path, state: State) -> None:
     bias = CLASSIFIER[1]
     file = write(tmp_path / "best.pth", state, state | {bias: state[bias] + 1})
     teacher = import_official(file, tmp_path / "teacher.safetensors", dataset="pascal")
@@ -100,16 +100,16 @@ def test_the_teacher_is_the_default_and_the_student_can_be_had(tmp_path: Path, s
     assert "85.50" in load(tmp_path / "student.safetensors").metrics["reported"]
 
 
-def test_other_data_come_with_their_classes(tmp_path: Path, hollow: State) -> None:
+def test_classes_of_other_data_are_read_from_classes_toml(tmp_path: Path, zero_state: State) -> None:
     toml = "".join(f'[[classes]]\nname = "c{index}"\ncolor = [{index}, 0, 0]\n' for index in range(7))
     (tmp_path / "classes.toml").write_text(toml)
-    file = write(tmp_path / "best.pth", with_classes(hollow, 7))
+    file = write(tmp_path / "best.pth", with_classes(zero_state, 7))
     import_official(file, tmp_path / "ours.safetensors", classes=tmp_path / "classes.toml")
     assert len(load(tmp_path / "ours.safetensors").taxonomy) == 7
 
 
-def test_files_of_numpy_1_are_read(tmp_path: Path, hollow: State) -> None:
-    file = write(tmp_path / "new.pth", hollow)
+def test_files_of_numpy_1_are_read(tmp_path: Path, zero_state: State) -> None:
+    file = write(tmp_path / "new.pth", zero_state)
     with zipfile.ZipFile(file) as new, zipfile.ZipFile(tmp_path / "old.pth", "w") as old:
         for entry in new.infolist():
             content = new.read(entry)
@@ -117,13 +117,13 @@ def test_files_of_numpy_1_are_read(tmp_path: Path, hollow: State) -> None:
                 assert b"numpy._core" in content
                 content = content.replace(b"numpy._core", b"numpy.core")
             old.writestr(entry, content)
-    # Rewritten without torch's alignment, it cannot be mapped; it must be read all the same.
+    # Without torch's alignment, the file cannot be memory-mapped, but must still be read.
     import_official(tmp_path / "old.pth", tmp_path / "ours.safetensors", dataset="pascal")
     assert "86.25" in load(tmp_path / "ours.safetensors").metrics["reported"]
 
 
 @pytest.mark.parametrize("size", [SMALL, BASE, LARGE, GIANT], ids=["small", "base", "large", "giant"])
-def test_every_size_is_known_by_its_shapes_and_has_a_place_for_every_weight(size: Size) -> None:
+def test_every_encoder_size_is_recognized_and_uses_every_weight(size: Size) -> None:
     file = Path("best.pth")
     with torch.device("meta"):
         published = random_state(size, 19)
@@ -154,18 +154,18 @@ def without(state: State, name: str) -> State:
         (lambda s: with_classes(s, 4), "coco", "has 4 classes, coco has 81"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_its_name(
-    tmp_path: Path, hollow: State, change: Callable[[State], State], dataset: str, message: str
+def test_weight_that_does_not_fit_is_rejected_by_name(
+    tmp_path: Path, zero_state: State, change: Callable[[State], State], dataset: str, message: str
 ) -> None:
-    file = write(tmp_path / "best.pth", change(hollow))
+    file = write(tmp_path / "best.pth", change(zero_state))
     with pytest.raises(CheckpointError, match=message):
         import_official(file, tmp_path / "ours.safetensors", dataset=dataset)
     assert not (tmp_path / "ours.safetensors").exists()
 
 
-def test_a_run_on_labels_alone_has_no_teacher(tmp_path: Path, hollow: State) -> None:
+def test_supervised_checkpoint_has_only_student_weights(tmp_path: Path, zero_state: State) -> None:
     file = tmp_path / "best.pth"
-    torch.save({"model": {f"module.{name}": tensor for name, tensor in hollow.items()}, "epoch": 3}, file)
+    torch.save({"model": {f"module.{name}": tensor for name, tensor in zero_state.items()}, "epoch": 3}, file)
     with pytest.raises(CheckpointError, match="--weights student"):
         import_official(file, tmp_path / "ours.safetensors", dataset="pascal")
     import_official(file, tmp_path / "ours.safetensors", dataset="pascal", weights="student")
@@ -173,16 +173,16 @@ def test_a_run_on_labels_alone_has_no_teacher(tmp_path: Path, hollow: State) -> 
 
 
 class Evil:
-    """Unpickled, it would write a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return Path.touch, (self.target,)  # type: ignore[return-value]  # a path is enough to be run
+        return Path.touch, (self.target,)  # type: ignore[return-value]  # called with a path only
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path, hollow: State) -> None:
+def test_file_that_would_run_code_is_rejected(tmp_path: Path, zero_state: State) -> None:
     target = tmp_path / "was_here"
     file = write(tmp_path / "best.pth", {"backbone.cls_token": torch.zeros(1)}, extra=Evil(target))
     with pytest.raises(CheckpointError, match="plain values alone"):
@@ -191,21 +191,21 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, hollow: State) ->
 
 
 @pytest.mark.parametrize("content", [{"weights": 1}, [1, 2]])
-def test_another_kind_of_file_is_refused(tmp_path: Path, content: object) -> None:
+def test_file_without_model_is_rejected(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="UniMatch V2"):
         import_official(tmp_path / "other.pth", tmp_path / "ours.safetensors", dataset="pascal")
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"\x80\x02\xff", b"PK\x03\x04 and no more"])
-def test_what_is_no_file_of_torch_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"text", b"\x80\x02\xff", b"PK\x03\x04 truncated"])
+def test_file_that_torch_cannot_read_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other.pth").write_bytes(content)
     for name in ("other.pth", "none.pth"):
         with pytest.raises(CheckpointError, match="cannot be read"):
             import_official(tmp_path / name, tmp_path / "ours.safetensors", dataset="pascal")
 
 
-def test_the_tables_of_classes_are_as_long_as_published() -> None:
+def test_class_tables_have_the_published_number_of_classes() -> None:
     for known in PUBLISHED.values():
         taxonomy, _ = read_classes(PUBLIC / f"{known.classes}.toml")
         assert len(taxonomy) == known.count
@@ -231,7 +231,7 @@ def test_the_command_imports_and_the_checkpoint_evaluates(
 
 
 def write_pascal_folder(root: Path) -> None:
-    """Two small photographs of noise with masks of Pascal's classes, in the folder layout."""
+    """Write two small noise images with masks of Pascal's classes, in the folder layout."""
     for folder in ("images", "masks", "splits"):
         (root / folder).mkdir(parents=True)
     (root / "classes.toml").write_bytes((PUBLIC / "voc.toml").read_bytes())
