@@ -30,6 +30,9 @@ from trainer.data.loaders import (
 from trainer.data.preflight import check_images
 from trainer.processes import Processes
 
+Batches = tuple[LabelledBatch, UnlabelledBatch | None]
+"""The labelled and the unlabelled batch of one step."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunData:
@@ -80,9 +83,7 @@ def open_run_data(recipe: Recipe) -> RunData:
     return RunData(dataset, labelled, val, other, unlabelled, fingerprint((dataset, labelled), (other, unlabelled)))
 
 
-def training_batches(
-    recipe: Recipe, data: RunData, processes: Processes, *, start: int
-) -> Iterator[tuple[LabelledBatch, UnlabelledBatch | None]]:
+def training_batches(recipe: Recipe, data: RunData, processes: Processes, *, start: int) -> Iterator[Batches]:
     """Load this process's share of the batches, from step `start` (0-based) to the last."""
     crop = Crop(recipe.data.crop, recipe.data.scale, recipe.seed, recipe.inference.long_side)
     draws = {"start": start, "steps": recipe.train.steps, "seed": recipe.seed}

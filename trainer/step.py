@@ -20,18 +20,13 @@ from trainer.methods.registry import METHODS
 from trainer.methods.student_batch import StudentBatch
 from trainer.optimizer import set_learning_rate
 from trainer.processes import Processes
+from trainer.run_data import Batches
 from trainer.schedules import ema_decay
 from trainer.teacher import update_teacher
 from trainer.training_state import TrainingState
 
 
-def training_step(
-    state: TrainingState,
-    recipe: Recipe,
-    labelled: LabelledBatch,
-    unlabelled: UnlabelledBatch | None,
-    processes: Processes,
-) -> dict[str, Tensor]:
+def training_step(state: TrainingState, recipe: Recipe, batches: Batches, processes: Processes) -> dict[str, Tensor]:
     """Run one optimizer step and return this process's part of the losses, on the device.
 
     The host does not wait for the device.
@@ -39,7 +34,7 @@ def training_step(
     set_learning_rate(state.optimizer, state.step, recipe.train)
     autocast = torch.autocast(processes.device.type, dtype=torch.bfloat16, enabled=uses_bf16(recipe, processes.device))
     with autocast:
-        batch = build_student_batch(state, recipe, labelled, unlabelled, processes)
+        batch = build_student_batch(state, recipe, batches, processes)
     # The network's own random draws, such as stochastic depth, also depend only on seed, step and rank. The rank is the
     # fastest-changing part, so that no process repeats in this step what another draws in the next.
     seed = step_seed(recipe.seed, state.step * processes.count + processes.rank)
@@ -63,13 +58,7 @@ def training_step(
     return loss_values(batch, losses)
 
 
-def build_student_batch(
-    state: TrainingState,
-    recipe: Recipe,
-    labelled: LabelledBatch,
-    unlabelled: UnlabelledBatch | None,
-    processes: Processes,
-) -> StudentBatch:
+def build_student_batch(state: TrainingState, recipe: Recipe, batches: Batches, processes: Processes) -> StudentBatch:
     """The student's images and targets in this step; a function of teacher, batches, seed and step."""
     context = StepContext(
         teacher=state.teacher,
@@ -83,10 +72,10 @@ def build_student_batch(
         total=processes.total,
         thresholds=state.thresholds,
     )
-    device = processes.device
-    labelled = LabelledBatch(*(tensor.to(device, non_blocking=True) for tensor in labelled))
-    if unlabelled is not None:
-        unlabelled = UnlabelledBatch(*(tensor.to(device, non_blocking=True) for tensor in unlabelled))
+    labelled, unlabelled = batches
+    labelled = LabelledBatch(*(tensor.to(processes.device, non_blocking=True) for tensor in labelled))
+    if unlabelled:
+        unlabelled = UnlabelledBatch(*(tensor.to(processes.device, non_blocking=True) for tensor in unlabelled))
     return METHODS[recipe.method](labelled, unlabelled, context)
 
 

@@ -73,8 +73,8 @@ def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity
     """Run the remaining steps; log, validate, save and stop at the steps that the recipe and the signals determine."""
     recipe, processes = context.recipe, context.processes
     finite_check = FiniteCheck(processes.device)
-    for labelled, unlabelled in training_batches(recipe, context.data, processes, start=state.step):
-        losses = training_step(state, recipe, labelled, unlabelled, processes)
+    for batches in training_batches(recipe, context.data, processes, start=state.step):
+        losses = training_step(state, recipe, batches, processes)
         finite_check.record(losses["loss"], state.step)
         last, log = state.step == recipe.train.steps, _is_due(state.step, recipe.train.log_every)
         # Read once, so that a signal during the save takes effect at the next step. Several processes read it only at

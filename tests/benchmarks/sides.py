@@ -56,8 +56,7 @@ class Ours:
 
     def step(self, batch: Any) -> None:
         """See Side."""
-        labelled, unlabelled = batch
-        training_step(self.run, self.recipe, labelled, unlabelled, self.processes)
+        training_step(self.run, self.recipe, batch, self.processes)
 
 
 class Plain:

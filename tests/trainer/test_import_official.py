@@ -60,8 +60,8 @@ def with_classes(state: State, count: int) -> State:
 
 
 def test_imported_network_equals_the_reference(tmp_path: Path, state: State) -> None:
-    import_official(write(tmp_path / "best.pth", state), tmp_path / "ours.safetensors", dataset="pascal")
-    model = load(tmp_path / "ours.safetensors").model
+    import_official(write(tmp_path / "best.pth", state), tmp_path / "imported.safetensors", dataset="pascal")
+    model = load(tmp_path / "imported.safetensors").model
     for size in ((42, 70), (56, 28)):
         image_B3HW = torch.rand(2, 3, *size)
         with torch.no_grad():
@@ -72,8 +72,8 @@ def test_imported_network_equals_the_reference(tmp_path: Path, state: State) -> 
 
 
 def test_metadata_of_the_imported_checkpoint(tmp_path: Path, zero_state: State) -> None:
-    import_official(write(tmp_path / "best.pth", zero_state), tmp_path / "ours.safetensors", dataset="pascal")
-    checkpoint = load(tmp_path / "ours.safetensors")
+    import_official(write(tmp_path / "best.pth", zero_state), tmp_path / "imported.safetensors", dataset="pascal")
+    checkpoint = load(tmp_path / "imported.safetensors")
     assert checkpoint.taxonomy.names[:2] == ("background", "aeroplane")
     assert checkpoint.recipe["model"]["encoder"] == "vit_small_patch14_dinov2"
     assert checkpoint.recipe["model"]["features"] == 64
@@ -84,8 +84,8 @@ def test_metadata_of_the_imported_checkpoint(tmp_path: Path, zero_state: State) 
 
 def test_cityscapes_recipe_has_a_sliding_window(tmp_path: Path, zero_state: State) -> None:
     file = write(tmp_path / "best.pth", with_classes(zero_state, 19))
-    import_official(file, tmp_path / "new" / "ours.safetensors", dataset="cityscapes")
-    inference = load(tmp_path / "new" / "ours.safetensors").recipe["inference"]
+    import_official(file, tmp_path / "new" / "imported.safetensors", dataset="cityscapes")
+    inference = load(tmp_path / "new" / "imported.safetensors").recipe["inference"]
     assert inference["window"] == [798, 798]
     assert inference["window_stride"] == pytest.approx(2 / 3)
 
@@ -104,8 +104,8 @@ def test_classes_of_other_data_are_read_from_classes_toml(tmp_path: Path, zero_s
     toml = "".join(f'[[classes]]\nname = "c{index}"\ncolor = [{index}, 0, 0]\n' for index in range(7))
     (tmp_path / "classes.toml").write_text(toml)
     file = write(tmp_path / "best.pth", with_classes(zero_state, 7))
-    import_official(file, tmp_path / "ours.safetensors", classes=tmp_path / "classes.toml")
-    assert len(load(tmp_path / "ours.safetensors").taxonomy) == 7
+    import_official(file, tmp_path / "imported.safetensors", classes=tmp_path / "classes.toml")
+    assert len(load(tmp_path / "imported.safetensors").taxonomy) == 7
 
 
 def test_files_of_numpy_1_are_read(tmp_path: Path, zero_state: State) -> None:
@@ -118,8 +118,8 @@ def test_files_of_numpy_1_are_read(tmp_path: Path, zero_state: State) -> None:
                 content = content.replace(b"numpy._core", b"numpy.core")
             old.writestr(entry, content)
     # Without torch's alignment, the file cannot be memory-mapped, but must still be read.
-    import_official(tmp_path / "old.pth", tmp_path / "ours.safetensors", dataset="pascal")
-    assert "86.25" in load(tmp_path / "ours.safetensors").metrics["reported"]
+    import_official(tmp_path / "old.pth", tmp_path / "imported.safetensors", dataset="pascal")
+    assert "86.25" in load(tmp_path / "imported.safetensors").metrics["reported"]
 
 
 @pytest.mark.parametrize("size", [SMALL, BASE, LARGE, GIANT], ids=["small", "base", "large", "giant"])
@@ -159,17 +159,17 @@ def test_weight_that_does_not_fit_is_rejected_by_name(
 ) -> None:
     file = write(tmp_path / "best.pth", change(zero_state))
     with pytest.raises(CheckpointError, match=message):
-        import_official(file, tmp_path / "ours.safetensors", dataset=dataset)
-    assert not (tmp_path / "ours.safetensors").exists()
+        import_official(file, tmp_path / "imported.safetensors", dataset=dataset)
+    assert not (tmp_path / "imported.safetensors").exists()
 
 
 def test_supervised_checkpoint_has_only_student_weights(tmp_path: Path, zero_state: State) -> None:
     file = tmp_path / "best.pth"
     torch.save({"model": {f"module.{name}": tensor for name, tensor in zero_state.items()}, "epoch": 3}, file)
     with pytest.raises(CheckpointError, match="--weights student"):
-        import_official(file, tmp_path / "ours.safetensors", dataset="pascal")
-    import_official(file, tmp_path / "ours.safetensors", dataset="pascal", weights="student")
-    assert load(tmp_path / "ours.safetensors").metrics == {}
+        import_official(file, tmp_path / "imported.safetensors", dataset="pascal")
+    import_official(file, tmp_path / "imported.safetensors", dataset="pascal", weights="student")
+    assert load(tmp_path / "imported.safetensors").metrics == {}
 
 
 class Evil:
@@ -186,7 +186,7 @@ def test_file_that_would_run_code_is_rejected(tmp_path: Path, zero_state: State)
     target = tmp_path / "was_here"
     file = write(tmp_path / "best.pth", {"backbone.cls_token": torch.zeros(1)}, extra=Evil(target))
     with pytest.raises(CheckpointError, match="plain values alone"):
-        import_official(file, tmp_path / "ours.safetensors", dataset="pascal")
+        import_official(file, tmp_path / "imported.safetensors", dataset="pascal")
     assert not target.exists()
 
 
@@ -194,7 +194,7 @@ def test_file_that_would_run_code_is_rejected(tmp_path: Path, zero_state: State)
 def test_file_without_model_is_rejected(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="UniMatch V2"):
-        import_official(tmp_path / "other.pth", tmp_path / "ours.safetensors", dataset="pascal")
+        import_official(tmp_path / "other.pth", tmp_path / "imported.safetensors", dataset="pascal")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x80\x02\xff", b"PK\x03\x04 truncated"])
@@ -202,7 +202,7 @@ def test_file_that_torch_cannot_read_is_rejected(tmp_path: Path, content: bytes)
     (tmp_path / "other.pth").write_bytes(content)
     for name in ("other.pth", "none.pth"):
         with pytest.raises(CheckpointError, match="cannot be read"):
-            import_official(tmp_path / name, tmp_path / "ours.safetensors", dataset="pascal")
+            import_official(tmp_path / name, tmp_path / "imported.safetensors", dataset="pascal")
 
 
 def test_class_tables_have_the_published_number_of_classes() -> None:
@@ -222,7 +222,7 @@ def test_the_command_imports_and_the_checkpoint_evaluates(
     tmp_path: Path, state: State, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write(tmp_path / "best.pth", state)
-    out = tmp_path / "ours.safetensors"
+    out = tmp_path / "imported.safetensors"
     assert run_command(str(file), "--dataset", "pascal", "--out", str(out)) == 0
     assert "21 classes, 24.7 M parameters, ema weights" in capsys.readouterr().out
     write_pascal_folder(tmp_path / "data")
@@ -246,7 +246,7 @@ def write_pascal_folder(root: Path) -> None:
 def test_the_imported_checkpoint_exports(tmp_path: Path, state: State) -> None:
     from exporter.__main__ import main as export
 
-    out = tmp_path / "ours.safetensors"
+    out = tmp_path / "imported.safetensors"
     import_official(write(tmp_path / "best.pth", state), out, dataset="pascal")
     assert export(["export", str(out), "--out", str(tmp_path / "bundle")]) == 0
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())

@@ -119,10 +119,10 @@ def gradients(student: Segmenter) -> dict[str, Tensor]:
 
 
 def assert_same_gradients(student: Segmenter, reference: Segmenter) -> None:
-    ours, expected = gradients(student), gradients(reference)
-    assert ours.keys() == expected.keys()
+    actual, expected = gradients(student), gradients(reference)
+    assert actual.keys() == expected.keys()
     largest = max(gradient.abs().max().item() for gradient in expected.values())
-    for name, gradient in ours.items():
+    for name, gradient in actual.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5 * largest, msg=name)
 
 
@@ -171,7 +171,7 @@ def test_adaptive_threshold_depends_on_the_class_of_the_label() -> None:
     thresholds = partial_thresholds()
     batch = METHODS[recipe.method](labelled, unlabelled, step_context(recipe, teacher, thresholds=thresholds))
     weak = batch.weight_RHW[-IMAGES:]  # V1's last stream is the weak view
-    pseudo = pseudo_labels(teacher, to_float(unlabelled.image_BHWC), unlabelled.inside_BHW)
+    pseudo, _ = pseudo_labels(teacher, to_float(unlabelled.image_BHWC), unlabelled.inside_BHW)
     threshold_K = thresholds(torch.arange(CLASSES), 0.85)
     for label in range(CLASSES):
         of_class = (pseudo.label_BHW == label) & pseudo.inside_BHW
@@ -221,17 +221,17 @@ def test_two_processes_have_the_rows_of_a_single_process(method: str, settings: 
         part(process, sums.of(process, recording=True), partial_thresholds() if adaptive else None)
     for process, share in enumerate(shares):
         of_part = partial_thresholds() if adaptive else None
-        ours = part(process, sums.of(process, recording=False), of_part)
+        actual = part(process, sums.of(process, recording=False), of_part)
         assert sums.called[process] == len(sums.terms[process])
         streams = len(whole.image_RCHW) // IMAGES
         rows = (IMAGES * torch.arange(streams)[:, None] + torch.tensor(share)).flatten()
         expected = rows_of(whole, rows)
-        assert (ours.labelled, ours.scale) == (len(share), whole.scale)
-        torch.testing.assert_close(ours.image_RCHW, expected.image_RCHW, rtol=0, atol=1e-6)
-        torch.testing.assert_close(ours.weight_RHW, expected.weight_RHW)
-        assert torch.equal(ours.label_RHW, expected.label_RHW)
-        torch.testing.assert_close(ours.dropout, expected.dropout)
-        torch.testing.assert_close(ours.head_dropout, expected.head_dropout)
+        assert (actual.labelled, actual.scale) == (len(share), whole.scale)
+        torch.testing.assert_close(actual.image_RCHW, expected.image_RCHW, rtol=0, atol=1e-6)
+        torch.testing.assert_close(actual.weight_RHW, expected.weight_RHW)
+        assert torch.equal(actual.label_RHW, expected.label_RHW)
+        torch.testing.assert_close(actual.dropout, expected.dropout)
+        torch.testing.assert_close(actual.head_dropout, expected.head_dropout)
         if of_whole and of_part:
             torch.testing.assert_close(of_part.state_dict(), of_whole.state_dict(), rtol=1e-6, atol=0)
 

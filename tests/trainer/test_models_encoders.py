@@ -72,7 +72,7 @@ def test_layer_numbers_rise_from_the_stem_through_the_blocks(name: str, options:
     ],
 )
 def test_layers_of_dinov2(parameter: str, layer: int) -> None:
-    assert build_encoder("vit_small_patch14_dinov2", SHALLOW).layer_of(parameter) == layer
+    assert build_encoder("vit_small_patch14_dinov2", SHALLOW).layers()[parameter] == layer
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_layers_of_dinov2(parameter: str, layer: int) -> None:
     ],
 )
 def test_layers_of_a_resnet(parameter: str, layer: int) -> None:
-    assert build_encoder(*HIERARCHICAL[0]).layer_of(parameter) == layer
+    assert build_encoder(*HIERARCHICAL[0]).layers()[parameter] == layer
 
 
 def test_layers_between_two_blocks_belong_to_the_preceding_block() -> None:
     encoder = build_encoder(*HIERARCHICAL[1])
-    assert encoder.layer_of("stages.stages_1.downsample.1.weight") == 1
-    assert encoder.layer_of("stages.stages_1.blocks.0.norm.weight") == 2
+    assert encoder.layers()["stages.stages_1.downsample.1.weight"] == 1
+    assert encoder.layers()["stages.stages_1.blocks.0.norm.weight"] == 2
 
 
 def test_used_parameters_are_found_without_a_backward_pass() -> None:

@@ -47,9 +47,9 @@ def test_two_processes_equal_one(tmp_path: Path, method: str) -> None:
 
     assert [event["event"] for event in two] == [event["event"] for event in one], "only the main process emits events"
     assert two[0]["processes"] == 2
-    for ours, theirs in zip(steps(two), steps(one), strict=True):
-        assert theirs["confident"] == pytest.approx(1)
-        assert ours == pytest.approx(theirs, rel=1e-4)
+    for actual, reference in zip(steps(two), steps(one), strict=True):
+        assert reference["confident"] == pytest.approx(1)
+        assert actual == pytest.approx(reference, rel=1e-4)
     assert [event["images"] for event in two if event["event"] == "evaluation"] == [3], "each image is evaluated once"
     models = [checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("one", "two")]
     for name, tensor in models[0].items():

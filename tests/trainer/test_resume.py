@@ -47,10 +47,10 @@ def test_two_steps_and_two_resumed_steps_equal_four(
     monkeypatch.undo()
     rest = losses(run(recipe, tmp_path / "broken", resume=True))
     assert rest == whole[2:]
-    ours, theirs = (
+    actual, reference = (
         checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("whole", "broken")
     )
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert all(torch.equal(actual[name], reference[name]) for name in actual)
 
 
 def test_resume_with_another_recipe_or_other_data_is_rejected(dataset: Path, tmp_path: Path) -> None:
@@ -99,10 +99,10 @@ def test_run_stopped_by_sigterm_resumes_to_the_same_model(dataset: Path, tmp_pat
     assert "--resume" in json.loads(refused.stdout)["message"]
     subprocess.run([*command, str(tmp_path / "stopped"), "--resume"], check=True, timeout=120, capture_output=True)
     run(recipe_from_dict(recipe), tmp_path / "whole")
-    ours, theirs = (
+    actual, reference = (
         checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("stopped", "whole")
     )
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert all(torch.equal(actual[name], reference[name]) for name in actual)
     assert not (tmp_path / "stopped/resume.pt").exists()
 
 
@@ -126,5 +126,5 @@ def test_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path) -
     subprocess.run([*command, str(killed), "--resume"], check=True, timeout=120, capture_output=True)
     run(recipe, tmp_path / "whole")
     for name in ("model.safetensors", "student.safetensors"):
-        ours, theirs = (checkpoint.load(tmp_path / out / name).model.state_dict() for out in ("killed", "whole"))
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours), f"killed at {steps}"
+        actual, reference = (checkpoint.load(tmp_path / out / name).model.state_dict() for out in ("killed", "whole"))
+        assert all(torch.equal(actual[key], reference[key]) for key in actual), f"killed at {steps}"

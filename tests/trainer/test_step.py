@@ -46,8 +46,8 @@ def two_steps(recipe: Recipe) -> tuple[list[dict[str, float]], dict[str, Tensor]
     """The losses of each step, and the student's weights after the last."""
     data = open_run_data(recipe)
     state, losses = build_state(recipe, data.dataset.taxonomy, ONE), []
-    for labelled, unlabelled in training_batches(recipe, data, ONE, start=0):
-        values = training_step(state, recipe, labelled, unlabelled, ONE)
+    for batches in training_batches(recipe, data, ONE, start=0):
+        values = training_step(state, recipe, batches, ONE)
         losses.append({name: value.item() for name, value in values.items()})
     return losses, state.student.state_dict()
 
@@ -62,7 +62,7 @@ def first_step(recipe: Recipe) -> tuple[TrainingState, Any]:
     """A state before its first step, and the student batch of that step."""
     data = open_run_data(recipe)
     state = build_state(recipe, data.dataset.taxonomy, ONE)
-    return state, build_student_batch(state, recipe, *next(iter(training_batches(recipe, data, ONE, start=0))), ONE)
+    return state, build_student_batch(state, recipe, next(iter(training_batches(recipe, data, ONE, start=0))), ONE)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 20], ids=["2", "3", "more-than-rows"])
@@ -72,8 +72,8 @@ def test_micro_batches_give_the_losses_and_weights_of_the_whole_batch(case: int,
     expected_losses, expected = whole(root, case)
     losses, weights = two_steps(step_recipe(root, method, accumulate, **parts))
     assert len(losses) == STEPS
-    for ours, theirs in zip(losses, expected_losses, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
+    for actual, reference in zip(losses, expected_losses, strict=True):
+        assert actual == pytest.approx(reference, rel=1e-4)
     # AdamW normalises the gradient, so a weight whose gradient is only rounding error moves in a random direction.
     moved = 1e-3 * STEPS
     for name, weight in weights.items():
@@ -87,9 +87,9 @@ def test_micro_batches_contain_every_row_once_labelled_rows_first(count: int, ro
     assert len(parts) == min(count, 2 * BATCH)  # six views of three images, at most one in each part
     assert sum(part.labelled for part in parts) == BATCH
     for name in ("image_RCHW", "label_RHW", "weight_RHW"):
-        ours = [row for part in parts for row in getattr(part, name)]
-        assert {row.numpy().tobytes() for row in ours} == {row.numpy().tobytes() for row in getattr(batch, name)}
-        assert len(ours) == len(batch.image_RCHW)
+        actual = [row for part in parts for row in getattr(part, name)]
+        assert {row.numpy().tobytes() for row in actual} == {row.numpy().tobytes() for row in getattr(batch, name)}
+        assert len(actual) == len(batch.image_RCHW)
     for part in parts:
         for row in part.image_RCHW[: part.labelled]:
             assert any(torch.equal(row, other) for other in batch.image_RCHW[:BATCH])

@@ -17,7 +17,7 @@ from trainer.data.photometric import draw_photometric, strong_view
 from trainer.losses import TINY
 from trainer.methods.context import StepContext
 from trainer.methods.cutmix import draw_boxes, inside_boxes, mix
-from trainer.methods.pseudo_labels import PseudoLabels, labels_and_class_sums, pseudo_labels
+from trainer.methods.pseudo_labels import PseudoLabels, pseudo_labels
 from trainer.methods.student_batch import StudentBatch
 from trainer.methods.supervised import labelled_rows
 from trainer.models.segmenter import to_float
@@ -36,13 +36,11 @@ def label_weak_view(unlabelled: UnlabelledBatch | None, context: StepContext) ->
     if unlabelled is None:
         raise ValueError(f"{context.recipe.method} learns from unlabelled images, but there are none")
     weak_UCHW, inside_UHW = to_float(unlabelled.image_BHWC), unlabelled.inside_BHW
-    if context.thresholds is None:
-        return Stream(weak_UCHW, pseudo_labels(context.teacher, weak_UCHW, inside_UHW), 1.0)
-    pseudo, class_sum_UK = labels_and_class_sums(context.teacher, weak_UCHW, inside_UHW)
-    own = len(context.local_rows)
-    context.thresholds.update(
-        PseudoLabels(*(tensor[:own] for tensor in pseudo)), class_sum_UK[:own], total=context.total
-    )
+    pseudo, class_sum_UK = pseudo_labels(context.teacher, weak_UCHW, inside_UHW)
+    if context.thresholds:
+        own = len(context.local_rows)
+        local = PseudoLabels(*(tensor[:own] for tensor in pseudo))
+        context.thresholds.update(local, class_sum_UK[:own], total=context.total)
     return Stream(weak_UCHW, pseudo, 1.0)
 
 

@@ -22,16 +22,8 @@ class PseudoLabels(NamedTuple):
 @torch.no_grad()
 def pseudo_labels(
     teacher: Segmenter, weak_BCHW: Tensor, inside_BHW: Tensor, *, max_elements: int = MAX_ELEMENTS
-) -> PseudoLabels:
-    """Arg-max and maximum softmax of a teacher in eval mode, without gradient; see `labels_and_class_sums`."""
-    return labels_and_class_sums(teacher, weak_BCHW, inside_BHW, max_elements=max_elements)[0]
-
-
-@torch.no_grad()
-def labels_and_class_sums(
-    teacher: Segmenter, weak_BCHW: Tensor, inside_BHW: Tensor, *, max_elements: int = MAX_ELEMENTS
 ) -> tuple[PseudoLabels, Tensor]:
-    """Pseudo-labels, and the sum of each class's probability over the pixels inside each image, float [B,K].
+    """Arg-max and maximum softmax of the teacher, and for each image the sum of each class's probability, float [B,K].
 
     Args:
         teacher: a network in eval mode.

@@ -15,11 +15,11 @@ import torch
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor
 
-from trainer.models.encoder_base import Encoder, EncoderError, normalisation
+from trainer.models.encoder_base import Encoder, EncoderError
 from trainer.models.hierarchical import STRIDES, Hierarchical
-from trainer.models.plain_vit import DINOv2, PlainViT, SAMViT, output_blocks
+from trainer.models.plain_vit import DINOv2, PlainViT, SAMViT
 
-__all__ = ["Encoder", "EncoderError", "build_encoder", "normalisation", "output_blocks"]
+__all__ = ["Encoder", "EncoderError", "build_encoder"]
 
 
 def build_encoder(name: str, options: dict[str, Any] | None = None) -> Encoder:

@@ -8,7 +8,6 @@ Segmenter, optimizer and exporter use only this interface; only its implementati
 from abc import ABC, abstractmethod
 from typing import Self
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -68,10 +67,6 @@ class Encoder(nn.Module, ABC):
             layers[name] = last + 1 if after_last else layer
         return layers
 
-    def layer_of(self, name: str) -> int:
-        """The entry of `layers` for the parameter `name`. Raises KeyError."""
-        return self.layers()[name]
-
     def compile_blocks(self, backend: str = "inductor") -> None:
         """Compile each block in place with torch.compile; names in the state dict do not change.
 
@@ -100,8 +95,3 @@ class Encoder(nn.Module, ABC):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
-
-
-def normalisation(encoder: Encoder) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of RGB in 0..1, each float [3,1,1]."""
-    return torch.tensor(encoder.mean).view(3, 1, 1), torch.tensor(encoder.std).view(3, 1, 1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainer.config import Model
 from trainer.models.dpt import DPTHead, resize
-from trainer.models.encoder import Encoder, build_encoder, normalisation
+from trainer.models.encoder import Encoder, build_encoder
 
 
 class Segmenter(nn.Module):
@@ -27,11 +27,10 @@ class Segmenter(nn.Module):
         super().__init__()
         self.encoder, self.head, self.classes = encoder, head, classes
         self.size_multiple = encoder.size_multiple
-        mean, std = normalisation(encoder)
         # Buffers, so that training, evaluation and the exported graph normalise alike. Not persistent, since they
         # follow from the encoder.
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
+        self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(encoder.std).view(3, 1, 1), persistent=False)
 
     def forward(
         self,
