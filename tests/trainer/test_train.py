@@ -162,5 +162,7 @@ def test_evaluate_and_predict_from_the_command_line(
     assert main(["predict", path, str(dataset / "images/val0.png"), "--out", str(tmp_path / "masks")]) == 0
     assert (tmp_path / "masks/val0.png").exists()
     assert (tmp_path / "masks/val0.overlay.jpg").exists()
+    assert main(["evaluate", path, "--data", str(dataset), "--long-side", "-1"]) == 1
+    assert "inference.long_side = -1: must be greater than or equal to 0" in capsys.readouterr().err
     assert main(["evaluate", str(dataset / "classes.toml"), "--data", str(dataset)]) == 1
     assert "model.safetensors" in capsys.readouterr().err

@@ -72,7 +72,8 @@ def _score(path: Path, options: argparse.Namespace) -> Scores:
     dataset = open_dataset(options.data, options.format, options.splits)
     if dataset.taxonomy.names != checkpoint.taxonomy.names:
         raise DatasetError(
-            f"{options.data}: its classes are not the checkpoint's: {', '.join(checkpoint.taxonomy.names)}"
+            f"{options.data}: its classes are not the checkpoint's; give a data set with the classes "
+            f"{', '.join(checkpoint.taxonomy.names)}"
         )
     samples = dataset.split(options.split)
     with _progress_bar() as bar:
@@ -111,7 +112,7 @@ def _window(text: str) -> tuple[int, int]:
 
 def _inference(checkpoint: Checkpoint, options: argparse.Namespace) -> Inference:
     """The recipe's inference settings with those of the command line."""
-    inference = dict(checkpoint.recipe["inference"])
+    inference = dict(checkpoint.recipe.get("inference", {}))
     if options.whole or options.window:
         inference["window"] = options.window or (0, 0)
     if options.long_side is not None:
