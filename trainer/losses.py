@@ -1,8 +1,7 @@
-"""Weighted cross-entropy, and the two ways to weigh labelled pixels: by hardness (OHEM) and by class.
+"""Weighted cross-entropy, and weights of labelled pixels by hardness (OHEM) and by class.
 
-Every mean is in the weights (trainer/methods/student_batch.py), so losses are sums and parts of a batch add up. All is
-computed in fp32, whatever the network computes in, and for a few rows at a time, so that memory does not grow with the
-number of classes.
+The pixel weights contain the division of every mean (trainer/methods/student_batch.py), so losses are sums and parts of
+a batch add up. Losses are computed in fp32 under any autocast, a few rows at a time, which bounds the memory.
 """
 
 # R rows, K classes, H W pixels of the image, h w of the logits
@@ -29,22 +28,22 @@ def chunked_cross_entropy(
     align_corners: bool,
     max_elements: int = MAX_ELEMENTS,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted cross-entropy of resized logits, and its gradient, without the logits at the image's size.
+    """Weighted cross-entropy of upsampled logits, and its gradient, computed chunk by chunk.
 
-    The gradient of cross-entropy is known, softmax minus one-hot, so no graph of KxHxW tensors is kept: the caller goes
-    on with `logits_RKhw.backward(gradient_RKhw)`.
+    The gradient of cross-entropy is softmax minus one-hot, so no autograd graph of [K,H,W] tensors is kept: the caller
+    continues with `logits_RKhw.backward(gradient_RKhw)`.
 
     Args:
-        logits_RKhw: the head's, any float dtype.
-        label_RHW: int64 class ids in 0..K-1, any where the weight is 0.
-        weight_RHW: float, what each pixel counts.
-        factor_R: float, what each row's loss counts in the loss that is minimised.
-        align_corners: as the head resizes.
-        max_elements: bound of a chunk's numbers.
+        logits_RKhw: the head's logits, any float dtype.
+        label_RHW: int64 class ids in 0..K-1; any class id where the weight is 0.
+        weight_RHW: float weight of each pixel.
+        factor_R: float weight of each row's loss in the gradient.
+        align_corners: as in the head's resize.
+        max_elements: maximum elements of a chunk.
 
     Returns:
-        For each row the sum of weight * cross-entropy, float32 [R]; and the gradient of sum(factor * loss) by the
-        logits, [R,K,h,w] in their dtype.
+        The sum of weight * cross-entropy of each row, float32 [R]; and the gradient of sum(factor * loss) with respect
+        to the logits, [R,K,h,w] in their dtype.
     """
     loss_R = torch.empty(len(logits_RKhw), device=logits_RKhw.device)
     gradient_RKhw = torch.empty_like(logits_RKhw)
@@ -70,7 +69,7 @@ def _cross_entropy(
     log_RKHW = resized_RKHW.detach().log_softmax(dim=1)
     label_R1HW = label_RHW[:, None]
     loss_R = -(log_RKHW.gather(1, label_R1HW)[:, 0] * weight_RHW).sum(dim=(1, 2))
-    # In place of the logarithms: softmax minus one-hot, times what the pixel counts.
+    # Overwrites the logarithms: (softmax - one-hot) * weight * factor.
     slope_RKHW = log_RKHW.exp_().scatter_add_(1, label_R1HW, log_RKHW.new_full((), -1).expand_as(label_R1HW))
     slope_RKHW *= (weight_RHW * factor_R[:, None, None])[:, None]
     (gradient_RKhw,) = torch.autograd.grad(resized_RKHW, logits_RKhw, slope_RKHW)
@@ -88,22 +87,22 @@ def ohem_weights(
     align_corners: bool,
     max_elements: int = MAX_ELEMENTS,
 ) -> Tensor:
-    """Weights of the hard pixels alone: online hard example mining (arXiv 1604.03540), as UniMatch V2 on Cityscapes.
+    """Pixel weights of online hard example mining (OHEM, arXiv 1604.03540), which UniMatch V2 uses on Cityscapes.
 
-    Hard is a pixel whose true class has at most the probability `threshold`; where those are fewer than `min_kept`, the
-    `min_kept` least probable ones; where there are fewer pixels at all, each of them.
+    A pixel is hard if its true class has at most the probability `threshold`. If there are fewer than `min_kept` hard
+    pixels, the `min_kept` pixels with the lowest probability count as hard.
 
     Args:
-        logits_RKhw: the head's, of all labelled rows that are judged together, any float dtype.
-        label_RHW: int64 class ids in 0..K-1, any where the weight is 0.
-        weight_RHW: float, what each pixel counts; 0 = not labelled.
-        threshold: 0..1.
-        min_kept: pixels, of all rows together; one is kept in any case.
-        align_corners: as the head resizes.
-        max_elements: bound of a chunk's numbers.
+        logits_RKhw: the head's logits of all labelled rows that are ranked together, any float dtype.
+        label_RHW: int64 class ids in 0..K-1; any class id where the weight is 0.
+        weight_RHW: float weight of each pixel; 0 = not labelled.
+        threshold: probability, 0..1.
+        min_kept: number of pixels over all rows; at least one is kept.
+        align_corners: as in the head's resize.
+        max_elements: maximum elements of a chunk.
 
     Returns:
-        Float [R,H,W]: 0 on easy pixels, on the others the weight, scaled so that the sum stays what it was.
+        Float [R,H,W]: 0 on easy pixels; on hard pixels the weight, scaled so that the sum over all pixels is unchanged.
     """
     elements = logits_RKhw.shape[1] * label_RHW[0].numel()
     probability_RHW = torch.cat(
@@ -112,7 +111,7 @@ def ohem_weights(
             for rows in row_chunks(len(logits_RKhw), elements, max_elements)
         ]
     )
-    # No probability is 2: pixels that do not count come last, and where too few count the bound is above all.
+    # Unlabelled pixels get 2, above every probability, so they rank last; with too few labelled pixels the bound is 2.
     ranked = torch.where(weight_RHW > 0, probability_RHW, 2.0).flatten()
     bound = ranked.kthvalue(max(1, min(min_kept, len(ranked)))).values.clamp(min=threshold)
     kept_RHW = weight_RHW * (probability_RHW <= bound)
@@ -127,20 +126,19 @@ def _true_probability(logits_RKhw: Tensor, label_RHW: Tensor, *, align_corners: 
 
 
 def class_weights(names: Sequence[str], by_name: Mapping[str, float], frequency_K: Tensor, balance: float) -> Tensor:
-    """What a pixel of each class counts in the labelled loss, float32 [K].
+    """Weight of each class in the labelled loss, float32 [K].
 
     Args:
-        names: the K classes.
-        by_name: weight by class name; classes that are not named have 1.
-        frequency_K: pixels of each class in the labelled images, as counts or as parts of the whole.
-        balance: classes are weighted by their frequency to the power of minus this, too; 0 = not, 1 = inverse.
+        names: the K class names.
+        by_name: weight by class name; other classes have weight 1.
+        frequency_K: pixels of each class in the labelled images, as counts or fractions.
+        balance: also multiply by frequency ** -balance; 0 = off, 1 = inverse frequency.
 
     Returns:
-        The product of both, scaled to a mean of 1 over the classes that occur; a class that does not occur, and so is
-        never counted, has 1.
+        The product of both weights, scaled to a mean of 1 over the classes that occur; 1 for the other classes.
 
     Raises:
-        RecipeError: `by_name` names a class that there is not, or leaves no class that counts.
+        RecipeError: `by_name` contains an unknown class, or no class that occurs has a weight above 0.
     """
     if unknown := sorted(set(by_name) - set(names)):
         raise RecipeError(

@@ -1,4 +1,4 @@
-"""AdamW with two learning rates: a small one for the pretrained encoder, a larger one for the fresh head."""
+"""AdamW with two learning rates: a small one for the pretrained encoder, a larger one for the new head."""
 
 from collections import defaultdict
 
@@ -11,7 +11,7 @@ from trainer.schedules import lr_factor
 
 
 def build_optimizer(model: Segmenter, train: Train) -> AdamW:
-    """AdamW (0.9, 0.999) over encoder and head; parameters that need no gradient are left out."""
+    """AdamW (betas 0.9, 0.999) over all parameters of encoder and head that require gradients."""
     lr = learning_rate(train)
     by_layer: dict[int, list[nn.Parameter]] = defaultdict(list)
     layers = model.encoder.layers() if train.layer_decay < 1 else {}
@@ -28,7 +28,7 @@ def build_optimizer(model: Segmenter, train: Train) -> AdamW:
 
 
 def learning_rate(train: Train) -> float:
-    """The encoder's initial rate, scaled from the batch that it was chosen for to the batch that is run."""
+    """The encoder's initial learning rate, scaled from lr_reference_batch to batch_labelled."""
     if train.lr_reference_batch == 0:
         return train.lr_encoder
     return train.lr_encoder * train.batch_labelled / train.lr_reference_batch

@@ -1,7 +1,7 @@
-"""The processes of a run: one without any launcher, or as many as `accelerate launch` or torchrun started.
+"""Data-parallel processes: a single one, or those that `accelerate launch` or torchrun started.
 
-Each takes its share of every batch. What depends on the whole batch (random draws, means) is computed from the whole
-batch, so n processes give what one gives, to rounding.
+Each process takes its share of every batch. What depends on the whole batch (random draws, means) is computed for the
+whole batch, so n processes give the same result as one, up to rounding.
 """
 
 import gc
@@ -23,12 +23,12 @@ from trainer.devices import pick_device
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Which process this is, and where it computes.
+    """This process's rank and device, and collective operations. All processes must call the latter in the same order.
 
     Attributes:
-        device: where.
-        rank: 0 for the one that writes files and events.
-        count: how many there are.
+        device: this process's device.
+        rank: this process's number, from 0.
+        count: number of processes.
     """
 
     device: torch.device
@@ -37,73 +37,73 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this process speaks for all."""
+        """Whether this is the process that writes files and events."""
         return self.rank == 0
 
     def share(self, batch: int) -> range:
-        """Which rows of a batch over all processes are this one's."""
+        """The rows of a global batch of size `batch` that belong to this process."""
         return range(self.rank * batch // self.count, (self.rank + 1) * batch // self.count)
 
     def total(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, in each of them."""
+        """The sum over all processes."""
         if self.count == 1:
             return tensor
         tensor = tensor.clone()
         all_reduce(tensor, ReduceOp.SUM)
         return tensor
 
-    def least(self, tensor: Tensor) -> Tensor:
-        """The smallest value over all processes, in each of them."""
+    def minimum(self, tensor: Tensor) -> Tensor:
+        """The smallest value over all processes."""
         if self.count > 1:
             tensor = tensor.clone()
             all_reduce(tensor, ReduceOp.MIN)
         return tensor
 
-    def anywhere(self, *, flag: bool) -> bool:
-        """Whether the flag is up in any process; they meet here."""
+    def any(self, *, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
         if self.count == 1:
             return flag
         return bool(self.total(torch.tensor(int(flag), device=self.device)).item())
 
-    def wait(self) -> None:
-        """Return when all processes are here."""
+    def barrier(self) -> None:
+        """Wait until all processes have called this."""
         if self.count > 1:
             barrier()
 
-    def synchronised(self, student: nn.Module) -> nn.Module:
-        """The student, with gradients averaged over the processes in the backward pass."""
+    def data_parallel(self, student: nn.Module) -> nn.Module:
+        """The student, wrapped so that the backward pass averages gradients over the processes."""
         if self.count == 1:
             return student
         return DistributedDataParallel(student, device_ids=[self.device] if self.device.type == "cuda" else None)
 
-    def joint_norms(self, student: nn.Module) -> nn.Module:
-        """The student with batch norms that take their statistics over all processes, which GPUs alone can."""
+    def sync_batch_norms(self, student: nn.Module) -> nn.Module:
+        """The student with batch-norm statistics over all processes; on CPUs, which lack this, the student itself."""
         if self.count == 1 or self.device.type != "cuda":
             return student
         return cast("nn.Module", convert_sync_batchnorm(student))  # type: ignore[no-untyped-call]
 
 
-def is_main() -> bool:
-    """Whether this process speaks for all, before they have met: by what the launcher says."""
+def is_main_process() -> bool:
+    """Whether the launcher made this process rank 0; can be called before the process group exists."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """This process's place among its fellows, and its device.
+    """Join the launcher's process group and choose this process's device.
 
     Args:
-        device: the recipe's train.device; "auto" is this process's GPU, or the CPU where there is none.
+        device: the recipe's train.device; "auto" is this process's GPU, or the CPU if there is none.
 
     Raises:
-        RunError: there is no such device here.
+        RunError: the device is not available.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes(pick_device(device))
         return
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     yield Processes(state.device, state.process_index, state.num_processes)
-    # What averages gradients must be gone before the group is, or both wait for each other. After an error nobody is
-    # sure to come here; then the launcher ends the others.
+    # DistributedDataParallel must be collected before the group is destroyed, or both wait for each other. After an
+    # error the other processes may never get here, so the group is not destroyed; the launcher ends them.
     gc.collect()
     destroy_process_group()

@@ -1,14 +1,14 @@
-"""What a run raises when it cannot go on."""
+"""The error of a run that cannot start or continue, and the detection of out-of-memory errors."""
 
 import torch
 
 
 class RunError(ValueError):
-    """A run that cannot start or go on; the message says what to do."""
+    """A run that cannot start or continue; the message names the remedy."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the memory of a device or of the machine is too small; of a CPU's torch says so in words alone."""
+    """Whether a device or the machine ran out of memory; for the CPU, torch reports this only in the message."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -1,6 +1,6 @@
-"""One optimizer step, whatever the method."""
+"""One optimizer step, for every method."""
 
-# R rows of a student batch, B of them labelled, K classes, h w the head's own size
+# R rows of a student batch, B of them labelled, K classes, h w the size of the head's logits
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,122 +15,118 @@ from trainer.config import Recipe
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.devices import uses_bf16
 from trainer.losses import chunked_cross_entropy, ohem_weights
-from trainer.methods.context import Context
+from trainer.methods.context import StepContext
 from trainer.methods.registry import METHODS
 from trainer.methods.student_batch import StudentBatch
 from trainer.optimizer import set_learning_rate
 from trainer.processes import Processes
-from trainer.run import Run
+from trainer.run_data import Batches
 from trainer.schedules import ema_decay
 from trainer.teacher import update_teacher
+from trainer.training_state import TrainingState
 
 
-def step(
-    run: Run, recipe: Recipe, labelled: LabelledBatch, unlabelled: UnlabelledBatch | None, processes: Processes
-) -> dict[str, Tensor]:
-    """One optimizer step; what this process's rows add to the losses, on the device.
+def training_step(state: TrainingState, recipe: Recipe, batches: Batches, processes: Processes) -> dict[str, Tensor]:
+    """Run one optimizer step and return this process's part of the losses, on the device.
 
-    Nothing in here waits for the device.
+    The host does not wait for the device.
     """
-    set_learning_rate(run.optimizer, run.step, recipe.train)
+    set_learning_rate(state.optimizer, state.step, recipe.train)
     autocast = torch.autocast(processes.device.type, dtype=torch.bfloat16, enabled=uses_bf16(recipe, processes.device))
     with autocast:
-        batch = student_batch(run, recipe, labelled, unlabelled, processes)
-    # What the network draws by itself, such as stochastic depth, also depends on seed, step and process alone.
-    # Processes come first, so that none draws in this step what another draws in the next.
-    seed = step_seed(recipe.seed, run.step * processes.count + processes.rank)
+        batch = build_student_batch(state, recipe, batches, processes)
+    # The network's own random draws, such as stochastic depth, also depend only on seed, step and rank. The rank is the
+    # fastest-changing part, so that no process repeats in this step what another draws in the next.
+    seed = step_seed(recipe.seed, state.step * processes.count + processes.rank)
     parts = micro_batches(batch, recipe.train.accumulate)
     if recipe.loss.kind == "ohem" and recipe.train.accumulate > 1:
         torch.manual_seed(seed)
-        # An autocast of its own: the next one must not meet weights that were cast without gradients.
+        # A separate autocast context: its cache holds weights that were cast without gradients.
         with autocast:
-            parts = judged_together(run, parts, recipe)
+            parts = with_joint_ohem_weights(state, parts, recipe)
     torch.manual_seed(seed)
-    run.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad(set_to_none=True)
     losses = torch.zeros(2, device=processes.device)
     for index, part in enumerate(parts):
-        with autocast, _gradients(run.synchronised, meet=index == len(parts) - 1):
-            losses += learn(run, part, recipe, processes.count)
+        with autocast, _gradient_sync(state.parallel_student, enabled=index == len(parts) - 1):
+            losses += forward_backward(state, part, recipe, processes.count)
     if recipe.train.clip_norm:
-        clip_grad_norm_(run.student.parameters(), recipe.train.clip_norm)
-    run.optimizer.step()
-    update_teacher(run.teacher, run.student, ema_decay(run.step, recipe.train.ema_decay))
-    run.step += 1
-    return reported(batch, losses)
+        clip_grad_norm_(state.student.parameters(), recipe.train.clip_norm)
+    state.optimizer.step()
+    update_teacher(state.teacher, state.student, ema_decay(state.step, recipe.train.ema_decay))
+    state.step += 1
+    return loss_values(batch, losses)
 
 
-def student_batch(
-    run: Run, recipe: Recipe, labelled: LabelledBatch, unlabelled: UnlabelledBatch | None, processes: Processes
-) -> StudentBatch:
-    """What the method asks of the student in this step: a function of teacher, batches, seed and step."""
-    context = Context(
-        teacher=run.teacher,
-        channels=run.student.encoder.channels,
-        head_width=run.student.head.features,
+def build_student_batch(state: TrainingState, recipe: Recipe, batches: Batches, processes: Processes) -> StudentBatch:
+    """The student's images and targets in this step; a function of teacher, batches, seed and step."""
+    context = StepContext(
+        teacher=state.teacher,
+        channels=state.student.encoder.channels,
+        head_width=state.student.head.features,
         recipe=recipe,
-        ignore_index=run.ignore_index,
-        class_weights_K=run.class_weights_K,
-        generator=torch.Generator().manual_seed(step_seed(recipe.seed, run.step)),
-        own=processes.share(recipe.train.batch_unlabelled),
+        ignore_index=state.ignore_index,
+        class_weights_K=state.class_weights_K,
+        generator=torch.Generator().manual_seed(step_seed(recipe.seed, state.step)),
+        local_rows=processes.share(recipe.train.batch_unlabelled),
         total=processes.total,
-        thresholds=run.thresholds,
+        thresholds=state.thresholds,
     )
-    device = processes.device
-    labelled = LabelledBatch(*(tensor.to(device, non_blocking=True) for tensor in labelled))
-    if unlabelled is not None:
-        unlabelled = UnlabelledBatch(*(tensor.to(device, non_blocking=True) for tensor in unlabelled))
+    labelled, unlabelled = batches
+    labelled = LabelledBatch(*(tensor.to(processes.device, non_blocking=True) for tensor in labelled))
+    if unlabelled:
+        unlabelled = UnlabelledBatch(*(tensor.to(processes.device, non_blocking=True) for tensor in unlabelled))
     return METHODS[recipe.method](labelled, unlabelled, context)
 
 
-def learn(run: Run, part: StudentBatch, recipe: Recipe, processes: int) -> Tensor:
-    """Forward and backward of one micro-batch; its labelled and unlabelled loss, float [2]."""
-    logits_RKhw = run.synchronised(part.image_RCHW, part.dropout, part.head_dropout, upsample=False)
-    align_corners, whole = run.student.head.align_corners, part.labelled
+def forward_backward(state: TrainingState, part: StudentBatch, recipe: Recipe, processes: int) -> Tensor:
+    """Forward and backward pass of one micro-batch; returns its labelled and unlabelled loss, float [2]."""
+    logits_RKhw = state.parallel_student(part.image_RCHW, part.dropout, part.head_dropout, upsample=False)
+    align_corners, labelled = state.student.head.align_corners, part.labelled
     if recipe.loss.kind == "ohem" and recipe.train.accumulate == 1:
-        (part,) = _hard_alone([part], [logits_RKhw[:whole].detach()], recipe, align_corners=align_corners)
+        (part,) = _with_ohem_weights([part], [logits_RKhw[:labelled].detach()], recipe, align_corners=align_corners)
     weight_RHW = part.weight_RHW
     factor_R = torch.full((len(weight_RHW),), part.scale[1], device=weight_RHW.device)
-    factor_R[:whole] = part.scale[0]
-    # Over several processes the backward pass averages, where the weights ask for the sum.
+    factor_R[:labelled] = part.scale[0]
+    # DistributedDataParallel averages gradients over the processes; the weights assume a sum.
     loss_R, gradient_RKhw = chunked_cross_entropy(
         logits_RKhw.detach(), part.label_RHW, weight_RHW, factor_R * processes, align_corners=align_corners
     )
     logits_RKhw.backward(gradient_RKhw)
-    return torch.stack([loss_R[:whole].sum(), loss_R[whole:].sum()])
+    return torch.stack([loss_R[:labelled].sum(), loss_R[labelled:].sum()])
 
 
 @torch.no_grad()
-def judged_together(run: Run, parts: Sequence[StudentBatch], recipe: Recipe) -> list[StudentBatch]:
-    """Micro-batches with OHEM's weights, for which all labelled pixels of this process are judged together.
+def with_joint_ohem_weights(state: TrainingState, parts: Sequence[StudentBatch], recipe: Recipe) -> list[StudentBatch]:
+    """Micro-batches with OHEM weights that are chosen over all labelled pixels of this process together.
 
-    This costs one forward pass more. It runs over the very rows, and in the training mode, of the passes that follow,
-    so that with the same random state each pixel is judged by the logits that it is learned from. The statistics that
-    batch norms keep stay as they were.
+    This costs one more forward pass, over the same micro-batches and in training mode: with the same random state, each
+    pixel is ranked by the logits that its loss is computed from. Buffers such as batch-norm statistics are restored.
 
-    With batch norm the step is still not that of one whole batch: each micro-batch is normalised by its own statistics,
-    here as in every step with `train.accumulate`.
+    With batch norm, the result still differs from the step without micro-batches, because each micro-batch is
+    normalised by its own statistics, as in every step with `train.accumulate`.
     """
-    with _buffers_kept(run.student):
+    with _restored_buffers(state.student):
         logits = [
-            run.student(part.image_RCHW, part.dropout, part.head_dropout, upsample=False)[: part.labelled]
+            state.student(part.image_RCHW, part.dropout, part.head_dropout, upsample=False)[: part.labelled]
             for part in parts
         ]
-    return _hard_alone(parts, logits, recipe, align_corners=run.student.head.align_corners)
+    return _with_ohem_weights(parts, logits, recipe, align_corners=state.student.head.align_corners)
 
 
 def micro_batches(batch: StudentBatch, count: int) -> list[StudentBatch]:
-    """The batch in `count` parts that hold the same mixture of labelled rows and views; fewer where rows are few."""
+    """Split a batch into `count` parts with the same mixture of labelled rows and views; fewer if rows are few."""
     labelled, views = torch.arange(batch.labelled), torch.arange(batch.labelled, len(batch.image_RCHW))
     return [batch] if count == 1 else list(_parts(batch, labelled, views, count))
 
 
 def step_seed(seed: int, step: int) -> int:
-    """The seed of one step: a function of the run's seed and the step, so that no random state has to be saved."""
+    """The seed of one step, a function of the run's seed and the step, so that no random state has to be saved."""
     return (seed << 32) + step
 
 
-def reported(batch: StudentBatch, losses: Tensor) -> dict[str, Tensor]:
-    """The losses under the names that events have; "confident" is the part of the unlabelled pixels that count."""
+def loss_values(batch: StudentBatch, losses: Tensor) -> dict[str, Tensor]:
+    """The losses under their event names; "confident" is the fraction of unlabelled pixels that count."""
     labelled, unlabelled = losses.unbind()
     if batch.scale[1] == 0:
         return {"loss": labelled * batch.scale[0]}
@@ -142,10 +138,10 @@ def reported(batch: StudentBatch, losses: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _hard_alone(
+def _with_ohem_weights(
     parts: Sequence[StudentBatch], logits: Sequence[Tensor], recipe: Recipe, *, align_corners: bool
 ) -> list[StudentBatch]:
-    """Parts with OHEM's weights, under one bound; `logits` are those of their labelled rows, float [B,K,h,w] each."""
+    """Parts with OHEM weights under one common threshold; `logits` float [B,K,h,w] are their labelled rows'."""
     counts = [part.labelled for part in parts]
     if not sum(counts):
         return list(parts)
@@ -164,8 +160,8 @@ def _hard_alone(
 
 
 @contextmanager
-def _buffers_kept(module: torch.nn.Module) -> Iterator[None]:
-    """Buffers that change inside are as before afterwards."""
+def _restored_buffers(module: torch.nn.Module) -> Iterator[None]:
+    """Restore the module's buffers on exit."""
     before = [buffer.clone() for buffer in module.buffers()]
     yield
     for buffer, old in zip(module.buffers(), before, strict=True):
@@ -189,8 +185,8 @@ def _parts(batch: StudentBatch, labelled: Tensor, views: Tensor, count: int) -> 
         )
 
 
-def _gradients(student: torch.nn.Module, *, meet: bool) -> AbstractContextManager[None]:
-    """Processes add up their gradients once a step, in the backward pass of the last micro-batch."""
-    if meet or not isinstance(student, DistributedDataParallel):
+def _gradient_sync(student: torch.nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
+    """Let processes average their gradients only in the backward pass of the last micro-batch."""
+    if enabled or not isinstance(student, DistributedDataParallel):
         return nullcontext()
     return student.no_sync()

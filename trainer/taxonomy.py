@@ -1,17 +1,17 @@
-"""The classes of a data set: names and colours, id = position. data/classes_file.py reads them from classes.toml."""
+"""The classes of a data set: names and colours. trainer/data/classes_file.py reads them from classes.toml."""
 
 from dataclasses import dataclass
 from typing import Any
 
 IGNORE = 255
-"""Mask value of pixels that count neither in the loss nor in the metrics."""
+"""Default mask value of unlabelled pixels, which count neither in the loss nor in the metrics."""
 
 WIDE_IGNORE = 65535
-"""The same where there are too many classes for masks of 8 bits."""
+"""Default for more classes than an 8-bit mask can hold."""
 
 
 class TaxonomyError(ValueError):
-    """classes.toml does not say which classes there are; the message names the file and the remedy."""
+    """An invalid list of classes; the message names the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Taxonomy:
     """Class names and colours; a class's id is its position.
 
     Attributes:
-        names: one name a class.
-        colors: one (red, green, blue) a class, each 0..255.
-        ignore_index: the mask value that means "not labelled".
+        names: class names.
+        colors: (red, green, blue) of each class, 0..255.
+        ignore_index: the mask value of unlabelled pixels.
     """
 
     names: tuple[str, ...]
@@ -32,7 +32,7 @@ class Taxonomy:
         return len(self.names)
 
     def as_list(self) -> list[dict[str, Any]]:
-        """`[{"id": 0, "name": "sky", "color": [r, g, b]}, ...]`, as checkpoint and bundle carry it."""
+        """`[{"id": 0, "name": "sky", "color": [r, g, b]}, ...]`, the form in checkpoint and bundle."""
         pairs = enumerate(zip(self.names, self.colors, strict=True))
         return [{"id": index, "name": name, "color": list(color)} for index, (name, color) in pairs]
 
@@ -41,20 +41,20 @@ class Taxonomy:
         """The inverse of `as_list`.
 
         Raises:
-            TaxonomyError: an entry has no name, no colour or the id of another place, or ignore_index is no value or a
-                class's.
+            TaxonomyError: an entry has no name or colour, an id is not its position, two names are equal, or
+                ignore_index is out of range or a class id.
         """
         if not isinstance(classes, list) or not classes:
-            raise TaxonomyError("no classes: list at least one [[classes]] with name and color")
+            raise TaxonomyError("there are no classes; add at least one [[classes]] table with name and color")
         names, colors = [], []
         for index, entry in enumerate(classes):
             if not isinstance(entry, dict):
                 raise TaxonomyError(
-                    f"class {index} is {entry!r}; write a [[classes]] table with name and color for each"
+                    f"class {index} is {entry!r}; write a [[classes]] table with name and color for each class"
                 )
             name, color = entry.get("name"), entry.get("color")
             if not isinstance(name, str) or not name:
-                raise TaxonomyError(f"class {index} has no name")
+                raise TaxonomyError(f"class {index} has no name; set name")
             if not (
                 isinstance(color, list) and len(color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in color)
             ):
@@ -65,7 +65,7 @@ class Taxonomy:
             names.append(name)
             colors.append((color[0], color[1], color[2]))
         if len(set(names)) != len(names):
-            raise TaxonomyError("two classes share a name; names must differ")
+            raise TaxonomyError("two classes have the same name; rename one")
         _check_ignored(ignore_index, names)
         return cls(tuple(names), tuple(colors), ignore_index)
 
@@ -73,14 +73,14 @@ class Taxonomy:
 def _check_id(given: Any, index: int, name: str) -> None:
     if type(given) is not int or given != index:
         raise TaxonomyError(
-            f"class {index} ({name}): id = {given!r}, but a class's id is its place in the list; move it there, or "
-            "take the id out and say with values what masks store"
+            f"class {index} ({name}): id = {given!r}, but a class's id is its position in the list; move the class, or "
+            "remove id and set values to the mask values"
         )
 
 
 def _check_ignored(ignore_index: Any, names: list[str]) -> None:
     remedy = f"use {IGNORE if len(names) <= IGNORE else WIDE_IGNORE}"
     if type(ignore_index) is not int or not 0 <= ignore_index <= WIDE_IGNORE:
-        raise TaxonomyError(f"ignore_index = {ignore_index!r}: no mask can hold it; {remedy}")
+        raise TaxonomyError(f"ignore_index = {ignore_index!r}: is not a mask value; {remedy}")
     if ignore_index < len(names):
         raise TaxonomyError(f"ignore_index = {ignore_index} is also the id of class {names[ignore_index]!r}; {remedy}")

@@ -1,4 +1,4 @@
-"""The teacher: an exponential moving average of the student."""
+"""The teacher: an exponential moving average (EMA) of the student."""
 
 import copy
 from typing import TypeVar
@@ -10,7 +10,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def make_teacher(student: Net) -> Net:
-    """A frozen copy of the student, in eval mode, where it stays."""
+    """A copy of the student in eval mode without gradients."""
     teacher = copy.deepcopy(student).eval()
     return teacher.requires_grad_(requires_grad=False)
 
@@ -19,8 +19,8 @@ def make_teacher(student: Net) -> Net:
 def update_teacher(teacher: nn.Module, student: nn.Module, decay: float) -> None:
     """Teacher = decay * teacher + (1 - decay) * student, in place.
 
-    Floating-point parameters and buffers are averaged; integer buffers (counters, BEiT's position index) are copied:
-    averaged, they would ruin the teacher, as they do in the published code.
+    Deviation: integer buffers (counters, BEiT's position index) are copied. The authors' code averages them too, which
+    corrupts them: an averaged index 7 becomes 6.99 and then 6.
     """
     pairs = list(zip(teacher.state_dict().values(), student.state_dict().values(), strict=True))
     averaged = [pair for pair in pairs if pair[0].is_floating_point()]

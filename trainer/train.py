@@ -1,4 +1,4 @@
-"""A training run: build, resume, loop, finish."""
+"""A training run: build, resume, loop, finalize."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -10,134 +10,145 @@ import torch
 from torch import Tensor
 
 from trainer.allocator import keep_freed_memory
-from trainer.batches import batches
+from trainer.atomic_write import atomic_write
 from trainer.config import Recipe
 from trainer.data.scan import class_frequency
 from trainer.events import Events
-from trainer.finish import KEPT, finish
-from trainer.health import Health
-from trainer.job import Job
-from trainer.judge import judge
+from trainer.finalize import KEPT, finalize
+from trainer.finite_check import FiniteCheck
 from trainer.losses import class_weights
-from trainer.open_data import open_data
 from trainer.optimizer import learning_rate
 from trainer.processes import Processes, join_processes
-from trainer.replacing import replacing
-from trainer.run import Run, build, lasting, load_run, save_run
+from trainer.run_context import RunContext
+from trainer.run_data import open_run_data, training_batches
 from trainer.run_error import RunError, is_out_of_memory
-from trainer.step import step
-from trainer.stopping import Stop, Stopped, stop_on_signals
+from trainer.step import training_step
+from trainer.stop_signals import Stopped, StopRequest, stop_on_signals
+from trainer.training_state import (
+    TrainingState,
+    build_state,
+    load_training_state,
+    resume_settings,
+    save_training_state,
+)
+from trainer.validation import validate
 
 
 def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) -> Path:
-    """Train by a recipe and return the checkpoint's path.
+    """Train a model and return the path of its checkpoint.
 
     Args:
-        recipe: what to do.
+        recipe: the resolved recipe.
         out: the run folder.
-        events: where progress is told.
-        resume: go on from the state that an earlier run left in `out`.
+        events: receives progress, evaluations and the end of the run.
+        resume: continue from the state that an earlier run saved in `out`.
 
     Raises:
-        DatasetError, TaxonomyError, ImageError, EncoderError, CheckpointError, RunError: with the remedy in the
-            message.
-        Stopped: SIGTERM or Ctrl-C came; the state is saved.
+        DatasetError, TaxonomyError, ImageError, EncoderError, CheckpointError, RunError: the message names the remedy.
+        Stopped: the run received SIGTERM or Ctrl-C; its state is saved.
     """
-    with join_processes(recipe.train.device) as processes, _explained(recipe, processes):
-        _check_shares(recipe, processes)
+    with join_processes(recipe.train.device) as processes, _out_of_memory_remedies(recipe, processes):
+        _check_batch_sizes(recipe, processes)
         if processes.device.type == "cpu":
             keep_freed_memory()
-        return _train(Job(recipe, open_data(recipe), out, events, processes), resume=resume)
+        return _train(RunContext(recipe, open_run_data(recipe), out, events, processes), resume=resume)
 
 
-def _train(job: Job, *, resume: bool) -> Path:
-    run = build(job.recipe, job.data.dataset.taxonomy, job.processes, _class_weights(job), resumed=resume)
-    identity = {"recipe": lasting(job.recipe), "data_fingerprint": job.data.fingerprint}
+def _train(context: RunContext, *, resume: bool) -> Path:
+    recipe, data = context.recipe, context.data
+    state = build_state(recipe, data.dataset.taxonomy, context.processes, _class_weights(context), resumed=resume)
+    identity = {"recipe": resume_settings(recipe), "data_fingerprint": data.fingerprint}
     if resume:
-        load_run(run, job.out, identity)
-    _begin(run, job)
+        load_training_state(state, context.out, identity)
+    _write_recipe(context)
+    _emit_start(state, context)
     with stop_on_signals() as stop:
-        _loop(run, job, stop, identity)
-        found = finish(run, job, stop)
-    job.events.emit("done", checkpoint=str(job.out / KEPT), miou=found.miou if found else None)
-    return job.out / KEPT
+        _loop(state, context, stop, identity)
+        scores = finalize(state, context, stop)
+    context.events.emit("done", checkpoint=str(context.out / KEPT), miou=scores.miou if scores else None)
+    return context.out / KEPT
 
 
-def _loop(run: Run, job: Job, stop: Stop, identity: Mapping[str, Any]) -> None:
-    """Step until the last; report, save, judge and stop as the recipe and the signals say."""
-    recipe, processes, health = job.recipe, job.processes, Health(job.processes.device)
-    for labelled, unlabelled in batches(recipe, job.data, processes, start=run.step):
-        losses = step(run, recipe, labelled, unlabelled, processes)
-        health.watch(losses["loss"], run.step)
-        last, log = run.step == recipe.train.steps, _due(run.step, recipe.train.log_every)
-        # Looked at once, so that a signal that comes while the state is saved waits for the next look. Several
-        # processes look where they meet anyway.
-        stopping = stop.asked if processes.count == 1 else log and processes.anywhere(flag=stop.asked)
-        judged = _due(run.step, recipe.train.evaluate_every) and not (last or stopping)
-        save = last or stopping or _due(run.step, recipe.train.save_every)
-        if log or judged or save:
-            values = _summed(losses, processes)
-            health.check(values, run, job, weights=judged or save)
-            job.events.progress(run.step, recipe.train.steps, **values, lr=run.optimizer.param_groups[-1]["lr"])
-        if judged:
-            judge(run, job)
+def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity: Mapping[str, Any]) -> None:
+    """Run the remaining steps; log, validate, save and stop at the steps that the recipe and the signals determine."""
+    recipe, processes = context.recipe, context.processes
+    finite_check = FiniteCheck(processes.device)
+    for batches in training_batches(recipe, context.data, processes, start=state.step):
+        losses = training_step(state, recipe, batches, processes)
+        finite_check.record(losses["loss"], state.step)
+        last, log = state.step == recipe.train.steps, _is_due(state.step, recipe.train.log_every)
+        # Read once, so that a signal during the save takes effect at the next step. Several processes read it only at
+        # logged steps, where they synchronize anyway.
+        stopping = stop.requested if processes.count == 1 else log and processes.any(flag=stop.requested)
+        evaluate = _is_due(state.step, recipe.train.evaluate_every) and not (last or stopping)
+        save = last or stopping or _is_due(state.step, recipe.train.save_every)
+        if log or evaluate or save:
+            values = _sum_over_processes(losses, processes)
+            finite_check.check(values, state, context, weights=evaluate or save)
+            lr = state.optimizer.param_groups[-1]["lr"]
+            context.events.progress(state.step, recipe.train.steps, **values, lr=lr)
+        if evaluate:
+            validate(state, context)
         if save and processes.main:
-            save_run(run, job.out, identity)
+            save_training_state(state, context.out, identity)
         if stopping:
-            processes.wait()
-            raise Stopped(f"stopped at step {run.step}; --resume goes on from there")
+            processes.barrier()
+            raise Stopped(f"stopped at step {state.step}; --resume continues from there")
 
 
-def _begin(run: Run, job: Job) -> None:
-    """Write the recipe down, and tell what is about to happen."""
-    train, data = job.recipe.train, job.data
-    if job.processes.main:
-        job.out.mkdir(parents=True, exist_ok=True)
-        with replacing(job.out / "recipe.toml") as file:
-            file.write_text(tomli_w.dumps(job.recipe.as_dict()), encoding="utf-8")
-    counts = {"labelled": len(data.labelled), "unlabelled": len(data.unlabelled), "processes": job.processes.count}
-    job.events.emit("start", steps=train.steps, step=run.step, device=str(job.processes.device), **counts)
+def _write_recipe(context: RunContext) -> None:
+    if context.processes.main:
+        context.out.mkdir(parents=True, exist_ok=True)
+        with atomic_write(context.out / "recipe.toml") as file:
+            file.write_text(tomli_w.dumps(context.recipe.as_dict()), encoding="utf-8")
+
+
+def _emit_start(state: TrainingState, context: RunContext) -> None:
+    """Emit `start`, and a `notice` if the learning rate is scaled to the batch."""
+    train, data, processes = context.recipe.train, context.data, context.processes
+    counts = {"labelled": len(data.labelled), "unlabelled": len(data.unlabelled), "processes": processes.count}
+    context.events.emit("start", steps=train.steps, step=state.step, device=str(processes.device), **counts)
     if (scaled := learning_rate(train)) != train.lr_encoder:
-        job.events.emit(
+        context.events.emit(
             "notice",
-            message=f"the learning rate {train.lr_encoder:g} belongs to {train.lr_reference_batch} labelled images a "
-            f"step; with {train.batch_labelled} it is {scaled:g}",
+            message=f"the learning rate {train.lr_encoder:g} is for {train.lr_reference_batch} labelled images a "
+            f"step; for {train.batch_labelled} it is scaled to {scaled:g}",
         )
 
 
-def _check_shares(recipe: Recipe, processes: Processes) -> None:
-    batches_by_name = {"batch_labelled": recipe.train.batch_labelled}
+def _check_batch_sizes(recipe: Recipe, processes: Processes) -> None:
+    batches = {"batch_labelled": recipe.train.batch_labelled}
     if recipe.method != "supervised":
-        batches_by_name["batch_unlabelled"] = recipe.train.batch_unlabelled
-    for name, batch in batches_by_name.items():
+        batches["batch_unlabelled"] = recipe.train.batch_unlabelled
+    for name, batch in batches.items():
         if batch < processes.count:
             raise RunError(
-                f"train.{name} = {batch} is shared among {processes.count} processes, and each needs one image at "
-                f"least; set it to {processes.count} or more, or start fewer processes"
+                f"train.{name} = {batch} is less than one image for each of {processes.count} processes; set it to "
+                f"{processes.count} or more, or start fewer processes"
             )
 
 
-def _class_weights(job: Job) -> Tensor | None:
-    loss, data = job.recipe.loss, job.data
+def _class_weights(context: RunContext) -> Tensor | None:
+    loss, data = context.recipe.loss, context.data
     if not loss.class_weights and not loss.class_balance:
         return None
     frequency_K = class_frequency(data.dataset, data.labelled)
     return class_weights(data.dataset.taxonomy.names, loss.class_weights, frequency_K, loss.class_balance)
 
 
-def _summed(losses: dict[str, Tensor], processes: Processes) -> dict[str, float]:
-    """The losses of all processes together, as numbers: here the host waits for the device."""
-    together = processes.total(torch.stack(list(losses.values())))
-    return dict(zip(losses, together.tolist(), strict=True))
+def _sum_over_processes(losses: dict[str, Tensor], processes: Processes) -> dict[str, float]:
+    """The losses of all processes as numbers; the host waits for the device here."""
+    total = processes.total(torch.stack(list(losses.values())))
+    return dict(zip(losses, total.tolist(), strict=True))
 
 
-def _due(step: int, every: int) -> bool:
+def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
 @contextlib.contextmanager
-def _explained(recipe: Recipe, processes: Processes) -> Iterator[None]:
-    """Out of memory: what to change, not a traceback."""
+def _out_of_memory_remedies(recipe: Recipe, processes: Processes) -> Iterator[None]:
+    """Turn an out-of-memory error into a RunError that lists the settings to change."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -153,6 +164,6 @@ def _explained(recipe: Recipe, processes: Processes) -> Iterator[None]:
         if train.precision == "fp32":
             remedies.insert(0, "--set train.precision=bf16")
         if train.accumulate < train.batch_labelled + train.batch_unlabelled:
-            parts = f"--set train.accumulate={2 * train.accumulate} (it is {train.accumulate}): the same step in parts"
-            remedies.insert(0, parts)
+            half = f"--set train.accumulate={2 * train.accumulate} (it is {train.accumulate}), for the same result"
+            remedies.insert(0, half)
         raise RunError(f"{processes.device} has too little memory for a step. Try " + "; or ".join(remedies)) from error

@@ -12,14 +12,13 @@ from tests.benchmarks.plain_data import plain_batches
 from tests.benchmarks.plain_step import PlainStep
 from tests.benchmarks.synthetic_dataset import CLASSES
 from trainer.allocator import keep_freed_memory
-from trainer.batches import batches
 from trainer.config import Recipe
 from trainer.models.segmenter import build_segmenter
-from trainer.open_data import open_data
 from trainer.processes import Processes
 from trainer.recipe_file import recipe_from_dict
-from trainer.run import build
-from trainer.step import step
+from trainer.run_data import open_run_data, training_batches
+from trainer.step import training_step
+from trainer.training_state import build_state
 
 IMPLEMENTATIONS = ("plain", "ours")
 MODELS: dict[str, dict[str, Any]] = {
@@ -48,17 +47,16 @@ class OurTrainer:
         if device.type == "cpu":
             keep_freed_memory()
         self.processes = Processes(device)
-        self.data = open_data(recipe)
-        self.run = build(recipe, self.data.dataset.taxonomy, self.processes)
+        self.data = open_run_data(recipe)
+        self.run = build_state(recipe, self.data.dataset.taxonomy, self.processes)
 
     def batches(self) -> Iterator[Any]:
         """See `Implementation`."""
-        return batches(self.recipe, self.data, self.processes, start=self.run.step)
+        return training_batches(self.recipe, self.data, self.processes, start=self.run.step)
 
     def step(self, batch: Any) -> None:
         """See `Implementation`."""
-        labelled, unlabelled = batch
-        step(self.run, self.recipe, labelled, unlabelled, self.processes)
+        training_step(self.run, self.recipe, batch, self.processes)
 
 
 class PlainTrainer:

@@ -1,4 +1,4 @@
-"""A data set and a recipe small enough to train on within a second."""
+"""Fixtures: a data set and a recipe that train within a second."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ TINY_CONVNET = {
 
 
 def write_dataset(root: Path, *, labelled: int = 4, unlabelled: int = 4, val: int = 2, size: int = 48) -> Path:
-    """Two classes that colour alone tells apart: dark on the left of a random border, bright on its right."""
+    """Write images of two classes that differ in colour: dark left of a random border, bright right of it."""
     rng = np.random.default_rng(0)
     for folder in ("images", "masks", "splits"):
         (root / folder).mkdir(parents=True)
@@ -50,7 +50,7 @@ def write_dataset(root: Path, *, labelled: int = 4, unlabelled: int = 4, val: in
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """Tensors of a few pixels lose more to the threads' meeting than they gain; subprocesses inherit the variable."""
+    """Threads slow down operations on tiny tensors; subprocesses inherit the variable."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
@@ -62,7 +62,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def make_recipe(root: Path, method: str = "unimatch_v2", model: dict[str, Any] | None = None, **train: Any) -> Recipe:
-    """A recipe of a few steps over the tiny data set."""
+    """A recipe of a few steps on the tiny data set."""
     return recipe_from_dict(
         {
             "method": method,

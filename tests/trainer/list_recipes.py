@@ -1,7 +1,7 @@
-"""The table in trainer/recipes/README.md, from the recipes' own headers.
+"""Generate the tables in trainer/recipes/README.md from the headers of the recipes.
 
-python -m tests.trainer.list_recipes            prints the tables
-python -m tests.trainer.list_recipes --write    puts them into README.md
+python -m tests.trainer.list_recipes            print the tables
+python -m tests.trainer.list_recipes --write    write them to README.md
 """
 
 import argparse
@@ -14,23 +14,23 @@ from trainer.recipe_file import load_recipe
 RECIPES = Path(__file__).parents[2] / "trainer" / "recipes"
 README = RECIPES / "README.md"
 TEMPLATES = ("small.toml", "base.toml")
-"""What the recipes of a data set share; they name no steps, so they are no runs."""
+"""Shared settings of a data set's recipes; without train.steps they cannot be run."""
 
 BEGIN, END = "<!-- begin: python -m tests.trainer.list_recipes --write -->", "<!-- end -->"
 
 
 def recipe_files() -> list[Path]:
-    """Every recipe that is a run, in order."""
+    """All recipes that can be run, sorted."""
     return sorted(path for path in RECIPES.rglob("*.toml") if path.name not in TEMPLATES)
 
 
 def template_files() -> list[Path]:
-    """Every file that is only there to be extended."""
+    """All files that only other recipes extend, sorted."""
     return sorted(path for path in RECIPES.rglob("*.toml") if path.name in TEMPLATES)
 
 
 def header(path: Path) -> dict[str, str]:
-    """The comment at a recipe's head: its first paragraph under "", the others under their label, as "Expected"."""
+    """The comment at the top of a recipe: its first paragraph under "", the others under labels such as "Expected"."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -42,7 +42,7 @@ def header(path: Path) -> dict[str, str]:
 
 
 def tables() -> str:
-    """Markdown: a table for each folder, a row for each recipe."""
+    """Markdown with one table per folder and one row per recipe."""
     folders: dict[str, list[Path]] = {}
     for path in recipe_files():
         folders.setdefault(path.parent.relative_to(RECIPES).as_posix(), []).append(path)
@@ -50,7 +50,7 @@ def tables() -> str:
 
 
 def _table(folder: str, paths: list[Path]) -> str:
-    title = "For a start" if folder == "." else folder
+    title = "Getting started" if folder == "." else folder
     head = "| recipe | method | encoder | crop | batch | steps | expected |\n|---|---|---|---|---|---|---|"
     return "\n".join([f"### {title}", "", head, *map(_row, paths)])
 
@@ -72,7 +72,7 @@ def _row(path: Path) -> str:
 
 
 def written(text: str) -> str:
-    """README's text with the tables of today between its two marks."""
+    """The README's text with the current tables between its two markers."""
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
@@ -80,7 +80,7 @@ def written(text: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the tables into README.md")
+    parser.add_argument("--write", action="store_true", help="write the tables to README.md")
     if parser.parse_args().write:
         README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
     else:

@@ -1,6 +1,6 @@
-"""Writes tests/golden/losses.json anew: `make golden`.
+"""Rewrite tests/golden/losses.json: `make golden`.
 
-Only when the numerics are meant to change, with the reason in the commit.
+Only for an intended change of the numerics, with the reason in the commit.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ STEPS = 8
 
 
 def golden_losses(method: str, folder: Path) -> list[float]:
-    """The losses of eight steps of a method on the generated data set."""
+    """The losses of eight steps of a method on generated data."""
     stream = io.StringIO()
     with Events(stream=stream) as events:
         recipe = make_recipe(write_dataset(folder / "data"), method, model=TINY_VIT, steps=STEPS, report=False)
-        # Every pixel counts, so that a change of any part of the method shows.
+        # With threshold 0 every pixel counts, so a change of any part of the method changes the losses.
         everything = dataclasses.replace(recipe, unimatch=UniMatch(confidence_threshold=0.0))
         train(everything, folder / "run", events)
     return [event["loss"] for event in map(json.loads, stream.getvalue().splitlines()) if event["event"] == "progress"]

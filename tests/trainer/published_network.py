@@ -1,7 +1,7 @@
-"""The network of UniMatch V2 (arXiv 2410.10777, section 5.1), read plainly over a state dict with the authors' names.
+"""Reference network of UniMatch V2 (arXiv 2410.10777, section 5.1): functions of a state dict with the authors' names.
 
-No modules, no fused attention, no dropout: the equations of the ViT (arXiv 2010.11929), of DINOv2's additions (arXiv
-2304.07193) and of the DPT head (arXiv 2103.13413), one after the other. What the trainer's network is compared with.
+The equations of the ViT (arXiv 2010.11929), of DINOv2's additions (arXiv 2304.07193) and of the DPT head (arXiv
+2103.13413), without modules, fused attention or dropout. The trainer's network is tested against it.
 """
 
 # B batch, N tokens, D width, H W pixels, h w patches
@@ -20,11 +20,11 @@ PATCH, GRID, HEAD_WIDTH = 14, 37, 64
 class Size:
     width: int
     depth: int
-    tapped: tuple[int, ...]
+    output_blocks: tuple[int, ...]
     features: int
     projections: tuple[int, int, int, int]
     gated: int = 0
-    """Inner width of a gated MLP; 0 = four times the width, by GELU."""
+    """Hidden width of a gated MLP; 0 = an MLP with GELU and a hidden width of 4 * width."""
 
 
 SMALL = Size(384, 12, (2, 5, 8, 11), 64, (48, 96, 192, 384))
@@ -34,7 +34,7 @@ GIANT = Size(1536, 40, (9, 19, 29, 39), 384, (1536, 1536, 1536, 1536), gated=409
 
 
 def random_state(size: Size, classes: int) -> dict[str, Tensor]:
-    """All weights under the authors' names, large enough that each of them shows in the logits."""
+    """Random weights under the authors' names, large enough that each of them changes the logits."""
     state = random_backbone(size)
     for name, shape in _head_shapes(size, classes).items():
         fan_in = shape[1] * shape[2] * shape[3] if len(shape) == 4 else 16
@@ -43,7 +43,7 @@ def random_state(size: Size, classes: int) -> dict[str, Tensor]:
 
 
 def random_backbone(size: Size, *, registers: int = 0) -> dict[str, Tensor]:
-    """DINOv2's weights under Meta's names, "backbone." before each."""
+    """Random weights of DINOv2 under Meta's names with the prefix "backbone."."""
     width = size.width
     shapes: dict[str, tuple[int, ...]] = {
         "cls_token": (1, 1, width),
@@ -104,7 +104,7 @@ def _head_shapes(size: Size, classes: int) -> dict[str, tuple[int, ...]]:
 
 
 def feature_maps(state: dict[str, Tensor], size: Size, image_B3HW: Tensor) -> list[Tensor]:
-    """The tapped blocks' outputs after the final norm, [B,D,h,w] each."""
+    """Outputs of `size.output_blocks` after the final norm, each [B,D,h,w]."""
     w = {name.removeprefix("backbone."): value for name, value in state.items()}
     patch_BDhw = F.conv2d(image_B3HW, w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride=PATCH)
     height, width = patch_BDhw.shape[-2:]
@@ -117,7 +117,7 @@ def feature_maps(state: dict[str, Tensor], size: Size, image_B3HW: Tensor) -> li
     for block in range(size.depth):
         prefix = f"blocks.{block}."
         token_BND = _block({key.removeprefix(prefix): w[key] for key in w if key.startswith(prefix)}, token_BND)
-        if block in size.tapped:
+        if block in size.output_blocks:
             out_BND = _norm(token_BND, w["norm.weight"], w["norm.bias"])[:, prefix_1PD.shape[1] :]
             maps.append(out_BND.transpose(1, 2).reshape(len(image_B3HW), -1, height, width))
     return maps

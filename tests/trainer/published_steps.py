@@ -1,6 +1,6 @@
-"""The published training steps, written out: one view after the other, image by image, one student forward for each.
+"""Reference training steps of the papers: one view and one image at a time, one student forward pass per view.
 
-The methods are tested against these. They share only the random draws with what they test.
+They share only the random draws with the methods that are tested against them.
 """
 
 # B labelled images, U unlabelled images, C channels, K classes, H W pixels
@@ -24,14 +24,14 @@ IGNORE = 255
 
 
 def strong_image(image_CHW: Tensor, drawn: Photometric, index: int) -> Tensor:
-    """One image, by torchvision's functions one after the other."""
+    """Augment one image with torchvision's functions."""
     if drawn.jitter_B[index]:
-        for turn in drawn.order_B4[index].tolist():
-            if turn == 0:
+        for operation in drawn.order_B4[index].tolist():
+            if operation == 0:
                 image_CHW = V.adjust_brightness(image_CHW, float(drawn.brightness_B[index]))
-            elif turn == 1:
+            elif operation == 1:
                 image_CHW = V.adjust_contrast(image_CHW, float(drawn.contrast_B[index]))
-            elif turn == 2:
+            elif operation == 2:
                 image_CHW = V.adjust_saturation(image_CHW, float(drawn.saturation_B[index]))
             else:
                 image_CHW = V.adjust_hue(image_CHW, float(drawn.hue_B[index]))
@@ -43,8 +43,8 @@ def strong_image(image_CHW: Tensor, drawn: Photometric, index: int) -> Tensor:
     return image_CHW
 
 
-def pasted(tensor: Tensor, box_U4: Tensor) -> Tensor:
-    """CutMix by slices: each image gets its box from the one before it."""
+def cutmix(tensor: Tensor, box_U4: Tensor) -> Tensor:
+    """CutMix by slices: each image gets its box from the previous image."""
     mixed = tensor.clone()
     for index, (top, left, bottom, right) in enumerate(box_U4.tolist()):
         mixed[index, ..., top:bottom, left:right] = tensor[index - 1, ..., top:bottom, left:right]
@@ -57,7 +57,7 @@ def labelled_loss(logits_BKHW: Tensor, mask_BHW: Tensor, class_weights_K: Tensor
 
 
 def consistency_loss(logits_UKHW: Tensor, target: tuple[Tensor, Tensor, Tensor], threshold: float) -> Tensor:
-    """The sum over confident pixels, divided by the count of all inside the image."""
+    """The sum over confident pixels, divided by the number of pixels inside the image."""
     label_UHW, confidence_UHW, inside_UHW = target
     loss_UHW = F.cross_entropy(logits_UKHW, label_UHW, reduction="none")
     return (loss_UHW * ((confidence_UHW >= threshold) & inside_UHW)).sum() / inside_UHW.sum()
@@ -73,16 +73,16 @@ def published_loss(
     generator: torch.Generator,
     class_weights_K: Tensor | None = None,
 ) -> Tensor:
-    """The loss that a step of the recipe's method minimises."""
+    """The total loss of one step of the recipe's method."""
     loss = labelled_loss(student(_float(labelled.image_BHWC)), labelled.mask_BHW, class_weights_K)
     if recipe.method == "supervised":
         return loss
     weak_UCHW = _float(unlabelled.image_BHWC)
     with torch.no_grad():
         confidence_UHW, label_UHW = teacher(weak_UCHW).softmax(dim=1).max(dim=1)
-    knobs, images = recipe.unimatch, len(weak_UCHW)
+    settings, images = recipe.unimatch, len(weak_UCHW)
 
-    shares = {"fixmatch": [1.0], "unimatch_v1": [0.25, 0.25], "unimatch_v2": [1 / knobs.streams] * knobs.streams}
+    shares = {"fixmatch": [1.0], "unimatch_v1": [0.25, 0.25], "unimatch_v2": [1 / settings.streams] * settings.streams}
     drawn = draw_photometric(len(shares[recipe.method]) * images, generator)
     boxes = draw_boxes(len(drawn.jitter_B), (label_UHW.shape[1], label_UHW.shape[2]), 0.5, generator).view(
         -1, images, 4
@@ -92,39 +92,39 @@ def published_loss(
         strong_UCHW = torch.stack(
             [strong_image(image_CHW, drawn, stream * images + index) for index, image_CHW in enumerate(weak_UCHW)]
         )
-        logits_UKHW = student(pasted(strong_UCHW, boxes[stream]), *dropouts[stream])
+        logits_UKHW = student(cutmix(strong_UCHW, boxes[stream]), *dropouts[stream])
         mixed = (
-            pasted(label_UHW, boxes[stream]),
-            pasted(confidence_UHW, boxes[stream]),
-            pasted(unlabelled.inside_BHW, boxes[stream]),
+            cutmix(label_UHW, boxes[stream]),
+            cutmix(confidence_UHW, boxes[stream]),
+            cutmix(unlabelled.inside_BHW, boxes[stream]),
         )
-        loss_u = consistency_loss(logits_UKHW, mixed, knobs.confidence_threshold)
-        loss = loss + knobs.unlabelled_weight * share * loss_u
+        loss_u = consistency_loss(logits_UKHW, mixed, settings.confidence_threshold)
+        loss = loss + settings.unlabelled_weight * share * loss_u
     if recipe.method == "unimatch_v1":
         target = (label_UHW, confidence_UHW, unlabelled.inside_BHW)
-        loss_u = consistency_loss(student(weak_UCHW, *dropouts[2]), target, knobs.confidence_threshold)
-        loss = loss + knobs.unlabelled_weight * 0.5 * loss_u
+        loss_u = consistency_loss(student(weak_UCHW, *dropouts[2]), target, settings.confidence_threshold)
+        loss = loss + settings.unlabelled_weight * 0.5 * loss_u
     return loss / 2
 
 
 def _dropouts(
     recipe: Recipe, student: Segmenter, generator: torch.Generator, images: int
 ) -> list[tuple[Sequence[Tensor] | None, Tensor | None]]:
-    """What each stream's forward is given beside the images."""
-    knobs, channels = recipe.unimatch, student.encoder.channels
-    nothing: tuple[Sequence[Tensor] | None, Tensor | None] = (None, None)
+    """The dropout arguments of each stream's forward pass."""
+    settings, channels = recipe.unimatch, student.encoder.channels
+    no_dropout: tuple[Sequence[Tensor] | None, Tensor | None] = (None, None)
     if recipe.method == "unimatch_v1":
-        masks = [random_mask((images, width), knobs.dropout_probability, generator) for width in channels]
-        return [nothing, nothing, (masks, None)]
-    if recipe.method == "fixmatch" or knobs.dropout == "none":
-        return [nothing, nothing]
-    at_head = knobs.dropout_place == "head"
+        masks = [random_mask((images, width), settings.dropout_probability, generator) for width in channels]
+        return [no_dropout, no_dropout, (masks, None)]
+    if recipe.method == "fixmatch" or settings.dropout == "none":
+        return [no_dropout, no_dropout]
+    at_head = settings.dropout_place == "head"
     views = channel_masks(
-        knobs.dropout,
+        settings.dropout,
         images,
         (student.head.features,) if at_head else channels,
-        probability=knobs.dropout_probability,
-        undropped_fraction=knobs.undropped_fraction,
+        probability=settings.dropout_probability,
+        undropped_fraction=settings.undropped_fraction,
         generator=generator,
     )
     return [(None, view[0]) if at_head else (view, None) for view in views]

@@ -1,4 +1,4 @@
-"""The C library's memory: what a step frees, the next one has without asking the system."""
+"""keep_freed_memory: freed memory is reused without new page faults."""
 
 import platform
 import subprocess
@@ -23,8 +23,8 @@ print([faults() for _ in range(8)][-1])
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_pages_are_asked_for_once() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is configured")
+def test_freed_memory_is_reused_without_page_faults() -> None:
     last = {word: int(subprocess.check_output([sys.executable, "-c", FAULTS, word])) for word in ("keep", "not")}
     assert last["keep"] == 0
     assert last["not"] > 2**12

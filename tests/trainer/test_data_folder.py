@@ -11,7 +11,7 @@ from tests.trainer.conftest import make_recipe
 from trainer.data.dataset import DatasetError, MissingImagesError, check_disjoint
 from trainer.data.decode import ImageError
 from trainer.data.layouts import open_dataset
-from trainer.open_data import open_data
+from trainer.run_data import open_run_data
 from trainer.taxonomy import TaxonomyError
 
 ROAD, SKY = (128, 64, 128), (70, 130, 180)
@@ -195,7 +195,7 @@ def test_names_with_extension_get_a_specific_remedy(dataset: Path) -> None:
 def test_all_images_as_unlabelled_excludes_labelled_and_val(dataset: Path) -> None:
     recipe = make_recipe(dataset)
     for root in ("", str(dataset / "images" / "..")):
-        data = open_data(replace(recipe, data=replace(recipe.data, unlabelled="*", unlabelled_root=root)))
+        data = open_run_data(replace(recipe, data=replace(recipe.data, unlabelled="*", unlabelled_root=root)))
         assert [sample.image.stem for sample in data.unlabelled] == [f"unlabelled{index}" for index in range(4)]
 
 

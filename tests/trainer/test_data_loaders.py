@@ -19,7 +19,7 @@ from trainer.data.decode import ImageError
 from trainer.data.layouts import open_dataset
 from trainer.data.loaders import Crop, LabelledBatch, LabelledPairs, Shuffled, UnlabelledViews, load, rows_with_partner
 from trainer.data.scan import check_images, class_frequency
-from trainer.methods.context import Context
+from trainer.methods.context import StepContext
 from trainer.methods.supervised import labelled_rows
 
 CROP = Crop((16, 16), (0.5, 2.0), 0)
@@ -69,7 +69,7 @@ def test_masks_are_transferred_in_a_small_dtype_and_converted_to_int64(
     image_HWC, mask_HW = LabelledPairs(data, data.split("labelled"), Crop((32, 32), (1 / 3, 1 / 3), 0))[0, 0]
     assert mask_HW.dtype == kind
     assert set(mask_HW.flatten().tolist()) == {0, 1, ignore_index}
-    context = Mock(spec=Context, ignore_index=ignore_index, class_weights_K=None)
+    context = Mock(spec=StepContext, ignore_index=ignore_index, class_weights_K=None)
     label_BHW, weight_BHW = labelled_rows(LabelledBatch(image_HWC[None], mask_HW[None]), context)
     assert label_BHW.dtype == torch.int64
     assert set(label_BHW.flatten().tolist()) == {0, 1}

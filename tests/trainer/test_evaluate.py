@@ -260,7 +260,7 @@ def test_command_line_overrides_the_inference_rule_of_the_recipe(
 
 def test_run_folder_compares_its_checkpoints(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path), "--data", str(dataset)]) == 1
-    assert "holds no checkpoint" in capsys.readouterr().err
+    assert "contains no checkpoint" in capsys.readouterr().err
     for name in ("student", "model", "last"):
         save(tmp_path / f"{name}.safetensors", dataset)
     assert main(["evaluate", str(tmp_path), "--data", str(dataset)]) == 0

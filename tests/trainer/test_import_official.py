@@ -1,4 +1,4 @@
-"""A checkpoint in the authors' format imports, predicts as a plain reading of their network does, and can be used."""
+"""Import of the authors' checkpoints: equal predictions, rejected files, and use of the result."""
 
 import argparse
 import json
@@ -18,9 +18,9 @@ from trainer.__main__ import main
 from trainer.checkpoint import CheckpointError, load
 from trainer.commands import import_official as command
 from trainer.data.classes_file import PUBLIC, read_classes
-from trainer.import_official import ENCODERS, PUBLISHED, _fill, _model, import_official
 from trainer.models.plain_vit import PlainViT
 from trainer.models.segmenter import build_segmenter
+from trainer.official_checkpoint import ENCODERS, PUBLISHED, _fill, _model, import_official
 
 State = dict[str, Tensor]
 CLASSIFIER = ("head.scratch.output_conv.2.weight", "head.scratch.output_conv.2.bias")
@@ -34,13 +34,13 @@ def state() -> State:
 
 
 @pytest.fixture(scope="module")
-def hollow(state: State) -> State:
-    """The same shapes, all zeros, in a file of a few kilobytes: for what depends on no values."""
+def zero_state(state: State) -> State:
+    """The same shapes with zeros, for tests that do not depend on values; the file has a few kilobytes."""
     return {name: torch.zeros(()).expand(tensor.shape) for name, tensor in state.items()}
 
 
 def write(path: Path, teacher: State, student: State | None = None, **more: Any) -> Path:
-    """A file as the authors' training writes it."""
+    """Write a file in the format of the authors' training."""
     content = {
         "model_ema": {f"module.{name}": tensor for name, tensor in teacher.items()},
         "model": {f"module.{name}": tensor for name, tensor in (student or teacher).items()},
@@ -59,38 +59,38 @@ def with_classes(state: State, count: int) -> State:
     return state | {name: torch.randn(count, *state[name].shape[1:]) for name in CLASSIFIER}
 
 
-def test_the_imported_network_is_the_published_one(tmp_path: Path, state: State) -> None:
-    import_official(write(tmp_path / "best.pth", state), tmp_path / "ours.safetensors", dataset="pascal")
-    model = load(tmp_path / "ours.safetensors").model
+def test_imported_network_equals_the_reference(tmp_path: Path, state: State) -> None:
+    import_official(write(tmp_path / "best.pth", state), tmp_path / "imported.safetensors", dataset="pascal")
+    model = load(tmp_path / "imported.safetensors").model
     for size in ((42, 70), (56, 28)):
         image_B3HW = torch.rand(2, 3, *size)
         with torch.no_grad():
             found = model(image_B3HW)
             expected = logits(state, SMALL, (image_B3HW - model.mean) / model.std)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
-        assert expected.std() > 0.1, "otherwise anything would be close"
+        assert expected.std() > 0.1, "otherwise any result would be close"
 
 
-def test_what_the_checkpoint_says_of_itself(tmp_path: Path, hollow: State) -> None:
-    import_official(write(tmp_path / "best.pth", hollow), tmp_path / "ours.safetensors", dataset="pascal")
-    checkpoint = load(tmp_path / "ours.safetensors")
+def test_metadata_of_the_imported_checkpoint(tmp_path: Path, zero_state: State) -> None:
+    import_official(write(tmp_path / "best.pth", zero_state), tmp_path / "imported.safetensors", dataset="pascal")
+    checkpoint = load(tmp_path / "imported.safetensors")
     assert checkpoint.taxonomy.names[:2] == ("background", "aeroplane")
     assert checkpoint.recipe["model"]["encoder"] == "vit_small_patch14_dinov2"
     assert checkpoint.recipe["model"]["features"] == 64
     assert checkpoint.recipe["inference"]["window"] == [0, 0]
     assert "86.25" in checkpoint.metrics["reported"]
-    assert "miou" not in checkpoint.metrics, "what the authors measured is not what this code measures"
+    assert "miou" not in checkpoint.metrics, "this code did not measure it"
 
 
-def test_cityscapes_is_predicted_by_a_sliding_window(tmp_path: Path, hollow: State) -> None:
-    file = write(tmp_path / "best.pth", with_classes(hollow, 19))
-    import_official(file, tmp_path / "new" / "ours.safetensors", dataset="cityscapes")
-    inference = load(tmp_path / "new" / "ours.safetensors").recipe["inference"]
+def test_cityscapes_recipe_has_a_sliding_window(tmp_path: Path, zero_state: State) -> None:
+    file = write(tmp_path / "best.pth", with_classes(zero_state, 19))
+    import_official(file, tmp_path / "new" / "imported.safetensors", dataset="cityscapes")
+    inference = load(tmp_path / "new" / "imported.safetensors").recipe["inference"]
     assert inference["window"] == [798, 798]
     assert inference["window_stride"] == pytest.approx(2 / 3)
 
 
-def test_the_teacher_is_the_default_and_the_student_can_be_had(tmp_path: Path, state: State) -> None:
+def test_teacher_is_the_default_and_student_can_be_chosen(tmp_path: Path, state: State) -> None:
     bias = CLASSIFIER[1]
     file = write(tmp_path / "best.pth", state, state | {bias: state[bias] + 1})
     teacher = import_official(file, tmp_path / "teacher.safetensors", dataset="pascal")
@@ -100,16 +100,16 @@ def test_the_teacher_is_the_default_and_the_student_can_be_had(tmp_path: Path, s
     assert "85.50" in load(tmp_path / "student.safetensors").metrics["reported"]
 
 
-def test_other_data_come_with_their_classes(tmp_path: Path, hollow: State) -> None:
+def test_classes_of_other_data_are_read_from_classes_toml(tmp_path: Path, zero_state: State) -> None:
     toml = "".join(f'[[classes]]\nname = "c{index}"\ncolor = [{index}, 0, 0]\n' for index in range(7))
     (tmp_path / "classes.toml").write_text(toml)
-    file = write(tmp_path / "best.pth", with_classes(hollow, 7))
-    import_official(file, tmp_path / "ours.safetensors", classes=tmp_path / "classes.toml")
-    assert len(load(tmp_path / "ours.safetensors").taxonomy) == 7
+    file = write(tmp_path / "best.pth", with_classes(zero_state, 7))
+    import_official(file, tmp_path / "imported.safetensors", classes=tmp_path / "classes.toml")
+    assert len(load(tmp_path / "imported.safetensors").taxonomy) == 7
 
 
-def test_files_of_numpy_1_are_read(tmp_path: Path, hollow: State) -> None:
-    file = write(tmp_path / "new.pth", hollow)
+def test_files_of_numpy_1_are_read(tmp_path: Path, zero_state: State) -> None:
+    file = write(tmp_path / "new.pth", zero_state)
     with zipfile.ZipFile(file) as new, zipfile.ZipFile(tmp_path / "old.pth", "w") as old:
         for entry in new.infolist():
             content = new.read(entry)
@@ -117,13 +117,13 @@ def test_files_of_numpy_1_are_read(tmp_path: Path, hollow: State) -> None:
                 assert b"numpy._core" in content
                 content = content.replace(b"numpy._core", b"numpy.core")
             old.writestr(entry, content)
-    # Rewritten without torch's alignment, it cannot be mapped; it must be read all the same.
-    import_official(tmp_path / "old.pth", tmp_path / "ours.safetensors", dataset="pascal")
-    assert "86.25" in load(tmp_path / "ours.safetensors").metrics["reported"]
+    # Without torch's alignment, the file cannot be memory-mapped, but must still be read.
+    import_official(tmp_path / "old.pth", tmp_path / "imported.safetensors", dataset="pascal")
+    assert "86.25" in load(tmp_path / "imported.safetensors").metrics["reported"]
 
 
 @pytest.mark.parametrize("size", [SMALL, BASE, LARGE, GIANT], ids=["small", "base", "large", "giant"])
-def test_every_size_is_known_by_its_shapes_and_has_a_place_for_every_weight(size: Size) -> None:
+def test_every_encoder_size_is_recognized_and_uses_every_weight(size: Size) -> None:
     file = Path("best.pth")
     with torch.device("meta"):
         published = random_state(size, 19)
@@ -131,7 +131,7 @@ def test_every_size_is_known_by_its_shapes_and_has_a_place_for_every_weight(size
         segmenter = build_segmenter(model, 19)
     assert (model.features, model.projections) == (size.features, size.projections)
     assert isinstance(segmenter.encoder, PlainViT)
-    assert segmenter.encoder.tapped == size.tapped
+    assert segmenter.encoder.output_blocks == size.output_blocks
     _fill(file, segmenter, published)
 
 
@@ -148,64 +148,64 @@ def without(state: State, name: str) -> State:
         (lambda s: without(s, "head.scratch.refinenet2.out_conv.bias"), "pascal", "refinenet2.out_conv.bias"),
         (lambda s: without(s, "backbone.cls_token"), "pascal", "backbone.cls_token is missing"),
         (lambda s: without(s, CLASSIFIER[0]), "pascal", "output_conv.2.weight is missing"),
-        (lambda s: s | {"backbone.cls_token": torch.zeros(1, 1, 100)}, "pascal", "100 wide"),
+        (lambda s: s | {"backbone.cls_token": torch.zeros(1, 1, 100)}, "pascal", "has 100 channels"),
         (lambda s: s | {"backbone.pos_embed": torch.zeros(1, 257, 384)}, "pascal", "pos_embed"),
         (lambda s: s, "cityscapes", "--dataset pascal"),
         (lambda s: with_classes(s, 4), "coco", "has 4 classes, coco has 81"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_its_name(
-    tmp_path: Path, hollow: State, change: Callable[[State], State], dataset: str, message: str
+def test_weight_that_does_not_fit_is_rejected_by_name(
+    tmp_path: Path, zero_state: State, change: Callable[[State], State], dataset: str, message: str
 ) -> None:
-    file = write(tmp_path / "best.pth", change(hollow))
+    file = write(tmp_path / "best.pth", change(zero_state))
     with pytest.raises(CheckpointError, match=message):
-        import_official(file, tmp_path / "ours.safetensors", dataset=dataset)
-    assert not (tmp_path / "ours.safetensors").exists()
+        import_official(file, tmp_path / "imported.safetensors", dataset=dataset)
+    assert not (tmp_path / "imported.safetensors").exists()
 
 
-def test_a_run_on_labels_alone_has_no_teacher(tmp_path: Path, hollow: State) -> None:
+def test_supervised_checkpoint_has_only_student_weights(tmp_path: Path, zero_state: State) -> None:
     file = tmp_path / "best.pth"
-    torch.save({"model": {f"module.{name}": tensor for name, tensor in hollow.items()}, "epoch": 3}, file)
+    torch.save({"model": {f"module.{name}": tensor for name, tensor in zero_state.items()}, "epoch": 3}, file)
     with pytest.raises(CheckpointError, match="--weights student"):
-        import_official(file, tmp_path / "ours.safetensors", dataset="pascal")
-    import_official(file, tmp_path / "ours.safetensors", dataset="pascal", weights="student")
-    assert load(tmp_path / "ours.safetensors").metrics == {}
+        import_official(file, tmp_path / "imported.safetensors", dataset="pascal")
+    import_official(file, tmp_path / "imported.safetensors", dataset="pascal", weights="student")
+    assert load(tmp_path / "imported.safetensors").metrics == {}
 
 
 class Evil:
-    """Unpickled, it would write a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return Path.touch, (self.target,)  # type: ignore[return-value]  # a path is enough to be run
+        return Path.touch, (self.target,)  # type: ignore[return-value]  # called with a path only
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path, hollow: State) -> None:
+def test_file_that_would_run_code_is_rejected(tmp_path: Path, zero_state: State) -> None:
     target = tmp_path / "was_here"
     file = write(tmp_path / "best.pth", {"backbone.cls_token": torch.zeros(1)}, extra=Evil(target))
     with pytest.raises(CheckpointError, match="plain values alone"):
-        import_official(file, tmp_path / "ours.safetensors", dataset="pascal")
+        import_official(file, tmp_path / "imported.safetensors", dataset="pascal")
     assert not target.exists()
 
 
 @pytest.mark.parametrize("content", [{"weights": 1}, [1, 2]])
-def test_another_kind_of_file_is_refused(tmp_path: Path, content: object) -> None:
+def test_file_without_model_is_rejected(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="UniMatch V2"):
-        import_official(tmp_path / "other.pth", tmp_path / "ours.safetensors", dataset="pascal")
+        import_official(tmp_path / "other.pth", tmp_path / "imported.safetensors", dataset="pascal")
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"\x80\x02\xff", b"PK\x03\x04 and no more"])
-def test_what_is_no_file_of_torch_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"text", b"\x80\x02\xff", b"PK\x03\x04 truncated"])
+def test_file_that_torch_cannot_read_is_rejected(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "other.pth").write_bytes(content)
     for name in ("other.pth", "none.pth"):
         with pytest.raises(CheckpointError, match="cannot be read"):
-            import_official(tmp_path / name, tmp_path / "ours.safetensors", dataset="pascal")
+            import_official(tmp_path / name, tmp_path / "imported.safetensors", dataset="pascal")
 
 
-def test_the_tables_of_classes_are_as_long_as_published() -> None:
+def test_class_tables_have_the_published_number_of_classes() -> None:
     for known in PUBLISHED.values():
         taxonomy, _ = read_classes(PUBLIC / f"{known.classes}.toml")
         assert len(taxonomy) == known.count
@@ -222,7 +222,7 @@ def test_the_command_imports_and_the_checkpoint_evaluates(
     tmp_path: Path, state: State, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write(tmp_path / "best.pth", state)
-    out = tmp_path / "ours.safetensors"
+    out = tmp_path / "imported.safetensors"
     assert run_command(str(file), "--dataset", "pascal", "--out", str(out)) == 0
     assert "21 classes, 24.7 M parameters, ema weights" in capsys.readouterr().out
     write_pascal_folder(tmp_path / "data")
@@ -231,7 +231,7 @@ def test_the_command_imports_and_the_checkpoint_evaluates(
 
 
 def write_pascal_folder(root: Path) -> None:
-    """Two small photographs of noise with masks of Pascal's classes, in the folder layout."""
+    """Write two small noise images with masks of Pascal's classes, in the folder layout."""
     for folder in ("images", "masks", "splits"):
         (root / folder).mkdir(parents=True)
     (root / "classes.toml").write_bytes((PUBLIC / "voc.toml").read_bytes())
@@ -246,7 +246,7 @@ def write_pascal_folder(root: Path) -> None:
 def test_the_imported_checkpoint_exports(tmp_path: Path, state: State) -> None:
     from exporter.__main__ import main as export
 
-    out = tmp_path / "ours.safetensors"
+    out = tmp_path / "imported.safetensors"
     import_official(write(tmp_path / "best.pth", state), out, dataset="pascal")
     assert export(["export", str(out), "--out", str(tmp_path / "bundle")]) == 0
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())

@@ -1,4 +1,4 @@
-"""Losses and weights, against hand-worked cases and naive references."""
+"""Losses and weights equal hand-worked cases and naive references."""
 
 import math
 from contextlib import nullcontext
@@ -49,7 +49,7 @@ def naive_cross_entropy(
 
 
 def test_cross_entropy_of_a_hand_worked_case() -> None:
-    """Two pixels of weight 1/4 whose class has 0.8, one of weight 1/2 whose class has 0.4, one that does not count."""
+    """Two pixels with weight 1/4 and probability 0.8, one with weight 1/2 and probability 0.4, one with weight 0."""
     probability_RHW = torch.tensor([[[0.8, 0.8], [0.6, 0.1]]])
     label_RHW = torch.tensor([[[1, 1], [0, 1]]])
     weight_RHW = torch.tensor([[[0.25, 0.25], [0.5, 0.0]]])
@@ -64,7 +64,7 @@ def test_cross_entropy_of_a_hand_worked_case() -> None:
 
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("max_elements", [1, 5000, 2**26])
-def test_chunks_give_the_loss_and_the_gradient_of_the_whole(max_elements: int, align_corners: bool) -> None:
+def test_chunked_loss_and_gradient_equal_the_naive_reference(max_elements: int, align_corners: bool) -> None:
     case = random_case()
     loss_R, gradient_RKhw = chunked_cross_entropy(*case, align_corners=align_corners, max_elements=max_elements)
     expected_R, expected_RKhw = naive_cross_entropy(*case, align_corners=align_corners)
@@ -72,7 +72,7 @@ def test_chunks_give_the_loss_and_the_gradient_of_the_whole(max_elements: int, a
     torch.testing.assert_close(gradient_RKhw, expected_RKhw)
 
 
-def test_bf16_logits_are_resized_and_judged_in_fp32() -> None:
+def test_loss_of_bf16_logits_is_computed_in_fp32() -> None:
     logits_RKhw, *rest = random_case()
     rounded_RKhw = logits_RKhw.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -83,7 +83,7 @@ def test_bf16_logits_are_resized_and_judged_in_fp32() -> None:
     torch.testing.assert_close(gradient_RKhw, expected_RKhw)
 
 
-def test_the_gradient_goes_on_through_the_network() -> None:
+def test_gradient_continues_through_the_network() -> None:
     logits_RKhw, *rest = random_case()
     weight_K = torch.ones(7, 1, 1, requires_grad=True)
     _, gradient_RKhw = chunked_cross_entropy(logits_RKhw * weight_K, *rest, align_corners=True)
@@ -92,7 +92,7 @@ def test_the_gradient_goes_on_through_the_network() -> None:
     torch.testing.assert_close(weight_K.grad, (expected_RKhw * logits_RKhw).sum(dim=(0, 2, 3))[:, None, None])
 
 
-def test_pixels_that_do_not_count_have_no_gradient() -> None:
+def test_pixels_with_weight_zero_have_no_gradient() -> None:
     logits_RKhw, label_RHW, weight_RHW, factor_R = random_case()
     loss_R, gradient_RKhw = chunked_cross_entropy(
         logits_RKhw, label_RHW, torch.zeros_like(weight_RHW), factor_R, align_corners=True
@@ -109,7 +109,7 @@ def test_chunks_cover_all_rows_in_order_and_are_bounded(rows: int, elements: int
 
 
 def naive_ohem(logits_RKhw: Tensor, label_RHW: Tensor, valid_RHW: Tensor, threshold: float, min_kept: int) -> Tensor:
-    """The loss as the authors' code has it: drop easy pixels, average over those that are left."""
+    """The loss in the authors' code: drop easy pixels, average over the others."""
     logits_RKHW = F.interpolate(logits_RKhw, label_RHW.shape[-2:], mode="bilinear", align_corners=True)
     probability_RHW = logits_RKHW.softmax(dim=1).gather(1, label_RHW[:, None])[:, 0]
     ranked = sorted(probability_RHW[valid_RHW].tolist())
@@ -121,10 +121,10 @@ def naive_ohem(logits_RKhw: Tensor, label_RHW: Tensor, valid_RHW: Tensor, thresh
 @pytest.mark.parametrize(
     ("min_kept", "kept"),
     [(0, [0.6]), (1, [0.6]), (2, [0.6, 0.8]), (3, [0.6, 0.8, 0.9]), (9, [0.6, 0.8, 0.9])],
-    ids=["no bound", "those below the threshold", "two at least", "all three", "more than there are"],
+    ids=["no minimum", "below the threshold", "at least two", "all three", "more than exist"],
 )
 def test_ohem_of_a_hand_worked_case(min_kept: int, kept: list[float]) -> None:
-    """Threshold 0.7; the pixel of 0.1 is not labelled, and so is not hard."""
+    """Threshold 0.7; the pixel with probability 0.1 is not labelled, so it is not hard."""
     probability_RHW = torch.tensor([[[0.9, 0.8], [0.6, 0.1]]])
     label_RHW = torch.ones(1, 2, 2, dtype=torch.int64)
     weight_RHW = torch.tensor([[[1.0, 1.0], [1.0, 0.0]]]) / 3
@@ -154,7 +154,7 @@ def test_ohem_equals_the_naive_reference(min_kept: int, max_elements: int) -> No
     torch.testing.assert_close(loss_R.sum(), naive_ohem(logits_RKhw, label_RHW, valid_RHW, 0.05, min_kept))
 
 
-def test_ohem_keeps_the_classes_weights_in_proportion_and_the_sum() -> None:
+def test_ohem_preserves_proportions_and_sum_of_the_weights() -> None:
     logits_RKhw, label_RHW, weight_RHW, _ = random_case()
     hard_RHW = ohem_weights(logits_RKhw, label_RHW, weight_RHW, threshold=0.1, min_kept=1, align_corners=True)
     kept_RHW = hard_RHW > 0
@@ -164,14 +164,14 @@ def test_ohem_keeps_the_classes_weights_in_proportion_and_the_sum() -> None:
     torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
 
 
-def test_ohem_keeps_the_hardest_pixel_where_none_is_hard() -> None:
+def test_ohem_keeps_the_hardest_pixel_if_none_is_below_the_threshold() -> None:
     label_RHW, weight_RHW = torch.ones(1, 1, 3, dtype=torch.int64), torch.full((1, 1, 3), 1 / 3)
     logits_RKhw = logits_of(torch.tensor([[[0.9, 0.8, 0.95]]]))
     hard_RHW = ohem_weights(logits_RKhw, label_RHW, weight_RHW, threshold=0.7, min_kept=0, align_corners=True)
     assert hard_RHW.flatten().tolist() == pytest.approx([0, 1, 0])
 
 
-def test_ohem_of_nothing_labelled_is_nothing() -> None:
+def test_ohem_without_labelled_pixels_is_zero() -> None:
     logits_RKhw, label_RHW, weight_RHW, _ = random_case()
     hard_RHW = ohem_weights(
         logits_RKhw, label_RHW, torch.zeros_like(weight_RHW), threshold=0.7, min_kept=10, align_corners=True
@@ -179,8 +179,8 @@ def test_ohem_of_nothing_labelled_is_nothing() -> None:
     assert not hard_RHW.any()
 
 
-def test_no_loss_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The meta device has no numbers: whatever would ask the device for one raises there."""
+def test_losses_do_not_synchronize_with_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device, every operation that needs a value on the host raises."""
     monkeypatch.setattr(torch, "autocast", lambda *_args, **_options: nullcontext())
     logits_RKhw, label_RHW, weight_RHW, factor_R = (tensor.to("meta") for tensor in random_case())
     hard_RHW = ohem_weights(logits_RKhw, label_RHW, weight_RHW, threshold=0.7, min_kept=10, align_corners=True)
@@ -189,18 +189,18 @@ def test_no_loss_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_class_weights_of_a_hand_worked_case() -> None:
-    """Frequencies 1/2, 1/8, 0, 3/8 to the power of -1, the second doubled: 2, 16, -, 8/3, of mean 62/9."""
+    """Inverse frequencies of 1/2, 1/8, 0, 3/8 with the second doubled: 2, 16, -, 8/3, whose mean is 62/9."""
     weight_K = class_weights(
         ["road", "pole", "train", "car"], {"pole": 2.0}, torch.tensor([400, 100, 0, 300]), balance=1.0
     )
     assert weight_K.tolist() == pytest.approx([2 / (62 / 9), 16 / (62 / 9), 1, (8 / 3) / (62 / 9)])
 
 
-def test_class_weights_are_one_where_nothing_is_asked_for() -> None:
+def test_class_weights_default_to_one() -> None:
     assert class_weights(["a", "b"], {}, torch.tensor([0.9, 0.1]), balance=0.0).tolist() == [1, 1]
 
 
-def test_class_weights_name_what_is_wrong() -> None:
+def test_class_weights_reject_unknown_and_all_zero_classes() -> None:
     with pytest.raises(RecipeError, match="no class poles; its classes are road, pole"):
         class_weights(["road", "pole"], {"poles": 2.0}, torch.ones(2), balance=0.0)
     with pytest.raises(RecipeError, match="no class that occurs"):

@@ -1,4 +1,4 @@
-"""Every method against the published step written out, and split over processes and micro-batches."""
+"""Every method equals the published step, also when split over processes and micro-batches."""
 
 import copy
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from trainer.config import Model, Recipe
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.losses import chunked_cross_entropy
 from trainer.methods.class_thresholds import ClassThresholds
-from trainer.methods.context import Context
+from trainer.methods.context import StepContext
 from trainer.methods.pseudo_labels import pseudo_labels
 from trainer.methods.registry import METHODS
 from trainer.methods.student_batch import StudentBatch
@@ -38,33 +38,33 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("unimatch_v2", {"dropout": "none"}),
     ("unimatch_v2", {"dropout_place": "head", "dropout_probability": 0.25}),
 ]
-IDS = ["-".join([method, *map(str, knobs.values())]) for method, knobs in CASES]
+IDS = ["-".join([method, *map(str, settings.values())]) for method, settings in CASES]
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def a_recipe(method: str, **knobs: Any) -> Recipe:
+def a_recipe(method: str, **settings: Any) -> Recipe:
     recipe = make_recipe(Path("nowhere"), method, batch_labelled=IMAGES, batch_unlabelled=IMAGES)
-    return replace(recipe, unimatch=replace(recipe.unimatch, confidence_threshold=0.85, **knobs))
+    return replace(recipe, unimatch=replace(recipe.unimatch, confidence_threshold=0.85, **settings))
 
 
 def networks(model: dict[str, Any] = TINY_VIT) -> tuple[Segmenter, Segmenter]:
-    """A student, and a teacher that differs from it and is sure of some pixels."""
+    """A student, and a different teacher that is confident about some pixels."""
     torch.manual_seed(0)
-    student = build_segmenter(Model(**model), CLASSES).eval()  # eval: batch statistics differ by design, see V2
+    student = build_segmenter(Model(**model), CLASSES).eval()  # batch statistics differ, see V2
     teacher = make_teacher(student)
     with torch.no_grad():
         for parameter in teacher.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator(9)) * 0.05)
-        # A fresh network is of one mind about all pixels.
+        # An untrained network predicts nearly the same for all pixels.
         dict(teacher.named_parameters())["head.classify.2.weight"].mul_(SHARP)
     return student, teacher
 
 
 def batches() -> tuple[LabelledBatch, UnlabelledBatch]:
-    """Random images; some pixels have no label, and one image has padding below."""
+    """Random images; some pixels have no label, and one image has padding at the bottom."""
     draws = generator(3)
     images = torch.randint(0, 256, (2, IMAGES, SIDE, SIDE, 3), dtype=torch.uint8, generator=draws)
     mask_BHW = torch.randint(0, CLASSES, (IMAGES, SIDE, SIDE), generator=draws)
@@ -74,8 +74,8 @@ def batches() -> tuple[LabelledBatch, UnlabelledBatch]:
     return LabelledBatch(images[0], mask_BHW), UnlabelledBatch(images[1], inside_UHW)
 
 
-def context_of(recipe: Recipe, teacher: Segmenter, **options: Any) -> Context:
-    settings: dict[str, Any] = {
+def step_context(recipe: Recipe, teacher: Segmenter, **options: Any) -> StepContext:
+    fields: dict[str, Any] = {
         "teacher": teacher,
         "channels": teacher.encoder.channels,
         "head_width": teacher.head.features,
@@ -83,14 +83,14 @@ def context_of(recipe: Recipe, teacher: Segmenter, **options: Any) -> Context:
         "ignore_index": IGNORE,
         "class_weights_K": None,
         "generator": generator(4),
-        "own": range(IMAGES),
+        "local_rows": range(IMAGES),
         "total": lambda tensor: tensor,
     }
-    return Context(**settings | options)
+    return StepContext(**fields | options)
 
 
-def learn(student: Segmenter, batch: StudentBatch) -> Tensor:
-    """Forward and backward, as the loop does them; the loss that is minimised."""
+def forward_backward(student: Segmenter, batch: StudentBatch) -> Tensor:
+    """Forward and backward pass as in the training step; returns the total loss."""
     logits_RKhw = student(batch.image_RCHW, batch.dropout, batch.head_dropout, upsample=False)
     factor_R = torch.full((len(logits_RKhw),), batch.scale[1])
     factor_R[: batch.labelled] = batch.scale[0]
@@ -102,7 +102,7 @@ def learn(student: Segmenter, batch: StudentBatch) -> Tensor:
 
 
 def rows_of(batch: StudentBatch, rows: Tensor) -> StudentBatch:
-    """Those rows of a batch, labelled ones first."""
+    """The given rows of a batch, labelled rows first."""
     return replace(
         batch,
         image_RCHW=batch.image_RCHW[rows],
@@ -119,59 +119,59 @@ def gradients(student: Segmenter) -> dict[str, Tensor]:
 
 
 def assert_same_gradients(student: Segmenter, reference: Segmenter) -> None:
-    ours, expected = gradients(student), gradients(reference)
-    assert ours.keys() == expected.keys()
+    actual, expected = gradients(student), gradients(reference)
+    assert actual.keys() == expected.keys()
     largest = max(gradient.abs().max().item() for gradient in expected.values())
-    for name, gradient in ours.items():
+    for name, gradient in actual.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5 * largest, msg=name)
 
 
-@pytest.mark.parametrize(("method", "knobs"), CASES, ids=IDS)
-def test_a_step_equals_the_published_one(method: str, knobs: dict[str, Any]) -> None:
-    recipe, (student, teacher), (labelled, unlabelled) = a_recipe(method, **knobs), networks(), batches()
+@pytest.mark.parametrize(("method", "settings"), CASES, ids=IDS)
+def test_step_equals_the_published_step(method: str, settings: dict[str, Any]) -> None:
+    recipe, (student, teacher), (labelled, unlabelled) = a_recipe(method, **settings), networks(), batches()
     reference = copy.deepcopy(student)
-    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher))
-    loss = learn(student, batch)
+    batch = METHODS[recipe.method](labelled, unlabelled, step_context(recipe, teacher))
+    loss = forward_backward(student, batch)
     expected = published_loss(reference, teacher, labelled, unlabelled, recipe=recipe, generator=generator(4))
     expected.backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=0)
     assert_same_gradients(student, reference)
     views = batch.weight_RHW[batch.labelled :]
-    assert method == "supervised" or 0.2 < views.sum() < 0.8, "the case is of confident and of unsure pixels"
+    assert method == "supervised" or 0.2 < views.sum() < 0.8, "the case has confident and other pixels"
 
 
 @pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
-def test_class_weights_make_it_a_weighted_mean(method: str) -> None:
+def test_class_weights_give_a_weighted_mean(method: str) -> None:
     recipe, (student, teacher), (labelled, unlabelled) = a_recipe(method), networks(), batches()
     class_weights_K = torch.tensor([0.5, 2.0, 0.7])
-    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher, class_weights_K=class_weights_K))
+    batch = METHODS[recipe.method](labelled, unlabelled, step_context(recipe, teacher, class_weights_K=class_weights_K))
     expected = published_loss(
         student, teacher, labelled, unlabelled, recipe=recipe, generator=generator(4), class_weights_K=class_weights_K
     )
-    torch.testing.assert_close(learn(student, batch), expected.detach(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(forward_backward(student, batch), expected.detach(), rtol=1e-5, atol=0)
 
 
-def test_a_convnets_step_equals_the_published_one() -> None:
+def test_step_of_a_convnet_equals_the_published_step() -> None:
     recipe, (student, teacher), (labelled, unlabelled) = a_recipe("unimatch_v2"), networks(TINY_CONVNET), batches()
-    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher))
+    batch = METHODS[recipe.method](labelled, unlabelled, step_context(recipe, teacher))
     expected = published_loss(student, teacher, labelled, unlabelled, recipe=recipe, generator=generator(4))
-    torch.testing.assert_close(learn(student, batch), expected.detach(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(forward_backward(student, batch), expected.detach(), rtol=1e-5, atol=0)
 
 
-def half_way() -> ClassThresholds:
-    """Adaptive thresholds that tell some of the pixels from others."""
+def partial_thresholds() -> ClassThresholds:
+    """Adaptive thresholds that accept some of the pixels."""
     thresholds = ClassThresholds(CLASSES)
     thresholds.confidence.fill_(0.8)
     thresholds.probability_K.copy_(torch.tensor([0.5, 0.48, 0.4]))
     return thresholds
 
 
-def test_adaptive_thresholds_decide_by_the_class_of_the_mixed_label() -> None:
+def test_adaptive_threshold_depends_on_the_class_of_the_label() -> None:
     recipe, (_, teacher), (labelled, unlabelled) = a_recipe("unimatch_v1"), networks(), batches()
-    thresholds = half_way()
-    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher, thresholds=thresholds))
-    weak = batch.weight_RHW[-IMAGES:]  # V1's last stream is the weak view itself
-    pseudo = pseudo_labels(teacher, to_float(unlabelled.image_BHWC), unlabelled.inside_BHW)
+    thresholds = partial_thresholds()
+    batch = METHODS[recipe.method](labelled, unlabelled, step_context(recipe, teacher, thresholds=thresholds))
+    weak = batch.weight_RHW[-IMAGES:]  # V1's last stream is the weak view
+    pseudo, _ = pseudo_labels(teacher, to_float(unlabelled.image_BHWC), unlabelled.inside_BHW)
     threshold_K = thresholds(torch.arange(CLASSES), 0.85)
     for label in range(CLASSES):
         of_class = (pseudo.label_BHW == label) & pseudo.inside_BHW
@@ -180,16 +180,16 @@ def test_adaptive_thresholds_decide_by_the_class_of_the_mixed_label() -> None:
     assert 0 < (weak > 0).sum() < pseudo.inside_BHW.sum()
 
 
-class Meeting:
-    """Sums over processes that run one after the other: the first pass takes the terms down, the second adds them."""
+class SequentialSum:
+    """Sums over processes that run one after the other: the first pass records the terms, the second returns sums."""
 
     def __init__(self, processes: int) -> None:
         self.terms: list[list[Tensor]] = [[] for _ in range(processes)]
         self.called = [0] * processes
 
-    def of(self, process: int, *, listening: bool) -> Callable[[Tensor], Tensor]:
+    def of(self, process: int, *, recording: bool) -> Callable[[Tensor], Tensor]:
         def total(tensor: Tensor) -> Tensor:
-            if listening:
+            if recording:
                 self.terms[process].append(tensor)
                 return tensor
             self.called[process] += 1
@@ -199,89 +199,91 @@ class Meeting:
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
-@pytest.mark.parametrize(("method", "knobs"), CASES, ids=IDS)
-def test_two_processes_have_the_rows_of_one(method: str, knobs: dict[str, Any], adaptive: bool) -> None:
-    recipe, (_, teacher), (labelled, unlabelled) = a_recipe(method, **knobs), networks(), batches()
+@pytest.mark.parametrize(("method", "settings"), CASES, ids=IDS)
+def test_two_processes_have_the_rows_of_a_single_process(method: str, settings: dict[str, Any], adaptive: bool) -> None:
+    recipe, (_, teacher), (labelled, unlabelled) = a_recipe(method, **settings), networks(), batches()
     shares = [range(1), range(1, IMAGES)]
 
     def part(process: int, total: Callable[[Tensor], Tensor], thresholds: ClassThresholds | None) -> StudentBatch:
         own = list(shares[process])
         held = [*own, own[0] - 1]
-        context = context_of(recipe, teacher, own=shares[process], total=total, thresholds=thresholds)
+        context = step_context(recipe, teacher, local_rows=shares[process], total=total, thresholds=thresholds)
         return METHODS[recipe.method](
             LabelledBatch(*(tensor[own] for tensor in labelled)),
             UnlabelledBatch(*(tensor[held] for tensor in unlabelled)),
             context,
         )
 
-    of_whole = half_way() if adaptive else None
-    whole = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher, thresholds=of_whole))
-    meeting = Meeting(len(shares))
+    of_whole = partial_thresholds() if adaptive else None
+    whole = METHODS[recipe.method](labelled, unlabelled, step_context(recipe, teacher, thresholds=of_whole))
+    sums = SequentialSum(len(shares))
     for process in range(len(shares)):
-        part(process, meeting.of(process, listening=True), half_way() if adaptive else None)
+        part(process, sums.of(process, recording=True), partial_thresholds() if adaptive else None)
     for process, share in enumerate(shares):
-        of_part = half_way() if adaptive else None
-        ours = part(process, meeting.of(process, listening=False), of_part)
-        assert meeting.called[process] == len(meeting.terms[process])
+        of_part = partial_thresholds() if adaptive else None
+        actual = part(process, sums.of(process, recording=False), of_part)
+        assert sums.called[process] == len(sums.terms[process])
         streams = len(whole.image_RCHW) // IMAGES
         rows = (IMAGES * torch.arange(streams)[:, None] + torch.tensor(share)).flatten()
         expected = rows_of(whole, rows)
-        assert (ours.labelled, ours.scale) == (len(share), whole.scale)
-        torch.testing.assert_close(ours.image_RCHW, expected.image_RCHW, rtol=0, atol=1e-6)
-        torch.testing.assert_close(ours.weight_RHW, expected.weight_RHW)
-        assert torch.equal(ours.label_RHW, expected.label_RHW)
-        torch.testing.assert_close(ours.dropout, expected.dropout)
-        torch.testing.assert_close(ours.head_dropout, expected.head_dropout)
+        assert (actual.labelled, actual.scale) == (len(share), whole.scale)
+        torch.testing.assert_close(actual.image_RCHW, expected.image_RCHW, rtol=0, atol=1e-6)
+        torch.testing.assert_close(actual.weight_RHW, expected.weight_RHW)
+        assert torch.equal(actual.label_RHW, expected.label_RHW)
+        torch.testing.assert_close(actual.dropout, expected.dropout)
+        torch.testing.assert_close(actual.head_dropout, expected.head_dropout)
         if of_whole and of_part:
             torch.testing.assert_close(of_part.state_dict(), of_whole.state_dict(), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("method", ["unimatch_v1", "unimatch_v2"])
-def test_micro_batches_add_up(method: str) -> None:
+def test_losses_and_gradients_of_micro_batches_add_up(method: str) -> None:
     recipe, (student, teacher), (labelled, unlabelled) = a_recipe(method), networks(), batches()
     reference = copy.deepcopy(student)
-    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher))
+    batch = METHODS[recipe.method](labelled, unlabelled, step_context(recipe, teacher))
     parts = [torch.arange(start, len(batch.image_RCHW), 3) for start in range(3)]
-    loss = torch.stack([learn(student, rows_of(batch, rows)) for rows in parts]).sum()
-    torch.testing.assert_close(loss, learn(reference, batch))
+    loss = torch.stack([forward_backward(student, rows_of(batch, rows)) for rows in parts]).sum()
+    torch.testing.assert_close(loss, forward_backward(reference, batch))
     assert_same_gradients(student, reference)
 
 
-def test_the_teacher_gets_no_gradient_and_stays_as_it_is() -> None:
+def test_teacher_gets_no_gradient_and_does_not_change() -> None:
     recipe, (student, teacher), (labelled, unlabelled) = a_recipe("unimatch_v2"), networks(), batches()
     before = copy.deepcopy(teacher.state_dict())
-    batch = METHODS[recipe.method](labelled, unlabelled, context_of(recipe, teacher))
-    learn(student, batch)
+    batch = METHODS[recipe.method](labelled, unlabelled, step_context(recipe, teacher))
+    forward_backward(student, batch)
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
     assert gradients(student)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_batches_without_a_pixel_that_counts_have_no_loss(method: str) -> None:
+def test_batch_without_valid_pixels_has_zero_loss(method: str) -> None:
     recipe, (student, teacher), (labelled, unlabelled) = a_recipe(method), networks(), batches()
     batch = METHODS[recipe.method](
         labelled._replace(mask_BHW=torch.full_like(labelled.mask_BHW, IGNORE)),
         unlabelled._replace(inside_BHW=torch.zeros_like(unlabelled.inside_BHW)),
-        context_of(recipe, teacher, thresholds=ClassThresholds(CLASSES)),
+        step_context(recipe, teacher, thresholds=ClassThresholds(CLASSES)),
     )
-    assert learn(student, batch) == 0
+    assert forward_backward(student, batch) == 0
     assert not any(gradient.any() for gradient in gradients(student).values())
 
 
 @pytest.mark.parametrize("method", ["fixmatch", "unimatch_v1", "unimatch_v2"])
-def test_a_method_without_its_unlabelled_images_says_so(method: str) -> None:
+def test_missing_unlabelled_images_raise_value_error(method: str) -> None:
     recipe, (_, teacher), (labelled, _) = a_recipe(method), networks(), batches()
     with pytest.raises(ValueError, match=f"{method} learns from unlabelled images"):
-        METHODS[recipe.method](labelled, None, context_of(recipe, teacher))
+        METHODS[recipe.method](labelled, None, step_context(recipe, teacher))
 
 
-@pytest.mark.parametrize(("method", "knobs"), CASES, ids=IDS)
-def test_no_method_waits_for_the_device(method: str, knobs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The meta device has no numbers: whatever would ask the device for one raises there."""
+@pytest.mark.parametrize(("method", "settings"), CASES, ids=IDS)
+def test_methods_do_not_synchronize_with_the_device(
+    method: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the meta device, every operation that needs a value on the host raises."""
     monkeypatch.setattr(torch, "autocast", lambda *_args, **_options: nullcontext())
-    recipe, (_, teacher), (labelled, unlabelled) = a_recipe(method, **knobs), networks(), batches()
-    context = context_of(
+    recipe, (_, teacher), (labelled, unlabelled) = a_recipe(method, **settings), networks(), batches()
+    context = step_context(
         recipe,
         teacher.to("meta"),
         class_weights_K=torch.ones(CLASSES, device="meta"),

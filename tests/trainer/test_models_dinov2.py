@@ -1,4 +1,4 @@
-"""DINOv2 is numerically the paper's: an independent plain reading of its equations gives the same features."""
+"""The features of DINOv2 equal those of an independent reference implementation."""
 
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from trainer.models.plain_vit import DINOv2
 from trainer.models.position_embedding import resample
 from trainer.models.weights import load_encoder_weights
 
-TINY = Size(width=128, depth=4, tapped=(0, 1, 2, 3), features=8, projections=(8, 8, 8, 8))
-GATED = Size(width=128, depth=4, tapped=(0, 1, 2, 3), features=8, projections=(8, 8, 8, 8), gated=344)
+TINY = Size(width=128, depth=4, output_blocks=(0, 1, 2, 3), features=8, projections=(8, 8, 8, 8))
+GATED = Size(width=128, depth=4, output_blocks=(0, 1, 2, 3), features=8, projections=(8, 8, 8, 8), gated=344)
 OPTIONS = {"depth": 4, "embed_dim": 128, "num_heads": 2}
 AT_518 = (518, 518)
 OTHERS = [(42, 70), (28, 518), (518, 504), (560, 28)]
 
 
 def with_metas_weights(folder: Path, name: str, size: Size, registers: int = 0) -> tuple[Encoder, dict[str, Tensor]]:
-    """The encoder, filled from a file with Meta's names, and that file's tensors."""
+    """An encoder with weights from a file with Meta's names, and the tensors of that file."""
     torch.manual_seed(0)
     state = random_backbone(size, registers=registers)
     torch.save({key.removeprefix("backbone."): value for key, value in state.items()}, folder / "meta.pth")
@@ -44,7 +44,7 @@ def with_metas_weights(folder: Path, name: str, size: Size, registers: int = 0) 
     ids=["plain", "registers", "gated"],
 )
 @torch.no_grad()
-def test_features_are_those_of_the_plain_reading(
+def test_features_equal_the_reference(
     tmp_path: Path, name: str, architecture: Size, registers: int, size: tuple[int, int]
 ) -> None:
     encoder, state = with_metas_weights(tmp_path, name, architecture, registers)
@@ -55,12 +55,12 @@ def test_features_are_those_of_the_plain_reading(
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch14_dinov2", "vit_base_patch14_dinov2.lvd142m"])
-def test_without_registers_the_position_embedding_is_not_timms(name: str) -> None:
+def test_dinov2_without_registers_uses_its_own_position_embedding(name: str) -> None:
     assert isinstance(build_encoder(name, OPTIONS), DINOv2)
 
 
 @pytest.mark.parametrize("size", [(2, 3), (24, 24), (37, 36), (57, 57), (1, 1), (74, 38)])
-def test_the_table_is_resampled_as_by_scale_factors_with_the_offset(size: tuple[int, int]) -> None:
+def test_resampling_equals_interpolation_with_offset_scale_factors(size: tuple[int, int]) -> None:
     table_GGD = torch.randn(GRID, GRID, 8, generator=torch.Generator().manual_seed(0))
     factors = [(side + 0.1) / GRID for side in size]
     expected_1Dhw = F.interpolate(table_GGD.permute(2, 0, 1)[None], scale_factor=factors, mode="bicubic")
@@ -68,8 +68,8 @@ def test_the_table_is_resampled_as_by_scale_factors_with_the_offset(size: tuple[
 
 
 @pytest.mark.parametrize(("waves", "lowest", "highest"), [(4, 0.005, 0.015), (GRID, 0.10, 0.14)])
-def test_timms_resampling_would_differ(waves: int, lowest: float, highest: float) -> None:
-    """By 1% of a table of few waves, by 12% of one of all, at the size of Cityscapes' window."""
+def test_resampling_of_timm_differs(waves: int, lowest: float, highest: float) -> None:
+    """At the size of Cityscapes' window: by 1% of a smooth table, by 12% of a random one."""
     torch.manual_seed(0)
     place_G = torch.linspace(0, torch.pi, GRID)
     wave_GK = torch.cos(place_G[:, None] * torch.arange(waves))
@@ -80,7 +80,7 @@ def test_timms_resampling_would_differ(waves: int, lowest: float, highest: float
     assert lowest < difference.item() < highest
 
 
-def test_at_its_own_size_the_table_is_returned_as_it_is() -> None:
+def test_table_is_unchanged_at_the_trained_size() -> None:
     table_GGD = torch.randn(GRID, GRID, 8)
     assert torch.equal(resample(table_GGD, GRID, GRID), table_GGD)
 
@@ -92,7 +92,7 @@ def test_autocast_does_not_round_the_table() -> None:
     assert torch.equal(found_hwD, resample(table_GGD, 20, 30))
 
 
-def test_the_gradient_reaches_the_whole_table() -> None:
+def test_gradient_reaches_the_whole_table() -> None:
     table_GGD = torch.randn(GRID, GRID, 2, dtype=torch.float32, requires_grad=True)
     resample(table_GGD, 40, 52).square().sum().backward()  # type: ignore[no-untyped-call]
     assert table_GGD.grad is not None

@@ -1,4 +1,4 @@
-"""Every family of encoders behind the one face: shapes at several sizes, gradients, blocks, layers, freezing."""
+"""All encoder families: shapes at several sizes, gradients, blocks, layers, freezing."""
 
 import copy
 from typing import Any
@@ -9,7 +9,6 @@ from torch import nn
 
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT
 from trainer.config import Model
-from trainer.models.blocks import compile_blocks
 from trainer.models.encoder import EncoderError, _leaves, build_encoder
 from trainer.models.segmenter import build_segmenter
 
@@ -34,7 +33,7 @@ FAMILIES = [pytest.param(*family, id=family[0]) for family in PLAIN + HIERARCHIC
 
 
 @pytest.mark.parametrize(("name", "options"), FAMILIES)
-def test_four_maps_at_every_multiple_and_a_gradient_for_every_parameter(name: str, options: dict[str, Any]) -> None:
+def test_four_maps_at_several_sizes_and_a_gradient_for_every_parameter(name: str, options: dict[str, Any]) -> None:
     encoder = build_encoder(name, options).train()
     multiple = encoder.size_multiple
     for height, width in ((2, 2), (3, 5), (9, 4)):
@@ -45,11 +44,11 @@ def test_four_maps_at_every_multiple_and_a_gradient_for_every_parameter(name: st
         ]
     torch.stack([m.square().mean() for m in maps]).sum().backward()  # type: ignore[no-untyped-call]
     unreached = [name for name, p in encoder.named_parameters() if p.requires_grad and p.grad is None]
-    assert not unreached, "DistributedDataParallel would wait for them"
+    assert not unreached, "DistributedDataParallel would wait for these"
 
 
 @pytest.mark.parametrize(("name", "options"), FAMILIES)
-def test_layers_rise_from_the_stem_through_the_blocks(name: str, options: dict[str, Any]) -> None:
+def test_layer_numbers_rise_from_the_stem_through_the_blocks(name: str, options: dict[str, Any]) -> None:
     encoder = build_encoder(name, options)
     layers = encoder.layers()
     depth = len(encoder.blocks())
@@ -73,7 +72,7 @@ def test_layers_rise_from_the_stem_through_the_blocks(name: str, options: dict[s
     ],
 )
 def test_layers_of_dinov2(parameter: str, layer: int) -> None:
-    assert build_encoder("vit_small_patch14_dinov2", SHALLOW).layer_of(parameter) == layer
+    assert build_encoder("vit_small_patch14_dinov2", SHALLOW).layers()[parameter] == layer
 
 
 @pytest.mark.parametrize(
@@ -86,16 +85,16 @@ def test_layers_of_dinov2(parameter: str, layer: int) -> None:
     ],
 )
 def test_layers_of_a_resnet(parameter: str, layer: int) -> None:
-    assert build_encoder(*HIERARCHICAL[0]).layer_of(parameter) == layer
+    assert build_encoder(*HIERARCHICAL[0]).layers()[parameter] == layer
 
 
-def test_what_stands_between_two_blocks_counts_with_the_block_before() -> None:
+def test_layers_between_two_blocks_belong_to_the_preceding_block() -> None:
     encoder = build_encoder(*HIERARCHICAL[1])
-    assert encoder.layer_of("stages.stages_1.downsample.1.weight") == 1
-    assert encoder.layer_of("stages.stages_1.blocks.0.norm.weight") == 2
+    assert encoder.layers()["stages.stages_1.downsample.1.weight"] == 1
+    assert encoder.layers()["stages.stages_1.blocks.0.norm.weight"] == 2
 
 
-def test_parameters_without_use_are_found_without_a_backward_pass() -> None:
+def test_used_parameters_are_found_without_a_backward_pass() -> None:
     used, unused, frozen = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(requires_grad=False)
     unused(torch.ones(2))
     outputs = [used(torch.ones(2)), used(frozen(torch.ones(2))) + 1]
@@ -103,18 +102,18 @@ def test_parameters_without_use_are_found_without_a_backward_pass() -> None:
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "hiera_tiny_224", "beit_base_patch16_224"])
-def test_encoders_of_one_size_only_are_refused(name: str) -> None:
+def test_encoders_of_a_single_image_size_are_rejected(name: str) -> None:
     with pytest.raises(EncoderError, match="choose another encoder"):
         build_encoder(name)
 
 
-def test_options_that_timm_does_not_know_are_refused() -> None:
+def test_unknown_encoder_options_are_rejected() -> None:
     with pytest.raises(EncoderError, match="depht"):
         build_encoder("vit_small_patch14_dinov2", {"depht": 2})
 
 
 @pytest.mark.parametrize("model", [TINY_VIT, TINY_CONVNET], ids=["vit", "convnet"])
-def test_a_frozen_encoder_stays_as_it_is_in_training(model: dict[str, Any]) -> None:
+def test_frozen_encoder_does_not_change_in_training(model: dict[str, Any]) -> None:
     torch.manual_seed(0)
     segmenter = build_segmenter(Model(**model), 3)
     segmenter.encoder.freeze()
@@ -128,7 +127,7 @@ def test_a_frozen_encoder_stays_as_it_is_in_training(model: dict[str, Any]) -> N
     assert all(torch.equal(before[name], value) for name, value in student.encoder.state_dict().items())
 
 
-def test_frozen_norms_keep_their_statistics_and_train_their_weights() -> None:
+def test_frozen_norms_keep_statistics_and_train_weights() -> None:
     torch.manual_seed(0)
     encoder = build_encoder("resnet18")
     encoder.freeze_norms()
@@ -145,13 +144,13 @@ def test_frozen_norms_keep_their_statistics_and_train_their_weights() -> None:
 
 
 @pytest.mark.parametrize(("name", "options"), [PLAIN[0], HIERARCHICAL[0]], ids=["vit", "resnet"])
-def test_compiled_blocks_keep_names_and_values(name: str, options: dict[str, Any]) -> None:
+def test_compiled_blocks_keep_names_and_outputs(name: str, options: dict[str, Any]) -> None:
     encoder = build_encoder(name, options).eval()
     names, blocks = list(encoder.state_dict()), encoder.blocks()
     images = [torch.rand(2, 3, side * encoder.size_multiple, 2 * encoder.size_multiple) for side in (2, 3, 4)]
     with torch.no_grad():
         before = [encoder(image_B3HW) for image_B3HW in images]
-        compile_blocks(encoder, "eager")
+        encoder.compile_blocks("eager")
         after = [encoder(image_B3HW) for image_B3HW in images]
     assert list(encoder.state_dict()) == names
     assert encoder.blocks() == blocks

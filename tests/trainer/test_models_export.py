@@ -1,4 +1,4 @@
-"""Every family of plain ViTs becomes a graph with dynamic sides that gives the masks that PyTorch gives."""
+"""Exported plain ViTs: one graph with dynamic height and width gives the same masks as PyTorch."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ SHALLOW: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 2}
     ],
 )
 @torch.no_grad()
-def test_masks_of_the_graph_are_pytorchs_at_every_size(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+def test_graph_and_pytorch_give_the_same_masks_at_all_sizes(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     recipe = Model(encoder=name, encoder_options=options, features=8, projections=(8, 8, 8, 8))
     segmenter = build_segmenter(recipe, 3).eval()
@@ -35,7 +35,7 @@ def test_masks_of_the_graph_are_pytorchs_at_every_size(tmp_path: Path, name: str
     predictor, multiple = MaskPredictor(segmenter), segmenter.size_multiple
     write_graph(predictor, tmp_path / "model.onnx", multiple=multiple)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    # 37 patches are DINOv2's own grid: the graph must not resample there, as PyTorch does not.
+    # 37 patches are DINOv2's trained grid, at which neither PyTorch nor the graph may resample.
     for count, height, width in ((1, 37 * multiple, 37 * multiple), (2, 50, 90), (3, multiple, 16 * multiple)):
         image_NHW3 = torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8)
         mask_NHW, confidence_NHW = predictor(image_NHW3)

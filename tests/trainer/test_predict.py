@@ -9,12 +9,12 @@ from PIL import Image
 
 from tests.trainer.conftest import make_recipe
 from trainer.checkpoint import Checkpoint
+from trainer.commands.predict import predict
 from trainer.config import Inference
 from trainer.data.decode import read_image
 from trainer.data.layouts import open_dataset
 from trainer.evaluation.inference import most_likely
 from trainer.models.segmenter import build_segmenter
-from trainer.predict import predict
 from trainer.run_error import RunError
 
 

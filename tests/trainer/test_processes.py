@@ -1,4 +1,4 @@
-"""Several processes: real ones, started by torchrun, against one."""
+"""Data-parallel training: real processes, started by torchrun, compared with one process."""
 
 import dataclasses
 import json
@@ -24,8 +24,8 @@ TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m",
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["unimatch_v2", "unimatch_v1"])
-def test_two_processes_give_what_one_gives(tmp_path: Path, method: str) -> None:
-    """Uneven numbers of images, CutMix partners beyond each other's share, and every pixel counting."""
+def test_two_processes_equal_one(tmp_path: Path, method: str) -> None:
+    """Odd numbers of images, CutMix partners in the other process's share, and a threshold of 0."""
     dataset = write_dataset(tmp_path / "dataset", labelled=5, unlabelled=7, val=3)
     recipe = make_recipe(dataset, method, steps=4, batch_labelled=4, batch_unlabelled=4, report=False)
     recipe = dataclasses.replace(recipe, unimatch=UniMatch(confidence_threshold=0.0, cutmix_probability=1.0))
@@ -45,19 +45,19 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, method: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     two = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
 
-    assert [event["event"] for event in two] == [event["event"] for event in one], "the first process speaks for both"
+    assert [event["event"] for event in two] == [event["event"] for event in one], "only the main process emits events"
     assert two[0]["processes"] == 2
-    for ours, theirs in zip(steps(two), steps(one), strict=True):
-        assert theirs["confident"] == pytest.approx(1)
-        assert ours == pytest.approx(theirs, rel=1e-4)
-    assert [event["images"] for event in two if event["event"] == "evaluation"] == [3], "every image counts once"
+    for actual, reference in zip(steps(two), steps(one), strict=True):
+        assert reference["confident"] == pytest.approx(1)
+        assert actual == pytest.approx(reference, rel=1e-4)
+    assert [event["images"] for event in two if event["event"] == "evaluation"] == [3], "each image is evaluated once"
     models = [checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("one", "two")]
     for name, tensor in models[0].items():
         torch.testing.assert_close(models[1][name], tensor, rtol=1e-4, atol=1e-6)
 
 
 def steps(events: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """What was told of each step, as numbers."""
+    """The figures of the progress events."""
     return [
         {name: value for name, value in event.items() if name != "event"}
         for event in events
@@ -65,7 +65,7 @@ def steps(events: list[dict[str, Any]]) -> list[dict[str, float]]:
     ]
 
 
-def test_shares_cover_a_batch_once_and_bring_each_its_partner() -> None:
+def test_shares_cover_a_batch_once_and_rows_include_the_cutmix_partner() -> None:
     cpu = torch.device("cpu")
     shares = [Processes(cpu, rank, 3).share(8) for rank in range(3)]
     assert [row for share in shares for row in share] == list(range(8))
@@ -74,7 +74,7 @@ def test_shares_cover_a_batch_once_and_bring_each_its_partner() -> None:
     assert rows_with_partner(range(8), 8) == list(range(8))
 
 
-def test_the_draws_of_all_processes_are_those_of_one() -> None:
+def test_random_draws_do_not_depend_on_the_number_of_processes() -> None:
     def draws(rows: range) -> list[list[tuple[int, int]]]:
         return list(Shuffled(5, 4, rows, start=1, steps=4, seed=3, stream=1))
 

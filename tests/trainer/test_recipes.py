@@ -1,4 +1,4 @@
-"""Every recipe is a run: it builds, and trains on a tiny data set in its data set's real layout."""
+"""The recipes of the repository: networks, headers, schedules, and two steps in the layout of their data set."""
 
 import tomllib
 from collections.abc import Iterable
@@ -25,12 +25,12 @@ UNLABELLED = {
     "ade20k": {"1_64": 19894, "1_32": 19579, "1_16": 18947, "1_8": 17684, "1_4": 15158},
     "coco": {"1_512": 118055, "1_256": 117824, "1_128": 117362, "1_64": 116438, "1_32": 114590},
 }
-"""Lines of the official unlabelled lists: all training images but the labelled ones."""
+"""Number of images in the official unlabelled lists: all training images except the labelled ones."""
 EPOCHS = {"pascal": 60, "cityscapes": 180, "ade20k": 60, "coco": 20}
 
 
 class Kind(NamedTuple):
-    """What makes one recipe's steps another code path than the next's."""
+    """The settings that select a code path of a training step."""
 
     layout: str
     method: str
@@ -71,7 +71,7 @@ def one_of_each_kind(paths: Iterable[Path]) -> list[Path]:
 
 @cache
 def network(encoder: str, features: int, projections: tuple[int, int, int, int]) -> Segmenter:
-    """A recipe's network with four blocks: what it takes and gives does not depend on how many there are."""
+    """A recipe's network with four blocks; its input and output shapes do not depend on the number of blocks."""
     options = {"depth": 4} if encoder.startswith("vit") else {}
     return build_segmenter(
         Model(encoder=encoder, encoder_options=options, features=features, projections=projections), classes=2
@@ -79,7 +79,7 @@ def network(encoder: str, features: int, projections: tuple[int, int, int, int])
 
 
 @pytest.mark.parametrize("path", recipe_files(), ids=IDS)
-def test_its_network_takes_its_crops(path: Path) -> None:
+def test_crop_and_window_fit_the_network(path: Path) -> None:
     recipe = load_recipe(path)
     model = recipe.model
     multiple = network(model.encoder, model.features, model.projections).size_multiple
@@ -87,20 +87,20 @@ def test_its_network_takes_its_crops(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", recipe_files(), ids=IDS)
-def test_its_header_says_what_it_is(path: Path) -> None:
+def test_header_has_a_description_and_an_expected_result(path: Path) -> None:
     found = header(path)
     assert found[""]
     assert path.parent == RECIPES or found["Expected"]
 
 
 @pytest.mark.parametrize("path", template_files(), ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_what_recipes_share_is_no_run(path: Path) -> None:
+def test_template_lacks_steps(path: Path) -> None:
     with pytest.raises(RecipeError, match="steps"):
         load_recipe(path)
 
 
 @pytest.mark.parametrize("folder", UNLABELLED)
-def test_the_schedule_is_the_papers(folder: str) -> None:
+def test_schedule_is_the_papers(folder: str) -> None:
     for split, count in UNLABELLED[folder].items():
         for size in ("small", "base"):
             recipe = load_recipe(RECIPES / folder / f"{split}_{size}.toml")
@@ -112,7 +112,7 @@ def test_the_schedule_is_the_papers(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", UNLABELLED)
-def test_labels_only_doubles_the_batch_at_the_same_rate(folder: str) -> None:
+def test_supervised_baseline_doubles_the_batch_at_the_same_learning_rate(folder: str) -> None:
     alone = load_recipe(RECIPES / folder / "supervised.toml").train
     both = load_recipe(RECIPES / folder / f"{next(iter(UNLABELLED[folder]))}_base.toml").train
     assert alone.batch_labelled == alone.lr_reference_batch == both.batch_labelled + both.batch_unlabelled
@@ -120,7 +120,7 @@ def test_labels_only_doubles_the_batch_at_the_same_rate(folder: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((RECIPES / "ablations").glob("*.toml")), ids=lambda path: path.stem)
-def test_an_ablation_differs_from_what_it_stands_on(path: Path) -> None:
+def test_ablation_differs_from_its_parent(path: Path) -> None:
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     parent = (path.parent / table.pop("extends")).resolve()
     if parent in template_files():
@@ -128,13 +128,13 @@ def test_an_ablation_differs_from_what_it_stands_on(path: Path) -> None:
     assert load_recipe(path) != load_recipe(parent)
 
 
-def test_the_readme_lists_them() -> None:
+def test_readme_lists_all_recipes() -> None:
     text = README.read_text(encoding="utf-8")
     assert written(text) == text, "run python -m tests.trainer.list_recipes --write"
 
 
 @pytest.mark.parametrize("path", one_of_each_kind(recipe_files()), ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_two_steps_in_its_data_sets_layout(path: Path, tmp_path: Path) -> None:
+def test_two_steps_in_the_layout_of_the_data_set(path: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     recipe = load_recipe(path, tiny(load_recipe(path), root, tmp_path / "other"))
     write_data(recipe, root, tmp_path / "other")
@@ -146,7 +146,7 @@ def test_two_steps_in_its_data_sets_layout(path: Path, tmp_path: Path) -> None:
 
 
 def tiny(recipe: Recipe, root: Path, other: Path) -> list[str]:
-    """Overrides: a tiny network and crop, two steps; everything that says how a step is done stays."""
+    """Overrides for a tiny network, a tiny crop and two steps; the method's settings stay."""
     sets = {
         "data.root": f"'{root.as_posix()}'",
         "data.crop": "[32, 32]",
@@ -170,7 +170,7 @@ def tiny(recipe: Recipe, root: Path, other: Path) -> list[str]:
 
 
 def write_data(recipe: Recipe, root: Path, other: Path) -> None:
-    """The data set of a recipe, with the split names that the recipe has, and a folder of other images."""
+    """Write a recipe's data set with its split names, and a folder of other images."""
     if recipe.data.format in OFFICIAL:
         write_layout(root, recipe.data.format)
         first = root / "splits" / OFFICIAL[recipe.data.format][0]

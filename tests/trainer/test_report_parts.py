@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from tests.trainer.conftest import TINY_VIT, make_recipe
-from trainer.batches import RunData
 from trainer.data.layouts import open_dataset
 from trainer.evaluation.audit import Audit, ClassAudit
 from trainer.evaluation.evaluate import evaluate
@@ -24,6 +23,7 @@ from trainer.report.charts import line_chart, reliability_diagram
 from trainer.report.class_table import class_rows, confusions, normalised
 from trainer.report.history import build_history, read_events
 from trainer.report.write import write_report
+from trainer.run_data import RunData
 from trainer.taxonomy import Taxonomy
 
 NAMES = ("road", "fence", "pole", "tram")

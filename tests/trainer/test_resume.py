@@ -1,4 +1,4 @@
-"""A run that was stopped, killed or refused goes on as if nothing had been."""
+"""Resuming: a stopped or killed run continues exactly."""
 
 import json
 import os
@@ -15,17 +15,17 @@ import torch
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe
 from tests.trainer.test_train import losses, run
 from trainer import checkpoint
-from trainer.commands.train import STOPPED
+from trainer.commands.train_recipe import STOPPED
 from trainer.data.layouts import open_dataset
 from trainer.events import Events
 from trainer.processes import Processes
 from trainer.recipe_file import recipe_from_dict
-from trainer.run import build, lasting, save_run
 from trainer.run_error import RunError
+from trainer.training_state import build_state, resume_settings, save_training_state
 
 
 def break_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the next run die when it tells of this step."""
+    """Make the next run fail when it reports this step."""
 
     def progress(_events: Events, at: int, *_: object, **__: object) -> None:
         if at == step:
@@ -35,7 +35,7 @@ def break_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
-def test_two_steps_and_two_resumed_ones_equal_four(
+def test_two_steps_and_two_resumed_steps_equal_four(
     dataset: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe(dataset, method, TINY_CONVNET, save_every=2)
@@ -47,24 +47,24 @@ def test_two_steps_and_two_resumed_ones_equal_four(
     monkeypatch.undo()
     rest = losses(run(recipe, tmp_path / "broken", resume=True))
     assert rest == whole[2:]
-    ours, theirs = (
+    actual, reference = (
         checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("whole", "broken")
     )
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert all(torch.equal(actual[name], reference[name]) for name in actual)
 
 
-def test_resuming_under_another_recipe_is_refused(dataset: Path, tmp_path: Path) -> None:
+def test_resume_with_another_recipe_or_other_data_is_rejected(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     recipe = make_recipe(dataset, "supervised")
-    model = build(recipe, open_dataset(dataset).taxonomy, Processes(torch.device("cpu")))
-    save_run(model, tmp_path / "run", {"recipe": lasting(recipe), "data_fingerprint": "another"})
+    state = build_state(recipe, open_dataset(dataset).taxonomy, Processes(torch.device("cpu")))
+    save_training_state(state, tmp_path / "run", {"recipe": resume_settings(recipe), "data_fingerprint": "another"})
     with pytest.raises(RunError, match="another data_fingerprint"):
         run(recipe, tmp_path / "run", resume=True)
     with pytest.raises(RunError, match="another recipe"):
         run(make_recipe(dataset, "supervised", steps=9), tmp_path / "run", resume=True)
 
 
-def test_stochastic_depth_repeats_after_a_resume(
+def test_stochastic_depth_is_the_same_after_resume(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = TINY_VIT["encoder_options"] | {"drop_path_rate": 0.5}  # type: ignore[operator]
@@ -77,10 +77,10 @@ def test_stochastic_depth_repeats_after_a_resume(
     assert losses(run(recipe, tmp_path / "broken", resume=True)) == whole[2:]
 
 
-def test_a_stopped_run_saves_and_resume_ends_with_the_same_model(dataset: Path, tmp_path: Path) -> None:
-    """A real process, a real signal."""
+def test_run_stopped_by_sigterm_resumes_to_the_same_model(dataset: Path, tmp_path: Path) -> None:
+    """With a real process and a real signal."""
     recipe = make_recipe(dataset, steps=12).as_dict()
-    recipe["data"]["workers"] = 1  # it gets the signal too, as the service sends it to the whole group
+    recipe["data"]["workers"] = 1  # the worker also gets the signal, as the service sends it to the whole process group
     (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe))
     command = [sys.executable, "-m", "trainer", "train", str(tmp_path / "recipe.toml"), "--out"]
     with subprocess.Popen(
@@ -99,21 +99,21 @@ def test_a_stopped_run_saves_and_resume_ends_with_the_same_model(dataset: Path, 
     assert "--resume" in json.loads(refused.stdout)["message"]
     subprocess.run([*command, str(tmp_path / "stopped"), "--resume"], check=True, timeout=120, capture_output=True)
     run(recipe_from_dict(recipe), tmp_path / "whole")
-    ours, theirs = (
+    actual, reference = (
         checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("stopped", "whole")
     )
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert all(torch.equal(actual[name], reference[name]) for name in actual)
     assert not (tmp_path / "stopped/resume.pt").exists()
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path) -> None:
-    """Kill -9 at a random step, twice; what is left is the last saved state."""
+def test_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path) -> None:
+    """Kill -9 at a random step, twice; the run resumes from the last saved state."""
     recipe = make_recipe(dataset, steps=14, save_every=3, evaluate_every=4, ema_decay=0.9)
     (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe.as_dict()))
     command = [sys.executable, "-m", "trainer", "train", str(tmp_path / "recipe.toml"), "--out"]
     killed = tmp_path / "killed"
-    rng = random.Random()  # noqa: S311 (which step is killed is no secret)
+    rng = random.Random()  # noqa: S311 (not for cryptography)
     steps = (rng.randint(4, 8), rng.randint(9, 13))
     for at in steps:
         resume = ["--resume"] if (killed / "resume.pt").exists() else []
@@ -126,5 +126,5 @@ def test_a_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path)
     subprocess.run([*command, str(killed), "--resume"], check=True, timeout=120, capture_output=True)
     run(recipe, tmp_path / "whole")
     for name in ("model.safetensors", "student.safetensors"):
-        ours, theirs = (checkpoint.load(tmp_path / out / name).model.state_dict() for out in ("killed", "whole"))
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours), f"killed at {steps}"
+        actual, reference = (checkpoint.load(tmp_path / out / name).model.state_dict() for out in ("killed", "whole"))
+        assert all(torch.equal(actual[key], reference[key]) for key in actual), f"killed at {steps}"

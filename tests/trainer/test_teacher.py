@@ -1,4 +1,4 @@
-"""The teacher: what is averaged, what is copied, and how fast."""
+"""The EMA teacher: averaged and copied buffers, and the decay schedule."""
 
 import copy
 
@@ -11,7 +11,7 @@ from trainer.teacher import make_teacher, update_teacher
 
 
 class Counting(nn.Module):
-    """A weight, a running mean, and the two kinds of integers that networks carry: a counter and a position index."""
+    """A weight, a running mean, and the two kinds of integer buffers in networks: a counter and a position index."""
 
     weight: Tensor
     position: Tensor
@@ -34,19 +34,19 @@ def moved(student: Counting) -> Counting:
     return student
 
 
-def test_floats_are_averaged_and_integers_copied() -> None:
+def test_floats_are_averaged_and_integers_are_copied() -> None:
     student = Counting()
     teacher = make_teacher(student)
     update_teacher(teacher, moved(student), decay=0.75)
     assert teacher.weight.tolist() == pytest.approx([1.25, 2.25])
     assert teacher.mean.tolist() == pytest.approx([1.5])
     assert teacher.counter == 7
-    assert torch.equal(teacher.position, torch.tensor([[0, 3], [7, 1]])), "an average rounded down would ruin it"
+    assert torch.equal(teacher.position, torch.tensor([[0, 3], [7, 1]])), "averages are rounded down"
     assert teacher.position.dtype == torch.int64
 
 
-def test_a_position_index_survives_thousands_of_steps() -> None:
-    """BEiT's: averaged, an index of 7 becomes 6.99..., and so 6, at the first step already."""
+def test_position_index_is_unchanged_after_2000_updates() -> None:
+    """An averaged index 7 (as in BEiT) would become 6.99, and so 6, at the first update."""
     student = Counting()
     teacher = make_teacher(student)
     for _ in range(2000):
@@ -56,7 +56,7 @@ def test_a_position_index_survives_thousands_of_steps() -> None:
 
 
 def test_decay_zero_is_an_exact_copy() -> None:
-    """ema_decay = 0: the student labels, and is what is kept."""
+    """With ema_decay = 0 the teacher equals the student."""
     torch.manual_seed(0)
     student = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(5, 5))
     teacher = make_teacher(student)
@@ -69,7 +69,7 @@ def test_decay_zero_is_an_exact_copy() -> None:
         assert torch.equal(teacher.state_dict()[name], tensor), name
 
 
-def test_the_teacher_is_frozen_in_eval_mode_and_shares_nothing() -> None:
+def test_teacher_is_a_frozen_copy_in_eval_mode() -> None:
     student = Counting().train()
     teacher = make_teacher(student)
     assert not teacher.training
@@ -81,7 +81,7 @@ def test_the_teacher_is_frozen_in_eval_mode_and_shares_nothing() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
 
 
-def test_an_update_equals_the_loop_over_parameters() -> None:
+def test_update_equals_a_loop_over_parameters() -> None:
     torch.manual_seed(0)
     student = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
     teacher = make_teacher(student)
@@ -93,7 +93,7 @@ def test_an_update_equals_the_loop_over_parameters() -> None:
     torch.testing.assert_close(list(teacher.parameters()), expected)
 
 
-def test_the_ramp_of_the_decay() -> None:
-    """The first step copies the student, the second averages two, and so on to the limit."""
+def test_decay_rises_to_its_limit() -> None:
+    """The first step copies the student; later decays are 1/2, 2/3, ... up to the limit."""
     assert [ema_decay(step, 0.996) for step in (0, 1, 3, 249, 10_000)] == pytest.approx([0, 1 / 2, 3 / 4, 0.996, 0.996])
     assert ema_decay(500, 0.0) == 0

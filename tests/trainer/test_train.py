@@ -1,4 +1,4 @@
-"""Whole runs: they learn, repeat bit by bit, resume exactly, and stop when told to."""
+"""Whole runs: learning, reproducibility, checkpoints and error messages."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def losses(events: list[dict[str, Any]]) -> list[float]:
 
 @pytest.mark.parametrize("model", [TINY_VIT, TINY_CONVNET], ids=["vit", "convnet"])
 @pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
-def test_two_runs_with_one_seed_give_bit_identical_losses(
+def test_two_runs_with_one_seed_have_bit_identical_losses(
     dataset: Path, tmp_path: Path, method: str, model: dict[str, Any]
 ) -> None:
     recipe = make_recipe(dataset, method, model)
@@ -47,7 +47,7 @@ def test_two_runs_with_one_seed_give_bit_identical_losses(
 
 
 @pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
-def test_a_run_learns(dataset: Path, tmp_path: Path, method: str) -> None:
+def test_run_learns(dataset: Path, tmp_path: Path, method: str) -> None:
     events = run(make_recipe(dataset, method, steps=40), tmp_path / "run")
     assert events[0]["event"] == "start"
     assert events[-1]["event"] == "done"
@@ -59,19 +59,19 @@ def test_a_run_learns(dataset: Path, tmp_path: Path, method: str) -> None:
     assert evaluate(loaded.model, data, data.split("val")).miou == events[-1]["miou"]
 
 
-def test_init_starts_from_a_checkpoint_and_refuses_other_classes(dataset: Path, tmp_path: Path) -> None:
+def test_init_starts_from_a_checkpoint_and_rejects_other_classes(dataset: Path, tmp_path: Path) -> None:
     path = Path(run(make_recipe(dataset, "supervised", steps=40), tmp_path / "first")[-1]["checkpoint"])
     recipe = make_recipe(dataset, "supervised", steps=1, lr_encoder=1e-9).as_dict() | {"init": str(path)}
     (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe))
     again = ["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "second")]
     assert main(again) == 0
-    assert main(again) == 1, "a finished run is never overwritten"
+    assert main(again) == 1, "a finished run is not overwritten"
     assert checkpoint.load(tmp_path / "second/model.safetensors").metrics["miou"] > 0.9
     (dataset / "classes.toml").write_text((dataset / "classes.toml").read_text().replace("dark", "night"))
     assert main(["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "third")]) == 1
 
 
-def test_a_checkpoint_names_no_folder_of_this_machine(dataset: Path, tmp_path: Path) -> None:
+def test_checkpoint_contains_no_paths_of_the_machine(dataset: Path, tmp_path: Path) -> None:
     first = run(make_recipe(dataset, "supervised", steps=1), tmp_path / "first")[-1]["checkpoint"]
     table = make_recipe(dataset, "fixmatch", steps=1).as_dict() | {"init": first}
     table["data"] |= {"splits": str(dataset / "splits"), "unlabelled_root": str(dataset)}
@@ -83,12 +83,12 @@ def test_a_checkpoint_names_no_folder_of_this_machine(dataset: Path, tmp_path: P
     assert str(tmp_path).encode() not in Path(second).read_bytes()
 
 
-def test_a_run_ends_well_where_there_is_no_git(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_finishes_without_git(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run(make_recipe(dataset, "supervised", steps=1), tmp_path / "run")[-1]["event"] == "done"
 
 
-def test_evaluating_on_training_images_is_refused(dataset: Path, tmp_path: Path) -> None:
+def test_validation_on_training_images_is_rejected(dataset: Path, tmp_path: Path) -> None:
     table = make_recipe(dataset, "supervised").as_dict()
     with pytest.raises(DatasetError, match="in two splits, labelled and labelled"):
         run(recipe_from_dict(table | {"data": table["data"] | {"val": "labelled"}}), tmp_path / "run")
@@ -100,14 +100,14 @@ def test_evaluating_on_training_images_is_refused(dataset: Path, tmp_path: Path)
         (["data.crop=[30, 32]"], "must be a multiple of 8: 32"),
         (["train.device=gpu"], "use auto, cpu or cuda"),
         (["model.encoder=nothing_like_it"], "timm has no model"),
-        (["train=5", "train.steps=3"], "train is no table"),
+        (["train=5", "train.steps=3"], "train is not a table"),
         (["init=nowhere.safetensors"], "cannot be read as a checkpoint"),
         (["inference.window=[30, 30]"], "window"),
         (["train.lr_encoder=nan"], "finite"),
-        (["seed=-1"], "must not be negative"),
+        (["seed=-1"], "must be greater than or equal to 0"),
     ],
 )
-def test_mistakes_end_in_one_error_event(
+def test_mistake_emits_one_error_event(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: list[str], message: str
 ) -> None:
     (tmp_path / "recipe.toml").write_text(tomli_w.dumps(make_recipe(dataset).as_dict()))
@@ -118,7 +118,7 @@ def test_mistakes_end_in_one_error_event(
     assert message in event["message"]
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_batch(dataset: Path, tmp_path: Path) -> None:
+def test_nonfinite_loss_stops_the_run_and_saves_its_batch(dataset: Path, tmp_path: Path) -> None:
     recipe = make_recipe(dataset, "supervised", steps=30, lr_encoder=1e30, log_every=7)
     with pytest.raises(RunError, match=r"not finite at step 2; the batch is in .*nonfinite-0\.pt"):
         run(recipe, tmp_path / "run")
@@ -127,7 +127,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_batch(dataset: Pa
     assert kept["labelled"]["image_BHWC"].shape == (2, 32, 32, 3)
 
 
-def test_ruined_weights_are_not_saved(dataset: Path, tmp_path: Path) -> None:
+def test_nonfinite_weights_are_not_saved(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not finite"):
         run(make_recipe(dataset, "supervised", steps=1, lr_encoder=1e30), tmp_path / "run")
     assert not (tmp_path / "run/model.safetensors").exists()
@@ -135,20 +135,20 @@ def test_ruined_weights_are_not_saved(dataset: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA"), RuntimeError("cannot: can't allocate memory")])
-def test_too_little_memory_says_what_to_change(
+def test_out_of_memory_error_lists_settings_to_change(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
-    def step(*_: object) -> None:
+    def training_step(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("trainer.train.step", step)
+    monkeypatch.setattr("trainer.train.training_step", training_step)
     with pytest.raises(RunError, match=r"--set train\.accumulate=2 \(it is 1\)"):
         run(make_recipe(dataset), tmp_path / "run")
 
 
-def test_a_data_set_that_is_too_small_is_refused_before_the_first_step(tmp_path: Path) -> None:
+def test_single_unlabelled_image_is_rejected(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "small", unlabelled=1)
-    with pytest.raises(DatasetError, match="1 unlabelled image is too few"):
+    with pytest.raises(DatasetError, match="has 1 unlabelled image, too few for CutMix"):
         run(make_recipe(root), tmp_path / "run")
 
 
@@ -162,5 +162,7 @@ def test_evaluate_and_predict_from_the_command_line(
     assert main(["predict", path, str(dataset / "images/val0.png"), "--out", str(tmp_path / "masks")]) == 0
     assert (tmp_path / "masks/val0.png").exists()
     assert (tmp_path / "masks/val0.overlay.jpg").exists()
+    assert main(["evaluate", path, "--data", str(dataset), "--long-side", "-1"]) == 1
+    assert "inference.long_side = -1: must be greater than or equal to 0" in capsys.readouterr().err
     assert main(["evaluate", str(dataset / "classes.toml"), "--data", str(dataset)]) == 1
     assert "model.safetensors" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`check-data DATASET`: look at every image and mask, and say what is wrong and what to do."""
+"""`check-data DATASET`: check every image and mask and list problems with their remedies."""
 
 import argparse
 import json
@@ -14,9 +14,13 @@ from trainer.data.problems import find_problems
 
 def add(command: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    command.add_argument("dataset", type=Path, metavar="DATASET", help="a data set's folder")
-    command.add_argument("--format", choices=("auto", *MARKS), default="auto", help="its layout (default: auto)")
-    command.add_argument("--splits", type=Path, metavar="DIR", help="folder of the split files (default: its splits)")
+    command.add_argument("dataset", type=Path, metavar="DATASET", help="folder of the data set")
+    command.add_argument(
+        "--format", choices=("auto", *MARKS), default="auto", help="layout of the folder (default: auto)"
+    )
+    command.add_argument(
+        "--splits", type=Path, metavar="DIR", help="folder of the split files (default: DATASET/splits)"
+    )
     sizes = "height and width of the planned training crop, in pixels (default: 518 518)"
     command.add_argument("--crop", type=int, nargs=2, default=(518, 518), metavar=("H", "W"), help=sizes)
     command.add_argument("--json", action="store_true", help="print one JSON object")
@@ -24,7 +28,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was found; 0 when all is usable, 1 where there is an error."""
+    """Print the problems; return 0 if the data set is usable, 1 if there is an error."""
     inspection = inspect_dataset(open_dataset(options.dataset, options.format, options.splits))
     problems = find_problems(inspection, tuple(options.crop))
     if options.json:

@@ -1,20 +1,21 @@
-"""`import-official CKPT`: a checkpoint that the authors of UniMatch V2 published becomes one of ours."""
+"""`import-official CKPT`: convert a checkpoint that the authors of UniMatch V2 published."""
 
 import argparse
 from pathlib import Path
 
-from trainer.import_official import PUBLISHED, import_official
+from trainer.official_checkpoint import PUBLISHED, import_official
 
 
 def add(command: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     command.description = (
-        "Turn a checkpoint of the authors' code into one that evaluates, exports and serves here, without training."
+        "Convert a checkpoint of the authors' code to one that can be evaluated, exported and served here, without "
+        "training."
     )
     command.add_argument("file", type=Path, metavar="CKPT", help="the authors' file, such as best.pth")
     kind = command.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--dataset", choices=list(PUBLISHED), default="", help="the data set that it was trained on")
-    kind.add_argument("--classes", type=Path, metavar="TOML", help="for other data: a classes.toml with its classes")
+    kind.add_argument("--dataset", choices=list(PUBLISHED), default="", help="the data set of its training")
+    kind.add_argument("--classes", type=Path, metavar="TOML", help="for other data: a classes.toml")
     text = "the teacher's weights, which the paper reports (default), or the student's"
     command.add_argument("--weights", choices=["ema", "student"], default="ema", help=text)
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as model.safetensors")
@@ -22,7 +23,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Import, and say what the file held."""
+    """Convert the file and print what it contains."""
     segmenter = import_official(
         options.file, options.out, dataset=options.dataset, classes=options.classes, weights=options.weights
     )

@@ -24,12 +24,12 @@ import numpy.typing as npt
 from PIL import Image
 from pycocotools import mask as rle
 
+from trainer.atomic_write import atomic_write
 from trainer.data.classes_file import public_classes
 from trainer.data.coco import CLASS_OF_THING, PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError, decode_colors, decode_values
 from trainer.data.scan import map_in_threads
-from trainer.replacing import replacing
 from trainer.taxonomy import IGNORE, Taxonomy
 
 AnnotationSource = Literal["panoptic", "instances", "stuffthings"]
@@ -179,5 +179,5 @@ def _write(path: Path, mask_HW: Mask, taxonomy: Taxonomy) -> None:
     image = Image.fromarray(mask_HW)
     colors = [part for color in taxonomy.colors for part in color]
     image.putpalette(colors + [255] * (3 * 256 - len(colors)))
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         image.save(temporary, "PNG")

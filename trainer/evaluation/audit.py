@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.batches import RunData
 from trainer.config import Recipe
 from trainer.data.dataset import Sample, SegmentationDataset
 from trainer.evaluation.boundary import count_by_class
 from trainer.evaluation.evaluate import in_eval_mode
 from trainer.evaluation.inference import most_likely
 from trainer.models.segmenter import Segmenter
+from trainer.run_data import RunData
 
 LIMIT = 50
 """Maximum number of images in an audit, evenly spaced over the split: enough pixels for stable shares."""

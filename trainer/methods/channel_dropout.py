@@ -20,24 +20,24 @@ def channel_masks(
     undropped_fraction: float,
     generator: torch.Generator,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Two channel masks for each of several maps, one for each strong view.
+    """Two channel masks per feature map, one for each strong view.
 
-    The first view keeps a channel with probability 1 - `probability`, scaled to keep the expectation. Complementary:
-    the second view keeps the others; at `probability` 0.5 that is the paper's mask * 2 and 2 - mask * 2. Independent:
-    it draws its own. Maps of equal width share one mask, as all four of a plain ViT do; the levels of a ConvNet have
-    one each, for their widths differ. A random `undropped_fraction` of the images is left whole in both views, as in
-    the authors' code.
+    The first view keeps a channel with probability 1 - `probability`, scaled to keep the expectation. "complementary":
+    the second view keeps the other channels; at `probability` 0.5 this is the paper's mask * 2 and 2 - mask * 2.
+    "independent": the second view has its own random mask. Maps with the same number of channels share one mask: all
+    four of a plain ViT do, those of a ConvNet do not. A random `undropped_fraction` of the images gets no dropout in
+    either view, as in the authors' code.
 
     Args:
-        kind: what the second view loses; "none" drops nothing in either.
+        kind: how the second view's mask relates to the first; "none" drops nothing in either view.
         batch: number of images B.
-        channels: width C_i of each map.
-        probability: of a channel being dropped in the first view, 0..1, 1 excluded; 0 drops nothing in either.
-        undropped_fraction: part of the images that is left whole, 0..1.
+        channels: number of channels C_i of each map.
+        probability: probability that the first view drops a channel, 0..1, 1 excluded; 0 drops nothing in either view.
+        undropped_fraction: fraction of the images without dropout, 0..1.
         generator: a CPU generator.
 
     Returns:
-        For each view a list of float [B,C_i], on the CPU.
+        For each view a list of float [B,C_i] on the CPU.
     """
     whole_B = torch.zeros(batch, dtype=torch.bool)
     whole_B[torch.randperm(batch, generator=generator)[: int(batch * undropped_fraction)]] = True
@@ -50,7 +50,7 @@ def channel_masks(
 
 
 def random_mask(shape: tuple[int, int], probability: float, generator: torch.Generator) -> Tensor:
-    """Float [B,C]: 0 with `probability`, else 1 / (1 - probability); one draw for each image and channel."""
+    """Float [B,C]: 0 with `probability`, else 1 / (1 - probability); drawn for each image and channel."""
     return (torch.rand(shape, generator=generator) >= probability) / (1 - probability)
 
 

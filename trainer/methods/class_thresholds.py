@@ -1,4 +1,4 @@
-"""Thresholds that follow the teacher, class by class: FreeMatch's self-adaptive thresholding (arXiv 2205.07246).
+"""Adaptive confidence thresholds per class: FreeMatch's self-adaptive thresholding (arXiv 2205.07246).
 
 Off by default: UniMatch V2 has one threshold for all classes.
 """
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from trainer.methods.pseudo_labels import PseudoLabels
 
 DECAY = 0.999
-"""Of both averages, the paper's."""
+"""Decay of both moving averages, from the paper."""
 
 
 class ClassThresholds(nn.Module):
-    """Averages of what the teacher says, and the thresholds that follow from them; a module, so that a run can save it.
+    """Moving averages of the teacher's predictions, and the thresholds computed from them; buffers, so it can be saved.
 
     Args:
         classes: number K of classes.
@@ -34,17 +34,17 @@ class ClassThresholds(nn.Module):
 
     @torch.no_grad()
     def update(self, pseudo: PseudoLabels, class_sum_BK: Tensor, total: Callable[[Tensor], Tensor]) -> None:
-        """Take in one batch (equations 5 and 6).
+        """Update the averages with one batch (equations 5 and 6).
 
         Args:
-            pseudo: its pseudo-labels; the pixels inside count.
-            class_sum_BK: for each image the sum of each class's probability over the pixels inside.
-            total: sum over all processes.
+            pseudo: the batch's pseudo-labels; padding is ignored.
+            class_sum_BK: for each image the sum of each class's probability over the pixels inside the image.
+            total: sums a tensor over all processes.
         """
         inside_BHW = pseudo.inside_BHW
         sums = torch.stack([(pseudo.confidence_BHW * inside_BHW).sum(), inside_BHW.sum(dtype=torch.float32)])
         confidence, count, *_ = sums = total(torch.cat([sums, class_sum_BK.sum(dim=0)]))
-        # A batch of nothing but padding says nothing.
+        # A batch that is all padding changes nothing.
         step = torch.where(count > 0, 1 - DECAY, 0.0)
         self.confidence.lerp_(confidence / count.clamp(min=1), step)
         self.probability_K.lerp_(sums[2:] / count.clamp(min=1), step)
@@ -52,8 +52,8 @@ class ClassThresholds(nn.Module):
     def forward(self, label_BHW: Tensor, highest: float) -> Tensor:
         """The threshold of each pixel's class (equations 7 and 8), float [B,H,W].
 
-        Deviation: the paper has no bound; here no threshold is above `highest`, the one that the recipe sets for all
-        classes, so that adaptive thresholds only ever admit more pixels.
+        Deviation: thresholds are limited to `highest`, the recipe's threshold for all classes, so adaptive thresholds
+        only admit more pixels. The paper has no limit.
         """
         threshold_K = self.confidence * self.probability_K / self.probability_K.max()
         return threshold_K.clamp(max=highest)[label_BHW]

@@ -1,4 +1,4 @@
-"""What a method needs to know beyond the two batches."""
+"""The inputs of a method besides the two batches."""
 
 # K classes
 
@@ -14,21 +14,21 @@ from trainer.models.segmenter import Segmenter
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """One step's surroundings.
+class StepContext:
+    """The inputs of one step besides its batches.
 
     Attributes:
-        teacher: who labels the weak views, in eval mode.
-        channels: widths of the encoder's four maps.
-        head_width: width of the head's fused map.
-        recipe: the run's.
-        ignore_index: the mask value that does not count.
-        class_weights_K: what a pixel of each class counts in the labelled loss, float on the device; None = 1.
-        generator: a CPU generator from which every random choice of the step is drawn, for the batch of all processes:
-            the draws do not depend on how many there are.
-        own: the rows of the unlabelled batch of all processes that this process holds.
-        total: sum of a small tensor over all processes; alone, the tensor itself.
-        thresholds: adaptive thresholds; None = the recipe's one.
+        teacher: the network that labels the weak views, in eval mode.
+        channels: number of channels of the encoder's four maps.
+        head_width: number of channels of the head's fused map.
+        recipe: the resolved recipe.
+        ignore_index: the mask value of pixels that do not count.
+        class_weights_K: weight of each class in the labelled loss, float on the device; None = 1.
+        generator: CPU generator of all random choices of the step. They are drawn for the batch of all processes, so
+            they do not depend on the number of processes.
+        local_rows: this process's rows of the unlabelled batch of all processes.
+        total: sums a small tensor over all processes.
+        thresholds: adaptive thresholds; None = the recipe's confidence_threshold.
     """
 
     teacher: Segmenter
@@ -38,6 +38,6 @@ class Context:
     ignore_index: int
     class_weights_K: Tensor | None
     generator: torch.Generator
-    own: range
+    local_rows: range
     total: Callable[[Tensor], Tensor]
     thresholds: ClassThresholds | None = None

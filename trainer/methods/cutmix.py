@@ -1,26 +1,26 @@
-"""CutMix (arXiv 1905.04899): a box of each image is replaced by the same box of another image of the batch.
+"""CutMix (arXiv 1905.04899): replace a box of each image by the same box of another image of the batch.
 
-Box area 0.02-0.4 of the crop, aspect 0.3-3.33, with probability 0.5 an image (UniMatch V2's published settings).
+UniMatch V2's published settings: box area 0.02-0.4 of the crop, aspect ratio 0.3-3.33, probability 0.5 per image.
 """
 
-# U images, h 0 or 1 more (see mix), H W pixels; "..." is any number of channel dimensions
+# U images, h 0 or 1 more (see mix), H W pixels; "..." any channel dimensions
 
 import torch
 from torch import Tensor
 
 AREA = (0.02, 0.4)
 ASPECT = (0.3, 1 / 0.3)
-TRIES = 1000
-"""Boxes that are drawn before the bound on the aspect gives way; crops that are not long and thin need far fewer."""
+MAX_TRIES = 1000
+"""Draws before the aspect limit is dropped; only in very elongated crops do none of them fit."""
 
 
 def draw_boxes(batch: int, size: tuple[int, int], probability: float, generator: torch.Generator) -> Tensor:
-    """Each image's box as top, left, bottom, right in pixels, the last two excluded; all 0 for images left unmixed.
+    """Boxes as (top, left, bottom, right) in pixels, bottom and right excluded; all 0 for images without CutMix.
 
     Args:
         batch: number of images U.
         size: height H and width W, in pixels.
-        probability: of an image being mixed, 0..1.
+        probability: probability that an image is mixed, 0..1.
         generator: a CPU generator.
 
     Returns:
@@ -44,13 +44,13 @@ def inside_boxes(box_U4: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mix(tensor: Tensor, inside_UHW: Tensor) -> Tensor:
-    """Take from the image before, in the batch, what lies in the box: [U+h,...,H,W] to [U,...,H,W].
+    """Replace each image's box by that of the previous image in the batch: [U+h,...,H,W] to [U,...,H,W].
 
-    A process that holds a part of the batch brings the image before its first as one more, the last (h = 1); for a
-    whole batch (h = 0) the image before the first is the last one, so both are the same roll.
+    A process with a part of the batch appends the image before its first one (h = 1). In a whole batch (h = 0) the last
+    image precedes the first, so both cases are a roll by one.
 
-    Deviation: the authors take the partner from the flipped batch, where the middle image of an odd batch meets itself;
-    a roll by one gives every image another one as its partner.
+    Deviation: the authors take the partner from the reversed batch, in which the middle image of an odd batch is its
+    own partner. A roll by one gives every image a different partner.
     """
     images = len(inside_UHW)
     inside = inside_UHW.view(images, *[1] * (tensor.ndim - 3), *inside_UHW.shape[1:])
@@ -60,13 +60,13 @@ def mix(tensor: Tensor, inside_UHW: Tensor) -> Tensor:
 def _draw_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:
     """Top, left, height and width of one box.
 
-    Deviation: the authors draw until a box fits. In a long thin crop no aspect of the range may fit a large area, and
-    then the box keeps its area and takes an aspect that does.
+    Deviation: the authors draw until a box fits. In a very elongated crop a large area may fit with no aspect ratio of
+    the range; the box then keeps its area and gets an aspect ratio that fits.
     """
-    # The area is drawn once: drawn anew with the place, large boxes, which seldom fit, would be rare.
+    # The area is drawn once: redrawing it with the position would make large boxes rare, since they seldom fit.
     area = AREA[0] + (AREA[1] - AREA[0]) * float(torch.rand((), generator=generator))
     pixels = area * size[0] * size[1]
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         aspect, down, right = torch.rand(3, generator=generator).tolist()
         ratio = ASPECT[0] + (ASPECT[1] - ASPECT[0]) * aspect
         height, width = round((pixels * ratio) ** 0.5), round((pixels / ratio) ** 0.5)
@@ -78,6 +78,6 @@ def _draw_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, i
 
 
 def _clamped(pixels: float, height: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a box of that area inside the crop, near that height."""
+    """Height and width of a box of the given area that fits into the crop, as close to `height` as possible."""
     width = min(round(pixels / min(height, size[0])), size[1])
     return min(round(pixels / width), size[0]), width

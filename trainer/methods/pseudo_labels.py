@@ -1,4 +1,4 @@
-"""Pseudo-labels: what the teacher says about the weak view (UniMatch V2, section 3.1)."""
+"""Pseudo-labels: the teacher's prediction for the weak view (UniMatch V2, section 3.1)."""
 
 # B batch, C channels, K classes, H W pixels
 
@@ -12,7 +12,7 @@ from trainer.models.segmenter import Segmenter
 
 
 class PseudoLabels(NamedTuple):
-    """Class ids int64, confidence float in 0..1, and where the crop shows an image, bool; each [B,H,W]."""
+    """Class ids int64, confidence float in 0..1, and bool True inside the image (False on padding); each [B,H,W]."""
 
     label_BHW: Tensor
     confidence_BHW: Tensor
@@ -22,22 +22,14 @@ class PseudoLabels(NamedTuple):
 @torch.no_grad()
 def pseudo_labels(
     teacher: Segmenter, weak_BCHW: Tensor, inside_BHW: Tensor, *, max_elements: int = MAX_ELEMENTS
-) -> PseudoLabels:
-    """Confidence = max softmax, label = arg-max, of a teacher that is in eval mode, without gradient."""
-    return labels_and_class_sums(teacher, weak_BCHW, inside_BHW, max_elements=max_elements)[0]
-
-
-@torch.no_grad()
-def labels_and_class_sums(
-    teacher: Segmenter, weak_BCHW: Tensor, inside_BHW: Tensor, *, max_elements: int = MAX_ELEMENTS
 ) -> tuple[PseudoLabels, Tensor]:
-    """The pseudo-labels, and for each image the sum of each class's probability over the pixels inside, float [B,K].
+    """Arg-max and maximum softmax of the teacher, and for each image the sum of each class's probability, float [B,K].
 
     Args:
-        teacher: in eval mode.
+        teacher: a network in eval mode.
         weak_BCHW: float, RGB, 0..1.
         inside_BHW: bool, False on padding.
-        max_elements: bound of the numbers that are resized to the image's size at once.
+        max_elements: maximum elements that are upsampled to the image's size at once.
     """
     size = weak_BCHW.shape[-2:]
     logits_BKhw = teacher(weak_BCHW, upsample=False)

@@ -1,7 +1,7 @@
-"""What a method asks of the student in one step: images, what to say about them, and how much each pixel counts.
+"""The student's inputs and targets in one step: images, labels and pixel weights.
 
-Every method of this package ends in the same form, so one loop computes every loss: a weighted cross-entropy over the
-rows. The rows can be split into micro-batches at will, because all mixing lies behind them.
+Every method produces this form, so the training step computes one loss for all: a weighted cross-entropy over the rows.
+All mixing is already done, so the rows can be split into any micro-batches.
 """
 
 # R rows, B labelled images, C channels, H W pixels
@@ -17,13 +17,13 @@ class StudentBatch:
 
     Attributes:
         image_RCHW: float, RGB, 0..1.
-        label_RHW: int64, any class id where the weight is 0.
-        weight_RHW: float32; over the labelled rows of all processes the sum is 1, over the others at most 1: the mean
-            is in the weights, so that parts of a batch simply add up.
-        labelled: how many rows B are labelled.
-        scale: factor of the labelled and of the unlabelled loss in the loss that is minimised.
-        dropout: for each of the four encoder maps a factor per row and channel, float [R,C_i]; None leaves them whole.
-        head_dropout: likewise for the head's fused map, float [R,D].
+        label_RHW: int64; any class id where the weight is 0.
+        weight_RHW: float32. The weights contain the division of the mean, so that parts of a batch add up: over all
+            processes they sum to 1 in the labelled rows, and to at most 1 in the others.
+        labelled: number B of labelled rows.
+        scale: factors of the labelled and the unlabelled loss in the total loss.
+        dropout: for each of the four encoder maps a factor per row and channel, float [R,C_i]; None = no dropout.
+        head_dropout: the same for the head's fused map, float [R,D].
     """
 
     image_RCHW: Tensor

@@ -1,4 +1,4 @@
-"""Labels only: cross-entropy. The baseline, and the first model of a loop that has no teacher yet."""
+"""Supervised baseline: cross-entropy on the labelled images only."""
 
 # B labelled images, K classes, H W pixels
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.losses import TINY
-from trainer.methods.context import Context
+from trainer.methods.context import StepContext
 from trainer.methods.student_batch import StudentBatch
 from trainer.models.segmenter import to_float
 
 
-def supervised(labelled: LabelledBatch, _unlabelled: UnlabelledBatch | None, context: Context) -> StudentBatch:
-    """One step of the baseline: the mean over the labelled pixels."""
+def supervised(labelled: LabelledBatch, _unlabelled: UnlabelledBatch | None, context: StepContext) -> StudentBatch:
+    """Student batch of the labelled images; the loss is the mean over the labelled pixels."""
     label_BHW, weight_BHW = labelled_rows(labelled, context)
     return StudentBatch(
         image_RCHW=to_float(labelled.image_BHWC),
@@ -24,10 +24,10 @@ def supervised(labelled: LabelledBatch, _unlabelled: UnlabelledBatch | None, con
     )
 
 
-def labelled_rows(labelled: LabelledBatch, context: Context) -> tuple[Tensor, Tensor]:
-    """Class ids int64 [B,H,W], 0 where there is no label, and what each pixel counts, float32, 0 there."""
+def labelled_rows(labelled: LabelledBatch, context: StepContext) -> tuple[Tensor, Tensor]:
+    """Class ids int64 [B,H,W] and pixel weights float32 [B,H,W]; both are 0 where there is no label."""
     valid_BHW = labelled.mask_BHW != context.ignore_index
-    # The mask travels in few bytes; it becomes wide here, on the device.
+    # The mask is loaded as a small integer type and converted to int64 on the device.
     label_BHW = torch.where(valid_BHW, labelled.mask_BHW, 0).long()
     if context.class_weights_K is None:
         return label_BHW, valid_BHW.float()

@@ -1,7 +1,7 @@
-"""The DPT head: four feature maps in, class logits out.
+"""The DPT head: class logits from four feature maps.
 
-Vision Transformers for Dense Prediction (arXiv 2103.13413), in the form that UniMatch V2 (arXiv 2410.10777) uses:
-projections, a pyramid made of them, and bottom-up fusion by RefineNet residual units without batch norm.
+Vision Transformers for Dense Prediction (arXiv 2103.13413), in the form of UniMatch V2 (arXiv 2410.10777): projections,
+reassembly into a pyramid, and fusion from coarse to fine by RefineNet residual units without batch norm.
 """
 
 # B batch, C channels, D fusion width, K classes, H W pixels
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class ResidualUnit(nn.Module):
-    """Two pre-activated 3x3 convolutions beside a skip connection."""
+    """Two pre-activation 3x3 convolutions with a skip connection."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class ResidualUnit(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Adds a level's map to the path from the coarser levels, and hands on the path at the next level's size."""
+    """Fuse a level's map with the path from the coarser levels, and resize the result to the next level."""
 
     def __init__(self, width: int, *, coarsest: bool, align_corners: bool) -> None:
         super().__init__()
@@ -39,28 +39,28 @@ class Fusion(nn.Module):
     def forward(self, path_BDHW: Tensor | None, level_BDHW: Tensor, size: Sequence[int]) -> Tensor:
         """Path [B,D,H,W] (None at the coarsest level) and level [B,D,H,W] to the new path [B,D,*size]."""
         fused = level_BDHW if path_BDHW is None else path_BDHW + self.skip(level_BDHW)
-        # The authors' head resizes first. A 1x1 convolution commutes with the resize, whose weights sum to one; before
-        # it, it has a quarter of the pixels.
+        # The authors resize before the 1x1 convolution. The two commute, because resize weights sum to one; in this
+        # order the convolution processes a quarter of the pixels.
         return resize(self.out(self.unit(fused)), size, align_corners=self.align_corners)
 
 
 class DPTHead(nn.Module):
-    """Reassemble, fuse, classify.
+    """Project, reassemble, fuse and classify four feature maps.
 
     Args:
-        channels: widths of the encoder's four maps.
-        projections: widths of their 1x1 projections.
-        features: width D of the fusion path.
+        channels: number of channels of the encoder's four maps.
+        projections: number of channels after their 1x1 projections.
+        features: number of channels D of the fusion path.
         classes: number K of classes.
-        hierarchical: the maps already form a pyramid. Deviation: the paper has plain ViTs only. For a pyramid the maps
-            keep their sizes; the logits are formed at the finest map's size and not at twice it, which would cost four
-            times as much; and maps are resized by pixel centres. A strided convolution's grid lies at a fixed offset
-            from the image's: with aligned corners the offset would grow towards the right and lower border, up to
-            three pixels at stride 4, and thin things would be lost there.
+        hierarchical: the maps already form a pyramid. Deviation: the paper has plain ViTs only. For a pyramid, the maps
+            keep their sizes; the logits have the finest map's size instead of twice it, at a quarter of the cost; and
+            maps are resized with align_corners=False. The grid of a strided convolution has a fixed offset from the
+            image's. With aligned corners the offset would grow towards the right and lower border, to three pixels at
+            stride 4, and thin objects would be lost there.
 
     Attributes:
-        align_corners: how maps of this head are resized, here and by whoever resizes its logits.
-        features: width D of the fused map.
+        align_corners: interpolation mode for the head's maps and logits.
+        features: number of channels D of the fused map.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class DPTHead(nn.Module):
 
         Args:
             maps: float [B,C_i,H_i,W_i], finest first.
-            dropout_BD: a factor per image and channel of the fused map; None leaves it whole.
+            dropout_BD: a factor per image and channel of the fused map; None = no dropout.
 
         Returns:
-            Float [B,K,h,w] at the head's own size.
+            Float [B,K,h,w].
         """
         stages = zip(maps, self.project, self.reassemble, self.narrow, strict=True)
         levels = [narrow(reassemble(project(map_BCHW))) for map_BCHW, project, reassemble, narrow in stages]
@@ -107,7 +107,7 @@ class DPTHead(nn.Module):
 
 
 def resize(map_BCHW: Tensor, size: Sequence[int], *, align_corners: bool) -> Tensor:
-    """Bilinear; the authors' head aligns the corners throughout."""
+    """Bilinear resize; the authors' head always uses align_corners=True."""
     if tuple(map_BCHW.shape[-2:]) == tuple(size):
         return map_BCHW
     return F.interpolate(map_BCHW, tuple(size), mode="bilinear", align_corners=align_corners)

@@ -1,4 +1,4 @@
-"""Networks with stages at strides 4, 8, 16 and 32, such as ResNet, ConvNeXt, PVT and EfficientNet."""
+"""Hierarchical networks with stages at strides 4, 8, 16 and 32, such as ResNet, ConvNeXt, PVT and EfficientNet."""
 
 # B batch, C channels, H W pixels
 
@@ -6,14 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trainer.models.blocks import repeated_blocks
-from trainer.models.feature_maps import Encoder
+from trainer.models.encoder_base import Encoder
 
 STRIDES = (4, 8, 16, 32)
 
 
 class Hierarchical(Encoder):
-    """A timm network built for feature extraction; its maps are the last outputs at each stride."""
+    """A timm network in feature-extraction mode; its maps are the last outputs at each stride."""
 
     def __init__(self, stages: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -28,3 +27,25 @@ class Hierarchical(Encoder):
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """See Encoder."""
         return list(self.stages(image_BCHW))
+
+
+def repeated_blocks(network: nn.Module) -> list[nn.Module]:
+    """The outermost members of the network's Sequentials and ModuleLists that have several parts with parameters.
+
+    These are a ResNet's bottlenecks or a ConvNeXt's blocks, but not the single convolutions and norms of the stem.
+    """
+    blocks = []
+    for child in network.children():
+        if _is_list(network) and not _is_list(child) and _is_composite(child):
+            blocks.append(child)
+        else:
+            blocks += repeated_blocks(child)
+    return blocks
+
+
+def _is_list(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential | nn.ModuleList)
+
+
+def _is_composite(module: nn.Module) -> bool:
+    return sum(any(True for _ in child.parameters()) for child in module.children()) > 1

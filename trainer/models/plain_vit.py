@@ -1,7 +1,7 @@
-"""Plain vision transformers: one stride throughout, four of the blocks' outputs.
+"""Plain vision transformers such as DINOv2, DINOv3, DeiT, and the ViTs of CLIP and SAM: one stride in all blocks.
 
-After the final norm, class token and registers dropped (UniMatch V2, arXiv 2410.10777, section 5.1; DPT, arXiv
-2103.13413). DINOv2, DINOv3, DeiT, CLIP's and SAM's ViT are such networks.
+The feature maps are the outputs of four blocks after the final norm, without class token and registers (UniMatch V2,
+arXiv 2410.10777, section 5.1; DPT, arXiv 2103.13413).
 """
 
 # B batch, C channels, H W pixels, h w patches, N tokens, D width
@@ -12,21 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.models.feature_maps import LEVELS, Encoder
+from trainer.models.encoder_base import LEVELS, Encoder
 from trainer.models.position_embedding import resample
 
 
 class PlainViT(Encoder):
-    """A timm ViT, whose own `forward_intermediates` places and reads the tokens."""
+    """A timm ViT, read by its own `forward_intermediates`."""
 
     def __init__(self, vit: Any) -> None:
         super().__init__()
         patch: int = vit.feature_info[0]["reduction"]
-        self.tapped = tapped_blocks(len(vit.blocks))
-        # Deviation: SAM's ViT (arXiv 2304.02643) has no final norm but a neck that narrows the map to a mask decoder's
-        # width. Its blocks' outputs are taken as they are, and the neck is left out.
+        self.output_blocks = output_blocks(len(vit.blocks))
+        # Deviation: SAM's ViT (arXiv 2304.02643) has no final norm, but a neck that reduces the map to the width of its
+        # mask decoder. The neck is left out, and the outputs of the blocks are used without a norm.
         self.normed = hasattr(vit, "norm")
-        vit.prune_intermediate_layers(sorted(set(self.tapped)), prune_norm=not self.normed, prune_head=True)
+        vit.prune_intermediate_layers(sorted(set(self.output_blocks)), prune_norm=not self.normed, prune_head=True)
         self.vit = vit
         self.channels, self.strides, self.size_multiple = (vit.embed_dim,) * LEVELS, (patch,) * LEVELS, patch
         self.mean, self.std = tuple(vit.default_cfg["mean"]), tuple(vit.default_cfg["std"])
@@ -37,32 +37,32 @@ class PlainViT(Encoder):
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """See Encoder."""
-        distinct = sorted(set(self.tapped))
+        distinct = sorted(set(self.output_blocks))
         maps = self.vit.forward_intermediates(
             image_BCHW, indices=distinct, norm=self.normed, output_fmt="NCHW", intermediates_only=True
         )
-        return [maps[distinct.index(block)] for block in self.tapped]
+        return [maps[distinct.index(block)] for block in self.output_blocks]
 
 
 class DINOv2(PlainViT):
-    """DINOv2 without registers: as its authors', where timm's differs in the position embedding at other sizes."""
+    """DINOv2 without registers, with the authors' resampling of the position embedding, which differs from timm's."""
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """See Encoder."""
         vit = self.vit
         patch_BhwD = vit.patch_embed(image_BCHW)
         height, width = patch_BhwD.shape[1:3]
-        token_BND = vit.norm_pre(vit.pos_drop(self._placed(patch_BhwD)))
+        token_BND = vit.norm_pre(vit.pos_drop(self._with_positions(patch_BhwD)))
         map_by_block = {}
         for index, block in enumerate(vit.blocks):
             token_BND = block(token_BND)
-            if index in self.tapped:
+            if index in self.output_blocks:
                 patch_BND = vit.norm(token_BND)[:, vit.num_prefix_tokens :]
                 map_by_block[index] = patch_BND.unflatten(1, (height, width)).permute(0, 3, 1, 2).contiguous()
-        return [map_by_block[block] for block in self.tapped]
+        return [map_by_block[block] for block in self.output_blocks]
 
-    def _placed(self, patch_BhwD: Tensor) -> Tensor:
-        """Patches with the class token before them, each with the embedding of its place; [B,1+h*w,D]."""
+    def _with_positions(self, patch_BhwD: Tensor) -> Tensor:
+        """Class token and patches with their position embeddings, [B,1+h*w,D]."""
         height, width = patch_BhwD.shape[1:3]
         class_1D, table_ND = self.vit.pos_embed[0].split([1, self.vit.patch_embed.num_patches])
         table_hwD = resample(table_ND.unflatten(0, self.vit.patch_embed.grid_size), height, width)
@@ -75,15 +75,15 @@ class SAMViT(PlainViT):
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """See Encoder."""
-        # timm puts images and heads on one axis, and ONNX has the fused attention with an axis for each alone: written
-        # out, the same attention can be exported.
+        # timm merges batch and heads into one axis, which ONNX's fused attention does not support; the unfused form can
+        # be exported.
         for block in self.vit.blocks:
             block.attn.fused_attn = not torch.compiler.is_exporting()
         return super().forward(image_BCHW)
 
 
-def tapped_blocks(depth: int) -> tuple[int, ...]:
-    """Which blocks feed the head: [2,5,8,11] of 12, [4,11,17,23] of 24 (the authors'), else the ends of quarters."""
+def output_blocks(depth: int) -> tuple[int, ...]:
+    """Blocks whose outputs the head uses: the ends of quarters, [2,5,8,11] of 12; of 24 the authors' [4,11,17,23]."""
     if depth == 24:
         return 4, 11, 17, 23
     return tuple(math.ceil((level + 1) * depth / LEVELS) - 1 for level in range(LEVELS))

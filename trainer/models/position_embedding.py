@@ -1,16 +1,16 @@
-"""DINOv2's position embedding at other sizes than the one it was trained at, as its authors resample it.
+"""Resample DINOv2's position embedding to other image sizes, as its authors do.
 
 DINOv2 (arXiv 2304.07193) was trained at 518 pixels: 37x37 patches of 14. For h x w patches its code, and so UniMatch V2
 (arXiv 2410.10777), resamples the table bicubically with the scale factors (h + 0.1) / 37 and (w + 0.1) / 37, without
-antialiasing. timm resamples to the size itself, with antialiasing: up to a tenth of a patch elsewhere, and smoother
-where the image is small. For 57x57 patches, Cityscapes' window, that is 1% of a smooth table and 12% of one that is
-noise (measured in tests/trainer/test_models_dinov2.py). The published weights have learnt to live with the former.
+antialiasing. The published weights were trained with this. timm resamples to the exact size with antialiasing, which
+shifts positions by up to a tenth of a patch and smooths small images. For 57x57 patches, Cityscapes' window, the
+difference is 1% of a smooth table and 12% of a random one (measured in tests/trainer/test_models_dinov2.py).
 
-Bicubic resampling is linear along each axis, so it is two products with small matrices here: the same in PyTorch and in
-an exported graph with dynamic sides, and with a gradient that does not depend on the order of atomic additions.
+Bicubic resampling is linear along each axis, so it is implemented as two products with small matrices. They give the
+same result in PyTorch and in an exported graph with dynamic sides, and a deterministic gradient.
 """
 
-# G H W rows and columns of the trained table, h w rows and columns of patches, D width, T the four taps of a cubic
+# G rows and columns of the trained table, h w rows and columns of patches, D width, T the four taps of the cubic kernel
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -18,29 +18,29 @@ import torch
 from torch import Tensor
 
 OFFSET = 0.1
-"""Patches that DINOv2 adds to each side before it divides; its variants with registers add none, and antialias."""
+"""Patches that DINOv2 adds to each side in the scale factor; its variants with registers add none, and antialias."""
 CUBIC = -0.75
-"""The free coefficient of the cubic convolution kernel (Keys, 1981), as PyTorch has it without antialiasing."""
+"""Coefficient of the cubic convolution kernel (Keys, 1981), PyTorch's value without antialiasing."""
 
 
 def resample(table_GGD: Tensor, height: int, width: int) -> Tensor:
-    """The table for an image of `height` x `width` patches.
+    """Resample the table for an image of `height` x `width` patches.
 
     Args:
         table_GGD: position embedding of the patches, float32 [G,G,D].
-        height: of the image, in patches.
-        width: of the image, in patches.
+        height: image height, in patches.
+        width: image width, in patches.
 
     Returns:
-        Float32 [height,width,D]; the table itself at the size that it was trained for.
+        Float32 [height,width,D]; the table itself for the trained size.
     """
     side = table_GGD.shape[0]
-    # In a graph with dynamic sides there is no such early way out; the product with two identities does the same.
+    # An exported graph with dynamic sides cannot branch; there the product with two identities gives the same result.
     if not torch.compiler.is_exporting() and (height, width) == (side, side):
         return table_GGD
     row_h = torch.arange(height, device=table_GGD.device)
     column_w = torch.arange(width, device=table_GGD.device)
-    # Only where a side differs is anything resampled: at the trained size the original returns the table as it is.
+    # The offset applies only if a side differs: the original returns the table unchanged for the trained size.
     differs = ((row_h[-1] + 1 != side) | (column_w[-1] + 1 != side)).to(torch.float32)
     rows_hG = _weights(row_h, side, OFFSET * differs)
     columns_wG = _weights(column_w, side, OFFSET * differs)
@@ -50,25 +50,25 @@ def resample(table_GGD: Tensor, height: int, width: int) -> Tensor:
 
 
 def _full_precision(device_type: str) -> AbstractContextManager[object]:
-    """No autocast, which would round the products to half of the bits; a graph without autocast gets no trace of it."""
+    """Disable autocast, which would round the products; without autocast the exported graph gets no extra nodes."""
     if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
 
 
 def _weights(index_N: Tensor, side: int, offset: Tensor) -> Tensor:
-    """How much each of the N new places takes from each of the `side` old ones, float32 [N,side]."""
-    place_N = (index_N + 0.5) * (side / (index_N[-1] + 1 + offset)) - 0.5
-    left_N = place_N.floor()
+    """Weight of each of the `side` old positions in each of the N new ones, float32 [N,side]."""
+    position_N = (index_N + 0.5) * (side / (index_N[-1] + 1 + offset)) - 0.5
+    left_N = position_N.floor()
     tap_T = torch.arange(-1, 3, device=index_N.device)
-    weight_NT = _cubic((place_N - left_N)[:, None] - tap_T)
+    weight_NT = _cubic((position_N - left_N)[:, None] - tap_T)
     source_NT = (left_N[:, None] + tap_T).clamp(0, side - 1)
     hit_NTG = source_NT[:, :, None] == torch.arange(side, device=index_N.device)
     return (hit_NTG * weight_NT[:, :, None]).sum(dim=1)
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """Cubic convolution; distances lie in -2..2, in places of the table."""
+    """Cubic convolution kernel; distances in -2..2, in positions of the table."""
     x = distance.abs()
     near = ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + 1
     far = ((CUBIC * x - 5 * CUBIC) * x + 8 * CUBIC) * x - 4 * CUBIC

@@ -1,10 +1,10 @@
-"""From a camera's pixels to class ids: the one preprocessing and postprocessing there is.
+"""Predict masks from images of any size, with all preprocessing and postprocessing.
 
-Evaluation runs this module and the exporter turns this module into the graph that the service runs, so the mIoU that
-the trainer reports is the mIoU that the service serves.
+The trainer evaluates this module, and the exporter converts it to the graph that the service runs, so the trainer's
+mIoU is the service's mIoU.
 """
 
-# N images, H W pixels of the image, h w pixels that the network sees, K classes
+# N images, H W pixels of the image, h w size of the network's input or of the head's logits, K classes
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
@@ -17,11 +17,11 @@ UINT8_CLASSES = 256
 
 
 class MaskPredictor(nn.Module):
-    """Images of any size to masks of that size.
+    """Maps images of any size to masks of that size.
 
     Args:
         segmenter: the network.
-        long_side: pixels to which an image's long side is brought for the network; 0 keeps its size.
+        long_side: resize the image's long side to this many pixels before the network; 0 = no resize.
     """
 
     def __init__(self, segmenter: Segmenter, long_side: int = 0) -> None:
@@ -35,15 +35,15 @@ class MaskPredictor(nn.Module):
             image_NHWC: uint8 [N,H,W,3], RGB.
 
         Returns:
-            mask uint8 [N,H,W] of class ids (int32 above 256 classes: the exporter narrows it to uint16), and confidence
-            uint8 [N,H,W], the softmax of the chosen class with 255 = 1.0.
+            Class ids uint8 [N,H,W] (int32 above 256 classes, which the exporter casts to uint16), and the softmax of
+            that class as confidence uint8 [N,H,W] with 255 = 1.0.
         """
         class_NHW, confidence_NHW = self.most_likely(image_NHWC)
         id_type = torch.uint8 if self.segmenter.classes <= UINT8_CLASSES else torch.int32
         return class_NHW.to(id_type), (confidence_NHW * 255).round().to(torch.uint8)
 
     def most_likely(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor]:
-        """Class ids int64 [N,H,W], and the softmax of the chosen class, float32 [N,H,W]."""
+        """Class ids int64 [N,H,W], and the softmax of that class, float32 [N,H,W]."""
         height, width = image_NHWC.shape[1:3]
         small_NChw = F.interpolate(
             to_float(image_NHWC),
@@ -52,13 +52,13 @@ class MaskPredictor(nn.Module):
             align_corners=False,
             antialias=self.long_side > 0,
         )
-        # Deviation: the authors bring the logits to the size that the network saw, and then to the image's. In one step
-        # it is half the work, and the mask differs by less than half a pixel of the image.
+        # Deviation: the authors resize the logits to the network's input size and then to the image's size. One resize
+        # is half the work, and moves the mask by less than half a pixel.
         logits_NKhw = self.segmenter(small_NChw, upsample=False)
         return upsampled_argmax(logits_NKhw, (height, width), align_corners=self.segmenter.head.align_corners)
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
-        """The height and width that the network sees: multiples of the patch or of the coarsest stride."""
+        """Height and width of the network's input: multiples of the patch size or of the coarsest stride."""
         multiple = self.segmenter.size_multiple
         if self.long_side == 0:
             return _nearest(height, 1, multiple), _nearest(width, 1, multiple)
@@ -67,11 +67,11 @@ class MaskPredictor(nn.Module):
 
 
 def _nearest(numerator: int, denominator: int, multiple: int) -> int:
-    """The quotient rounded to a multiple, at least one of it; in whole numbers, so that eager and graph agree."""
+    """The quotient rounded to a multiple, at least one; in integers, so that PyTorch and the graph agree."""
     rounded = (2 * numerator + denominator * multiple) // (2 * denominator * multiple) * multiple
     return _larger(rounded, multiple)
 
 
 def _larger(first: int, second: int) -> int:
-    # Python's max() would fix the answer while the graph is traced.
+    # Python's max() would become a constant in the traced graph.
     return torch.sym_max(first, second)  # type: ignore[no-any-return, no-untyped-call]

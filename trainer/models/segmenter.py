@@ -1,4 +1,4 @@
-"""The network as it is trained: encoder, channel dropout where asked for, DPT head, logits at the image's size."""
+"""The segmentation network: encoder, optional channel dropout, DPT head, logits at the image's size."""
 
 # B batch, C channels, K classes, H W pixels
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from trainer.config import Model
 from trainer.models.dpt import DPTHead, resize
-from trainer.models.encoder import Encoder, build_encoder, normalisation
+from trainer.models.encoder import Encoder, build_encoder
 
 
 class Segmenter(nn.Module):
-    """Images to class logits.
+    """Maps images to class logits.
 
     Attributes:
         size_multiple: height and width must be multiples of this, in pixels.
@@ -27,11 +27,10 @@ class Segmenter(nn.Module):
         super().__init__()
         self.encoder, self.head, self.classes = encoder, head, classes
         self.size_multiple = encoder.size_multiple
-        mean, std = normalisation(encoder)
-        # They travel with the weights, so that training, evaluation and the exported graph cannot disagree. Being of
-        # the encoder, they are no state of their own.
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
+        # Buffers, so that training, evaluation and the exported graph normalise alike. Not persistent, since they
+        # follow from the encoder.
+        self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(encoder.std).view(3, 1, 1), persistent=False)
 
     def forward(
         self,
@@ -41,16 +40,16 @@ class Segmenter(nn.Module):
         *,
         upsample: bool = True,
     ) -> Tensor:
-        """Logits of images.
+        """Compute logits.
 
         Args:
-            image_BCHW: float, RGB, 0..1, sides multiples of `size_multiple`.
-            dropout: for each of the four maps a factor per image and channel, float [B,C_i]; None leaves them whole.
+            image_BCHW: float, RGB, 0..1; height and width are multiples of `size_multiple`.
+            dropout: for each of the four maps a factor per image and channel, float [B,C_i]; None = no dropout.
             head_dropout: the same for the head's fused map, float [B,D].
-            upsample: bring the logits to the image's size; training does so row by row, in the loss.
+            upsample: resize the logits to the image's size; training does this in the loss, a few rows at a time.
 
         Returns:
-            Float [B,K,H,W], or [B,K,h,w] at the head's own size.
+            Float [B,K,H,W]; with upsample=False [B,K,h,w] at the head's size.
         """
         maps = self.encoder((image_BCHW - self.mean) / self.std)
         if dropout is not None:
@@ -59,7 +58,7 @@ class Segmenter(nn.Module):
         return self.upsample(logits_BKhw, image_BCHW.shape[-2:]) if upsample else logits_BKhw
 
     def upsample(self, logits_BKhw: Tensor, size: Sequence[int]) -> Tensor:
-        """Logits at the head's own size to `size`, as this network's head resizes."""
+        """Resize logits from the head's size to `size`, with the head's interpolation mode."""
         return resize(logits_BKhw, size, align_corners=self.head.align_corners)
 
 
@@ -71,6 +70,6 @@ def build_segmenter(model: Model, classes: int) -> Segmenter:
 
 
 def to_float(image_BHWC: Tensor) -> Tensor:
-    """Images as a camera gives them, uint8 [B,H,W,3], to float [B,3,H,W] in 0..1."""
-    # Cast first: TensorRT takes uint8 as an input and nowhere else.
+    """Images uint8 [B,H,W,3] to float [B,3,H,W] in 0..1."""
+    # Cast first: TensorRT supports uint8 only as a graph input.
     return image_BHWC.to(torch.float32).permute(0, 3, 1, 2) / 255

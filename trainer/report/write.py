@@ -7,19 +7,19 @@ from typing import Any
 import tomli_w
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from trainer.batches import RunData
+from trainer.atomic_write import atomic_write
 from trainer.config import Recipe
 from trainer.data.scan import class_frequency
 from trainer.evaluation.audit import Audit
 from trainer.evaluation.metrics import Scores
 from trainer.models.segmenter import Segmenter
 from trainer.optimizer import learning_rate
-from trainer.replacing import replacing
 from trainer.report.advice import advice, trend
 from trainer.report.charts import line_chart, reliability_diagram
 from trainer.report.class_table import class_rows, confusions, normalised
 from trainer.report.gallery import gallery, heatmap
 from trainer.report.history import History, Points, build_history
+from trainer.run_data import RunData
 from trainer.schedules import lr_factor
 
 REPORT = "report.html"
@@ -87,7 +87,7 @@ def write_report(
         pictures=pictures,
         recipe_toml=tomli_w.dumps(_without_paths(recipe)),
     )
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 

@@ -1,7 +1,7 @@
-"""A checkpoint that the authors of UniMatch V2 (arXiv 2410.10777) published becomes one of ours.
+"""Convert a checkpoint that the authors of UniMatch V2 (arXiv 2410.10777) published.
 
-Theirs is a pickle of `model`, `model_ema`, the optimizer and a few scalars. It is read without running what it might
-bring along: tensors, containers and numpy's scalars, nothing else. Which network it is, is seen from the shapes.
+Their file is a pickle of `model`, `model_ema`, the optimizer and a few scalars. Only tensors, containers and numpy
+scalars are unpickled, so the file cannot run code. The network is recognized by the shapes of its weights.
 """
 
 import zipfile
@@ -29,13 +29,13 @@ class Published:
     """How the authors trained and evaluated on a data set (section 5.1).
 
     Attributes:
-        classes: its table of classes in trainer/data/classes.
-        count: number of those classes.
+        classes: name of the class table in trainer/data/classes.
+        count: number of classes.
         crop: side of a training crop, in pixels.
-        batch: labelled images of a step, and as many unlabelled ones, on all four GPUs.
-        steps: of a run, about; the number depends on the split, which a checkpoint does not tell.
-        sliding: evaluated by a sliding window of the crop's size, with steps of two thirds, instead of as a whole.
-        loss: on labelled images.
+        batch: labelled images per step over all four GPUs, and the same number of unlabelled images.
+        steps: approximate steps of a run; the exact number depends on the split, which a checkpoint does not state.
+        sliding: evaluate with a sliding window of the crop's size and a stride of 2/3, instead of whole images.
+        loss: loss on labelled images.
     """
 
     classes: str
@@ -59,7 +59,7 @@ ENCODERS = {
     1024: "vit_large_patch14_dinov2",
     1536: "vit_giant_patch14_dinov2",
 }
-"""By the width of their tokens."""
+"""Encoder by token width (embedding dimension)."""
 
 PREFIXES = {
     "encoder.vit.": "backbone.",
@@ -71,41 +71,41 @@ PREFIXES = {
     **{f"head.fuse.{level}.out.": f"head.scratch.refinenet{level + 1}.out_conv." for level in range(4)},
     "head.classify.": "head.scratch.output_conv.",
 }
-"""Our names to theirs."""
+"""Prefixes of weight names here, and those of the authors."""
 GATED = {"mlp.fc1.": "mlp.w12.", "mlp.fc2.": "mlp.w3."}
-"""The same within the giant's blocks, whose MLP is gated."""
+"""The same for the gated MLP in the blocks of the giant encoder."""
 UNUSED = ("backbone.mask_token", "head.scratch.refinenet4.resConfUnit1.")
-"""Theirs, in no forward pass: DINOv2's mask, and the coarsest level's unit for a coarser path that there is not."""
+"""The authors' weights that no forward pass uses: DINOv2's mask token, and the coarsest level's skip unit."""
 WRAPPER = "module."
-"""What DistributedDataParallel puts before every name."""
+"""Prefix that DistributedDataParallel adds to every name."""
 
 _scalar = np.float64(0).__reduce__()[0]
 NUMPY_SCALARS: list[Any] = [
     np.dtype,
     np.dtypes.Float64DType,
     (_scalar, "numpy._core.multiarray.scalar"),
-    (_scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 named it
+    (_scalar, "numpy.core.multiarray.scalar"),  # its name in numpy 1
 ]
-"""What the best mIoU so far is made of in their files: harmless, and all that is allowed beyond torch's own list."""
+"""The types of the best mIoU in their files: harmless, and the only ones allowed besides torch's own list."""
 
 
 def import_official(
     file: Path, out: Path, *, dataset: str = "", classes: Path | None = None, weights: Weights = "ema"
 ) -> Segmenter:
-    """Write the checkpoint `out` from the authors' `file`.
+    """Convert the authors' checkpoint `file` to the checkpoint `out`.
 
     Args:
-        file: as their training wrote it, `best.pth` or `latest.pth`.
+        file: `best.pth` or `latest.pth` of their training.
         out: the checkpoint to write.
-        dataset: which of `PUBLISHED` it was trained on; "" with `classes`.
+        dataset: the data set of its training, a key of `PUBLISHED`; "" if `classes` is given.
         classes: a classes.toml, for a model that was trained on other data.
-        weights: the teacher's, which are those that the paper reports, or the student's.
+        weights: "ema" for the teacher's weights, which the paper reports, or "student".
 
     Returns:
-        The network that was written.
+        The converted network, in eval mode.
 
     Raises:
-        CheckpointError: the file is no such checkpoint, or not of these classes; the message names the weight.
+        CheckpointError: the file is not such a checkpoint, or has other classes; the message names the weight.
         TaxonomyError: `classes` cannot be read.
     """
     content = _read(file)
@@ -125,9 +125,9 @@ def import_official(
 def _read(file: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(NUMPY_SCALARS):
-            # Mapped, since the optimizer's moments, twice the weights, are not needed.
+            # Memory-mapped: the optimizer's moments, twice the size of the weights, are not needed.
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except Exception as error:  # a broken pickle ends in an error of any type
+    except Exception as error:  # a broken pickle can raise any type
         raise CheckpointError(
             f"{file}: cannot be read as tensors and plain values alone ({error}); give a file that the authors' "
             "training wrote, such as best.pth"
@@ -140,16 +140,16 @@ def _read(file: Path) -> dict[str, Any]:
 def _state(file: Path, content: Mapping[str, Any], weights: Weights) -> dict[str, Tensor]:
     key, other = {"ema": ("model_ema", "--weights student"), "student": ("model", "--weights ema")}[weights]
     if key not in content:
-        raise CheckpointError(f'{file}: has no "{key}", as a run on labels alone has no teacher; give {other}')
+        raise CheckpointError(f'{file}: has no "{key}" (a run on labels only has no teacher); give {other}')
     return {name.removeprefix(WRAPPER): tensor for name, tensor in content[key].items()}
 
 
 def _model(file: Path, state: Mapping[str, Tensor]) -> Model:
-    """The [model] table, from the shapes."""
+    """Determine the recipe's [model] table from the shapes of the weights."""
     width = _weight(file, state, "backbone.cls_token").shape[-1]
     if width not in ENCODERS:
         raise CheckpointError(
-            f"{file}: backbone.cls_token is {width} wide; DINOv2 is {', '.join(map(str, ENCODERS))} wide"
+            f"{file}: backbone.cls_token has {width} channels; the widths of DINOv2 are {', '.join(map(str, ENCODERS))}"
         )
     one, two, three, four = (_weight(file, state, f"head.projects.{level}.weight").shape[0] for level in range(4))
     features = _weight(file, state, "head.scratch.layer1_rn.weight").shape[0]
@@ -163,7 +163,7 @@ def _weight(file: Path, state: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def _recipe(dataset: str, model: Model) -> Recipe:
-    """What the authors did on that data set; on other data, what they did on Pascal."""
+    """The authors' settings on that data set; for other data, their settings on Pascal."""
     known = PUBLISHED[dataset or "pascal"]
     window = known.crop if known.sliding else 0
     return Recipe(
@@ -187,27 +187,27 @@ def _check_classes(file: Path, state: Mapping[str, Tensor], taxonomy: Taxonomy, 
 
 def _fill(file: Path, segmenter: Segmenter, state: Mapping[str, Tensor]) -> None:
     gated = "backbone.blocks.0.mlp.w12.weight" in state
-    ours_by_theirs = {_their_name(name, gated=gated): name for name in segmenter.state_dict()}
-    if missing := [name for name in ours_by_theirs if name not in state]:
+    names = {_published_name(name, gated=gated): name for name in segmenter.state_dict()}
+    if missing := [name for name in names if name not in state]:
         raise CheckpointError(f"{file}: {len(missing)} weights are missing, the first is {missing[0]}")
-    surplus = [name for name in state if name not in ours_by_theirs and not name.startswith(UNUSED)]
+    surplus = [name for name in state if name not in names and not name.startswith(UNUSED)]
     if surplus:
-        raise CheckpointError(f"{file}: {len(surplus)} weights are of no use here, the first is {surplus[0]}")
+        raise CheckpointError(f"{file}: {len(surplus)} weights are unknown, the first is {surplus[0]}")
     try:
-        segmenter.load_state_dict({ours: state[theirs] for theirs, ours in ours_by_theirs.items()})
+        segmenter.load_state_dict({name: state[published] for published, name in names.items()})
     except RuntimeError as error:
         raise CheckpointError(f"{file}: {error}") from error
 
 
-def _their_name(name: str, *, gated: bool) -> str:
-    for ours, theirs in (PREFIXES | (GATED if gated and name.startswith("encoder.") else {})).items():
-        name = name.replace(ours, theirs)
+def _published_name(name: str, *, gated: bool) -> str:
+    for own, published in (PREFIXES | (GATED if gated and name.startswith("encoder.") else {})).items():
+        name = name.replace(own, published)
     return name
 
 
 def _reported(content: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
-    """The best mIoU of that run, where the file holds it: a text, since it was not measured by this code."""
+    """The best mIoU of that run, if the file contains it; as text, since this code did not measure it."""
     key = "previous_best_ema" if weights == "ema" else "previous_best"
     if key not in content:
         return {}
-    return {"reported": f"{float(content[key]):.2f}% mIoU, the best of the run so far by its authors' evaluation"}
+    return {"reported": f"{float(content[key]):.2f}% mIoU, the best of the run in its authors' evaluation"}

@@ -1,7 +1,6 @@
-"""What the head needs of a network: four feature maps of an image, and a few facts about them.
+"""The encoder interface: four feature maps of an image, and their properties.
 
-Everything that knows timm stands behind this face; everything before it (segmenter, optimizer, exporter) sees no more
-than what is written here.
+Segmenter, optimizer and exporter use only this interface; only its implementations depend on timm.
 """
 
 # B batch, C channels, H W pixels
@@ -9,7 +8,6 @@ than what is written here.
 from abc import ABC, abstractmethod
 from typing import Self
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -17,17 +15,17 @@ LEVELS = 4
 
 
 class EncoderError(ValueError):
-    """A name, an option or a weights file that gives no usable encoder; the message says which would."""
+    """A name, an option or a weights file that gives no usable encoder; the message names the remedy."""
 
 
 class Encoder(nn.Module, ABC):
-    """Four feature maps of an image.
+    """A network that computes four feature maps of an image.
 
     Attributes:
-        channels: width of each map, finest first.
-        strides: pixels of the image to one of the map, for each map.
+        channels: number of channels of each map, finest map first.
+        strides: image pixels per map pixel, for each map.
         size_multiple: height and width of the image must be multiples of this, in pixels.
-        mean, std: per-channel statistics of RGB in 0..1 that the weights were trained with.
+        mean, std: normalisation of RGB in 0..1 that the weights were trained with.
         frozen: whether `freeze` was called.
         norms_frozen: whether `freeze_norms` was called.
     """
@@ -42,7 +40,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def hierarchical(self) -> bool:
-        """Whether the maps already form a pyramid."""
+        """Whether the maps have different strides, that is, form a pyramid."""
         return len(set(self.strides)) > 1
 
     @abstractmethod
@@ -51,12 +49,12 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
-        """The repeated blocks, in the order in which an image passes through them."""
+        """The repeated blocks, in forward order."""
 
     def layers(self) -> dict[str, int]:
-        """The layer of each parameter: 0 = before the first block, 1.. = the blocks, the last = after the last block.
+        """The layer number of each parameter: 0 before the first block, 1, 2, ... for the blocks, then one more.
 
-        What stands between two blocks, such as the downsampling before a stage, counts with the block before it.
+        Parameters between two blocks, such as the downsampling before a stage, belong to the preceding block.
         """
         layer_by_id = {
             id(parameter): layer for layer, block in enumerate(self.blocks(), 1) for parameter in block.parameters()
@@ -64,36 +62,36 @@ class Encoder(nn.Module, ABC):
         last = max(layer_by_id.values(), default=0)
         layers, layer = {}, 0
         for name, parameter in self.named_parameters():
-            passed = 0 < layer == last and id(parameter) not in layer_by_id
+            after_last = 0 < layer == last and id(parameter) not in layer_by_id
             layer = layer_by_id.get(id(parameter), layer)
-            layers[name] = last + 1 if passed else layer
+            layers[name] = last + 1 if after_last else layer
         return layers
 
-    def layer_of(self, name: str) -> int:
-        """The layer of the parameter `name` (of `named_parameters`), as `layers` counts. Raises KeyError."""
-        return self.layers()[name]
+    def compile_blocks(self, backend: str = "inductor") -> None:
+        """Compile each block in place with torch.compile; names in the state dict do not change.
+
+        Per block rather than the whole network: equal blocks share the compiled code, and a second image size makes
+        sizes dynamic instead of recompiling the whole network.
+        """
+        for block in self.blocks():
+            block.compile(backend=backend)
 
     def freeze(self) -> None:
-        """No gradients, and evaluation mode for good: neither batch norm nor stochastic depth sees training again."""
+        """Turn gradients off and stay in eval mode, also after `train()`."""
         self.frozen = True
         self.requires_grad_(requires_grad=False)
         self.eval()
 
     def freeze_norms(self) -> None:
-        """Batch norms keep their statistics for good; their weights are trained on."""
+        """Keep the batch-norm statistics fixed, also after `train()`; the weights of the norms are still trained."""
         self.norms_frozen = True
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module, but what is frozen stays in evaluation mode."""
+        """As for any module, except that frozen parts stay in eval mode."""
         super().train(mode and not self.frozen)
         if self.norms_frozen:
             for module in self.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
-
-
-def normalisation(encoder: Encoder) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation as float [3,1,1], of RGB in 0..1."""
-    return torch.tensor(encoder.mean).view(3, 1, 1), torch.tensor(encoder.std).view(3, 1, 1)

@@ -1,0 +1,102 @@
+"""The images of a run: opened and checked before the first step, then loaded as training batches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.config import Recipe
+from trainer.data.dataset import (
+    EVERYTHING,
+    DatasetError,
+    Sample,
+    SegmentationDataset,
+    check_disjoint,
+    fingerprint,
+    without,
+)
+from trainer.data.layouts import open_dataset, open_unlabelled
+from trainer.data.loaders import (
+    LABELLED_STREAM,
+    UNLABELLED_STREAM,
+    Crop,
+    LabelledBatch,
+    LabelledPairs,
+    Shuffled,
+    UnlabelledBatch,
+    UnlabelledViews,
+    load,
+    rows_with_partner,
+)
+from trainer.data.scan import check_images
+from trainer.processes import Processes
+
+Batches = tuple[LabelledBatch, UnlabelledBatch | None]
+"""The labelled and the unlabelled batch of one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """The data sets and samples of a run.
+
+    Attributes:
+        dataset: data set of the labelled and the validation images.
+        labelled, val: its samples by split.
+        unlabelled_dataset: data set of the unlabelled images; often the same.
+        unlabelled: its samples; empty for a method that uses none.
+        fingerprint: sha256 over the training data.
+    """
+
+    dataset: SegmentationDataset
+    labelled: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    unlabelled_dataset: SegmentationDataset
+    unlabelled: tuple[Sample, ...]
+    fingerprint: str
+
+
+def open_run_data(recipe: Recipe) -> RunData:
+    """Open the data sets of a recipe and check every image that the run will use.
+
+    Raises:
+        DatasetError, TaxonomyError, ImageError: an image is missing, unusable, or in two splits.
+    """
+    table = recipe.data
+    splits = Path(table.splits) if table.splits else None
+    dataset = open_dataset(Path(table.root), table.format, splits)
+    labelled = dataset.split(table.labelled)
+    val = dataset.split(table.val) if table.val else ()
+    other: SegmentationDataset = dataset
+    unlabelled: tuple[Sample, ...] = ()
+    if recipe.method != "supervised":
+        other = open_unlabelled(Path(table.unlabelled_root)) if table.unlabelled_root else dataset
+        unlabelled = other.split(table.unlabelled)
+        if table.unlabelled == EVERYTHING:
+            unlabelled = without(unlabelled, labelled, val)
+        if len(unlabelled) < 2:
+            raise DatasetError(
+                f"{other.root}: has {len(unlabelled)} unlabelled image, too few for CutMix, which mixes two; add "
+                'images, or set method = "supervised"'
+            )
+    check_disjoint((table.labelled, labelled), (table.unlabelled, unlabelled), (table.val, val))
+    check_images(dataset, labelled=(*labelled, *val), unlabelled=())
+    check_images(other, labelled=(), unlabelled=unlabelled)
+    return RunData(dataset, labelled, val, other, unlabelled, fingerprint((dataset, labelled), (other, unlabelled)))
+
+
+def training_batches(recipe: Recipe, data: RunData, processes: Processes, *, start: int) -> Iterator[Batches]:
+    """Load this process's share of the batches, from step `start` (0-based) to the last."""
+    crop = Crop(recipe.data.crop, recipe.data.scale, recipe.seed, recipe.inference.long_side)
+    draws = {"start": start, "steps": recipe.train.steps, "seed": recipe.seed}
+    workers, pinned = recipe.data.workers, processes.device.type == "cuda"
+
+    batch = recipe.train.batch_labelled
+    sampler = Shuffled(len(data.labelled), batch, processes.share(batch), stream=LABELLED_STREAM, **draws)
+    labelled = load(LabelledPairs(data.dataset, data.labelled, crop), sampler, workers=workers, pinned=pinned)
+    if not data.unlabelled:
+        return ((pairs, None) for pairs in labelled)
+
+    batch = recipe.train.batch_unlabelled
+    rows = rows_with_partner(processes.share(batch), batch)
+    sampler = Shuffled(len(data.unlabelled), batch, rows, stream=UNLABELLED_STREAM, **draws)
+    views = UnlabelledViews(data.unlabelled_dataset, data.unlabelled, crop)
+    return zip(labelled, load(views, sampler, workers=workers, pinned=pinned), strict=True)

@@ -1,0 +1,73 @@
+"""Validation during a run: score the EMA teacher, whose weights are the ones that are kept."""
+
+from pathlib import Path
+
+import torch
+
+from trainer import checkpoint
+from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.metrics import Scores
+from trainer.models.segmenter import Segmenter
+from trainer.run_context import RunContext
+from trainer.run_error import RunError, is_out_of_memory
+from trainer.training_state import TrainingState
+
+BEST = "best.safetensors"
+
+
+def validate(state: TrainingState, context: RunContext) -> None:
+    """Evaluate the teacher on the `val` split and save its weights if they are the best so far."""
+    if not context.data.val:
+        return
+    scores = validation_scores(state.teacher, context, full=False)
+    context.events.emit("evaluation", step=state.step, **scores.as_dict())
+    if context.recipe.train.keep == "best" and scores.miou > state.best.get("miou", -1.0):
+        state.best = {"miou": scores.miou, "step": state.step}
+        if context.processes.main:
+            save_checkpoint(context.out / BEST, state.teacher, context, scores)
+
+
+def validation_scores(model: Segmenter, context: RunContext, *, full: bool) -> Scores:
+    """Scores of a network on the `val` split, with the images divided among the processes.
+
+    Args:
+        model: the network.
+        context: the run's.
+        full: also measure boundaries and calibration.
+
+    Raises:
+        RunError: the device has too little memory for an image.
+    """
+    recipe, processes = context.recipe, context.processes
+    try:
+        # Validation images differ in size, and torch.compile would recompile for each size.
+        with torch.compiler.set_stance("force_eager"):
+            return evaluate(
+                model,
+                context.data.dataset,
+                context.data.val,
+                inference=recipe.inference,
+                workers=recipe.data.workers,
+                shard=(processes.rank, processes.count),
+                total=processes.total,
+                full=full,
+            )
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"{processes.device} has too little memory for a validation image; set inference.window = "
+            f"{list(recipe.data.crop)}, or a smaller inference.long_side"
+        ) from error
+
+
+def save_checkpoint(path: Path, model: Segmenter, context: RunContext, scores: Scores | None) -> None:
+    """Write a checkpoint with the run's recipe, data fingerprint and scores."""
+    checkpoint.save(
+        path,
+        model,
+        context.data.dataset.taxonomy,
+        metrics=scores.as_dict() | {"split": context.recipe.data.val} if scores else {},
+        recipe=context.recipe,
+        data_fingerprint=context.data.fingerprint,
+    )
