@@ -26,8 +26,8 @@ demo: $(ALL) ## the whole loop on textures: train, serve, collect, retrain, swap
 serve: $(BASE) ## start the service with the starter model on http://127.0.0.1:8000 and stay
 	$(BIN)/python -m service up $(SERVE)
 
-test: $(ALL) ## all tests
-	$(BIN)/python -m pytest $(TEST)
+test: $(ALL) ## run all tests, on all cores
+	$(BIN)/python -m pytest -n auto --dist worksteal $(TEST)
 
 lint: $(ALL) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
