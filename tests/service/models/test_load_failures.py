@@ -21,7 +21,7 @@ from tests.service.tiny_bundle import zipped
 
 
 def test_a_machine_that_cannot_is_not_held_against_the_model(
-    state: State, slot: ActiveModel, make_settings: MakeSettings
+    state: State, active_model: ActiveModel, make_settings: MakeSettings
 ) -> None:
     """CUDA was asked for and is missing: another process, or this one set otherwise, may serve it all the same."""
     import onnxruntime
@@ -34,13 +34,13 @@ def test_a_machine_that_cannot_is_not_held_against_the_model(
     with pytest.raises(NoModel, match="cuda was asked for"):
         unable.require()
     assert state.models.get(FIRST).state == "ready"
-    slot.refresh()
-    assert slot.require().version == FIRST
+    active_model.refresh()
+    assert active_model.require().version == FIRST
 
 
 @pytest.mark.parametrize("trouble", [OSError(24, "Too many open files"), MemoryError(), RuntimeError("unforeseen")])
 def test_passing_trouble_is_tried_again_and_not_all_the_time(
-    slot: ActiveModel, state: State, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+    active_model: ActiveModel, state: State, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
     attempts = 0
 
@@ -54,39 +54,39 @@ def test_passing_trouble_is_tried_again_and_not_all_the_time(
     monkeypatch.setattr("service.models.active_model.load_model", troubled)
     state.models.activate(FIRST, "test")
     for _ in range(5):
-        slot.refresh()
+        active_model.refresh()
     assert attempts == 1
-    assert FIRST in (slot.error or "")
+    assert FIRST in (active_model.error or "")
     assert state.models.get(FIRST).state == "ready"
     # Whoever activates it again is not told to wait.
-    slot.wake()
-    slot.refresh()
+    active_model.wake()
+    active_model.refresh()
     assert attempts == 2
-    slot.start()
-    eventually(lambda: slot.current is not None)
+    active_model.start()
+    eventually(lambda: active_model.current is not None)
     # Whoever sees the model sees no trouble any more.
-    assert slot.error is None
+    assert active_model.error is None
     assert attempts == 3
 
 
-def test_trouble_with_one_is_forgotten_when_another_is_wanted(slot: ActiveModel, state: State) -> None:
+def test_trouble_with_one_is_forgotten_when_another_is_wanted(active_model: ActiveModel, state: State) -> None:
     state.models.activate(FIRST, "test")
-    slot.refresh()
+    active_model.refresh()
     folder = state.models.bundle(SECOND).folder
     # A link that leads to itself: the file is there, and the system cannot read it.
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").symlink_to("model.onnx")
     state.models.activate(SECOND, "test")
-    slot.refresh()
-    assert slot.require().version == FIRST
-    assert "check the disk" in (slot.error or "")
+    active_model.refresh()
+    assert active_model.require().version == FIRST
+    assert "check the disk" in (active_model.error or "")
     assert state.models.get(SECOND).state == "ready"
     state.models.rollback()
-    slot.refresh()
-    assert slot.error is None
+    active_model.refresh()
+    assert active_model.error is None
 
 
-def test_limits_of_this_machine_are_not_held_against_the_model(state: State, slot: ActiveModel) -> None:
+def test_limits_of_this_machine_are_not_held_against_the_model(state: State, active_model: ActiveModel) -> None:
     state.models.activate(FIRST, "test")
     tight = ActiveModel(state.settings.model_copy(update={"max_inference_bytes": 1000}), state.models, state.metrics)
     tight.refresh()
