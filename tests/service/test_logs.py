@@ -17,7 +17,7 @@ import structlog
 from service.logs import configure_logs
 from service.settings import Settings
 
-log = structlog.stdlib.get_logger("ours")
+log = structlog.stdlib.get_logger("service_logger")
 
 def fail(image: bytes) -> None:
     key = "SECRET" + str(len(image))
@@ -27,8 +27,8 @@ configure_logs(Settings(log_format=sys.argv[1], log_level="INFO"))
 structlog.contextvars.bind_contextvars(request_id="abc")
 log.debug("dropped")
 log.info("logged", answer=42, text="two\\nlines")
-logging.getLogger("theirs").warning("by %s", "logging", extra={"more": 1})
-for log_exception in (log.exception, logging.getLogger("theirs").exception):
+logging.getLogger("library_logger").warning("by %s", "logging", extra={"more": 1})
+for log_exception in (log.exception, logging.getLogger("library_logger").exception):
     try:
         fail(b"SECRET IMAGE")
     except ValueError:
@@ -45,10 +45,10 @@ def output(log_format: str) -> str:
 def test_json_is_one_object_per_line_with_the_request_id() -> None:
     lines: list[dict[str, Any]] = [json.loads(line) for line in output("json").splitlines()]
     assert [(line["event"], line["logger"], line["level"]) for line in lines] == [
-        ("logged", "ours", "info"),
-        ("by logging", "theirs", "warning"),
-        ("failed", "ours", "error"),
-        ("failed", "theirs", "error"),
+        ("logged", "service_logger", "info"),
+        ("by logging", "library_logger", "warning"),
+        ("failed", "service_logger", "error"),
+        ("failed", "library_logger", "error"),
     ]
     assert {line["request_id"] for line in lines} == {"abc"}
     assert (lines[0]["answer"], lines[0]["text"], lines[1]["more"]) == (42, "two\nlines", 1)
@@ -74,4 +74,4 @@ def test_write_error_of_the_log_is_ignored(monkeypatch: pytest.MonkeyPatch) -> N
             raise OSError("No space left on device")
 
     monkeypatch.setattr(sys, "stderr", FullDisk())
-    _StderrLogger("ours").info("a line")
+    _StderrLogger("service_logger").info("a line")

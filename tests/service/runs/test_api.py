@@ -64,7 +64,7 @@ def test_run_that_cannot_start_gets_a_problem_with_a_remedy(api: TestClient, loo
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/cancel"), ("GET", "/events")])
 def test_unknown_run_gets_404(api: TestClient, method: str, path: str) -> None:
-    answer = api.request(method, f"/v1/runs/nobody{path}")
+    answer = api.request(method, f"/v1/runs/unknown{path}")
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:maskloop:problem:run-not-found")
 
 
@@ -91,10 +91,10 @@ def test_events_of_a_finished_run(api: TestClient, loop: State) -> None:
     api.post(f"/v1/runs/{run_id}/cancel")
     answer = api.get(f"/v1/runs/{run_id}/events")
     assert answer.headers["content-type"].startswith("text/event-stream")
-    found = events(answer.text)
-    assert [data["event"] for _, data in found] == ["queued", "finished"]
-    rest = api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": str(found[0][0])})
-    assert events(rest.text) == found[1:]
+    received = events(answer.text)
+    assert [data["event"] for _, data in received] == ["queued", "finished"]
+    rest = api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": str(received[0][0])})
+    assert events(rest.text) == received[1:]
     for invalid in ("x", "-1", str(2**63)):
         assert api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": invalid}).status_code == 422
     assert events(api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": str(2**63 - 1)}).text) == []
@@ -114,9 +114,9 @@ def test_events_are_sent_while_the_run_is_active(api: TestClient, loop: State) -
 
     timer = threading.Timer(0.5, work)
     timer.start()
-    found = events(api.get(f"/v1/runs/{run_id}/events").text)
+    received = events(api.get(f"/v1/runs/{run_id}/events").text)
     timer.join()
-    assert [data["event"] for _, data in found] == ["queued", "started", "phase", "progress", "finished"]
-    assert found[-1][1]["error"] == "planned"
-    ids = [number for number, _ in found]
+    assert [data["event"] for _, data in received] == ["queued", "started", "phase", "progress", "finished"]
+    assert received[-1][1]["error"] == "planned"
+    ids = [number for number, _ in received]
     assert ids == sorted(set(ids))

@@ -43,7 +43,7 @@ def test_queued_run_is_cancelled_at_once_and_running_one_by_its_worker(loop: Sta
     with pytest.raises(RunNotActive):
         loop.runs.request_cancel(run.id)
     with pytest.raises(RunNotFound):
-        loop.runs.request_cancel("nobody")
+        loop.runs.request_cancel("unknown")
     assert claim(loop.database, run.id) is None
     second = loop.retrain_policy.start("manual")
     lease = claim(loop.database, second.id)

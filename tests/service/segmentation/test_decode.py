@@ -203,8 +203,8 @@ def test_other_formats_are_rejected(kind: str) -> None:
 @pytest.mark.parametrize(("dtype", "white"), [(np.float32, 1), (np.float32, 65535), (np.int32, 255), (np.int32, 65535)])
 def test_32_bit_values_are_scaled_and_not_clipped(dtype: type, white: int) -> None:
     values = GREY.astype(np.float64) / GREY.max() * white
-    found = decode(encoded(Image.fromarray(values.astype(dtype)), "TIFF"), LIMITS).image_HW3[..., 0]
-    assert np.abs(found.astype(int) - GREY.astype(float) / GREY.max() * 255).max() <= 1
+    scaled = decode(encoded(Image.fromarray(values.astype(dtype)), "TIFF"), LIMITS).image_HW3[..., 0]
+    assert np.abs(scaled.astype(int) - GREY.astype(float) / GREY.max() * 255).max() <= 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
@@ -213,11 +213,11 @@ def test_scaling_makes_no_large_copies(dtype: type) -> None:
     data = encoded(Image.fromarray(values), "TIFF")
     tracemalloc.start()
     try:
-        found = decode(data, Limits(max_bytes=10**8, max_pixels=10**7)).image_HW3
+        scaled = decode(data, Limits(max_bytes=10**8, max_pixels=10**7)).image_HW3
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    np.testing.assert_array_equal(found[..., 0], (values.astype(np.float64) * (255.999 / 65535)).astype(np.uint8))
+    np.testing.assert_array_equal(scaled[..., 0], (values.astype(np.float64) * (255.999 / 65535)).astype(np.uint8))
     # Without Pillow's own memory: the encoded bytes, the values, the grey and the RGB arrays.
     assert peak_bytes < 10 * values.size
 

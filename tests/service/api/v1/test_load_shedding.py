@@ -36,8 +36,8 @@ def is_overloaded(answer: Any, setting: str) -> bool:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-type"] == "application/problem+json"
     assert setting in answer.json()["detail"]
-    found = (answer.status_code, answer.headers["retry-after"], answer.json()["type"])
-    return found == (503, "1", "urn:maskloop:problem:overloaded")
+    result = (answer.status_code, answer.headers["retry-after"], answer.json()["type"])
+    return result == (503, "1", "urn:maskloop:problem:overloaded")
 
 
 def test_full_service_gives_503_before_it_checks_key_and_query(make_settings: MakeSettings) -> None:

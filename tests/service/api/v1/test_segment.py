@@ -180,9 +180,9 @@ def test_overlay_tints_only_the_selected_classes(shared_client: TestClient) -> N
     halves[:, :32], halves[:, 32:] = (250, 60, 60), (20, 220, 60)
     params: dict[str, str | bool] = {"classes": "red", "legend": False}
     overlay = shared_client.post(URL, content=encoded(halves), params=params, headers={"Accept": "image/jpeg"})
-    found = read(overlay.content).astype(int)
-    np.testing.assert_allclose(found[32, 8], [252, 30, 30], atol=15)
-    np.testing.assert_allclose(found[32, 56], [20, 220, 60], atol=15)
+    pixels = read(overlay.content).astype(int)
+    np.testing.assert_allclose(pixels[32, 8], [252, 30, 30], atol=15)
+    np.testing.assert_allclose(pixels[32, 56], [20, 220, 60], atol=15)
 
 
 def test_unknown_class_gets_422_before_the_image_is_decoded(shared_client: TestClient) -> None:

@@ -44,9 +44,9 @@ def lines(response: Any) -> list[dict[str, Any]]:
 # pycocotools 2.0.11 does not know numpy 2's `copy` argument yet; only its decoder warns.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_every_image_gets_a_line(client: TestClient) -> None:
-    found = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES))))
-    assert [line["index"] for line in found] == list(range(len(PICTURES)))
-    for image, line in zip(PICTURES, found, strict=True):
+    results = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES))))
+    assert [line["index"] for line in results] == list(range(len(PICTURES)))
+    for image, line in zip(PICTURES, results, strict=True):
         truth = nearest(image, COLORS)
         assert (line["filename"], line["status"]) == (f"photo {line['index']}.png", 200)
         assert "problem" not in line
@@ -61,20 +61,20 @@ def test_invalid_image_does_not_fail_the_others(make_settings: MakeSettings) -> 
     large = encoded(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8))
     with serve(make_settings(max_image_bytes=20_000)) as client:
         assert len(good) < 20_000 < len(large)
-        found = lines(client.post(URL, files=form(good, b"no image", good[:200], b"", large, good)))
-        assert [line["status"] for line in found] == [200, 415, 400, 400, 413, 200]
-        for line in found[1:5]:
+        results = lines(client.post(URL, files=form(good, b"no image", good[:200], b"", large, good)))
+        assert [line["status"] for line in results] == [200, 415, 400, 400, 413, 200]
+        for line in results[1:5]:
             assert line["problem"]["type"].startswith("urn:maskloop:problem:")
             assert line["problem"]["status"] == line["status"]
             assert ":" in line["problem"]["detail"]
             assert "result" not in line
-        assert found[0]["result"]["classes"] == found[5]["result"]["classes"]
+        assert results[0]["result"]["classes"] == results[5]["result"]["classes"]
 
 
 def test_parameters_apply_to_every_image(client: TestClient) -> None:
     params: dict[str, str | bool] = {"masks": "png", "classes": "red", "confidence": True, "polygons": True}
-    found = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES[:3])), params=params))
-    for image, line in zip(PICTURES, found, strict=False):
+    results = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES[:3])), params=params))
+    for image, line in zip(PICTURES, results, strict=False):
         truth = nearest(image, COLORS)
         mask = read(base64.b64decode(line["result"]["mask_png"]))
         np.testing.assert_array_equal(mask, np.where(truth == NAMES.index("red"), truth, 255))
@@ -111,9 +111,9 @@ def test_invalid_batch_gets_a_problem(
 
 def test_images_after_the_deadline_get_504(client: TestClient) -> None:
     slow = form(*[encoded(picture(900, 900))] * 20)
-    found = lines(client.post(URL, files=slow, headers={"X-Request-Timeout-Ms": "60"}))
-    assert found[-1]["status"] == 504
-    assert found[-1]["problem"]["type"] == "urn:maskloop:problem:deadline-passed"
+    results = lines(client.post(URL, files=slow, headers={"X-Request-Timeout-Ms": "60"}))
+    assert results[-1]["status"] == 504
+    assert results[-1]["problem"]["type"] == "urn:maskloop:problem:deadline-passed"
 
 
 def test_unexpected_error_fails_one_image_and_is_not_disclosed(
@@ -129,9 +129,9 @@ def test_unexpected_error_fails_one_image_and_is_not_disclosed(
         return run(image_HW3, *rest)
 
     monkeypatch.setattr(engine, "run", broken)
-    found = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES[:3]))))
-    assert [line["status"] for line in found] == [200, 500, 200]
-    assert "1234" not in json.dumps(found)
+    results = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES[:3]))))
+    assert [line["status"] for line in results] == [200, 500, 200]
+    assert "1234" not in json.dumps(results)
 
 
 @pytest.fixture

@@ -77,9 +77,9 @@ def test_description_has_pixels_and_mean_confidence_of_each_class(
     confidence = np.random.default_rng(seed).integers(0, 256, mask.shape, dtype=np.uint8)
     answer = describe(Prediction(mask, confidence), class_table(4), model="v1", options=OutputOptions())
     for entry in answer.classes:
-        inside = mask == entry.id
-        assert entry.pixels == inside.sum()
-        assert entry.confidence == pytest.approx(confidence[inside].mean() / 255, abs=1e-4)
+        region = mask == entry.id
+        assert entry.pixels == region.sum()
+        assert entry.confidence == pytest.approx(confidence[region].mean() / 255, abs=1e-4)
     assert [entry.id for entry in answer.classes] == np.unique(mask).tolist()
     assert answer.confidence == pytest.approx(confidence.mean() / 255, abs=1e-4)
 
@@ -146,11 +146,11 @@ def test_overlay_tints_regions_and_draws_borders() -> None:
     mask = np.zeros((32, 32), np.uint8)
     mask[:, 16:] = 1
     colors = ClassTable(("a", "b"), ((200, 0, 0), (0, 0, 200)), 255)
-    found = read(overlay_jpeg(image, mask, colors, legend=False)).astype(int)
-    assert found.shape == (32, 32, 3)
-    np.testing.assert_allclose(found[16, 4], [150, 50, 50], atol=12)
-    np.testing.assert_allclose(found[16, 28], [50, 50, 150], atol=12)
-    assert found[16, 15].min() > 180
+    overlay = read(overlay_jpeg(image, mask, colors, legend=False)).astype(int)
+    assert overlay.shape == (32, 32, 3)
+    np.testing.assert_allclose(overlay[16, 4], [150, 50, 50], atol=12)
+    np.testing.assert_allclose(overlay[16, 28], [50, 50, 150], atol=12)
+    assert overlay[16, 15].min() > 180
 
 
 def test_overlay_does_not_tint_unselected_classes() -> None:
@@ -160,9 +160,9 @@ def test_overlay_does_not_tint_unselected_classes() -> None:
     masks: list[Mask] = [mask, mask.astype(np.uint16)]
     for each in masks:
         colors = ClassTable(("a", "b"), ((200, 0, 0), (0, 0, 200)), 255)
-        found = read(overlay_jpeg(image, each, colors, classes=frozenset({0}), legend=False)).astype(int)
-        np.testing.assert_allclose(found[16, 4], [150, 50, 50], atol=12)
-        np.testing.assert_allclose(found[16, 28], [100, 100, 100], atol=12)
+        overlay = read(overlay_jpeg(image, each, colors, classes=frozenset({0}), legend=False)).astype(int)
+        np.testing.assert_allclose(overlay[16, 4], [150, 50, 50], atol=12)
+        np.testing.assert_allclose(overlay[16, 28], [100, 100, 100], atol=12)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (40, 30), (640, 480), (30, 700), (3000, 40)])

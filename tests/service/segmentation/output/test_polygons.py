@@ -44,9 +44,9 @@ def test_exact_outlines_fill_to_the_region(region: Bits) -> None:
 @settings(max_examples=100, deadline=None)
 def test_outlines_of_all_classes_equal_those_of_each_class_alone(mask: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
     for tolerance_px in (0.0, 1.5):
-        found = outlines(mask, tolerance_px=tolerance_px, min_area_px=2)
+        rings_by_class = outlines(mask, tolerance_px=tolerance_px, min_area_px=2)
         for class_id in range(4):
-            rings = [ring.tolist() for ring in found.get(class_id, [])]
+            rings = [ring.tolist() for ring in rings_by_class.get(class_id, [])]
             alone = outline(mask == class_id, tolerance_px=tolerance_px, min_area_px=2)
             assert rings == [ring.tolist() for ring in alone]
     exact = outlines(mask.astype(np.uint16) * 9000, tolerance_px=0, min_area_px=0)
