@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -20,6 +21,13 @@ from service.state import State, open_state
 from tests.service.tiny_bundle import COLORS, write_bundle
 
 MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_tracebacks() -> None:
+    """Log tracebacks without local variables. structlog's default renders them with rich: half a second for each."""
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
 
 
 @pytest.fixture
