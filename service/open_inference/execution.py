@@ -26,8 +26,8 @@ Row = dict[str, Any]
 """The values of all outputs for one image, by name of the output."""
 
 MAX_CONCURRENT = 8
-"""Concurrent images of one request; the limit leaves room for other requests. `execute` lowers it to the number that keeps
-a CPU busy, or raises it to the batch size of the model."""
+"""Concurrent images of one request; the limit leaves room for other requests. `execute` lowers it to the number that
+keeps a CPU busy, or raises it to the batch size of the model."""
 
 
 async def execute(

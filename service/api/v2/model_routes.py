@@ -29,7 +29,7 @@ class TensorOut(BaseModel):
     shape: list[int]
 
 
-class ModelOut(BaseModel):
+class ModelMetadataOut(BaseModel):
     """Metadata of a model."""
 
     name: str
@@ -59,10 +59,10 @@ async def all_statistics(state: StateOf) -> dict[str, Any]:
 
 
 @of_model(router, "GET", dependencies=ANY_KEY, responses=READ)
-def metadata(state: StateOf, model: str, version: Version) -> ModelOut:
+def metadata(state: StateOf, model: str, version: Version) -> ModelMetadataOut:
     """Get the inputs, outputs and versions of a model."""
     found = state.model_repository.find(model, version)
-    return ModelOut(**model_metadata(found, state.models.bundle(found.entry.row.version).manifest))
+    return ModelMetadataOut(**model_metadata(found, state.models.bundle(found.entry.row.version).manifest))
 
 
 @of_model(router, "GET", "/config", dependencies=ANY_KEY, responses=READ)
