@@ -84,7 +84,7 @@ def check_pixels(request: InferRequest, max_pixels: int) -> None:
     _, height, width, _ = request.shape
     if height * width > max_pixels:
         raise ImageTooLarge(
-            f"The images have {width}x{height} pixels; the limit is {max_pixels} in total. Scale them down, or raise "
+            f"The images have {width}x{height} pixels and {max_pixels} are allowed: scale them down, or raise "
             "MASKLOOP_MAX_IMAGE_PIXELS."
         )
 
