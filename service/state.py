@@ -121,7 +121,7 @@ def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
 
     Raises:
         BundleInvalid: The model to begin with is none.
-        KeyUnusable: The file of `MASKLOOP_API_KEY_FILE` holds none.
+        KeyFileInvalid: The file of `MASKLOOP_API_KEY_FILE` contains no valid key.
         StorageFailed: The model to begin with cannot be read.
     """
     state = open_state(settings, tracing)

@@ -1,4 +1,4 @@
-"""The HTTP application, as a list."""
+"""The HTTP application: routes, middleware and lifespan."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from service.api import health
+from service.api.auth import log_in
+from service.api.dependencies import StateOf
 from service.api.docs.error_docs import document_errors
 from service.api.docs.openapi import add_docs
 from service.api.middleware.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
@@ -28,11 +30,11 @@ from service.tracing import open_tracing
 
 
 def create_app(settings: Settings, state: State | None = None) -> FastAPI:
-    """The application, which closes its state at the end of its lifespan.
+    """Create the application. It closes its state at the end of its lifespan.
 
     Args:
-        settings: Everything that can be set.
-        state: As `start_state` gives it. None: that is done when the lifespan begins, and nothing before.
+        settings: The configuration.
+        state: A started state. None: the lifespan starts one.
     """
     tracing = state.tracing if state else open_tracing(open_telemetry_variables())
     app = ObservedApp(
@@ -53,11 +55,11 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     app.include_router(health.router)
     for part in (server, repository, infer, model_routes):
         app.include_router(part.router)
-    app.add_api_route("/", _front, include_in_schema=False)
+    app.add_api_route("/", _index, include_in_schema=False)
     add_docs(app)
     document_errors(app)
     add_problem_handlers(app)
-    # The last added is the outermost.
+    # The middleware added last is the outermost.
     app.add_middleware(RejectNul)
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
     add_cors(app, settings)
@@ -65,7 +67,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
 
 
 def _version() -> str:
-    """Of the package: it lies on the disk, and is read once."""
+    """Version of the installed package."""
     try:
         return version("maskloop")
     except PackageNotFoundError:
@@ -98,5 +100,5 @@ def _body_limit(settings: Settings) -> Callable[[str], int]:
     return limit
 
 
-async def _front() -> RedirectResponse:
-    return RedirectResponse("/docs")
+async def _index(request: Request, state: StateOf, key: str | None = None) -> Response:
+    return RedirectResponse("/docs") if key is None else log_in(request, state, key)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from service.demo.show import Report
 from service.errors import MaskloopError
-from service.parent_watch import tethered
+from service.parent_watch import killed_with_parent
 from service.runs.child_program import Event, Program, ProgramError, run_program
 
 NEEDED = {"trainer": "trainer", "exporter": "exporter", "torch": "trainer", "onnx": "exporter", "skimage": "demo"}
@@ -80,7 +80,7 @@ def make_textures(dataset: Path, log_file: Path) -> None:
     """
     command = [sys.executable, "-m", "trainer", "textures", str(dataset)]
     with log_file.open("ab") as log:
-        ended = subprocess.run(tethered(command), stdout=log, stderr=subprocess.STDOUT, check=False)
+        ended = subprocess.run(killed_with_parent(command), stdout=log, stderr=subprocess.STDOUT, check=False)
     if ended.returncode != 0:
         raise DemoError(f"`python -m trainer textures` ended with exit code {ended.returncode}: see {log_file}")
 
@@ -112,7 +112,7 @@ def service_up(data_dir: Path, bundle: Path, log_file: Path, settings: dict[str,
     ]
     with log_file.open("ab") as log:
         group = subprocess.Popen(
-            tethered(command),
+            killed_with_parent(command),
             env={**os.environ, **settings},
             stdin=subprocess.DEVNULL,
             stdout=log,

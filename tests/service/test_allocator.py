@@ -11,10 +11,10 @@ import pytest
 
 ARENAS = """
 import ctypes, sys, threading
-from service.allocator import prepare_heaps
+from service.allocator import configure_malloc
 
 if sys.argv[1] == "few":
-    assert prepare_heaps()
+    assert configure_malloc()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 together = threading.Barrier(8)
@@ -32,10 +32,10 @@ libc.malloc_stats()
 
 KEPT = """
 import ctypes, resource, sys
-from service.allocator import prepare_heaps
+from service.allocator import configure_malloc
 
 if sys.argv[1] == "kept":
-    assert prepare_heaps()
+    assert configure_malloc()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
@@ -62,7 +62,7 @@ print(of_small, resident() - begin)
 """
 
 TRIM = """
-from service.allocator import give_back
+from service.allocator import trim_heap
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
@@ -72,7 +72,7 @@ pieces = [bytearray(20_000) for _ in range(5_000)]
 before = resident()
 del pieces[1::2], pieces[1::2], pieces[1::2]
 after = resident()
-assert give_back()
+assert trim_heap()
 print(before - after, after - resident())
 """
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from service.parent_watch import tethered
+from service.parent_watch import killed_with_parent
 from tests.benchmarks.serving.loads import Target
 from tests.benchmarks.serving.processes import resident_bytes, tree
 from tests.benchmarks.serving.servers import free_port
@@ -35,7 +35,7 @@ class Service:
         words += ["--model", str(bundle)] if bundle else []
         own = {f"MASKLOOP_{name.upper()}": value for name, value in settings.items()}
         environment = os.environ | {"MASKLOOP_LOG_LEVEL": "WARNING"} | own
-        self.process = subprocess.Popen(tethered(words), env=environment, start_new_session=True)
+        self.process = subprocess.Popen(killed_with_parent(words), env=environment, start_new_session=True)
         try:
             self._wait_until_ready()
         except BaseException:

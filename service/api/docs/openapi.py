@@ -41,7 +41,7 @@ def _document(request: Request) -> JSONResponse:
 
 
 async def _page() -> FileResponse:
-    return FileResponse(PAGE / "index.html", headers={"Content-Security-RetrainPolicy": POLICY})
+    return FileResponse(PAGE / "index.html", headers={"Content-Security-Policy": POLICY})
 
 
 def _swagger() -> Path:

@@ -12,7 +12,7 @@ READABLE = [
     "Inference-Header-Content-Length",
     "Location",
     "RateLimit",
-    "RateLimit-RetrainPolicy",
+    "RateLimit-Policy",
     "Retry-After",
     "Server-Timing",
     "WWW-Authenticate",

@@ -19,6 +19,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 # SegmentQuery every few seconds by machines: counted, and worth neither a line nor a trace.
 QUIET = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
+# `/?key=...` logs a browser in; a trace would contain the query.
+UNTRACED = QUIET | {"/"}
 # A client may call a method anything, and every label is kept for ever.
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 TOO_MANY_REQUESTS = 429
@@ -41,7 +43,7 @@ def telemetry(tracing: Tracing | None) -> TelemetryConfig:
         "metrics": False,
         "logs": False,
         "auto_configure": False,
-        "exclude": lambda scope: scope["path"] in QUIET,
+        "exclude": lambda scope: scope["path"] in UNTRACED,
     }
 
 
@@ -78,7 +80,7 @@ class Observe:
 
 def _name(state: State, scope: Scope, request_id: str) -> None:
     """Let every line that is logged on the way have the ids. The task ends with the request, and they with it."""
-    if state.tracing is None or scope["path"] in QUIET:
+    if state.tracing is None or scope["path"] in UNTRACED:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         return
     trace = state.tracing.current_span()

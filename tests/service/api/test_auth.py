@@ -252,7 +252,7 @@ def test_a_rate_of_its_own(keyed: Keyed) -> None:
     # The scopes of the list of images are asked twice, by router and route: one request all the same.
     first, second, third = (keyed.ask("GET", "/v1/runs", key) for _ in range(3))
     assert [first.status_code, second.status_code, third.status_code] == [200, 200, 429]
-    assert first.headers["RateLimit-RetrainPolicy"] == '"minute";q=2;w=60'
+    assert first.headers["RateLimit-Policy"] == '"minute";q=2;w=60'
     assert first.headers["RateLimit"].startswith('"minute";r=1;t=')
     assert third.headers["RateLimit"].startswith('"minute";r=0;t=')
     assert third.headers["Retry-After"] in {"29", "30"}
@@ -291,7 +291,7 @@ def test_keys_that_are_none_are_limited_by_address(make_settings: MakeSettings) 
         refused = there.get("/v1/models", headers={"X-API-Key": "guess"})
         assert refused.json()["type"] == "urn:maskloop:problem:rate-limited"
         assert 1 <= int(refused.headers["Retry-After"]) <= 30
-        assert refused.headers["RateLimit-RetrainPolicy"] == '"minute";q=2;w=60'
+        assert refused.headers["RateLimit-Policy"] == '"minute";q=2;w=60'
         in_protocol = there.get("/v2/models", headers={"Authorization": "Bearer guess"})
         assert (in_protocol.status_code, list(in_protocol.json())) == (429, ["error"])
 

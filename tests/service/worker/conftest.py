@@ -29,7 +29,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     child.start()
     eventually((folder / "valkey.sock").exists)
     yield child
-    child.stop(hurry=lambda: True)
+    child.stop(force=lambda: True)
 
 
 @pytest.fixture
