@@ -16,7 +16,7 @@ SOCKET, LOG = "valkey.sock", "valkey.log"
 
 @contextmanager
 def socket_path(data_dir: Path) -> Iterator[Path]:
-    """Yield the path of the broker's Unix socket, in the data folder or, if that path is too long, in a temporary one."""
+    """Yield the path of the broker's Unix socket: in the data folder, or in a temporary one if the path is too long."""
     path = data_dir.absolute() / "valkey" / SOCKET
     if len(str(path).encode()) <= MAX_SOCKET_PATH_BYTES:
         yield path

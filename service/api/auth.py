@@ -40,6 +40,10 @@ FREE = {
 }
 
 CHALLENGE = 'Bearer realm="maskloop"'
+KEY_MISSING = (
+    "Send a key as `Authorization: Bearer KEY`. On the machine of the service, `python -m service keys show` prints "
+    "the key of the first start; `python -m service keys create NAME --scope predict` creates another."
+)
 COOKIE = "maskloop_key"
 # An IPv6 host owns a /64 network and can use any address in it.
 IPV6_HOST_PREFIX = 64
@@ -123,8 +127,13 @@ async def _authorise(request: Request, scopes: SecurityScopes, state: StateOf, k
 
 
 async def _authorise_unless_local(request: Request, state: StateOf, key: SentKey, cookie: CookieKey) -> None:
-    if not state.settings.open_metrics and not is_local(request):
-        await _authorise(request, SecurityScopes(), state, key, cookie)
+    if state.settings.open_metrics or is_local(request):
+        return
+    if key is None and cookie is None:
+        error = KeyMissing(KEY_MISSING)
+        _record_refusal(request, state, error)
+        raise error
+    await _authorise(request, SecurityScopes(), state, key, cookie)
 
 
 def is_local(request: Request) -> bool:
@@ -148,10 +157,7 @@ def _authenticate(request: Request, state: State, key: str | None, cookie: str |
         return _authenticate_cookie(request, state, unquote(cookie))
     scopes = settings.resolved_anonymous_scopes
     if not scopes:
-        raise KeyMissing(
-            "Send a key as `Authorization: Bearer KEY`. On the machine of the service, `python -m service keys show` "
-            "prints the key of the first start; `python -m service keys create NAME --scope predict` creates another."
-        )
+        raise KeyMissing(KEY_MISSING)
     check_host(request.scope, settings.allowed_hosts)
     check_origin(request.scope, settings.cors_origins)
     return Caller(_rate_limit_address(request), None, frozenset(scopes), settings.anonymous_rate_limit_per_minute)

@@ -73,7 +73,7 @@ def test_labels_and_images_become_a_better_model_twice(
         precision="int8",
     )
     url = group.ready()
-    with httpx.Client(base_url=url, timeout=60) as client, Asker(url, encoded(picture(seed=50)), 0.05) as asker:
+    with group.client(timeout=60) as client, Asker(url, encoded(picture(seed=50)), 0.05) as asker:
         send_pool(client, unlabelled=4)
         first = wait_for_run(client, 1)
         eventually(lambda: first["candidate_version"] in asker.tally.versions, within_s=30)

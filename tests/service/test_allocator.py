@@ -1,4 +1,4 @@
-"""Heaps: as many as we want, and not one a thread."""
+"""Memory allocation of glibc, measured in processes of their own."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ from service.allocator import trim_heap
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
-# Small enough to lie on the heap, and one in a hundred stays, so that its end cannot be cut off.
+# Small enough for the heap. Every eighth stays, so that the heap's end cannot be trimmed.
 pieces = [bytearray(20_000) for _ in range(5_000)]
 before = resident()
 del pieces[1::2], pieces[1::2], pieces[1::2]
@@ -77,15 +77,15 @@ print(before - after, after - resident())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_what_is_free_in_between_goes_back() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is configured")
+def test_trim_heap_returns_free_memory() -> None:
     told = subprocess.check_output([sys.executable, "-c", TRIM], text=True, timeout=60)
     by_itself, when_told = map(int, told.split())
     assert when_told > 40_000_000 > by_itself
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_what_an_inference_frees_is_there_for_the_next_and_a_large_image_goes_back_at_once() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is configured")
+def test_freed_memory_is_kept_and_large_blocks_are_returned() -> None:
     found = {}
     for word in ("kept", "by default"):
         told = subprocess.check_output([sys.executable, "-c", KEPT, word], text=True, timeout=60)
@@ -95,8 +95,8 @@ def test_what_an_inference_frees_is_there_for_the_next_and_a_large_image_goes_ba
     assert kept_bytes < 1_000_000
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_threads_share_two_heaps() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is configured")
+def test_threads_share_two_arenas() -> None:
     found = {}
     for word in ("few", "many"):
         told = subprocess.run(
