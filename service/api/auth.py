@@ -57,7 +57,8 @@ _cookie = APIKeyCookie(
 )
 
 
-def _sent_key(
+# async, like all of these dependencies: FastAPI runs others in a thread.
+async def _sent_key(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     header: Annotated[str | None, Depends(_header)],
 ) -> str | None:

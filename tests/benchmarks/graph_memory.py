@@ -22,7 +22,7 @@ import torch
 from exporter.attention import fuse_attention
 from exporter.graph import save, write_graph
 from exporter.probe import scene
-from service.allocator import trim_heap, configure_malloc
+from service.allocator import configure_malloc, trim_heap
 from service.segmentation.inference.engine import Engine
 from service.settings import PACKAGE
 from trainer.models.predictor import MaskPredictor

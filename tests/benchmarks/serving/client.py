@@ -52,7 +52,12 @@ class Client:
     def __init__(self, photographs: Path, size: tuple[int, int]) -> None:
         words = [sys.executable, "-m", "tests.benchmarks.serving.client", str(photographs), *map(str, size)]
         self._process = subprocess.Popen(
-            killed_with_parent(words), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            killed_with_parent(words),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def run(self, job: Job) -> Outcome:

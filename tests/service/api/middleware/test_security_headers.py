@@ -91,7 +91,7 @@ def test_pages_of_other_sites_may_not_ask(client: TestClient) -> None:
 
 
 def test_pages_that_the_settings_name_may_ask(make_settings: MakeSettings) -> None:
-    with serve(make_settings(cors_origins=PAGE, api_key="k" * 40)) as client:
+    with serve(make_settings(cors_origins=PAGE, api_key="k" * 40, anonymous_scopes="")) as client:
         asked = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
         wanted = {"Access-Control-Request-Headers": "authorization,content-type,x-api-key"}
         preflight = client.options("/v1/segment", headers=asked | wanted)
