@@ -68,3 +68,12 @@ def test_latest_use_is_recorded(keys: KeyStore) -> None:
     for at in (now, now - timedelta(hours=1), now + timedelta(seconds=1), now):
         keys.record_use({row.id: at, "unknown": at})
     assert keys.list()[0].last_used_at == now + timedelta(seconds=1)
+
+
+def test_first_key_of_a_concurrent_transaction_wins(keys: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On PostgreSQL both transactions see an empty table; the unique index decides."""
+    keys.create("first", ["predict"])
+    monkeypatch.setattr("sqlalchemy.orm.Session.scalar", lambda *_, **__: None)
+    saved: list[str] = []
+    assert keys.create_first("first", saved.append) is None
+    assert saved == []
