@@ -122,7 +122,7 @@ def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
 
     Raises:
         BundleInvalid: The start model is not a valid bundle.
-        KeyUnusable: The file `MASKLOOP_API_KEY_FILE` holds no key.
+        KeyFileInvalid: The file `MASKLOOP_API_KEY_FILE` contains no valid key.
         StorageFailed: The start model cannot be read.
     """
     state = open_state(settings, tracing)

@@ -19,7 +19,8 @@ from service import allocator
 REGION_BYTES = 2**26
 """By so much the arena grows, or by what is asked for where that is more. An image of usual size needs one region.
 
-More than `allocator.LARGE_BYTES`, so that the C library maps it, counts it as mapped, and unmaps it when it is free.
+More than `allocator.MMAP_THRESHOLD_BYTES`, so that the C library maps it, counts it as mapped, and unmaps it when
+it is free.
 """
 
 KEPT_BYTES = 2**27
@@ -91,7 +92,7 @@ def shared_arena() -> Arena:
 def give_back() -> None:
     """All that inferences and images have left, to the system; for when nothing else goes on."""
     shared_arena().shrink()
-    allocator.give_back()
+    allocator.trim_heap()
 
 
 TOLD = (

@@ -13,16 +13,19 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from service.settings import Settings
 from tests.service.api.v2.conftest import Server, serving
+from tests.service.conftest import TEST_KEY
 from tests.service.fuzzing import effort
 from tests.service.tiny_bundle import write_bundle
 
 METHODS = [*["GET"] * 4, *["POST"] * 8, "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "NONE"]
 PREFIXES = [
     *("/", "/docs/page/", "/docs/swagger/", "/openapi.json", "/metrics", "/v1/segment/", "/v1/models/", "/v1/runs/"),
+    *("/?key=", "/?key=%ff"),
     *("/v1/images", "/v1/images/", "/v1/images?cursor=", "/v1/images?limit=", "/v1/runs?limit=", "/v1/segment?model="),
     *("/v1/segment?classes=", "/v1/segment?tolerance_px=", "/v2/", "/v2/models/", "/v2/models/seg/versions/"),
     *("/v2/models/seg/infer", "/v2/repository/index", "/v2/repository/models/"),
@@ -54,7 +57,7 @@ HEADERS: dict[str, list[bytes]] = {
     "Authorization": [b"Bearer \xff", b"Bearer", b"Basic ???"],
     "Content-Encoding": [b"gzip", b"gzip, gzip"],
     "Content-Type": [b"multipart/form-data", b"multipart/form-data; boundary=\xff", b"application/json; charset=none"],
-    "Cookie": [b"\xff=\xfe"],
+    "Cookie": [b"\xff=\xfe", b"maskloop_key=\xff", b'maskloop_key="%ff', b"maskloop_key="],
     "Host": [b"[::1", b"a:b:c", b"\xff.com"],
     "If-Modified-Since": [b"now"],
     "If-None-Match": [b"*"],
@@ -84,7 +87,10 @@ FIELDS = st.lists(
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("odd")
-    with serving(Settings(data_dir=folder / "data", model=str(write_bundle(folder / "bundle")))) as running:
+    settings = Settings(
+        data_dir=folder / "data", model=str(write_bundle(folder / "bundle")), api_key=SecretStr(TEST_KEY)
+    )
+    with serving(settings) as running:
         yield running
 
 
@@ -98,8 +104,9 @@ def send(server: Server, request: bytes) -> tuple[bytes, bytes]:
 
 
 def serialise(method: str, path: str, fields: list[tuple[str, bytes]], body: bytes) -> bytes:
-    """Serialise a request; line breaks are removed from header values, as they would split the header."""
-    lines = {"Host": b"localhost"} | dict(fields) | {"Content-Length": b"%d" % len(body), "Connection": b"close"}
+    """Serialise a request with a valid key, or with a cookie; line breaks in header values are removed."""
+    key = {} if "Cookie" in dict(fields) else {"X-API-Key": TEST_KEY.encode()}
+    lines = {"Host": b"localhost"} | key | dict(fields) | {"Content-Length": b"%d" % len(body), "Connection": b"close"}
     head = b"".join(
         name.encode() + b": " + value.replace(b"\r", b"").replace(b"\n", b"") + b"\r\n" for name, value in lines.items()
     )

@@ -105,7 +105,7 @@ def test_asked_to_end_it_saves_the_run_and_leaves_it_to_the_next_worker(shop: St
 def test_a_broker_that_goes_away_and_comes_back(shop: State, hire: Hire, broker: Child) -> None:
     hire()
     eventually(lambda: bool(workers(shop)), within_s=30)
-    broker.stop(hurry=lambda: True)
+    broker.stop(force=lambda: True)
     with pytest.raises(QueueUnreachable):
         shop.queue.enqueue(RUN_TASK, "any")
     fill(shop)

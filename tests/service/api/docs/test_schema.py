@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 import tomli_w
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from service.settings import Settings
 from service.storage.tables import Worker, utc_now
 from tests.service.api.v2.conftest import FIRST, SECOND, Server, serving
+from tests.service.conftest import TEST_KEY
 from tests.service.fuzzing import examples, fuzzing
 from tests.service.runs.conftest import fill
 from tests.service.tiny_bundle import COLORS, write_bundle
@@ -48,7 +50,7 @@ CONFIG: dict[str, Any] = {
         # 501, 503 and 504 are expected where the document lists them.
         "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", 501, 503, 504]},
         "max_response_time": TIME_LIMIT_S,
-        # Local callers need no key here, as none was created; `test_auth.py` tests every call without one.
+        # Every request has a key; `test_auth.py` sends each call without one.
         "ignored_auth": {"enabled": False},
         # Well-formed data need not be an existing id or a valid image.
         "positive_data_acceptance": {"enabled": False},
@@ -62,6 +64,7 @@ CONFIG: dict[str, Any] = {
 def served(tmp_path: Path) -> Iterator[Server]:
     settings = Settings(
         data_dir=tmp_path / "data",
+        api_key=SecretStr(TEST_KEY),
         model=str(write_bundle(tmp_path / "bundle", version=FIRST)),
         model_poll_s=0.05,
         inference_threads=1,
@@ -90,6 +93,7 @@ def test_every_response_is_documented_and_none_is_a_fault(
     config = tmp_path / "schemathesis.toml"
     config.write_text(tomli_w.dumps(CONFIG))
     command = [sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file", str(config), "run"]
+    command += ["--header", f"X-API-Key: {TEST_KEY}"]
     with capture_logs() as lines:
         completed = subprocess.run(
             [*command, f"http://{served.address}/openapi.json"],

@@ -91,7 +91,7 @@ def test_other_origins_get_no_cors_headers(client: TestClient) -> None:
 
 
 def test_configured_origins_get_cors_headers(make_settings: MakeSettings) -> None:
-    with serve(make_settings(cors_origins=PAGE, api_key="k" * 40)) as client:
+    with serve(make_settings(cors_origins=PAGE, api_key="k" * 40, anonymous_scopes="")) as client:
         request = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
         preflight_headers = {"Access-Control-Request-Headers": "authorization,content-type,x-api-key"}
         preflight = client.options("/v1/segment", headers=request | preflight_headers)

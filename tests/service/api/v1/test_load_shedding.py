@@ -57,7 +57,11 @@ def test_a_full_house_says_so_before_it_looks_at_the_key_and_the_query(make_sett
 
 def test_what_is_refused_counts_against_no_limit(make_settings: MakeSettings) -> None:
     settings = make_settings(
-        max_concurrent_requests=1, anonymous_rate_limit_per_minute=1, failed_keys_per_minute=1, cors_origins=[PAGE]
+        api_key="",
+        max_concurrent_requests=1,
+        anonymous_rate_limit_per_minute=1,
+        failed_keys_per_minute=1,
+        cors_origins=[PAGE],
     )
     with serve(settings) as client:
         state: State = client.app_state["maskloop"]

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
+from pydantic import SecretStr
 
 from service.api.app import create_app
 from service.settings import Settings
 from service.state import State
-from tests.service.conftest import encoded, eventually
+from tests.service.conftest import TEST_KEY, encoded, eventually
 from tests.service.tiny_bundle import COLORS, picture, write_bundle
 
 FIRST, SECOND = "20260101T000000-aaaaaaaa", "20260102T000000-bbbbbbbb"
@@ -61,9 +62,11 @@ class Server:
         return f"127.0.0.1:{self.port}"
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
-        """Send one request over a new connection; underscores in header names become hyphens."""
+        """Send a request with the configured key over a new connection; underscores in header names become hyphens."""
         if isinstance(body, dict):
             body = json.dumps(body).encode()
+        key = self.state.settings.api_key.get_secret_value()
+        headers = ({"X-API-Key": key} if key else {}) | headers
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -109,6 +112,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("served")
     settings = Settings(
         data_dir=folder / "data",
+        api_key=SecretStr(TEST_KEY),
         model=str(write_bundle(folder / "bundle", version=FIRST)),
         model_poll_s=0.05,
         inference_threads=1,

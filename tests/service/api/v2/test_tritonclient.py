@@ -15,7 +15,7 @@ import tritonclient.http.aio as asynchronous
 from tritonclient.utils import InferenceServerException
 
 from tests.service.api.v2.conftest import FIRST, IMAGE, PNG, SECOND, Server
-from tests.service.conftest import encoded, read
+from tests.service.conftest import TEST_KEY, encoded, read
 from tests.service.tiny_bundle import COLORS, nearest, picture
 
 Array = npt.NDArray[Any]
@@ -153,16 +153,17 @@ def test_repository_calls(client: blocking.InferenceServerClient) -> None:
     assert states() == {
         (name, version): "READY" for name in ("seg", "seg_bytes", "tiny", "tiny_encoded") for version in "12"
     }
+    key = {"X-API-Key": TEST_KEY}
     with pytest.raises(InferenceServerException, match="active"):
-        client.unload_model("seg")
-    client.load_model("seg")
+        client.unload_model("seg", headers=key)
+    client.load_model("seg", headers=key)
     assert client.is_model_ready("seg", "2")
     with pytest.raises(InferenceServerException, match="upload a bundle"):
-        client.load_model("seg", config='{"backend": "python"}')
+        client.load_model("seg", config='{"backend": "python"}', headers=key)
     with pytest.raises(InferenceServerException, match="upload a bundle"):
-        client.load_model("seg", config="{}", files={"file:1/model.py": b"import os"})
+        client.load_model("seg", config="{}", files={"file:1/model.py": b"import os"}, headers=key)
     with pytest.raises(InferenceServerException, match="no model"):
-        client.load_model("nothing")
+        client.load_model("nothing", headers=key)
 
 
 def test_statistics_count_images_and_nanoseconds(client: blocking.InferenceServerClient) -> None:

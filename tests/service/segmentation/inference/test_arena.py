@@ -20,8 +20,8 @@ STARTER = PACKAGE / "starter" / "model.onnx"
 BEGIN = """
 import json, resource, sys
 import numpy as np
-from service.allocator import prepare_heaps
-prepare_heaps()
+from service.allocator import configure_malloc
+configure_malloc()
 from service.segmentation.inference.arena import KEPT_BYTES, mapped_bytes, shared_arena
 from service.segmentation.inference.engine import Engine
 
