@@ -7,12 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from service.segmentation.inference.cancellation import Gone, InferenceCancelled, never_cancelled
+from service.segmentation.inference.cancellation import CancelCheck, InferenceCancelled, never_cancelled
 
 T = TypeVar("T")
 
 
-def begin(pool: ThreadPoolExecutor, work: Callable[[], T], gone: Gone = never_cancelled) -> asyncio.Future[T]:
+def begin(pool: ThreadPoolExecutor, work: Callable[[], T], gone: CancelCheck = never_cancelled) -> asyncio.Future[T]:
     """Submit work to a thread pool; raise InferenceCancelled instead if `gone` is true when a thread starts it."""
 
     def unless_gone() -> T:

@@ -25,9 +25,8 @@ from service.segmentation.admission.request_context import INTERACTIVE, RequestC
 from service.segmentation.admission.wait_estimator import WaitEstimator
 from service.segmentation.decode import Limits, Pixels, decode, decoding_cost
 from service.segmentation.executor_tasks import after, begin, within
-from service.segmentation.inference.arena import give_back
-from service.segmentation.inference.prediction import Prediction
-from service.segmentation.inference.predictor import Predictor
+from service.segmentation.inference.arena import release_memory
+from service.segmentation.inference.predictor import Prediction, Predictor
 from service.segmentation.inference.providers import CPU
 from service.settings import Settings
 
@@ -193,8 +192,9 @@ class Pipeline:
             Overloaded: Its turn did not come in the time for which it may wait.
         """
         # Before it waits for a turn that it will not need.
-        weight = engine.cost(*image_HW3.shape[:2])
-        if engine.batch(*image_HW3.shape[:2]) > 1:
+        plan = engine.plan(*image_HW3.shape[:2])
+        weight = plan.estimated_bytes
+        if plan.max_batch > 1:
             await self._stay(gone)
             return await self._batched(image_HW3, engine, visit, gone, waited_s)
         turns, wanted = self._turns(engine, weight)
@@ -261,7 +261,7 @@ class Pipeline:
         # the memory that this one takes.
         here = self._cpu.beside(weight)
         load = here if self._cpu.heavy(weight) else max(self._door.inside, here)
-        return min(free, engine.width(free=free, load=load))
+        return min(free, engine.threads_for(free=free, load=load))
 
     @asynccontextmanager
     async def _at_work(self) -> AsyncIterator[None]:
@@ -277,7 +277,7 @@ class Pipeline:
     def _give_back(self) -> None:
         # The timer is the loop's own, and not to be touched by the thread that closes us: so it asks.
         if not self._closed:
-            begin(self._images, give_back)
+            begin(self._images, release_memory)
 
     async def _stay(self, gone: Gone) -> None:
         if await gone():

@@ -2,10 +2,10 @@
 
 python -m tests.benchmarks.graph_memory [--megapixels 1 4 16] [--threads N] [GRAPH...]
 
-Without GRAPH: the starter model; convolutional networks of 2, 11 and 150 classes that see 512 pixels; and a ViT-S at
-518 pixels and at the image's own size, with its attention traced and fused. Weights are random. Every figure is of a
-process of its own, with the service's heaps: the peak of two inferences of a size, of which the first takes its memory
-tensor by tensor and the second in one block, less what the loaded graph held before.
+Without GRAPH: the starter model; convolutional networks of 2, 11 and 150 classes at 512 pixels; and a ViT-S at 518
+pixels and at the image's own size, with traced and with fused attention. Weights are random. Every figure comes from a
+separate process with the service's heap settings: the peak of two inferences of a size, minus the memory before them.
+Of the two, the first allocates per tensor and the second one block.
 """
 
 import argparse
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 MEGAPIXELS = (1.0, 2.0, 4.0, 9.0, 16.0)
 CONVNET, VIT = {"encoder": "efficientnet_lite0", "features": 48}, {"encoder": "vit_small_patch14_dinov2"}
 NATIVE_MEGAPIXELS = 2.1
-"""What the service lets such a network see at its own size; at 4, traced attention would take 20 GB."""
+"""About the most that the service allows for such a network; at 4, traced attention would take 20 GB."""
 
 
 def main() -> int:
@@ -44,22 +44,22 @@ def main() -> int:
     parser.add_argument("--one", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        sys.stdout.write(json.dumps(one(options.graphs[0], *options.one, threads=options.threads)))
+        sys.stdout.write(json.dumps(measure(options.graphs[0], *options.one, threads=options.threads)))
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        graphs = {str(graph): graph for graph in options.graphs} or made(Path(folder))
+        graphs = {str(graph): graph for graph in options.graphs} or make_graphs(Path(folder))
         sys.stdout.write(table(graphs, options))
     return 0
 
 
-def made(folder: Path) -> dict[str, Path]:
-    """The graphs by name."""
+def make_graphs(folder: Path) -> dict[str, Path]:
+    """Write the default graphs; returns their files by name."""
     graphs = {"starter": PACKAGE / "starter" / "model.onnx"}
     for classes in (2, 11, 150):
-        graphs[f"Lite0, {classes} classes, 512"] = written(folder, CONVNET, classes, 512)
-    graphs["Lite0, 11 classes, native"] = written(folder, CONVNET, 11, 0)
+        graphs[f"Lite0, {classes} classes, 512"] = random_graph(folder, CONVNET, classes, 512)
+    graphs["Lite0, 11 classes, native"] = random_graph(folder, CONVNET, 11, 0)
     for long_side in (518, 0):
-        plain = written(folder, VIT, 21, long_side)
+        plain = random_graph(folder, VIT, 21, long_side)
         fused, _ = fuse_attention(onnx.load(plain))
         file = plain.with_suffix(".fused.onnx")
         save(fused, file)
@@ -68,8 +68,8 @@ def made(folder: Path) -> dict[str, Path]:
     return graphs
 
 
-def written(folder: Path, model: dict[str, Any], classes: int, long_side: int) -> Path:
-    """A network with random weights, as the exporter writes it."""
+def random_graph(folder: Path, model: dict[str, Any], classes: int, long_side: int) -> Path:
+    """Export a network with random weights."""
     recipe = recipe_from_dict(
         {
             "method": "supervised",
@@ -86,18 +86,18 @@ def written(folder: Path, model: dict[str, Any], classes: int, long_side: int) -
 
 
 def table(graphs: dict[str, Path], options: argparse.Namespace) -> str:
-    """Peaks of all graphs at all sizes, as Markdown."""
-    head = ["MB above the loaded graph (bytes a pixel)", *(f"{size:g} MP" for size in options.megapixels)]
+    """Peak memory of all graphs at all sizes, as a Markdown table."""
+    head = ["MB above the loaded graph (bytes per pixel)", *(f"{size:g} MP" for size in options.megapixels)]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, graph in graphs.items():
-        cells = [cell(name, graph, size, options.threads) for size in options.megapixels]
+        cells = [measure_in_process(name, graph, size, options.threads) for size in options.megapixels]
         lines.append(f"| {name} | {' | '.join(cells)} |")
         sys.stderr.write(lines[-1] + "\n")
     return "\n".join(lines) + "\n"
 
 
-def cell(name: str, graph: Path, megapixels: float, threads: int) -> str:
-    """One figure, from a process of its own."""
+def measure_in_process(name: str, graph: Path, megapixels: float, threads: int) -> str:
+    """One cell of the table, measured in a separate process."""
     if name.endswith("native") and megapixels > NATIVE_MEGAPIXELS:
         return "-"
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
@@ -111,14 +111,14 @@ def cell(name: str, graph: Path, megapixels: float, threads: int) -> str:
     return f"{peak / 1e6:.0f} ({peak / (height * width):.0f})"
 
 
-def one(graph: Path, height: int, width: int, *, threads: int) -> dict[str, int]:
-    """The peak of the first two inferences of a size in this process, above what it held before."""
+def measure(graph: Path, height: int, width: int, *, threads: int) -> dict[str, int]:
+    """Peak memory of the first two inferences of a size in this process, minus the memory before them."""
     prepare_heaps()
     engine = Engine(graph, threads=threads, device="cpu")
     engine.run(scene(480, 640, seed=0))
     image_HW3 = scene(height, width, seed=1)
     give_back()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, VmHWM
     before = _memory("VmRSS")
     for _ in range(2):
         engine.run(image_HW3)

@@ -14,8 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from service.segmentation.admission.request_context import RequestContext
-from service.segmentation.inference.prediction import Pixels, Prediction
-from service.segmentation.inference.predictor import Predictor
+from service.segmentation.inference.predictor import Pixels, Prediction, Predictor
 
 Run = Callable[[Predictor, int, Callable[[], list[Pixels]]], Awaitable[list[Prediction]]]
 """Wait for a turn of an engine, by urgency; then ask for the images and run them."""
@@ -85,7 +84,7 @@ class MicroBatcher:
             gathering = self._gathering[key] = _Gathering()
             gathering.task = asyncio.create_task(self._see_through(key, gathering, engine))
         gathering.members.append(member)
-        if len(gathering.members) >= engine.batch(height, width):
+        if len(gathering.members) >= engine.plan(height, width).max_batch:
             # The next one begins another.
             gathering.full.set()
             self._close(key, gathering)

@@ -14,7 +14,7 @@ import pytest
 from service.errors import DeadlinePassed, ImageTooLarge, Overloaded
 from service.metrics import Metrics
 from service.segmentation.decode import Limits, Pixels, decode
-from service.segmentation.inference.cancellation import Gone, InferenceCancelled, never_cancelled
+from service.segmentation.inference.cancellation import CancelCheck, InferenceCancelled, never_cancelled
 from service.segmentation.inference.engine import Engine, Prediction
 from service.segmentation.inference.memory_budget import MemoryBudget
 from service.segmentation.inference.providers import CUDA
@@ -43,11 +43,13 @@ class HeldEngine(Engine):
         self.begun = threading.Event()
         self.runs = 0
 
-    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = never_cancelled) -> Prediction:
+    def run(
+        self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
+    ) -> Prediction:
         self.runs += 1
         self.begun.set()
         assert self.go.wait(20)
-        return super().run(image_HW3, threads, gone)
+        return super().run(image_HW3, threads, is_cancelled)
 
 
 @pytest.fixture
@@ -256,10 +258,12 @@ def test_a_lone_inference_has_all_cores_and_several_share_them(metrics: Metrics,
     seen: list[int | None] = []
 
     class Watched(Engine):
-        def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = never_cancelled) -> Prediction:
+        def run(
+            self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
+        ) -> Prediction:
             seen.append(threads)
             time.sleep(0.05)
-            return super().run(image_HW3, threads, gone)
+            return super().run(image_HW3, threads, is_cancelled)
 
     engine = Watched(bundle / "model.onnx", threads=2)
     segmenter = Pipeline(Settings(inference_threads=2), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
@@ -283,12 +287,14 @@ def test_a_gpu_that_takes_images_one_by_one_has_the_next_copied_meanwhile(
     cores: int, metrics: Metrics, bundle: Path
 ) -> None:
     class OnGpu(Engine):
-        def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = never_cancelled) -> Prediction:
+        def run(
+            self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
+        ) -> Prediction:
             assert threads is None
             inside.append(1)
             time.sleep(0.05)
             seen.append(len(inside))
-            prediction = super().run(image_HW3, threads, gone)
+            prediction = super().run(image_HW3, threads, is_cancelled)
             inside.pop()
             return prediction
 
@@ -326,10 +332,12 @@ def test_a_deadline_may_be_known_later(segmenter: Pipeline) -> None:
 class Endless(Engine):
     """A real engine that computes until it hears that nobody waits."""
 
-    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = never_cancelled) -> Prediction:
+    def run(
+        self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
+    ) -> Prediction:
         assert self.cores == threads
         assert image_HW3.shape == picture().shape
-        eventually(gone)
+        eventually(is_cancelled)
         raise InferenceCancelled
 
 

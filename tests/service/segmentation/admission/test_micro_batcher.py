@@ -245,13 +245,13 @@ def test_no_more_go_together_than_have_memory(bundle: Path) -> None:
 
     image = picture()
     height, width = image.shape[:2]
-    one = budget(10**9).cost(height, width)
+    one = budget(10**9).estimate(height, width)
     small = Engine(bundle / "model.onnx", threads=1, budget=budget(5 * one // 2))
-    assert small.batch(height, width) == 1
+    assert small.plan(height, width).max_batch == 1
     # As on a GPU.
     small.max_batch = 3
-    assert small.batch(height, width) == 2
-    assert small.batch(2 * height, width) == 1
+    assert small.plan(height, width).max_batch == 2
+    assert small.plan(2 * height, width).max_batch == 1
 
     async def scene() -> None:
         held = Held()
