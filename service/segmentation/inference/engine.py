@@ -66,11 +66,6 @@ class Engine:
         self.provider, self.cores = self._sessions.provider, self._sessions.cores
         self.max_batch = 1 if self.provider == CPU else max_batch
 
-    @property
-    def thread_counts(self) -> tuple[int, ...]:
-        """Numbers of threads with which it can run, ascending."""
-        return self._sessions.thread_counts
-
     def threads_for(self, *, free: int, load: int) -> int:
         """See `Predictor`."""
         return self._sessions.threads_for(free=free, load=load)
