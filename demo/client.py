@@ -24,10 +24,16 @@ PAUSE_S = 0.2
 
 
 class Client:
-    """Calls that the demonstration makes. Every method raises `httpx.HTTPError` on failure."""
+    """Calls that the demonstration makes. Every method raises `httpx.HTTPError` on failure.
 
-    def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_S)
+    Args:
+        url: Address of the service.
+        key: An API key with every scope, as the service stores it in its data folder.
+    """
+
+    def __init__(self, url: str, key: str) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers)
 
     def __enter__(self) -> Self:
         return self

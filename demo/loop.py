@@ -72,7 +72,8 @@ def run_demo(out: Path, photo: Path | None) -> int:
             with terminal.phase("start the service"):
                 service = running_service(out / "data", out / "bundle", out / "service.log", settings)
                 url = stack.enter_context(service)
-            client = stack.enter_context(Client(url))
+            key = (out / "data" / "api-key").read_text().strip()
+            client = stack.enter_context(Client(url, key))
             result = retrain(client, url, dataset, out / "pictures", terminal)
             street = find_photo(photo)
             if street is not None:

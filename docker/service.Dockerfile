@@ -1,14 +1,16 @@
-# The HTTP API: FastAPI and onnxruntime, no torch. Build from the repository's root:
+# The HTTP API: FastAPI and onnxruntime, without torch. Build from the repository's root:
 #   docker build -f docker/service.Dockerfile -t maskloop/service .
-# In a container it listens to all, so it wants a key: docker run -e MASKLOOP_API_KEY=... (or make one in its volume, by
-# `docker run --rm -v DATA:/data maskloop/service keys create NAME --scope all`).
+#   docker run -p 127.0.0.1:8000:8000 -v maskloop-data:/data --name maskloop maskloop/service
+# Every call needs a key. The first start creates one and prints it to the log; this prints it again:
+#   docker exec maskloop python -m service keys show
+# To supply a key instead: docker run -e MASKLOOP_API_KEY=$(openssl rand -hex 32) ...
 FROM docker.io/library/python:3.11-slim-bookworm AS build
-# The system's certificates, so that a build behind a company's proxy works where its base image does.
+# Trust the system's certificates, which may include those of a company's proxy.
 ENV UV_SYSTEM_CERTS=true
 RUN python3 -m venv /uv && /uv/bin/pip install --no-cache-dir --quiet uv
 RUN /uv/bin/uv venv --quiet --python "$(command -v python3)" /opt/maskloop
 WORKDIR /src
-# What changes seldom first: the dependencies, as locked, each file checked against its hash.
+# Dependencies first, since they change rarely. Versions and hashes come from the lock file.
 COPY pyproject.toml requirements.lock ./
 RUN /uv/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/maskloop/bin/python \
     --constraints requirements.lock --requirements pyproject.toml
@@ -20,7 +22,7 @@ RUN /uv/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/m
 
 FROM docker.io/library/python:3.11-slim-bookworm
 COPY --from=build /opt/maskloop /opt/maskloop
-# A new named volume takes the owner of the folder that it covers.
+# A new named volume inherits the owner of this folder.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin maskloop && install -d -o maskloop -g maskloop /data
 USER maskloop
 WORKDIR /data

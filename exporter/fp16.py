@@ -7,8 +7,6 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-from exporter.shape_derived import shape_derived_tensors
-
 FP32_OPERATORS = (
     # Coordinates in an image or in a position table: fp16 has 11 bits, so at 2048 it cannot represent half a pixel.
     "Resize",
@@ -84,3 +82,12 @@ def _outside_the_network(model: onnx.ModelProto) -> list[str]:
         for place, node in enumerate(nodes)
         if place < first or place > last or all(name in known for name in node.output)
     ]
+
+
+def shape_derived_tensors(graph: onnx.GraphProto) -> set[str]:
+    """Names of the tensors that depend only on input shapes and constants, as positions do; constants included."""
+    known = {tensor.name for tensor in graph.initializer} | {""}
+    for node in graph.node:  # ONNX sorts nodes topologically
+        if node.op_type in {"Shape", "Size"} or all(name in known for name in node.input):
+            known.update(node.output)
+    return known

@@ -1,4 +1,4 @@
-"""What the C library does with memory that is free again."""
+"""Tune glibc's malloc (mallopt, malloc_trim) for a server that runs inferences in many threads."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 
 ARENAS = 2
 
-LARGE_BYTES = 32 * 2**20
-"""What is larger is mapped by itself and goes back as soon as it is free: the most that the library allows. All that
-a network holds of a usual image is smaller, and all of a whole large one is not."""
+MMAP_THRESHOLD_BYTES = 32 * 2**20
+"""Larger allocations use mmap and return to the system when they are freed. This is glibc's maximum. The tensors of a
+typical image are smaller; those of a very large image are not."""
 
 NEVER = -1
-"""The threshold above which a heap's free end is handed back, by the manual's own word for none."""
+"""Disables trimming of the heap's end (M_TRIM_THRESHOLD)."""
 
 
-def prepare_heaps() -> bool:
-    """Let threads share their heaps, and let these keep what was freed. To be called before there are any threads.
+def configure_malloc() -> bool:
+    """Share two arenas among all threads, and keep freed memory in them. Call it before any thread exists.
 
-    The C library gives each thread a heap of its own, up to eight a core, and each keeps what the largest image that
-    came its way needed: with a dozen threads and images of mixed sizes the resident memory grows for thousands of
-    requests. Two heaps for all cost no speed that could be measured.
+    By default glibc has up to eight arenas per core, and each keeps the memory of the largest image that its threads
+    processed: with a dozen threads and mixed image sizes, resident memory grows for thousands of requests. Two arenas
+    cost no measurable speed.
 
-    By default it also hands most of what an inference frees back at once and takes it anew for the next one, page by
-    page, each filled with zeros: thousands of faults an image, a tenth and more of its time. Here it is kept for as
-    long as requests come, and `give_back` is for afterwards.
+    By default glibc also returns freed memory to the system after each inference. The next inference gets it back page
+    by page, each zeroed: thousands of page faults per image, 10 % or more of its time. Here the memory is kept; call
+    `trim_heap` when the service is idle.
 
     Returns:
-        Whether this C library has heard of it.
+        Whether the C library supports these parameters.
     """
     mallopt = _libc("mallopt")
-    wanted = ((M_ARENA_MAX, ARENAS), (M_MMAP_THRESHOLD, LARGE_BYTES), (M_TRIM_THRESHOLD, NEVER))
-    # The call answers 1 where it is obeyed.
+    wanted = ((M_ARENA_MAX, ARENAS), (M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES), (M_TRIM_THRESHOLD, NEVER))
+    # mallopt returns 1 on success.
     return mallopt is not None and all(mallopt(parameter, value) == 1 for parameter, value in wanted)
 
 
-def give_back() -> bool:
-    """Hand to the system what is free in between, too: tens of milliseconds, for when nothing else goes on.
+def trim_heap() -> bool:
+    """Return free memory inside the heap to the system. Takes tens of milliseconds: call it when idle.
 
     Returns:
-        Whether there was any.
+        Whether any memory was returned.
     """
     malloc_trim = _libc("malloc_trim")
     return malloc_trim is not None and bool(malloc_trim(0))
 
 
 def _libc(name: str) -> Any:
-    """A function of the C library; None on another system, or in a library that does not have it."""
+    """A function of the C library; None on other systems, or if the library lacks it."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

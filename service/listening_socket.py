@@ -1,58 +1,60 @@
-"""Open the port, or say who should move; and hand the open port to a child, which may be busy importing meanwhile."""
+"""Open the TCP port, and pass the open socket from the supervisor to the API process.
+
+The socket is sent over a Unix socket pair, because the API process starts importing before the port is open.
+"""
 
 from __future__ import annotations
 
 import errno
 import socket
 
-# Connections wait here while a dead API process is started again.
+# Connections wait here while a crashed API process restarts.
 BACKLOG = 512
-LONGEST_MESSAGE = 4096
-# A client that takes nothing of what the system holds for it is cut off after so long: else it stays there for as long
-# as it likes, and nothing limits how many of such clients there are.
-# service/api/middleware/http_protocol.py limits what this process holds.
-STALLED_MS = 60_000
+MAX_MESSAGE_BYTES = 4096
+# A client that does not acknowledge data for this long is disconnected by the kernel; otherwise it could stay connected
+# for ever. service/api/middleware/http_protocol.py limits the time for data that this process buffers.
+TCP_USER_TIMEOUT_MS = 60_000
 
 
-class PortTaken(OSError):  # noqa: N818 - reads as what it is
-    """The address cannot be listened on; the message says what to do."""
+class PortTaken(OSError):  # noqa: N818 - named like the errors of service/errors.py
+    """The address cannot be listened on; the message names the remedy."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; port 0 takes any that is free.
+    """Open a listening TCP socket; port 0 chooses a free port.
 
     Raises:
-        PortTaken: It is in use, not allowed, or not an address of this machine.
+        PortTaken: The port is in use or not permitted, or the address does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            remedy = "stop the program that uses it, or choose another with --port"
+            remedy = "stop the program that uses it, or choose another port with --port"
         else:
             remedy = "choose another --host or --port"
         raise PortTaken(f"cannot listen on {host}:{port} ({error.strerror or error}): {remedy}") from None
-    # Linux alone has it; the connections inherit it.
+    # Linux only. Accepted connections inherit it.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
     return sock
 
 
-def hand_over(pair: socket.socket, sock: socket.socket, broker_url: str) -> None:
-    """Send a listening socket, and where the broker is, to the child at the other end of a Unix socket pair."""
-    # One byte at least has to go along with a descriptor; the first says nothing.
+def send_socket(pair: socket.socket, sock: socket.socket, broker_url: str) -> None:
+    """Send a listening socket and the broker's URL to the process at the other end of a Unix socket pair."""
+    # A descriptor needs at least one byte of data; the URL may be empty.
     socket.send_fds(pair, [b"\n" + broker_url.encode()], [sock.fileno()])
 
 
-def take_over(descriptor: int) -> tuple[socket.socket, str]:
-    """Wait for what `hand_over` sends; `descriptor` is this process's end of the pair.
+def receive_socket(descriptor: int) -> tuple[socket.socket, str]:
+    """Wait for the message of `send_socket`; `descriptor` is this process's end of the pair.
 
     Raises:
-        OSError: The parent is gone.
+        OSError: The parent process has ended.
     """
     with socket.socket(fileno=descriptor) as pair:
-        message, descriptors, _, _ = socket.recv_fds(pair, LONGEST_MESSAGE, 1)
+        message, descriptors, _, _ = socket.recv_fds(pair, MAX_MESSAGE_BYTES, 1)
     if not descriptors:
-        raise OSError("the process that started this one has gone")
+        raise OSError("the parent process ended before it passed on the listening socket")
     return socket.socket(fileno=descriptors[0]), message[1:].decode()

@@ -1,11 +1,11 @@
-"""What a caller may do. No scope includes another: a key that swaps models need not see anybody's images.
+"""Scopes: what a key allows. No scope includes another.
 
     predict      segment images
-    contribute   put images and masks into the pool, and fetch or delete one by its id
-    train        start, watch and cancel runs; with contribute, list the pool
-    admin        bring, activate and remove models
+    contribute   add images and masks to the pool; read or delete one by its id
+    train        start, watch and cancel training runs; together with contribute, list the pool
+    admin        upload, activate and roll back models
 
-Which call needs which stands at the routes; a test holds the whole list.
+The routes declare the scopes that they need.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from typing import Literal, get_args
 
 Scope = Literal["predict", "contribute", "train", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+# Scopes that callers without a key may have. The others always need a key.
+ANONYMOUS_SCOPES: tuple[Scope, ...] = ("predict", "contribute")
 
 
 def parse_scopes(text: str) -> tuple[Scope, ...]:
-    """`all`, or some of the scopes with commas between, in the order of `SCOPES`.
+    """Parse `all` or comma-separated scopes; the result has the order of `SCOPES`.
 
     Raises:
-        ValueError: There is no such scope.
+        ValueError: A scope does not exist.
     """
     named = {part.strip().lower() for part in text.split(",") if part.strip()}
     if named == {"all"}:
         return SCOPES
     if unknown := sorted(named.difference(SCOPES)):
-        raise ValueError(f"no scope {', '.join(unknown)}: choose some of {','.join(SCOPES)}, or all")
+        raise ValueError(f"unknown scope {', '.join(unknown)}; choose some of {','.join(SCOPES)}, or all")
     return tuple(scope for scope in SCOPES if scope in named)

@@ -1,6 +1,7 @@
-"""The HTTP side as a process, from the settings to the last answer.
+"""Run the HTTP API as a process.
 
-Ready is ready with a model. So what loads it is imported first, and what speaks HTTP while a thread loads it.
+The process is ready when the model is loaded. So what loads the model is imported first, and the HTTP side is imported
+while a thread loads it.
 """
 
 from __future__ import annotations
@@ -8,62 +9,54 @@ from __future__ import annotations
 import gc
 from socket import socket
 
-import structlog
-
-from service.allocator import prepare_heaps
-from service.keys.exposure import check_exposure, is_loopback
-from service.keys.gateway import gateways
+from service.addresses import http_url
+from service.allocator import configure_malloc
+from service.keys.first_start import check_exposure, create_first_key, print_first_key
+from service.keys.key_store import KeyStore
 from service.listening_socket import listen
 from service.logs import configure_logs
 from service.settings import Settings, open_telemetry_variables
 from service.state import State, start_state
 from service.tracing import open_tracing
 
-log = structlog.stdlib.get_logger(__name__)
-
 
 def serve(settings: Settings, sock: socket | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are answered first.
+    """Serve until SIGTERM or SIGINT; running requests are finished first.
 
     Args:
-        settings: Everything else.
-        sock: Already listening. None: listen on `settings.host` and `settings.port`.
+        settings: The configuration.
+        sock: A listening socket. None: listen on `settings.host` and `settings.port`.
 
     Raises:
-        OpenToAll: Others would reach it, and there is no key.
-        PortTaken: Somebody else listens there.
-        BundleInvalid: The model to begin with is none.
+        PublicWithoutKey: The address is public and no key is valid.
+        PortTaken: The address cannot be listened on.
+        BundleInvalid: The start model is not a valid bundle.
     """
-    prepare_heaps()
+    configure_malloc()
     configure_logs(settings)
     if sock is None:
         check_exposure(settings)
         sock = listen(settings.host, settings.port)
     state = start_state(settings, open_tracing(open_telemetry_variables()))
     try:
+        _create_first_key(state, sock)
         from service.api.uvicorn_server import make_server  # noqa: PLC0415 - see above
 
         server = make_server(state)
     except BaseException:
         state.close()
         raise
-    _say_who_may_ask(state)
-    collect_garbage_again()
+    resume_garbage_collection()
     server.run(sockets=[sock])
 
 
-def _say_who_may_ask(state: State) -> None:
-    """In a container, where it is not plain to see who counts as the machine's own."""
-    settings = state.settings
-    if state.keys.needed or settings.anonymous_scopes or not is_loopback(settings.published_on):
-        return
-    if gateway := sorted(gateways()):
-        log.info("without a key only the machine around this container may ask, not other containers", gateway=gateway)
-    else:
-        log.warning("no way leads out of this container's network, so nobody outside of it may ask without a key")
+def _create_first_key(state: State, sock: socket) -> None:
+    text = create_first_key(state.settings, state.keys, KeyStore(state.database))
+    if text is not None:
+        print_first_key(state.settings, text, http_url(*sock.getsockname()[:2]))
 
 
-def collect_garbage_again() -> None:
-    """After a start without: what it made stays for good, and need not be looked at each time."""
+def resume_garbage_collection() -> None:
+    """Enable garbage collection after a start without it. What exists now is permanent and is not scanned again."""
     gc.freeze()
     gc.enable()

@@ -1,7 +1,7 @@
-"""What a person may set, and the only place that reads the environment.
+"""Settings of the service, read from environment variables. No other module reads the environment.
 
-Every field is `MASKLOOP_` plus its name in capitals: `MASKLOOP_PORT=9000`. Units stand in the names. Where a field may
-be empty, the docstring under it says what empty means.
+The variable of a field is `MASKLOOP_` and the field's name in capitals: `MASKLOOP_PORT=9000`. The docstring below each
+field is its documentation: effect, unit, and the meaning of an empty value or 0.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.addresses import is_loopback
 from service.cores import usable_cores
-from service.scopes import Scope, parse_scopes
+from service.scopes import ANONYMOUS_SCOPES, Scope, parse_scopes
 
 PACKAGE = Path(__file__).parent
 PREFIX = "MASKLOOP_"
-# Of the keys that people bring themselves; ours are longer.
-SHORTEST_API_KEY = 20
+# Minimum length of a key that an operator supplies.
+MIN_API_KEY_LENGTH = 20
 
 
 def _words(value: Any) -> Any:
@@ -32,144 +33,165 @@ def _scopes(value: Any) -> Any:
     return parse_scopes(value) if isinstance(value, str) else value
 
 
-# In the environment: words with commas between.
+# Comma-separated in the environment.
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Scopes = Annotated[tuple[Scope, ...], NoDecode, BeforeValidator(_scopes)]
+OptionalScopes = Annotated[tuple[Scope, ...] | None, NoDecode, BeforeValidator(_scopes)]
 
 
 class Settings(BaseSettings):
-    """The whole configuration of one process; frozen once built."""
+    """Configuration of one process; immutable once built."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", protected_namespaces=())
 
-    # Where things live.
+    # Storage
     data_dir: Path = Path("maskloop-data")
-    """Folder of the database, images, bundles and runs; made at the first start."""
+    """Folder for the database, images, models and runs. The first start creates it."""
     database_url: str = ""
-    """SQLAlchemy URL. Empty: SQLite in `data_dir`."""
+    """SQLAlchemy URL of the database. Empty: an SQLite file in `data_dir`."""
     broker_url: str = ""
-    """Redis or Valkey URL. Empty: `service up` starts a Valkey of its own and ends it with itself."""
+    """URL of the Redis or Valkey that queues training runs. Empty: `up` starts a Valkey and stops it at its end."""
 
-    # The HTTP side.
+    # HTTP server
     host: str = "127.0.0.1"
+    """Address to listen on. 127.0.0.1 accepts connections from this machine only, 0.0.0.0 from every network."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """TCP port to listen on. 0: any free port."""
     max_image_bytes: int = Field(default=20 * 2**20, gt=0)
-    """Largest encoded image or mask, in bytes; checked while the body arrives."""
+    """Maximum size of an encoded image or mask, in bytes. Checked while the body arrives."""
     max_image_pixels: int = Field(default=24_000_000, gt=0, le=178_000_000)
-    """Largest image, width times height; checked on the header, before anything is decoded. Pillow takes no more."""
+    """Maximum width times height of an image, in pixels. Checked before the image is decoded."""
     max_bundle_bytes: int = Field(default=2 * 2**30, gt=0)
-    """Largest uploaded model, in bytes, packed and unpacked alike."""
+    """Maximum size of an uploaded model, in bytes. Applies to the zip file and to its unpacked content."""
     max_concurrent_requests: int = Field(default=32, gt=0)
-    """Segmentations admitted at one time, running and waiting; one more is told 503 with Retry-After. The images
-    of batches wait for half of the places, and leave the others. As many images and masks for the pool are admitted
-    beside them."""
+    """Maximum number of segmentations that run or wait; further requests get 503 with Retry-After. Images of batch
+    requests wait while half of these places are taken. Uploads to the pool have as many places of their own."""
     max_wait_s: float = Field(default=3.0, gt=0)
-    """How long a segmentation may be expected to wait for those before it, by how long they took lately; one more is
-    told 503, and so is who has waited for so long after all. Two for each core are let in whatever is expected, and may
-    wait for any time."""
+    """Maximum queueing time of a segmentation, in seconds. A request gets 503 if its estimated queueing time is longer,
+    or if it has waited this long. The first two requests per core are admitted regardless and have no limit."""
     max_batch_images: int = Field(default=100, gt=0)
-    """Most images in one request to `/v1/segment/batch`. They wait on the disk of `data_dir`, not in memory."""
+    """Maximum number of images in one request to `/v1/segment/batch`. They wait on disk in `data_dir`."""
     max_batch_bytes: int = Field(default=200 * 2**20, gt=0)
-    """Most bytes of such a request."""
+    """Maximum size of a request to `/v1/segment/batch`, in bytes."""
     max_concurrent_batches: int = Field(default=4, gt=0)
-    """Such requests under way at one time; one more is told 503 with Retry-After."""
+    """Maximum number of requests to `/v1/segment/batch` at a time; further ones get 503 with Retry-After."""
     receive_timeout_s: float = Field(default=30.0, gt=0)
-    """How long the body of an image or mask may take to arrive; it holds one of those places all the while."""
+    """Time in which the body of an image or mask must arrive, in seconds; otherwise the request gets 408."""
     send_timeout_s: float = Field(default=30.0, gt=0)
-    """How long a client may take for 64 KiB of an answer that is ready for it; then its connection is ended, and what
-    it still waits for is not done."""
+    """Time in which a client must accept 64 KiB of a waiting response, in seconds. Slower clients are disconnected and
+    their remaining work is cancelled."""
     drain_s: float = Field(default=20.0, gt=0)
-    """How long requests under way may go on after SIGTERM; then their connections are cut. Whoever ends the service
-    should wait for longer before it kills."""
+    """Time that running requests have to finish after SIGTERM, in seconds; then their connections are closed. A process
+    manager must wait longer than this before it sends SIGKILL."""
 
-    # Who may ask: `python -m service keys create NAME --scope predict` makes keys.
+    # Access
     api_key: SecretStr = SecretStr("")
-    """A key with every scope, for containers and other places where no command can be run. Empty: none."""
+    """A key with every scope, for containers and other automated deployments. At least 20 characters. Empty: none."""
     api_key_file: str = ""
-    """A file with such keys, one a line; a change is followed without a restart. Empty: none."""
-    anonymous_scopes: Scopes = ()
-    """What callers without a key may do from anywhere: `all`, or some of predict,contribute,train,admin. Empty:
-    nothing, and on this machine everything for as long as no key was ever made."""
-    published_on: str = ""
-    """In a container: the address outside under which its port can be reached. 127.0.0.1 makes callers who come by it
-    this machine's own, as on a loopback `host`; other containers of its network are not. Empty: the address that was
-    asked decides."""
+    """File with one key per line, each with every scope. Changes apply without a restart. Empty: none."""
+    anonymous_scopes: OptionalScopes = None
+    """Scopes of callers without a key: `predict`, `contribute`, or both. `train` and `admin` always need a key. Empty:
+    none. Not set: both if `host` is a loopback address, none otherwise."""
     allowed_hosts: Words = ()
-    """Domain names by which callers without a key may call this machine's own service; IP addresses and names without
-    a dot need no mention. It keeps pages out that point a name of theirs at 127.0.0.1."""
+    """Domain names under which the service may be called without a key, and changed with the key of a browser's cookie.
+    Protects against DNS rebinding. IP addresses and names without a dot are always allowed. Empty: no others."""
     cors_origins: Words = ()
-    """Origins whose pages may ask from a browser, such as https://label.example.com; `*`: all. Empty: none."""
+    """Origins whose web pages may call the service from a browser, such as `https://label.example.com`. `*`: all.
+    Empty: only pages of the service."""
     open_metrics: bool = False
-    """Answer /metrics without a key to everybody; callers on this machine need none anyway."""
+    """Serve `/metrics` without a key to every caller. If false, only callers on this machine need no key."""
     rate_limit_per_minute: int = Field(default=0, ge=0)
-    """Requests that a key may send in a minute, where it has no rate of its own; all of them at once if need be. 0: any
-    number."""
+    """Maximum requests per minute for each key without a rate of its own; a burst may use all of them at once. 0: no
+    limit."""
     anonymous_rate_limit_per_minute: int = Field(default=0, ge=0)
-    """The same for callers without a key, by their address. 0: any number. Behind a proxy on another machine,
-    FORWARDED_ALLOW_IPS tells uvicorn whose `X-Forwarded-For` to believe."""
+    """Maximum requests per minute for each address of callers without a key. 0: no limit. Behind a proxy on another
+    machine, set `FORWARDED_ALLOW_IPS` to its address, so that uvicorn trusts its `X-Forwarded-For`."""
     failed_keys_per_minute: int = Field(default=30, ge=0)
-    """Keys that are not valid which may come from one address in a minute; one more is told 429 with Retry-After. Valid
-    ones are let in from there all the same. 0: any number."""
+    """Maximum invalid keys per minute from one address; further ones get 429. Valid keys from the address still work.
+    0: no limit."""
     keys_poll_s: float = Field(default=1.0, gt=0)
-    """How often a serving process looks whether keys were made or revoked."""
+    """Interval in which a serving process reads the keys again, in seconds. New and revoked keys apply this fast."""
 
-    # The model that answers.
+    # Model and inference
     model: str = ""
-    """Bundle folder to begin with. Empty: the starter model of the package."""
+    """Bundle folder of the first model. Empty: the starter model of the package."""
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
-    """Where onnxruntime runs. `auto` takes CUDA where it is installed; `cuda` and `tensorrt` refuse to fall back."""
+    """Where onnxruntime runs inference. `auto`: CUDA if available, otherwise the CPU. With `cuda` and `tensorrt` the
+    model fails to load if the device is missing."""
     precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
-    """Which of a bundle's graphs answers. `auto`: int8 on a CPU that multiplies bytes in one step (VNNI), fp16 on a
-    GPU, else fp32. Of a bundle without it the fp32 graph answers."""
+    """Which graph of a bundle to use; fp32 if the bundle lacks it. `auto`: int8 on a CPU with VNNI, fp16 on a GPU,
+    otherwise fp32."""
     inference_threads: int = Field(default=0, ge=0)
-    """Cores that inferences share: a lone one takes all, several at one time take fewer each. 0: the cores that this
-    process may use."""
+    """Number of CPU threads that all inferences share. A single inference uses all, concurrent ones fewer each. 0: one
+    per core that this process may use."""
     max_batch: int = Field(default=8, gt=0)
-    """Images of one size that a GPU takes at one time. A CPU takes them one by one, which is no slower."""
+    """Maximum number of images of one size in one GPU inference. A CPU always infers one image at a time."""
     max_batch_delay_ms: float = Field(default=0.0, ge=0)
-    """How long an image waits on a GPU for others to join it, beyond the wait for its turn."""
+    """Extra time that an image waits on a GPU for others to share its batch, in milliseconds. 0: no extra wait."""
     max_inference_bytes: int = Field(default=1_200_000_000, gt=0)
-    """Most memory that one inference may be expected to take, in bytes: 16 for each pixel and class, of which 16 count
-    at most, so 6 megapixels at 11 classes. A larger image is reduced to that before, where the model would reduce it
-    further (bundle `long_side`); else it is refused. Not for models that go by windows, which hold 0.5 GB. Inferences
-    on a CPU that go on at one time share it, and so do, beside them, images that are decoded; not counted are those of
-    a quarter or less, at most one for each core, and of images a sixteenth, of which two more may be decoded."""
+    """Maximum estimated memory of one inference, and on a CPU of all concurrent inferences and image decoding, in
+    bytes. The estimate is about 16 bytes per pixel and class, at most 16 classes: the default allows 6 megapixels at 11
+    classes. A larger image is reduced first if the model would reduce it further, otherwise it gets 413. Inferences of
+    a quarter or less do not count, up to one per core. Models that infer in windows (0.5 GB each) have no such
+    limit."""
     max_native_pixels: int = Field(default=2_100_000, gt=0)
-    """Largest image for a model that runs at native size (bundle `long_side` 0, no windows): its memory grows with the
-    image."""
+    """Maximum width times height for models that infer at the image's own size without windows, in pixels."""
     extra_models: int = Field(default=1, ge=1)
-    """Versions asked for by `?model=` that stay loaded beside the active one."""
+    """Number of model versions requested with `?model=` that stay loaded in addition to the active one."""
     model_poll_s: float = Field(default=1.0, gt=0)
-    """How often the serving process looks whether another version was activated."""
+    """Interval in which a serving process checks for a newly activated model, in seconds."""
 
-    # The loop.
+    # Training
     retrain_after_images: int = Field(default=50, gt=0)
-    """New images in the pool that start a run by themselves."""
+    """Number of new images in the pool that starts a training run."""
     min_labelled_images: int = Field(default=4, gt=0)
-    """Labelled images without which no run starts."""
+    """Number of labelled images that a training run needs; with fewer, none starts."""
     recipe: str = ""
-    """Recipe of a run. Empty: the package's `runs/recipe.toml`."""
+    """Path of the training recipe, a TOML file. Empty: `runs/recipe.toml` of the package."""
     trainer_python: str = ""
-    """Interpreter that has the trainer and the exporter. Empty: the one that runs the service."""
+    """Python interpreter that runs the trainer and the exporter. Empty: the one that runs the service."""
     gate_tolerance_miou: float = Field(default=0.0, ge=0.0, le=1.0)
-    """How much mIoU (0..1) a candidate may lose and still be activated."""
+    """How much validation mIoU (0..1) a new model may lose against the active one and still be activated."""
     heartbeat_s: float = Field(default=5.0, gt=0)
-    """How often a running run says that it is alive."""
+    """Interval in which a training run reports that it is alive, in seconds."""
     stop_grace_s: float = Field(default=30.0, gt=0)
-    """How long a trainer may take to save its state after it was asked to stop; then it is killed."""
+    """Time that the trainer has to save its state after SIGTERM, in seconds; then it is killed."""
     run_timeout_s: float = Field(default=24 * 3600.0, gt=0)
-    """Longest run, from start to candidate; then it is stopped and counted as failed."""
+    """Maximum duration of a training run including export, in seconds. A longer run is stopped and fails."""
 
-    # What is written about it.
+    # Logs
     log_format: Literal["console", "json"] = "console"
+    """Format of log lines on stderr: readable text, or one JSON object per line."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Minimum level of the log messages that are written."""
 
     @field_validator("api_key")
     @classmethod
-    def _long_enough(cls, key: SecretStr) -> SecretStr:
-        if 0 < len(key.get_secret_value()) < SHORTEST_API_KEY or len(key.get_secret_value().split()) > 1:
-            raise ValueError(f"one word of {SHORTEST_API_KEY} characters or more: `openssl rand -hex 32` makes one")
+    def _check_api_key(cls, key: SecretStr) -> SecretStr:
+        text = key.get_secret_value()
+        if text and (len(text) < MIN_API_KEY_LENGTH or len(text.split()) > 1):
+            raise ValueError(
+                f"a key must be one word of at least {MIN_API_KEY_LENGTH} characters; create one with "
+                "`openssl rand -hex 32`"
+            )
         return key
+
+    @field_validator("anonymous_scopes")
+    @classmethod
+    def _check_anonymous_scopes(cls, scopes: tuple[Scope, ...] | None) -> tuple[Scope, ...] | None:
+        if refused := [scope for scope in scopes or () if scope not in ANONYMOUS_SCOPES]:
+            raise ValueError(
+                f"{' and '.join(refused)} always need a key; choose some of {','.join(ANONYMOUS_SCOPES)}, or leave the "
+                "setting empty for none"
+            )
+        return scopes
+
+    @property
+    def resolved_anonymous_scopes(self) -> tuple[Scope, ...]:
+        """`anonymous_scopes`, or the default for `host`."""
+        if self.anonymous_scopes is not None:
+            return self.anonymous_scopes
+        return ANONYMOUS_SCOPES if is_loopback(self.host) else ()
 
     @property
     def resolved_database_url(self) -> str:
@@ -178,17 +200,17 @@ class Settings(BaseSettings):
 
     @property
     def tmp_dir(self) -> Path:
-        """Where uploads wait: on the disk of the data, since the system's own may be small. Emptied by each start."""
+        """Folder for uploads in progress, in `data_dir` because /tmp may be small. Each start empties it."""
         return self.data_dir / "tmp"
 
     @property
     def start_model(self) -> Path:
-        """Bundle folder to begin with; it may not exist."""
+        """Bundle folder of the first model; it may not exist."""
         return Path(self.model) if self.model else PACKAGE / "starter"
 
     @property
     def recipe_path(self) -> Path:
-        """The recipe that a run is made from."""
+        """Path of the training recipe."""
         return Path(self.recipe) if self.recipe else PACKAGE / "runs" / "recipe.toml"
 
     @property
@@ -198,7 +220,7 @@ class Settings(BaseSettings):
 
     @property
     def threads(self) -> int:
-        """Cores that inferences share, at least 1."""
+        """Number of CPU threads that all inferences share, at least 1."""
         return self.inference_threads or usable_cores()
 
     @property
@@ -208,13 +230,13 @@ class Settings(BaseSettings):
 
 
 def mistyped_variables() -> dict[str, str | None]:
-    """Variables of the environment that look like settings and are none, each with the name that was perhaps meant."""
+    """Find environment variables that start with MASKLOOP_ and are no settings; each with the closest setting."""
     known = list(Settings.model_fields)
     named = {name: name.lower().removeprefix(PREFIX.lower()) for name in os.environ if name.upper().startswith(PREFIX)}
-    meant = {name: difflib.get_close_matches(bare, known, n=1) for name, bare in named.items() if bare not in known}
-    return {name: PREFIX + close[0].upper() if close else None for name, close in sorted(meant.items())}
+    similar = {name: difflib.get_close_matches(bare, known, n=1) for name, bare in named.items() if bare not in known}
+    return {name: PREFIX + close[0].upper() if close else None for name, close in sorted(similar.items())}
 
 
 def open_telemetry_variables() -> dict[str, str]:
-    """The variables by which OpenTelemetry is set up everywhere; `service/tracing.py` reads them."""
+    """Return the environment variables that configure OpenTelemetry; `service/tracing.py` uses them."""
     return {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}

@@ -17,7 +17,7 @@ from service.keys.rate_limits import RateLimits
 from service.metrics import Metrics
 from service.models.active_model import ActiveModel
 from service.models.model_store import ModelStore
-from service.open_inference.model_repository import Repository
+from service.open_inference.model_repository import ModelRepository
 from service.open_inference.statistics import Statistics
 from service.queue import RUN_TASK, Queue
 from service.runs.retrain_policy import RetrainPolicy
@@ -59,7 +59,7 @@ class State:
     queue: Queue
     runs: RunStore
     retrain_policy: RetrainPolicy
-    model_repository: Repository
+    model_repository: ModelRepository
     statistics: Statistics
     large_bodies: asyncio.Semaphore
     """Limits large bodies in memory."""
@@ -109,7 +109,7 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         queue=queue,
         runs=RunStore(database),
         retrain_policy=RetrainPolicy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),
-        model_repository=Repository(models, active_model),
+        model_repository=ModelRepository(models, active_model),
         statistics=Statistics(),
         large_bodies=asyncio.Semaphore(LARGE_BODIES),
         database_collector=database_collector,
@@ -122,7 +122,7 @@ def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
 
     Raises:
         BundleInvalid: The start model is not a valid bundle.
-        KeyUnusable: The file `MASKLOOP_API_KEY_FILE` holds no key.
+        KeyFileInvalid: The file `MASKLOOP_API_KEY_FILE` contains no valid key.
         StorageFailed: The start model cannot be read.
     """
     state = open_state(settings, tracing)

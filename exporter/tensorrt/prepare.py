@@ -78,7 +78,7 @@ def prepare(
     with new_bundle(out) as folder:
         graph = folder / GRAPH
         _write_graph(bundle / artifact.file, graph, images if precision == "fp16" else None)
-        expected = [*masks, masks[0]]  # `probe.ask` repeats the first image in a batch of two
+        expected = [*masks, masks[0]]  # `probe.run` repeats the first image in a batch of two
         needed = manifest.probe.tolerance.mask_agreement if precision == "fp32" else FP16_PROBE_AGREEMENT
         agreement = _agreement(OnnxPredictor(graph, mask_types=MASK_TYPES), images, expected)
         if agreement < needed:

@@ -7,11 +7,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 
 from service.api import health
+from service.api.auth import log_in
+from service.api.dependencies import StateOf
 from service.api.docs.openapi import add_docs
 from service.api.docs.problem_docs import document_errors
 from service.api.middleware.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
@@ -53,7 +55,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     app.include_router(health.router)
     for part in (server, repository, infer, model_routes):
         app.include_router(part.router)
-    app.add_api_route("/", _front, include_in_schema=False)
+    app.add_api_route("/", _index, include_in_schema=False)
     add_docs(app)
     document_errors(app)
     add_problem_handlers(app)
@@ -98,5 +100,5 @@ def _body_limit(settings: Settings) -> Callable[[str], int]:
     return limit
 
 
-async def _front() -> RedirectResponse:
-    return RedirectResponse("/docs")
+async def _index(request: Request, state: StateOf, key: str | None = None) -> Response:
+    return RedirectResponse("/docs") if key is None else log_in(request, state, key)

@@ -1,27 +1,30 @@
-"""Who may make which call. Each route names the scopes that it needs: `dependencies=[needs("train")]`.
+"""Authentication and authorisation. Each route declares its scopes: `dependencies=[needs("train")]`.
 
-Without scopes any valid key will do. What needs no key at all is said in a list: `FREE`. A test walks over all routes
-and fails for one that is in neither.
+A route without scopes accepts any valid key. Routes that need no key are listed in `FREE`. A test fails for a route
+that has neither.
 """
 
 from __future__ import annotations
 
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Annotated, Any
+from urllib.parse import quote, unquote
 
-from fastapi import Depends, Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+from fastapi import Depends, Request, Response, Security
+from fastapi.responses import RedirectResponse
+from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
+from service.addresses import parse_address
+from service.api.cross_site import SAFE_METHODS, check_host, check_origin
 from service.api.dependencies import StateOf
-from service.api.local_trust import check_host, check_origin, is_near
 from service.api.middleware.security_headers import add_headers
 from service.errors import Forbidden, KeyInvalid, KeyMissing, MaskloopError, Unauthorized
 from service.keys.caller import Caller
-from service.keys.rate_limits import Quota, TooMany
-from service.scopes import SCOPES, Scope
+from service.keys.rate_limits import Quota, QuotaExceeded
+from service.scopes import Scope
 from service.state import State
 
-# Probes, and the description of the interface: they tell nothing that is anybody's.
+# Probes and documentation: they disclose no data.
 FREE = {
     "/",
     "/livez",
@@ -37,99 +40,166 @@ FREE = {
 }
 
 CHALLENGE = 'Bearer realm="maskloop"'
-# What an IPv6 host has to itself: it changes its address within it as it likes.
-IPV6_HOST = 64
+KEY_MISSING = (
+    "Send a key as `Authorization: Bearer KEY`. On the machine of the service, `python -m service keys show` prints "
+    "the key of the first start; `python -m service keys create NAME --scope predict` creates another."
+)
+COOKIE = "maskloop_key"
+# An IPv6 host owns a /64 network and can use any address in it.
+IPV6_HOST_PREFIX = 64
+# Headers in which proxies name the client.
+FORWARDED = {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"}
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="A key, as `Authorization: Bearer KEY`")
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="header", description="A key by itself")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="header", description="A key alone")
+_cookie = APIKeyCookie(
+    name=COOKIE, auto_error=False, scheme_name="cookie", description="For browsers: the page `/?key=KEY` sets it"
+)
 
-Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-Header = Annotated[str | None, Depends(_header)]
+
+# async, like all of these dependencies: FastAPI runs others in a thread.
+async def _sent_key(
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    header: Annotated[str | None, Depends(_header)],
+) -> str | None:
+    return header or (bearer.credentials if bearer else None)
+
+
+SentKey = Annotated[str | None, Depends(_sent_key)]
+CookieKey = Annotated[str | None, Depends(_cookie)]
 
 
 def needs(*scopes: Scope) -> Any:
-    """The dependency of a route that only callers with all of these scopes may ask."""
-    return Security(_admit, scopes=scopes)
+    """Dependency of a route: the caller must have all these scopes."""
+    return Security(_authorise, scopes=scopes)
 
 
-def needs_key_from_afar() -> Any:
-    """The dependency of /metrics: free on this machine, or where the settings say so."""
-    return Depends(_admit_near)
+def needs_key_unless_local() -> Any:
+    """Dependency of /metrics: callers on this machine need no key, nor does anyone if `open_metrics` is set."""
+    return Depends(_authorise_unless_local)
 
 
 def require(request: Request, scope: Scope) -> None:
-    """One scope more, for a call whose parameters ask for it.
+    """Require one more scope, for a call whose parameters need it.
 
     Raises:
         Unauthorized: The caller has no key.
-        ScopeMissing: The key does not have it.
+        ScopeMissing: The key lacks the scope.
     """
     state: State = request.state.maskloop
     caller: Caller = request.state.caller
     try:
         caller.require(scope)
     except MaskloopError as error:
-        _refuse(request, state, error)
+        _record_refusal(request, state, error)
         raise
 
 
-async def _admit(request: Request, scopes: SecurityScopes, state: StateOf, bearer: Bearer, header: Header) -> None:
-    # A route may ask twice, by its router and by itself: a request is counted once.
+def log_in(request: Request, state: State, key: str) -> Response:
+    """Store a valid key in the browser's session cookie, and redirect to `/` so that the key leaves the address bar.
+
+    Raises:
+        KeyInvalid: The key is unknown, revoked or expired.
+        QuotaExceeded: The address has sent too many invalid keys.
+    """
+    try:
+        _authenticate_key(request, state, key)
+    except MaskloopError as error:
+        _record_refusal(request, state, error)
+        raise
+    response = RedirectResponse("/", status_code=303)
+    # Quoted: a configured key may contain any character.
+    secure = request.url.scheme == "https"
+    response.set_cookie(COOKIE, quote(key, safe=""), httponly=True, samesite="strict", path="/", secure=secure)
+    return response
+
+
+async def _authorise(request: Request, scopes: SecurityScopes, state: StateOf, key: SentKey, cookie: CookieKey) -> None:
+    # The router and the route may both have this dependency: the request is counted once.
     if "caller" not in request.scope["state"]:
         try:
-            request.state.caller = caller = _caller(request, state, header or (bearer.credentials if bearer else None))
-            _tell(request, state.rate_limits.take(caller))
+            request.state.caller = caller = _authenticate(request, state, key, cookie)
+            _add_quota(request, state.rate_limits.take(caller))
         except MaskloopError as error:
-            _refuse(request, state, error)
+            _record_refusal(request, state, error)
             raise
     for scope in scopes.scopes:
         require(request, scope)  # type: ignore[arg-type]  # `needs` takes no others
 
 
-async def _admit_near(request: Request, state: StateOf, bearer: Bearer, header: Header) -> None:
-    if not state.settings.open_metrics and not is_near(request.scope, state.settings):
-        await _admit(request, SecurityScopes(), state, bearer, header)
+async def _authorise_unless_local(request: Request, state: StateOf, key: SentKey, cookie: CookieKey) -> None:
+    if state.settings.open_metrics or is_local(request):
+        return
+    if key is None and cookie is None:
+        error = KeyMissing(KEY_MISSING)
+        _record_refusal(request, state, error)
+        raise error
+    await _authorise(request, SecurityScopes(), state, key, cookie)
 
 
-def _caller(request: Request, state: State, key: str | None) -> Caller:
+def is_local(request: Request) -> bool:
+    """Whether a program on this machine sent the request, and not for someone else as a proxy that says so."""
+    if FORWARDED.intersection(request.headers.keys()):
+        return False
+    address = parse_address(request.client.host) if request.client else None
+    # No IP address: a Unix socket, or the client of a test.
+    return address is None or address.is_loopback
+
+
+def _authenticate(request: Request, state: State, key: str | None, cookie: str | None) -> Caller:
     settings = state.settings
     if key is not None:
-        try:
-            return state.keys.caller(key)
-        except KeyInvalid:
-            state.rate_limits.fail(_address(request), settings.failed_keys_per_minute)
-            raise
-    scopes = settings.anonymous_scopes
+        return _authenticate_key(request, state, key)
+    if cookie is not None:
+        # The browser attaches the cookie by itself, also for pages of another port of this host.
+        if request.method not in SAFE_METHODS:
+            check_host(request.scope, settings.allowed_hosts)
+            check_origin(request.scope, ())
+        return _authenticate_cookie(request, state, unquote(cookie))
+    scopes = settings.resolved_anonymous_scopes
     if not scopes:
-        if state.keys.needed or not is_near(request.scope, settings):
-            raise KeyMissing(
-                "Send a key as `Authorization: Bearer KEY`. Where the service runs, `python -m service keys create "
-                "NAME --scope predict` makes one."
-            )
-        check_host(request.scope, settings)
-        scopes = SCOPES
-    check_origin(request.scope, settings)
-    return Caller(_address(request), None, frozenset(scopes), settings.anonymous_rate_limit_per_minute)
+        raise KeyMissing(KEY_MISSING)
+    check_host(request.scope, settings.allowed_hosts)
+    check_origin(request.scope, settings.cors_origins)
+    return Caller(_rate_limit_address(request), None, frozenset(scopes), settings.anonymous_rate_limit_per_minute)
 
 
-def _address(request: Request) -> str:
+def _authenticate_key(request: Request, state: State, key: str) -> Caller:
+    try:
+        return state.keys.authenticate(key)
+    except KeyInvalid:
+        state.rate_limits.count_failure(_rate_limit_address(request), state.settings.failed_keys_per_minute)
+        raise
+
+
+def _authenticate_cookie(request: Request, state: State, key: str) -> Caller:
+    try:
+        return _authenticate_key(request, state, key)
+    except MaskloopError:
+        # Otherwise every later request of this browser would fail too, even one that needs no key.
+        add_headers(request.scope, {"Set-Cookie": f"{COOKIE}=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict"})
+        raise
+
+
+def _rate_limit_address(request: Request) -> str:
     host = request.client.host if request.client else "unknown"
     try:
         address = ip_address(host)
     except ValueError:
         return host
-    return str(ip_network((address, IPV6_HOST), strict=False)) if isinstance(address, IPv6Address) else host
+    return str(ip_network((address, IPV6_HOST_PREFIX), strict=False)) if isinstance(address, IPv6Address) else host
 
 
-def _tell(request: Request, quota: Quota | None) -> None:
+def _add_quota(request: Request, quota: Quota | None) -> None:
     if quota is not None:
         add_headers(request.scope, quota.headers())
 
 
-def _refuse(request: Request, state: State, error: MaskloopError) -> None:
+def _record_refusal(request: Request, state: State, error: MaskloopError) -> None:
+    """Count a refusal, and add the response headers that belong to it."""
     state.metrics.callers_refused.labels(error.slug).inc()
-    if isinstance(error, TooMany):
-        _tell(request, error.quota)
+    if isinstance(error, QuotaExceeded):
+        _add_quota(request, error.quota)
     elif isinstance(error, Unauthorized):
         add_headers(request.scope, {"WWW-Authenticate": _challenge(error)})
     elif isinstance(error, Forbidden):
@@ -137,5 +207,5 @@ def _refuse(request: Request, state: State, error: MaskloopError) -> None:
 
 
 def _challenge(error: Unauthorized) -> str:
-    """By RFC 6750, section 3.1: who sent no key is told of no error."""
+    """RFC 6750, section 3.1: a request without a key gets no error code."""
     return CHALLENGE if isinstance(error, KeyMissing) else f'{CHALLENGE}, error="invalid_token"'

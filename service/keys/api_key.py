@@ -1,4 +1,4 @@
-"""A key as text: `maskloop_ID_SECRET`. The id names it in the open; of the whole only a hash is kept."""
+"""Text of API keys: `maskloop_ID_SECRET`. The id is public; only the SHA-256 of the whole key is stored."""
 
 from __future__ import annotations
 
@@ -6,24 +6,32 @@ import hashlib
 import secrets
 import string
 from dataclasses import dataclass
+from pathlib import Path
 
-# So that a person, or a program that looks for leaked secrets, sees what it is.
+from service.errors import MaskloopError
+from service.settings import MIN_API_KEY_LENGTH, Settings
+
+# Lets people and secret scanners recognise a key.
 PREFIX = "maskloop"
 ID_LENGTH = 8
-# 43 of 62 letters are 256 bits. No sign among them, so that a double click takes all of it.
+# 43 characters of 62 are 256 bits. Letters and digits only, so that a double click selects the whole key.
 SECRET_LENGTH = 43
 LETTERS = string.ascii_letters + string.digits
 ID_LETTERS = string.ascii_lowercase + string.digits
 
 
+class KeyFileInvalid(MaskloopError):  # noqa: N818 - raised at the start, never over HTTP
+    """The file of `MASKLOOP_API_KEY_FILE` cannot be read or contains no valid key."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that nobody has seen yet.
+    """A newly generated key.
 
     Attributes:
-        id: Its public part.
-        text: All of it; it is shown once.
-        digest: What is kept.
+        id: Public part.
+        text: The whole key, which is shown once.
+        digest: SHA-256 of `text` in hex, which is stored.
     """
 
     id: str
@@ -31,20 +39,48 @@ class NewKey:
     digest: str
 
 
-def make_key() -> NewKey:
-    """A new key, from the system's source of randomness."""
+def generate_key() -> NewKey:
+    """Generate a random key."""
     key_id = "".join(secrets.choice(ID_LETTERS) for _ in range(ID_LENGTH))
     text = f"{PREFIX}_{key_id}_" + "".join(secrets.choice(LETTERS) for _ in range(SECRET_LENGTH))
     return NewKey(id=key_id, text=text, digest=digest_of(text))
 
 
 def digest_of(text: str) -> str:
-    """SHA-256 in hex: enough for 256 random bits, which nobody guesses; a slow hash is for what people think up."""
+    """SHA-256 in hex. A slow hash is for passwords; it adds nothing to 256 random bits."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def id_of(text: str) -> str | None:
-    """The id that a text claims; None where it does not look like a key of ours."""
+    """Extract the id from a key's text; None if the text is not of the form `maskloop_ID_...`."""
     prefix, _, rest = text.partition("_")
     key_id, _, _secret = rest.partition("_")
     return key_id if prefix == PREFIX and key_id else None
+
+
+def configured_digests(settings: Settings) -> tuple[str, ...]:
+    """Return the digests of the keys in `MASKLOOP_API_KEY` and `MASKLOOP_API_KEY_FILE`.
+
+    The file is read on each call. It may contain several keys, so that a new key can be added before the old one is
+    removed.
+
+    Raises:
+        KeyFileInvalid: The file cannot be read, is empty, or contains a key that is too short.
+    """
+    keys = [settings.api_key.get_secret_value()] if settings.api_key else []
+    if settings.api_key_file:
+        keys += _read_key_file(Path(settings.api_key_file))
+    return tuple(digest_of(key) for key in keys)
+
+
+def _read_key_file(path: Path) -> list[str]:
+    try:
+        keys = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyFileInvalid(f"MASKLOOP_API_KEY_FILE: {path} cannot be read ({error}).") from None
+    if not keys or any(len(key) < MIN_API_KEY_LENGTH for key in keys):
+        raise KeyFileInvalid(
+            f"MASKLOOP_API_KEY_FILE: {path} must contain one key per line, each of at least {MIN_API_KEY_LENGTH} "
+            "characters; create one with `openssl rand -hex 32`."
+        )
+    return keys

@@ -1,4 +1,4 @@
-"""Who asks: a key's holder, or somebody without a key."""
+"""The caller of a request: the holder of a key, or an anonymous client."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from service.scopes import Scope
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and what they may do.
+    """Identity and permissions of a caller.
 
     Attributes:
-        id: By which their requests are counted.
-        name: For logs; None for somebody without a key.
-        scopes: What they may do.
-        rate_per_minute: Requests that they may send; 0: any number.
+        id: Key of the rate limit: the key's id, or the address of an anonymous client.
+        name: Name of the key, for logs; None for anonymous clients.
+        scopes: Scopes that the caller has.
+        rate_per_minute: Maximum requests per minute. 0: no limit.
     """
 
     id: str
@@ -25,17 +25,20 @@ class Caller:
     rate_per_minute: int
 
     def require(self, scope: Scope) -> None:
-        """Let them pass, or not.
+        """Check that the caller has a scope.
 
         Raises:
-            KeyMissing: They came without a key, and this needs one.
-            ScopeMissing: Their key is good, and not for this.
+            KeyMissing: The caller is anonymous and lacks the scope.
+            ScopeMissing: The caller's key lacks the scope.
         """
         if scope in self.scopes:
             return
         if self.name is None:
-            raise KeyMissing(f"This needs a key with the scope {scope}: send it as `Authorization: Bearer KEY`.")
+            raise KeyMissing(
+                f"This call needs a key with the scope {scope}: send it as `Authorization: Bearer KEY`. On the machine "
+                "of the service, `python -m service keys show` prints the key of the first start."
+            )
         raise ScopeMissing(
-            f"The key {self.name!r} has not the scope {scope}, only {', '.join(sorted(self.scopes)) or 'none'}: use "
-            f"another, or make one with `python -m service keys create NAME --scope {scope}`."
+            f"The key {self.name!r} lacks the scope {scope}; it has {', '.join(sorted(self.scopes)) or 'none'}. Use "
+            f"another key, or create one with `python -m service keys create NAME --scope {scope}`."
         )

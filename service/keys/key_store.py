@@ -1,33 +1,33 @@
-"""The keys' rows: made, listed and revoked. A key itself is never in them, only its hash."""
+"""Database table of the keys: create, list and revoke. It contains digests, never the keys themselves."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
 from sqlalchemy import or_, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from service.errors import BadInput, KeyNameTaken, KeyNotFound, StorageFailed
-from service.keys.api_key import make_key
-from service.scopes import Scope
+from service.keys.api_key import generate_key
+from service.scopes import SCOPES, Scope
 from service.settings import Settings
 from service.storage.database import Database
 from service.storage.migrate import migrate
 from service.storage.tables import ApiKey, utc_now
 
-# It stands in log lines and command lines.
+# Safe in log lines and command lines.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 @contextmanager
 def open_keys(settings: Settings) -> Iterator[KeyStore]:
-    """The keys of a service, for a program that needs nothing else of it. The database is made where there is none.
+    """Open the keys table alone, for the command line. Creates the database if it does not exist.
 
     Raises:
-        StorageFailed: The database does not answer.
+        StorageFailed: The database cannot be reached.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.resolved_database_url)
@@ -35,13 +35,18 @@ def open_keys(settings: Settings) -> Iterator[KeyStore]:
         migrate(database.engine, settings.data_dir / "migrate.lock")
         yield KeyStore(database)
     except OperationalError as error:
-        raise StorageFailed(f"The database does not answer: {error.orig}") from None
+        raise StorageFailed(f"The database cannot be reached: {error.orig}") from None
     finally:
         database.close()
 
 
+def is_valid(row: ApiKey) -> bool:
+    """Whether a key is neither revoked nor expired."""
+    return row.revoked_at is None and (row.expires_at is None or row.expires_at > utc_now())
+
+
 class KeyStore:
-    """All keys of one database, those that no longer open anything included."""
+    """All keys of one database, including revoked and expired ones."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -54,23 +59,26 @@ class KeyStore:
         expires_at: datetime | None = None,
         rate_per_minute: int | None = None,
     ) -> tuple[ApiKey, str]:
-        """Make a key. Its text comes second: nobody can have it again.
+        """Create a key. Returns its row and its text, which cannot be retrieved later.
 
         Args:
-            name: For logs and for people; one valid key has it at a time.
-            scopes: What it may do.
-            expires_at: When it ends. None: never.
-            rate_per_minute: Requests. None: what `MASKLOOP_RATE_LIMIT_PER_MINUTE` says; 0: any number.
+            name: For logs and people; unique among the keys that are not revoked.
+            scopes: Scopes of the key, at least one.
+            expires_at: Time of expiry. None: never.
+            rate_per_minute: Maximum requests per minute. None: `MASKLOOP_RATE_LIMIT_PER_MINUTE`; 0: no limit.
 
         Raises:
-            BadInput: The name cannot be one, or there is no scope.
+            BadInput: The name is invalid, or there is no scope.
             KeyNameTaken: Another key has the name and is not revoked.
         """
         if not NAME.fullmatch(name):
-            raise BadInput(f"{name!r} cannot name a key: letters and digits, and . _ @ - between them; 64 at most.")
+            raise BadInput(
+                f"{name!r} is not a valid key name: use at most 64 of letters, digits and . _ @ -; begin with a letter "
+                "or digit."
+            )
         if not scopes:
-            raise BadInput("A key without a scope opens nothing: give it one.")
-        new = make_key()
+            raise BadInput("A key needs at least one scope.")
+        new = generate_key()
         row = ApiKey(
             id=new.id,
             name=name,
@@ -82,35 +90,58 @@ class KeyStore:
         with self._database.write() as session:
             if session.scalar(select(ApiKey.id).where(ApiKey.name == name, ApiKey.revoked_at.is_(None))):
                 raise KeyNameTaken(
-                    f"There is a key {name!r} already: choose another name, so that both work while its users change "
-                    f"over, or revoke that one first (`python -m service keys revoke {name}`)."
+                    f"A key named {name!r} exists: choose another name, so that both work until its users have "
+                    f"switched, or revoke it first (`python -m service keys revoke {name}`)."
                 )
             session.add(row)
         return row, new.text
 
+    def create_first(self, name: str, save: Callable[[str], None]) -> str | None:
+        """Create a key with every scope if the table is empty; a table with only revoked keys is not empty.
+
+        Args:
+            name: As in `create`.
+            save: Stores the key's text. Called before the commit, so that no key exists whose text is lost.
+
+        Returns:
+            The key's text, or None if the table is not empty.
+        """
+        new = generate_key()
+        try:
+            with self._database.write() as session:
+                if session.scalar(select(ApiKey.id).limit(1)) is not None:
+                    return None
+                session.add(ApiKey(id=new.id, name=name, digest=new.digest, scopes=list(SCOPES)))
+                session.flush()
+                save(new.text)
+        except IntegrityError:
+            # PostgreSQL runs two such transactions concurrently; the unique index on the name lets one commit.
+            return None
+        return new.text
+
     def list(self) -> Sequence[ApiKey]:
-        """All keys, the oldest first."""
+        """Return all keys, oldest first."""
         with self._database.read() as session:
             return session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)).all()
 
     def revoke(self, name_or_id: str) -> ApiKey:
-        """End a key for good. Its row stays, so that it is known what it was.
+        """Revoke a key by name or id. Its row stays in the table.
 
         Raises:
-            KeyNotFound: No key that is not revoked has this name or id.
+            KeyNotFound: No key with this name or id exists, or it is revoked already.
         """
         wanted = or_(ApiKey.name == name_or_id, ApiKey.id == name_or_id)
         with self._database.write() as session:
-            # A name may look like another key's id: the name comes first.
+            # A name may equal another key's id; the name takes precedence.
             rows = session.scalars(select(ApiKey).where(wanted, ApiKey.revoked_at.is_(None))).all()
             if not rows:
-                raise KeyNotFound(f"No valid key is called {name_or_id!r}: `python -m service keys list` shows them.")
+                raise KeyNotFound(f"There is no valid key {name_or_id!r}: `python -m service keys list` lists all.")
             row = next((row for row in rows if row.name == name_or_id), rows[0])
             row.revoked_at = utc_now()
         return row
 
-    def note_use(self, used: Mapping[str, datetime]) -> None:
-        """Write down when keys were last used, by their id; an earlier time than the one written changes nothing."""
+    def record_use(self, used: Mapping[str, datetime]) -> None:
+        """Record when keys were last used, by id; a time earlier than the recorded one is ignored."""
         with self._database.write() as session:
             for key_id, at in used.items():
                 earlier = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < at)

@@ -13,7 +13,7 @@ import time
 
 import structlog
 
-from service.allocator import give_back
+from service.allocator import trim_heap
 from service.errors import BundleInvalid, MaskloopError, NoModel, names_only
 from service.metrics import Metrics
 from service.models.loading import LoadedModel, load_model
@@ -142,7 +142,7 @@ class ActiveModel:
         # Clear the error first: a reader that sees the new model must not see an old error.
         self._deferred, self._attempts, self.error = None, 0, None
         previous, self._current = self._current, loaded
-        give_back()
+        trim_heap()
         self._cache.evict(version)
         self._metrics.model_swaps.inc()
         self._metrics.set_active_model(version, loaded.artifact.precision, loaded.engine.provider)

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from service.allocator import give_back
+from service.allocator import trim_heap
 from service.errors import BundleInvalid, ModelLoading, ModelNotServable
 from service.models.loading import LoadedModel, load_model
 from service.models.model_store import ModelStore
@@ -102,7 +102,7 @@ class ModelCache:
             while len(self._loaded) > self._settings.extra_models:
                 self._loaded.popitem(last=False)
         if full:
-            give_back()
+            trim_heap()
 
 
 def _check(model: Model) -> None:

@@ -1,4 +1,4 @@
-"""Elements of BYTES: behind their lengths in binary form, and as base64 in JSON, since no picture is UTF-8 text."""
+"""Tensors of datatype BYTES: length-prefixed elements in binary form, base64 strings in JSON."""
 
 from __future__ import annotations
 
@@ -10,62 +10,62 @@ from collections.abc import Sequence
 from service.errors import BadInput
 
 BASE64 = "base64"
-LENGTH = struct.Struct("<I")
+LENGTH_PREFIX = struct.Struct("<I")
 
 
 def unpack(data: memoryview, count: int) -> list[bytes]:
-    """Elements of the binary form: each a length of four bytes, little end first, and so many bytes.
+    """Split the binary form into its elements: each is a 4-byte little-endian length and that many bytes.
 
     Raises:
-        BadInput: Not exactly so many of them.
+        BadInput: The data does not hold exactly `count` elements.
     """
     elements, at = [], 0
     for number in range(count):
-        begin = at + LENGTH.size
-        end = begin + LENGTH.unpack_from(data, at)[0] if begin <= len(data) else begin
+        begin = at + LENGTH_PREFIX.size
+        end = begin + LENGTH_PREFIX.unpack_from(data, at)[0] if begin <= len(data) else begin
         if end > len(data):
             raise BadInput(
-                f"Element {number} of {count} ends {end - len(data)} bytes behind the tensor: in binary form, each has "
-                "its length in front, as four bytes with the little end first."
+                f"Element {number} of {count} exceeds the tensor by {end - len(data)} bytes: send each element as a "
+                "4-byte little-endian length and its bytes."
             )
         elements.append(bytes(data[begin:end]))
         at = end
     if at < len(data):
-        raise BadInput(f"The shape has {count} elements, and {len(data) - at} bytes come behind them.")
+        raise BadInput(
+            f"The tensor has {len(data) - at} bytes after its {count} elements: send as many as `shape` says."
+        )
     return elements
 
 
 def pack(elements: Sequence[bytes]) -> bytes:
-    """The binary form."""
-    return b"".join(part for element in elements for part in (LENGTH.pack(len(element)), element))
+    """Join elements into the binary form."""
+    return b"".join(part for element in elements for part in (LENGTH_PREFIX.pack(len(element)), element))
 
 
-def from_text(texts: list[object], content_type: object) -> list[bytes]:
-    """Elements out of JSON.
+def from_base64(texts: list[object], content_type: object) -> list[bytes]:
+    """Decode the elements of a JSON tensor.
 
     Args:
-        texts: The strings.
-        content_type: The parameter of the input by which some clients say how the strings are to be read.
+        texts: base64 strings.
+        content_type: Parameter of the input by which some clients name the encoding; None means base64.
 
     Raises:
-        BadInput: Not base64.
+        BadInput: An element is not base64, or `content_type` is another encoding.
     """
     if content_type not in (None, BASE64):
-        raise BadInput(f"`content_type` {content_type!r:.60} is not known: send base64, or the tensor in binary form.")
-    return [_from_text(text, number) for number, text in enumerate(texts)]
+        raise BadInput(f"`content_type` {content_type!r:.60} is unknown: send base64, or the tensor in binary form.")
+    return [_decode(text, number) for number, text in enumerate(texts)]
 
 
-def to_text(elements: Sequence[bytes]) -> list[str]:
-    """Elements for JSON."""
+def to_base64(elements: Sequence[bytes]) -> list[str]:
+    """Encode elements for JSON."""
     return [base64.b64encode(element).decode() for element in elements]
 
 
-def _from_text(text: object, number: int) -> bytes:
+def _decode(text: object, number: int) -> bytes:
     try:
         if isinstance(text, str):
             return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         pass
-    raise BadInput(
-        f"Element {number} is no base64: in JSON, bytes are strings of base64; in binary form they are as they are."
-    )
+    raise BadInput(f"Element {number} is not base64: send base64 strings in JSON, or the tensor in binary form.")

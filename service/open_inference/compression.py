@@ -1,4 +1,7 @@
-"""Compressed bodies. What comes in is unpacked up to a limit: a few kilobytes may hold gigabytes."""
+"""Compression of request and response bodies: gzip and deflate.
+
+Decompression is limited in size: a few kilobytes may expand to gigabytes.
+"""
 
 from __future__ import annotations
 
@@ -9,71 +12,81 @@ from typing import Any, Literal
 from service.errors import BadInput, BodyTooLarge, EncodingUnsupported
 
 Encoding = Literal["gzip", "deflate"]
-ENCODINGS: dict[str, Encoding] = {"gzip": "gzip", "deflate": "deflate"}
 
-# The containers, in zlib's words. HTTP's `deflate` means zlib's own.
-CONTAINERS: dict[str, int] = {"gzip": 31, "deflate": 15}
-STEP = 256 * 1024
+# zlib's `wbits` by encoding. HTTP's `deflate` is the zlib format.
+WBITS: dict[Encoding, int] = {"gzip": 31, "deflate": 15}
+CHUNK_BYTES = 256 * 1024
 LEVEL = 1
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
-    """Unpack a body.
+    """Decompress a body.
 
     Args:
-        body: As it came.
-        encoding: The header `Content-Encoding`, or nothing.
-        limit: Most bytes of what is in it.
+        body: The body as received.
+        encoding: Value of the header `Content-Encoding`, or "".
+        limit: Largest decompressed size in bytes.
 
     Raises:
-        EncodingUnsupported: Neither gzip nor deflate.
-        BodyTooLarge: There is more in it.
-        BadInput: Damaged, incomplete, or with something behind it.
+        EncodingUnsupported: The encoding is neither gzip nor deflate.
+        BodyTooLarge: The decompressed body exceeds the limit.
+        BadInput: The body is damaged or truncated, or data follows the compressed stream.
     """
-    encoding = encoding.strip().lower()
-    if encoding in ("", "identity"):
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
         return body
-    if encoding not in CONTAINERS:
-        raise EncodingUnsupported(f"Content-Encoding {encoding!r:.60} is not taken: send gzip, deflate or none.")
+    known = _encoding(name)
+    if known is None:
+        raise EncodingUnsupported(f"Content-Encoding {name!r:.60} is not supported: send gzip, deflate or none.")
     try:
-        return _inflate(body, CONTAINERS[encoding], limit)
+        return _inflate(body, WBITS[known], limit)
     except zlib.error as error:
-        raise BadInput(f"The body is no {encoding} ({error}): compress it again, or send it as it is.") from None
+        raise BadInput(
+            f"The body is not valid {known} ({error}): compress it again, or send it uncompressed."
+        ) from None
 
 
-def accepted(header: str | None) -> Encoding | None:
-    """What an answer may be packed in, by `Accept-Encoding`: one word means it, a list of many only allows it."""
-    return ENCODINGS.get((header or "").strip().lower())
+def accepted_encoding(header: str | None) -> Encoding | None:
+    """Return the encoding for a response by `Accept-Encoding`.
+
+    Only a single encoding counts as a request for compression: HTTP libraries send lists by default, and their users
+    would wait for the compression.
+    """
+    return _encoding((header or "").strip().lower())
 
 
 def deflate(parts: Iterable[bytes | memoryview], encoding: Encoding) -> tuple[bytes, ...]:
-    """Pack a body, fast rather than small, into parts again."""
-    stream = zlib.compressobj(LEVEL, wbits=CONTAINERS[encoding])
+    """Compress a body in parts, fast rather than small."""
+    stream = zlib.compressobj(LEVEL, wbits=WBITS[encoding])
     return (*(stream.compress(part) for part in parts), stream.flush())
 
 
-def _inflate(body: bytes, container: int, limit: int) -> bytes:
-    stream, parts, size = zlib.decompressobj(container), [], 0
-    for at in range(0, len(body), STEP):
+def _encoding(name: str) -> Encoding | None:
+    return next((known for known in WBITS if known == name), None)
+
+
+def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
+    stream, parts, size = zlib.decompressobj(wbits), [], 0
+    for at in range(0, len(body), CHUNK_BYTES):
         if stream.eof:
-            raise BadInput("There is something behind the end of the compressed body: send one stream alone.")
-        for part in _parts(stream, body[at : at + STEP]):
+            raise BadInput("Data follows the end of the compressed body: send a single stream.")
+        for part in _parts(stream, body[at : at + CHUNK_BYTES]):
             size += len(part)
             if size > limit:
-                raise BodyTooLarge(f"There are more than the {limit} bytes allowed in the compressed body: send less.")
+                raise BodyTooLarge(f"The decompressed body exceeds the limit of {limit} bytes: send less.")
             parts.append(part)
     if not stream.eof:
-        raise BadInput("The compressed body is incomplete: send all of it.")
+        raise BadInput("The compressed body is truncated: send all of it.")
     if stream.unused_data:
-        raise BadInput("There is something behind the end of the compressed body: send one stream alone.")
+        raise BadInput("Data follows the end of the compressed body: send a single stream.")
     return b"".join(parts)
 
 
-def _parts(stream: Any, rest: bytes) -> Iterator[bytes]:
-    """What some input becomes, in parts of at most `STEP`."""
+def _parts(stream: Any, data: bytes) -> Iterator[bytes]:
+    """Decompress a chunk into parts of at most `CHUNK_BYTES`."""
     full = True
-    while not stream.eof and (rest or full):
-        part = stream.decompress(rest, STEP)
+    while not stream.eof and (data or full):
+        part = stream.decompress(data, CHUNK_BYTES)
         yield part
-        # A full part may leave some for the next, even of input that is used up.
-        rest, full = stream.unconsumed_tail, len(part) == STEP
+        # After a full part, zlib may hold more output even if it has consumed all input.
+        data, full = stream.unconsumed_tail, len(part) == CHUNK_BYTES

@@ -1,4 +1,4 @@
-"""From a request for inference to its outputs: every image on its way through the segmenter, a few at a time."""
+"""Execute an inference request: run its images through the pipeline, a few at a time, and collect the outputs."""
 
 from __future__ import annotations
 
@@ -13,129 +13,143 @@ from service.errors import ImageTooLarge
 from service.models.loading import LoadedModel
 from service.open_inference.infer_request import InferRequest
 from service.open_inference.infer_response import Output
-from service.open_inference.parameters import Urgency
-from service.open_inference.statistics import Spent
+from service.open_inference.parameters import InferPriority
+from service.open_inference.statistics import RequestTimings
 from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.decode import Pixels
 from service.segmentation.output.description import mean_confidence
 from service.segmentation.output.png import mask_png
-from service.segmentation.pipeline import Pipeline
+from service.segmentation.pipeline import DisconnectCheck, Pipeline
 
 T = TypeVar("T")
-Gone = Callable[[], Awaitable[bool]]
 Row = dict[str, Any]
-"""What the model says about one image, by output."""
+"""The values of all outputs for one image, by name of the output."""
 
-AT_ONCE = 8
-"""Images of one request that wait for the model at one time, where it is not less that keeps it busy, or more that go
-through it together: those of others come in between."""
+MAX_CONCURRENT = 8
+"""Concurrent images of one request; the limit leaves room for other requests. `execute` lowers it to the number that
+keeps a CPU busy, or raises it to the batch size of the model."""
 
 
 async def execute(
-    request: InferRequest, loaded: LoadedModel, segmenter: Pipeline, *, visit: RequestContext, spent: Spent, gone: Gone
+    request: InferRequest,
+    loaded: LoadedModel,
+    pipeline: Pipeline,
+    *,
+    context: RequestContext,
+    timings: RequestTimings,
+    client_disconnected: DisconnectCheck,
 ) -> list[Row]:
-    """Carry out a request.
+    """Run the images of a request through the model.
 
     Args:
-        request: What is asked.
-        loaded: Who answers.
-        segmenter: The way there.
-        visit: The request's; gets the stages, summed over its images.
-        spent: Gets the stages of each image.
-        gone: Whether the client has hung up.
+        request: The images, and the priority of the request.
+        loaded: The model.
+        pipeline: Decodes, queues and infers.
+        context: The context of the request; receives the stages, summed over the images.
+        timings: Receives the stages of each image.
+        client_disconnected: Whether the client closed the connection.
 
     Returns:
-        A row for each image, in their order.
+        One row per image, in their order.
 
     Raises:
-        MaskloopError: What the segmenter says about the first image that fails; the others are given up.
-        Overloaded: The turn of the first did not come in the time for which the request may wait.
-        ClientDisconnected: Nobody waits any more.
+        MaskloopError: The error of the first image that fails; the other images are cancelled.
+        Overloaded: The first image waited in queues longer than `context.max_wait_s`.
+        ClientDisconnected: The client closed the connection.
     """
-    one = _file if isinstance(request.images, list) else _pixels
-    urgency = _heed(request.urgency, visit)
-    visits = [RequestContext(visit.metrics, urgency, visit.model) for _ in request.images]
-    # The others wait for those of their own request, which was foreseen by nobody but who sent them.
-    visits[0].max_wait_s = visit.max_wait_s
+    run = _run_encoded if isinstance(request.images, list) else _run_pixels
+    urgency = _apply_priority(request.priority, context)
+    contexts = [RequestContext(context.metrics, urgency, context.model) for _ in request.images]
+    # Only the first image has a wait limit: the others wait for the images of their own request.
+    contexts[0].max_wait_s = context.max_wait_s
     jobs = [
-        partial(one, image, loaded, segmenter, own, gone) for image, own in zip(request.images, visits, strict=True)
+        partial(run, image, loaded, pipeline, own, client_disconnected)
+        for image, own in zip(request.images, contexts, strict=True)
     ]
-    rows = await in_turn(jobs, max(min(AT_ONCE, segmenter.saturating_images), loaded.engine.max_batch))
-    visit.seconds |= _together(visits)
-    spent.on(visits)
+    limit = max(min(MAX_CONCURRENT, pipeline.saturating_images), loaded.engine.max_batch)
+    rows = await run_limited(jobs, limit)
+    context.seconds |= _sum_stages(contexts)
+    timings.add_images(contexts)
     return rows
 
 
 def check_pixels(request: InferRequest, max_pixels: int) -> None:
-    """Refuse tensors whose images have too many pixels; those of files are counted when they are decoded.
+    """Reject pixel tensors with too large images; the decoder checks encoded images.
 
     Raises:
-        ImageTooLarge: They have.
+        ImageTooLarge: An image has more than `max_pixels` pixels.
     """
     if isinstance(request.images, list):
         return
     _, height, width, _ = request.shape
     if height * width > max_pixels:
         raise ImageTooLarge(
-            f"The images have {width}x{height} pixels and {max_pixels} in all are allowed: scale them down, or raise "
+            f"The images have {width}x{height} pixels and {max_pixels} are allowed: scale them down, or raise "
             "MASKLOOP_MAX_IMAGE_PIXELS."
         )
 
 
 def assemble(request: InferRequest, rows: Sequence[Row]) -> list[Output]:
-    """The outputs that were asked for, each for all images together."""
+    """Stack the values of all images into the requested outputs."""
     outputs = []
-    for wanted in request.outputs:
-        values = [row[wanted.spec.name] for row in rows]
-        if wanted.spec.datatype == "BYTES":
-            outputs.append(Output(wanted=wanted, shape=request.shape, data=values))
+    for requested in request.outputs:
+        values = [row[requested.spec.name] for row in rows]
+        if requested.spec.datatype == "BYTES":
+            outputs.append(Output(requested=requested, shape=request.shape, data=values))
             continue
         stacked = np.stack(values) if len(values) > 1 else np.asarray(values[0])[None]
         shape = request.shape if stacked.ndim == 1 else stacked.shape
-        outputs.append(Output(wanted=wanted, shape=shape, data=stacked))
+        outputs.append(Output(requested=requested, shape=shape, data=stacked))
     return outputs
 
 
-async def in_turn(jobs: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
-    """Do some jobs, so many at one time. The first error is raised, and ends the others."""
+async def run_limited(jobs: Sequence[Callable[[], Awaitable[T]]], limit: int) -> list[T]:
+    """Run jobs with limited concurrency; return the results in their order. The first error cancels the others."""
     results: dict[int, T] = {}
-    waiting = iter(enumerate(jobs))
+    numbered = iter(enumerate(jobs))
 
     async def work() -> None:
-        for number, job in waiting:
+        for number, job in numbered:
             results[number] = await job()
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(at_once, len(jobs))):
+            for _ in range(min(limit, len(jobs))):
                 group.create_task(work())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [results[number] for number in range(len(jobs))]
 
 
-async def _pixels(
-    image_HW3: Pixels, loaded: LoadedModel, segmenter: Pipeline, visit: RequestContext, gone: Gone
+async def _run_pixels(
+    image_HW3: Pixels,
+    loaded: LoadedModel,
+    pipeline: Pipeline,
+    context: RequestContext,
+    client_disconnected: DisconnectCheck,
 ) -> Row:
-    prediction = await segmenter.predict(image_HW3, loaded.engine, visit, gone)
+    prediction = await pipeline.predict(image_HW3, loaded.engine, context, client_disconnected)
     return {"mask": prediction.mask_HW, "confidence": prediction.confidence_HW}
 
 
-async def _file(data: bytes, loaded: LoadedModel, segmenter: Pipeline, visit: RequestContext, gone: Gone) -> Row:
-    prediction = (await segmenter.segment(data, loaded.engine, visit, gone)).prediction
-    png = await segmenter.encode(lambda: mask_png(prediction.mask_HW, loaded.class_table), visit)
+async def _run_encoded(
+    data: bytes, loaded: LoadedModel, pipeline: Pipeline, context: RequestContext, client_disconnected: DisconnectCheck
+) -> Row:
+    prediction = (await pipeline.segment(data, loaded.engine, context, client_disconnected)).prediction
+    png = await pipeline.encode(lambda: mask_png(prediction.mask_HW, loaded.class_table), context)
     return {"mask_png": png, "mean_confidence": np.float32(mean_confidence(prediction))}
 
 
-def _heed(wanted: Urgency, visit: RequestContext) -> int:
-    """Let the visit end when the request says, if that is sooner than what its headers said, and return its urgency."""
-    if wanted.timeout_s is not None and (visit.timeout_s is None or wanted.timeout_s < visit.timeout_s):
-        visit.set_deadline(wanted.timeout_s)
-    return visit.urgency if wanted.level is None else wanted.level
+def _apply_priority(priority: InferPriority, context: RequestContext) -> int:
+    """Return the urgency of the request, and shorten its deadline if the parameters set an earlier one."""
+    timeout_s = priority.timeout_s
+    if timeout_s is not None and (context.timeout_s is None or timeout_s < context.timeout_s):
+        context.set_deadline(timeout_s)
+    return context.urgency if priority.urgency is None else priority.urgency
 
 
-def _together(visits: Sequence[RequestContext]) -> dict[str, float]:
-    """Seconds by stage: added up, but the wait, which is over when the first image has its turn."""
-    stages = dict.fromkeys(stage for own in visits for stage in own.seconds)
-    added = {stage: sum(own.seconds.get(stage, 0.0) for own in visits) for stage in stages}
-    return added | {"queue": min(own.seconds["queue"] for own in visits)}
+def _sum_stages(contexts: Sequence[RequestContext]) -> dict[str, float]:
+    """Sum the seconds by stage. `queue` is that of the image that started first."""
+    stages = dict.fromkeys(stage for context in contexts for stage in context.seconds)
+    total = {stage: sum(context.seconds.get(stage, 0.0) for context in contexts) for stage in stages}
+    return total | {"queue": min(context.seconds["queue"] for context in contexts)}

@@ -1,4 +1,4 @@
-"""The JSON of a request body: where it ends, and what is in it."""
+"""Parse the JSON part of a request body, without the numbers of its tensors."""
 
 from __future__ import annotations
 
@@ -6,79 +6,78 @@ import json
 from typing import Any
 
 from service.errors import BadInput
-from service.open_inference.json_tensor import JsonNumbers, cut
+from service.open_inference.json_tensor import JsonNumbers, extract
 
-MOST_PARTS = 20_000
-"""Objects, arrays, commas and backslashes in the JSON without its tensors. No request comes near; each takes time and
-memory."""
-PARTS = (b"{", b"[", b",", b"\\")
-STEP = 64 * 1024
+MAX_TOKENS = 20_000
+"""Limit on objects, arrays, commas and backslashes in the JSON outside its tensors. Each costs time and memory, and
+requests need far fewer."""
+TOKENS = (b"{", b"[", b",", b"\\")
+CHUNK_BYTES = 64 * 1024
 
 
-def header_length(header: str | None, body: int) -> int | None:
-    """What `Inference-Header-Content-Length` says: how many bytes of the body, unpacked, are JSON.
+def header_length(header: str | None, body_bytes: int) -> int | None:
+    """Parse `Inference-Header-Content-Length`: the length of the JSON in the decompressed body.
 
     Args:
-        header: The header, if it was sent.
-        body: Bytes of the body.
+        header: Value of the header, if it was sent.
+        body_bytes: Size of the decompressed body.
 
     Returns:
-        None: all of it. 0: none, the body is the tensor itself.
+        Bytes of JSON; None: the whole body; 0: the body is the tensor itself.
 
     Raises:
-        BadInput: No number, or more than there is.
+        BadInput: The header is not a number, or exceeds the body.
     """
     if header is None:
         return None
-    # int() takes signs, spaces, underscores and the digits of all scripts.
+    # int() would accept signs, spaces, underscores and the digits of all scripts.
     length = int(header) if header.isascii() and header.isdigit() and len(header) < 20 else -1
-    if not 0 <= length <= body:
+    if not 0 <= length <= body_bytes:
         raise BadInput(
-            f"Inference-Header-Content-Length is {header!r:.40} and the body has {body} bytes: it must say how many of "
-            "them, before compression, are the JSON in front of the tensors."
+            f"Inference-Header-Content-Length is {header!r:.40} and the body has {body_bytes} bytes: send the length "
+            "of the JSON in bytes, before compression."
         )
     return length
 
 
 def read(text: bytes) -> dict[str, Any]:
-    """A JSON object, in which arrays of numbers called "data" are `JsonNumbers`.
+    """Parse a JSON object; arrays of numbers with the key "data" become `JsonNumbers`.
 
     Raises:
-        BadInput: No JSON, or no object.
+        BadInput: The text is not JSON, or not an object.
     """
-    rest, arrays = cut(text)
-    _check_parts(rest)
-    found = _loads(rest, arrays)
-    if not isinstance(found, dict):
+    rest, arrays = extract(text)
+    _check_tokens(rest)
+    parsed = _loads(rest, arrays)
+    if not isinstance(parsed, dict):
         raise BadInput("The JSON must be an object.")
-    return found
+    return parsed
 
 
-def _check_parts(rest: bytes) -> None:
-    parts = 0
-    for at in range(0, len(rest), STEP):
-        parts += sum(rest.count(part, at, at + STEP) for part in PARTS)
-        if parts > MOST_PARTS:
-            raise BadInput("There are more parts in the JSON than any request has: send tensors in binary form.")
+def _check_tokens(text: bytes) -> None:
+    tokens = 0
+    for at in range(0, len(text), CHUNK_BYTES):
+        tokens += sum(text.count(token, at, at + CHUNK_BYTES) for token in TOKENS)
+        if tokens > MAX_TOKENS:
+            raise BadInput("The JSON has too many elements outside of its tensors: send tensors in binary form.")
 
 
-def _loads(rest: bytes, arrays: list[JsonNumbers]) -> Any:
-    waiting = iter(arrays)
+def _loads(text: bytes, arrays: list[JsonNumbers]) -> Any:
+    remaining = iter(arrays)
 
-    def take(constant: str) -> JsonNumbers:
-        array = next(waiting, None) if constant == "NaN" else None
+    def replace_placeholder(constant: str) -> JsonNumbers:
+        array = next(remaining, None) if constant == "NaN" else None
         if array is None:
-            raise ValueError(f"{constant} is no JSON")
+            raise ValueError(f"{constant} is not JSON")
         return array
 
     try:
-        return json.loads(rest.decode("utf-8"), parse_constant=take)
+        return json.loads(text.decode("utf-8"), parse_constant=replace_placeholder)
     except UnicodeDecodeError:
         raise BadInput(
-            "The body is no JSON: what is sent as the tensor itself, without any, needs the header "
-            "Inference-Header-Content-Length: 0."
+            "The body is not JSON: to send the tensor without JSON, set the header Inference-Header-Content-Length: 0."
         ) from None
     except RecursionError:
-        raise BadInput("The JSON is nested too deep.") from None
+        raise BadInput("The JSON is nested too deeply.") from None
     except ValueError as error:
         raise BadInput(f"The JSON is not valid ({error}).") from None

@@ -1,8 +1,8 @@
-"""Tensors as JSON numbers, read and written in pieces.
+"""Parse and write tensors as JSON numbers, in chunks.
 
-The parser of the standard library keeps every other thread waiting until it is done, half a second for a picture of
-640x480. So the numbers are cut out of the text before it parses the rest, and go through it a piece at a time, into an
-array of bytes: what waits is served in between, and no list of millions of numbers is ever in memory.
+The parser of the standard library holds the GIL until it is done: half a second for an image of 640x480. So the numbers
+are extracted from the text before the rest is parsed, and are parsed in chunks into a uint8 array. Other threads run
+between the chunks, and no list of millions of Python integers is built.
 """
 
 from __future__ import annotations
@@ -18,118 +18,118 @@ import numpy.typing as npt
 
 from service.errors import BadInput
 
-PIECE = 128 * 1024
-LONGEST_NUMBER = 1024
-"""A number with all the space and brackets around it."""
-DEEPEST = 8
-MOST_ARRAYS = 16
-PLACE = b"NaN"
-"""What stands in the text for an array that was cut out of it. JSON has no such value, so no client can send one."""
+CHUNK_BYTES = 128 * 1024
+MAX_NUMBER_BYTES = 1024
+"""Longest number, with the whitespace and brackets around it."""
+MAX_DEPTH = 8
+MAX_ARRAYS = 16
+PLACEHOLDER = b"NaN"
+"""Replaces an extracted array in the text. It is not valid JSON, so a client's own is rejected."""
 
 KEY = b'"data"'
-# Behind the key, an array whose first element is a number. No string can hold this: its quotes would be escaped.
-BEGIN = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*(?=\[[\[ \t\r\n]*[-\d\]])')
+# The key and the begin of an array whose first element is a number. No string matches: its quotes would be escaped.
+NUMBERS = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*(?=\[[\[ \t\r\n]*[-\d\]])')
 EMPTY = re.compile(rb"\[[ \t\r\n]*\]")
-# Two signs with nothing between them, or a number beside a bracket with no comma between.
-BROKEN = re.compile(rb"[\[,]\s*[,\]]|[-\d]\s*\[|\]\s*[-\d]")
-SIGNS = b"0123456789-,[] \t\r\n"
+# Two separators without a number between them, or a number next to a bracket without a comma.
+MALFORMED = re.compile(rb"[\[,]\s*[,\]]|[-\d]\s*\[|\]\s*[-\d]")
+ALLOWED = b"0123456789-,[] \t\r\n"
 NO_BRACKETS = bytes.maketrans(b"[]", b"  ")
 
 
 @dataclass(frozen=True, slots=True)
 class JsonNumbers:
-    """A JSON array of numbers, flat or nested, that has not been read yet: `text[begin:end]`."""
+    """A JSON array of numbers, flat or nested, that is not parsed yet: `text[begin:end]`."""
 
     text: bytes
     begin: int
     end: int
 
     def read(self) -> npt.NDArray[np.uint8]:
-        """The numbers in their order.
+        """Parse the numbers into a flat array.
 
         Raises:
-            BadInput: Something else than whole numbers from 0 to 255 in arrays.
+            BadInput: The array holds anything but integers from 0 to 255.
         """
         if EMPTY.fullmatch(self.text, self.begin, self.end):
             return np.zeros(0, np.uint8)
-        return np.concatenate([_numbers(piece) for piece in self._pieces()])
+        return np.concatenate([_parse(chunk) for chunk in self._chunks()])
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _chunks(self) -> Iterator[bytes]:
         at = self.begin
         while at < self.end:
-            comma = self.text.find(b",", at + PIECE, at + PIECE + LONGEST_NUMBER)
+            comma = self.text.find(b",", at + CHUNK_BYTES, at + CHUNK_BYTES + MAX_NUMBER_BYTES)
             stop = comma if 0 <= comma < self.end else self.end
-            if stop - at > PIECE + LONGEST_NUMBER:
-                raise BadInput("The JSON is not valid: `data` holds what is no number.")
+            if stop - at > CHUNK_BYTES + MAX_NUMBER_BYTES:
+                raise BadInput("The JSON is not valid: `data` must hold numbers only.")
             yield self.text[at:stop]
             at = stop + 1
 
 
-def cut(text: bytes) -> tuple[bytes, list[JsonNumbers]]:
-    """Cut the arrays of numbers that are called "data" out of a JSON text.
+def extract(text: bytes) -> tuple[bytes, list[JsonNumbers]]:
+    """Extract the arrays of numbers with the key "data" from a JSON text.
 
     Returns:
-        The text with `PLACE` in the place of each, and the arrays in their order.
+        The text with `PLACEHOLDER` in place of each array, and the arrays in their order.
 
     Raises:
-        BadInput: An array without an end, or nested beyond reason, or too many of them.
+        BadInput: An array is not closed or is nested too deeply, or there are too many.
     """
     kept: list[bytes] = []
-    found: list[JsonNumbers] = []
+    arrays: list[JsonNumbers] = []
     at = 0
     while (key := text.find(KEY, at)) >= 0:
-        if len(kept) > MOST_ARRAYS:
-            raise BadInput("There are more tensors in the JSON than the model takes.")
-        head = BEGIN.match(text, key)
+        if len(kept) > MAX_ARRAYS:
+            raise BadInput("The JSON has more tensors than the model has inputs.")
+        head = NUMBERS.match(text, key)
         if head is None:
             kept.append(text[at : key + len(KEY)])
             at = key + len(KEY)
             continue
-        numbers = JsonNumbers(text, head.end(), _end(text, head.end()))
-        kept += [text[at : numbers.begin], PLACE]
-        found.append(numbers)
+        numbers = JsonNumbers(text, head.end(), _array_end(text, head.end()))
+        kept += [text[at : numbers.begin], PLACEHOLDER]
+        arrays.append(numbers)
         at = numbers.end
-    return (b"".join([*kept, text[at:]]) if kept else text), found
+    return (b"".join([*kept, text[at:]]) if kept else text), arrays
 
 
 def write(numbers: npt.NDArray[Any]) -> Iterator[bytes]:
-    """A flat JSON array of any numbers, in parts."""
+    """Write numbers of any datatype as a flat JSON array, in parts."""
     flat = numbers.reshape(-1)
     yield b"["
-    for at in range(0, flat.size, PIECE // 4):
-        piece = json.dumps(flat[at : at + PIECE // 4].tolist(), separators=(",", ":"))
-        yield (b"," if at else b"") + piece[1:-1].encode()
+    for at in range(0, flat.size, CHUNK_BYTES // 4):
+        chunk = json.dumps(flat[at : at + CHUNK_BYTES // 4].tolist(), separators=(",", ":"))
+        yield (b"," if at else b"") + chunk[1:-1].encode()
     yield b"]"
 
 
-def _end(text: bytes, begin: int) -> int:
-    """Where the array that begins here ends: behind the bracket that closes the first one."""
+def _array_end(text: bytes, begin: int) -> int:
+    """Return the position after the bracket that closes the array at `begin`."""
     depth = 0
-    for at in range(begin, len(text), PIECE):
-        signs = np.frombuffer(text, np.uint8, count=min(PIECE, len(text) - at), offset=at)
-        depths = depth + np.cumsum((signs == ord("[")).astype(np.int32) - (signs == ord("]")))
+    for at in range(begin, len(text), CHUNK_BYTES):
+        chars = np.frombuffer(text, np.uint8, count=min(CHUNK_BYTES, len(text) - at), offset=at)
+        depths = depth + np.cumsum((chars == ord("[")).astype(np.int32) - (chars == ord("]")))
         closed = np.flatnonzero(depths == 0)
-        within = depths[: closed[0]] if closed.size else depths
-        if within.max(initial=0) > DEEPEST:
-            raise BadInput(f"`data` is nested more than {DEEPEST} deep, and no tensor is.")
+        inside = depths[: closed[0]] if closed.size else depths
+        if inside.max(initial=0) > MAX_DEPTH:
+            raise BadInput(f"`data` is nested more than {MAX_DEPTH} levels deep: nest it as `shape` says, or not.")
         if closed.size:
             return at + int(closed[0]) + 1
         depth = int(depths[-1])
-    raise BadInput("The JSON is not valid: the array `data` has no end.")
+    raise BadInput("The JSON is not valid: the array `data` is not closed.")
 
 
-def _numbers(piece: bytes) -> npt.NDArray[np.uint8]:
-    if piece.translate(None, SIGNS):
-        raise BadInput("`data` in JSON must be whole numbers.")
-    broken = BROKEN.search(b"," + piece + b",")
+def _parse(chunk: bytes) -> npt.NDArray[np.uint8]:
+    if chunk.translate(None, ALLOWED):
+        raise BadInput("`data` in JSON must be integers.")
+    malformed = MALFORMED.search(b"," + chunk + b",")
     try:
-        numbers = [] if broken else json.loads(b"[" + piece.translate(NO_BRACKETS) + b"]")
+        numbers = [] if malformed else json.loads(b"[" + chunk.translate(NO_BRACKETS) + b"]")
     except ValueError:
         numbers = []
     if not numbers:
-        raise BadInput("The JSON is not valid: `data` is no array of numbers.")
+        raise BadInput("The JSON is not valid: `data` is not an array of numbers.")
     try:
-        # Faster than numpy's own way, and it refuses what does not fit.
+        # Faster than np.array, and rejects values out of range.
         return np.frombuffer(bytes(numbers), np.uint8)
     except ValueError:
         raise BadInput("`data` of UINT8 must be numbers from 0 to 255.") from None

@@ -1,4 +1,4 @@
-"""What models say about themselves: metadata, and a configuration in Triton's words."""
+"""Metadata of the server and of models, and the model configuration in Triton's format."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import json
 from typing import Any
 
 from service.models.bundle import Manifest
-from service.open_inference.model_repository import Found
-from service.open_inference.tensor_spec import LARGEST_BATCH, Face, TensorSpec, face_of
+from service.open_inference.model_repository import ResolvedModel
+from service.open_inference.tensor_spec import MAX_BATCH, ModelSignature, TensorSpec, signature_of
 
 EXTENSIONS = [
     *("binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy", "statistics"),
 ]
 PLATFORMS = {"tensor": ("onnxruntime_onnx", "onnxruntime"), "encoded": ("python", "python")}
-"""Platform and backend: what Triton says about the models that `exporter triton` makes of a bundle."""
-TYPES = {"BYTES": "TYPE_STRING"}
+"""Platform and backend, as Triton reports them for the models that `exporter triton` writes."""
+TRITON_TYPES = {"BYTES": "TYPE_STRING"}
 
 
 def server_metadata(version: str) -> dict[str, Any]:
-    """Of the service, whose version that is."""
+    """Return the metadata of the server, given the version of the service."""
     return {"name": "maskloop", "version": version, "extensions": EXTENSIONS}
 
 
-def model_metadata(found: Found, manifest: Manifest) -> dict[str, Any]:
-    """Of a model, with the versions that may serve."""
-    face = _face(found, manifest)
+def model_metadata(found: ResolvedModel, manifest: Manifest) -> dict[str, Any]:
+    """Return the metadata of a model, with its ready versions."""
+    signature = _signature(found, manifest)
     return {
         "name": found.name.text,
-        "versions": [str(entry.number) for entry in found.entries if entry.row.state == "ready"],
-        "platform": PLATFORMS[face.kind][0],
-        "inputs": [face.input.metadata()],
-        "outputs": [spec.metadata() for spec in face.outputs],
+        "versions": [str(number) for number in _ready_versions(found)],
+        "platform": PLATFORMS[signature.kind][0],
+        "inputs": [signature.input.metadata()],
+        "outputs": [spec.metadata() for spec in signature.outputs],
     }
 
 
-def model_config(found: Found, manifest: Manifest) -> dict[str, Any]:
-    """Of a model: what it is made of, and its classes."""
-    face = _face(found, manifest)
-    platform, backend = PLATFORMS[face.kind]
-    # In Triton's words, the tensor model has batches, and the encoded one a list of any length.
-    batches = face.kind == "tensor"
+def model_config(found: ResolvedModel, manifest: Manifest) -> dict[str, Any]:
+    """Return the configuration of a model, with its classes."""
+    signature = _signature(found, manifest)
+    platform, backend = PLATFORMS[signature.kind]
+    # In Triton's terms, the tensor model supports batching; the encoded model takes a list of any length instead.
+    batching = signature.kind == "tensor"
     parameters = {
         "bundle_name": manifest.name,
         "classes": json.dumps([entry.model_dump() for entry in manifest.classes]),
@@ -49,21 +49,25 @@ def model_config(found: Found, manifest: Manifest) -> dict[str, Any]:
         "name": found.name.text,
         "platform": platform,
         "backend": backend,
-        "max_batch_size": LARGEST_BATCH if batches else 0,
-        "input": [_tensor(face.input, batches=batches)],
-        "output": [_tensor(spec, batches=batches) for spec in face.outputs],
-        "version_policy": {"specific": {"versions": [e.number for e in found.entries if e.row.state == "ready"]}},
+        "max_batch_size": MAX_BATCH if batching else 0,
+        "input": [_tensor(signature.input, batching=batching)],
+        "output": [_tensor(spec, batching=batching) for spec in signature.outputs],
+        "version_policy": {"specific": {"versions": _ready_versions(found)}},
         "parameters": {name: {"string_value": value} for name, value in parameters.items()},
     }
 
 
-def _face(found: Found, manifest: Manifest) -> Face:
-    return face_of(found.name.kind, len(manifest.classes))
+def _signature(found: ResolvedModel, manifest: Manifest) -> ModelSignature:
+    return signature_of(found.name.kind, len(manifest.classes))
 
 
-def _tensor(spec: TensorSpec, *, batches: bool) -> dict[str, Any]:
+def _ready_versions(found: ResolvedModel) -> list[int]:
+    return [entry.number for entry in found.entries if entry.row.state == "ready"]
+
+
+def _tensor(spec: TensorSpec, *, batching: bool) -> dict[str, Any]:
     return {
         "name": spec.name,
-        "data_type": TYPES.get(spec.datatype, f"TYPE_{spec.datatype}"),
-        "dims": list(spec.shape[1:] if batches else spec.shape),
+        "data_type": TRITON_TYPES.get(spec.datatype, f"TYPE_{spec.datatype}"),
+        "dims": list(spec.shape[1:] if batching else spec.shape),
     }

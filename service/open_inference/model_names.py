@@ -1,17 +1,16 @@
-"""Names of models and numbers of versions, between the store and the protocol.
+"""Map the model names and version numbers of the protocol to versions in the store.
 
-| asked for                   | is                                                                                    |
-|-----------------------------|---------------------------------------------------------------------------------------|
-| `NAME`, `NAME_encoded`      | the versions whose bundle has this name; so `exporter triton` calls the models         |
-| `seg`, `seg_bytes`          | every version, whatever its bundle is called                                          |
-| version `3`                 | the third version that came into this store, counted from 1 over all names            |
-| version `20261122T101112-…` | the same by the bundle's own version, as everywhere else in this service              |
-| no version                  | the active one; if it has another name, the newest of this name that may serve        |
+| request                     | means                                                                                |
+|-----------------------------|--------------------------------------------------------------------------------------|
+| `NAME`, `NAME_encoded`      | the versions whose bundle has this name; `exporter triton` uses the same model names |
+| `seg`, `seg_bytes`          | all versions, whatever the name of their bundle                                      |
+| version `3`                 | the third version that was added to this store, counted from 1 over all names        |
+| version `20261122T101112-…` | the same by the version of the bundle, as in the rest of the API                     |
+| no version                  | the active one; if its bundle has another name, the newest ready one of this name    |
 
-Servers of the protocol know only numbers as versions, and so the answers carry numbers; the bundle's own version stands
-beside them (`bundle_version`, and in `config` as `version_3`). Numbers stay, since versions are never removed from the
-store. They are this store's own; another one may count otherwise. Where a name has two meanings, the encoded model
-comes before a bundle that is called so, and `seg` before both.
+The protocol's servers use numbers as versions, so responses carry numbers; the bundle's version is in `bundle_version`
+(responses) and in `version_3` (`config`). The store never deletes versions, so the numbers are stable; another store
+may assign other numbers. If a name has two meanings, `seg` precedes the encoded model, and that a bundle of this name.
 """
 
 from __future__ import annotations
@@ -24,95 +23,87 @@ from service.errors import ModelNotFound
 from service.open_inference.tensor_spec import Kind
 from service.storage.tables import Model
 
-EVERY: dict[str, Kind] = {"seg": "tensor", "seg_bytes": "encoded"}
+GENERIC: dict[str, Kind] = {"seg": "tensor", "seg_bytes": "encoded"}
 ENCODED = "_encoded"
-LONGEST_NAME = 100
+MAX_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A version of the store with its number."""
+class StoreEntry:
+    """A version in the store and its number."""
 
     number: int
     row: Model
 
     @property
-    def family(self) -> str:
-        """Its bundle's name, as it may stand in an address."""
+    def bundle_name(self) -> str:
+        """The name of its bundle, as used in URLs."""
         return safe_name(self.row.name)
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
-    """A model's name, understood."""
+class ModelName:
+    """A parsed model name."""
 
     text: str
     kind: Kind
-    family: str | None
-    """The bundle's name; None: any."""
+    bundle_name: str | None
+    """Name of the bundles; None: any."""
 
-    def covers(self, family: str) -> bool:
-        """Whether bundles of this name are versions of the model."""
-        return self.family in (None, family)
+    def includes(self, entry: StoreEntry) -> bool:
+        """Whether this is a version of the model."""
+        return self.bundle_name in (None, entry.bundle_name)
 
 
 def safe_name(name: str) -> str:
-    """`name` as `exporter triton` writes it; empty where nothing of it is left, and then only `seg` leads there."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:LONGEST_NAME]
+    """Return `name` as `exporter triton` writes it; if that is empty, the version is only reachable as `seg`."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:MAX_NAME_LENGTH]
 
 
-def numbered(rows: Sequence[Model]) -> list[Entry]:
-    """The versions of a store, the oldest first.
+def number_versions(rows: Sequence[Model]) -> list[StoreEntry]:
+    """Number the versions of a store, oldest first.
 
     Args:
         rows: Newest first, as the store lists them.
     """
-    return [Entry(number, row) for number, row in enumerate(reversed(rows), start=1)]
+    return [StoreEntry(number, row) for number, row in enumerate(reversed(rows), start=1)]
 
 
-def names(families: Iterable[str]) -> list[Name]:
-    """The names of all models, where bundles have these names."""
-    own = [name for family in set(families) - {""} for name in (Name(family, "tensor", family), _encoded(family))]
-    every = [Name(text, kind, None) for text, kind in EVERY.items()]
-    # Of two that are the same text, the later one stays.
-    found = {name.text: name for name in sorted([*every, *own], key=_rank, reverse=True)}
-    return sorted(found.values(), key=lambda name: name.text)
+def list_names(entries: Iterable[StoreEntry]) -> list[ModelName]:
+    """List the names of all models."""
+    bundle_names = {entry.bundle_name for entry in entries} - {""}
+    by_precedence = [
+        *(ModelName(text, kind, None) for text, kind in GENERIC.items()),
+        *(ModelName(bundle_name + ENCODED, "encoded", bundle_name) for bundle_name in bundle_names),
+        *(ModelName(bundle_name, "tensor", bundle_name) for bundle_name in bundle_names),
+    ]
+    unique = {name.text: name for name in reversed(by_precedence)}
+    return sorted(unique.values(), key=lambda name: name.text)
 
 
-def understand(text: str, families: Iterable[str]) -> Name:
-    """A model by name.
+def resolve_name(text: str, entries: Iterable[StoreEntry]) -> ModelName:
+    """Find a model by name.
 
     Raises:
-        ModelNotFound: There is none.
+        ModelNotFound: There is no such model.
     """
-    for name in names(families):
+    for name in list_names(entries):
         if name.text == text:
             return name
     raise ModelNotFound(f"There is no model {text!r:.120}: GET /v2/models lists them.")
 
 
-def choose(version: str, entries: Sequence[Entry], name: Name) -> Entry:
-    """A version of a model, by number or by the bundle's own version.
+def select_version(version: str, entries: Sequence[StoreEntry], name: ModelName) -> StoreEntry:
+    """Find a version of a model by number, or by the version of its bundle; a number takes precedence.
 
     Raises:
-        ModelNotFound: The model has none such.
+        ModelNotFound: The model has no such version.
     """
-    covered = [entry for entry in entries if name.covers(entry.family)]
-    for entry in covered:
+    included = [entry for entry in entries if name.includes(entry)]
+    for entry in included:
         if version == str(entry.number):
             return entry
-    for entry in covered:
+    for entry in included:
         if version == entry.row.version:
             return entry
     raise ModelNotFound(f"Model {name.text} has no version {version!r:.80}: GET /v2/models/{name.text} lists them.")
-
-
-def _encoded(family: str) -> Name:
-    return Name(family + ENCODED, "encoded", family)
-
-
-def _rank(name: Name) -> int:
-    """In which order of two names that are the same text one is taken: the lower first."""
-    if name.family is None:
-        return 0
-    return 1 if name.kind == "encoded" else 2

@@ -1,4 +1,4 @@
-"""The store as the protocol's model repository: which models there are, which are loaded, and how that changes."""
+"""The model repository of the protocol: find, load and unload the versions in the store."""
 
 from __future__ import annotations
 
@@ -12,161 +12,164 @@ from service.models.loading import LoadedModel
 from service.models.model_store import ModelStore
 from service.open_inference.model_names import (
     ENCODED,
-    EVERY,
-    Entry,
-    Name,
-    choose,
-    names,
-    numbered,
+    GENERIC,
+    ModelName,
+    StoreEntry,
+    list_names,
+    number_versions,
+    resolve_name,
     safe_name,
-    understand,
+    select_version,
 )
-from service.open_inference.tensor_spec import Face, face_of
+from service.open_inference.tensor_spec import ModelSignature, signature_of
 
 UNLOADED = "unloaded: a request for this version loads it, or POST /v2/repository/models/{model}/load"
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A version of a model, loaded: it answers."""
+    """A loaded version of a model."""
 
-    name: Name
+    name: ModelName
     number: int
     loaded: LoadedModel
 
     @property
-    def face(self) -> Face:
-        """What it takes and gives."""
-        return face_of(self.name.kind, len(self.loaded.class_table.names))
+    def signature(self) -> ModelSignature:
+        """Its input and outputs."""
+        return signature_of(self.name.kind, len(self.loaded.class_table.names))
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A model and one version of it, loaded or not, among all its versions."""
+class ResolvedModel:
+    """A model, the requested version of it, loaded or not, and all its versions."""
 
-    name: Name
-    entry: Entry
-    entries: tuple[Entry, ...]
+    name: ModelName
+    entry: StoreEntry
+    entries: tuple[StoreEntry, ...]
 
 
-class Repository:
-    """Reads the database, and so belongs into a thread, all but `at_hand`."""
+class ModelRepository:
+    """Finds, loads and unloads versions. Only `loaded` may be called on the event loop: the others query the database.
 
-    def __init__(self, models: ModelStore, slot: ActiveModel) -> None:
+    Args:
+        models: The store.
+        active_model: The active model, and the cache of other loaded versions.
+    """
+
+    def __init__(self, models: ModelStore, active_model: ActiveModel) -> None:
         self._models = models
-        self._active_model = slot
+        self._active_model = active_model
         self._numbers: dict[str, int] = {}
 
-    def at_hand(self, model: str, version: str | None) -> Served | None:
-        """The active model, where this is what is asked for and no database is needed to know it."""
+    def loaded(self, model: str, version: str | None) -> Served | None:
+        """Return the active model if it is what the request names; None if that needs the database to tell."""
         loaded = self._active_model.current
         number = self._numbers.get(loaded.version) if loaded else None
         if loaded is None or number is None or version not in (None, str(number), loaded.version):
             return None
-        family = safe_name(loaded.bundle.manifest.name)
-        if model in EVERY:
-            return Served(Name(model, EVERY[model], None), number, loaded)
-        if model == family + ENCODED:
-            return Served(Name(model, "encoded", family), number, loaded)
-        # A name that ends like this may belong to another bundle.
-        plain = model == family and not family.endswith(ENCODED)
-        return Served(Name(model, "tensor", family), number, loaded) if plain else None
+        bundle_name = safe_name(loaded.bundle.manifest.name)
+        if model in GENERIC:
+            return Served(ModelName(model, GENERIC[model], None), number, loaded)
+        if model == bundle_name + ENCODED:
+            return Served(ModelName(model, "encoded", bundle_name), number, loaded)
+        # A name with this suffix may be the encoded model of another bundle.
+        if model == bundle_name and not bundle_name.endswith(ENCODED):
+            return Served(ModelName(model, "tensor", bundle_name), number, loaded)
+        return None
 
     def lease(self, model: str, version: str | None) -> Served:
-        """A version that answers, loaded if need be, which takes seconds.
+        """Return a version, loading it if necessary, which takes seconds.
 
         Raises:
-            ModelNotFound: There is no such model, or no such version of it.
-            NoModel: None is ready yet.
-            MaskloopError: As `ActiveModel.lease` says.
+            ModelNotFound: There is no such model or version.
+            NoModel: No version was given and no model is ready.
+            MaskloopError: As `ActiveModel.lease`.
         """
         found = self.find(model, version)
         return Served(found.name, found.entry.number, self._active_model.lease(found.entry.row.version))
 
-    def find(self, model: str, version: str | None = None) -> Found:
-        """A version of a model, without loading it.
+    def find(self, model: str, version: str | None = None) -> ResolvedModel:
+        """Find a version of a model, without loading it; without `version`, the default one.
 
         Raises:
-            ModelNotFound: There is none.
-            NoModel: No version was given and no model is ready yet.
+            ModelNotFound: There is no such model or version.
+            NoModel: No version was given and no model is ready.
         """
         entries = self._entries()
-        name = understand(model, (entry.family for entry in entries))
-        covered = tuple(entry for entry in entries if name.covers(entry.family))
-        entry = choose(version, covered, name) if version is not None else self._default(name, covered)
-        return Found(name, entry, covered)
+        name = resolve_name(model, entries)
+        included = tuple(entry for entry in entries if name.includes(entry))
+        entry = self._default(name, included) if version is None else select_version(version, included, name)
+        return ResolvedModel(name, entry, included)
 
     def models(self) -> list[str]:
-        """The names of all models."""
-        return [name.text for name in names(entry.family for entry in self._entries())]
+        """List the names of all models."""
+        return [name.text for name in list_names(self._entries())]
 
-    def resident(self, model: str | None = None) -> list[tuple[str, int]]:
-        """Names and version numbers of what is loaded, of one model or all."""
-        loaded, entries = self._active_model.loaded_versions, self._entries()
-        found = names(entry.family for entry in entries)
-        return [
-            (name.text, entry.number)
-            for name in found
-            for entry in entries
-            if model in (None, name.text) and name.covers(entry.family) and entry.row.version in loaded
-        ]
+    def loaded_versions(self, model: str | None = None) -> list[tuple[str, int]]:
+        """List the model names and numbers of the loaded versions, of one model or all."""
+        return [(name.text, entry.number) for name, entry in self._pairs(model) if self.is_ready(entry)]
 
-    def is_ready(self, entry: Entry) -> bool:
+    def is_ready(self, entry: StoreEntry) -> bool:
         """Whether a version is loaded."""
         return entry.row.version in self._active_model.loaded_versions
 
     def unload(self, model: str, version: str | None) -> None:
-        """Give the memory of a version back, or of all versions of a model.
+        """Unload a version, or all versions of a model.
 
         Raises:
             ModelNotFound: There is no such model or version.
-            Conflict: It is the active one.
+            Conflict: It is the active version.
         """
         found = self.find(model, version)
-        which = found.entries if version is None else (found.entry,)
+        entries = found.entries if version is None else (found.entry,)
         active = self._active_model.current.version if self._active_model.current else None
-        if any(entry.row.version == active for entry in which):
+        if any(entry.row.version == active for entry in entries):
             raise Conflict(
-                f"{model} is active and answers requests: activate another version first "
+                f"{model} is active and cannot be unloaded: activate another version first "
                 "(POST /v1/models/VERSION/activate)."
             )
-        for entry in which:
+        for entry in entries:
             self._active_model.evict(entry.row.version)
 
     def index(self, *, ready_only: bool) -> list[dict[str, Any]]:
-        """Every version of every model, and whether it is loaded."""
-        entries = self._entries()
-        listed = [
-            {"name": name.text, "version": str(entry.number), "state": state, "reason": reason}
-            for name in names(entry.family for entry in entries)
-            for entry in entries
-            if name.covers(entry.family)
-            for state, reason in self._state(name, entry)
+        """List every version of every model and its state."""
+        listed = [(name.text, entry, *self._state(name, entry)) for name, entry in self._pairs()]
+        return [
+            {"name": name, "version": str(entry.number), "state": state, "reason": reason}
+            for name, entry, state, reason in listed
+            if state == "READY" or not ready_only
         ]
-        return [one for one in listed if one["state"] == "READY" or not ready_only]
 
-    def _state(self, name: Name, entry: Entry) -> Iterator[tuple[str, str]]:
+    def _pairs(self, model: str | None = None) -> Iterator[tuple[ModelName, StoreEntry]]:
+        """Yield every version of every model, or of one."""
+        entries = self._entries()
+        for name in list_names(entries):
+            if model in (None, name.text):
+                yield from ((name, entry) for entry in entries if name.includes(entry))
+
+    def _state(self, name: ModelName, entry: StoreEntry) -> tuple[str, str]:
+        """Return the state of a version, and why it is not ready."""
         row = entry.row
-        if row.version in self._active_model.loaded_versions:
-            yield "READY", ""
-        elif row.version == self._active_model.loading:
-            yield "LOADING", ""
-        elif row.state == "ready":
-            yield "UNAVAILABLE", UNLOADED.format(model=name.text)
-        else:
-            yield "UNAVAILABLE", f"{row.state}: {row.error}" if row.error else row.state
+        if self.is_ready(entry):
+            return "READY", ""
+        if row.version == self._active_model.loading:
+            return "LOADING", ""
+        if row.state == "ready":
+            return "UNAVAILABLE", UNLOADED.format(model=name.text)
+        return "UNAVAILABLE", f"{row.state}: {row.error}" if row.error else row.state
 
-    def _entries(self) -> list[Entry]:
-        entries = numbered(self._models.list())
+    def _entries(self) -> list[StoreEntry]:
+        entries = number_versions(self._models.list())
         self._numbers = {entry.row.version: entry.number for entry in entries}
         return entries
 
-    def _default(self, name: Name, covered: tuple[Entry, ...]) -> Entry:
+    def _default(self, name: ModelName, included: tuple[StoreEntry, ...]) -> StoreEntry:
         active = self._active_model.require().version
-        for entry in covered:
+        for entry in included:
             if entry.row.version == active:
                 return entry
-        for entry in reversed(covered):
+        for entry in reversed(included):
             if entry.row.state == "ready":
                 return entry
-        raise ModelNotFound(f"No version of {name.text} may serve: POST /v2/repository/index says why.")
+        raise ModelNotFound(f"No version of {name.text} is ready: POST /v2/repository/index states the reasons.")

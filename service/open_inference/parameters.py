@@ -1,7 +1,7 @@
-"""The parameters of a request: what there is in the protocol, and what becomes of it here.
+"""Parameters of a request.
 
-`timeout` and `priority` are read into an `Urgency`. `binary_data_output` and, of outputs, `binary_data` choose the
-form of the answer. Sequences, classification and shared memory are refused; a client's own parameters are passed over.
+`timeout` and `priority` become an `InferPriority`. `binary_data_output` and, for one output, `binary_data` choose the
+form of the response. Sequences, classification and shared memory are rejected; unknown parameters are ignored.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any
 from service.errors import BadInput, NotSupported
 from service.segmentation.admission.request_context import LEAST_URGENT
 
-LONGEST_TIMEOUT_US = 2**63 - 1
-LOWEST_PRIORITY = 2**32 - 1
+MAX_TIMEOUT_US = 2**63 - 1
+MAX_PRIORITY = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Urgency:
-    """How soon an answer is wanted."""
+class InferPriority:
+    """Priority and deadline from the parameters of a request."""
 
     timeout_us: int | None = None
-    """Microseconds from now after which nobody waits for it any more; None: somebody always does."""
+    """Microseconds from now after which the client no longer needs the answer; None: no deadline."""
     priority: int = 0
-    """1 is the most urgent, and 2 the next; 0: the client has not said."""
+    """1 is the most urgent, then 2 and so on; 0: not given."""
 
     @property
     def timeout_s(self) -> float | None:
@@ -31,42 +31,42 @@ class Urgency:
         return None if self.timeout_us is None else self.timeout_us / 1e6
 
     @property
-    def level(self) -> int | None:
-        """The urgency of RFC 9218, 0 to 7: the protocol's priority less 1; None where the client has not said."""
+    def urgency(self) -> int | None:
+        """Urgency by RFC 9218, 0 to 7: the protocol's priority minus 1; None if not given."""
         return min(self.priority - 1, LEAST_URGENT) if self.priority else None
 
 
-def urgency_of(parameters: dict[str, Any]) -> Urgency:
-    """What a request's parameters say about it.
+def infer_priority(parameters: dict[str, Any]) -> InferPriority:
+    """Read the priority and timeout of a request.
 
     Raises:
-        BadInput: A value that is none.
+        BadInput: A value is invalid.
         NotSupported: The request belongs to a sequence.
     """
     if parameters.get("sequence_id") not in (None, 0, ""):
-        raise NotSupported("These models keep nothing from one request to the next: leave `sequence_id` out.")
-    # Of both, 0 says what leaving it out says.
-    return Urgency(
-        timeout_us=whole(parameters, "timeout", LONGEST_TIMEOUT_US) or None,
-        priority=whole(parameters, "priority", LOWEST_PRIORITY) or 0,
+        raise NotSupported("The models keep no state between requests: omit `sequence_id`.")
+    # In both, 0 means the same as omitting it.
+    return InferPriority(
+        timeout_us=integer(parameters, "timeout", MAX_TIMEOUT_US) or None,
+        priority=integer(parameters, "priority", MAX_PRIORITY) or 0,
     )
 
 
-def refuse_shared_memory(parameters: dict[str, Any]) -> None:
-    """Refuse an input or output that lies in memory which client and server share.
+def reject_shared_memory(parameters: dict[str, Any]) -> None:
+    """Reject an input or output in memory shared between client and server.
 
     Raises:
-        NotSupported: It does.
+        NotSupported: The parameters name shared memory.
     """
     if any(name.startswith("shared_memory_") for name in parameters):
         raise NotSupported("Shared memory is not supported: send and receive tensors in binary form.")
 
 
 def parameters_of(part: dict[str, Any], what: str) -> dict[str, Any]:
-    """The object `parameters` of a part of a request, which may be left out.
+    """Return the optional object `parameters` of a part of a request.
 
     Raises:
-        BadInput: It is no object.
+        BadInput: It is not an object.
     """
     parameters = part.get("parameters")
     if parameters is None:
@@ -76,25 +76,25 @@ def parameters_of(part: dict[str, Any], what: str) -> dict[str, Any]:
     return parameters
 
 
-def whole(parameters: dict[str, Any], name: str, largest: int) -> int | None:
-    """A whole number; None where it is left out.
+def integer(parameters: dict[str, Any], name: str, largest: int) -> int | None:
+    """Return an integer parameter from 0 to `largest`; None if it is absent.
 
     Raises:
-        BadInput: Something else, or out of range.
+        BadInput: The value is not an integer, or out of range.
     """
     value = parameters.get(name)
     if value is None:
         return None
     if type(value) is not int or not 0 <= value <= largest:
-        raise BadInput(f"Parameter `{name}` must be a whole number from 0 to {largest}.")
+        raise BadInput(f"Parameter `{name}` must be an integer from 0 to {largest}.")
     return value
 
 
 def flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
-    """A boolean.
+    """Return a boolean parameter.
 
     Raises:
-        BadInput: Something else.
+        BadInput: The value is not a boolean.
     """
     value = parameters.get(name, default)
     if not isinstance(value, bool):

@@ -1,8 +1,8 @@
-"""What became of requests, in the form that Triton's tools read.
+"""Statistics of inference requests, in the format of Triton's tools.
 
-A request counts once in `inference_stats`, with the times of all its images; its `queue` is over when the first of them
-has its turn. `inference_count` counts images, and `execution_count` runs of the graph: on a GPU, images of one size go
-through it together, and each has its share in such a run.
+`inference_stats` counts each request once, with the times of all its images; its `queue` time ends when its first image
+starts. `inference_count` counts images, and `execution_count` runs of the graph: on a GPU, images of one size share a
+run, and each counts as its fraction of it.
 """
 
 from __future__ import annotations
@@ -15,128 +15,130 @@ from typing import Any
 
 from service.segmentation.admission.request_context import RequestContext
 
-COMPUTE = {"compute_input": "decode", "compute_infer": "infer", "compute_output": "encode"}
-"""Triton's stages, and the segmenter's."""
-STAGES = ("queue", *COMPUTE)
-OUTCOMES = ("success", "fail", *STAGES, "cache_hit", "cache_miss")
+COMPUTE_STAGES = {"compute_input": "decode", "compute_infer": "infer", "compute_output": "encode"}
+"""Triton's stages, and those of the pipeline."""
+STAGES = ("queue", *COMPUTE_STAGES)
+COUNTERS = ("success", "fail", *STAGES, "cache_hit", "cache_miss")
 
 
 @dataclass(slots=True)
 class Duration:
-    """How often, and how long in all."""
+    """Number of events and their total duration."""
 
     count: int = 0
     ns: int = 0
 
     def add(self, seconds: float) -> None:
-        """Once more."""
+        """Add one event."""
         self.count += 1
         self.ns += int(seconds * 1e9)
 
-    def out(self) -> dict[str, int]:
-        """As JSON."""
+    def to_json(self) -> dict[str, int]:
+        """Return the JSON object."""
         return {"count": self.count, "ns": self.ns}
 
 
 @dataclass(slots=True)
-class Spent:
-    """What a request took, filled in while it is served. Seconds by stage."""
+class RequestTimings:
+    """Timings of one request in progress; seconds by stage."""
 
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    visits: Sequence[RequestContext] = ()
-    """Of its images."""
+    contexts: Sequence[RequestContext] = ()
+    """Contexts of its images."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure something, and add it to a stage."""
+        """Add the duration of the block to a stage."""
         begin = time.perf_counter()
         yield
         self.stages[name] += time.perf_counter() - begin
 
-    def on(self, visits: Sequence[RequestContext]) -> None:
-        """Add what its images took."""
-        self.visits = visits
-        self.stages["queue"] = min(visit.seconds["queue"] for visit in visits)
-        for visit in visits:
-            for stage, ours in COMPUTE.items():
-                # Images of one request that went together took this time together.
-                together = min(visit.batch, len(visits)) if ours == "infer" else 1
-                self.stages[stage] += visit.seconds.get(ours, 0.0) / together
+    def add_images(self, contexts: Sequence[RequestContext]) -> None:
+        """Add the timings of the images."""
+        self.contexts = contexts
+        self.stages["queue"] = min(context.seconds["queue"] for context in contexts)
+        for context in contexts:
+            for stage, pipeline_stage in COMPUTE_STAGES.items():
+                # Images of one request that shared a run also shared its time.
+                shared = min(context.batch, len(contexts)) if pipeline_stage == "infer" else 1
+                self.stages[stage] += context.seconds.get(pipeline_stage, 0.0) / shared
 
 
 @dataclass(slots=True)
-class _Runs:
-    """Of so many images each."""
+class _BatchStats:
+    """Runs of one batch size."""
 
     images: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COMPUTE, 0.0))
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COMPUTE_STAGES, 0.0))
 
-    def add(self, visit: RequestContext) -> None:
+    def add(self, context: RequestContext) -> None:
         self.images += 1
-        for stage, ours in COMPUTE.items():
-            self.seconds[stage] += visit.seconds.get(ours, 0.0) / (visit.batch if ours == "infer" else 1)
+        for stage, pipeline_stage in COMPUTE_STAGES.items():
+            shared = context.batch if pipeline_stage == "infer" else 1
+            self.seconds[stage] += context.seconds.get(pipeline_stage, 0.0) / shared
 
-    def count(self, size: int) -> int:
-        return -(-self.images // size)
+    def runs(self, batch_size: int) -> int:
+        return -(-self.images // batch_size)
 
-    def out(self, size: int) -> dict[str, Any]:
-        durations = {stage: Duration(self.count(size), int(s * 1e9)).out() for stage, s in self.seconds.items()}
-        return {"batch_size": size} | durations
+    def to_json(self, batch_size: int) -> dict[str, Any]:
+        runs = self.runs(batch_size)
+        durations = {stage: Duration(runs, int(s * 1e9)).to_json() for stage, s in self.seconds.items()}
+        return {"batch_size": batch_size} | durations
 
 
 @dataclass(slots=True)
-class _Counts:
+class _VersionStats:
     last_ms: int = 0
-    outcomes: dict[str, Duration] = field(default_factory=lambda: {name: Duration() for name in OUTCOMES})
-    runs: dict[int, _Runs] = field(default_factory=dict)
-    """By how many images went together."""
+    counters: dict[str, Duration] = field(default_factory=lambda: {name: Duration() for name in COUNTERS})
+    batches: dict[int, _BatchStats] = field(default_factory=dict)
+    """By batch size."""
 
-    def succeed(self, spent: Spent, seconds: float) -> None:
+    def succeed(self, timings: RequestTimings, seconds: float) -> None:
         self.last_ms = int(time.time() * 1000)
-        self.outcomes["success"].add(seconds)
-        for stage, took_s in spent.stages.items():
-            self.outcomes[stage].add(took_s)
-        for visit in spent.visits:
-            self.runs.setdefault(visit.batch, _Runs()).add(visit)
+        self.counters["success"].add(seconds)
+        for stage, stage_s in timings.stages.items():
+            self.counters[stage].add(stage_s)
+        for context in timings.contexts:
+            self.batches.setdefault(context.batch, _BatchStats()).add(context)
 
-    def out(self, model: str, version: int) -> dict[str, Any]:
-        runs = sorted(self.runs.items())
+    def to_json(self, model: str, version: int) -> dict[str, Any]:
+        batches = sorted(self.batches.items())
         return {
             "name": model,
             "version": str(version),
             "last_inference": self.last_ms,
-            "inference_count": sum(run.images for _, run in runs),
-            "execution_count": sum(run.count(size) for size, run in runs),
-            "inference_stats": {name: duration.out() for name, duration in self.outcomes.items()},
+            "inference_count": sum(batch.images for _, batch in batches),
+            "execution_count": sum(batch.runs(size) for size, batch in batches),
+            "inference_stats": {name: duration.to_json() for name, duration in self.counters.items()},
             "response_stats": {},
-            "batch_stats": [run.out(size) for size, run in runs],
+            "batch_stats": [batch.to_json(size) for size, batch in batches],
             "memory_usage": [],
         }
 
 
 class Statistics:
-    """Counts by model and version, since the process began. Belongs to one event loop."""
+    """Statistics by model and version since the process started. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, int], _Counts] = {}
+        self._stats: dict[tuple[str, int], _VersionStats] = {}
 
     @contextmanager
-    def request(self, model: str, version: int) -> Iterator[Spent]:
-        """Count what happens within the block: a success, or a failure if an error leaves it."""
-        spent, begin = Spent(), time.perf_counter()
-        counts = self._counts.setdefault((model, version), _Counts())
+    def request(self, model: str, version: int) -> Iterator[RequestTimings]:
+        """Count the block as one request: a failure if it raises, otherwise a success."""
+        timings, begin = RequestTimings(), time.perf_counter()
+        stats = self._stats.setdefault((model, version), _VersionStats())
         try:
-            yield spent
+            yield timings
         except Exception:
-            counts.outcomes["fail"].add(time.perf_counter() - begin)
+            stats.counters["fail"].add(time.perf_counter() - begin)
             raise
-        counts.succeed(spent, time.perf_counter() - begin)
+        stats.succeed(timings, time.perf_counter() - begin)
 
-    def out(self, versions: list[tuple[str, int]], model: str | None, version: int | None) -> dict[str, Any]:
-        """The statistics of some versions, and of those with any counts, of one model and version or of all."""
-        asked = sorted(
+    def to_json(self, versions: list[tuple[str, int]], model: str | None, version: int | None) -> dict[str, Any]:
+        """Return the statistics of the given versions and of all that have any, filtered by model and version."""
+        selected = sorted(
             (name, number)
-            for name, number in {*versions, *self._counts}
+            for name, number in {*versions, *self._stats}
             if model in (None, name) and version in (None, number)
         )
-        return {"model_stats": [self._counts.get(key, _Counts()).out(*key) for key in asked]}
+        return {"model_stats": [self._stats.get(key, _VersionStats()).to_json(*key) for key in selected]}

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import structlog
 
-from service.parent_watch import tethered
+from service.parent_watch import killed_with_parent
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -69,7 +69,7 @@ def run_program(program: Program) -> Event | None:
         stderr.write(f"$ {' '.join(program.command)}\n".encode())
         stderr.flush()
         child = subprocess.Popen(
-            tethered(program.command),
+            killed_with_parent(program.command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,

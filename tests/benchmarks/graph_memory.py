@@ -22,7 +22,7 @@ import torch
 from exporter.attention import fuse_attention
 from exporter.graph import save, write_graph
 from exporter.probe import scene
-from service.allocator import give_back, prepare_heaps
+from service.allocator import configure_malloc, trim_heap
 from service.segmentation.inference.engine import Engine
 from service.settings import PACKAGE
 from trainer.models.predictor import MaskPredictor
@@ -113,11 +113,11 @@ def measure_in_process(name: str, graph: Path, megapixels: float, threads: int) 
 
 def measure(graph: Path, height: int, width: int, *, threads: int) -> dict[str, int]:
     """Return the peak memory of the first two inferences of a size in this process, above the memory before."""
-    prepare_heaps()
+    configure_malloc()
     engine = Engine(graph, threads=threads, device="cpu")
     engine.run(scene(480, 640, seed=0))
     image_HW3 = scene(height, width, seed=1)
-    give_back()
+    trim_heap()
     Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     before = _memory("VmRSS")
     for _ in range(2):

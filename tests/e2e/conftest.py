@@ -1,4 +1,4 @@
-"""`python -m service up` as a user starts it, and what is left of it afterwards."""
+"""Runs `python -m service up` and finds the processes of the group."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from service.keys.local_key import read_local_key
 from tests.service.conftest import eventually
 
 
 class Group:
-    """A running `up`, found again by the name of its data folder, which stands in every child's command line."""
+    """A running `up`. Its processes are found by its data folder, which is in every child's command line."""
 
     def __init__(self, data_dir: Path, *options: str, **settings: Any) -> None:
         self.data_dir = data_dir
@@ -26,7 +28,7 @@ class Group:
         environment = {f"MASKLOOP_{name.upper()}": str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "service", "up", "--port", "0", "--data-dir", str(data_dir), *options],
-            # Tensors of a few pixels lose more to the threads' meeting than they gain.
+            # Threads slow down operations on tensors of a few pixels.
             env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
             stderr=subprocess.PIPE,
             text=True,
@@ -42,18 +44,24 @@ class Group:
 
     @property
     def url(self) -> str | None:
-        """Where it says that it is ready; None before."""
+        """The address that it printed when it became ready; None before."""
         found = [re.search(r"ready: open (http://\S+)", line) for line in self.lines]
         return next((match[1] for match in found if match), None)
 
     def ready(self) -> str:
-        """Wait until it is, and return its address."""
+        """Wait until it is ready, and return its address."""
         eventually(lambda: self.url is not None or self.process.poll() is not None, within_s=60)
         assert self.url is not None, "\n".join(self.lines)
         return self.url
 
+    def client(self, **options: Any) -> httpx.Client:
+        """Wait until it is ready, and return an HTTP client with the key of the first start."""
+        url, key = self.ready(), read_local_key(self.data_dir)
+        assert key is not None
+        return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, **options)
+
     def members(self) -> dict[int, str]:
-        """Every living process of the group, the supervisor included: command line by process id."""
+        """Command line by process id of every living process of the group, including the supervisor."""
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -66,7 +74,7 @@ class Group:
         return found
 
     def end(self, number: signal.Signals) -> int:
-        """Send a signal to the supervisor alone and wait for it."""
+        """Send a signal to the supervisor only, and wait for its end."""
         self.process.send_signal(number)
         code = self.process.wait(60)
         self._reader.join(5)
@@ -75,7 +83,7 @@ class Group:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Callable[..., Group]]:
-    """Start groups; whatever is left of them at the end is killed."""
+    """Start groups; their remaining processes are killed at the end."""
     groups: list[Group] = []
 
     def start(*options: str, **settings: Any) -> Group:

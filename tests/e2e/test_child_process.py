@@ -1,4 +1,4 @@
-"""A child of the supervisor by itself."""
+"""One child process of the supervisor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 import pytest
 
 from service import child_process as module
-from service.child_process import MOST_DEATHS, Child, Spec
+from service.child_process import MAX_CRASHES, Child, ProcessSpec
 from tests.service.conftest import eventually
 from tests.service.runs.actor import alive
 
@@ -19,48 +19,48 @@ STUBBORN = "import os, signal, time; signal.signal(15, signal.SIG_IGN); print(os
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_BACKOFF_S", 0.01)
-    monkeypatch.setattr(module, "LONGEST_BACKOFF_S", 0.05)
+    monkeypatch.setattr(module, "MIN_BACKOFF_S", 0.01)
+    monkeypatch.setattr(module, "MAX_BACKOFF_S", 0.05)
 
 
-def news(child: Child) -> list[str]:
-    """Look until it is hopeless; what there was to tell."""
-    told: list[str] = []
+def poll_until_failed(child: Child) -> list[str]:
+    """Poll until the child has failed for good; return the messages."""
+    messages: list[str] = []
 
-    def hopeless() -> bool:
-        word = child.look()
-        if word:
-            told.append(word)
-        return child.hopeless
+    def failed() -> bool:
+        message = child.poll()
+        if message:
+            messages.append(message)
+        return child.failed_for_good
 
-    eventually(hopeless)
-    return told
+    eventually(failed)
+    return messages
 
 
-def test_one_that_is_killed_again_and_again_is_given_up_at_last() -> None:
-    child = Child(Spec(name="weak", command=KILLED))
+def test_restarts_stop_after_the_maximum_of_crashes() -> None:
+    child = Child(ProcessSpec(name="weak", command=KILLED))
     child.start()
-    assert news(child) == ["weak was killed by SIGKILL"] * MOST_DEATHS
+    assert poll_until_failed(child) == ["weak was killed by SIGKILL"] * MAX_CRASHES
 
 
-def test_one_whose_first_start_is_an_error_is_given_up_at_once(capfd: pytest.CaptureFixture[str]) -> None:
-    child = Child(Spec(name="wrong", command=[sys.executable, "-c", "raise SystemExit('bad setting')"]))
+def test_failing_first_start_is_not_repeated(capfd: pytest.CaptureFixture[str]) -> None:
+    child = Child(ProcessSpec(name="wrong", command=[sys.executable, "-c", "raise SystemExit('bad setting')"]))
     child.start()
-    assert news(child) == ["wrong ended with exit code 1"]
+    assert poll_until_failed(child) == ["wrong ended with exit code 1"]
     assert "wrong  | bad setting" in capfd.readouterr().err
 
 
-def test_it_is_told_of_each_start() -> None:
+def test_callback_runs_at_each_start() -> None:
     starts: list[float] = []
-    child = Child(Spec(name="weak", command=KILLED), on_start=lambda: starts.append(time.monotonic()))
+    child = Child(ProcessSpec(name="weak", command=KILLED), on_start=lambda: starts.append(time.monotonic()))
     child.start()
-    news(child)
-    assert len(starts) == MOST_DEATHS
+    poll_until_failed(child)
+    assert len(starts) == MAX_CRASHES
 
 
-@pytest.mark.parametrize("hurry", [True, False])
-def test_one_that_does_not_listen_is_killed(hurry: bool, capfd: pytest.CaptureFixture[str]) -> None:
-    child = Child(Spec(name="deaf", command=[sys.executable, "-c", STUBBORN], grace_s=600.0 if hurry else 0.3))
+@pytest.mark.parametrize("force", [True, False])
+def test_child_that_ignores_sigterm_is_killed(force: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    child = Child(ProcessSpec(name="deaf", command=[sys.executable, "-c", STUBBORN], grace_s=600.0 if force else 0.3))
     child.start()
     said: list[str] = []
 
@@ -72,6 +72,6 @@ def test_one_that_does_not_listen_is_killed(hurry: bool, capfd: pytest.CaptureFi
     pid = int("".join(said).split("|")[1])
     assert alive(pid)
     assert pid != os.getpid()
-    child.stop(hurry=lambda: hurry)
+    child.stop(force=lambda: force)
     assert not alive(pid)
-    child.stop(hurry=lambda: hurry)
+    child.stop(force=lambda: force)

@@ -74,7 +74,7 @@ def test_labels_and_images_become_a_better_model_twice(
     )
     url = group.ready()
     image = encoded(picture(seed=50))
-    with httpx.Client(base_url=url, timeout=60) as client, BackgroundClient(url, image, 0.05) as background:
+    with group.client(timeout=60) as client, BackgroundClient(url, image, 0.05) as background:
         send_pool(client, unlabelled=4)
         first = wait_for_run(client, 1)
         eventually(lambda: first["candidate_version"] in background.counts.by_version, within_s=30)

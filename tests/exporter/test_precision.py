@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from PIL import Image
 
@@ -14,7 +15,7 @@ from exporter.bundle import BundleError, read_manifest
 from exporter.calibration import large_tensors
 from exporter.channels_last import resize_channels_last
 from exporter.export import eager, export
-from exporter.fp16 import FP16_LIMIT, FP32_OPERATORS, convert_to_fp16
+from exporter.fp16 import FP16_LIMIT, FP32_OPERATORS, convert_to_fp16, shape_derived_tensors
 from exporter.int8_passthrough import ACTIVATIONS
 from exporter.probe import Bytes, Ids, scene
 from exporter.quantize import QUANTIZED, QuantizationError, _exclusion_counts, quantize
@@ -216,6 +217,14 @@ def test_operators_that_would_overflow_stay_in_fp32(tmp_path: Path) -> None:
     assert by_name["back"].input[0] == by_name["after"].output[0]
     constants = {tensor.name: tensor.data_type for tensor in converted.graph.initializer}
     assert constants[by_name["overflows"].input[1]] == constants[by_name["back"].input[1]] == onnx.TensorProto.FLOAT
+
+
+def test_shape_derived_tensors_do_not_depend_on_pixels() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[N,C,H,W] x) => (float[n,c,h,w] y) { s = Shape (x) '
+        "o = Constant <value_float = 1.0> () f = Cast <to = 1> (s) p = Mul (f, o) y = Mul (x, p) }"
+    )
+    assert shape_derived_tensors(model.graph) == {"", "s", "o", "f", "p"}
 
 
 def test_fp16_weights_have_the_fp16_validation_limit(

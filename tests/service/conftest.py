@@ -21,6 +21,8 @@ from service.state import State, open_state
 from tests.service.tiny_bundle import COLORS, write_bundle
 
 MakeSettings = Callable[..., Settings]
+# Has every scope. `serve` sends it unless a test sets `api_key` itself.
+TEST_KEY = "key-of-the-tests-0123456789"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,6 +55,7 @@ def settings_maker(tmp_path: Path, bundle: Path) -> MakeSettings:
         defaults: dict[str, Any] = {
             "data_dir": tmp_path / "data",
             "model": str(bundle),
+            "api_key": TEST_KEY,
             "model_poll_s": 0.05,
             "inference_threads": 1,
             "retrain_after_images": 1_000_000,
@@ -93,7 +96,7 @@ def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClie
 
 
 def serve(settings: Settings) -> TestClient:
-    """A client whose context is the app's lifespan, and in which the model is ready."""
+    """A client that sends `TEST_KEY` if the settings have it. Its context is the app's lifespan; the model is ready."""
 
     class Ready(TestClient):
         def __enter__(self) -> Ready:
@@ -101,7 +104,8 @@ def serve(settings: Settings) -> TestClient:
             eventually(lambda: self.get("/readyz").status_code == 200)
             return self
 
-    return Ready(create_app(settings), raise_server_exceptions=False)
+    headers = {"X-API-Key": TEST_KEY} if settings.api_key.get_secret_value() == TEST_KEY else {}
+    return Ready(create_app(settings), raise_server_exceptions=False, headers=headers)
 
 
 def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:

@@ -1,12 +1,12 @@
-"""How hard the tests with generated input try: briefly in the suite and each time alike, for long in `make fuzz`."""
+"""Number of generated examples: few and deterministic in the test suite, many and random in `make fuzz`."""
 
 from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
 FUZZ = "fuzz"
-# As many more examples there are in `make fuzz`.
-TIMES = 15
+# Factor of examples in `make fuzz`.
+FACTOR = 15
 
 settings.register_profile(FUZZ)
 
@@ -17,12 +17,12 @@ def fuzzing() -> bool:
 
 
 def examples(usual: int) -> int:
-    """How many examples a test takes, which takes so many in the suite."""
-    return usual * TIMES if fuzzing() else usual
+    """Return the number of examples of a test that runs `usual` in the suite."""
+    return usual * FACTOR if fuzzing() else usual
 
 
 def effort(usual: int) -> settings:
-    """The same for a test of Hypothesis, whose examples may take their time."""
+    """Return the Hypothesis settings of such a test; an example has no deadline."""
     return settings(
         max_examples=examples(usual),
         derandomize=not fuzzing(),

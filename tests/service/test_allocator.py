@@ -1,4 +1,4 @@
-"""Heaps: as many as we want, and not one a thread."""
+"""Memory allocation of glibc, measured in processes of their own."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 ARENAS = """
 import ctypes, sys, threading
-from service.allocator import prepare_heaps
+from service.allocator import configure_malloc
 
 if sys.argv[1] == "few":
-    assert prepare_heaps()
+    assert configure_malloc()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 together = threading.Barrier(8)
@@ -32,10 +32,10 @@ libc.malloc_stats()
 
 KEPT = """
 import ctypes, resource, sys
-from service.allocator import prepare_heaps
+from service.allocator import configure_malloc
 
 if sys.argv[1] == "kept":
-    assert prepare_heaps()
+    assert configure_malloc()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
@@ -62,30 +62,30 @@ print(of_small, resident() - begin)
 """
 
 TRIM = """
-from service.allocator import give_back
+from service.allocator import trim_heap
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
-# Small enough to lie on the heap, and one in a hundred stays, so that its end cannot be cut off.
+# Small enough for the heap. Every eighth stays, so that the heap's end cannot be trimmed.
 pieces = [bytearray(20_000) for _ in range(5_000)]
 before = resident()
 del pieces[1::2], pieces[1::2], pieces[1::2]
 after = resident()
-assert give_back()
+assert trim_heap()
 print(before - after, after - resident())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_what_is_free_in_between_goes_back() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is configured")
+def test_trim_heap_returns_free_memory() -> None:
     told = subprocess.check_output([sys.executable, "-c", TRIM], text=True, timeout=60)
     by_itself, when_told = map(int, told.split())
     assert when_told > 40_000_000 > by_itself
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_what_an_inference_frees_is_there_for_the_next_and_a_large_image_goes_back_at_once() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is configured")
+def test_freed_memory_is_kept_and_large_blocks_are_returned() -> None:
     found = {}
     for word in ("kept", "by default"):
         told = subprocess.check_output([sys.executable, "-c", KEPT, word], text=True, timeout=60)
@@ -95,8 +95,8 @@ def test_what_an_inference_frees_is_there_for_the_next_and_a_large_image_goes_ba
     assert kept_bytes < 1_000_000
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
-def test_threads_share_two_heaps() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is configured")
+def test_threads_share_two_arenas() -> None:
     found = {}
     for word in ("few", "many"):
         told = subprocess.run(

@@ -1,7 +1,8 @@
-"""Keys and running services: rotation without a restart, and where a service may listen without them."""
+"""Keys of running services: first start, rotation without a restart, and public addresses."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from tests.e2e.conftest import Group
 from tests.service.conftest import encoded, eventually
 from tests.service.tiny_bundle import picture
 
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - on purpose; ports are taken for moments, and everything asks for a key
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - on purpose, for moments; every call needs a key
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -53,62 +54,115 @@ def serving(bundle: Path, data_dir: Path, *options: str, **settings: str) -> Ite
 
 
 def test_rotation_without_a_restart(bundle: Path, tmp_path: Path) -> None:
-    """From none to the first, from the old to the new, and from the last to none: no moment in which all are let in."""
     data_dir, image = tmp_path / "data", encoded(picture())
-    with serving(bundle, data_dir) as address, httpx.Client(base_url=address, timeout=20) as client:
+    serve = serving(bundle, data_dir, anonymous_scopes="")
+    with serve as address, httpx.Client(base_url=address, timeout=20) as client:
 
         def status(key: str | None = None) -> int:
             headers = {"Authorization": f"Bearer {key}"} if key else {}
             return client.post("/v1/segment", content=image, headers=headers).status_code
 
-        assert status() == 200
-        old = keys(data_dir, "create", "old", "--scope", "predict")
-        eventually(lambda: status(old) == 200)
-        assert status() == 401
+        first = keys(data_dir, "show")
+        assert (status(first), status()) == (200, 401)
         new = keys(data_dir, "create", "new", "--scope", "predict")
         eventually(lambda: status(new) == 200)
-        assert status(old) == 200
-        keys(data_dir, "revoke", "old")
-        eventually(lambda: status(old) == 401)
+        assert status(first) == 200
+        keys(data_dir, "revoke", "first")
+        eventually(lambda: status(first) == 401)
         assert (status(new), status()) == (200, 401)
         keys(data_dir, "revoke", "new")
         eventually(lambda: status(new) == 401)
         assert status() == 401
-    # Ended, it has said when they were used.
+    # The service recorded the last use of each key at its end.
     assert '"last_used_at": null' not in keys(data_dir, "list", "--json")
 
 
+def test_revoked_first_key_is_not_created_again(bundle: Path, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with serving(bundle, data_dir):
+        keys(data_dir, "show")
+    keys(data_dir, "revoke", "first")
+    with serving(bundle, data_dir) as address:
+        assert httpx.post(f"{address}/v1/segment", content=encoded(picture())).status_code == 200
+        assert httpx.get(f"{address}/v1/runs").status_code == 401
+    assert len(json.loads(keys(data_dir, "list", "--json"))) == 1
+    assert run("keys", "show", "--data-dir", str(data_dir)).returncode == 1
+
+
 @pytest.mark.parametrize(("command", "host"), [("up", EVERYWHERE), ("serve", "::")])
-def test_without_a_key_it_does_not_listen_to_others(tmp_path: Path, command: str, host: str) -> None:
+def test_public_address_is_refused_if_all_keys_are_revoked(tmp_path: Path, command: str, host: str) -> None:
+    keys(tmp_path / "data", "create", "camera", "--scope", "all")
+    keys(tmp_path / "data", "revoke", "camera")
     refused = run(command, "--host", host, "--port", "0", "--data-dir", str(tmp_path / "data"))
     assert refused.returncode == 1
-    assert refused.stderr.startswith(f"error: {host} can be reached by others")
+    assert refused.stderr.startswith(f"error: {host} is reachable from other machines")
     assert "python -m service keys create" in refused.stderr
-    assert "--insecure" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert "Traceback" not in refused.stderr
 
 
-def test_with_a_key_of_the_settings_it_does(bundle: Path, tmp_path: Path) -> None:
+def test_first_start_of_up_on_a_public_address(bundle: Path, tmp_path: Path) -> None:
+    """It creates and prints one key, and nothing is open without it."""
+    data_dir = tmp_path / "data"
+    group = Group(data_dir, "--host", EVERYWHERE, "--model", str(bundle))
+    try:
+        url = group.ready()
+        key = keys(data_dir, "show")
+        links = [line for line in group.lines if "?key=" in line]
+        assert [line.split()[-1] for line in links] == [f"{url}/?key={key}"]
+        assert httpx.post(f"{url}/v1/segment", content=encoded(picture())).status_code == 401
+        headers = {"Authorization": f"Bearer {key}"}
+        assert httpx.post(f"{url}/v1/segment", content=encoded(picture()), headers=headers).status_code == 200
+        assert (data_dir / "api-key").stat().st_mode & 0o777 == 0o600
+        # The browser's way in.
+        with httpx.Client(follow_redirects=True) as browser:
+            assert browser.get(links[0].split()[-1]).url.path == "/docs"
+            assert browser.get(f"{url}/v1/runs").status_code == 200
+    finally:
+        group.end(signal.SIGTERM)
+        assert group.process.stderr is not None
+        group.process.stderr.close()
+    assert [entry["name"] for entry in json.loads(keys(data_dir, "list", "--json"))] == ["first"]
+    # Printed once, with the link, and nowhere else.
+    assert sum(key in line for line in group.lines) == 1
+
+
+def test_proxy_on_the_same_machine_gets_only_the_anonymous_scopes(bundle: Path, tmp_path: Path) -> None:
+    """What a stock nginx sends: its requests come from loopback, with any `Host`."""
+    proxied: list[dict[str, str]] = [
+        {},
+        {"Host": "127.0.0.1"},
+        {"Host": "localhost", "Connection": "close"},
+        {"Host": "www.example.com", "X-Forwarded-For": "203.0.113.7"},
+        {"X-Forwarded-For": "127.0.0.1", "X-Real-IP": "127.0.0.1"},
+        {"Forwarded": "for=127.0.0.1"},
+    ]
+    calls = [
+        ("GET", "/v1/runs"),
+        ("POST", "/v1/runs"),
+        ("GET", "/v1/images"),
+        ("POST", "/v1/models"),
+        ("POST", "/v1/models/rollback"),
+        ("POST", "/v2/repository/models/seg/load"),
+    ]
+    with serving(bundle, tmp_path / "data") as address, httpx.Client(base_url=address, timeout=20) as client:
+        for method, path in calls:
+            for headers in proxied:
+                expected = 403 if headers.get("Host") == "www.example.com" else 401
+                assert client.request(method, path, headers=headers).status_code == expected, (path, headers)
+        assert client.post("/v1/segment", content=encoded(picture())).status_code == 200
+        assert client.get("/metrics").status_code == 200
+        assert client.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 401
+
+
+def test_configured_key_allows_a_public_address(bundle: Path, tmp_path: Path) -> None:
     key = "k" * 40
     with serving(bundle, tmp_path / "data", "--host", EVERYWHERE, api_key=key) as address:
         assert httpx.get(f"{address}/v1/models").status_code == 401
         assert httpx.get(f"{address}/v1/models", headers={"X-API-Key": key}).status_code == 200
 
 
-def test_a_group_that_lets_everybody_in(bundle: Path, tmp_path: Path) -> None:
-    """`up` passes on what it was told to the process that answers: there is a key, and nobody needs it."""
-    keys(tmp_path / "data", "create", "camera", "--scope", "predict")
-    group = Group(tmp_path / "data", "--host", EVERYWHERE, "--insecure", "--model", str(bundle))
-    try:
-        assert httpx.post(f"{group.ready()}/v1/images", content=encoded(picture())).status_code == 201
-    finally:
-        group.end(signal.SIGTERM)
-        assert group.process.stderr is not None
-        group.process.stderr.close()
-
-
-def test_a_key_file_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+def test_missing_key_file_is_a_one_line_error(tmp_path: Path) -> None:
     options = ["--port", "0", "--data-dir", str(tmp_path / "data")]
     refused = run("up", *options, api_key_file=str(tmp_path / "none"))
     assert refused.returncode == 1
@@ -121,9 +175,10 @@ def test_a_key_file_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> Non
     [
         ("API_KEY", "short-key", "20 characters"),
         ("ANONYMOUS_SCOPES", "everything", "predict,contribute,train,admin"),
+        ("ANONYMOUS_SCOPES", "predict,admin", "admin always need a key"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(
+def test_invalid_settings_are_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(f"MASKLOOP_{name}", value)
@@ -134,8 +189,8 @@ def test_settings_that_make_no_sense_are_named(
     assert "short-key" not in error
 
 
-def test_a_fault_leaves_no_variables_in_the_log() -> None:
-    """Where rich is installed, structlog's console would print every function's: keys and images among them."""
+def test_logged_traceback_contains_no_local_variables() -> None:
+    """With rich installed, structlog's console would print those of every frame: keys and images among them."""
     program = (
         "import structlog\n"
         "from service.logs import configure_logs\n"

@@ -1,4 +1,4 @@
-"""The service as a process of its own: what it imports, how fast it is ready, how it ends."""
+"""The service as a process: imports, start, requests over real sockets, and shutdown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.service.conftest import encoded, eventually, read
+from tests.service.conftest import TEST_KEY, encoded, eventually, read
 from tests.service.tiny_bundle import COLORS, nearest, picture, zipped
 
 SERVER = """
@@ -31,11 +31,11 @@ serve(Settings(port=int(sys.argv[1])))
 FORBIDDEN = ("torch", "onnx", "timm", "trainer", "exporter", "torchvision", "safetensors")
 
 
-def test_the_whole_service_imports_none_of_the_trainers_world() -> None:
+def test_service_imports_neither_torch_nor_trainer_nor_exporter() -> None:
     program = (
         "import importlib, json, pkgutil, sys, service\n"
         "for m in pkgutil.walk_packages(service.__path__, 'service.'):\n"
-        # Running these is what importing them would do.
+        # Importing these would run them.
         "    if not m.name.endswith(('__main__', 'migrations.env')): importlib.import_module(m.name)\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
@@ -46,15 +46,15 @@ def test_the_whole_service_imports_none_of_the_trainers_world() -> None:
     assert loaded.isdisjoint(FORBIDDEN)
 
 
-def test_the_http_side_starts_without_celery_alembic_and_onnxruntime() -> None:
-    """They take seconds to import, and are needed later, seldom, or in another thread."""
+def test_app_imports_neither_celery_nor_alembic_nor_onnxruntime() -> None:
+    """They take seconds to import, and are needed later, rarely, or in another thread."""
     program = "import json, sys, service.api.app\nprint(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert set(json.loads(output.stdout)).isdisjoint({"celery", "alembic", "onnxruntime", "pycocotools"})
 
 
-def test_the_model_is_loaded_while_the_http_side_is_imported() -> None:
-    """What comes before the thread that loads it is not kept waiting for what comes after."""
+def test_serve_imports_the_http_side_after_the_model_loads() -> None:
+    """The imports before the loading thread starts must not include slow ones that are needed later."""
     program = "import json, sys, service.serve\nprint(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     loaded = set(json.loads(output.stdout))
@@ -62,9 +62,9 @@ def test_the_model_is_loaded_while_the_http_side_is_imported() -> None:
     assert loaded.isdisjoint({"fastapi", "starlette", "uvicorn", "sqlalchemy.dialects.postgresql"})
 
 
-def test_after_the_start_garbage_is_collected_again_and_not_in_what_stays() -> None:
+def test_garbage_collection_resumes_and_skips_permanent_objects() -> None:
     program = (
-        "import gc; gc.disable()\nfrom service.serve import collect_garbage_again\ncollect_garbage_again()\n"
+        "import gc; gc.disable()\nfrom service.serve import resume_garbage_collection\nresume_garbage_collection()\n"
         "assert gc.isenabled(); assert gc.get_freeze_count() > 50_000; assert len(gc.get_objects()) < 1000"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
@@ -80,6 +80,7 @@ class Server:
         environment = os.environ | {
             "MASKLOOP_DATA_DIR": str(data_dir),
             "MASKLOOP_MODEL": str(bundle),
+            "MASKLOOP_API_KEY": TEST_KEY,
             "MASKLOOP_MAX_IMAGE_BYTES": "200000",
             "MASKLOOP_LOG_LEVEL": "WARNING",
         }
@@ -90,7 +91,7 @@ class Server:
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, {"X-API-Key": TEST_KEY})
             response = connection.getresponse()
             return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
         finally:
@@ -122,7 +123,7 @@ def server(bundle: Path, tmp_path: Path) -> Iterator[Server]:
     running.process.wait(30)
 
 
-def test_a_mask_over_a_real_socket(server: Server) -> None:
+def test_segmentation_over_a_real_socket(server: Server) -> None:
     image = picture(100, 60)
     status, headers, body = server.ask("POST", "/v1/segment", encoded(image))
     assert status == 200
@@ -133,7 +134,7 @@ def test_a_mask_over_a_real_socket(server: Server) -> None:
     assert server.ask("POST", "/v1/segment", encoded(image))[0] == 200
 
 
-def test_a_swap_in_another_process(server: Server, other_bundle: Path) -> None:
+def test_activated_model_serves(server: Server, other_bundle: Path) -> None:
     assert server.ask("POST", "/v1/models", zipped(other_bundle))[0] == 201
     version = "20260102T000000-bbbbbbbb"
     assert server.ask("POST", f"/v1/models/{version}/activate")[0] == 200
@@ -155,8 +156,8 @@ def running(bundle: Path, data_dir: Path, **settings: str) -> Iterator[Server]:
 
 @contextmanager
 def half_sent(server: Server, path: str, body: bytes, announced: int) -> Iterator[socket.socket]:
-    """A client that announces more than it has sent."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {announced}\r\n\r\n".encode()
+    """A client that sends fewer bytes than its Content-Length."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {TEST_KEY}\r\nContent-Length: {announced}\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
         client.sendall(head + body)
         yield client
@@ -166,10 +167,12 @@ def half_sent(server: Server, path: str, body: bytes, announced: int) -> Iterato
     ("path", "places"),
     [("/v1/segment", "maskloop_segment_admitted"), ("/v1/images", "maskloop_uploads_admitted")],
 )
-def test_places_are_taken_before_bodies_and_not_for_ever(bundle: Path, tmp_path: Path, path: str, places: str) -> None:
+def test_place_is_taken_before_the_body_and_freed_after_a_timeout(
+    bundle: Path, tmp_path: Path, path: str, places: str
+) -> None:
     image = encoded(picture())
     with running(bundle, tmp_path / "served", max_concurrent_requests="1", receive_timeout_s="8") as server:
-        # A second client, with its body still to come: refused at once, since nothing of it will be read.
+        # The second client is rejected before it sends its body.
         with half_sent(server, path, image[:100], len(image)) as slow:
             eventually(lambda: server.metric(places) == 1)
             with half_sent(server, path, b"", len(image)) as second:
@@ -179,19 +182,19 @@ def test_places_are_taken_before_bodies_and_not_for_ever(bundle: Path, tmp_path:
         assert server.ask("POST", path, image)[0] < 300
 
 
-def test_sigterm_ends_it_in_good_order(server: Server) -> None:
+def test_sigterm_stops_the_server(server: Server) -> None:
     server.process.send_signal(signal.SIGTERM)
-    # uvicorn gives itself the signal again after its shutdown.
+    # uvicorn raises the signal again after its shutdown.
     assert server.process.wait(30) in (0, -signal.SIGTERM)
 
 
-def test_how_long_it_takes_to_be_ready(bundle: Path, tmp_path: Path) -> None:
-    """About 2 s where nothing else runs; `pytest -s` shows the figure. Only an order that any machine keeps is held."""
+def test_time_until_ready(bundle: Path, tmp_path: Path) -> None:
+    """About 2 s on an idle machine; `pytest -s` prints it. The asserted limit holds on any machine."""
     server = Server(bundle, tmp_path / "data")
     try:
         took_s = server.wait_ready()
     finally:
         server.process.terminate()
         server.process.wait(30)
-    print(f"ready {took_s:.2f} s after the process start")  # noqa: T201 - the figure is what this is for
+    print(f"ready {took_s:.2f} s after the process start")  # noqa: T201 - the purpose of this test
     assert took_s < 30

@@ -1,19 +1,18 @@
-"""Settings from the environment, and names that are none."""
+"""Settings from the environment."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from service.settings import Settings, mistyped_variables
 from service.state import open_state
 
 
-def test_names_that_are_none_are_told_with_the_nearest_that_is_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_unknown_variables_are_logged_with_the_closest_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = mistyped_variables()
     monkeypatch.setenv("MASKLOOP_MAX_IMAGE_BYTE", "1")
     monkeypatch.setenv("MASKLOOP_ZZZ", "1")
@@ -23,10 +22,38 @@ def test_names_that_are_none_are_told_with_the_nearest_that_is_one(
     assert found == {"MASKLOOP_MAX_IMAGE_BYTE": "MASKLOOP_MAX_IMAGE_BYTES", "MASKLOOP_ZZZ": None}
     with capture_logs() as lines:
         open_state(Settings(data_dir=tmp_path / "data")).close()
-    told = {line["variable"]: line["perhaps_meant"] for line in lines if "variable" in line}
+    told = {line["variable"]: line["did_you_mean"] for line in lines if "variable" in line}
     assert told["MASKLOOP_MAX_IMAGE_BYTE"] == "MASKLOOP_MAX_IMAGE_BYTES"
 
 
-def test_the_environment_is_read_whatever_its_case(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_names_are_case_insensitive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("maskloop_port", "8001")
     assert Settings().port == 8001
+
+
+@pytest.mark.parametrize(
+    ("host", "value", "scopes"),
+    [
+        ("127.0.0.1", None, ("predict", "contribute")),
+        ("::1", None, ("predict", "contribute")),
+        ("0.0.0.0", None, ()),  # noqa: S104 - not bound
+        ("my-machine", None, ()),
+        ("127.0.0.1", "", ()),
+        ("127.0.0.1", "contribute", ("contribute",)),
+        ("0.0.0.0", "contribute, predict", ("predict", "contribute")),  # noqa: S104
+    ],
+)
+def test_anonymous_scopes_depend_on_the_host_unless_set(
+    monkeypatch: pytest.MonkeyPatch, host: str, value: str | None, scopes: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MASKLOOP_HOST", host)
+    if value is not None:
+        monkeypatch.setenv("MASKLOOP_ANONYMOUS_SCOPES", value)
+    assert Settings().resolved_anonymous_scopes == scopes
+
+
+@pytest.mark.parametrize("value", ["train", "admin", "predict,train", "all"])
+def test_train_and_admin_cannot_be_anonymous(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("MASKLOOP_ANONYMOUS_SCOPES", value)
+    with pytest.raises(ValidationError, match="always need a key; choose some of predict,contribute"):
+        Settings()

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Self
 
-from service.parent_watch import tethered
+from service.keys.local_key import read_local_key
+from service.parent_watch import killed_with_parent
 from tests.benchmarks.serving.loads import Target
 from tests.benchmarks.serving.processes import resident_bytes, tree
 from tests.benchmarks.serving.servers import free_port
@@ -35,9 +36,12 @@ class Service:
         words += ["--model", str(bundle)] if bundle else []
         own = {f"MASKLOOP_{name.upper()}": value for name, value in settings.items()}
         environment = os.environ | {"MASKLOOP_LOG_LEVEL": "WARNING"} | own
-        self.process = subprocess.Popen(tethered(words), env=environment, start_new_session=True)
+        self._headers: dict[str, str] = {}
+        self.process = subprocess.Popen(killed_with_parent(words), env=environment, start_new_session=True)
         try:
             self._wait_until_ready()
+            if key := read_local_key(data_dir):
+                self._headers["X-API-Key"] = key
         except BaseException:
             self.stop()
             raise
@@ -58,7 +62,7 @@ class Service:
         """One request on a connection of its own: status, headers, body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, self._headers)
             answer = connection.getresponse()
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
         finally:

@@ -158,7 +158,7 @@ def test_reduce_zero_ignores_0_and_shifts_other_values_by_one(dataset: Path) -> 
         (two_classes('masks = "colours"\nreduce_zero = true', "", ""), "are for masks of ids"),
         (two_classes('masks = "colours"', "", f"colors = [{list(ROAD)}]"), "belongs to two classes"),
         (two_classes('masks = "colours"', "", "colors = [[1, 2]]"), "each 0..255"),
-        (two_classes("", "id = 1", "id = 0"), r"class 0 \(road\): id = 1, but .* its place"),
+        (two_classes("", "id = 1", "id = 0"), r"class 0 \(road\): id = 1, but .* its position"),
         (two_classes("", "id = false", ""), "id = False"),
         ('classes = "road"', "write a .* table"),
         ("classes = 3", "write a .* table"),

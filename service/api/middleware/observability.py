@@ -23,6 +23,8 @@ HEADER = b"x-request-id"
 VALID_ID = re.compile(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
 # Probed every few seconds: counted, but neither logged nor traced.
 QUIET = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
+# `/?key=...` logs a browser in; a trace would contain the query.
+UNTRACED = QUIET | {"/"}
 # Other methods share one label: clients can invent any number of them.
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 TOO_MANY_REQUESTS = 429
@@ -45,7 +47,7 @@ def telemetry(tracing: Tracing | None) -> TelemetryConfig:
         "metrics": False,
         "logs": False,
         "auto_configure": False,
-        "exclude": lambda scope: scope["path"] in QUIET,
+        "exclude": lambda scope: scope["path"] in UNTRACED,
     }
 
 
@@ -90,7 +92,7 @@ def request_id_of(scope: Scope) -> str:
 
 def _bind_ids(state: State, scope: Scope, request_id: str) -> None:
     """Bind the request id and trace id to all log lines of this task, which ends with the request."""
-    if state.tracing is None or scope["path"] in QUIET:
+    if state.tracing is None or scope["path"] in UNTRACED:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         return
     trace = state.tracing.current_span()

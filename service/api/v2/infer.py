@@ -1,4 +1,4 @@
-"""`POST /v2/models/MODEL/infer`: tensors or files of pictures in, masks out, in JSON or binary form."""
+"""`POST /v2/models/MODEL/infer`: segment tensors or encoded images, in JSON or binary form."""
 
 from __future__ import annotations
 
@@ -13,27 +13,20 @@ from service.api.auth import needs
 from service.api.dependencies import BINARY, StateOf
 from service.api.request_priority import PriorityOf
 from service.api.v2.infer_docs import DOCS
-from service.api.v2.model_paths import UNKNOWN, Version, error_docs, new_router, of_model
-from service.api.v2.tensor_body import largest_body, place, receive, respond
+from service.api.v2.model_paths import Version, error_docs, new_router, of_model
+from service.api.v2.tensor_body import large_body_slot, largest_body, receive, respond
 from service.errors import (
-    BadInput,
-    BodyTooSlow,
-    DeadlinePassed,
+    ADMISSION_ERRORS,
+    IMAGE_ERRORS,
+    MODEL_ERRORS,
+    UPLOAD_ERRORS,
     EncodingUnsupported,
-    ImageTooLarge,
-    ImageUnreadable,
-    ImageUnsupported,
-    ModelLoading,
-    ModelNotServable,
     NotSupported,
-    OutOfMemory,
-    Overloaded,
-    Unavailable,
 )
-from service.open_inference.compression import accepted, deflate, inflate
+from service.open_inference.compression import accepted_encoding, deflate, inflate
 from service.open_inference.execution import assemble, check_pixels, execute
 from service.open_inference.infer_request import InferRequest, parse
-from service.open_inference.infer_response import Answer, Head, write
+from service.open_inference.infer_response import Head, InferResponse, serialise
 from service.open_inference.model_repository import Served
 from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.pipeline import Pipeline
@@ -44,88 +37,86 @@ T = TypeVar("T")
 router = new_router(needs("predict"))
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-SMALL = 64 * 1024
-"""Bytes that are read or written at once, where going to a thread would take longer."""
+SMALL_BYTES = 64 * 1024
+"""Bodies up to this size are parsed on the event loop: switching to a thread would take longer."""
 
-ANSWERS: dict[int | str, dict[str, Any]] = {
+RESPONSE_DOCS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The outputs: JSON, or JSON with the tensors behind it",
+        "description": "The outputs: JSON, or JSON followed by the tensors",
         "content": {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": BINARY},
     }
 }
+ERRORS = (*UPLOAD_ERRORS, *IMAGE_ERRORS, *ADMISSION_ERRORS, *MODEL_ERRORS, EncodingUnsupported, NotSupported)
 
 
-REFUSALS = (
-    *(BadInput, ImageUnreadable, BodyTooSlow, ImageTooLarge, ImageUnsupported, EncodingUnsupported, NotSupported),
-    *(ModelNotServable, ModelLoading, Overloaded, OutOfMemory, Unavailable, DeadlinePassed),
-)
-
-
-@of_model(
-    router, "POST", "/infer", docs=DOCS, response_class=Response, responses=ANSWERS | error_docs(*UNKNOWN, *REFUSALS)
-)
-async def infer(request: Request, state: StateOf, model: str, version: Version, wish: PriorityOf) -> Response:
-    """Segment images. Timeout and priority in the request's parameters come before those in its headers."""
-    # A model that has to be loaded first holds no place among those that are served.
-    served = state.model_repository.at_hand(model, version)
+@of_model(router, "POST", "/infer", docs=DOCS, response_class=Response, responses=RESPONSE_DOCS | error_docs(*ERRORS))
+async def infer(request: Request, state: StateOf, model: str, version: Version, priority: PriorityOf) -> Response:
+    """Segment images. Timeout and priority in the parameters take precedence over those in the headers."""
+    # Loading a version holds no place in admission control.
+    served = state.model_repository.loaded(model, version)
     if served is None:
         served = await run_in_threadpool(state.model_repository.lease, model, version)
-    with state.statistics.request(model, served.number) as spent:
+    with state.statistics.request(model, served.number) as timings:
         admission = state.pipeline.admission(
-            urgency=wish.urgency, timeout_s=wish.timeout_s, model=served.loaded.version
+            urgency=priority.urgency, timeout_s=priority.timeout_s, model=served.loaded.version
         )
-        async with place(request, state), admission as visit:
-            # Only now: bodies of those that are not admitted stay with the client.
+        async with large_body_slot(request, state), admission as context:
+            # Read the body after admission: bodies of rejected requests stay with the client.
             body = await receive(request, state)
-            with spent.stage("compute_input"):
-                asked = await _read(body, request, state, served)
+            with timings.stage("compute_input"):
+                inference = await _parse(body, request, state, served)
             rows = await execute(
-                asked, served.loaded, state.pipeline, visit=visit, spent=spent, gone=request.is_disconnected
+                inference,
+                served.loaded,
+                state.pipeline,
+                context=context,
+                timings=timings,
+                client_disconnected=request.is_disconnected,
             )
-            with spent.stage("compute_output"):
-                answer = await _write(asked, rows, request, state.pipeline, served)
-    return _respond(answer, request, served, visit)
+            with timings.stage("compute_output"):
+                response = await _serialise(inference, rows, request, state.pipeline, served)
+    return _respond(response, request, served, context)
 
 
-async def _read(body: bytes, request: Request, state: State, served: Served) -> InferRequest:
+async def _parse(body: bytes, request: Request, state: State, served: Served) -> InferRequest:
     encoding = request.headers.get("content-encoding", "")
 
-    def read() -> InferRequest:
+    def work() -> InferRequest:
         plain = inflate(body, encoding, largest_body(state.settings))
-        asked = parse(plain, request.headers.get(HEADER_LENGTH), served.face)
-        check_pixels(asked, state.settings.max_image_pixels)
-        return asked
+        inference = parse(plain, request.headers.get(HEADER_LENGTH), served.signature)
+        check_pixels(inference, state.settings.max_image_pixels)
+        return inference
 
-    return await _beside(read, state.pipeline, small=len(body) <= SMALL and not encoding)
-
-
-async def _write(
-    asked: InferRequest, rows: list[dict[str, Any]], request: Request, segmenter: Pipeline, served: Served
-) -> Answer:
-    encoding = accepted(request.headers.get("accept-encoding"))
-    head = Head(model=served.name.text, version=served.number, id=asked.id, bundle_version=served.loaded.version)
-
-    def work() -> Answer:
-        answer = write(head, assemble(asked, rows))
-        return replace(answer, parts=deflate(answer.parts, encoding)) if encoding else answer
-
-    return await _beside(work, segmenter, small=isinstance(asked.images, list) and len(rows) == 1 and not encoding)
+    return await _run(work, state.pipeline, small=len(body) <= SMALL_BYTES and not encoding)
 
 
-async def _beside(work: Callable[[], T], segmenter: Pipeline, *, small: bool) -> T:
-    return work() if small else await segmenter.run_in_thread(work)
+async def _serialise(
+    inference: InferRequest, rows: list[dict[str, Any]], request: Request, pipeline: Pipeline, served: Served
+) -> InferResponse:
+    encoding = accepted_encoding(request.headers.get("accept-encoding"))
+    head = Head(model=served.name.text, version=served.number, id=inference.id, bundle_version=served.loaded.version)
+
+    def work() -> InferResponse:
+        response = serialise(head, assemble(inference, rows))
+        return replace(response, parts=deflate(response.parts, encoding)) if encoding else response
+
+    return await _run(work, pipeline, small=isinstance(inference.images, list) and len(rows) == 1 and not encoding)
 
 
-def _respond(answer: Answer, request: Request, served: Served, visit: RequestContext) -> Response:
+async def _run(work: Callable[[], T], pipeline: Pipeline, *, small: bool) -> T:
+    return work() if small else await pipeline.run_in_thread(work)
+
+
+def _respond(response: InferResponse, request: Request, served: Served, context: RequestContext) -> Response:
     headers = {
         "Vary": "Accept-Encoding",
         "X-Model-Version": served.loaded.version,
         "X-Model-Precision": served.loaded.artifact.precision,
-        "Server-Timing": visit.server_timing(),
+        "Server-Timing": context.server_timing(),
     }
-    if encoding := accepted(request.headers.get("accept-encoding")):
+    if encoding := accepted_encoding(request.headers.get("accept-encoding")):
         headers["Content-Encoding"] = encoding
-    if answer.json_length is None:
-        return respond(answer.parts, "application/json", headers)
-    headers[HEADER_LENGTH] = str(answer.json_length)
-    return respond(answer.parts, "application/octet-stream", headers)
+    if response.json_length is None:
+        return respond(response.parts, "application/json", headers)
+    headers[HEADER_LENGTH] = str(response.json_length)
+    return respond(response.parts, "application/octet-stream", headers)

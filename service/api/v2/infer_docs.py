@@ -6,22 +6,25 @@ from typing import Any
 
 from service.api.dependencies import BINARY
 
-PARAMETERS = {"type": "object", "description": "The protocol's, and a client's own, which are passed over"}
+PARAMETERS = {"type": "object", "description": "Parameters of the protocol; others are ignored"}
 INPUT = {
     "type": "object",
     "required": ["name", "datatype", "shape"],
     "properties": {
-        "name": {"enum": ["image", "image_bytes"], "description": "By the model: pixels, or the files of pictures"},
-        "datatype": {"enum": ["UINT8", "BYTES"], "description": "Of `image`, of `image_bytes`"},
+        "name": {
+            "enum": ["image", "image_bytes"],
+            "description": "`image` for models that take pixels, `image_bytes` for encoded images",
+        },
+        "datatype": {"enum": ["UINT8", "BYTES"], "description": "UINT8 for `image`, BYTES for `image_bytes`"},
         "shape": {
             "type": "array",
             "items": {"type": "integer", "minimum": 1},
-            "description": "Of `image`: N, height, width, 3; of `image_bytes`: N",
+            "description": "`image`: N, height, width, 3; `image_bytes`: N",
         },
         "data": {
             "type": "array",
-            "description": "Numbers, nested or flat, or base64; left out where `binary_data_size` in the parameters "
-            "says how many bytes come behind the JSON",
+            "description": "Numbers, nested or flat, or base64; omitted if the parameter `binary_data_size` gives the "
+            "number of bytes that follow the JSON",
         },
         "parameters": PARAMETERS,
     },
@@ -32,7 +35,7 @@ OUTPUT = {
     "properties": {
         "name": {
             "enum": ["mask", "confidence", "mask_png", "mean_confidence"],
-            "description": "The first two of models that take pixels, the others of those that take files",
+            "description": "`mask` and `confidence` for models that take pixels; the others for encoded images",
         },
         "parameters": PARAMETERS,
     },
@@ -43,7 +46,7 @@ REQUEST = {
     "properties": {
         "id": {"type": "string"},
         "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": INPUT},
-        "outputs": {"type": "array", "items": OUTPUT, "description": "Those that are wanted; left out: all"},
+        "outputs": {"type": "array", "items": OUTPUT, "description": "Requested outputs; default: all"},
         "parameters": PARAMETERS,
     },
 }
@@ -60,13 +63,13 @@ DOCS: dict[str, Any] = {
             "name": "Inference-Header-Content-Length",
             "in": "header",
             "schema": {"type": "integer", "minimum": 0},
-            "description": "Bytes of the JSON, where tensors come behind it; 0: the body is the file of a picture",
+            "description": "Length of the JSON in bytes, if tensors follow it; 0: the body is an encoded image",
         },
         {
             "name": "Content-Encoding",
             "in": "header",
             "schema": {"enum": ["identity", "gzip", "deflate"]},
-            "description": "How the body is compressed",
+            "description": "Compression of the body",
         },
     ],
 }

@@ -1,4 +1,4 @@
-"""Paths of the protocol: most name a model, and perhaps a version of it."""
+"""Routes of the Open Inference Protocol: most paths name a model, and optionally a version."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ VERSION_DOCS = {
     "in": "path",
     "required": True,
     "schema": {"type": "string"},
-    "description": "Its number, or the version of its bundle",
+    "description": "Version number, or the version of the bundle",
 }
 
-
-# What a call that names a model may meet before anything else.
+# Errors of every route that names a model.
 UNKNOWN = (ModelNotFound, NoModel)
 
 
 def new_router(*dependencies: Any) -> APIRouter:
-    """A router under /v2."""
+    """Create a router under /v2."""
     return APIRouter(prefix=PROTOCOL, dependencies=dependencies, tags=["open inference protocol"])
 
 
 def error_docs(*errors: type[MaskloopError]) -> Responses:
-    """The `responses` of a route under /v2: these errors, in the protocol's form."""
+    """Return the `responses` of a route under /v2 that may raise these errors."""
     return problem_docs(*errors, path=PROTOCOL)
 
 
 def of_model(
     router: APIRouter, method: str, tail: str = "", *, docs: dict[str, Any] | None = None, **options: Any
 ) -> Callable[[Endpoint], Endpoint]:
-    """Register an endpoint at /models/MODEL and at /models/MODEL/versions/VERSION, each with `tail` behind it."""
+    """Register an endpoint at /models/MODEL and at /models/MODEL/versions/VERSION, each followed by `tail`."""
 
     def register(endpoint: Endpoint) -> Endpoint:
         path, extra = "/models/{model}", docs or {}

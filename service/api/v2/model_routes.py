@@ -1,4 +1,4 @@
-"""`/v2/models/MODEL`: what a model is, whether it is ready, and its statistics."""
+"""`/v2/models/MODEL`: metadata, configuration, readiness and statistics of models."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from service.state import State
 
 router = new_router()
 
-# Readiness alone is free, as probes are.
+# Only readiness needs no key, like health probes.
 ANY_KEY = [needs()]
 READ = error_docs(*UNKNOWN, BundleInvalid, StorageFailed)
 
 
 class TensorOut(BaseModel):
-    """An input or output; -1 is any length."""
+    """An input or output; -1 means any length."""
 
     name: str
     datatype: str
     shape: list[int]
 
 
-class ModelOut(BaseModel):
-    """A model."""
+class ModelMetadataOut(BaseModel):
+    """Metadata of a model."""
 
     name: str
     versions: list[str]
@@ -40,7 +40,7 @@ class ModelOut(BaseModel):
 
 
 class ReadyOut(BaseModel):
-    """A model that answers."""
+    """Readiness of a model."""
 
     name: str
     ready: bool
@@ -48,54 +48,54 @@ class ReadyOut(BaseModel):
 
 @router.get("/models", dependencies=ANY_KEY)
 def models(state: StateOf) -> dict[str, list[str]]:
-    """The names of all models."""
+    """List the names of all models."""
     return {"models": state.model_repository.models()}
 
 
 @router.get("/models/stats", dependencies=ANY_KEY)
 async def all_statistics(state: StateOf) -> dict[str, Any]:
-    """The statistics of all models."""
-    return state.statistics.out(await run_in_threadpool(state.model_repository.resident), None, None)
+    """Get the statistics of all models."""
+    return state.statistics.to_json(await run_in_threadpool(state.model_repository.loaded_versions), None, None)
 
 
 @of_model(router, "GET", dependencies=ANY_KEY, responses=READ)
-def metadata(state: StateOf, model: str, version: Version) -> ModelOut:
-    """What a model takes and gives, and its versions."""
+def metadata(state: StateOf, model: str, version: Version) -> ModelMetadataOut:
+    """Get the inputs, outputs and versions of a model."""
     found = state.model_repository.find(model, version)
-    return ModelOut(**model_metadata(found, state.models.bundle(found.entry.row.version).manifest))
+    return ModelMetadataOut(**model_metadata(found, state.models.bundle(found.entry.row.version).manifest))
 
 
 @of_model(router, "GET", "/config", dependencies=ANY_KEY, responses=READ)
 def config(state: StateOf, model: str, version: Version) -> dict[str, Any]:
-    """A model's configuration in Triton's words, with its classes."""
+    """Get the configuration of a model in Triton's format, with its classes."""
     found = state.model_repository.find(model, version)
     return model_config(found, state.models.bundle(found.entry.row.version).manifest)
 
 
 @of_model(router, "GET", "/ready", responses=error_docs(*UNKNOWN, Unavailable))
 async def ready(state: StateOf, model: str, version: Version) -> ReadyOut:
-    """Whether a model is loaded."""
-    if state.model_repository.at_hand(model, version) is None:
-        await run_in_threadpool(_require, state, model, version)
+    """Check whether a model is loaded."""
+    if state.model_repository.loaded(model, version) is None:
+        await run_in_threadpool(_require_loaded, state, model, version)
     return ReadyOut(name=model, ready=True)
 
 
 @of_model(router, "GET", "/stats", dependencies=ANY_KEY, responses=error_docs(*UNKNOWN))
 async def statistics(state: StateOf, model: str, version: Version) -> dict[str, Any]:
-    """What became of a model's requests."""
-    number, resident = await run_in_threadpool(_resident, state, model, version)
-    return state.statistics.out(resident, model, number)
+    """Get the request statistics of a model."""
+    number, versions = await run_in_threadpool(_loaded_versions, state, model, version)
+    return state.statistics.to_json(versions, model, number)
 
 
-def _require(state: State, model: str, version: str | None) -> None:
+def _require_loaded(state: State, model: str, version: str | None) -> None:
     found = state.model_repository.find(model, version)
     if not state.model_repository.is_ready(found.entry):
         raise Unavailable(
-            f"Version {found.entry.number} of {model} is not loaded: POST /v2/repository/models/{model}/load, or send "
-            "it a request for inference, which loads it."
+            f"Version {found.entry.number} of {model} is not loaded: POST /v2/repository/models/{model}/load, or "
+            "send it an inference request, which loads it."
         )
 
 
-def _resident(state: State, model: str, version: str | None) -> tuple[int | None, list[tuple[str, int]]]:
+def _loaded_versions(state: State, model: str, version: str | None) -> tuple[int | None, list[tuple[str, int]]]:
     entry = state.model_repository.find(model, version).entry
-    return None if version is None else entry.number, state.model_repository.resident(model)
+    return None if version is None else entry.number, state.model_repository.loaded_versions(model)

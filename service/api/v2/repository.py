@@ -1,6 +1,8 @@
-"""`/v2/repository`: which models are loaded, and loading and unloading."""
+"""`/v2/repository`: list, load and unload model versions."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -11,7 +13,9 @@ from service.api.dependencies import StateOf
 from service.api.v2.model_paths import UNKNOWN, error_docs, new_router
 from service.api.v2.tensor_body import receive
 from service.errors import BadInput, BodyTooSlow, Conflict, ModelLoading, ModelNotServable, Unavailable
-from service.open_inference import repository_requests
+from service.open_inference import json_body
+from service.open_inference.parameters import flag, parameters_of
+from service.state import State
 
 router = new_router(needs())
 
@@ -21,7 +25,7 @@ BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "obj
 
 
 class IndexEntryOut(BaseModel):
-    """A version of a model. States: READY, LOADING, UNAVAILABLE."""
+    """A version of a model. `state` is READY, LOADING or UNAVAILABLE."""
 
     name: str
     version: str
@@ -32,7 +36,7 @@ class IndexEntryOut(BaseModel):
 @router.post("/repository/index", openapi_extra=BODY, responses=error_docs(BadInput, BodyTooSlow))
 async def index(state: StateOf, request: Request) -> list[IndexEntryOut]:
     """List every version of every model."""
-    ready_only = repository_requests.ready_only(await receive(request, state))
+    ready_only = flag(await _json(request, state), "ready", default=False)
     listed = await run_in_threadpool(lambda: state.model_repository.index(ready_only=ready_only))
     return [IndexEntryOut(**entry) for entry in listed]
 
@@ -45,9 +49,17 @@ async def index(state: StateOf, request: Request) -> list[IndexEntryOut]:
     responses=error_docs(*UNKNOWN, BadInput, BodyTooSlow, ModelNotServable, ModelLoading, Unavailable),
 )
 async def load(state: StateOf, request: Request, model: str) -> Response:
-    """Load a version beside the active one; it stays until others push it out. Activating is another thing."""
-    version = repository_requests.load_version(await receive(request, state))
-    await run_in_threadpool(state.model_repository.lease, model, version)
+    """Load a version into the cache without activating it; later loads may evict it.
+
+    The parameter `version` names the version; by default the active one, or the newest ready one of this model.
+    """
+    parameters = parameters_of(await _json(request, state), "the request")
+    if parameters.get("config") is not None or any(name.startswith("file:") for name in parameters):
+        raise BadInput(
+            "`load` does not accept a configuration or files, because they would bypass the checks of a bundle: "
+            "upload a bundle (POST /v1/models) and activate it."
+        )
+    await run_in_threadpool(state.model_repository.lease, model, _version(parameters))
     return Response()
 
 
@@ -59,7 +71,21 @@ async def load(state: StateOf, request: Request, model: str) -> Response:
     responses=error_docs(*UNKNOWN, BadInput, BodyTooSlow, Conflict),
 )
 async def unload(state: StateOf, request: Request, model: str) -> Response:
-    """Give the memory of a model back, which is not the active one."""
-    version = repository_requests.unload_version(await receive(request, state))
-    await run_in_threadpool(state.model_repository.unload, model, version)
+    """Unload a version other than the active one; without the parameter `version`, all versions of the model."""
+    parameters = parameters_of(await _json(request, state), "the request")
+    # Validated only: no model depends on another.
+    flag(parameters, "unload_dependents", default=False)
+    await run_in_threadpool(state.model_repository.unload, model, _version(parameters))
     return Response()
+
+
+async def _json(request: Request, state: State) -> dict[str, Any]:
+    body = await receive(request, state)
+    return json_body.read(body) if body.strip() else {}
+
+
+def _version(parameters: dict[str, Any]) -> str | None:
+    version = parameters.get("version")
+    if version is None or isinstance(version, str):
+        return version
+    raise BadInput("Parameter `version` must be a string.")

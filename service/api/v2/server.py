@@ -1,4 +1,4 @@
-"""What the protocol asks of a server as a whole, and the extensions of others that this service leaves out."""
+"""`/v2`: metadata and health of the server, and the protocol extensions that it does not support."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from service.open_inference.model_metadata import server_metadata
 
 router = new_router()
 
-# Probes are free.
+# Health probes need no key.
 ANY_KEY = [needs()]
 
 
 class ServerOut(BaseModel):
-    """What the server is."""
+    """Metadata of the server."""
 
     name: str
     version: str
@@ -27,41 +27,41 @@ class ServerOut(BaseModel):
 
 @router.get("", dependencies=ANY_KEY)
 async def metadata(request: Request) -> ServerOut:
-    """What the server is and can do."""
+    """Get the name, version and extensions of the server."""
     return ServerOut(**server_metadata(request.app.version))
 
 
 @router.get("/health/live")
 async def live() -> dict[str, bool]:
-    """The process runs."""
+    """Liveness: the process runs."""
     return {"live": True}
 
 
 @router.get("/health/ready", responses=error_docs(NoModel))
 async def ready(state: StateOf) -> dict[str, bool]:
-    """A model is loaded and its probe has passed in this process."""
+    """Readiness: a model is loaded and its probe passed in this process."""
     state.active_model.require()
     return {"ready": True}
 
 
-BOTH = ["GET", "POST"]
+GET_POST = ["GET", "POST"]
 
 
-@router.api_route("/systemsharedmemory/{rest:path}", methods=BOTH, include_in_schema=False, dependencies=ANY_KEY)
-@router.api_route("/cudasharedmemory/{rest:path}", methods=BOTH, include_in_schema=False, dependencies=ANY_KEY)
+@router.api_route("/systemsharedmemory/{rest:path}", methods=GET_POST, include_in_schema=False, dependencies=ANY_KEY)
+@router.api_route("/cudasharedmemory/{rest:path}", methods=GET_POST, include_in_schema=False, dependencies=ANY_KEY)
 async def shared_memory() -> None:
-    """Left out: client and server may be on two machines."""
-    raise NotSupported("Shared memory is not supported: send tensors in binary form, behind the JSON.")
+    """Not supported: client and server may be on different machines."""
+    raise NotSupported("Shared memory is not supported: send tensors in binary form, after the JSON.")
 
 
-@router.api_route("/trace/setting", methods=BOTH, include_in_schema=False, dependencies=ANY_KEY)
-@router.api_route("/models/{model}/trace/setting", methods=BOTH, include_in_schema=False, dependencies=ANY_KEY)
+@router.api_route("/trace/setting", methods=GET_POST, include_in_schema=False, dependencies=ANY_KEY)
+@router.api_route("/models/{model}/trace/setting", methods=GET_POST, include_in_schema=False, dependencies=ANY_KEY)
 async def tracing() -> None:
-    """Left out: who may send requests does not decide what is written about them."""
-    raise NotSupported("Tracing is not supported here: the settings of the service say what is written.")
+    """Not supported: clients do not change what the service records."""
+    raise NotSupported("Changing trace settings is not supported: set the OTEL_* variables and restart the service.")
 
 
-@router.api_route("/logging", methods=BOTH, include_in_schema=False, dependencies=ANY_KEY)
+@router.api_route("/logging", methods=GET_POST, include_in_schema=False, dependencies=ANY_KEY)
 async def logging() -> None:
-    """Left out, for the same reason."""
-    raise NotSupported("Changing the log is not supported here: set MASKLOOP_LOG_LEVEL and start the service again.")
+    """Not supported, for the same reason."""
+    raise NotSupported("Changing log settings is not supported: set MASKLOOP_LOG_LEVEL and restart the service.")

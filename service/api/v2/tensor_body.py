@@ -1,4 +1,4 @@
-"""Bodies with tensors: how large one may be, how it comes in, and how an answer goes out."""
+"""Receive and send bodies with tensors: size limits, memory limits and streaming."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ from service.state import State
 
 JSON_SLACK = 64 * 1024
 CHANNELS = 3
-AT_ONCE = 1024 * 1024
-PIECE = 256 * 1024
+# Responses above this size are streamed, in chunks of CHUNK_BYTES.
+MAX_UNSTREAMED_BYTES = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
 
 
 def takes_tensors(path: str) -> bool:
-    """Whether requests for inference go to this path."""
+    """Whether this is the path of an inference request."""
     return path.startswith("/v2/models/") and path.endswith("/infer")
 
 
 def largest_body(settings: Settings) -> int:
-    """Most bytes of a request for inference, compressed and not: the pixels of one largest image, and JSON."""
+    """Largest inference request in bytes, compressed or not: the pixels of one image of the largest size, and JSON."""
     return max(CHANNELS * settings.max_image_pixels, settings.max_image_bytes) + JSON_SLACK
 
 
 @asynccontextmanager
-async def place(request: Request, state: State) -> AsyncIterator[None]:
-    """A place for a body that may be larger than the file of an image; smaller ones need none.
+async def large_body_slot(request: Request, state: State) -> AsyncIterator[None]:
+    """Limit the large bodies in memory: wait for a slot if the body may exceed the limit for encoded images.
 
-    To be had before admission: those who wait for it hold nothing that others need.
+    Use it before admission, so that waiting requests hold no other resource.
 
     Raises:
-        Overloaded: There was none for as long as a body may take.
+        Overloaded: No slot was free within `receive_timeout_s`.
     """
-    announced = request.headers.get("content-length", "")
-    small = announced.isdigit() and int(announced) <= state.settings.max_image_bytes + JSON_SLACK
+    declared = request.headers.get("content-length", "")
+    small = declared.isdigit() and int(declared) <= state.settings.max_image_bytes + JSON_SLACK
     if small and "content-encoding" not in request.headers:
         yield
         return
@@ -49,7 +50,7 @@ async def place(request: Request, state: State) -> AsyncIterator[None]:
         async with asyncio.timeout(state.settings.receive_timeout_s):
             await state.large_bodies.acquire()
     except TimeoutError:
-        raise Overloaded("Other large requests are under way: try again in 1 s.", retry_after_s=1) from None
+        raise Overloaded("Other large requests are in progress: try again in 1 s.", retry_after_s=1) from None
     try:
         yield
     finally:
@@ -57,12 +58,12 @@ async def place(request: Request, state: State) -> AsyncIterator[None]:
 
 
 async def receive(request: Request, state: State) -> bytes:
-    """The body. To be called with a place among those that are served."""
+    """Read the body. Call it after admission."""
     return await receive_within(_collect(request), state.settings.receive_timeout_s)
 
 
 async def _collect(request: Request) -> bytes:
-    # Unlike a list of parts, it is not copied as a whole at the end.
+    # BytesIO avoids the copy of joining a list of parts.
     sink = BytesIO()
     async for part in request.stream():
         sink.write(part)
@@ -70,15 +71,15 @@ async def _collect(request: Request) -> bytes:
 
 
 def respond(parts: Sequence[bytes | memoryview], media_type: str, headers: dict[str, str]) -> Response:
-    """An answer: at once, or if it is large piece by piece, as the client takes it."""
+    """Create a response; stream it in chunks if it is large."""
     size = sum(map(len, parts))
-    if size <= AT_ONCE:
+    if size <= MAX_UNSTREAMED_BYTES:
         return Response(b"".join(parts), media_type=media_type, headers=headers)
     headers = headers | {"Content-Length": str(size)}
-    return StreamingResponse(_pieces(parts), media_type=media_type, headers=headers)
+    return StreamingResponse(_chunks(parts), media_type=media_type, headers=headers)
 
 
-async def _pieces(parts: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:
+async def _chunks(parts: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:
     for part in parts:
-        for at in range(0, len(part), PIECE):
-            yield bytes(part[at : at + PIECE])
+        for at in range(0, len(part), CHUNK_BYTES):
+            yield bytes(part[at : at + CHUNK_BYTES])

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.segmentation.inference.engine import Mask
+from service.segmentation.inference.predictor import Mask
 from service.segmentation.output.class_table import ClassTable
 
 # Masks consist of runs. At level 1 zlib's Z_RLE strategy (3) takes no longer than the default one, half as long for

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import ImageTooLarge
-from service.segmentation.inference.engine import Mask
+from service.segmentation.inference.predictor import Mask
 
 Ring = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.bool_]

@@ -1,11 +1,11 @@
-// Swagger UI over the document that lies beside this page. A file of its own, so that no script has to stand in the page.
+// Starts Swagger UI. A separate file, because the Content-Security-Policy forbids inline scripts.
 "use strict";
 
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
-  // It would show the document to a server elsewhere.
+  // The default validator would send the document to another server.
   validatorUrl: null,
   showExtensions: true,
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset],

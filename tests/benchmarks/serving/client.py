@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from service.parent_watch import tethered
+from service.parent_watch import killed_with_parent
 from tests.benchmarks.serving.loads import Sample, Target, closed_loop, open_loop
 
 ROOT = Path(__file__).parents[3]
@@ -52,7 +52,12 @@ class Client:
     def __init__(self, photographs: Path, size: tuple[int, int]) -> None:
         words = [sys.executable, "-m", "tests.benchmarks.serving.client", str(photographs), *map(str, size)]
         self._process = subprocess.Popen(
-            tethered(words), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            killed_with_parent(words),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def run(self, job: Job) -> Outcome:

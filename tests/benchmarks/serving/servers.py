@@ -9,7 +9,7 @@ import subprocess
 import time
 from typing import IO, Self
 
-from service.parent_watch import tethered
+from service.parent_watch import killed_with_parent
 from tests.benchmarks.serving.http1 import Response
 from tests.benchmarks.serving.processes import cpu_seconds, resident_bytes, tree
 from tests.benchmarks.serving.sides import ROOT, Place, Side, SideFailed
@@ -28,7 +28,7 @@ def tethered_process(
 ) -> subprocess.Popen[bytes]:
     """Start a program that dies with this one, in a session of its own: Ctrl-C is for this one, which ends it."""
     return subprocess.Popen(
-        tethered(command),
+        killed_with_parent(command),
         cwd=ROOT,
         env=environment,
         stdin=stdin,

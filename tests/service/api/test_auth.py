@@ -1,4 +1,4 @@
-"""Keys over HTTP: who is let in, who is not, and what they are told."""
+"""Authentication and authorisation over HTTP."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LEFT_OUT = (
     "/v2/logging",
 )
 
-# Every call, and the scopes that it needs, all of them. A new route has to be written down here or be in FREE.
+# Every call and all scopes that it needs. A new route must be listed here or in FREE.
 NEEDED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/segment"): frozenset({"predict"}),
     ("POST", "/v1/segment/batch"): frozenset({"predict"}),
@@ -62,13 +62,13 @@ NEEDED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v2/repository/index"): ANY,
     ("POST", "/v2/repository/models/{model}/load"): frozenset({"admin"}),
     ("POST", "/v2/repository/models/{model}/unload"): frozenset({"admin"}),
-    # Extensions of others, which it says that it has not.
+    # Extensions of other servers, answered with 501.
     **{(method, path): ANY for method in ("GET", "POST") for path in LEFT_OUT},
 }
 
 
 def calls() -> set[tuple[str, str]]:
-    """Every method of every route that is not free."""
+    """Every method of every route that is not in FREE."""
     found = set()
     for route in iter_route_contexts(create_app(Settings()).routes):
         assert route.path is not None
@@ -78,7 +78,7 @@ def calls() -> set[tuple[str, str]]:
 
 
 class Keyed:
-    """A service that is asked from another machine, with a key of each kind."""
+    """A service without anonymous scopes, and one key per scope."""
 
     def __init__(self, client: TestClient, state: State) -> None:
         self.client = client
@@ -97,25 +97,28 @@ class Keyed:
 
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
-    """One service for all tests here that change nothing in it. `published_on`: as if asked from elsewhere."""
+    """One service for all tests here that do not change it."""
     folder = tmp_path_factory.mktemp("keyed")
     settings = Settings(
         data_dir=folder / "data",
         model=str(write_bundle(folder / "bundle")),
         model_poll_s=0.05,
-        published_on="192.168.1.5",
+        anonymous_scopes=(),
     )
     with serve(settings) as client:
-        yield Keyed(client, client.app_state["maskloop"])
+        # From another machine: local callers need no key for /metrics.
+        yield Keyed(from_address(client, "10.0.0.1"), client.app_state["maskloop"])
 
 
-def test_every_route_has_a_decision() -> None:
-    assert calls() == set(NEEDED), "write new routes down in NEEDED, and give them `dependencies=[needs(...)]`, or FREE"
+def test_every_route_is_listed() -> None:
+    assert calls() == set(NEEDED), (
+        "add new routes to NEEDED and give them `dependencies=[needs(...)]`, or add them to FREE"
+    )
 
 
 @pytest.mark.parametrize(("method", "template"), sorted(NEEDED))
-def test_nothing_happens_without_a_key_or_with_one_for_something_else(keyed: Keyed, method: str, template: str) -> None:
-    """Before anything else is looked at: the parameters are nonsense."""
+def test_missing_key_gets_401_and_missing_scope_403(keyed: Keyed, method: str, template: str) -> None:
+    """Before the parameters are validated."""
     needed = NEEDED[method, template]
     path = re.sub(r"\{(\w+)[^}]*\}", r"\1", template) + "?limit=nonsense&split=nonsense&model=nonsense"
     refused = keyed.ask(method, path)
@@ -133,7 +136,7 @@ def test_nothing_happens_without_a_key_or_with_one_for_something_else(keyed: Key
 
 
 def said(answer: httpx.Response) -> str:
-    """What an error says, in either of its forms."""
+    """The message of an error, in either format."""
     body: dict[str, str] = answer.json()
     if answer.request.url.path.startswith("/v2"):
         assert list(body) == ["error"]
@@ -143,14 +146,14 @@ def said(answer: httpx.Response) -> str:
 
 
 @pytest.mark.parametrize("path", sorted(FREE))
-def test_probes_and_documents_are_free(keyed: Keyed, path: str) -> None:
+def test_probes_and_documentation_need_no_key(keyed: Keyed, path: str) -> None:
     name = keyed.ask("GET", "/v2/models", keyed.keys["predict"]).json()["models"][0]
     files = {"/docs/page": "/docs/page/docs.js", "/docs/swagger": "/docs/swagger/swagger-ui.css"}
     path = files.get(path, path).format(model=name, version="1")
     assert keyed.client.get(path).status_code == 200
 
 
-def test_a_key_in_either_header(keyed: Keyed) -> None:
+def test_key_is_accepted_in_either_header(keyed: Keyed) -> None:
     key = keyed.keys["predict"]
     image = encoded(picture())
     for headers in (
@@ -168,7 +171,7 @@ def test_a_key_in_either_header(keyed: Keyed) -> None:
 @pytest.mark.parametrize(
     "key", ["x", "maskloop_aaaaaaaa_" + "b" * 43, "é" * 50, "\N{LATIN SMALL LETTER Y WITH DIAERESIS}"]
 )
-def test_what_is_no_key_is_told_so(keyed: Keyed, key: str) -> None:
+def test_invalid_key_gets_401(keyed: Keyed, key: str) -> None:
     for headers in ({"X-API-Key": key.encode("latin-1")}, {"Authorization": b"Bearer " + key.encode("latin-1")}):
         answer = keyed.client.get("/v1/models", headers=headers)  # type: ignore[arg-type]
         assert (answer.status_code, answer.json()["type"]) == (401, "urn:maskloop:problem:key-invalid")
@@ -177,7 +180,7 @@ def test_what_is_no_key_is_told_so(keyed: Keyed, key: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/segment", "/v1/segment/batch"])
-def test_a_body_is_not_read_before_the_key(keyed: Keyed, path: str) -> None:
+def test_body_is_not_read_before_authentication(keyed: Keyed, path: str) -> None:
     taken = 0
 
     def body() -> Iterator[bytes]:
@@ -191,7 +194,7 @@ def test_a_body_is_not_read_before_the_key(keyed: Keyed, path: str) -> None:
     assert admitted == 0
 
 
-def test_keeping_an_image_is_a_scope_of_its_own(keyed: Keyed) -> None:
+def test_contributing_while_segmenting_needs_the_scope_contribute(keyed: Keyed) -> None:
     image = encoded(picture(seed=70))
     path = "/v1/segment?contribute=true"
     answer = keyed.ask("POST", path, keyed.keys["predict"], content=image)
@@ -201,7 +204,7 @@ def test_keeping_an_image_is_a_scope_of_its_own(keyed: Keyed) -> None:
     assert "X-Image-Id" in keyed.ask("POST", path, both, content=image).headers
 
 
-def test_the_log_names_the_key_and_holds_none(keyed: Keyed) -> None:
+def test_log_contains_the_name_of_the_key_and_not_the_key(keyed: Keyed) -> None:
     key = keyed.keys["train"]
     with capture_logs() as lines:
         assert keyed.ask("GET", "/v1/runs", key).status_code == 200
@@ -218,7 +221,7 @@ def test_the_log_names_the_key_and_holds_none(keyed: Keyed) -> None:
     assert key.rsplit("_", 1)[1] not in repr(lines)
 
 
-def test_refusals_are_counted_by_their_reason(keyed: Keyed) -> None:
+def test_refusals_are_counted_by_reason(keyed: Keyed) -> None:
     def count(reason: str) -> float:
         labels = {"reason": reason}
         return keyed.state.metrics.registry.get_sample_value("maskloop_callers_refused_total", labels) or 0.0
@@ -230,9 +233,9 @@ def test_refusals_are_counted_by_their_reason(keyed: Keyed) -> None:
     assert {reason: count(reason) - before[reason] for reason in before} == dict.fromkeys(before, 1.0)
 
 
-def test_the_interface_says_what_each_call_needs(keyed: Keyed) -> None:
+def test_openapi_document_lists_the_scopes(keyed: Keyed) -> None:
     document = keyed.client.get("/openapi.json").json()
-    assert set(document["components"]["securitySchemes"]) == {"bearer", "header"}
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "header", "cookie"}
     for (method, path), scopes in NEEDED.items():
         if path in LEFT_OUT:
             continue
@@ -240,6 +243,7 @@ def test_the_interface_says_what_each_call_needs(keyed: Keyed) -> None:
         assert [{name: set(of) for name, of in entry.items()} for entry in security] == [
             {"bearer": set(scopes)},
             {"header": set(scopes)},
+            {"cookie": set(scopes)},
         ]
         answers = document["paths"][path][method.lower()]["responses"]
         assert "default" in answers or {"401", "403", "429"} <= set(answers)
@@ -247,9 +251,8 @@ def test_the_interface_says_what_each_call_needs(keyed: Keyed) -> None:
     assert "401" not in document["paths"]["/readyz"]["get"]["responses"]
 
 
-def test_a_rate_of_its_own(keyed: Keyed) -> None:
+def test_rate_limit_of_a_key(keyed: Keyed) -> None:
     key = keyed.make("slow", ["train"], rate_per_minute=2)
-    # The scopes of the list of images are asked twice, by router and route: one request all the same.
     first, second, third = (keyed.ask("GET", "/v1/runs", key) for _ in range(3))
     assert [first.status_code, second.status_code, third.status_code] == [200, 200, 429]
     assert first.headers["RateLimit-Policy"] == '"minute";q=2;w=60'
@@ -261,31 +264,31 @@ def test_a_rate_of_its_own(keyed: Keyed) -> None:
     assert keyed.client.get("/readyz").status_code == 200
 
 
-def test_a_request_that_is_asked_for_two_scopes_counts_once(keyed: Keyed) -> None:
+def test_request_that_needs_two_scopes_counts_once(keyed: Keyed) -> None:
     key = keyed.make("curator", ["contribute", "train"], rate_per_minute=1)
     assert [keyed.ask("GET", "/v1/images", key).status_code for _ in range(2)] == [200, 429]
 
 
-def test_callers_without_a_key_are_counted_by_address(make_settings: MakeSettings) -> None:
-    with serve(make_settings(anonymous_scopes="predict", anonymous_rate_limit_per_minute=2)) as client:
+def test_anonymous_callers_are_limited_by_address(make_settings: MakeSettings) -> None:
+    with serve(make_settings(api_key="", anonymous_scopes="predict", anonymous_rate_limit_per_minute=2)) as client:
         app = client.app
         assert isinstance(app, FastAPI)
         for address, other in (("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1")):
             codes = [ask(client, host) for host in [address] * 3 + [other]]
             assert codes == [200, 200, 429, 200]
-        # The same host, which has 2**64 addresses.
+        # The same /64 network.
         assert ask(client, "2001:db8::2") == 429
 
 
-def test_keys_that_are_none_are_limited_by_address(make_settings: MakeSettings) -> None:
+def test_invalid_keys_are_limited_by_address(make_settings: MakeSettings) -> None:
     good = "k" * 40
-    with serve(make_settings(api_key=good, failed_keys_per_minute=2)) as client:
+    with serve(make_settings(api_key=good, anonymous_scopes="", failed_keys_per_minute=2)) as client:
         codes = [ask(client, "10.0.0.1", f"guess-{number}") for number in range(4)]
         assert codes == [401, 401, 429, 429]
-        # The key comes first: whoever has one is not kept out by a neighbour who guesses, nor counted for it.
+        # Valid keys from the address still work and do not count.
         assert [ask(client, "10.0.0.1", good) for _ in range(5)] == [200] * 5
         assert ask(client, "10.0.0.2", "guess") == 401
-        # Without a key nobody guesses.
+        # Requests without a key do not count.
         assert [ask(client, "10.0.0.3") for _ in range(4)] == [401] * 4
         there = from_address(client, "10.0.0.1")
         refused = there.get("/v1/models", headers={"X-API-Key": "guess"})
@@ -296,14 +299,14 @@ def test_keys_that_are_none_are_limited_by_address(make_settings: MakeSettings) 
         assert (in_protocol.status_code, list(in_protocol.json())) == (429, ["error"])
 
 
-def test_keys_that_are_none_have_a_limit_by_default(client: TestClient) -> None:
+def test_invalid_keys_are_limited_by_default(client: TestClient) -> None:
     codes = [client.get("/v1/models", headers={"X-API-Key": "x"}).status_code for _ in range(40)]
     assert codes[:30] == [401] * 30
     assert codes[-1] == 429
 
 
 def ask(client: TestClient, address: str, key: str | None = None) -> int:
-    """As if from an address."""
+    """Status of a request from an address."""
     headers = {"X-API-Key": key} if key else {}
     return from_address(client, address).get("/v1/models", headers=headers).status_code
 
@@ -314,24 +317,52 @@ def from_address(client: TestClient, address: str) -> TestClient:
     return from_there
 
 
-def test_callers_without_a_key_may_do_what_the_settings_say(make_settings: MakeSettings) -> None:
+def test_anonymous_callers_have_the_configured_scopes(make_settings: MakeSettings) -> None:
     image = encoded(picture())
-    with serve(make_settings(anonymous_scopes="predict", api_key="k" * 40, published_on="192.168.1.5")) as client:
+    with serve(make_settings(anonymous_scopes="predict", api_key="k" * 40)) as client:
         assert client.post("/v1/segment", content=image).status_code == 200
         for answer in (client.post("/v1/images", content=image), client.post("/v1/models/rollback")):
             assert (answer.status_code, answer.json()["type"]) == (401, "urn:maskloop:problem:key-missing")
         assert client.post("/v1/segment?contribute=1", content=image).status_code == 401
-        # A key that is sent has to be one, whatever is free.
+        # An invalid key is refused even where no key is needed.
         assert client.post("/v1/segment", content=image, headers={"X-API-Key": "x"}).status_code == 401
         assert client.post("/v1/images", content=image, headers={"X-API-Key": "k" * 40}).status_code == 201
 
 
-def test_metrics_are_free_nearby_and_where_the_settings_say_so(make_settings: MakeSettings) -> None:
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({}, {"predict", "contribute"}),
+        ({"host": "localhost"}, {"predict", "contribute"}),
+        ({"host": "0.0.0.0"}, set()),  # noqa: S104 - not bound
+        ({"host": "192.168.1.5"}, set()),
+        ({"host": "192.168.1.5", "anonymous_scopes": "predict"}, {"predict"}),
+        ({"anonymous_scopes": ""}, set()),
+    ],
+)
+def test_anonymous_callers_never_train_or_administer(
+    make_settings: MakeSettings, changes: dict[str, Any], allowed: set[str]
+) -> None:
+    """Every call, from every address, with the headers that a proxy on the same machine may send."""
+    headers = [{}, {"Host": "127.0.0.1:8000"}, {"X-Forwarded-For": "127.0.0.1"}, {"Cookie": "other=1"}]
+    with serve(make_settings(api_key="k" * 40, **changes)) as client:
+        for (method, template), needed in NEEDED.items():
+            if needed <= allowed and (needed or allowed):
+                continue
+            path = re.sub(r"\{(\w+)[^}]*\}", r"\1", template)
+            for address in ("203.0.113.7",) if template == "/metrics" else ("127.0.0.1", "203.0.113.7"):
+                there = from_address(client, address)
+                codes = {there.request(method, path, headers=each).status_code for each in headers}
+                assert codes == {401}, (method, path, codes)
+        image = encoded(picture())
+        for path, scope in (("/v1/segment", "predict"), ("/v1/images", "contribute")):
+            assert (client.post(path, content=image).status_code != 401) is (scope in allowed)
+
+
+def test_metrics_need_no_key_locally_or_if_open(make_settings: MakeSettings) -> None:
     key = {"X-API-Key": "k" * 40}
-    for changes, codes in (
-        ({}, (200, 200)),
-        ({"published_on": "192.168.1.5"}, (401, 200)),
-        ({"published_on": "192.168.1.5", "open_metrics": True}, (200, 200)),
-    ):
-        with serve(make_settings(api_key="k" * 40, **changes)) as client:
-            assert (client.get("/metrics").status_code, client.get("/metrics", headers=key).status_code) == codes
+    for changes, codes in (({}, (200, 401, 200)), ({"open_metrics": True}, (200, 200, 200))):
+        with serve(make_settings(api_key="k" * 40, anonymous_scopes="", **changes)) as client:
+            remote = from_address(client, "10.0.0.1")
+            answers = (client.get("/metrics"), remote.get("/metrics"), remote.get("/metrics", headers=key))
+            assert tuple(answer.status_code for answer in answers) == codes

@@ -1,6 +1,6 @@
-"""Broken files over HTTP, to a service in a process of its own: each is answered, by no 5xx, and the service lives on.
+"""Damaged files sent to a service in a separate process: no 5xx, no hang, no crash, little memory.
 
-What `tests/service/segmentation/test_damaged.py` asks of decoding, asked of every call that takes a file.
+`tests/service/segmentation/test_damaged.py` tests decoding alone; this tests every call that takes a file.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tests.service.fuzzing import effort
 from tests.service.test_process import Server
 from tests.service.tiny_bundle import picture, write_bundle
 
-# Of one answer. It takes milliseconds; a slow machine is no failure, and a file without end is.
+# Time limit of one response in seconds. It takes milliseconds; the limit allows for a slow machine, not for a hang.
 TIME_LIMIT_S = 20
-# Of the whole process: a picture of a million pixels takes a few megabytes, however it came to be one.
+# Growth limit of the process: an image of a million pixels takes a few megabytes, however it is encoded.
 MEMORY_LIMIT_BYTES = 200_000_000
-REFUSED = {400, 413, 415, 422}
+REJECTED = {400, 413, 415, 422}
 
 
 @dataclass(frozen=True)
 class Call:
-    """A way to send a file."""
+    """A call that takes a file."""
 
     method: str
     path: str
@@ -54,7 +54,7 @@ CALLS = [
 
 
 class Client:
-    """A service, the connection to it, and an image in its pool."""
+    """A connection to a service with an image in its pool."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -66,19 +66,19 @@ class Client:
         self.warm_bytes = self.memory("VmRSS")
 
     def send(self, call: Call, data: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer, which has to be there in time."""
+        """Send a file; return status and body of the response."""
         part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + data + b"\r\n--x--\r\n"
         path = call.path.format(image=getattr(self, "image", ""))
         self._connection.request(call.method, path, part if call.form else data, call.headers)
-        answer = self._connection.getresponse()
-        return answer.status, answer.read()
+        response = self._connection.getresponse()
+        return response.status, response.read()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._connection.close()
 
     def memory(self, field: str) -> int:
-        """Bytes of the process, as Linux counts them: VmRSS now, VmHWM at most."""
+        """Return the memory of the process in bytes: field VmRSS is the current value, VmHWM the peak."""
         status = Path(f"/proc/{self.server.process.pid}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith(field))
         return int(line.split()[1]) * 1024
@@ -98,19 +98,19 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_broken_file_is_answered_and_no_fault(client: Client, name: str) -> None:
+def test_damaged_file_gets_a_response_and_is_never_a_fault(client: Client, name: str) -> None:
     @given(st.sampled_from(CALLS), damaged(FILES[name]))
     @effort(40)
     def try_one(call: Call, data: bytes) -> None:
         begin = time.monotonic()
         status, body = client.send(call, data)
         assert time.monotonic() - begin < TIME_LIMIT_S
-        assert status in {200, 201} | REFUSED, body
+        assert status in {200, 201} | REJECTED, body
         if call.path.endswith("batch") and status == 200:
-            assert all(json.loads(line)["status"] in {200} | REFUSED for line in body.splitlines()), body
-        elif status in REFUSED:
-            told = json.loads(body)
-            assert told.get("detail") or told["error"]
+            assert all(json.loads(line)["status"] in {200} | REJECTED for line in body.splitlines()), body
+        elif status in REJECTED:
+            problem = json.loads(body)
+            assert problem.get("detail") or problem["error"]
 
     try_one()
     assert client.server.process.poll() is None

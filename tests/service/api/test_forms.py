@@ -1,4 +1,4 @@
-"""Forms of any shape: read or refused, and never a fault."""
+"""Malformed forms are parsed or rejected, never a fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from tests.service.tiny_bundle import picture
 DATA = encoded(picture(20, 10))
 PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
 FORM = PART + DATA + b"\r\n" + PART + DATA + b"\r\n--x--\r\n"
-PIECES = [b"\r\n", b"--x", b"--x--", b'name="', b"filename*=utf-8''a", b"charset=none", b": ", b"\x00", b"\xff", DATA]
+FRAGMENTS = [
+    b"\r\n",
+    b"--x",
+    b"--x--",
+    b'name="',
+    b"filename*=utf-8''a",
+    b"charset=none",
+    b": ",
+    b"\x00",
+    b"\xff",
+    DATA,
+]
 TYPES = [
     "multipart/form-data",
     "Multipart/Form-Data",
@@ -22,12 +33,12 @@ TYPES = [
 
 
 @st.composite
-def broken(draw: st.DrawFn) -> bytes:
+def malformed_forms(draw: st.DrawFn) -> bytes:
     body = FORM
     for _ in range(draw(st.integers(1, 4))):
         at, end = sorted(draw(st.tuples(*[st.integers(0, len(body))] * 2)))
-        piece = draw(st.one_of(st.sampled_from(PIECES), st.binary(max_size=8)))
-        body = body[:at] + piece + (body[at:] if draw(st.booleans()) else body[end:])
+        fragment = draw(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=8)))
+        body = body[:at] + fragment + (body[at:] if draw(st.booleans()) else body[end:])
     return body
 
 
@@ -41,8 +52,8 @@ def content_types() -> st.SearchStrategy[str]:
     )
 
 
-def test_no_form_is_a_fault(client: TestClient) -> None:
-    @given(broken(), content_types(), st.sampled_from(["/v1/segment", "/v1/segment/batch", "/v1/images"]))
+def test_malformed_form_is_never_a_fault(client: TestClient) -> None:
+    @given(malformed_forms(), content_types(), st.sampled_from(["/v1/segment", "/v1/segment/batch", "/v1/images"]))
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     def try_one(body: bytes, content_type: str, path: str) -> None:
         response = client.post(path, content=body, headers={"Content-Type": content_type})

@@ -1,4 +1,4 @@
-"""A database with the keys' table, and the two who look at it."""
+"""Fixtures: the keys table and a key ring on it."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def keys(settings: Settings) -> Iterator[KeyStore]:
 
 @pytest.fixture
 def ring(settings: Settings, keys: KeyStore) -> KeyRing:
-    """Not started: it reads when it is told to."""
+    """Not started: tests call `refresh`."""
     return KeyRing(settings, keys)

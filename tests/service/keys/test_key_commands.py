@@ -1,4 +1,4 @@
-"""`python -m service keys`, as a person or a script uses it."""
+"""`python -m service keys` on the command line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
+from service.keys.local_key import write_local_key
 
 Captured = pytest.CaptureFixture[str]
 
@@ -15,6 +16,7 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MASKLOOP_API_KEY", raising=False)
 
 
 def keys(*arguments: str) -> int:
@@ -28,21 +30,21 @@ def listed(capsys: Captured) -> list[dict[str, object]]:
     return found
 
 
-def test_from_nothing_to_a_key_and_back(capsys: Captured, tmp_path: Path) -> None:
+def test_create_list_and_revoke(capsys: Captured, tmp_path: Path) -> None:
     assert keys("list") == 0
     assert "keys create" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == [], "asking makes nothing"
+    assert list(tmp_path.iterdir()) == [], "listing must create nothing"
 
     assert keys("create", "camera", "--scope", "contribute,predict", "--rate-per-minute", "60") == 0
     said = capsys.readouterr()
-    # The key alone, for KEY=$(...).
+    # Only the key goes to stdout, for KEY=$(...).
     assert said.out.startswith("maskloop_")
     assert len(said.out.split()) == 1
     assert said.out.strip() not in said.err
-    assert "from now on every call needs a key" in said.err
+    assert "shown once" in said.err
 
     assert keys("create", "ops", "--scope", "all", "--expires-days", "30") == 0
-    assert "from now on" not in capsys.readouterr().err
+    assert "expires at" in capsys.readouterr().err
     assert keys("list") == 0
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in table] == ["NAME", "camera", "ops"]
@@ -62,38 +64,65 @@ def test_from_nothing_to_a_key_and_back(capsys: Captured, tmp_path: Path) -> Non
         (["create", "camera"], "--scope"),
         (["create", "camera", "--scope", "everything"], "predict,contribute,train,admin"),
         (["create", "camera", "--scope", ","], "predict,contribute,train,admin"),
-        (["create", "camera", "--scope", "all", "--rate-per-minute", "-1"], "no number of requests"),
-        (["create", "camera", "--scope", "all", "--rate-per-minute", "99999999999"], "no number of requests"),
-        (["create", "camera", "--scope", "all", "--expires-days", "0"], "no number of days"),
-        (["create", "camera", "--scope", "all", "--expires-days", "nan"], "no number of days"),
-        (["create", "camera", "--scope", "all", "--expires-days", "1e9"], "no number of days"),
+        (["create", "camera", "--scope", "all", "--rate-per-minute", "-1"], "not a whole number"),
+        (["create", "camera", "--scope", "all", "--rate-per-minute", "99999999999"], "not a whole number"),
+        (["create", "camera", "--scope", "all", "--expires-days", "0"], "not a number of days"),
+        (["create", "camera", "--scope", "all", "--expires-days", "nan"], "not a number of days"),
+        (["create", "camera", "--scope", "all", "--expires-days", "1e9"], "not a number of days"),
         ([], "COMMAND"),
     ],
 )
-def test_a_command_line_that_makes_no_sense(capsys: Captured, arguments: list[str], said: str) -> None:
+def test_invalid_command_line_exits_with_2(capsys: Captured, arguments: list[str], said: str) -> None:
     with pytest.raises(SystemExit) as ended:
         keys(*arguments)
     assert ended.value.code == 2
     assert said in " ".join(capsys.readouterr().err.split())
 
 
-def test_what_cannot_be_done_is_said_in_one_line(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_are_one_line(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     assert keys("revoke", "camera") == 1
     assert "--data-dir" in capsys.readouterr().err
     assert keys("create", "a b", "--scope", "all") == 1
-    assert "cannot name a key" in capsys.readouterr().err
+    assert "not a valid key name" in capsys.readouterr().err
     assert keys("create", "camera", "--scope", "all") == 0
     capsys.readouterr()
     assert keys("create", "camera", "--scope", "all") == 1
-    assert capsys.readouterr().err.startswith("error: There is a key 'camera' already")
+    assert capsys.readouterr().err.startswith("error: A key named 'camera' exists")
     assert keys("revoke", "nobody") == 1
     assert "keys list" in capsys.readouterr().err
     monkeypatch.setenv("MASKLOOP_DATABASE_URL", "sqlite:////no/such/folder/x.db")
     assert keys("create", "camera", "--scope", "all") == 1
-    assert "The database does not answer" in capsys.readouterr().err
+    assert "The database cannot be reached" in capsys.readouterr().err
 
 
-def test_another_data_folder(capsys: Captured, tmp_path: Path) -> None:
+def test_data_dir_selects_the_folder(capsys: Captured, tmp_path: Path) -> None:
     assert keys("create", "camera", "--scope", "all", "--data-dir", "there") == 0
     assert listed(capsys) == []
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_show_prints_the_key_of_the_first_start(capsys: Captured, tmp_path: Path) -> None:
+    assert keys("show") == 1
+    error = capsys.readouterr().err
+    assert "api-key does not exist" in error
+    assert "keys create NAME --scope all" in error
+    assert list(tmp_path.iterdir()) == [], "showing must create nothing"
+
+    assert keys("create", "first", "--scope", "all", "--data-dir", "data") == 0
+    text = capsys.readouterr().out.strip()
+    write_local_key(tmp_path / "data", text)
+    assert keys("show", "--data-dir", "data") == 0
+    assert capsys.readouterr().out == f"{text}\n"
+
+    assert keys("revoke", "first", "--data-dir", "data") == 0
+    capsys.readouterr()
+    assert keys("show", "--data-dir", "data") == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "was revoked" in shown.err
+
+
+def test_show_prints_a_configured_key(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKLOOP_API_KEY", "k" * 40)
+    assert keys("show") == 0
+    assert capsys.readouterr().out == "k" * 40 + "\n"

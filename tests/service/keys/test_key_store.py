@@ -1,4 +1,4 @@
-"""The keys' rows."""
+"""The keys table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.storage.database import Database
 from service.storage.tables import ApiKey, utc_now
 
 
-def test_the_database_holds_no_key(keys: KeyStore, settings: Settings) -> None:
+def test_database_contains_no_secret(keys: KeyStore, settings: Settings) -> None:
     _, text = keys.create("camera", ["predict"])
     secret = text.rsplit("_", 1)[1].encode()
     files = [path for path in Path(settings.data_dir).rglob("*") if path.is_file()]
@@ -23,7 +23,7 @@ def test_the_database_holds_no_key(keys: KeyStore, settings: Settings) -> None:
     assert not any(secret in path.read_bytes() for path in files)
 
 
-def test_a_name_is_one_keys_until_that_is_revoked(keys: KeyStore) -> None:
+def test_name_is_unique_among_keys_that_are_not_revoked(keys: KeyStore) -> None:
     first, _ = keys.create("camera", ["predict"])
     with pytest.raises(KeyNameTaken, match="revoke camera"):
         keys.create("camera", ["predict"])
@@ -35,8 +35,8 @@ def test_a_name_is_one_keys_until_that_is_revoked(keys: KeyStore) -> None:
         keys.revoke("camera")
 
 
-def test_two_processes_cannot_give_one_name(keys: KeyStore, settings: Settings) -> None:
-    """Whatever both have looked up before: the index has the last word."""
+def test_index_prevents_two_keys_with_one_name(keys: KeyStore, settings: Settings) -> None:
+    """Even if two processes checked the name at the same time."""
     keys.create("camera", ["predict"])
     database = Database(settings.resolved_database_url)
     with pytest.raises(IntegrityError), database.write() as session:
@@ -44,7 +44,7 @@ def test_two_processes_cannot_give_one_name(keys: KeyStore, settings: Settings) 
     database.close()
 
 
-def test_a_name_goes_before_an_id(keys: KeyStore) -> None:
+def test_name_takes_precedence_over_id(keys: KeyStore) -> None:
     first, _ = keys.create("first", ["predict"])
     second, _ = keys.create(first.id, ["predict"])
     assert keys.revoke(first.id).id == second.id
@@ -52,19 +52,28 @@ def test_a_name_goes_before_an_id(keys: KeyStore) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "-x", "a\nb", "é", "x" * 65, "a;b"])
-def test_names_are_words(keys: KeyStore, name: str) -> None:
-    with pytest.raises(BadInput, match="cannot name a key"):
+def test_invalid_names_are_rejected(keys: KeyStore, name: str) -> None:
+    with pytest.raises(BadInput, match="not a valid key name"):
         keys.create(name, ["predict"])
 
 
-def test_a_key_has_a_scope(keys: KeyStore) -> None:
+def test_key_needs_a_scope(keys: KeyStore) -> None:
     with pytest.raises(BadInput):
         keys.create("camera", [])
 
 
-def test_the_last_use_is_the_latest(keys: KeyStore) -> None:
+def test_latest_use_is_recorded(keys: KeyStore) -> None:
     row, _ = keys.create("camera", ["predict"])
     now = utc_now()
     for at in (now, now - timedelta(hours=1), now + timedelta(seconds=1), now):
-        keys.note_use({row.id: at, "unknown": at})
+        keys.record_use({row.id: at, "unknown": at})
     assert keys.list()[0].last_used_at == now + timedelta(seconds=1)
+
+
+def test_first_key_of_a_concurrent_transaction_wins(keys: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On PostgreSQL both transactions see an empty table; the unique index decides."""
+    keys.create("first", ["predict"])
+    monkeypatch.setattr("sqlalchemy.orm.Session.scalar", lambda *_, **__: None)
+    saved: list[str] = []
+    assert keys.create_first("first", saved.append) is None
+    assert saved == []

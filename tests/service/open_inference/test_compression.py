@@ -1,4 +1,4 @@
-"""Packed bodies: every one that Python packs is unpacked, none beyond the limit."""
+"""Decompression of bodies up to a limit, and compression of responses."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from hypothesis import strategies as st
 
 from service.errors import BadInput, BodyTooLarge, EncodingUnsupported
 from service.open_inference import compression
-from service.open_inference.compression import accepted, deflate, inflate
+from service.open_inference.compression import accepted_encoding, deflate, inflate
 
-PACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-@given(plain=st.binary(max_size=300) | st.integers(0, 5000).map(bytes), step=st.integers(1, 64))
-def test_what_was_packed_is_unpacked_up_to_the_limit(encoding: str, plain: bytes, step: int) -> None:
+@given(plain=st.binary(max_size=300) | st.integers(0, 5000).map(bytes), chunk=st.integers(1, 64))
+def test_inflate_restores_the_body_up_to_the_limit(encoding: str, plain: bytes, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compression, "STEP", step)
-        assert inflate(PACK[encoding](plain), encoding, len(plain)) == plain
+        patch.setattr(compression, "CHUNK_BYTES", chunk)
+        assert inflate(COMPRESS[encoding](plain), encoding, len(plain)) == plain
         if plain:
             with pytest.raises(BodyTooLarge):
-                inflate(PACK[encoding](plain), encoding, len(plain) - 1)
+                inflate(COMPRESS[encoding](plain), encoding, len(plain) - 1)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 @given(plain=st.binary(max_size=200), at=st.integers(0, 500), junk=st.binary(min_size=1, max_size=5))
-def test_what_is_cut_off_or_goes_on_is_refused(encoding: str, plain: bytes, at: int, junk: bytes) -> None:
-    packed = PACK[encoding](plain)
+def test_truncated_body_and_trailing_data_are_rejected(encoding: str, plain: bytes, at: int, junk: bytes) -> None:
+    compressed = COMPRESS[encoding](plain)
     with pytest.raises(BadInput):
-        inflate(packed[: at % len(packed)], encoding, 10_000)
-    with pytest.raises(BadInput, match="behind the end"):
-        inflate(packed + junk, encoding, 10_000)
+        inflate(compressed[: at % len(compressed)], encoding, 10_000)
+    with pytest.raises(BadInput, match="follows the end"):
+        inflate(compressed + junk, encoding, 10_000)
 
 
 @given(st.binary(max_size=100), st.sampled_from(["gzip", "deflate"]))
-def test_nonsense_is_refused(body: bytes, encoding: str) -> None:
+def test_random_bytes_raise_only_bad_input(body: bytes, encoding: str) -> None:
     with suppress(BadInput):
         inflate(body, encoding, 100)
 
 
-def test_a_bomb_is_stopped_while_it_is_small() -> None:
+def test_decompression_bomb_is_rejected_with_little_memory() -> None:
     bomb = gzip.compress(bytes(20_000_000), 1)
     tracemalloc.start()
     with pytest.raises(BodyTooLarge, match="100000 bytes"):
@@ -56,13 +56,13 @@ def test_a_bomb_is_stopped_while_it_is_small() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "x" * 200])
-def test_other_encodings_are_named(encoding: str) -> None:
+def test_unsupported_encoding_is_rejected(encoding: str) -> None:
     with pytest.raises(EncodingUnsupported, match="gzip, deflate or none"):
         inflate(b"x", encoding, 10)
 
 
 @pytest.mark.parametrize("encoding", ["", "identity", " Identity "])
-def test_no_encoding_is_none(encoding: str) -> None:
+def test_identity_encoding_returns_the_body(encoding: str) -> None:
     assert inflate(b"x", encoding, 10) == b"x"
 
 
@@ -70,12 +70,12 @@ def test_no_encoding_is_none(encoding: str) -> None:
     ("header", "encoding"),
     [("gzip", "gzip"), (" Deflate", "deflate"), ("gzip, deflate, br", None), ("*", None), ("", None), (None, None)],
 )
-def test_one_word_asks_for_a_packed_answer(header: str | None, encoding: str | None) -> None:
-    assert accepted(header) == encoding
+def test_only_a_single_accepted_encoding_counts(header: str | None, encoding: str | None) -> None:
+    assert accepted_encoding(header) == encoding
 
 
 @given(st.binary(max_size=300))
-def test_answers_are_what_every_client_unpacks(plain: bytes) -> None:
+def test_standard_library_decompresses_responses(plain: bytes) -> None:
     parts = (plain[:100], memoryview(plain)[100:])
     assert gzip.decompress(b"".join(deflate(parts, "gzip"))) == plain
     assert zlib.decompress(b"".join(deflate(parts, "deflate"))) == plain

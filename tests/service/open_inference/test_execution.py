@@ -1,4 +1,4 @@
-"""Several jobs in turn: bounded, in order, given up at the first error."""
+"""`run_limited`: limited concurrency, results in order, cancellation on the first error."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from service.errors import ImageUnreadable
-from service.open_inference.execution import in_turn
+from service.open_inference.execution import run_limited
 
 
-def test_so_many_at_one_time_and_in_their_order() -> None:
-    running, most = 0, 0
+async def test_concurrency_is_limited_and_results_are_in_order() -> None:
+    running, peak = 0, 0
 
     def job(number: int) -> Callable[[], Awaitable[int]]:
         async def work() -> int:
-            nonlocal running, most
+            nonlocal running, peak
             running += 1
-            most = max(most, running)
+            peak = max(peak, running)
             for _ in range(20 - number):
                 await asyncio.sleep(0)
             running -= 1
@@ -26,16 +26,16 @@ def test_so_many_at_one_time_and_in_their_order() -> None:
 
         return work
 
-    assert asyncio.run(in_turn([job(number) for number in range(20)], 3)) == list(range(20))
-    assert most == 3
+    assert await run_limited([job(number) for number in range(20)], 3) == list(range(20))
+    assert peak == 3
 
 
-def test_the_first_error_ends_the_others() -> None:
-    begun: list[int] = []
+async def test_first_error_cancels_the_other_jobs() -> None:
+    started: list[int] = []
 
     def job(number: int) -> Callable[[], Awaitable[None]]:
         async def work() -> None:
-            begun.append(number)
+            started.append(number)
             await asyncio.sleep(0)
             if number == 1:
                 raise ImageUnreadable("broken")
@@ -44,5 +44,6 @@ def test_the_first_error_ends_the_others() -> None:
         return work
 
     with pytest.raises(ImageUnreadable):
-        asyncio.run(asyncio.wait_for(in_turn([job(number) for number in range(9)], 2), 20))
-    assert begun == [0, 1]
+        async with asyncio.timeout(20):
+            await run_limited([job(number) for number in range(9)], 2)
+    assert started == [0, 1]

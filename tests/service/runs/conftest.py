@@ -11,7 +11,7 @@ import pytest
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Split, Worker, utc_now
-from tests.service.conftest import encoded
+from tests.service.conftest import TEST_KEY, encoded
 from tests.service.runs.actor import Actor
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
 
@@ -52,6 +52,7 @@ def loop_settings(tmp_path: Path, bad: Path, actor: Actor) -> Callable[..., Sett
         defaults: dict[str, Any] = {
             "data_dir": tmp_path / "data",
             "model": str(bad),
+            "api_key": TEST_KEY,
             "model_poll_s": 0.05,
             "inference_threads": 1,
             "heartbeat_s": 0.25,

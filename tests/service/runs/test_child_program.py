@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.parent_watch import tethered
+from service.parent_watch import killed_with_parent
 from service.runs.child_program import Event, Program, ProgramError, run_program
 from tests.service.conftest import eventually
 from tests.service.runs.actor import Actor, alive
@@ -84,28 +84,28 @@ def test_program_that_ignores_sigterm_is_killed_after_the_grace_period(actor: Ac
 
 STARTER = """
 import subprocess, sys, time
-from service.parent_watch import tethered
-child = subprocess.Popen(tethered(sys.argv[1:]), start_new_session=True)
+from service.parent_watch import killed_with_parent
+child = subprocess.Popen(killed_with_parent(sys.argv[1:]), start_new_session=True)
 print(child.pid, flush=True)
 time.sleep(600)
 """
 
 
-def test_a_tethered_program_dies_with_its_starter_however_that_dies() -> None:
+def test_program_is_killed_when_its_parent_is_killed() -> None:
     sleeper = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"]
     with subprocess.Popen([sys.executable, "-c", STARTER, *sleeper], stdout=subprocess.PIPE, text=True) as starter:
         assert starter.stdout is not None
         pid = int(starter.stdout.readline())
-        # Its command line, once the tether has become the program.
-        eventually(lambda: b"tether" not in Path(f"/proc/{pid}/cmdline").read_bytes())
+        # Wait until the script has replaced itself by the program.
+        eventually(lambda: b"parent_watch" not in Path(f"/proc/{pid}/cmdline").read_bytes())
         assert alive(pid)
         starter.kill()
     eventually(lambda: not alive(pid))
 
 
-def test_a_tether_whose_starter_is_gone_already_starts_nothing(tmp_path: Path) -> None:
-    command = tethered(["touch", str(tmp_path / "started")])
-    # No process has this number, and the tether's parent has another.
+def test_nothing_starts_if_the_parent_died_before(tmp_path: Path) -> None:
+    command = killed_with_parent(["touch", str(tmp_path / "started")])
+    # No process has the id 0.
     orphaned = [word if word != str(os.getpid()) else "0" for word in command]
     assert subprocess.run(orphaned, check=False).returncode != 0
     assert not (tmp_path / "started").exists()
@@ -113,14 +113,14 @@ def test_a_tether_whose_starter_is_gone_already_starts_nothing(tmp_path: Path) -
 
 WATCHED = """
 import os, subprocess, sys
-from service.parent_watch import watch
+from service.parent_watch import run_and_poll
 os.setsid()
-sys.exit(watch(int(sys.argv[1]), sys.argv[2:]))
+sys.exit(run_and_poll(int(sys.argv[1]), sys.argv[2:]))
 """
 
 
-def test_where_the_kernel_cannot_be_asked_the_parent_is_watched(tmp_path: Path) -> None:
-    """The way of other systems than Linux, which works here too."""
+def test_polling_kills_the_program_when_the_parent_dies(tmp_path: Path) -> None:
+    """For systems without prctl; it works on Linux too."""
     parent = subprocess.Popen([sys.executable, "-c", STARTER_OF_WATCHER, WATCHED], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())

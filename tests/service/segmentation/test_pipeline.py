@@ -14,9 +14,10 @@ import pytest
 from service.errors import DeadlinePassed, ImageTooLarge, Overloaded
 from service.metrics import Metrics
 from service.segmentation.decode import DecodedImage, EncodedImage, Limits, Pixels
-from service.segmentation.inference.cancellation import Gone, InferenceCancelled, never_cancelled
-from service.segmentation.inference.engine import Engine, Prediction
+from service.segmentation.inference.cancellation import CancelCheck, InferenceCancelled, never_cancelled
+from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.memory_budget import MemoryBudget
+from service.segmentation.inference.predictor import Prediction
 from service.segmentation.inference.providers import CUDA
 from service.segmentation.pipeline import DECODED_AHEAD, GPU_RUNS, ClientDisconnected, Pipeline
 from service.settings import Settings
@@ -43,7 +44,9 @@ class HeldEngine(Engine):
         self.started = threading.Event()
         self.runs = 0
 
-    def run(self, image_HW3: Pixels, threads: int | None = None, is_cancelled: Gone = never_cancelled) -> Prediction:
+    def run(
+        self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
+    ) -> Prediction:
         self.runs += 1
         self.started.set()
         assert self.release.wait(60)
@@ -241,7 +244,7 @@ async def test_single_inference_uses_all_cores_and_concurrent_ones_share_them(me
 
     class RecordingEngine(Engine):
         def run(
-            self, image_HW3: Pixels, threads: int | None = None, is_cancelled: Gone = never_cancelled
+            self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
         ) -> Prediction:
             thread_counts.append(threads)
             time.sleep(0.05)
@@ -265,7 +268,7 @@ async def test_single_inference_uses_all_cores_and_concurrent_ones_share_them(me
 async def test_gpu_without_batches_runs_two_images_at_once(cores: int, metrics: Metrics, bundle: Path) -> None:
     class GpuEngine(Engine):
         def run(
-            self, image_HW3: Pixels, threads: int | None = None, is_cancelled: Gone = never_cancelled
+            self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
         ) -> Prediction:
             assert threads is None
             running.append(1)
@@ -306,7 +309,9 @@ async def test_deadline_can_be_changed_after_admission(pipeline: Pipeline) -> No
 class EndlessEngine(Engine):
     """An engine that computes until it is cancelled."""
 
-    def run(self, image_HW3: Pixels, threads: int | None = None, is_cancelled: Gone = never_cancelled) -> Prediction:
+    def run(
+        self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
+    ) -> Prediction:
         assert self.cores == threads
         assert image_HW3.shape == picture().shape
         eventually(is_cancelled)

@@ -111,7 +111,7 @@ def test_run_queued_without_a_broker_starts_when_it_returns(
 ) -> None:
     start_worker()
     eventually(lambda: bool(workers(api_state)))
-    broker.stop(hurry=lambda: True)
+    broker.stop(force=lambda: True)
     with pytest.raises(QueueUnreachable):
         api_state.queue.enqueue(RUN_TASK, "any")
     fill(api_state)

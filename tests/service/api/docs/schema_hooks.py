@@ -1,4 +1,4 @@
-"""What Schemathesis is told in its own process: which files to send, and how to read our streams."""
+"""Hooks for Schemathesis, loaded in its process: files to send, and a deserializer for JSON lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _bundle() -> bytes:
 IMAGES = st.sampled_from(sorted(FILES)).map(FILES.__getitem__)
 BROKEN = IMAGES.flatmap(damaged)
 
-# Format `binary` is a file in a form, or behind JSON.
+# Format `binary`: a file in a form, or tensors after JSON.
 schemathesis.openapi.format("binary", st.one_of(IMAGES, BROKEN, st.binary()))
 for name in ("jpeg", "png", "webp", "bmp", "tiff", "avif"):
     schemathesis.openapi.media_type(f"image/{name}", st.one_of(IMAGES, BROKEN, st.binary()))
@@ -33,5 +33,5 @@ schemathesis.openapi.media_type("application/zip", st.one_of(st.just(_bundle()),
 
 @schemathesis.deserializer("application/x-ndjson")
 def read_lines(_context: Any, response: Any) -> Any:
-    """One line stands for all: the document describes a line."""
+    """Return the last line: the schema describes a single line."""
     return json.loads(response.content.splitlines()[-1])

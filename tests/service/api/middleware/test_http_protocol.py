@@ -1,4 +1,4 @@
-"""What a client may send that is no body: a head, and no more of it than a head has."""
+"""Limits on request headers, chunk extensions and trailers, and the timeout of unread responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMES = 40 * MAX_HEADER_BYTES // len(LINE)
 
 @pytest.fixture
 def address(settings: Settings) -> Iterator[tuple[str, int]]:
-    """Where a service listens as `python -m service serve` does."""
+    """Address of a service that runs as under `python -m service serve`."""
     with listen("127.0.0.1", 0) as sock:
         server = make_server(start_state(settings))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
@@ -40,7 +40,7 @@ def address(settings: Settings) -> Iterator[tuple[str, int]]:
 
 
 @pytest.mark.parametrize(
-    ("before", "piece"),
+    ("start", "part"),
     [
         (b"GET /", LINE),
         (HEAD + b"X-A: ", LINE),
@@ -48,35 +48,35 @@ def address(settings: Settings) -> Iterator[tuple[str, int]]:
         (CHUNKED + b"1\r\nx\r\n0\r\nX-A: ", LINE),
         (CHUNKED + b"1;a=", LINE),
     ],
-    ids=["address", "header", "headers", "trailer", "extension"],
+    ids=["path", "header", "headers", "trailer", "extension"],
 )
-def test_what_has_no_end_is_ended(address: tuple[str, int], before: bytes, piece: bytes) -> None:
+def test_endless_header_closes_the_connection(address: tuple[str, int], start: bytes, part: bytes) -> None:
     with socket.create_connection(address, timeout=60) as client:
-        # Only so much fits into the buffers of the system; the rest nobody takes, or it is refused.
+        # More than the socket buffers hold: sending blocks or fails once the server stops reading.
         with suppress(BrokenPipeError, ConnectionResetError):
-            client.sendall(before)
+            client.sendall(start)
             for _ in range(TIMES):
-                client.sendall(piece)
+                client.sendall(part)
         with suppress(ConnectionResetError):
             while client.recv(100_000):
                 pass
-    _answers(address)
+    _check_alive(address)
 
 
-def test_too_many_headers_are_told_so(address: tuple[str, int]) -> None:
+def test_too_many_headers_get_431(address: tuple[str, int]) -> None:
     with socket.create_connection(address, timeout=60) as client:
         client.sendall(HEAD + b"a: b\r\n" * (MAX_HEADERS + 1))
         assert client.recv(1000) == HEADERS_TOO_LARGE
         assert client.recv(1) == b""
-    _answers(address)
+    _check_alive(address)
 
 
-def test_the_refusal_is_as_long_as_it_says() -> None:
+def test_content_length_of_the_431_response_is_correct() -> None:
     head, body = HEADERS_TOO_LARGE.split(b"\r\n\r\n")
     assert f"content-length: {len(body)}".encode() in head
 
 
-def test_many_small_requests_on_one_connection_add_up_to_nothing(address: tuple[str, int]) -> None:
+def test_header_limit_applies_per_request_not_per_connection(address: tuple[str, int]) -> None:
     with closing(http.client.HTTPConnection(*address, timeout=60)) as connection:
         for _ in range(4):
             for content in (None, b"x" * 2 * MAX_HEADER_BYTES):
@@ -86,7 +86,7 @@ def test_many_small_requests_on_one_connection_add_up_to_nothing(address: tuple[
                 assert response.status in (200, 405)
 
 
-def test_a_body_in_chunks_may_be_long(address: tuple[str, int]) -> None:
+def test_header_limit_does_not_apply_to_chunked_bodies(address: tuple[str, int]) -> None:
     with closing(http.client.HTTPConnection(*address, timeout=60)) as connection:
         chunks = (LINE for _ in range(TIMES))
         connection.request("POST", "/v1/segment", chunks, encode_chunked=True)
@@ -95,8 +95,8 @@ def test_a_body_in_chunks_may_be_long(address: tuple[str, int]) -> None:
         response.read()
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
-def test_who_takes_nothing_of_an_answer_is_cut_off() -> None:
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="exists on Linux only")
+def test_listening_socket_times_out_unread_responses() -> None:
     with listen("127.0.0.1", 0) as sock, socket.socket() as client:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) > 0
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
@@ -106,7 +106,7 @@ def test_who_takes_nothing_of_an_answer_is_cut_off() -> None:
             server.sendall(bytes(100_000_000))
 
 
-def _answers(address: tuple[str, int]) -> None:
+def _check_alive(address: tuple[str, int]) -> None:
     with closing(http.client.HTTPConnection(*address, timeout=60)) as connection:
         connection.request("GET", "/livez")
         assert connection.getresponse().status == 200

@@ -1,4 +1,4 @@
-"""Every request has a name, which its answer and all of its log lines bear."""
+"""Request ids in responses and log lines, and what is logged about a request."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.service.conftest import encoded
 from tests.service.otlp_receiver import receiving
 from tests.service.tiny_bundle import picture, zipped
 
-MADE = re.compile(r"[0-9a-f]{32}")
+GENERATED = re.compile(r"[0-9a-f]{32}")
 
 
 @pytest.fixture
 def lines() -> Iterator[list[Any]]:
-    """What is logged, with what belongs to the request."""
-    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as found:
-        yield found
+    """Log entries, with the context of their request."""
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as entries:
+        yield entries
 
 
-def broken(client: TestClient) -> None:
-    """Give the app a route that fails in an unforeseen way."""
+def add_broken_route(client: TestClient) -> None:
+    """Add the route /v1/broken, which raises an unexpected error."""
     app = client.app
     assert isinstance(app, FastAPI)
 
@@ -49,44 +49,44 @@ def broken(client: TestClient) -> None:
         ("GET", "/v1/broken", None, 500),
     ],
 )
-def test_every_answer_bears_the_name(
+def test_every_response_has_the_request_id(
     client: TestClient, method: str, path: str, content: bytes | None, status: int
 ) -> None:
-    broken(client)
-    answer = client.request(method, path, content=content, headers={"X-Request-Id": "req-1:a/b+c=@~._Z"})
-    assert (answer.status_code, answer.headers["x-request-id"]) == (status, "req-1:a/b+c=@~._Z")
-    assert answer.headers.get_list("x-request-id") == ["req-1:a/b+c=@~._Z"]
-    assert MADE.fullmatch(client.request(method, path, content=content).headers["x-request-id"])
+    add_broken_route(client)
+    response = client.request(method, path, content=content, headers={"X-Request-Id": "req-1:a/b+c=@~._Z"})
+    assert (response.status_code, response.headers["x-request-id"]) == (status, "req-1:a/b+c=@~._Z")
+    assert response.headers.get_list("x-request-id") == ["req-1:a/b+c=@~._Z"]
+    assert GENERATED.fullmatch(client.request(method, path, content=content).headers["x-request-id"])
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a\tb", "x" * 129, "<script>", "ü".encode(), b"a\x1b[31m"])
-def test_what_could_spoil_a_log_is_no_name(client: TestClient, name: str | bytes) -> None:
-    raw = name if isinstance(name, bytes) else name.encode()
-    found = {client.get("/livez", headers={b"X-Request-Id": raw}).headers["x-request-id"] for _ in range(2)}
-    assert len(found) == 2
-    assert all(MADE.fullmatch(each) for each in found)
+@pytest.mark.parametrize("request_id", ["", "a b", "a\tb", "x" * 129, "<script>", "ü".encode(), b"a\x1b[31m"])
+def test_unsafe_request_id_is_replaced(client: TestClient, request_id: str | bytes) -> None:
+    raw = request_id if isinstance(request_id, bytes) else request_id.encode()
+    ids = {client.get("/livez", headers={b"X-Request-Id": raw}).headers["x-request-id"] for _ in range(2)}
+    assert len(ids) == 2
+    assert all(GENERATED.fullmatch(each) for each in ids)
 
 
-def test_every_line_of_a_request_bears_its_name(client: TestClient, lines: list[Any], other_bundle: Any) -> None:
-    """Those of threads too, and those of the next request bear another."""
+def test_every_log_line_of_a_request_has_its_id(client: TestClient, lines: list[Any], other_bundle: Any) -> None:
+    """Lines from threads too; lines of the next request have another id."""
     client.post("/v1/models", content=zipped(other_bundle), headers={"X-Request-Id": "upload"})
     client.post("/v1/models/20260102T000000-bbbbbbbb/activate", headers={"X-Request-Id": "activate"})
-    named = {(line["event"], line.get("request_id")) for line in lines}
-    assert {("model imported", "upload"), ("model activated", "activate")} <= named
-    assert {("request", "upload"), ("request", "activate")} <= named
+    events = {(line["event"], line.get("request_id")) for line in lines}
+    assert {("model imported", "upload"), ("model activated", "activate")} <= events
+    assert {("request", "upload"), ("request", "activate")} <= events
 
 
-def test_an_unforeseen_error_bears_it_too(client: TestClient, lines: list[Any]) -> None:
-    broken(client)
-    client.get("/v1/broken", headers={"X-Request-Id": "bad-luck"})
+def test_log_of_an_unexpected_error_has_the_request_id(client: TestClient, lines: list[Any]) -> None:
+    add_broken_route(client)
+    client.get("/v1/broken", headers={"X-Request-Id": "failing"})
     assert [(line["event"], line["request_id"]) for line in lines if line["event"] != "request"] == [
-        ("unexpected error", "bad-luck")
+        ("unexpected error", "failing")
     ]
     (request,) = (line for line in lines if line["event"] == "request")
-    assert (request["status"], request["request_id"]) == (500, "bad-luck")
+    assert (request["status"], request["request_id"]) == (500, "failing")
 
 
-def test_lines_tell_the_trace_where_there_is_one(
+def test_log_lines_have_trace_and_span_ids(
     make_settings: Any, lines: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.service.conftest import serve
@@ -100,14 +100,14 @@ def test_lines_tell_the_trace_where_there_is_one(
         assert (line["trace_id"], line["span_id"]) == (span.trace_id, span.span_id)
 
 
-def test_probes_are_counted_and_make_no_lines(client: TestClient, lines: list[Any]) -> None:
+def test_probes_are_counted_but_not_logged(client: TestClient, lines: list[Any]) -> None:
     for path in ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"):
         client.get(path)
     assert [line for line in lines if line["event"] == "request"] == []
     assert 'route="/livez",status="200"' in client.get("/metrics").text
 
 
-def test_neither_bodies_nor_headers_nor_queries_are_logged(client: TestClient, lines: list[Any]) -> None:
+def test_bodies_headers_and_queries_are_not_logged(client: TestClient, lines: list[Any]) -> None:
     headers = {"Authorization": "Bearer SECRET", "X-API-Key": "SECRET", "Cookie": "SECRET"}
     for content in (encoded(picture()), b"SECRET" * 100, b""):
         client.post("/v1/segment?key=SECRET", content=content, headers=headers)
@@ -116,7 +116,7 @@ def test_neither_bodies_nor_headers_nor_queries_are_logged(client: TestClient, l
     assert "SECRET" not in str(lines)
 
 
-def test_a_path_cannot_write_lines_of_its_own(client: TestClient, lines: list[Any]) -> None:
+def test_logged_path_is_escaped_and_truncated(client: TestClient, lines: list[Any]) -> None:
     client.get("/v1/x%0Aup%20%7C%20ready")
     client.get("/" + "y" * 5000)
     first, second = (line["path"] for line in lines if line["event"] == "request")
@@ -124,7 +124,7 @@ def test_a_path_cannot_write_lines_of_its_own(client: TestClient, lines: list[An
     assert len(second) == 200
 
 
-def test_an_image_refused_for_its_rate_is_a_rejection(client: TestClient) -> None:
+def test_rate_limited_segmentation_counts_as_rejected(client: TestClient) -> None:
     app, value = client.app, client.app_state["maskloop"].metrics.registry.get_sample_value
     assert isinstance(app, FastAPI)
     app.add_api_route("/v9/segment", lambda: Response(status_code=429))

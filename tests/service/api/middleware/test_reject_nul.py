@@ -1,4 +1,4 @@
-"""NUL characters where ids and values stand: an answer that helps, whatever the database makes of them."""
+"""NUL characters in paths and queries are rejected with a clear error before they reach the database."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from service.state import State
 
 @pytest.fixture
 def strict(client: TestClient) -> TestClient:
-    """A service whose database refuses NUL in values, as PostgreSQL's driver does."""
+    """A service whose database rejects NUL in values, as PostgreSQL's driver does."""
     state: State = client.app_state["maskloop"]
 
-    def refuse(_connection: Any, _cursor: Any, _statement: str, parameters: Any, *_: Any) -> None:
+    def reject_nul(_connection: Any, _cursor: Any, _statement: str, parameters: Any, *_: Any) -> None:
         if "\\x00" in repr(parameters):
             raise ValueError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
 
-    event.listen(state.database.engine, "before_cursor_execute", refuse)
+    event.listen(state.database.engine, "before_cursor_execute", reject_nul)
     return client
 
 
 def templates() -> list[tuple[str, str]]:
-    """Every method of every path that names something."""
+    """Every method of every path with a parameter."""
     routes = [route for route in iter_route_contexts(create_app(Settings()).routes) if route.path and "{" in route.path]
     return sorted({(method, str(route.path)) for route in routes for method in route.methods or ()})
 
 
-def test_in_every_place_of_every_path(strict: TestClient) -> None:
+def test_nul_in_any_path_parameter_gets_404(strict: TestClient) -> None:
     assert len(templates()) > 20
     for method, template in templates():
         for id_ in ("%00", "a%00b"):
             path = "/".join(id_ if part.startswith("{") else part for part in template.split("/"))
-            answer = strict.request(method, path)
-            assert answer.status_code == 404, (method, path)
-            said = answer.json()["error" if path.startswith("/v2") else "detail"]
-            assert "NUL character" in said
+            response = strict.request(method, path)
+            assert response.status_code == 404, (method, path)
+            message = response.json()["error" if path.startswith("/v2") else "detail"]
+            assert "NUL character" in message
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_in_every_place_of_every_path(strict: TestClient) -> None:
         ("GET", "/v1/images?%00=1"),
     ],
 )
-def test_in_a_query(strict: TestClient, method: str, path: str) -> None:
-    answer = strict.request(method, path, content=b"x" if method == "POST" else None)
-    assert (answer.status_code, answer.json()["type"]) == (422, "urn:maskloop:problem:invalid-request")
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert "NUL character" in answer.json()["detail"]
-    assert answer.json()["errors"][0]["field"] == "query"
+def test_nul_in_a_query_gets_422(strict: TestClient, method: str, path: str) -> None:
+    response = strict.request(method, path, content=b"x" if method == "POST" else None)
+    assert (response.status_code, response.json()["type"]) == (422, "urn:maskloop:problem:invalid-request")
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert "NUL character" in response.json()["detail"]
+    assert response.json()["errors"][0]["field"] == "query"
 
 
-def test_a_percent_sign_is_none(strict: TestClient) -> None:
+def test_escaped_percent_sign_is_not_nul(strict: TestClient) -> None:
     assert strict.get("/v1/images?cursor=1-%2500").status_code == 200

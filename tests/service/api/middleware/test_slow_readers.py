@@ -1,4 +1,4 @@
-"""Clients that read their answer slowly or not at all, in front of a real process with buffers of a real system."""
+"""Clients that read their response slowly or not at all, with a real process and real socket buffers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.service.test_process import Server, running
 
 SEND_TIMEOUT_S = 1.0
 IMAGES = 60
-# Noise, whose map of confidences no PNG makes smaller: megabytes of answer for a small JPEG.
+# Noise: PNG cannot compress its confidences, so a small JPEG gets megabytes of response.
 NOISE = encoded(np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8), "JPEG", quality=20)
 LARGE = encoded(np.random.default_rng(0).integers(0, 256, (2600, 2600, 3), dtype=np.uint8), "JPEG", quality=20)
 BATCH = "/v1/segment/batch?confidence=true&masks=png"
-ZIPPED = "/v1/segment?confidence=true"
+WITH_CONFIDENCE = "/v1/segment?confidence=true"
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def batch(count: int) -> httpx.Request:
 
 
 @contextmanager
-def asked(server: Server, request: httpx.Request, buffer_bytes: int = 4096) -> Iterator[socket.socket]:
-    """A client that has asked, and whose system keeps so little of an answer that it does not read."""
+def requesting(server: Server, request: httpx.Request, buffer_bytes: int = 4096) -> Iterator[socket.socket]:
+    """A client that has sent a request; its socket buffers little of the response."""
     request.read()
     head = f"POST {request.url.raw_path.decode()} HTTP/1.1\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in request.headers.items()) + "\r\n"
@@ -59,20 +59,20 @@ def asked(server: Server, request: httpx.Request, buffer_bytes: int = 4096) -> I
         yield client
 
 
-def rest_of(client: socket.socket) -> bytes:
-    got = io.BytesIO()
+def read_all(client: socket.socket) -> bytes:
+    received = io.BytesIO()
     with suppress(ConnectionResetError):
-        while piece := client.recv(1_000_000):
-            got.write(piece)
-    return got.getvalue()
+        while part := client.recv(1_000_000):
+            received.write(part)
+    return received.getvalue()
 
 
-def test_a_batch_that_is_not_read_frees_its_place(server: Server) -> None:
+def test_unread_batch_is_cancelled_and_frees_its_slot(server: Server) -> None:
     segmented = 'maskloop_segment_stage_seconds_count{model="20260101T000000-aaaaaaaa",stage="infer"}'
-    with asked(server, batch(IMAGES)) as client:
+    with requesting(server, batch(IMAGES)) as client:
         eventually(lambda: server.metric("maskloop_batches_admitted") == 1)
         eventually(lambda: server.metric("maskloop_batches_admitted") == 0)
-        # What remained is not done, and the next one is served at once.
+        # The remaining images are cancelled, and the next batch is served at once.
         eventually(lambda: server.metric("maskloop_segment_admitted") == 0)
         before = server.metric(segmented)
         assert 0 < before < IMAGES
@@ -83,30 +83,30 @@ def test_a_batch_that_is_not_read_frees_its_place(server: Server) -> None:
         assert [json.loads(line)["status"] for line in connection.getresponse().read().splitlines()] == [200, 200]
         connection.close()
         assert server.metric(segmented) == before + 2
-        # The chunk that would say that all is there never came.
-        assert not rest_of(client).endswith(b"\r\n0\r\n\r\n")
+        # The final chunk, which would mark the response as complete, was not sent.
+        assert not read_all(client).endswith(b"\r\n0\r\n\r\n")
 
 
-def test_one_large_answer_that_is_not_read_goes(server: Server) -> None:
-    with asked(server, httpx.Request("POST", f"http://x{ZIPPED}", content=LARGE)) as client:
+def test_unread_large_response_is_aborted(server: Server) -> None:
+    with requesting(server, httpx.Request("POST", f"http://x{WITH_CONFIDENCE}", content=LARGE)) as client:
         head = client.recv(2000, socket.MSG_WAITALL)
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
         time.sleep(3 * SEND_TIMEOUT_S)
-        assert 0 < len(head + rest_of(client)) < length
+        assert 0 < len(head + read_all(client)) < length
 
 
-def test_who_reads_slowly_has_it_all(server: Server) -> None:
-    """Slowly enough that the system asks for more of the answer less often than the limit."""
-    request = httpx.Request("POST", f"http://x{ZIPPED}", content=LARGE)
-    with asked(server, request, buffer_bytes=100_000) as client:
-        got = client.recv(2000, socket.MSG_WAITALL)
-        head, body = got.split(b"\r\n\r\n", 1)
+def test_slow_reader_gets_the_whole_response(server: Server) -> None:
+    """So slow that the socket accepts more of the response less often than `send_timeout_s`."""
+    request = httpx.Request("POST", f"http://x{WITH_CONFIDENCE}", content=LARGE)
+    with requesting(server, request, buffer_bytes=100_000) as client:
+        received = client.recv(2000, socket.MSG_WAITALL)
+        head, body = received.split(b"\r\n\r\n", 1)
         length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
         assert length > 4_000_000
         end = time.monotonic() + 6 * SEND_TIMEOUT_S
         while time.monotonic() < end:
             body += client.recv(20_000, socket.MSG_WAITALL)
             time.sleep(0.1)
-        while len(body) < length and (piece := client.recv(1_000_000)):
-            body += piece
+        while len(body) < length and (part := client.recv(1_000_000)):
+            body += part
         assert len(body) == length

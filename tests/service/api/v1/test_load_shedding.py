@@ -57,7 +57,11 @@ def test_full_service_gives_503_before_it_checks_key_and_query(make_settings: Ma
 
 def test_rejected_requests_count_against_no_rate_limit(make_settings: MakeSettings) -> None:
     settings = make_settings(
-        max_concurrent_requests=1, anonymous_rate_limit_per_minute=1, failed_keys_per_minute=1, cors_origins=[PAGE]
+        api_key="",
+        max_concurrent_requests=1,
+        anonymous_rate_limit_per_minute=1,
+        failed_keys_per_minute=1,
+        cors_origins=[PAGE],
     )
     with serve(settings) as client:
         state: State = client.app_state["maskloop"]

@@ -1,4 +1,4 @@
-"""A real service on a real port, and whoever talks the protocol to it."""
+"""A real service on a real port, and a client for it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
+from pydantic import SecretStr
 
 from service.api.app import create_app
 from service.settings import Settings
 from service.state import State
-from tests.service.conftest import encoded, eventually
+from tests.service.conftest import TEST_KEY, encoded, eventually
 from tests.service.tiny_bundle import COLORS, picture, write_bundle
 
 FIRST, SECOND = "20260101T000000-aaaaaaaa", "20260102T000000-bbbbbbbb"
@@ -27,7 +28,7 @@ PNG = encoded(IMAGE)
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -37,16 +38,16 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The message of an error, which must have the protocol's form."""
+        """Check that this is an error of the protocol, and return its message."""
         assert self.status >= 400
         assert self.headers["content-type"] == "application/json"
-        found = self.json()
-        assert list(found) == ["error"]
-        assert isinstance(found["error"], str)
-        return str(found["error"])
+        fields = self.json()
+        assert list(fields) == ["error"]
+        assert isinstance(fields["error"], str)
+        return str(fields["error"])
 
     def split(self) -> tuple[Any, bytes]:
-        """The JSON and the tensors behind it."""
+        """Return the JSON and the tensors that follow it."""
         length = int(self.headers["inference-header-content-length"])
         return json.loads(self.body[:length]), self.body[length:]
 
@@ -60,34 +61,37 @@ class Server:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """One request over a connection of its own; underscores in names of headers are hyphens."""
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
+        """Send a request with the configured key over a new connection; underscores in header names become hyphens."""
         if isinstance(body, dict):
             body = json.dumps(body).encode()
+        key = self.state.settings.api_key.get_secret_value()
+        headers = ({"X-API-Key": key} if key else {}) | headers
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            answer = connection.getresponse()
-            return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+            response = connection.getresponse()
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            return Response(response.status, headers, response.read())
         finally:
             connection.close()
 
-    def infer(self, model: str, body: Any, **headers: str) -> Answer:
-        return self.ask("POST", f"/v2/models/{model}/infer", body, **headers)
+    def infer(self, model: str, body: Any, **headers: str) -> Response:
+        return self.request("POST", f"/v2/models/{model}/infer", body, **headers)
 
-    def infer_binary(self, model: str, asked: dict[str, Any], tensors: bytes = b"", **headers: str) -> Answer:
-        head = json.dumps(asked).encode()
+    def infer_binary(self, model: str, fields: dict[str, Any], tensors: bytes = b"", **headers: str) -> Response:
+        head = json.dumps(fields).encode()
         return self.infer(model, head + tensors, Inference_Header_Content_Length=str(len(head)), **headers)
 
 
 def tensor(image: np.ndarray[Any, Any] = IMAGE, **more: Any) -> dict[str, Any]:
-    """One image as JSON."""
+    """Return the JSON input for one image."""
     return {"name": "image", "datatype": "UINT8", "shape": [1, *image.shape], "data": image.tolist()} | more
 
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[Server]:
-    """A uvicorn in a thread, with its model ready."""
+    """Run a service in a thread until the end of the block; its model is ready."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
@@ -104,17 +108,18 @@ def serving(settings: Settings) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two versions of one bundle; the first is active."""
+    """A service with two versions of one bundle; the first is active."""
     folder = tmp_path_factory.mktemp("served")
     settings = Settings(
         data_dir=folder / "data",
+        api_key=SecretStr(TEST_KEY),
         model=str(write_bundle(folder / "bundle", version=FIRST)),
         model_poll_s=0.05,
         inference_threads=1,
         max_image_pixels=100_000,
         max_image_bytes=200_000,
         retrain_after_images=1_000_000,
-        # None of the tests is about how fast the machine is.
+        # No test depends on the speed of the machine.
         max_wait_s=60.0,
     )
     with serving(settings) as running:

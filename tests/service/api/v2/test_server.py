@@ -1,4 +1,4 @@
-"""What the server says of itself."""
+"""Metadata of the server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 
-def test_its_version_is_the_packages_and_read_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_is_that_of_the_package_and_read_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = importlib.metadata.version("maskloop")
 
     def read(_name: str) -> None:
-        raise AssertionError("the disk is looked at for a request")
+        raise AssertionError("a request reads the package metadata from disk")
 
     monkeypatch.setattr(importlib.metadata, "distribution", read)
     assert client.get("/v2").json()["version"] == installed

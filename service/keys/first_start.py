@@ -1,0 +1,66 @@
+"""Safe defaults at the start: no public address without a valid key, and a key created by the first start."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from urllib.parse import quote
+
+from service.addresses import is_loopback
+from service.errors import MaskloopError
+from service.keys.api_key import configured_digests
+from service.keys.key_ring import KeyRing
+from service.keys.key_store import KeyStore, is_valid, open_keys
+from service.keys.local_key import FILE_NAME, write_local_key
+from service.settings import Settings
+
+FIRST_KEY = "first"
+
+
+class PublicWithoutKey(MaskloopError):  # noqa: N818 - raised at the start, never over HTTP
+    """The service would listen on a public address although no key is valid."""
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to listen on a public address if no caller could authenticate. Call it before the port is opened.
+
+    An empty keys table is allowed: the first start creates a key.
+
+    Raises:
+        PublicWithoutKey: All keys are revoked or expired, and none is configured.
+        KeyFileInvalid: The file of `MASKLOOP_API_KEY_FILE` contains no valid key.
+    """
+    if configured_digests(settings) or settings.anonymous_scopes or is_loopback(settings.host):
+        return
+    with open_keys(settings) as keys:
+        rows = keys.list()
+    if rows and not any(is_valid(row) for row in rows):
+        raise PublicWithoutKey(
+            f"{settings.host or 'every address'} is reachable from other machines, and every key is revoked or expired."
+            " Create one with `python -m service keys create NAME --scope all` (with the same --data-dir), set "
+            "MASKLOOP_API_KEY, or omit --host and MASKLOOP_HOST to serve this machine only."
+        )
+
+
+def create_first_key(settings: Settings, ring: KeyRing, store: KeyStore) -> str | None:
+    """Create a key with every scope and store its text in the data folder, if no key was ever created or configured.
+
+    Safe when several processes start at once: one of them creates the key.
+
+    Returns:
+        The key's text, or None if none was created.
+    """
+    if ring.any_known:
+        return None
+    text = store.create_first(FIRST_KEY, partial(write_local_key, settings.data_dir))
+    ring.refresh()
+    return text
+
+
+def print_first_key(settings: Settings, text: str, url: str) -> None:
+    """Tell the operator the new key, with a link that logs a browser in."""
+    sys.stderr.write(
+        f"Created an API key with every scope. It is shown once and stored in {settings.data_dir / FILE_NAME}.\n"
+        f"To use it in a browser, open:\n    {url}/?key={quote(text, safe='')}\n"
+    )
+    sys.stderr.flush()
