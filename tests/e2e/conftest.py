@@ -1,4 +1,4 @@
-"""`python -m service up` as a user starts it, and what is left of it afterwards."""
+"""Run `python -m service up` as a user does, and find its processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.service.conftest import eventually
 
 
 class Group:
-    """A running `up`, found again by the name of its data folder, which stands in every child's command line."""
+    """A running `up`; its processes are those whose command line contains the data folder."""
 
     def __init__(self, data_dir: Path, *options: str, **settings: Any) -> None:
         self.data_dir = data_dir
@@ -26,7 +26,7 @@ class Group:
         environment = {f"MASKLOOP_{name.upper()}": str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "service", "up", "--port", "0", "--data-dir", str(data_dir), *options],
-            # Tensors of a few pixels lose more to the threads' meeting than they gain.
+            # On tiny tensors, synchronising threads costs more than they save.
             env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
             stderr=subprocess.PIPE,
             text=True,
@@ -42,31 +42,31 @@ class Group:
 
     @property
     def url(self) -> str | None:
-        """Where it says that it is ready; None before."""
+        """Address in the `ready` message; None before that."""
         found = [re.search(r"ready: open (http://\S+)", line) for line in self.lines]
         return next((match[1] for match in found if match), None)
 
     def ready(self) -> str:
-        """Wait until it is, and return its address."""
+        """Wait for the `ready` message and return the address."""
         eventually(lambda: self.url is not None or self.process.poll() is not None, within_s=60)
         assert self.url is not None, "\n".join(self.lines)
         return self.url
 
     def members(self) -> dict[int, str]:
-        """Every living process of the group, the supervisor included: command line by process id."""
+        """Command lines of the running processes, including the supervisor, by process id."""
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
             except OSError:
                 continue
-            # A zombie has no command line.
+            # The command line of a zombie is empty.
             if str(self.data_dir) in command and int(entry.name) != os.getpid():
                 found[int(entry.name)] = command
         return found
 
     def end(self, number: signal.Signals) -> int:
-        """Send a signal to the supervisor alone and wait for it."""
+        """Send a signal to the supervisor only, wait for it, and return its exit code."""
         self.process.send_signal(number)
         code = self.process.wait(60)
         self._reader.join(5)
@@ -75,7 +75,7 @@ class Group:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Callable[..., Group]]:
-    """Start groups; whatever is left of them at the end is killed."""
+    """Function that starts a group; all processes are killed after the test."""
     groups: list[Group] = []
 
     def start(*options: str, **settings: Any) -> Group:

