@@ -81,7 +81,15 @@ def trained_resnet(two_classes: Path, tmp_path_factory: pytest.TempPathFactory) 
             "data": {"root": str(two_classes), "crop": [64, 64]},
             "model": RESNET,
             # Without the moving average: a teacher would still be half the untrained network.
-            "train": {"steps": 30, "lr_encoder": 1e-3, "ema_decay": 0, "device": "cpu", "report": False},
+            "train": {
+                "steps": 30,
+                "batch_labelled": 4,
+                "lr_encoder": 3e-3,
+                "lr_head_factor": 10.0,
+                "ema_decay": 0,
+                "device": "cpu",
+                "report": False,
+            },
             "inference": {"long_side": 240},
         }
     )
