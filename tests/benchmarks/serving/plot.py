@@ -1,11 +1,12 @@
 """Draw the figures as an SVG: latency by rate, and masks per second under overload."""
 
 import io
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from tests.benchmarks.serving.report import Report
 from tests.benchmarks.serving.windows import CLOSED, OPEN
@@ -55,6 +56,8 @@ def _draw_closed_loads(axes: Axes, found: Report) -> None:
     axes.set_xlabel("masks per second (dotted: raw onnxruntime, inference alone)")
     axes.set_ylabel("ms (solid: p50, dashed: p99)")
     axes.set_yscale("log")
+    axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.axvline(max(found["limit"][load.name]["infer"] for load in CLOSED[1:]), color=GREY, linestyle=":")
     for name, server in found["servers"].items():
@@ -75,5 +78,5 @@ def _draw_open_loads(axes: Axes, found: Report) -> None:
     axes.set_ylim(bottom=0)
 
 
-def _line(name: str) -> dict[str, object]:
+def _line(name: str) -> dict[str, Any]:
     return {"color": COLORS[name], "linewidth": 3 if name == "ours" else 1.8, "markersize": 5}
