@@ -1,4 +1,7 @@
-"""Exported networks that several tests share, and the start of a service process."""
+"""Exported networks that several tests share, and the start of a service process.
+
+Tests without torch import this module too, so the fixtures import the trainer and the exporter themselves.
+"""
 
 import io
 import json
@@ -13,13 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from exporter.export import export
-from tests.exporter.conftest import make_checkpoint
-from tests.trainer.conftest import write_dataset
-from trainer.events import Events
-from trainer.recipe_file import recipe_from_dict
-from trainer.train import train
 
 START_TIMEOUT_S = 60
 SMALL_HEAD = {"weights": "none", "features": 8, "projections": [8, 8, 8, 8]}
@@ -68,12 +64,19 @@ def convnext(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 @pytest.fixture(scope="session")
 def two_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of two classes that differ in colour."""
+    from tests.trainer.conftest import write_dataset
+
     return write_dataset(tmp_path_factory.mktemp("data") / "two_classes", val=4, size=100)
 
 
 @pytest.fixture(scope="session")
 def trained_resnet(two_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A ResNet that was trained on `two_classes` for a few steps; it resizes images to a long side of 240 pixels."""
+    from exporter.export import export
+    from trainer.events import Events
+    from trainer.recipe_file import recipe_from_dict
+    from trainer.train import train
+
     folder = tmp_path_factory.mktemp("trained_resnet")
     recipe = recipe_from_dict(
         {
@@ -100,6 +103,9 @@ def trained_resnet(two_classes: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def _export_random(folder: Path, model: dict[str, Any], **inference: Any) -> Exported:
+    from exporter.export import export
+    from tests.exporter.conftest import make_checkpoint
+
     checkpoint = make_checkpoint(folder / "model.safetensors", model, **inference)
     export(checkpoint, folder / "bundle", with_checkpoint=False)
     return Exported(checkpoint, folder / "bundle")

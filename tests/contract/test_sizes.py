@@ -20,6 +20,7 @@ BATCHES = [(1, 1, 1), (5, 37, 300), (1, 517, 389)]
 """Number of images, height, width."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["dinov2", "trained_resnet", "convnext"])
 def test_masks_equal_pytorch(encoder: str, request: pytest.FixtureRequest) -> None:
     exported: Exported = request.getfixturevalue(encoder)

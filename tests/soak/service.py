@@ -13,7 +13,7 @@ from typing import Self
 from service.parent_watch import tethered
 from tests.benchmarks.serving.loads import Target
 from tests.benchmarks.serving.processes import process_tree, resident_bytes
-from tests.benchmarks.serving.server_process import free_port
+from tests.contract.conftest import free_port
 
 START_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 60.0
 REQUEST_TIMEOUT_S = 60.0

@@ -23,7 +23,7 @@ COLORS = {
 }
 """Distinguishable with any kind of colour vision, on white and on black."""
 # With a fixed salt and no date, the same figures give the same bytes.
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "serving",
     "svg.fonttype": "none",
     "font.family": "sans-serif",

@@ -18,9 +18,10 @@ import numpy.typing as npt
 from tests.benchmarks.serving.client import Client
 from tests.benchmarks.serving.limit import Best, Limit
 from tests.benchmarks.serving.photographs import read_mask
-from tests.benchmarks.serving.server_process import ServerProcess, free_port
+from tests.benchmarks.serving.server_process import ServerProcess
 from tests.benchmarks.serving.servers import SERVERS, Launch, ServerError
 from tests.benchmarks.serving.windows import CLOSED, LOADS, Load, Measurement, Window, median_latency_ms
+from tests.contract.conftest import free_port
 
 LIMIT = "limit"
 MIN_AGREEMENT, MIN_AGREEMENT_AUTO = 0.9, 0.85
