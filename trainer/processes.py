@@ -18,17 +18,14 @@ from torch import Tensor, nn
 from torch.distributed import ReduceOp, all_reduce, barrier, destroy_process_group
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.devices import pick_device
+from trainer.run_error import RunError
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process's rank and device, and collective operations. All processes must call the latter in the same order.
+    """This process's device, its rank from 0 to `count` - 1, and collective operations.
 
-    Attributes:
-        device: this process's device.
-        rank: this process's number, from 0.
-        count: number of processes.
+    All processes must call the latter in the same order.
     """
 
     device: torch.device
@@ -41,7 +38,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, batch: int) -> range:
-        """The rows of a global batch of size `batch` that belong to this process."""
+        """This process's rows of a global batch of size `batch`."""
         return range(self.rank * batch // self.count, (self.rank + 1) * batch // self.count)
 
     def total(self, tensor: Tensor) -> Tensor:
@@ -71,13 +68,13 @@ class Processes:
             barrier()
 
     def data_parallel(self, student: nn.Module) -> nn.Module:
-        """The student, wrapped so that the backward pass averages gradients over the processes."""
+        """The student, wrapped so that the backward pass averages the processes' gradients."""
         if self.count == 1:
             return student
         return DistributedDataParallel(student, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def sync_batch_norms(self, student: nn.Module) -> nn.Module:
-        """The student with batch-norm statistics over all processes; on CPUs, which lack this, the student itself."""
+        """The student with batch-norm statistics over all processes; unchanged on CPUs, which lack this."""
         if self.count == 1 or self.device.type != "cuda":
             return student
         return cast("nn.Module", convert_sync_batchnorm(student))  # type: ignore[no-untyped-call]
@@ -88,16 +85,21 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the first GPU, or else the CPU. Raises RunError if it is not available."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RunError(f"train.device = {name!r}: is not available ({error}); use auto, cpu or cuda") from error
+    return device
+
+
 @contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Join the launcher's process group and choose this process's device.
-
-    Args:
-        device: the recipe's train.device; "auto" is this process's GPU, or the CPU if there is none.
-
-    Raises:
-        RunError: the device is not available.
-    """
+    """Join the launcher's process group; `device` is the recipe's train.device. Raises RunError as `pick_device`."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes(pick_device(device))
         return

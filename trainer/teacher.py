@@ -28,3 +28,8 @@ def update_teacher(teacher: nn.Module, student: nn.Module, decay: float) -> None
     for old, new in pairs:
         if not old.is_floating_point():
             old.copy_(new)
+
+
+def ema_decay(step: int, limit: float) -> float:
+    """The teacher's decay at `step` (0-based): min(1 - 1 / (step + 1), limit); 0 at the first step, a copy."""
+    return min(1 - 1 / (step + 1), limit)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.trainer.conftest import TINY_VIT, make_recipe, write_dataset
 from trainer.config import UniMatch
 from trainer.events import Events
-from trainer.methods.registry import METHODS
+from trainer.step import METHODS
 from trainer.train import train
 
 PATH = Path(__file__).parents[1] / "golden" / "losses.json"

@@ -19,7 +19,7 @@ from trainer.data.decode import ImageError
 from trainer.data.layouts import open_dataset
 from trainer.data.loaders import Crop, LabelledBatch, LabelledPairs, Shuffled, UnlabelledViews, load, rows_with_partner
 from trainer.data.scan import check_images, class_frequency
-from trainer.methods.context import StepContext
+from trainer.methods.interface import StepContext
 from trainer.methods.supervised import labelled_rows
 
 CROP = Crop((16, 16), (0.5, 2.0), 0)

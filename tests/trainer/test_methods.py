@@ -17,11 +17,10 @@ from trainer.config import Model, Recipe
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.losses import chunked_cross_entropy
 from trainer.methods.class_thresholds import ClassThresholds
-from trainer.methods.context import StepContext
+from trainer.methods.interface import StepContext, StudentBatch
 from trainer.methods.pseudo_labels import pseudo_labels
-from trainer.methods.registry import METHODS
-from trainer.methods.student_batch import StudentBatch
 from trainer.models.segmenter import Segmenter, build_segmenter, to_float
+from trainer.step import METHODS
 from trainer.teacher import make_teacher
 
 # B labelled images, U unlabelled images, R rows, K classes, H W pixels

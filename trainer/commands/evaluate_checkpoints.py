@@ -14,9 +14,9 @@ from trainer.checkpoint import Checkpoint, CheckpointError, load
 from trainer.config import Inference
 from trainer.data.dataset import DatasetError
 from trainer.data.layouts import open_dataset
-from trainer.devices import pick_device
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metrics import Scores
+from trainer.processes import pick_device
 from trainer.recipe_file import recipe_from_dict
 
 BAR_WIDTH = 10

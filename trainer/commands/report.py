@@ -7,10 +7,10 @@ from pathlib import Path
 
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import Recipe
-from trainer.devices import pick_device
 from trainer.evaluation.audit import audit_pseudo_labels
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metrics import Scores
+from trainer.processes import pick_device
 from trainer.recipe_file import load_recipe
 from trainer.report.history import read_events
 from trainer.report.write import REPORT, write_report

@@ -26,9 +26,9 @@ from pycocotools import mask as rle
 
 from trainer.atomic_write import atomic_write
 from trainer.data.classes_file import public_classes
-from trainer.data.file_layouts import CLASS_OF_THING, PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError, decode_colors, decode_values
+from trainer.data.file_layouts import CLASS_OF_THING, PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
 from trainer.data.scan import map_in_threads
 from trainer.taxonomy import IGNORE, Taxonomy
 

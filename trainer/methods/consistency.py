@@ -15,10 +15,9 @@ from torch import Tensor
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.data.photometric import draw_photometric, strong_view
 from trainer.losses import TINY
-from trainer.methods.context import StepContext
 from trainer.methods.cutmix import draw_boxes, inside_boxes, mix
+from trainer.methods.interface import StepContext, StudentBatch
 from trainer.methods.pseudo_labels import PseudoLabels, pseudo_labels
-from trainer.methods.student_batch import StudentBatch
 from trainer.methods.supervised import labelled_rows
 from trainer.models.segmenter import to_float
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainer.chunks import MAX_ELEMENTS, row_chunks
+from trainer.losses import MAX_ELEMENTS, row_chunks
 from trainer.models.segmenter import Segmenter
 
 

@@ -16,8 +16,7 @@ from torch import Tensor
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.methods.channel_dropout import channel_masks
 from trainer.methods.consistency import channel_factors, join_streams, label_weak_view, strong_streams
-from trainer.methods.context import StepContext
-from trainer.methods.student_batch import StudentBatch
+from trainer.methods.interface import StepContext, StudentBatch
 
 
 def unimatch_v2(labelled: LabelledBatch, unlabelled: UnlabelledBatch | None, context: StepContext) -> StudentBatch:

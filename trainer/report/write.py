@@ -13,14 +13,13 @@ from trainer.data.scan import class_frequency
 from trainer.evaluation.audit import Audit
 from trainer.evaluation.metrics import Scores
 from trainer.models.segmenter import Segmenter
-from trainer.optimizer import learning_rate
+from trainer.optimizer import learning_rate, lr_factor
 from trainer.report.advice import advice, trend
 from trainer.report.charts import line_chart, reliability_diagram
 from trainer.report.class_table import class_rows, confusions, normalised
 from trainer.report.gallery import gallery, heatmap
 from trainer.report.history import History, Points, build_history
 from trainer.run_data import RunData
-from trainer.schedules import lr_factor
 
 REPORT = "report.html"
 METHODS = {
