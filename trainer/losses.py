@@ -98,13 +98,8 @@ def ohem_weights(
     """Pixel weights of online hard example mining (OHEM, arXiv 1604.03540), which UniMatch V2 uses on Cityscapes.
 
     A pixel is hard if its true class has at most the probability `threshold`. If there are fewer than `min_kept` hard
-    pixels, the `min_kept` pixels with the lowest probability count as hard.
-
-    Args:
-        logits_RKhw, label_RHW, align_corners, max_elements: as in `chunked_cross_entropy`.
-        weight_RHW: float; 0 = not labelled.
-        threshold: 0..1.
-        min_kept: number of pixels over all rows; at least one is kept.
+    pixels over all rows, the `min_kept` (at least one) with the lowest probability count as hard. A pixel of weight 0
+    is not labelled; the other arguments are those of `chunked_cross_entropy`.
 
     Returns:
         Float [R,H,W]: 0 on easy pixels; on hard pixels the weight, scaled so that the sum over all pixels is unchanged.

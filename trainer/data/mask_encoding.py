@@ -1,8 +1,6 @@
-"""Convert the values that a mask file stores to class ids, by one table for all data sets.
+"""Convert the values that a mask file stores (ids, other numbers, or colours) to class ids.
 
-Pascal VOC stores class ids, Cityscapes its own numbers, ADE20K ids plus one with 0 for "other", drawing programs
-colours. A value that is neither a class nor ignored is an error with its pixel count: it must not train as a wrong
-class.
+A value that is neither a class nor ignored is an error with its pixel count: it must not train as a wrong class.
 """
 
 # H W pixels, C channels
@@ -62,25 +60,17 @@ class MaskEncoding:
         return self.decode(path, path, size)
 
     def decode(self, source: Source, name: Path, size: tuple[int, int]) -> npt.NDArray[np.int64]:
-        """Decode a mask from a file or from memory.
-
-        Args:
-            source: the mask.
-            name: its name in error messages.
-            size: (height, width) of its image, which the mask must have too.
-
-        Returns:
-            HW int64, class ids or ignore_index.
+        """Decode a mask from a file or from memory, HW int64: class ids or ignore_index.
 
         Raises:
-            ImageError: the mask is missing, damaged, of another type or size, or stores an unknown value.
+            ImageError: the mask is missing, damaged, of another type, not of its image's `size` (height, width), or
+                stores an unknown value; the message calls it `name`.
         """
         stored_HW = self.stored_values(source, name)
         if stored_HW.shape != size:
             found, wanted = ("x".join(map(str, shape[::-1])) for shape in (stored_HW.shape, size))
-            raise ImageError(
-                f"{name}: the mask has {found} pixels, its image {wanted} (width x height); export it at that size"
-            )
+            reason = f"the mask has {found} pixels, its image {wanted} (width x height); export it at that size"
+            raise ImageError(f"{name}: {reason}")
         mask_HW = self.to_ids(stored_HW)
         if (unknown_HW := mask_HW < 0).any():
             raise ImageError(f"{name}: {self._describe_unknown(stored_HW[unknown_HW])}")

@@ -20,12 +20,6 @@ def boundary_counts(prediction_HW: Tensor, truth_HW: Tensor, classes: int, ignor
     Deviation: the paper has no ignored pixels. Here they belong to no boundary region and do not create one, because
     the class may continue there.
 
-    Args:
-        prediction_HW: integer class ids.
-        truth_HW: integer class ids, or `ignore_index`.
-        classes: number of classes.
-        ignore_index: id of ignored pixels in the truth.
-
     Returns:
         int64 [2,K]: pixels in both boundary regions with this class in both; pixels in the region of either.
     """

@@ -1,7 +1,6 @@
 """Evaluation: predict every image of a split by the recipe's inference rule, and compare it with its mask.
 
-All results are sums over pixels. Several processes can therefore evaluate a part of the images each and add their
-sums, with the same result as a single process.
+All results are sums over pixels, so several processes can evaluate a part of the images each and add their sums.
 """
 
 # H W pixels, C channels, K classes, M bins of confidence
@@ -60,16 +59,10 @@ def evaluate(
 ) -> Scores:
     """Scores of a model on `samples`, each at its own size.
 
-    Args:
-        model: on any device; its train/eval mode is restored.
-        dataset: data set of the samples.
-        samples: labelled samples; the same in every process.
-        inference: inference rule of the recipe; None = the whole image at its own size.
-        workers: number of decoding processes.
-        shard: (r, n): evaluate every n-th sample, starting with number r, in process r of n.
-        total: sums the counts over the processes; called once.
-        full: also compute boundary IoU and calibration.
-        progress: called with (images done, images in this process) after each image.
+    The model may be on any device; its train/eval mode is restored. Process r of n gets the shard (r, n) and evaluates
+    every n-th sample; `total` sums the counts over the processes and is called once. With `inference` None, images are
+    predicted whole, at their own size. `full` adds boundary IoU and calibration, `workers` are decoding processes, and
+    `progress` is called with (images done, images in this process).
 
     Raises:
         ImageError: an image or a mask cannot be used.

@@ -18,15 +18,10 @@ from trainer.models.segmenter import Segmenter, to_float
 
 
 def most_likely(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) -> tuple[Tensor, Tensor]:
-    """Predict masks and confidences of images, at their size.
+    """Predict masks and confidences of images (uint8, RGB) at their size; the network is in eval mode.
 
     Memory in addition to the network's: for a whole image a few dozen floats per pixel, independent of the number of
     classes; with a window of height h, 2*K*h*W floats (150 classes, width 4000, window height 798: 3.8 GB).
-
-    Args:
-        segmenter: in eval mode.
-        image_NHWC: uint8 [N,H,W,3], RGB.
-        inference: inference rule of the recipe.
 
     Returns:
         Mask int64 [N,H,W] of class ids, and confidence float32 [N,H,W], the softmax probability of that class.

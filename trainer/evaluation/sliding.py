@@ -1,7 +1,7 @@
 """Sliding-window inference for images of any size, as in the paper's evaluation on Cityscapes (section 5.1).
 
 Each pixel gets the mean softmax of all windows that cover it. Windows are processed in rows, and pixels above the next
-row are final. The result is therefore returned in bands, and at most one window height of K class maps is in memory.
+row are returned as a band, so at most one window height of K class maps is in memory.
 """
 
 # N images, n windows, C channels, K classes, H W pixels of the image, h w of the window, b rows of a band
@@ -24,12 +24,7 @@ MAX_LOGITS = 2**27
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Final rows of an image.
-
-    Attributes:
-        top: the first row.
-        probability_NKbW: float [N,K,b,W], softmax over the classes.
-    """
+    """Final rows of an image, from row `top`: softmax over the classes, float [N,K,b,W]."""
 
     top: int
     probability_NKbW: Tensor
@@ -54,9 +49,6 @@ def sliding_bands(network: Network, image_NCHW: Tensor, window: tuple[int, int],
         image_NCHW: float, RGB, 0..1, of any size.
         window: height and width, in pixels.
         stride: step of the window as a fraction of its side, 0..1; the last window ends at the border.
-
-    Yields:
-        Bands that cover the image without gap or overlap.
     """
     size = (image_NCHW.shape[2], image_NCHW.shape[3])
     padding = [max(side - length, 0) for side, length in zip(window, size, strict=True)]

@@ -44,22 +44,10 @@ def write_report(
     events: Iterable[Mapping[str, Any]],
     audit: Audit | None,
 ) -> Path:
-    """Write the report of a run, atomically.
+    """Write the report of a run atomically, and return its path. Raises ImageError.
 
-    Args:
-        path: file to write.
-        recipe: recipe of the run.
-        data: images of the run.
-        model: the kept weights, on any device.
-        scores: scores of these weights on `val`; None if the run has no validation images.
-        events: events of the run, with steps in any order.
-        audit: audit of the pseudo-labels; None for a method without pseudo-labels.
-
-    Returns:
-        `path`.
-
-    Raises:
-        ImageError: a labelled image or a mask cannot be read.
+    `model` has the kept weights, on any device. `scores` is None for a run without validation images, `audit` for a
+    method without pseudo-labels. The steps of `events` may be in any order.
     """
     history = build_history(dict(event) for event in events)
     rows = class_rows(data.dataset.taxonomy, class_frequency(data.dataset, data.labelled), scores, audit)
@@ -84,7 +72,7 @@ def write_report(
         reliability=reliability_diagram(scores.calibration) if scores and scores.calibration else "",
         ranked=ranked,
         pictures=pictures,
-        recipe_toml=tomli_w.dumps(_without_paths(recipe)),
+        recipe_toml=tomli_w.dumps(recipe.as_portable_dict()),
     )
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -109,11 +97,12 @@ def _charts(history: History, recipe: Recipe) -> list[Any]:
         losses["on unlabelled images"] = history.series("loss_unlabelled")
     kept = "kept weights (teacher)" if semi_supervised else "mIoU"
     train = recipe.train
-    encoder: Points = []
-    for step in history.progress:
-        # An event reports the step that was just completed.
-        factor = lr_factor(step - 1, train.steps, power=train.lr_power, warmup_steps=train.warmup_steps)
-        encoder.append((step, learning_rate(train) * factor))
+    # An event reports the step that was just completed.
+    factors = {
+        step: lr_factor(step - 1, train.steps, power=train.lr_power, warmup_steps=train.warmup_steps)
+        for step in history.progress
+    }
+    encoder: Points = [(step, learning_rate(train) * factor) for step, factor in factors.items()]
     head: Points = [(step, rate * train.lr_head_factor) for step, rate in encoder]
     confident = {"confident": history.series("confident")}
     charts = [
@@ -123,13 +112,3 @@ def _charts(history: History, recipe: Recipe) -> list[Any]:
         line_chart("Learning rate", {"head": head, "encoder": encoder}),
     ]
     return [chart for chart in charts if chart]
-
-
-def _without_paths(recipe: Recipe) -> dict[str, Any]:
-    """The recipe with paths reduced to their last component, since reports may be shared."""
-    table = recipe.as_dict()
-    paths = [(table, "init"), (table["model"], "weights")]
-    paths += [(table["data"], name) for name in ("root", "splits", "unlabelled_root")]
-    for parent, name in paths:
-        parent[name] = Path(parent[name]).name
-    return table
