@@ -23,11 +23,7 @@ def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Sc
     a folder that contains it holds a finished run. last.safetensors is written if the best weights are older,
     student.safetensors if there is a teacher.
 
-    Returns:
-        The scores of the kept weights; None if the recipe has no validation split.
-
-    Raises:
-        Stopped: a signal requested a stop; the state of the last step is saved.
+    Returns the scores of the kept weights, None without a validation split. Raises Stopped if a signal requested it.
     """
     main = context.processes.main
     last = _evaluate_last(state, context, stop)
@@ -71,7 +67,7 @@ def _raise_if_stopped(stop: StopRequest, context: RunContext) -> None:
 
 
 def _report(state: TrainingState, context: RunContext, kept: Scores | None) -> None:
-    """Write report.html; last, because `python -m trainer report` can repeat it, while lost weights are lost."""
+    """Write report.html; last, because `python -m trainer report` can repeat it."""
     audited = context.data.unlabelled
     write_report(
         context.out / REPORT,

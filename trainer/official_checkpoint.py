@@ -1,7 +1,7 @@
 """Convert a checkpoint that the authors of UniMatch V2 (arXiv 2410.10777) published.
 
-Their file is a pickle of `model`, `model_ema`, the optimizer and a few scalars. Only tensors, containers and numpy
-scalars are unpickled, so the file cannot run code. The network is recognized by the shapes of its weights.
+Only tensors, containers and numpy scalars are unpickled, so the file cannot run code. The network is recognized by the
+shapes of its weights.
 """
 
 import zipfile
@@ -30,12 +30,10 @@ class Published:
 
     Attributes:
         classes: name of the class table in trainer/data/classes.
-        count: number of classes.
         crop: side of a training crop, in pixels.
         batch: labelled images per step over all four GPUs, and the same number of unlabelled images.
-        steps: approximate steps of a run; the exact number depends on the split, which a checkpoint does not state.
+        steps: approximate; the exact number depends on the split, which a checkpoint does not state.
         sliding: evaluate with a sliding window of the crop's size and a stride of 2/3, instead of whole images.
-        loss: loss on labelled images.
     """
 
     classes: str
@@ -86,23 +84,16 @@ NUMPY_SCALARS: list[Any] = [
     (_scalar, "numpy._core.multiarray.scalar"),
     (_scalar, "numpy.core.multiarray.scalar"),  # its name in numpy 1
 ]
-"""The types of the best mIoU in their files: harmless, and the only ones allowed besides torch's own list."""
+"""The types of the best mIoU in their files, allowed besides torch's own list."""
 
 
 def import_official(
     file: Path, out: Path, *, dataset: str = "", classes: Path | None = None, weights: Weights = "ema"
 ) -> Segmenter:
-    """Convert the authors' checkpoint `file` to the checkpoint `out`.
+    """Convert the authors' `best.pth` or `latest.pth` to the checkpoint `out`; returns the network in eval mode.
 
-    Args:
-        file: `best.pth` or `latest.pth` of their training.
-        out: the checkpoint to write.
-        dataset: the data set of its training, a key of `PUBLISHED`; "" if `classes` is given.
-        classes: a classes.toml, for a model that was trained on other data.
-        weights: "ema" for the teacher's weights, which the paper reports, or "student".
-
-    Returns:
-        The converted network, in eval mode.
+    Give the data set of its training, a key of `PUBLISHED`, or a classes.toml. "ema" selects the teacher's weights,
+    which the paper reports.
 
     Raises:
         CheckpointError: the file is not such a checkpoint, or has other classes; the message names the weight.
@@ -125,7 +116,7 @@ def import_official(
 def _read(file: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(NUMPY_SCALARS):
-            # Memory-mapped: the optimizer's moments, twice the size of the weights, are not needed.
+            # Memory-mapped: the optimizer's moments are not needed.
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # a broken pickle can raise any type
         raise CheckpointError(

@@ -11,15 +11,7 @@ from trainer.run_data import RunData
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Recipe, data, run folder, event log and processes of a run.
-
-    Attributes:
-        recipe: the resolved recipe.
-        data: images by split.
-        out: the run folder.
-        events: the event log; it discards events in all processes but the main one.
-        processes: rank, number and device of the processes.
-    """
+    """Resolved recipe, data, run folder, event log (which discards events outside the main process) and processes."""
 
     recipe: Recipe
     data: RunData

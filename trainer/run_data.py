@@ -36,14 +36,9 @@ Batches = tuple[LabelledBatch, UnlabelledBatch | None]
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """The data sets and samples of a run.
+    """The data sets and samples of a run, and the sha256 over the training data.
 
-    Attributes:
-        dataset: data set of the labelled and the validation images.
-        labelled, val: its samples by split.
-        unlabelled_dataset: data set of the unlabelled images; often the same.
-        unlabelled: its samples; empty for a method that uses none.
-        fingerprint: sha256 over the training data.
+    `unlabelled_dataset` is often `dataset` itself; `unlabelled` is empty for a method that uses none.
     """
 
     dataset: SegmentationDataset

@@ -27,10 +27,8 @@ class TrainingState:
     """Networks, optimizer and progress of a run.
 
     Attributes:
-        student: the network that is trained.
         parallel_student: the student wrapped for data-parallel training; the student itself in a single process.
         teacher: the student's moving average; the weights that are evaluated and kept.
-        optimizer: the student's.
         ignore_index: the mask value of pixels that do not count.
         class_weights_K: weight of each class in the labelled loss, float on the device; None = 1.
         thresholds: adaptive confidence thresholds per class, if the recipe enables them.
@@ -59,12 +57,7 @@ def build_state(
 ) -> TrainingState:
     """Build student, teacher and optimizer, from pretrained encoder weights or from the recipe's `init` checkpoint.
 
-    Args:
-        recipe: the resolved recipe.
-        taxonomy: the classes.
-        processes: this process's rank and device.
-        class_weights_K: see TrainingState.
-        resumed: leave the weights random, because `load_training_state` will set them.
+    `resumed` leaves the weights random, because `load_training_state` will set them.
 
     Raises:
         EncoderError, CheckpointError: the network or its weights are not available.
@@ -86,7 +79,7 @@ def build_state(
         teacher=teacher,
         optimizer=build_optimizer(student, recipe.train),
         ignore_index=taxonomy.ignore_index,
-        class_weights_K=None if class_weights_K is None else class_weights_K.to(processes.device),
+        class_weights_K=None if weights_K is None else weights_K.to(processes.device),
         thresholds=thresholds,
         step=0,
         best={},
@@ -102,7 +95,7 @@ def _build_student(recipe: Recipe, taxonomy: Taxonomy, processes: Processes, *, 
         checkpoint.load_weights(Path(recipe.init), student, taxonomy)
     elif not resumed:
         load_encoder_weights(student.encoder, recipe.model.encoder, recipe.model.weights)
-    # Channels-last is the fastest layout for the convolutions of oneDNN and cuDNN; results do not depend on it.
+    # Channels-last is the fastest layout for the convolutions of oneDNN and cuDNN.
     student.to(processes.device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.train.freeze_encoder:
         student.encoder.freeze()

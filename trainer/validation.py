@@ -28,12 +28,7 @@ def validate(state: TrainingState, context: RunContext) -> None:
 
 
 def validation_scores(model: Segmenter, context: RunContext, *, full: bool) -> Scores:
-    """Scores of a network on the `val` split, with the images divided among the processes.
-
-    Args:
-        model: the network.
-        context: the run's.
-        full: also measure boundaries and calibration.
+    """Scores of a network on the `val` split, divided among the processes; `full` adds boundaries and calibration.
 
     Raises:
         RunError: the device has too little memory for an image.

@@ -168,7 +168,7 @@ class ErrorsAsValues(Dataset[Batch | ImageError]):
 
 
 def load(dataset: Dataset[Batch], sampler: Shuffled, *, workers: int, pinned: bool) -> Iterator[Batch]:
-    """Load batches in the order of `sampler`, `pinned` in page-locked memory (asynchronous copies). Raises ImageError."""
+    """Load batches in the order of `sampler`; `pinned`: in page-locked memory. Raises ImageError."""
     for batch in DataLoader(
         ErrorsAsValues(dataset),
         batch_sampler=sampler,

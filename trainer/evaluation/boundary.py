@@ -15,7 +15,7 @@ DIAGONAL_PART = 0.02
 
 
 def boundary_counts(prediction_HW: Tensor, truth_HW: Tensor, classes: int, ignore_index: int) -> Tensor:
-    """Intersection and union of the boundary regions of prediction and truth in one image, per class.
+    """Intersection and union of the boundary regions of prediction and truth (integer ids) in one image, per class.
 
     Deviation: the paper has no ignored pixels. Here they belong to no boundary region and do not create one, because
     the class may continue there.

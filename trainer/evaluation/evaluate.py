@@ -94,7 +94,7 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 class _Counts:
-    """Pixel counts and sums of confidence over the images so far."""
+    """Sums over the images so far."""
 
     def __init__(self, classes: int, ignore_index: int, full: bool, device: torch.device) -> None:
         self._classes, self._ignore_index, self._full = classes, ignore_index, full

@@ -3,9 +3,8 @@
 The teacher labels a weak view; the student learns to predict the same for two strong views of the same crop, each with
 one half of the encoder's channels.
 
-Deviation: one student forward pass for labelled images and strong views, where the authors do two. It costs less and
-gives the same result for networks without batch norm, which all of the paper's are; batch norm takes its statistics
-over both together.
+Deviation: one student forward pass for labelled images and strong views, where the authors do two. The result is the
+same for networks without batch norm, such as all of the paper's.
 """
 
 # R rows, C channels, D width of the head's fused map

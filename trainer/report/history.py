@@ -17,8 +17,7 @@ class History:
     Attributes:
         start: fields of the first start event; empty without one.
         starts: how often the run was started or resumed.
-        progress: fields of the progress events by step.
-        evaluations: fields of the evaluation events by step.
+        progress, evaluations: fields of these events by step.
     """
 
     start: dict[str, Any]
