@@ -34,15 +34,7 @@ COMMANDS = {
     "import-official": (import_official, "convert a checkpoint that the authors of UniMatch V2 published"),
 }
 
-USER_ERRORS = (
-    CheckpointError,
-    DatasetError,
-    EncoderError,
-    ImageError,
-    RecipeError,
-    RunError,
-    TaxonomyError,
-)
+USER_ERRORS = (CheckpointError, DatasetError, EncoderError, ImageError, RecipeError, RunError, TaxonomyError)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,9 +8,8 @@ from trainer.evaluation.audit import audit_pseudo_labels
 from trainer.evaluation.metrics import Scores
 from trainer.report.history import read_events
 from trainer.report.write import REPORT, write_report
-from trainer.run_context import RunContext
 from trainer.stop_signals import Stopped, StopRequest
-from trainer.training_state import TrainingState
+from trainer.training_state import RunContext, TrainingState
 from trainer.validation import BEST, save_checkpoint, validation_scores
 
 KEPT, LAST, STUDENT = "model.safetensors", "last.safetensors", "student.safetensors"

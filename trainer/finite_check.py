@@ -7,10 +7,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from trainer import checkpoint
-from trainer.run_context import RunContext
 from trainer.run_data import training_batches
 from trainer.run_error import RunError
-from trainer.training_state import TrainingState
+from trainer.training_state import RunContext, TrainingState
 
 
 class FiniteCheck:

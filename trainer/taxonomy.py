@@ -1,7 +1,7 @@
 """The classes of a data set: names and colours."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 IGNORE = 255
 """Default mask value of unlabelled pixels, which count neither in the loss nor in the metrics."""
@@ -43,9 +43,7 @@ class Taxonomy:
         for index, entry in enumerate(classes):
             where = f"class {index}"
             if not isinstance(entry, dict):
-                raise TaxonomyError(
-                    f"{where} is {entry!r}; write a [[classes]] table with name and color for each class"
-                )
+                raise TaxonomyError(f"{where} is {entry!r}; write a [[classes]] table with name and color")
             name, color, given = entry.get("name"), entry.get("color"), entry.get("id", index)
             if not isinstance(name, str) or not name:
                 raise TaxonomyError(f"{where} has no name; set name")
@@ -64,7 +62,7 @@ class Taxonomy:
         return cls(tuple(names), tuple(colors), ignore_index)
 
 
-def is_color(value: Any) -> bool:
+def is_color(value: Any) -> TypeGuard[list[int]]:
     """Whether a value is [red, green, blue], each 0..255."""
     return isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value)
 

@@ -19,12 +19,12 @@ from trainer.finite_check import FiniteCheck
 from trainer.losses import class_weights
 from trainer.optimizer import learning_rate
 from trainer.processes import Processes, join_processes
-from trainer.run_context import RunContext
 from trainer.run_data import open_run_data, training_batches
 from trainer.run_error import RunError, is_out_of_memory
 from trainer.step import training_step
 from trainer.stop_signals import Stopped, StopRequest, stop_on_signals
 from trainer.training_state import (
+    RunContext,
     TrainingState,
     build_state,
     load_training_state,

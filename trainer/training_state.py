@@ -1,4 +1,4 @@
-"""The state that changes during a run: how it is built, saved and loaded for resuming."""
+"""The context of a run, and the state that changes: how it is built, saved and loaded for resuming."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,27 @@ from torch.optim import AdamW
 from trainer import checkpoint
 from trainer.config import Recipe
 from trainer.evaluation.sliding import check_window
+from trainer.events import Events
 from trainer.methods.class_thresholds import ClassThresholds
 from trainer.models.segmenter import Segmenter, build_segmenter
 from trainer.models.weights import load_encoder_weights
 from trainer.optimizer import build_optimizer
 from trainer.processes import Processes
+from trainer.run_data import RunData
 from trainer.run_error import RunError
 from trainer.taxonomy import Taxonomy
 from trainer.teacher import make_teacher
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What does not change in a run; outside the main process, `events` are discarded."""
+
+    recipe: Recipe
+    data: RunData
+    out: Path
+    events: Events
+    processes: Processes
 
 
 @dataclass(slots=True)
@@ -79,7 +92,7 @@ def build_state(
         teacher=teacher,
         optimizer=build_optimizer(student, recipe.train),
         ignore_index=taxonomy.ignore_index,
-        class_weights_K=None if weights_K is None else weights_K.to(processes.device),
+        class_weights_K=None if class_weights_K is None else class_weights_K.to(processes.device),
         thresholds=thresholds,
         step=0,
         best={},
@@ -117,15 +130,8 @@ def resume_settings(recipe: Recipe) -> dict[str, Any]:
 
 def save_training_state(state: TrainingState, out: Path, identity: Mapping[str, Any]) -> None:
     """Write the state to OUT/resume.pt, with `identity` to check when it is loaded."""
-    content = {
-        "step": state.step,
-        "best": state.best,
-        "student": state.student.state_dict(),
-        "teacher": state.teacher.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "thresholds": state.thresholds.state_dict() if state.thresholds else {},
-    }
-    checkpoint.save_state(out / "resume.pt", content | dict(identity))
+    parts = {name: part.state_dict() for name, part in _parts(state).items()}
+    checkpoint.save_state(out / "resume.pt", {"step": state.step, "best": state.best} | parts | dict(identity))
 
 
 def load_training_state(state: TrainingState, out: Path, identity: Mapping[str, Any]) -> None:
@@ -140,12 +146,14 @@ def load_training_state(state: TrainingState, out: Path, identity: Mapping[str, 
                 f"{path}: was saved with another {name}{_differences(saved[name], value)}; restore it, or start a new "
                 "run in another --out"
             )
-    state.student.load_state_dict(saved["student"])
-    state.teacher.load_state_dict(saved["teacher"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    if state.thresholds:
-        state.thresholds.load_state_dict(saved["thresholds"])
+    for name, part in _parts(state).items():
+        part.load_state_dict(saved[name])
     state.step, state.best = saved["step"], saved["best"]
+
+
+def _parts(state: TrainingState) -> dict[str, Any]:
+    parts = {"student": state.student, "teacher": state.teacher, "optimizer": state.optimizer}
+    return parts | ({"thresholds": state.thresholds} if state.thresholds else {})
 
 
 def _differences(saved: Any, given: Any, path: str = "") -> str:

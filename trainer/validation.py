@@ -8,9 +8,8 @@ from trainer import checkpoint
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metrics import Scores
 from trainer.models.segmenter import Segmenter
-from trainer.run_context import RunContext
 from trainer.run_error import RunError, is_out_of_memory
-from trainer.training_state import TrainingState
+from trainer.training_state import RunContext, TrainingState
 
 BEST = "best.safetensors"
 

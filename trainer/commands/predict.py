@@ -50,7 +50,11 @@ def predict(checkpoint: Checkpoint, images: Sequence[Path], out: Path) -> Iterat
         image_HWC = read_image(path)
         mask_HW = most_likely(checkpoint.model, torch.from_numpy(image_HWC.copy())[None], inference)[0][0].numpy()
         mask, overlay = _outputs(path, out)
-        _save_mask(mask, mask_HW, palette_K3)
+        is_indexed = len(palette_K3) <= 256
+        image = Image.fromarray(mask_HW.astype(np.uint8 if is_indexed else np.uint16))
+        if is_indexed:
+            image.putpalette(palette_K3.tobytes())
+        image.save(mask)
         blend_HWC = image_HWC * (1 - OVERLAY_OPACITY) + palette_K3[mask_HW] * OVERLAY_OPACITY
         Image.fromarray(blend_HWC.astype(np.uint8)).save(overlay, quality=92)
         yield mask
@@ -72,16 +76,3 @@ def _check_outputs(images: Sequence[Path], out: Path) -> None:
         if other := stems.get(image.stem.casefold()):
             raise RunError(f"{other} and {image} would both become {_outputs(image, out)[0]}; rename one, or run twice")
         stems[image.stem.casefold()] = image
-
-
-def _save_mask(
-    path: Path,
-    mask_HW: np.ndarray[tuple[int, ...], np.dtype[np.integer]],
-    palette_K3: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
-) -> None:
-    if len(palette_K3) > 256:
-        Image.fromarray(mask_HW.astype(np.uint16)).save(path)
-        return
-    image = Image.fromarray(mask_HW.astype(np.uint8))
-    image.putpalette(palette_K3.tobytes())
-    image.save(path)

@@ -111,7 +111,7 @@ class FileDataset(SegmentationDataset):
     def read_mask(self, sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """See SegmentationDataset."""
         mask = _mask_path(sample)
-        return self.encoding_of(mask).read(mask, size)
+        return self.encoding_of(mask).decode(mask, mask, size)
 
     def _sample(self, line: str, listing: "DirectoryListing") -> Sample | None:
         for folder, suffix in product(self.name_folders, self.name_suffixes):

@@ -48,16 +48,13 @@ class MaskEncoding:
     ) -> "MaskEncoding":
         """Encoding of masks of colours: class id by (red, green, blue), and colours to ignore."""
         both = dict.fromkeys(ignored, ignore_index) | dict(id_of_color)
-        return cls(tuple((_pack(color), index) for color, index in both.items()), ignore_index, colors=True)
+        packed = tuple((red << 16 | green << 8 | blue, index) for (red, green, blue), index in both.items())
+        return cls(packed, ignore_index, colors=True)
 
     @classmethod
     def identity(cls, classes: int, ignore_index: int) -> "MaskEncoding":
         """Encoding of masks that store the ids 0..classes-1 and `ignore_index` themselves."""
         return cls.from_values({index: index for index in range(classes)}, (ignore_index,), ignore_index)
-
-    def read(self, path: Path, size: tuple[int, int]) -> npt.NDArray[np.int64]:
-        """Read a mask file; see `decode`."""
-        return self.decode(path, path, size)
 
     def decode(self, source: Source, name: Path, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """Decode a mask from a file or from memory, HW int64: class ids or ignore_index.
@@ -123,10 +120,6 @@ def _table(id_of_value: tuple[tuple[int, int], ...], size: int) -> npt.NDArray[n
     for stored, index in id_of_value:
         table[stored] = ~index
     return table
-
-
-def _pack(color: Color) -> int:
-    return color[0] << 16 | color[1] << 8 | color[2]
 
 
 def _ranges(values: list[int]) -> str:

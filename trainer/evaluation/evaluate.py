@@ -60,7 +60,7 @@ def evaluate(
     """Scores of a model on `samples`, each at its own size.
 
     The model may be on any device; its train/eval mode is restored. Process r of n gets the shard (r, n) and evaluates
-    every n-th sample; `total` sums the counts over the processes and is called once. With `inference` None, images are
+    every n-th sample; `total` sums each count over the processes. With `inference` None, images are
     predicted whole, at their own size. `full` adds boundary IoU and calibration, `workers` are decoding processes, and
     `progress` is called with (images done, images in this process).
 
@@ -110,15 +110,12 @@ class _Counts:
             self._calibration_3M += calibration_sums(confidence_HW, right_HW, known_HW)
 
     def scores(self, names: tuple[str, ...], images: int, total: SumOverProcesses) -> Scores:
-        counts = (self._confusion_KK, self._boundary_2K, self._calibration_3M, torch.tensor([images]))
+        own_images = torch.tensor(images, device=self._confusion_KK.device)
+        counts = (self._confusion_KK, self._boundary_2K, self._calibration_3M, own_images)
         # Float64 is exact for integers up to 9e15 pixels.
-        added = total(torch.cat([count.flatten().double().to(self._confusion_KK.device) for count in counts])).cpu()
-        confusion_KK, boundary_2K, calibration_3M, images_1 = (
-            part.reshape(count.shape)
-            for part, count in zip(torch.split(added, [count.numel() for count in counts]), counts, strict=True)
-        )
+        confusion_KK, boundary_2K, calibration_3M, all_images = (total(count.double()).cpu() for count in counts)
         measured = {"boundary_2K": boundary_2K, "calibration_3M": calibration_3M} if self._full else {}
-        return scores(confusion_KK.long(), names, int(images_1), **measured)
+        return scores(confusion_KK.long(), names, int(all_images), **measured)
 
 
 def _pairs(

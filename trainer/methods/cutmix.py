@@ -17,8 +17,7 @@ MAX_TRIES = 1000
 def draw_boxes(batch: int, size: tuple[int, int], probability: float, generator: torch.Generator) -> Tensor:
     """Boxes (top, left, bottom, right) in pixels, bottom and right excluded, int64 [U,4] on the CPU.
 
-    An image of `size` (H, W) is mixed with `probability`, 0..1; other images have the box 0, 0, 0, 0. `generator` is a CPU
-    generator.
+    An image of `size` (H, W) is mixed with `probability`, 0..1; others have an empty box. The generator is on the CPU.
     """
     box_U4 = torch.zeros((batch, 4), dtype=torch.int64)
     for box_4 in box_U4:

@@ -37,9 +37,8 @@ def build_encoder(name: str, options: dict[str, Any] | None = None) -> Encoder:
         raise EncoderError(f"timm has no model {name!r}; similar names: {near}")
     classifier = _classifier(name, options)
     reductions = [stage["reduction"] for stage in getattr(classifier, "feature_info", None) or []]
-    is_plain = len(set(reductions)) == 1 and all(
-        hasattr(classifier, it) for it in ("blocks", "prune_intermediate_layers")
-    )
+    has_blocks = hasattr(classifier, "blocks") and hasattr(classifier, "prune_intermediate_layers")
+    is_plain = has_blocks and len(set(reductions)) == 1
     encoder = _plain(name, classifier) if is_plain else _hierarchical(name, options, reductions)
     used = _used_parameters(encoder, name)
     for parameter in encoder.parameters():

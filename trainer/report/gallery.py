@@ -137,10 +137,8 @@ def _jpeg(pixels_HW3: Pixels) -> str:
 
 def _png(pixels_HW3: Pixels) -> str:
     small = Image.fromarray(pixels_HW3)
-    factor = min(1.0, SIDE / max(small.size))
-    size = (max(1, round(small.width * factor)), max(1, round(small.height * factor)))
-    # Interpolated colours could be those of another class.
-    return _url(small.resize(size, Image.Resampling.NEAREST), "png")
+    small.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST)  # interpolated colours could be those of another class
+    return _url(small, "png")
 
 
 def _url(image: Image.Image, kind: str, **options: int) -> str:
