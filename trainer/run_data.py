@@ -21,11 +21,11 @@ from trainer.data.loaders import (
     Crop,
     LabelledBatch,
     LabelledPairs,
-    Shuffled,
     UnlabelledBatch,
     UnlabelledViews,
     load,
     rows_with_partner,
+    shuffled,
 )
 from trainer.data.scan import check_images
 from trainer.processes import Processes
@@ -81,17 +81,17 @@ def open_run_data(recipe: Recipe) -> RunData:
 def training_batches(recipe: Recipe, data: RunData, processes: Processes, *, start: int) -> Iterator[Batches]:
     """Load this process's share of the batches, from step `start` (0-based) to the last."""
     crop = Crop(recipe.data.crop, recipe.data.scale, recipe.seed, recipe.inference.long_side)
-    draws = {"start": start, "steps": recipe.train.steps, "seed": recipe.seed}
+    order = {"start": start, "steps": recipe.train.steps, "seed": recipe.seed}
     workers, pinned = recipe.data.workers, processes.device.type == "cuda"
 
     batch = recipe.train.batch_labelled
-    sampler = Shuffled(len(data.labelled), batch, processes.share(batch), stream=LABELLED_STREAM, **draws)
-    labelled = load(LabelledPairs(data.dataset, data.labelled, crop), sampler, workers=workers, pinned=pinned)
+    draws = shuffled(len(data.labelled), batch, processes.share(batch), stream=LABELLED_STREAM, **order)
+    labelled = load(LabelledPairs(data.dataset, data.labelled, crop), draws, workers=workers, pinned=pinned)
     if not data.unlabelled:
         return ((pairs, None) for pairs in labelled)
 
     batch = recipe.train.batch_unlabelled
     rows = rows_with_partner(processes.share(batch), batch)
-    sampler = Shuffled(len(data.unlabelled), batch, rows, stream=UNLABELLED_STREAM, **draws)
+    draws = shuffled(len(data.unlabelled), batch, rows, stream=UNLABELLED_STREAM, **order)
     views = UnlabelledViews(data.unlabelled_dataset, data.unlabelled, crop)
-    return zip(labelled, load(views, sampler, workers=workers, pinned=pinned), strict=True)
+    return zip(labelled, load(views, draws, workers=workers, pinned=pinned), strict=True)

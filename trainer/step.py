@@ -118,8 +118,11 @@ def with_joint_ohem_weights(state: TrainingState, parts: Sequence[StudentBatch],
 
 def micro_batches(batch: StudentBatch, count: int) -> list[StudentBatch]:
     """Split a batch into `count` parts with the same mixture of labelled rows and views; fewer if rows are few."""
-    labelled, views = torch.arange(batch.labelled), torch.arange(batch.labelled, len(batch.image_RCHW))
-    return [batch] if count == 1 else list(_parts(batch, labelled, views, count))
+    if count == 1:
+        return [batch]
+    labelled, views = torch.arange(len(batch.image_RCHW)).tensor_split([batch.labelled])
+    rows = [torch.cat([labelled[index::count], views[index::count]]) for index in range(count)]
+    return [_rows_of(batch, row_R) for row_R in rows if len(row_R)]
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -176,21 +179,17 @@ def _restored_buffers(module: torch.nn.Module) -> Iterator[None]:
         buffer.copy_(old)
 
 
-def _parts(batch: StudentBatch, labelled: Tensor, views: Tensor, count: int) -> Iterator[StudentBatch]:
-    for index in range(count):
-        rows = torch.cat([labelled[index::count], views[index::count]])
-        if len(rows) == 0:
-            return
-        on_device = rows.to(batch.image_RCHW.device, non_blocking=True)
-        yield replace(
-            batch,
-            image_RCHW=batch.image_RCHW[on_device],
-            label_RHW=batch.label_RHW[on_device],
-            weight_RHW=batch.weight_RHW[on_device],
-            labelled=len(labelled[index::count]),
-            dropout=batch.dropout and tuple(mask_RC[on_device] for mask_RC in batch.dropout),
-            head_dropout=None if batch.head_dropout is None else batch.head_dropout[on_device],
-        )
+def _rows_of(batch: StudentBatch, row_R: Tensor) -> StudentBatch:
+    on_device = row_R.to(batch.image_RCHW.device, non_blocking=True)
+    return replace(
+        batch,
+        image_RCHW=batch.image_RCHW[on_device],
+        label_RHW=batch.label_RHW[on_device],
+        weight_RHW=batch.weight_RHW[on_device],
+        labelled=int((row_R < batch.labelled).sum()),
+        dropout=batch.dropout and tuple(mask_RC[on_device] for mask_RC in batch.dropout),
+        head_dropout=None if batch.head_dropout is None else batch.head_dropout[on_device],
+    )
 
 
 def _gradient_sync(student: torch.nn.Module, *, enabled: bool) -> AbstractContextManager[None]:

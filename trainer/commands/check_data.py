@@ -30,7 +30,6 @@ def add(command: argparse.ArgumentParser) -> None:
     sizes = "height and width of the planned training crop, in pixels (default: 518 518)"
     command.add_argument("--crop", type=int, nargs=2, default=(518, 518), metavar=("H", "W"), help=sizes)
     command.add_argument("--json", action="store_true", help="print one JSON object")
-    command.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:

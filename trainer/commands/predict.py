@@ -23,7 +23,6 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     folder = "folder for NAME.png (class ids, coloured by a palette) and NAME.overlay.jpg"
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help=folder)
-    command.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,9 +37,8 @@ def predict(checkpoint: Checkpoint, images: Sequence[Path], out: Path) -> Iterat
     """Write OUT/NAME.png (indexed, pixel = class id) and OUT/NAME.overlay.jpg for each image; yield the masks' paths.
 
     Raises:
-        ImageError: an image cannot be decoded.
+        ImageError, RecipeError: an image cannot be decoded, or the recipe's window does not fit the encoder.
         RunError: an output would overwrite an input, or another image's output.
-        RecipeError: the recipe's window does not fit the encoder.
     """
     _check_outputs(images, out)
     out.mkdir(parents=True, exist_ok=True)

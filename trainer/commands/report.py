@@ -26,7 +26,6 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of a finished run")
     command.add_argument("--data", metavar="DATASET", help="folder of the data set (default: the recipe's data.root)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
-    command.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ one, with any number of workers.
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from trainer.data.dataset import Sample, SegmentationDataset
 from trainer.data.decode import ImageError
@@ -108,35 +108,23 @@ class UnlabelledViews(Dataset[UnlabelledBatch]):
         return UnlabelledBatch(torch.from_numpy(view_hwC), torch.from_numpy(inside_hw))
 
 
-class Shuffled(Sampler[list[Draw]]):
-    """Batch sampler of one process for the steps from `start` to `steps` (excluded).
+def shuffled(
+    count: int, batch: int, rows: Sequence[int], *, start: int, steps: int, seed: int, stream: int
+) -> Iterator[list[Draw]]:
+    """Batches of draws of one process for the steps from `start` to `steps` (excluded).
 
     Each of the `count` images occurs once per epoch, in an order given by (seed, stream, epoch). If there are fewer
     images than rows in a batch, the next epoch starts within the batch. `batch` counts the rows over all processes;
     `rows` are those of this process, in this order.
     """
 
-    def __init__(
-        self, count: int, batch: int, rows: Sequence[int], *, start: int, steps: int, seed: int, stream: int
-    ) -> None:
-        self._count, self._batch, self._rows = count, batch, rows
-        self._start, self._steps = start, steps
-        self._seed, self._stream = seed, stream
-        self._order = lru_cache(maxsize=2)(self._permutation)
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng([seed, stream, ORDER_DRAW, epoch]).permutation(count)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        for step in range(self._start, self._steps):
-            yield [self._draw(step * self._batch + row) for row in self._rows]
-
-    def __len__(self) -> int:
-        return self._steps - self._start
-
-    def _draw(self, number: int) -> Draw:
-        epoch, position = divmod(number, self._count)
-        return int(self._order(epoch)[position]), number
-
-    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng([self._seed, self._stream, ORDER_DRAW, epoch]).permutation(self._count)
+    for step in range(start, steps):
+        numbers = [step * batch + row for row in rows]
+        yield [(int(order(number // count)[number % count]), number) for number in numbers]
 
 
 def rows_with_partner(share: range, batch: int) -> list[int]:
@@ -167,11 +155,11 @@ class ErrorsAsValues(Dataset[Batch | ImageError]):
             return error
 
 
-def load(dataset: Dataset[Batch], sampler: Shuffled, *, workers: int, pinned: bool) -> Iterator[Batch]:
-    """Load batches in the order of `sampler`; `pinned`: in page-locked memory. Raises ImageError."""
+def load(dataset: Dataset[Batch], draws: Iterable[list[Draw]], *, workers: int, pinned: bool) -> Iterator[Batch]:
+    """Load batches of the given draws; `pinned`: in page-locked memory. Raises ImageError."""
     for batch in DataLoader(
         ErrorsAsValues(dataset),
-        batch_sampler=sampler,
+        batch_sampler=draws,
         num_workers=workers,
         pin_memory=pinned,
         collate_fn=_collate,

@@ -39,11 +39,6 @@ class EvalPairs(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(image_HWC.copy()), torch.from_numpy(mask_HW)
 
 
-def single_process(counts: Tensor) -> Tensor:
-    """`SumOverProcesses` of a single process."""
-    return counts
-
-
 @torch.inference_mode()
 def evaluate(
     model: Segmenter,
@@ -53,14 +48,14 @@ def evaluate(
     inference: Inference | None = None,
     workers: int = 0,
     shard: tuple[int, int] = (0, 1),
-    total: SumOverProcesses = single_process,
+    total: SumOverProcesses = lambda counts: counts,
     full: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Scores of a model on `samples`, each at its own size.
 
     The model may be on any device; its train/eval mode is restored. Process r of n gets the shard (r, n) and evaluates
-    every n-th sample; `total` sums each count over the processes. With `inference` None, images are
+    every n-th sample; `total` sums the counts over the processes and is called once. With `inference` None, images are
     predicted whole, at their own size. `full` adds boundary IoU and calibration, `workers` are decoding processes, and
     `progress` is called with (images done, images in this process).
 
@@ -71,8 +66,15 @@ def evaluate(
     device = next(model.parameters()).device
     counts = _Counts(len(dataset.taxonomy), dataset.taxonomy.ignore_index, full, device)
     own = samples[shard[0] :: shard[1]]
+    pairs: Iterable[tuple[Tensor, Tensor]] = DataLoader(
+        EvalPairs(dataset, own),
+        batch_size=None,  # images differ in size
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=detach_from_group_signals,
+    )
     with in_eval_mode(model):
-        for done, (image_HWC, truth_HW) in enumerate(_pairs(dataset, own, workers, device), 1):
+        for done, (image_HWC, truth_HW) in enumerate(pairs, 1):
             image_NHWC = image_HWC.to(device, non_blocking=True)[None]
             mask_NHW, confidence_NHW = most_likely(model, image_NHWC, inference or Inference())
             counts.add(mask_NHW[0], confidence_NHW[0], truth_HW.to(device, non_blocking=True))
@@ -110,23 +112,13 @@ class _Counts:
             self._calibration_3M += calibration_sums(confidence_HW, right_HW, known_HW)
 
     def scores(self, names: tuple[str, ...], images: int, total: SumOverProcesses) -> Scores:
-        own_images = torch.tensor(images, device=self._confusion_KK.device)
+        own_images = torch.tensor([images], device=self._confusion_KK.device)
         counts = (self._confusion_KK, self._boundary_2K, self._calibration_3M, own_images)
         # Float64 is exact for integers up to 9e15 pixels.
-        confusion_KK, boundary_2K, calibration_3M, all_images = (total(count.double()).cpu() for count in counts)
+        added = total(torch.cat([count.flatten().double() for count in counts])).cpu()
+        parts = added.split([count.numel() for count in counts])
+        confusion_KK, boundary_2K, calibration_3M, all_images = (
+            part.reshape(count.shape) for part, count in zip(parts, counts, strict=True)
+        )
         measured = {"boundary_2K": boundary_2K, "calibration_3M": calibration_3M} if self._full else {}
         return scores(confusion_KK.long(), names, int(all_images), **measured)
-
-
-def _pairs(
-    dataset: SegmentationDataset, samples: tuple[Sample, ...], workers: int, device: torch.device
-) -> Iterable[tuple[Tensor, Tensor]]:
-    # Images differ in size, so they are not batched.
-    pairs: Iterable[tuple[Tensor, Tensor]] = DataLoader(
-        EvalPairs(dataset, samples),
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=detach_from_group_signals,
-    )
-    return pairs
