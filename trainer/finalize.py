@@ -4,10 +4,8 @@ import json
 
 from trainer import checkpoint
 from trainer.atomic_write import atomic_write
-from trainer.evaluation.audit import audit_pseudo_labels
 from trainer.evaluation.metrics import Scores
-from trainer.report.history import read_events
-from trainer.report.write import REPORT, write_report
+from trainer.report.write import write_report
 from trainer.stop_signals import Stopped, StopRequest
 from trainer.training_state import RunContext, TrainingState
 from trainer.validation import BEST, save_checkpoint, validation_scores
@@ -42,7 +40,8 @@ def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Sc
         (context.out / BEST).unlink(missing_ok=True)
         (context.out / "resume.pt").unlink(missing_ok=True)
         if context.recipe.train.report:
-            _report(state, context, kept)
+            # Last, because `python -m trainer report` can repeat it.
+            write_report(context.out, recipe=context.recipe, data=context.data, model=state.teacher, scores=kept)
     return kept
 
 
@@ -63,17 +62,3 @@ def _evaluate_last(state: TrainingState, context: RunContext, stop: StopRequest)
 def _raise_if_stopped(stop: StopRequest, context: RunContext) -> None:
     if context.processes.any(flag=stop.requested):
         raise Stopped("stopped in the last evaluation; --resume continues from there")
-
-
-def _report(state: TrainingState, context: RunContext, kept: Scores | None) -> None:
-    """Write report.html; last, because `python -m trainer report` can repeat it."""
-    audited = context.data.unlabelled
-    write_report(
-        context.out / REPORT,
-        recipe=context.recipe,
-        data=context.data,
-        model=state.teacher,
-        scores=kept,
-        events=read_events(context.out / "events.jsonl"),
-        audit=audit_pseudo_labels(state.teacher, context.recipe, context.data) if audited else None,
-    )

@@ -1,4 +1,4 @@
-"""Detection of non-finite losses and weights: stop the run and save the batch that caused them."""
+"""Stop the run at a non-finite loss or weight, and save the batch that caused it."""
 
 import math
 

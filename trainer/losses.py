@@ -131,8 +131,7 @@ def class_weights(names: Sequence[str], by_name: Mapping[str, float], frequency_
     The weight is `by_name` (1 for other classes) times frequency ** -balance, scaled to a mean of 1 over the classes
     that occur, and 1 for classes that do not. `frequency_K` are pixels in the labelled images, as counts or fractions.
 
-    Raises:
-        RecipeError: `by_name` contains an unknown class, or no class that occurs has a weight above 0.
+    Raises RecipeError if `by_name` contains an unknown class, or no class that occurs has a weight above 0.
     """
     if unknown := sorted(set(by_name) - set(names)):
         raise RecipeError(

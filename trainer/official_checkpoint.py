@@ -93,11 +93,8 @@ def import_official(
     """Convert the authors' `best.pth` or `latest.pth` to the checkpoint `out`; returns the network in eval mode.
 
     Give the data set of its training, a key of `PUBLISHED`, or a classes.toml. "ema" selects the teacher's weights,
-    which the paper reports.
-
-    Raises:
-        CheckpointError: the file is not such a checkpoint, or has other classes; the message names the weight.
-        TaxonomyError: `classes` cannot be read.
+    which the paper reports. Raises TaxonomyError, and CheckpointError if the file is not such a checkpoint or has other
+    classes; the message names the weight.
     """
     content = _read(file)
     state = _state(file, content, weights)

@@ -50,11 +50,7 @@ class RunData:
 
 
 def open_run_data(recipe: Recipe) -> RunData:
-    """Open the data sets of a recipe and check every image that the run will use.
-
-    Raises:
-        DatasetError, TaxonomyError, ImageError: an image is missing, unusable, or in two splits.
-    """
+    """Open the data sets of a recipe; DatasetError, TaxonomyError or ImageError if one of its images cannot be used."""
     table = recipe.data
     splits = Path(table.splits) if table.splits else None
     dataset = open_dataset(Path(table.root), table.format, splits)

@@ -37,11 +37,8 @@ from trainer.validation import validate
 def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) -> Path:
     """Train a model in the run folder `out` and return the path of its checkpoint.
 
-    `resume` continues from the state that an earlier run saved in `out`.
-
-    Raises:
-        DatasetError, TaxonomyError, ImageError, EncoderError, CheckpointError, RunError: the message names the remedy.
-        Stopped: the run received SIGTERM or Ctrl-C; its state is saved.
+    `resume` continues from the state that an earlier run saved there. Raises Stopped after SIGTERM or Ctrl-C, with the
+    state saved; DatasetError, TaxonomyError, ImageError, EncoderError, CheckpointError or RunError with the remedy.
     """
     with join_processes(recipe.train.device) as processes, _out_of_memory_remedies(recipe, processes):
         _check_batch_sizes(recipe, processes)

@@ -70,11 +70,8 @@ def build_state(
 ) -> TrainingState:
     """Build student, teacher and optimizer, from pretrained encoder weights or from the recipe's `init` checkpoint.
 
-    `resumed` leaves the weights random, because `load_training_state` will set them.
-
-    Raises:
-        EncoderError, CheckpointError: the network or its weights are not available.
-        RunError, RecipeError: the crop, the window or the number of processes does not fit the encoder.
+    `resumed` leaves the weights random for `load_training_state`. Raises EncoderError or CheckpointError if the network
+    or its weights are not available; RunError or RecipeError if crop, window or processes do not fit the encoder.
     """
     student = _build_student(recipe, taxonomy, processes, resumed=resumed)
     teacher = make_teacher(student)

@@ -29,8 +29,7 @@ def validate(state: TrainingState, context: RunContext) -> None:
 def validation_scores(model: Segmenter, context: RunContext, *, full: bool) -> Scores:
     """Scores of a network on the `val` split, divided among the processes; `full` adds boundaries and calibration.
 
-    Raises:
-        RunError: the device has too little memory for an image.
+    Raises RunError if the device has too little memory for an image.
     """
     recipe, processes = context.recipe, context.processes
     try:

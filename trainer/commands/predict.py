@@ -36,9 +36,8 @@ def run(options: argparse.Namespace) -> int:
 def predict(checkpoint: Checkpoint, images: Sequence[Path], out: Path) -> Iterator[Path]:
     """Write OUT/NAME.png (indexed, pixel = class id) and OUT/NAME.overlay.jpg for each image; yield the masks' paths.
 
-    Raises:
-        ImageError, RecipeError: an image cannot be decoded, or the recipe's window does not fit the encoder.
-        RunError: an output would overwrite an input, or another image's output.
+    Raises ImageError; RecipeError if the window does not fit the encoder; RunError if an output would overwrite an
+    input, or another image's output.
     """
     _check_outputs(images, out)
     out.mkdir(parents=True, exist_ok=True)

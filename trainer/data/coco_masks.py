@@ -41,14 +41,9 @@ PARTS = ("train2017", "val2017")
 
 
 def prepare_coco(root: Path, source: AnnotationSource) -> tuple[int, int]:
-    """Write ROOT/masks for all annotated images. Existing masks are kept, so an interrupted run can be continued.
+    """Write ROOT/masks for all annotated images, keep existing ones, and return the number of both.
 
-    Returns:
-        Number of written masks, and of existing ones.
-
-    Raises:
-        DatasetError: the annotations are missing or have another format.
-        ImageError: a PNG of the annotations cannot be used.
+    Raises DatasetError if the annotations are missing or have another format, ImageError if a PNG cannot be used.
     """
     tasks_of, files = SOURCES[source]
     tasks = [task for part in PARTS for task in tasks_of(root, part)]

@@ -70,9 +70,7 @@ class SegmentationDataset(ABC):
     def split(self, name: str) -> tuple[Sample, ...]:
         """Samples of a split, in its order; EVERYTHING returns all images, sorted.
 
-        Raises:
-            DatasetError: the split does not exist, is empty or lists a name twice.
-            MissingImagesError: listed images do not exist; the error names all of them.
+        Raises DatasetError if the split does not exist, is empty or lists a name twice, and MissingImagesError.
         """
 
     @abstractmethod
@@ -91,8 +89,7 @@ class SegmentationDataset(ABC):
     def read_mask(self, sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """Read the mask of a sample, HW int64: class ids, or ignore_index.
 
-        Raises:
-            ImageError: the mask is missing, its (height, width) is not `size`, or a stored value belongs to no class.
+        Raises ImageError if it is missing, its (height, width) is not `size`, or a stored value belongs to no class.
         """
 
     def read_pair(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

@@ -27,15 +27,9 @@ PUBLIC_LAYOUTS: dict[str, type[FileDataset]] = {
 
 
 def open_dataset(root: Path, layout: str = "auto", splits: Path | None = None) -> SegmentationDataset:
-    """Open the data set at `root`.
+    """Open the data set at `root`; `layout` is "auto" or a key of MARKS, `splits` the folder of the split files.
 
-    Args:
-        root: folder of the data set.
-        layout: "auto", or a key of MARKS.
-        splits: folder of the split files; None = ROOT/splits.
-
-    Raises:
-        DatasetError, TaxonomyError: the folder is not a data set; the message lists what was expected.
+    Raises DatasetError or TaxonomyError if the folder is not a data set; the message lists what was expected.
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; set data.root to a data set")

@@ -35,14 +35,9 @@ Draw = tuple[int, int]
 
 
 class Crop(NamedTuple):
-    """Parameters of training crops.
+    """Training crops: height and width in pixels, range of the random resize factor, seed of the run.
 
-    Attributes:
-        size: height and width, in pixels.
-        scale: range of the random resize factor.
-        seed: of the run.
-        long_side: resize the image's long side to this many pixels before applying the factor, as inference does; 0 =
-            keep the image's size.
+    The image's long side is resized to `long_side` pixels before the factor is applied, as in inference; 0 = no resize.
     """
 
     size: tuple[int, int]
@@ -58,10 +53,7 @@ class Crop(NamedTuple):
 
 
 class LabelledBatch(NamedTuple):
-    """Images uint8 [B,H,W,3] RGB, and masks [B,H,W] uint8 (int32 if ignore_index exceeds 255).
-
-    An int64 mask would be more than twice as large as its image during the transfer to the device.
-    """
+    """Images uint8 [B,H,W,3] RGB, and masks [B,H,W] uint8 (int32 if ignore_index exceeds 255), small to transfer."""
 
     image_BHWC: Tensor
     mask_BHW: Tensor

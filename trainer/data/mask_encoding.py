@@ -27,10 +27,7 @@ Stored = npt.NDArray[np.integer[Any]]
 class MaskEncoding:
     """Meaning of the stored values of a mask.
 
-    Attributes:
-        id_of_value: (stored value, class id or ignore_index) pairs; a colour is stored as r * 65536 + g * 256 + b.
-        ignore_index: the id of ignored pixels.
-        colors: whether masks store colours instead of numbers.
+    `id_of_value` has pairs (stored value, class id or ignore_index); a colour is stored as r * 65536 + g * 256 + b.
     """
 
     id_of_value: tuple[tuple[int, int], ...]
@@ -59,9 +56,8 @@ class MaskEncoding:
     def decode(self, source: Source, name: Path, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """Decode a mask from a file or from memory, HW int64: class ids or ignore_index.
 
-        Raises:
-            ImageError: the mask is missing, damaged, of another type, not of its image's `size` (height, width), or
-                stores an unknown value; the message calls it `name`.
+        Raises ImageError, which calls it `name`, if the mask is missing, damaged, of another type, not of its image's
+        `size` (height, width), or stores an unknown value.
         """
         stored_HW = self.stored_values(source, name)
         if stored_HW.shape != size:

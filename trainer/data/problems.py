@@ -21,9 +21,8 @@ class Problem:
     Attributes:
         kind: stable identifier for programs.
         severity: an error prevents a run or makes its scores meaningless; a warning does not.
-        message: what is wrong.
         names: all affected images, classes or files.
-        remedy: what to do; "" if the message contains it.
+        remedy: "" if the message contains it.
     """
 
     kind: str

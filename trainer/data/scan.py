@@ -23,10 +23,7 @@ Result = TypeVar("Result")
 def check_images(dataset: SegmentationDataset, labelled: Sequence[Sample], unlabelled: Sequence[Sample]) -> None:
     """Decode every labelled image with its mask, and every unlabelled image, so that a bad file fails before step 1.
 
-    With more than FULL_READ_LIMIT unlabelled images only their headers are read.
-
-    Raises:
-        ImageError: an image or mask cannot be used; the first one is reported.
+    With more than FULL_READ_LIMIT unlabelled images only their headers are read. Raises ImageError for the first one.
     """
     read = dataset.read if len(unlabelled) <= FULL_READ_LIMIT else dataset.size
 

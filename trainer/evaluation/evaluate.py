@@ -59,9 +59,7 @@ def evaluate(
     predicted whole, at their own size. `full` adds boundary IoU and calibration, `workers` are decoding processes, and
     `progress` is called with (images done, images in this process).
 
-    Raises:
-        ImageError: an image or a mask cannot be used.
-        RecipeError: the window does not fit the encoder.
+    Raises ImageError, and RecipeError if the window does not fit the encoder.
     """
     device = next(model.parameters()).device
     counts = _Counts(len(dataset.taxonomy), dataset.taxonomy.ignore_index, full, device)
@@ -116,7 +114,7 @@ class _Counts:
         counts = (self._confusion_KK, self._boundary_2K, self._calibration_3M, own_images)
         # Float64 is exact for integers up to 9e15 pixels.
         added = total(torch.cat([count.flatten().double() for count in counts])).cpu()
-        parts = added.split([count.numel() for count in counts])
+        parts = torch.split(added, [count.numel() for count in counts])
         confusion_KK, boundary_2K, calibration_3M, all_images = (
             part.reshape(count.shape) for part, count in zip(parts, counts, strict=True)
         )

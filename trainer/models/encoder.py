@@ -25,11 +25,8 @@ def build_encoder(name: str, options: dict[str, Any] | None = None) -> Encoder:
     """Build the encoder of a timm model name with random weights; `options` go to timm's constructor, as {"depth": 2}.
 
     Parameters that no map depends on, such as DINOv2's mask token, do not require gradients, because
-    DistributedDataParallel waits for a gradient of every parameter that does.
-
-    Raises:
-        EncoderError: timm has no such model, the model has neither plain blocks nor stages at strides 4, 8, 16, 32, or
-            it accepts only one image size.
+    DistributedDataParallel waits for a gradient of every parameter that does. Raises EncoderError if timm has no such
+    model, or it has neither plain blocks nor stages at strides 4, 8, 16, 32, or accepts only one image size.
     """
     options = options or {}
     if not timm.is_model(name):

@@ -20,11 +20,9 @@ class MaskPredictor(nn.Module):
         self.segmenter, self.long_side = segmenter, long_side
 
     def forward(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict masks of RGB images, uint8 [N,H,W,3].
+        """Predict masks of RGB images, uint8 [N,H,W,3]: class ids uint8 [N,H,W], and their softmax uint8, 255 = 1.0.
 
-        Returns:
-            Class ids uint8 [N,H,W] (int32 above 256 classes, which the exporter casts to uint16), and the softmax of
-            that class as confidence uint8 [N,H,W] with 255 = 1.0.
+        Above 256 classes the ids are int32, which the exporter casts to uint16.
         """
         class_NHW, confidence_NHW = self.most_likely(image_NHWC)
         id_type = torch.uint8 if self.segmenter.classes <= UINT8_CLASSES else torch.int32

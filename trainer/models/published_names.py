@@ -15,8 +15,7 @@ State = Mapping[str, Tensor]
 def timm_names(state: State, wanted: Iterable[str]) -> dict[str, Tensor]:
     """Convert a state dict of a known author to the names `wanted` by the encoder; others are returned unchanged.
 
-    Raises:
-        EncoderError: a bias of DINOv3 is not zero and the encoder has no such bias.
+    Raises EncoderError if a bias of DINOv3 is not zero and the encoder has no such bias.
     """
     for marker, convert in CONVERTERS.items():
         if marker in state:

@@ -18,11 +18,7 @@ CLASSES_AT_ONCE = 16
 
 
 def upsampled_argmax(logits_NKhw: Tensor, size: Sequence[int], *, align_corners: bool) -> tuple[Tensor, Tensor]:
-    """The class with the largest logit at `size` (height, width), and its softmax.
-
-    Returns:
-        Class ids int64 [N,*size], the first of equal ones; and their softmax, float32 in 0..1.
-    """
+    """Class ids of the largest logits, int64 [N,*size], the first of equal ones; and their softmax, float32 in 0..1."""
     if logits_NKhw.shape[1] == 0:
         raise ValueError("the logits have no class; there must be at least one")
     logits_NKhw = logits_NKhw - logits_NKhw.amax(dim=1, keepdim=True)

@@ -22,14 +22,11 @@ MAX_LISTED = 5
 
 
 def load_encoder_weights(encoder: Encoder, name: str, source: str) -> None:
-    """Load weights into `encoder` in place.
+    """Load weights into `encoder` in place. Raises EncoderError if they are not available, or do not fit.
 
     The source must contain every weight of the encoder of that timm name, and otherwise only weights of timm's
     classifier. It is "none" (keep random weights), "hub", "package", or the path of a .safetensors, .pth or .pt file
     with timm's names, or with Meta's names of DINOv2, DINOv3 or Segment Anything.
-
-    Raises:
-        EncoderError: the weights are not available, or do not fit the encoder.
     """
     if source == "none":
         return

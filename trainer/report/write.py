@@ -1,6 +1,5 @@
 """Write the report of a run: one HTML file without external resources."""
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from trainer.atomic_write import atomic_write
 from trainer.config import Recipe
 from trainer.data.scan import class_frequency
-from trainer.evaluation.audit import Audit
+from trainer.evaluation.audit import audit_pseudo_labels
 from trainer.evaluation.metrics import Scores
 from trainer.models.segmenter import Segmenter
 from trainer.optimizer import learning_rate, lr_factor
@@ -18,10 +17,9 @@ from trainer.report.advice import advice, trend
 from trainer.report.charts import line_chart, reliability_diagram
 from trainer.report.class_table import class_rows, confusions, normalised
 from trainer.report.gallery import gallery, heatmap
-from trainer.report.history import History, Points, build_history
+from trainer.report.history import History, Points, build_history, read_events
 from trainer.run_data import RunData
 
-REPORT = "report.html"
 METHODS = {
     "supervised": "labels only",
     "fixmatch": "FixMatch",
@@ -34,22 +32,13 @@ MAX_TABLE_CLASSES = 24
 """Up to this many classes the confusion matrix is a table of numbers, above it is an image."""
 
 
-def write_report(
-    path: Path,
-    *,
-    recipe: Recipe,
-    data: RunData,
-    model: Segmenter,
-    scores: Scores | None,
-    events: Iterable[Mapping[str, Any]],
-    audit: Audit | None,
-) -> Path:
-    """Write the report of a run atomically, and return its path. Raises ImageError.
+def write_report(run: Path, *, recipe: Recipe, data: RunData, model: Segmenter, scores: Scores | None) -> Path:
+    """Write RUN/report.html atomically, and return its path. Raises ImageError.
 
-    `model` has the kept weights, on any device. `scores` is None for a run without validation images, `audit` for a
-    method without pseudo-labels. The steps of `events` may be in any order.
+    `model` has the kept weights, on any device; `scores` is None for a run without validation images.
     """
-    history = build_history(dict(event) for event in events)
+    history = build_history(read_events(run / "events.jsonl"))
+    audit = audit_pseudo_labels(model, recipe, data) if data.unlabelled else None
     rows = class_rows(data.dataset.taxonomy, class_frequency(data.dataset, data.labelled), scores, audit)
     pairs = confusions(scores, data.dataset.taxonomy.names) if scores else ()
     ranked, pictures = gallery(model, data.dataset, data.val, recipe.inference) if data.val else (0, ())
@@ -74,6 +63,7 @@ def write_report(
         pictures=pictures,
         recipe_toml=tomli_w.dumps(recipe.as_portable_dict()),
     )
+    path = run / "report.html"
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
