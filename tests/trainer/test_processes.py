@@ -27,7 +27,7 @@ TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m",
 def test_two_processes_equal_one(tmp_path: Path, method: str) -> None:
     """Odd numbers of images, CutMix partners in the other process's share, and a threshold of 0."""
     dataset = write_dataset(tmp_path / "dataset", labelled=5, unlabelled=7, val=3)
-    recipe = make_recipe(dataset, method, steps=4, batch_labelled=4, batch_unlabelled=4, report=False)
+    recipe = make_recipe(dataset, method, steps=4, batch_labelled=4, batch_unlabelled=4)
     recipe = dataclasses.replace(recipe, unimatch=UniMatch(confidence_threshold=0.0, cutmix_probability=1.0))
     one = run(recipe, tmp_path / "one")
 
