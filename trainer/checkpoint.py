@@ -1,7 +1,4 @@
-"""Checkpoints: a safetensors file with JSON metadata, and a separate file for the state that only resuming needs.
-
-Neither is unpickled: the second is loaded with `weights_only=True`.
-"""
+"""Checkpoints (safetensors with JSON metadata) and the state for resuming, loaded with `weights_only=True`."""
 
 import importlib.metadata
 import json
@@ -128,7 +125,7 @@ def code_version() -> str:
         command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
         answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
-        return version  # git is not installed, or this is not a checkout
+        return version
     # Inside another project's repository, the revision would be that project's.
     return f"{version}+g{answer[1][:7]}" if Path(answer[0]) == root else version
 

@@ -1,7 +1,6 @@
-"""The recipe of a training run: every setting, its default, its range and its meaning, on one page.
+"""The recipe of a training run: every setting, its default, its range and its meaning.
 
-`trainer.recipe_file` reads a recipe from TOML. The resolved recipe is stored in the run folder, the checkpoint and the
-bundle. Defaults follow the paper (UniMatch V2, arXiv 2410.10777, section 5.1) where it states them.
+Defaults follow the paper (UniMatch V2, arXiv 2410.10777, section 5.1) where it states them.
 """
 
 from dataclasses import field

@@ -1,7 +1,7 @@
 """Weighted cross-entropy, and weights of labelled pixels by hardness (OHEM) and by class.
 
-The pixel weights contain the division of every mean (see StudentBatch), so losses are sums and parts of a batch add up.
-Losses are computed in fp32 under any autocast, a few rows at a time, which bounds the memory.
+Losses are sums, since the pixel weights contain the division of every mean. They are computed in fp32 under any
+autocast, a few rows at a time.
 """
 
 # R rows, K classes, H W pixels of the image, h w of the logits
@@ -38,8 +38,7 @@ def chunked_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Weighted cross-entropy of upsampled logits, and its gradient, computed chunk by chunk.
 
-    The gradient of cross-entropy is softmax minus one-hot, so no autograd graph of [K,H,W] tensors is kept: the caller
-    continues with `logits_RKhw.backward(gradient_RKhw)`.
+    No autograd graph of [K,H,W] tensors is kept: the caller continues with `logits_RKhw.backward(gradient_RKhw)`.
 
     Args:
         logits_RKhw: the head's logits, any float dtype.

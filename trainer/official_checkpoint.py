@@ -1,7 +1,6 @@
 """Convert a checkpoint that the authors of UniMatch V2 (arXiv 2410.10777) published.
 
-Only tensors, containers and numpy scalars are unpickled, so the file cannot run code. The network is recognized by the
-shapes of its weights.
+The file cannot run code when it is unpickled. The network is recognized by the shapes of its weights.
 """
 
 import zipfile
@@ -73,7 +72,7 @@ PREFIXES = {
 GATED = {"mlp.fc1.": "mlp.w12.", "mlp.fc2.": "mlp.w3."}
 """The same for the gated MLP in the blocks of the giant encoder."""
 UNUSED = ("backbone.mask_token", "head.scratch.refinenet4.resConfUnit1.")
-"""The authors' weights that no forward pass uses: DINOv2's mask token, and the coarsest level's skip unit."""
+"""The authors' weights that no forward pass uses."""
 WRAPPER = "module."
 """Prefix that DistributedDataParallel adds to every name."""
 

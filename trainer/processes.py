@@ -1,7 +1,6 @@
 """Data-parallel processes: a single one, or those that `accelerate launch` or torchrun started.
 
-Each process takes its share of every batch. What depends on the whole batch (random draws, means) is computed for the
-whole batch, so n processes give the same result as one, up to rounding.
+Random draws and means are those of the whole batch, so n processes give the same result as one, up to rounding.
 """
 
 import gc
@@ -105,7 +104,7 @@ def join_processes(device: str) -> Iterator[Processes]:
         return
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     yield Processes(state.device, state.process_index, state.num_processes)
-    # DistributedDataParallel must be collected before the group is destroyed, or both wait for each other. After an
-    # error the other processes may never get here, so the group is not destroyed; the launcher ends them.
+    # DistributedDataParallel must be collected first, or both wait for each other. After an error the other processes
+    # may never get here; the launcher ends them.
     gc.collect()
     destroy_process_group()

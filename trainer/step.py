@@ -104,9 +104,8 @@ def forward_backward(state: TrainingState, part: StudentBatch, recipe: Recipe, p
 def with_joint_ohem_weights(state: TrainingState, parts: Sequence[StudentBatch], recipe: Recipe) -> list[StudentBatch]:
     """Micro-batches with OHEM weights that are chosen over all labelled pixels of this process together.
 
-    This costs one more forward pass, over the same micro-batches and in training mode: with the same random state, each
-    pixel is ranked by the logits that its loss is computed from. Buffers are restored. Batch norm still uses each
-    micro-batch's own statistics, as in every step with `train.accumulate`.
+    One more forward pass in training mode, with the same random state, ranks each pixel by the logits that its loss is
+    computed from. Batch norm still uses each micro-batch's own statistics.
     """
     with _restored_buffers(state.student):
         logits = [

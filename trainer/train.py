@@ -63,7 +63,7 @@ def _train(context: RunContext, *, resume: bool) -> Path:
 
 
 def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity: Mapping[str, Any]) -> None:
-    """Run the remaining steps; log, validate, save and stop at the steps that the recipe and the signals determine."""
+    """Run the remaining steps; log, validate, save and stop when due."""
     recipe, processes = context.recipe, context.processes
     finite_check = FiniteCheck(processes.device)
     for batches in training_batches(recipe, context.data, processes, start=state.step):

@@ -133,7 +133,7 @@ def without(samples: Iterable[Sample], *others: Iterable[Sample]) -> tuple[Sampl
 
 
 def check_disjoint(*splits: tuple[str, tuple[Sample, ...]]) -> None:
-    """Raise DatasetError if two of the (name, samples) share an image: scores on training images are meaningless."""
+    """Raise DatasetError if two of the (name, samples) share an image."""
     seen: dict[str, str] = {}
     for split, samples in splits:
         for sample in samples:

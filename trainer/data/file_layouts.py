@@ -38,10 +38,7 @@ class FolderDataset(FileDataset):
 
 
 class ImageFolder(FileDataset):
-    """A plain folder of images at any depth, without masks and classes.
-
-    The split EVERYTHING contains all images; split files may list some of them by path.
-    """
+    """A plain folder of images at any depth; split files may list some of them by path."""
 
     image_root = ""
     name_folders = ("", "images")
@@ -83,8 +80,8 @@ class VocDataset(FileDataset):
 class CityscapesDataset(FileDataset):
     """Cityscapes, 19 classes: leftImg8bit/SPLIT/CITY, with masks in gtFine or gtCoarse.
 
-    Two kinds of masks are read: *_labelTrainIds.png, written by the data set's own scripts and named by the UniMatch
-    lists, store the 19 ids; *_labelIds.png, from the download, are mapped to them.
+    *_labelTrainIds.png, written by the data set's own scripts and named by the UniMatch lists, store the 19 ids;
+    *_labelIds.png, from the download, are mapped to them.
     """
 
     image_root = "leftImg8bit"
@@ -122,10 +119,9 @@ class CityscapesDataset(FileDataset):
 class Ade20kDataset(FileDataset):
     """ADE20K in the layout of the scene parsing challenge, 150 classes.
 
-    The masks of the download store 0 for "other" and k for class k - 1. The masks that the authors of UniMatch V2
-    publish store k for class k and 255 for "other", under the same file names. A raw mask never contains 255 and almost
-    every reduced one does, so a sample of the masks tells them apart. A data set that mixes both fails at the first
-    unknown value.
+    The masks of the download store 0 for "other" and k for class k - 1. Those published with UniMatch V2 store k for
+    class k and 255 for "other", under the same file names. A raw mask never contains 255 and almost every reduced one
+    does, so a sample of the masks tells them apart.
     """
 
     image_root = "images"
@@ -143,8 +139,8 @@ class Ade20kDataset(FileDataset):
 class CocoDataset(FileDataset):
     """COCO 2017, and masks/NAME.png of 81 classes: background and the 80 things.
 
-    The masks are those published by the authors of UniMatch, or written by `prepare-coco` from COCO's annotations.
-    Images without such a mask use the pixel maps of COCO-Stuff (stuffthingmaps/train2017/NAME.png), if present.
+    The masks are published with UniMatch, or written by `prepare-coco`. Images without one use COCO-Stuff's pixel map
+    (stuffthingmaps/train2017/NAME.png), if present.
     """
 
     image_root = ""

@@ -41,8 +41,7 @@ def draw_window(
 def cut_image(image_HWC: npt.NDArray[np.uint8], window: Window, crop: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Resize and crop an image, uint8 [h, w, 3]; black where the resized image is smaller than the crop.
 
-    Only the part under the crop is resized. This equals resizing the whole image and then cropping, up to the rounding
-    of halves: Pillow takes the box as float32.
+    Only the part under the crop is resized; equal to cropping the resized image, up to Pillow's rounding of halves.
     """
     top, bottom, y_box = _source(image_HWC.shape[0], window.height, window.top, crop[0])
     left, right, x_box = _source(image_HWC.shape[1], window.width, window.left, crop[1])

@@ -1,8 +1,7 @@
 """Data sets of Hugging Face's `datasets` package, as written by `save_to_disk`.
 
-Each split of the DatasetDict is a split; a row has an Image feature for the image and, if labelled, one for the mask.
-Split files in ROOT/splits select rows by the names SPLIT/ROW: train/0, train/1, ... Classes come from
-ROOT/classes.toml, or from ROOT/id2label.json.
+A row has an Image feature for the image and, if labelled, one for the mask. Split files select rows as SPLIT/ROW:
+train/0, train/1, ... Classes come from ROOT/classes.toml, or from ROOT/id2label.json.
 """
 
 import io

@@ -34,7 +34,7 @@ ROLES: dict[str, Role] = {
 """Role of a split, by the last part of its name."""
 
 TRAINING_ROLES: tuple[Role, ...] = ("labelled", "unlabelled", "train")
-"""Roles whose images are used in training; a `train` list often contains the labelled and unlabelled ones."""
+"""Roles whose images are used in training."""
 
 LABELLED_ROLES: tuple[Role, ...] = ("labelled", "train")
 """Roles whose masks are used in training."""

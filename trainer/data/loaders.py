@@ -1,8 +1,4 @@
-"""Training batches, as a pure function of seed and step.
-
-Order and crops depend only on (seed, stream, draw number), so a resumed run gets the same batches as an uninterrupted
-one, with any number of workers.
-"""
+"""Training batches, as a pure function of seed and step: a resumed run gets those of an uninterrupted one."""
 
 # B batch, C channels, H W pixels of the image, h w pixels of the crop
 
@@ -25,7 +21,7 @@ from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, insi
 
 LABELLED_STREAM, UNLABELLED_STREAM = 1, 2
 CROP_DRAW, ORDER_DRAW = 0, 1
-"""Purpose of a random draw. It precedes the number in the seed: NumPy treats [1, 2, 3] and [1, 2, 3, 0] as equal."""
+"""Purpose of a draw; before its number in the seed, since NumPy treats [1, 2, 3] and [1, 2, 3, 0] as equal."""
 
 UINT8_IDS = 256
 

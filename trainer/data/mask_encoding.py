@@ -17,7 +17,7 @@ import numpy.typing as npt
 from trainer.data.decode import ImageError, Source, decode_colors, decode_values
 
 NAMED_VALUES = 8
-"""Unknown values named in an error message; of the others only the number is given."""
+"""Unknown values named in an error message."""
 
 Color = tuple[int, int, int]
 Stored = npt.NDArray[np.integer[Any]]
@@ -108,10 +108,7 @@ class MaskEncoding:
 
 @lru_cache(maxsize=8)
 def _table(id_of_value: tuple[tuple[int, int], ...], size: int) -> npt.NDArray[np.int32]:
-    """Bitwise complement of the id, by stored value; 0, the complement of -1, for unknown values.
-
-    With zero as the default, the 2^24 entries for colours cost memory only in the pages that contain a class.
-    """
+    """Bitwise complement of the id, by stored value; 0 for unknown values, so that the 2^24 colours cost no memory."""
     table = np.zeros(size, dtype=np.int32)
     for stored, index in id_of_value:
         table[stored] = ~index

@@ -1,7 +1,6 @@
 """Strong augmentation on the device: colour jitter, greyscale and blur, with random parameters per image.
 
-UniMatch V2 (arXiv 2410.10777), section 5.1. The parameters are on the CPU, so that the rows that an operation changes
-are known without a device synchronisation; the pixels stay on the device.
+UniMatch V2 (arXiv 2410.10777), section 5.1. The parameters are on the CPU, so that no operation waits for the device.
 """
 
 # B batch, R rows that an operation changes, C channels, T kernel taps, H W pixels
@@ -71,10 +70,7 @@ def draw_photometric(batch: int, generator: torch.Generator) -> Photometric:
 
 @torch.no_grad()
 def strong_view(image_BCHW: Tensor, parameters: Photometric) -> Tensor:
-    """A strongly augmented copy of a batch, float32 [B,C,H,W] RGB in 0..1, as `image_BCHW`.
-
-    Equal up to rounding to torchvision's functions applied to each image.
-    """
+    """Augment a batch, float32 [B,C,H,W] RGB in 0..1; equals torchvision's functions on each image up to rounding."""
     # No matrix product and no convolution, so that autocast does not apply: bf16 would cost most of a grey level.
     view_BCHW = image_BCHW.clone(memory_format=torch.contiguous_format)
     for op_B in torch.where(parameters.jitter_B[:, None], parameters.order_B4, NO_OP).unbind(dim=1):

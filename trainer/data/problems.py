@@ -33,10 +33,7 @@ class Problem:
 
 
 def find_problems(inspection: Inspection, crop: tuple[int, int]) -> list[Problem]:
-    """All problems of a data set, errors first; `crop` is the height and width of the planned training crop, in pixels.
-
-    A rule yields its problem with the affected names, which may be none.
-    """
+    """All problems of a data set, errors first; `crop` is the planned height and width of a crop, in pixels."""
     rules: tuple[Callable[[Inspection], Iterator[Problem]], ...] = (
         _unreadable_splits,
         _missing_images,

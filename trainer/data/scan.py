@@ -1,4 +1,4 @@
-"""Passes over many images of a data set in threads: check every image before a run, and count classes."""
+"""Check every image before a run and count classes, in threads."""
 
 # H W pixels, K classes
 
@@ -51,9 +51,9 @@ def class_frequency(dataset: SegmentationDataset, samples: Iterable[Sample]) -> 
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], title: str) -> list[Result]:
-    """Results in the order of the items, computed in threads, with a progress bar on a terminal.
+    """Results in the order of the items, computed in threads (decoding releases the GIL), with a progress bar.
 
-    Decoding releases the GIL, so threads use all cores. The first exception is raised and cancels the remaining items.
+    The first exception is raised and cancels the remaining items.
     """
     console = Console(stderr=True)
     pool = ThreadPoolExecutor(max_workers=os.cpu_count())

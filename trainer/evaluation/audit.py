@@ -1,8 +1,7 @@
 """Pseudo-label audit: share and correctness of the teacher's confident labels, per class.
 
-Training uses a pseudo-label where the teacher's confidence reaches the threshold. Per class, the mask ratio is the
-share of such pixels, and the purity is the share of these that are right. Purity needs true masks: those of the
-unlabelled images if they exist, as in benchmarks, else those of the validation images.
+The mask ratio is the share of pixels whose confidence reaches the threshold; the purity is the share of these that are
+right. Purity needs true masks: those of the unlabelled images if they exist, else those of the validation images.
 """
 
 # N images, C channels, K classes, H W pixels

@@ -1,7 +1,4 @@
-"""Boundary IoU: intersection over union of the pixels near class boundaries only (arXiv 2103.16562).
-
-IoU is insensitive to an inaccurate boundary of a large object; boundary IoU measures nothing else.
-"""
+"""Boundary IoU: intersection over union of the pixels near class boundaries only (arXiv 2103.16562)."""
 
 # K classes, H W pixels, L label maps
 
@@ -40,8 +37,8 @@ def boundary_width(height: int, width: int) -> int:
 def boundary(maps_LHW: Tensor, known_HW: Tensor, distance: int) -> Tensor:
     """Pixels removed by eroding each class's mask `distance` times with a 3x3 square, bool [L,H,W].
 
-    These are the pixels with another class, or the image border, within `distance` rows and columns. Comparing the
-    lowest and highest id in a window therefore covers all classes at once. Ignored pixels equal any class.
+    These have another class or the image border within `distance` rows and columns, so the lowest and highest id of
+    their window differ. Ignored pixels equal any class.
     """
     height, width = maps_LHW.shape[1:]
     result_LHW = torch.ones_like(maps_LHW, dtype=torch.bool)

@@ -1,7 +1,4 @@
-"""Evaluation: predict every image of a split by the recipe's inference rule, and compare it with its mask.
-
-All results are sums over pixels, so several processes can evaluate a part of the images each and add their sums.
-"""
+"""Evaluation: predict the images of a split by the recipe's inference rule, and compare them with their masks."""
 
 # H W pixels, C channels, K classes, M bins of confidence
 

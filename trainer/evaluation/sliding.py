@@ -1,7 +1,7 @@
 """Sliding-window inference for images of any size, as in the paper's evaluation on Cityscapes (section 5.1).
 
-Each pixel gets the mean softmax of all windows that cover it. Windows are processed in rows, and pixels above the next
-row are returned as a band, so at most one window height of K class maps is in memory.
+Windows are processed in rows; pixels above the next row are returned as a band, so at most one window height of K
+class maps is in memory.
 """
 
 # N images, n windows, C channels, K classes, H W pixels of the image, h w of the window, b rows of a band

@@ -11,7 +11,7 @@ from torch import Tensor
 AREA = (0.02, 0.4)
 ASPECT = (0.3, 1 / 0.3)
 MAX_TRIES = 1000
-"""Draws before the aspect limit is dropped; only in very elongated crops do none of them fit."""
+"""Draws before the aspect limit is dropped, in very elongated crops."""
 
 
 def draw_boxes(batch: int, size: tuple[int, int], probability: float, generator: torch.Generator) -> Tensor:
@@ -54,7 +54,7 @@ def _draw_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, i
 
     Deviation: the authors draw until a box fits. After MAX_TRIES the box keeps its area and gets an aspect that fits.
     """
-    # The area is drawn once: redrawing it with the position would make large boxes rare, since they seldom fit.
+    # The area is drawn once: redrawing it with the position would make large boxes rare.
     area = AREA[0] + (AREA[1] - AREA[0]) * float(torch.rand((), generator=generator))
     pixels = area * size[0] * size[1]
     for _ in range(MAX_TRIES):

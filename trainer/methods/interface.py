@@ -23,8 +23,7 @@ class StepContext:
         head_width: number of channels of the head's fused map.
         ignore_index: the mask value of pixels that do not count.
         class_weights_K: weight of each class in the labelled loss, float on the device; None = 1.
-        generator: CPU generator of all random choices of the step. They are drawn for the batch of all processes, so
-            they do not depend on the number of processes.
+        generator: CPU generator of all random choices of the step, drawn for the batch of all processes.
         local_rows: this process's rows of the unlabelled batch of all processes.
         total: sums a small tensor over all processes.
         thresholds: adaptive thresholds; None = the recipe's confidence_threshold.
@@ -46,14 +45,12 @@ class StepContext:
 class StudentBatch:
     """Rows for the student: first the labelled images, then the strong views.
 
-    The loss of every method is a weighted cross-entropy over these rows. All mixing is already done, so they can be
-    split into any micro-batches.
+    The loss of every method is a weighted cross-entropy over these rows, which may be split into micro-batches.
 
     Attributes:
         image_RCHW: float, RGB, 0..1.
         label_RHW: int64; any class id where the weight is 0.
-        weight_RHW: float32. The weights contain the division of the mean, so that parts of a batch add up: over all
-            processes they sum to 1 in the labelled rows, and to at most 1 in the others.
+        weight_RHW: float32; over all processes they sum to 1 in the labelled rows, and to at most 1 in the others.
         labelled: number B of labelled rows.
         scale: factors of the labelled and the unlabelled loss in the total loss.
         dropout: for each of the four encoder maps a factor per row and channel, float [R,C_i]; None = no dropout.

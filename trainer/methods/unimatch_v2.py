@@ -1,8 +1,5 @@
 """UniMatch V2: Pushing the Limit of Semi-Supervised Semantic Segmentation (arXiv 2410.10777), one training step.
 
-The teacher labels a weak view; the student learns to predict the same for two strong views of the same crop, each with
-one half of the encoder's channels.
-
 Deviation: one student forward pass for labelled images and strong views, where the authors do two. The result is the
 same for networks without batch norm, such as all of the paper's.
 """

@@ -74,7 +74,7 @@ class Encoder(nn.Module, ABC):
         self.eval()
 
     def freeze_norms(self) -> None:
-        """Keep the batch-norm statistics fixed, also after `train()`; the weights of the norms are still trained."""
+        """Keep the batch-norm statistics fixed, also after `train()`; their weights are still trained."""
         self.norms_frozen = True
         self.train(self.training)
 

@@ -5,8 +5,7 @@ DINOv2 (arXiv 2304.07193) was trained at 518 pixels: 37x37 patches of 14. For h 
 antialiasing. timm resamples to the exact size with antialiasing. For 57x57 patches, Cityscapes' window, the difference
 is 1% of a smooth table and 12% of a random one (measured in tests/trainer/test_models_dinov2.py).
 
-Two products with small matrices give the same result in PyTorch and in an exported graph with dynamic sides, and a
-deterministic gradient.
+Products with small matrices give the same in an exported graph with dynamic sides, and a deterministic gradient.
 """
 
 # G rows and columns of the trained table, h w rows and columns of patches, D width, T the four taps of the cubic kernel

@@ -1,8 +1,7 @@
 """Arg-max and its softmax over upsampled logits, without all class maps at the image's size.
 
-This module upsamples a few class maps at a time and accumulates the largest logit, its class and the sum of
-exponentials. The largest logit of each map pixel is subtracted first, so that no upsampled logit exceeds 0. The result
-is that of softmax and arg-max over all maps up to rounding; the exported graph has no loop.
+A few class maps at a time are upsampled and reduced to the largest logit, its class and the sum of exponentials. The
+largest logit of each map pixel is subtracted first, so that none exceeds 0. The exported graph has no loop.
 """
 
 # N images, K classes, C classes of one group, h w the head's size, H W pixels
