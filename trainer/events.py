@@ -73,7 +73,6 @@ class NullEvents(Events):
 
 
 def _open_for_append(path: Path) -> TextIO:
-    """Open the file for appending; complete a partial last line, which a killed run may leave."""
     partial = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
     file = path.open("a", encoding="utf-8")
     if partial:

@@ -46,7 +46,6 @@ def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Sc
 
 
 def _evaluate_last(state: TrainingState, context: RunContext, stop: StopRequest) -> Scores | None:
-    """Score the last weights of teacher and student, and write the student's checkpoint."""
     has_teacher = context.recipe.train.ema_decay > 0
     teacher = validation_scores(state.teacher, context, full=True) if context.data.val else None
     _raise_if_stopped(stop, context)

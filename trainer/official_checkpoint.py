@@ -132,7 +132,6 @@ def _state(file: Path, content: Mapping[str, Any], weights: Weights) -> dict[str
 
 
 def _model(file: Path, state: Mapping[str, Tensor]) -> Model:
-    """Determine the recipe's [model] table from the shapes of the weights."""
     width = _weight(file, state, "backbone.cls_token").shape[-1]
     if width not in ENCODERS:
         raise CheckpointError(

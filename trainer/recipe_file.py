@@ -51,7 +51,6 @@ def recipe_from_dict(table: dict[str, Any], where: str = "recipe") -> Recipe:
 
 
 def _message(mistake: ErrorDetails) -> str:
-    """One line about one mistake, such as "train.steps = 0: must be greater than 0"."""
     kind, location, value = mistake["type"], mistake["loc"], mistake["input"]
     key = ".".join(map(str, location))
     if kind == "unexpected_keyword_argument":
@@ -83,7 +82,6 @@ def _known_keys(unknown: str) -> str:
 
 
 def _with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
-    """The file's table, merged over the files that it extends."""
     if path.resolve() in children:
         raise RecipeError(f"{path}: extends itself; remove `extends` from one of the files")
     table = _read(path)
@@ -105,7 +103,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
-    """`base` updated with `override`, tables recursively."""
     tables = {
         key: _merge(base[key], value)
         for key, value in override.items()

@@ -63,7 +63,6 @@ def _train(context: RunContext, *, resume: bool) -> Path:
 
 
 def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity: Mapping[str, Any]) -> None:
-    """Run the remaining steps; log, validate, save and stop when due."""
     recipe, processes = context.recipe, context.processes
     finite_check = FiniteCheck(processes.device)
     for batches in training_batches(recipe, context.data, processes, start=state.step):
@@ -98,7 +97,6 @@ def _write_recipe(context: RunContext) -> None:
 
 
 def _emit_start(state: TrainingState, context: RunContext) -> None:
-    """Emit `start`, and a `notice` if the learning rate is scaled to the batch."""
     train, data, processes = context.recipe.train, context.data, context.processes
     counts = {"labelled": len(data.labelled), "unlabelled": len(data.unlabelled), "processes": processes.count}
     context.events.emit("start", steps=train.steps, step=state.step, device=str(processes.device), **counts)

@@ -99,7 +99,6 @@ def _window(text: str) -> tuple[int, int]:
 
 
 def _inference(checkpoint: Checkpoint, options: argparse.Namespace) -> Inference:
-    """The recipe's inference settings with those of the command line."""
     inference = dict(checkpoint.recipe.get("inference", {}))
     if options.whole or options.window:
         inference["window"] = options.window or (0, 0)
@@ -109,7 +108,6 @@ def _inference(checkpoint: Checkpoint, options: argparse.Namespace) -> Inference
 
 
 def _as_json(scores: dict[str, Scores], split: str) -> dict[str, Any]:
-    """One checkpoint's scores as an object; those of several checkpoints as a list."""
     tables = [each.as_full_dict() | {"split": split} for each in scores.values()]
     if len(tables) == 1:
         return tables[0]
@@ -149,7 +147,6 @@ def _with_bar(value: float | None, characters: str) -> str:
 
 
 def _short_names(paths: list[str]) -> list[str]:
-    """The names of the files, with their folders if two files have the same name."""
     names = [Path(path).stem for path in paths]
     return names if len(set(names)) == len(names) else [f"{Path(path).parent.name}/{Path(path).stem}" for path in paths]
 

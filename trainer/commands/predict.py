@@ -58,7 +58,6 @@ def predict(checkpoint: Checkpoint, images: Sequence[Path], out: Path) -> Iterat
 
 
 def _outputs(image: Path, out: Path) -> tuple[Path, Path]:
-    """The paths of an image's mask and overlay."""
     return out / f"{image.stem}.png", out / f"{image.stem}.overlay.jpg"
 
 

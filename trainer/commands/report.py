@@ -40,7 +40,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _scores(run_folder: Path, recipe: Recipe, data: RunData, checkpoint: Checkpoint) -> Scores | None:
-    """The scores in RUN_DIR/evaluation.json, or from a new evaluation if that file is missing or invalid."""
     if not data.val:
         return None
     try:

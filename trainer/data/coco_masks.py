@@ -146,7 +146,6 @@ def _area(annotation: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[np.
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of annotations; {} if it does not exist."""
     if not path.exists():
         return {}
     try:

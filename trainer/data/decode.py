@@ -128,7 +128,6 @@ def decode_colors(source: Source, name: Path) -> npt.NDArray[np.uint8]:
 
 @contextmanager
 def _image_errors(name: Path, missing: str, damaged: str, remedy: str) -> Iterator[None]:
-    """Convert the exceptions of Pillow to ImageError."""
     try:
         yield
     except FileNotFoundError as error:

@@ -162,11 +162,9 @@ def _take(view_BCHW: Tensor, chosen_B: Tensor) -> Tensor:
 
 
 def _put(view_BCHW: Tensor, chosen_B: Tensor, image_RCHW: Tensor) -> None:
-    """Write rows back to the positions that `_take` read."""
     old = [image_CHW for image_CHW, chosen in zip(view_BCHW, chosen_B.tolist(), strict=True) if chosen]
     torch._foreach_copy_(old, list(image_RCHW))
 
 
 def _on(tensor: Tensor, other: Tensor) -> Tensor:
-    """Copy a small CPU tensor to the device of another tensor, without synchronisation."""
     return tensor.to(other.device, non_blocking=True)

@@ -107,7 +107,6 @@ def _disjoint_pairs(splits: Iterable[SplitRecord]) -> Iterator[tuple[SplitRecord
 
 
 def _duplicate_images(inspection: Inspection) -> Iterator[Problem]:
-    """Images of one split with equal pixels and different names."""
     for split in inspection.splits:
         groups = [group for group in _by_pixels(inspection.records_of(split.samples)).values() if len(group) > 1]
         names = tuple(" = ".join(record.sample.name for record in group) for group in groups)

@@ -91,8 +91,6 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 class _Counts:
-    """Sums over the images so far."""
-
     def __init__(self, classes: int, ignore_index: int, full: bool, device: torch.device) -> None:
         self._classes, self._ignore_index, self._full = classes, ignore_index, full
         self._confusion_KK = torch.zeros((classes, classes), dtype=torch.int64, device=device)

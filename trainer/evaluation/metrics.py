@@ -95,7 +95,6 @@ def confusion(prediction: Tensor, truth: Tensor, classes: int, ignore_index: int
 def _over_union(
     intersection_K: Tensor, union_K: Tensor, present_K: Tensor, names: tuple[str, ...]
 ) -> tuple[float, dict[str, float | None]]:
-    """Mean over the classes that occur, and the value per class name."""
     iou_K = intersection_K.double() / union_K.clamp(min=1)
     pairs = zip(names, iou_K.tolist(), present_K.tolist(), strict=True)
     per_class = {name: value if present else None for name, value, present in pairs}

@@ -31,7 +31,6 @@ def unimatch_v2(labelled: LabelledBatch, unlabelled: UnlabelledBatch | None, con
 def _dropout(
     labelled: int, channels: tuple[int, ...], context: StepContext, device: torch.device
 ) -> tuple[Tensor, ...]:
-    """Channel factors of the student batch for each map, float [R,C_i]."""
     settings = context.recipe.unimatch
     views = channel_masks(
         settings.dropout,

@@ -44,7 +44,6 @@ def build_encoder(name: str, options: dict[str, Any] | None = None) -> Encoder:
 
 
 def _classifier(name: str, options: dict[str, Any]) -> Any:
-    """timm's classifier, with dynamic image size if the model supports it."""  # noqa: D403 (the library's name)
     try:
         try:
             return timm.create_model(name, pretrained=False, dynamic_img_size=True, **options)

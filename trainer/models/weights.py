@@ -41,7 +41,6 @@ def load_encoder_weights(encoder: Encoder, name: str, source: str) -> None:
 
 
 def _classifier(name: str, *, pretrained: bool) -> Any:
-    """The classifier of timm: with its weights, or on the meta device."""
     if not pretrained:
         with torch.device("meta"):
             return timm.create_model(name, pretrained=False)

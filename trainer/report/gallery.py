@@ -78,7 +78,6 @@ def heatmap(share_KK: npt.NDArray[np.float64]) -> str:
 
 
 def _choose(ranked: list[tuple[float, str, Sample]]) -> dict[str, list[tuple[float, str, Sample]]]:
-    """Both ends and the middle of the ranking, without repetition."""
     count = min(PER_GROUP, max(1, len(ranked) // 3))
     if len(ranked) < 3:
         return {"best": ranked[::-1]}
