@@ -121,7 +121,7 @@ def micro_batches(batch: StudentBatch, count: int) -> list[StudentBatch]:
         return [batch]
     labelled, views = torch.arange(len(batch.image_RCHW)).tensor_split([batch.labelled])
     rows = [torch.cat([labelled[index::count], views[index::count]]) for index in range(count)]
-    return [_rows_of(batch, row_R) for row_R in rows if len(row_R)]
+    return [rows_of(batch, row_R) for row_R in rows if len(row_R)]
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -178,7 +178,8 @@ def _restored_buffers(module: torch.nn.Module) -> Iterator[None]:
         buffer.copy_(old)
 
 
-def _rows_of(batch: StudentBatch, row_R: Tensor) -> StudentBatch:
+def rows_of(batch: StudentBatch, row_R: Tensor) -> StudentBatch:
+    """The given rows of a batch, labelled rows first; indices int64 on any device."""
     on_device = row_R.to(batch.image_RCHW.device, non_blocking=True)
     return replace(
         batch,
