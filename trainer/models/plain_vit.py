@@ -1,7 +1,7 @@
 """Plain vision transformers such as DINOv2, DINOv3, DeiT, and the ViTs of CLIP and SAM: one stride in all blocks.
 
-The maps are the outputs of four blocks after the final norm, without class token and registers (UniMatch V2, arXiv
-2410.10777, section 5.1; DPT, arXiv 2103.13413).
+The maps are the outputs of four blocks after the final norm, without class token and registers (UniMatch V2,
+arXiv 2410.10777, section 5.1; DPT, arXiv 2103.13413).
 """
 
 # B batch, C channels, H W pixels, h w patches, N tokens, D width
