@@ -34,15 +34,7 @@ COMMANDS = {
     "import-official": (import_official, "convert a checkpoint that the authors of UniMatch V2 published"),
 }
 
-USER_ERRORS = (
-    CheckpointError,
-    DatasetError,
-    EncoderError,
-    ImageError,
-    RecipeError,
-    RunError,
-    TaxonomyError,
-)
+USER_ERRORS = (CheckpointError, DatasetError, EncoderError, ImageError, RecipeError, RunError, TaxonomyError)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (command, text) in COMMANDS.items():
-        command.add(commands.add_parser(name, help=text))
+        command_parser = commands.add_parser(name, help=text)
+        command.add(command_parser)
+        command_parser.set_defaults(command=command.run)
     return parser
 
 

@@ -1,26 +1,19 @@
 """Keep freed memory in the process instead of returning it to the operating system (glibc only).
 
-A training step on a CPU allocates and frees gigabytes of activations in large blocks. By default glibc maps each block
-anew, and the kernel zeroes every page before the step can write to it.
+By default glibc maps each large block anew, and the kernel zeroes its pages, in every training step on a CPU.
 """
 
 import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Parameters of mallopt(3)."""
-
-NEVER = -1
-"""Trim threshold that disables trimming of the heap's top."""
+"""Parameters of mallopt(3); the trim threshold -1 disables trimming of the heap's top."""
 
 
 def keep_freed_memory() -> bool:
-    """Make malloc keep freed memory for the rest of this process; return whether the C library supports it.
-
-    The process's memory stays at its peak until the process ends.
-    """
+    """Make malloc keep freed memory until the process ends; return whether the C library supports it."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     # Allocate from the heap only, and never trim it. mallopt returns 1 on success.
-    return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))
+    return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))

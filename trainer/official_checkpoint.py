@@ -1,7 +1,6 @@
 """Convert a checkpoint that the authors of UniMatch V2 (arXiv 2410.10777) published.
 
-Their file is a pickle of `model`, `model_ema`, the optimizer and a few scalars. Only tensors, containers and numpy
-scalars are unpickled, so the file cannot run code. The network is recognized by the shapes of its weights.
+The file cannot run code when it is unpickled. The network is recognized by the shapes of its weights.
 """
 
 import zipfile
@@ -30,12 +29,10 @@ class Published:
 
     Attributes:
         classes: name of the class table in trainer/data/classes.
-        count: number of classes.
         crop: side of a training crop, in pixels.
         batch: labelled images per step over all four GPUs, and the same number of unlabelled images.
-        steps: approximate steps of a run; the exact number depends on the split, which a checkpoint does not state.
+        steps: approximate; the exact number depends on the split, which a checkpoint does not state.
         sliding: evaluate with a sliding window of the crop's size and a stride of 2/3, instead of whole images.
-        loss: loss on labelled images.
     """
 
     classes: str
@@ -75,7 +72,7 @@ PREFIXES = {
 GATED = {"mlp.fc1.": "mlp.w12.", "mlp.fc2.": "mlp.w3."}
 """The same for the gated MLP in the blocks of the giant encoder."""
 UNUSED = ("backbone.mask_token", "head.scratch.refinenet4.resConfUnit1.")
-"""The authors' weights that no forward pass uses: DINOv2's mask token, and the coarsest level's skip unit."""
+"""The authors' weights that no forward pass uses."""
 WRAPPER = "module."
 """Prefix that DistributedDataParallel adds to every name."""
 
@@ -86,27 +83,17 @@ NUMPY_SCALARS: list[Any] = [
     (_scalar, "numpy._core.multiarray.scalar"),
     (_scalar, "numpy.core.multiarray.scalar"),  # its name in numpy 1
 ]
-"""The types of the best mIoU in their files: harmless, and the only ones allowed besides torch's own list."""
+"""The types of the best mIoU in their files, allowed besides torch's own list."""
 
 
 def import_official(
     file: Path, out: Path, *, dataset: str = "", classes: Path | None = None, weights: Weights = "ema"
 ) -> Segmenter:
-    """Convert the authors' checkpoint `file` to the checkpoint `out`.
+    """Convert the authors' `best.pth` or `latest.pth` to the checkpoint `out`; returns the network in eval mode.
 
-    Args:
-        file: `best.pth` or `latest.pth` of their training.
-        out: the checkpoint to write.
-        dataset: the data set of its training, a key of `PUBLISHED`; "" if `classes` is given.
-        classes: a classes.toml, for a model that was trained on other data.
-        weights: "ema" for the teacher's weights, which the paper reports, or "student".
-
-    Returns:
-        The converted network, in eval mode.
-
-    Raises:
-        CheckpointError: the file is not such a checkpoint, or has other classes; the message names the weight.
-        TaxonomyError: `classes` cannot be read.
+    Give the data set of its training, a key of `PUBLISHED`, or a classes.toml. "ema" selects the teacher's weights,
+    which the paper reports. Raises TaxonomyError, and CheckpointError if the file is not such a checkpoint or has other
+    classes; the message names the weight.
     """
     content = _read(file)
     state = _state(file, content, weights)
@@ -125,7 +112,7 @@ def import_official(
 def _read(file: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(NUMPY_SCALARS):
-            # Memory-mapped: the optimizer's moments, twice the size of the weights, are not needed.
+            # Memory-mapped: the optimizer's moments are not needed.
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # a broken pickle can raise any type
         raise CheckpointError(
@@ -145,7 +132,6 @@ def _state(file: Path, content: Mapping[str, Any], weights: Weights) -> dict[str
 
 
 def _model(file: Path, state: Mapping[str, Tensor]) -> Model:
-    """Determine the recipe's [model] table from the shapes of the weights."""
     width = _weight(file, state, "backbone.cls_token").shape[-1]
     if width not in ENCODERS:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""AdamW with two learning rates: a small one for the pretrained encoder, a larger one for the new head."""
+"""AdamW with a small learning rate for the pretrained encoder and a larger one for the new head, and their schedule."""
 
 from collections import defaultdict
 
@@ -7,7 +7,6 @@ from torch.optim import AdamW
 
 from trainer.config import Train
 from trainer.models.segmenter import Segmenter
-from trainer.schedules import lr_factor
 
 
 def build_optimizer(model: Segmenter, train: Train) -> AdamW:
@@ -39,3 +38,12 @@ def set_learning_rate(optimizer: AdamW, step: int, train: Train) -> None:
     factor = lr_factor(step, train.steps, power=train.lr_power, warmup_steps=train.warmup_steps)
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
+
+
+def lr_factor(step: int, steps: int, *, power: float, warmup_steps: int = 0) -> float:
+    """Learning rate at `step` (0-based) as a fraction of the initial one.
+
+    Polynomial decay, (1 - step / steps) ** power, multiplied by a linear warm-up that ends at `warmup_steps`.
+    """
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return warmup * float((1 - step / steps) ** power)

@@ -1,7 +1,6 @@
 """Data-parallel processes: a single one, or those that `accelerate launch` or torchrun started.
 
-Each process takes its share of every batch. What depends on the whole batch (random draws, means) is computed for the
-whole batch, so n processes give the same result as one, up to rounding.
+Random draws and means are those of the whole batch, so n processes give the same result as one, up to rounding.
 """
 
 import gc
@@ -18,17 +17,14 @@ from torch import Tensor, nn
 from torch.distributed import ReduceOp, all_reduce, barrier, destroy_process_group
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.devices import pick_device
+from trainer.run_error import RunError
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process's rank and device, and collective operations. All processes must call the latter in the same order.
+    """This process's device, its rank from 0 to `count` - 1, and collective operations.
 
-    Attributes:
-        device: this process's device.
-        rank: this process's number, from 0.
-        count: number of processes.
+    All processes must call the latter in the same order.
     """
 
     device: torch.device
@@ -41,7 +37,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, batch: int) -> range:
-        """The rows of a global batch of size `batch` that belong to this process."""
+        """This process's rows of a global batch of size `batch`."""
         return range(self.rank * batch // self.count, (self.rank + 1) * batch // self.count)
 
     def total(self, tensor: Tensor) -> Tensor:
@@ -71,13 +67,13 @@ class Processes:
             barrier()
 
     def data_parallel(self, student: nn.Module) -> nn.Module:
-        """The student, wrapped so that the backward pass averages gradients over the processes."""
+        """The student, wrapped so that the backward pass averages the processes' gradients."""
         if self.count == 1:
             return student
         return DistributedDataParallel(student, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def sync_batch_norms(self, student: nn.Module) -> nn.Module:
-        """The student with batch-norm statistics over all processes; on CPUs, which lack this, the student itself."""
+        """The student with batch-norm statistics over all processes; unchanged on CPUs, which lack this."""
         if self.count == 1 or self.device.type != "cuda":
             return student
         return cast("nn.Module", convert_sync_batchnorm(student))  # type: ignore[no-untyped-call]
@@ -88,22 +84,27 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the first GPU, or else the CPU. Raises RunError if it is not available."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RunError(f"train.device = {name!r}: is not available ({error}); use auto, cpu or cuda") from error
+    return device
+
+
 @contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Join the launcher's process group and choose this process's device.
-
-    Args:
-        device: the recipe's train.device; "auto" is this process's GPU, or the CPU if there is none.
-
-    Raises:
-        RunError: the device is not available.
-    """
+    """Join the launcher's process group; `device` is the recipe's train.device. Raises RunError as `pick_device`."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes(pick_device(device))
         return
     state = PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
     yield Processes(state.device, state.process_index, state.num_processes)
-    # DistributedDataParallel must be collected before the group is destroyed, or both wait for each other. After an
-    # error the other processes may never get here, so the group is not destroyed; the launcher ends them.
+    # DistributedDataParallel must be collected first, or both wait for each other. After an error the other processes
+    # may never get here; the launcher ends them.
     gc.collect()
     destroy_process_group()

@@ -28,8 +28,7 @@ PRESETS = {"paper": 1.0, "fast": 1 / 3}
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe file and apply overrides `a.b=value` (a TOML value, or a bare word as a string).
 
-    Raises:
-        RecipeError: the file is not valid TOML, a key is unknown or missing, or a value is out of range.
+    Raises RecipeError if the file is not valid TOML, a key is unknown or missing, or a value is out of range.
     """
     table = _with_parents(path, ())
     for override in overrides or []:
@@ -43,11 +42,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
 
 
 def recipe_from_dict(table: dict[str, Any], where: str = "recipe") -> Recipe:
-    """Build a recipe from plain values.
-
-    Raises:
-        RecipeError: one line for each mistake, with `where` and the dotted path of the key.
-    """
+    """Build a recipe from plain values. RecipeError has a line per mistake, with `where` and the key's dotted path."""
     try:
         # As JSON, since pydantic's strict mode accepts neither a list for a tuple nor a dict for a dataclass in Python.
         return TypeAdapter(Recipe).validate_json(json.dumps(table, default=str), strict=True)
@@ -56,7 +51,6 @@ def recipe_from_dict(table: dict[str, Any], where: str = "recipe") -> Recipe:
 
 
 def _message(mistake: ErrorDetails) -> str:
-    """One line about one mistake, such as "train.steps = 0: must be greater than 0"."""
     kind, location, value = mistake["type"], mistake["loc"], mistake["input"]
     key = ".".join(map(str, location))
     if kind == "unexpected_keyword_argument":
@@ -88,7 +82,6 @@ def _known_keys(unknown: str) -> str:
 
 
 def _with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
-    """The file's table, merged over the files that it extends."""
     if path.resolve() in children:
         raise RecipeError(f"{path}: extends itself; remove `extends` from one of the files")
     table = _read(path)
@@ -110,7 +103,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
-    """`base` updated with `override`, tables recursively."""
     tables = {
         key: _merge(base[key], value)
         for key, value in override.items()

@@ -21,11 +21,11 @@ from trainer.data.loaders import (
     Crop,
     LabelledBatch,
     LabelledPairs,
-    Shuffled,
     UnlabelledBatch,
     UnlabelledViews,
     load,
     rows_with_partner,
+    shuffled,
 )
 from trainer.data.scan import check_images
 from trainer.processes import Processes
@@ -36,14 +36,9 @@ Batches = tuple[LabelledBatch, UnlabelledBatch | None]
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """The data sets and samples of a run.
+    """The data sets and samples of a run, and the sha256 over the training data.
 
-    Attributes:
-        dataset: data set of the labelled and the validation images.
-        labelled, val: its samples by split.
-        unlabelled_dataset: data set of the unlabelled images; often the same.
-        unlabelled: its samples; empty for a method that uses none.
-        fingerprint: sha256 over the training data.
+    `unlabelled_dataset` is often `dataset` itself; `unlabelled` is empty for a method that uses none.
     """
 
     dataset: SegmentationDataset
@@ -55,11 +50,7 @@ class RunData:
 
 
 def open_run_data(recipe: Recipe) -> RunData:
-    """Open the data sets of a recipe and check every image that the run will use.
-
-    Raises:
-        DatasetError, TaxonomyError, ImageError: an image is missing, unusable, or in two splits.
-    """
+    """Open the data sets of a recipe; DatasetError, TaxonomyError or ImageError if one of its images cannot be used."""
     table = recipe.data
     splits = Path(table.splits) if table.splits else None
     dataset = open_dataset(Path(table.root), table.format, splits)
@@ -86,17 +77,17 @@ def open_run_data(recipe: Recipe) -> RunData:
 def training_batches(recipe: Recipe, data: RunData, processes: Processes, *, start: int) -> Iterator[Batches]:
     """Load this process's share of the batches, from step `start` (0-based) to the last."""
     crop = Crop(recipe.data.crop, recipe.data.scale, recipe.seed, recipe.inference.long_side)
-    draws = {"start": start, "steps": recipe.train.steps, "seed": recipe.seed}
+    order = {"start": start, "steps": recipe.train.steps, "seed": recipe.seed}
     workers, pinned = recipe.data.workers, processes.device.type == "cuda"
 
     batch = recipe.train.batch_labelled
-    sampler = Shuffled(len(data.labelled), batch, processes.share(batch), stream=LABELLED_STREAM, **draws)
-    labelled = load(LabelledPairs(data.dataset, data.labelled, crop), sampler, workers=workers, pinned=pinned)
+    draws = shuffled(len(data.labelled), batch, processes.share(batch), stream=LABELLED_STREAM, **order)
+    labelled = load(LabelledPairs(data.dataset, data.labelled, crop), draws, workers=workers, pinned=pinned)
     if not data.unlabelled:
         return ((pairs, None) for pairs in labelled)
 
     batch = recipe.train.batch_unlabelled
     rows = rows_with_partner(processes.share(batch), batch)
-    sampler = Shuffled(len(data.unlabelled), batch, rows, stream=UNLABELLED_STREAM, **draws)
+    draws = shuffled(len(data.unlabelled), batch, rows, stream=UNLABELLED_STREAM, **order)
     views = UnlabelledViews(data.unlabelled_dataset, data.unlabelled, crop)
-    return zip(labelled, load(views, sampler, workers=workers, pinned=pinned), strict=True)
+    return zip(labelled, load(views, draws, workers=workers, pinned=pinned), strict=True)

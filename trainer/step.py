@@ -2,7 +2,7 @@
 
 # R rows of a student batch, B of them labelled, K classes, h w the size of the head's logits
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
@@ -11,32 +11,36 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
-from trainer.config import Recipe
+from trainer.config import Method, Recipe
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
-from trainer.devices import uses_bf16
 from trainer.losses import chunked_cross_entropy, ohem_weights
-from trainer.methods.context import StepContext
-from trainer.methods.registry import METHODS
-from trainer.methods.student_batch import StudentBatch
+from trainer.methods.fixmatch import fixmatch
+from trainer.methods.interface import StepContext, StudentBatch
+from trainer.methods.supervised import supervised
+from trainer.methods.unimatch_v1 import unimatch_v1
+from trainer.methods.unimatch_v2 import unimatch_v2
 from trainer.optimizer import set_learning_rate
 from trainer.processes import Processes
 from trainer.run_data import Batches
-from trainer.schedules import ema_decay
-from trainer.teacher import update_teacher
+from trainer.teacher import ema_decay, update_teacher
 from trainer.training_state import TrainingState
+
+METHODS: dict[Method, Callable[[LabelledBatch, UnlabelledBatch | None, StepContext], StudentBatch]] = {
+    "supervised": supervised,
+    "fixmatch": fixmatch,
+    "unimatch_v1": unimatch_v1,
+    "unimatch_v2": unimatch_v2,
+}
 
 
 def training_step(state: TrainingState, recipe: Recipe, batches: Batches, processes: Processes) -> dict[str, Tensor]:
-    """Run one optimizer step and return this process's part of the losses, on the device.
-
-    The host does not wait for the device.
-    """
+    """Run one optimizer step; returns this process's part of the losses, on the device, without waiting for it."""
     set_learning_rate(state.optimizer, state.step, recipe.train)
     autocast = torch.autocast(processes.device.type, dtype=torch.bfloat16, enabled=uses_bf16(recipe, processes.device))
     with autocast:
         batch = build_student_batch(state, recipe, batches, processes)
-    # The network's own random draws, such as stochastic depth, also depend only on seed, step and rank. The rank is the
-    # fastest-changing part, so that no process repeats in this step what another draws in the next.
+    # The network's own random draws (stochastic depth) also depend only on seed, step and rank, and no process repeats
+    # what another draws in the next step.
     seed = step_seed(recipe.seed, state.step * processes.count + processes.rank)
     parts = micro_batches(batch, recipe.train.accumulate)
     if recipe.loss.kind == "ohem" and recipe.train.accumulate > 1:
@@ -59,7 +63,7 @@ def training_step(state: TrainingState, recipe: Recipe, batches: Batches, proces
 
 
 def build_student_batch(state: TrainingState, recipe: Recipe, batches: Batches, processes: Processes) -> StudentBatch:
-    """The student's images and targets in this step; a function of teacher, batches, seed and step."""
+    """The student's rows in this step; a function of teacher, batches, seed and step."""
     context = StepContext(
         teacher=state.teacher,
         channels=state.student.encoder.channels,
@@ -100,11 +104,8 @@ def forward_backward(state: TrainingState, part: StudentBatch, recipe: Recipe, p
 def with_joint_ohem_weights(state: TrainingState, parts: Sequence[StudentBatch], recipe: Recipe) -> list[StudentBatch]:
     """Micro-batches with OHEM weights that are chosen over all labelled pixels of this process together.
 
-    This costs one more forward pass, over the same micro-batches and in training mode: with the same random state, each
-    pixel is ranked by the logits that its loss is computed from. Buffers such as batch-norm statistics are restored.
-
-    With batch norm, the result still differs from the step without micro-batches, because each micro-batch is
-    normalised by its own statistics, as in every step with `train.accumulate`.
+    One more forward pass in training mode, with the same random state, ranks each pixel by the logits that its loss is
+    computed from. Batch norm still uses each micro-batch's own statistics.
     """
     with _restored_buffers(state.student):
         logits = [
@@ -116,13 +117,23 @@ def with_joint_ohem_weights(state: TrainingState, parts: Sequence[StudentBatch],
 
 def micro_batches(batch: StudentBatch, count: int) -> list[StudentBatch]:
     """Split a batch into `count` parts with the same mixture of labelled rows and views; fewer if rows are few."""
-    labelled, views = torch.arange(batch.labelled), torch.arange(batch.labelled, len(batch.image_RCHW))
-    return [batch] if count == 1 else list(_parts(batch, labelled, views, count))
+    if count == 1:
+        return [batch]
+    labelled, views = torch.arange(len(batch.image_RCHW)).tensor_split([batch.labelled])
+    rows = [torch.cat([labelled[index::count], views[index::count]]) for index in range(count)]
+    return [rows_of(batch, row_R) for row_R in rows if len(row_R)]
 
 
 def step_seed(seed: int, step: int) -> int:
-    """The seed of one step, a function of the run's seed and the step, so that no random state has to be saved."""
+    """The seed of one step, so that no random state has to be saved."""
     return (seed << 32) + step
+
+
+def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
+    """Whether the network runs in bf16 autocast."""
+    if recipe.train.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return recipe.train.precision == "bf16"
 
 
 def loss_values(batch: StudentBatch, losses: Tensor) -> dict[str, Tensor]:
@@ -141,7 +152,7 @@ def loss_values(batch: StudentBatch, losses: Tensor) -> dict[str, Tensor]:
 def _with_ohem_weights(
     parts: Sequence[StudentBatch], logits: Sequence[Tensor], recipe: Recipe, *, align_corners: bool
 ) -> list[StudentBatch]:
-    """Parts with OHEM weights under one common threshold; `logits` float [B,K,h,w] are their labelled rows'."""
+    """Apply OHEM with a common threshold; `logits` [B,K,h,w] are those of the parts' labelled rows."""
     counts = [part.labelled for part in parts]
     if not sum(counts):
         return list(parts)
@@ -161,28 +172,24 @@ def _with_ohem_weights(
 
 @contextmanager
 def _restored_buffers(module: torch.nn.Module) -> Iterator[None]:
-    """Restore the module's buffers on exit."""
     before = [buffer.clone() for buffer in module.buffers()]
     yield
     for buffer, old in zip(module.buffers(), before, strict=True):
         buffer.copy_(old)
 
 
-def _parts(batch: StudentBatch, labelled: Tensor, views: Tensor, count: int) -> Iterator[StudentBatch]:
-    for index in range(count):
-        rows = torch.cat([labelled[index::count], views[index::count]])
-        if len(rows) == 0:
-            return
-        on_device = rows.to(batch.image_RCHW.device, non_blocking=True)
-        yield replace(
-            batch,
-            image_RCHW=batch.image_RCHW[on_device],
-            label_RHW=batch.label_RHW[on_device],
-            weight_RHW=batch.weight_RHW[on_device],
-            labelled=len(labelled[index::count]),
-            dropout=batch.dropout and tuple(mask_RC[on_device] for mask_RC in batch.dropout),
-            head_dropout=None if batch.head_dropout is None else batch.head_dropout[on_device],
-        )
+def rows_of(batch: StudentBatch, row_R: Tensor) -> StudentBatch:
+    """The given rows of a batch, labelled rows first; indices int64 on any device."""
+    on_device = row_R.to(batch.image_RCHW.device, non_blocking=True)
+    return replace(
+        batch,
+        image_RCHW=batch.image_RCHW[on_device],
+        label_RHW=batch.label_RHW[on_device],
+        weight_RHW=batch.weight_RHW[on_device],
+        labelled=int((row_R < batch.labelled).sum()),
+        dropout=batch.dropout and tuple(mask_RC[on_device] for mask_RC in batch.dropout),
+        head_dropout=None if batch.head_dropout is None else batch.head_dropout[on_device],
+    )
 
 
 def _gradient_sync(student: torch.nn.Module, *, enabled: bool) -> AbstractContextManager[None]:

@@ -1,7 +1,7 @@
-"""The classes of a data set: names and colours. trainer/data/classes_file.py reads them from classes.toml."""
+"""The classes of a data set: names and colours."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 IGNORE = 255
 """Default mask value of unlabelled pixels, which count neither in the loss nor in the metrics."""
@@ -16,13 +16,7 @@ class TaxonomyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Taxonomy:
-    """Class names and colours; a class's id is its position.
-
-    Attributes:
-        names: class names.
-        colors: (red, green, blue) of each class, 0..255.
-        ignore_index: the mask value of unlabelled pixels.
-    """
+    """Class names, colours (red, green, blue; 0..255), and the mask value of unlabelled pixels; ids are positions."""
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
@@ -40,28 +34,26 @@ class Taxonomy:
     def from_list(cls, classes: list[dict[str, Any]], ignore_index: int = IGNORE) -> "Taxonomy":
         """The inverse of `as_list`.
 
-        Raises:
-            TaxonomyError: an entry has no name or colour, an id is not its position, two names are equal, or
-                ignore_index is out of range or a class id.
+        Raises TaxonomyError if an entry has no name or colour, an id is not its position, two names are equal, or
+        ignore_index is out of range or a class id.
         """
         if not isinstance(classes, list) or not classes:
             raise TaxonomyError("there are no classes; add at least one [[classes]] table with name and color")
         names, colors = [], []
         for index, entry in enumerate(classes):
+            where = f"class {index}"
             if not isinstance(entry, dict):
-                raise TaxonomyError(
-                    f"class {index} is {entry!r}; write a [[classes]] table with name and color for each class"
-                )
-            name, color = entry.get("name"), entry.get("color")
+                raise TaxonomyError(f"{where} is {entry!r}; write a [[classes]] table with name and color")
+            name, color, given = entry.get("name"), entry.get("color"), entry.get("id", index)
             if not isinstance(name, str) or not name:
-                raise TaxonomyError(f"class {index} has no name; set name")
-            if not (
-                isinstance(color, list) and len(color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in color)
-            ):
+                raise TaxonomyError(f"{where} has no name; set name")
+            if not is_color(color):
+                raise TaxonomyError(f"{where} ({name}): color must be [red, green, blue], each 0..255, not {color!r}")
+            if type(given) is not int or given != index:
                 raise TaxonomyError(
-                    f"class {index} ({name}): color must be [red, green, blue], each 0..255, not {color!r}"
+                    f"{where} ({name}): id = {given!r}, but a class's id is its position in the list; move the class, "
+                    "or remove id and set values to the mask values"
                 )
-            _check_id(entry.get("id", index), index, name)
             names.append(name)
             colors.append((color[0], color[1], color[2]))
         if len(set(names)) != len(names):
@@ -70,12 +62,9 @@ class Taxonomy:
         return cls(tuple(names), tuple(colors), ignore_index)
 
 
-def _check_id(given: Any, index: int, name: str) -> None:
-    if type(given) is not int or given != index:
-        raise TaxonomyError(
-            f"class {index} ({name}): id = {given!r}, but a class's id is its position in the list; move the class, or "
-            "remove id and set values to the mask values"
-        )
+def is_color(value: Any) -> TypeGuard[list[int]]:
+    """Whether a value is [red, green, blue], each 0..255."""
+    return isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value)
 
 
 def _check_ignored(ignore_index: Any, names: list[str]) -> None:

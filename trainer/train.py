@@ -19,12 +19,12 @@ from trainer.finite_check import FiniteCheck
 from trainer.losses import class_weights
 from trainer.optimizer import learning_rate
 from trainer.processes import Processes, join_processes
-from trainer.run_context import RunContext
 from trainer.run_data import open_run_data, training_batches
 from trainer.run_error import RunError, is_out_of_memory
 from trainer.step import training_step
 from trainer.stop_signals import Stopped, StopRequest, stop_on_signals
 from trainer.training_state import (
+    RunContext,
     TrainingState,
     build_state,
     load_training_state,
@@ -35,17 +35,10 @@ from trainer.validation import validate
 
 
 def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) -> Path:
-    """Train a model and return the path of its checkpoint.
+    """Train a model in the run folder `out` and return the path of its checkpoint.
 
-    Args:
-        recipe: the resolved recipe.
-        out: the run folder.
-        events: receives progress, evaluations and the end of the run.
-        resume: continue from the state that an earlier run saved in `out`.
-
-    Raises:
-        DatasetError, TaxonomyError, ImageError, EncoderError, CheckpointError, RunError: the message names the remedy.
-        Stopped: the run received SIGTERM or Ctrl-C; its state is saved.
+    `resume` continues from the state that an earlier run saved there. Raises Stopped after SIGTERM or Ctrl-C, with the
+    state saved; DatasetError, TaxonomyError, ImageError, EncoderError, CheckpointError or RunError with the remedy.
     """
     with join_processes(recipe.train.device) as processes, _out_of_memory_remedies(recipe, processes):
         _check_batch_sizes(recipe, processes)
@@ -70,20 +63,20 @@ def _train(context: RunContext, *, resume: bool) -> Path:
 
 
 def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity: Mapping[str, Any]) -> None:
-    """Run the remaining steps; log, validate, save and stop at the steps that the recipe and the signals determine."""
     recipe, processes = context.recipe, context.processes
     finite_check = FiniteCheck(processes.device)
     for batches in training_batches(recipe, context.data, processes, start=state.step):
         losses = training_step(state, recipe, batches, processes)
         finite_check.record(losses["loss"], state.step)
         last, log = state.step == recipe.train.steps, _is_due(state.step, recipe.train.log_every)
-        # Read once, so that a signal during the save takes effect at the next step. Several processes read it only at
-        # logged steps, where they synchronize anyway.
+        # Read once, so that a signal during the save takes effect at the next step; several processes read it only at
+        # logged steps, where they synchronize.
         stopping = stop.requested if processes.count == 1 else log and processes.any(flag=stop.requested)
         evaluate = _is_due(state.step, recipe.train.evaluate_every) and not (last or stopping)
         save = last or stopping or _is_due(state.step, recipe.train.save_every)
         if log or evaluate or save:
-            values = _sum_over_processes(losses, processes)
+            total = processes.total(torch.stack(list(losses.values())))
+            values = dict(zip(losses, total.tolist(), strict=True))
             finite_check.check(values, state, context, weights=evaluate or save)
             lr = state.optimizer.param_groups[-1]["lr"]
             context.events.progress(state.step, recipe.train.steps, **values, lr=lr)
@@ -104,7 +97,6 @@ def _write_recipe(context: RunContext) -> None:
 
 
 def _emit_start(state: TrainingState, context: RunContext) -> None:
-    """Emit `start`, and a `notice` if the learning rate is scaled to the batch."""
     train, data, processes = context.recipe.train, context.data, context.processes
     counts = {"labelled": len(data.labelled), "unlabelled": len(data.unlabelled), "processes": processes.count}
     context.events.emit("start", steps=train.steps, step=state.step, device=str(processes.device), **counts)
@@ -136,12 +128,6 @@ def _class_weights(context: RunContext) -> Tensor | None:
     return class_weights(data.dataset.taxonomy.names, loss.class_weights, frequency_K, loss.class_balance)
 
 
-def _sum_over_processes(losses: dict[str, Tensor], processes: Processes) -> dict[str, float]:
-    """The losses of all processes as numbers; the host waits for the device here."""
-    total = processes.total(torch.stack(list(losses.values())))
-    return dict(zip(losses, total.tolist(), strict=True))
-
-
 def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
@@ -154,16 +140,14 @@ def _out_of_memory_remedies(recipe: Recipe, processes: Processes) -> Iterator[No
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        train = recipe.train
-        remedies = [
-            (
-                f"a smaller train.batch_labelled ({train.batch_labelled}), train.batch_unlabelled "
-                f"({train.batch_unlabelled}), data.crop ({list(recipe.data.crop)}) or model.encoder"
-            )
-        ]
-        if train.precision == "fp32":
-            remedies.insert(0, "--set train.precision=bf16")
+        train, remedies = recipe.train, []
         if train.accumulate < train.batch_labelled + train.batch_unlabelled:
             half = f"--set train.accumulate={2 * train.accumulate} (it is {train.accumulate}), for the same result"
-            remedies.insert(0, half)
+            remedies.append(half)
+        if train.precision == "fp32":
+            remedies.append("--set train.precision=bf16")
+        remedies.append(
+            f"a smaller train.batch_labelled ({train.batch_labelled}), train.batch_unlabelled "
+            f"({train.batch_unlabelled}), data.crop ({list(recipe.data.crop)}) or model.encoder"
+        )
         raise RunError(f"{processes.device} has too little memory for a step. Try " + "; or ".join(remedies)) from error

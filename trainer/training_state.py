@@ -1,4 +1,4 @@
-"""The state that changes during a run: how it is built, saved and loaded for resuming."""
+"""The context of a run, and the state that changes: how it is built, saved and loaded for resuming."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +12,27 @@ from torch.optim import AdamW
 from trainer import checkpoint
 from trainer.config import Recipe
 from trainer.evaluation.sliding import check_window
+from trainer.events import Events
 from trainer.methods.class_thresholds import ClassThresholds
 from trainer.models.segmenter import Segmenter, build_segmenter
 from trainer.models.weights import load_encoder_weights
 from trainer.optimizer import build_optimizer
 from trainer.processes import Processes
+from trainer.run_data import RunData
 from trainer.run_error import RunError
 from trainer.taxonomy import Taxonomy
 from trainer.teacher import make_teacher
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What does not change in a run; outside the main process, `events` are discarded."""
+
+    recipe: Recipe
+    data: RunData
+    out: Path
+    events: Events
+    processes: Processes
 
 
 @dataclass(slots=True)
@@ -27,10 +40,8 @@ class TrainingState:
     """Networks, optimizer and progress of a run.
 
     Attributes:
-        student: the network that is trained.
         parallel_student: the student wrapped for data-parallel training; the student itself in a single process.
         teacher: the student's moving average; the weights that are evaluated and kept.
-        optimizer: the student's.
         ignore_index: the mask value of pixels that do not count.
         class_weights_K: weight of each class in the labelled loss, float on the device; None = 1.
         thresholds: adaptive confidence thresholds per class, if the recipe enables them.
@@ -59,16 +70,8 @@ def build_state(
 ) -> TrainingState:
     """Build student, teacher and optimizer, from pretrained encoder weights or from the recipe's `init` checkpoint.
 
-    Args:
-        recipe: the resolved recipe.
-        taxonomy: the classes.
-        processes: this process's rank and device.
-        class_weights_K: see TrainingState.
-        resumed: leave the weights random, because `load_training_state` will set them.
-
-    Raises:
-        EncoderError, CheckpointError: the network or its weights are not available.
-        RunError, RecipeError: the crop, the window or the number of processes does not fit the encoder.
+    `resumed` leaves the weights random for `load_training_state`. Raises EncoderError or CheckpointError if the network
+    or its weights are not available; RunError or RecipeError if crop, window or processes do not fit the encoder.
     """
     student = _build_student(recipe, taxonomy, processes, resumed=resumed)
     teacher = make_teacher(student)
@@ -102,7 +105,7 @@ def _build_student(recipe: Recipe, taxonomy: Taxonomy, processes: Processes, *, 
         checkpoint.load_weights(Path(recipe.init), student, taxonomy)
     elif not resumed:
         load_encoder_weights(student.encoder, recipe.model.encoder, recipe.model.weights)
-    # Channels-last is the fastest layout for the convolutions of oneDNN and cuDNN; results do not depend on it.
+    # Channels-last is the fastest layout for the convolutions of oneDNN and cuDNN.
     student.to(processes.device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.train.freeze_encoder:
         student.encoder.freeze()
@@ -124,15 +127,8 @@ def resume_settings(recipe: Recipe) -> dict[str, Any]:
 
 def save_training_state(state: TrainingState, out: Path, identity: Mapping[str, Any]) -> None:
     """Write the state to OUT/resume.pt, with `identity` to check when it is loaded."""
-    content = {
-        "step": state.step,
-        "best": state.best,
-        "student": state.student.state_dict(),
-        "teacher": state.teacher.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "thresholds": state.thresholds.state_dict() if state.thresholds else {},
-    }
-    checkpoint.save_state(out / "resume.pt", content | dict(identity))
+    parts = {name: part.state_dict() for name, part in _parts(state).items()}
+    checkpoint.save_state(out / "resume.pt", {"step": state.step, "best": state.best} | parts | dict(identity))
 
 
 def load_training_state(state: TrainingState, out: Path, identity: Mapping[str, Any]) -> None:
@@ -147,12 +143,14 @@ def load_training_state(state: TrainingState, out: Path, identity: Mapping[str, 
                 f"{path}: was saved with another {name}{_differences(saved[name], value)}; restore it, or start a new "
                 "run in another --out"
             )
-    state.student.load_state_dict(saved["student"])
-    state.teacher.load_state_dict(saved["teacher"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    if state.thresholds:
-        state.thresholds.load_state_dict(saved["thresholds"])
+    for name, part in _parts(state).items():
+        part.load_state_dict(saved[name])
     state.step, state.best = saved["step"], saved["best"]
+
+
+def _parts(state: TrainingState) -> dict[str, Any]:
+    parts = {"student": state.student, "teacher": state.teacher, "optimizer": state.optimizer}
+    return parts | ({"thresholds": state.thresholds} if state.thresholds else {})
 
 
 def _differences(saved: Any, given: Any, path: str = "") -> str:

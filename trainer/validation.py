@@ -8,9 +8,8 @@ from trainer import checkpoint
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metrics import Scores
 from trainer.models.segmenter import Segmenter
-from trainer.run_context import RunContext
 from trainer.run_error import RunError, is_out_of_memory
-from trainer.training_state import TrainingState
+from trainer.training_state import RunContext, TrainingState
 
 BEST = "best.safetensors"
 
@@ -28,15 +27,9 @@ def validate(state: TrainingState, context: RunContext) -> None:
 
 
 def validation_scores(model: Segmenter, context: RunContext, *, full: bool) -> Scores:
-    """Scores of a network on the `val` split, with the images divided among the processes.
+    """Scores of a network on the `val` split, divided among the processes; `full` adds boundaries and calibration.
 
-    Args:
-        model: the network.
-        context: the run's.
-        full: also measure boundaries and calibration.
-
-    Raises:
-        RunError: the device has too little memory for an image.
+    Raises RunError if the device has too little memory for an image.
     """
     recipe, processes = context.recipe, context.processes
     try:

@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.benchmarks.implementations import OurTrainer, synchronise
-from trainer.devices import uses_bf16
+from trainer.step import uses_bf16
 
 BYTES_PER_PARAMETER = 10 * 4
 """Weight, gradient, AdamW's two moments and the teacher's weight: each is read and written once a step, in fp32."""

@@ -75,6 +75,7 @@ def make_recipe(root: Path, method: str = "unimatch_v2", model: dict[str, Any] |
                 "lr_encoder": 1e-3,
                 "lr_head_factor": 1.0,
                 "device": "cpu",
+                "report": False,
             }
             | train,
             "unimatch": {"confidence_threshold": 0.8},

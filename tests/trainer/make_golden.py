@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.trainer.conftest import TINY_VIT, make_recipe, write_dataset
 from trainer.config import UniMatch
 from trainer.events import Events
-from trainer.methods.registry import METHODS
+from trainer.step import METHODS
 from trainer.train import train
 
 PATH = Path(__file__).parents[1] / "golden" / "losses.json"
@@ -23,7 +23,7 @@ def golden_losses(method: str, folder: Path) -> list[float]:
     """The losses of eight steps of a method on generated data."""
     stream = io.StringIO()
     with Events(stream=stream) as events:
-        recipe = make_recipe(write_dataset(folder / "data"), method, model=TINY_VIT, steps=STEPS, report=False)
+        recipe = make_recipe(write_dataset(folder / "data"), method, model=TINY_VIT, steps=STEPS)
         # With threshold 0 every pixel counts, so a change of any part of the method changes the losses.
         everything = dataclasses.replace(recipe, unimatch=UniMatch(confidence_threshold=0.0))
         train(everything, folder / "run", events)

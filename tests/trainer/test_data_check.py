@@ -14,8 +14,8 @@ from rich.console import Console
 from tests.trainer.conftest import write_dataset
 from tests.trainer.layouts import LAYOUTS, write_layout
 from trainer.__main__ import main
+from trainer.commands.check_data import show
 from trainer.data.inspection import inspect_dataset
-from trainer.data.inspection_report import show
 from trainer.data.layouts import open_dataset
 from trainer.data.problems import Problem, find_problems
 

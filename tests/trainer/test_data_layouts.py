@@ -14,9 +14,9 @@ from PIL import Image
 
 from tests.trainer.layouts import CLASSES, HEIGHT, IDS, LAYOUTS, OFFICIAL, SPLITS, STORED, VOID, WIDTH, write_layout
 from trainer.data.classes_file import PUBLIC, read_classes
-from trainer.data.coco import THING_IDS
 from trainer.data.dataset import EVERYTHING, DatasetError, SegmentationDataset
 from trainer.data.decode import ImageError
+from trainer.data.file_layouts import THING_IDS
 from trainer.data.huggingface import distinct_colors
 from trainer.data.layouts import open_dataset, open_unlabelled
 from trainer.taxonomy import TaxonomyError

@@ -17,9 +17,9 @@ from torch import Tensor
 from trainer.data.dataset import FULL_READ_LIMIT, Sample, fingerprint
 from trainer.data.decode import ImageError
 from trainer.data.layouts import open_dataset
-from trainer.data.loaders import Crop, LabelledBatch, LabelledPairs, Shuffled, UnlabelledViews, load, rows_with_partner
+from trainer.data.loaders import Crop, LabelledBatch, LabelledPairs, UnlabelledViews, load, rows_with_partner, shuffled
 from trainer.data.scan import check_images, class_frequency
-from trainer.methods.context import StepContext
+from trainer.methods.interface import StepContext
 from trainer.methods.supervised import labelled_rows
 
 CROP = Crop((16, 16), (0.5, 2.0), 0)
@@ -36,10 +36,10 @@ def test_crops_use_the_scale_of_inference() -> None:
 
 
 def test_sampler_draws_each_image_once_per_epoch_and_resumes_in_the_same_order() -> None:
-    whole = list(Shuffled(6, 2, range(2), start=0, steps=6, seed=1, stream=1))
+    whole = list(shuffled(6, 2, range(2), start=0, steps=6, seed=1, stream=1))
     assert sorted(index for batch in whole[:3] for index, _ in batch) == list(range(6))
     assert sorted(index for batch in whole[3:] for index, _ in batch) == list(range(6))
-    assert list(Shuffled(6, 2, range(2), start=4, steps=6, seed=1, stream=1)) == whole[4:]
+    assert list(shuffled(6, 2, range(2), start=4, steps=6, seed=1, stream=1)) == whole[4:]
 
 
 def test_order_and_crops_use_different_random_streams(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_order_and_crops_use_different_random_streams(monkeypatch: pytest.Monkey
     monkeypatch.setattr(np.random, "default_rng", recorded)
     for draw in range(6):
         CROP.window((48, 48), stream=1, draw=draw)
-    list(Shuffled(1, 1, range(1), start=0, steps=6, seed=CROP.seed, stream=1))
+    list(shuffled(1, 1, range(1), start=0, steps=6, seed=CROP.seed, stream=1))
     assert len(states) == 12
     assert len(set(states)) == 12
 
@@ -89,9 +89,9 @@ def test_class_frequency_is_counted_without_decoding_images(dataset: Path, monke
 
 
 def test_processes_share_a_batch_and_get_the_preceding_row() -> None:
-    whole = next(iter(Shuffled(9, 6, range(6), start=0, steps=1, seed=1, stream=2)))
+    whole = next(iter(shuffled(9, 6, range(6), start=0, steps=1, seed=1, stream=2)))
     parts = [
-        next(iter(Shuffled(9, 6, rows_with_partner(share, 6), start=0, steps=1, seed=1, stream=2)))
+        next(iter(shuffled(9, 6, rows_with_partner(share, 6), start=0, steps=1, seed=1, stream=2)))
         for share in (range(3), range(3, 6))
     ]
     assert parts[0] == [*whole[:3], whole[5]]
@@ -102,7 +102,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(dataset: Path) -> None:
     data = open_dataset(dataset)
     pairs = LabelledPairs(data, data.split("labelled"), CROP)
     without_worker, with_worker = (
-        list(load(pairs, Shuffled(4, 2, range(2), start=0, steps=3, seed=0, stream=1), workers=workers, pinned=False))
+        list(load(pairs, shuffled(4, 2, range(2), start=0, steps=3, seed=0, stream=1), workers=workers, pinned=False))
         for workers in (0, 1)
     )
     for ours, theirs in zip(without_worker, with_worker, strict=True):
@@ -113,7 +113,7 @@ def test_unreadable_image_in_training_is_named(dataset: Path) -> None:
     (dataset / "images/unlabelled2.png").write_bytes(b"broken")
     data = open_dataset(dataset)
     views = UnlabelledViews(data, data.split("unlabelled"), CROP)
-    sampler = Shuffled(4, 4, range(4), start=0, steps=1, seed=0, stream=2)
+    sampler = shuffled(4, 4, range(4), start=0, steps=1, seed=0, stream=2)
     with pytest.raises(ImageError, match=r"unlabelled2\.png: cannot be decoded"):
         list(load(views, sampler, workers=0, pinned=False))
 
@@ -122,10 +122,10 @@ BAD_IMAGE_IN_A_WORKER = """
 import sys
 from pathlib import Path
 from trainer.data.layouts import open_dataset
-from trainer.data.loaders import Crop, Shuffled, UnlabelledViews, load
+from trainer.data.loaders import Crop, shuffled, UnlabelledViews, load
 data = open_dataset(Path(sys.argv[1]))
 views = UnlabelledViews(data, data.split("unlabelled"), Crop((32, 32), (0.5, 2.0), 0))
-list(load(views, Shuffled(4, 4, range(4), start=0, steps=9, seed=0, stream=2), workers=1, pinned=False))
+list(load(views, shuffled(4, 4, range(4), start=0, steps=9, seed=0, stream=2), workers=1, pinned=False))
 """
 
 

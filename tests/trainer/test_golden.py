@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.make_golden import PATH, golden_losses
-from trainer.methods.registry import METHODS
+from trainer.step import METHODS
 
 
 @pytest.mark.parametrize("method", METHODS)

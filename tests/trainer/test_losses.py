@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trainer.chunks import row_chunks
 from trainer.config import RecipeError
-from trainer.losses import chunked_cross_entropy, class_weights, ohem_weights
+from trainer.losses import chunked_cross_entropy, class_weights, ohem_weights, row_chunks
 
 # R rows, K classes, H W pixels of the image, h w of the logits
 

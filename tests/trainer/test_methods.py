@@ -17,11 +17,10 @@ from trainer.config import Model, Recipe
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.losses import chunked_cross_entropy
 from trainer.methods.class_thresholds import ClassThresholds
-from trainer.methods.context import StepContext
+from trainer.methods.interface import StepContext, StudentBatch
 from trainer.methods.pseudo_labels import pseudo_labels
-from trainer.methods.registry import METHODS
-from trainer.methods.student_batch import StudentBatch
 from trainer.models.segmenter import Segmenter, build_segmenter, to_float
+from trainer.step import METHODS, rows_of
 from trainer.teacher import make_teacher
 
 # B labelled images, U unlabelled images, R rows, K classes, H W pixels
@@ -99,19 +98,6 @@ def forward_backward(student: Segmenter, batch: StudentBatch) -> Tensor:
     )
     logits_RKhw.backward(gradient_RKhw)
     return (loss_R * factor_R).sum()
-
-
-def rows_of(batch: StudentBatch, rows: Tensor) -> StudentBatch:
-    """The given rows of a batch, labelled rows first."""
-    return replace(
-        batch,
-        image_RCHW=batch.image_RCHW[rows],
-        label_RHW=batch.label_RHW[rows],
-        weight_RHW=batch.weight_RHW[rows],
-        labelled=int((rows < batch.labelled).sum()),
-        dropout=batch.dropout and tuple(mask_RC[rows] for mask_RC in batch.dropout),
-        head_dropout=None if batch.head_dropout is None else batch.head_dropout[rows],
-    )
 
 
 def gradients(student: Segmenter) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from tests.trainer.conftest import make_recipe, write_dataset
 from tests.trainer.test_train import run
 from trainer import checkpoint
 from trainer.config import UniMatch
-from trainer.data.loaders import Shuffled, rows_with_partner
+from trainer.data.loaders import rows_with_partner, shuffled
 from trainer.processes import Processes
 
 TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "trainer"]
@@ -27,7 +27,7 @@ TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m",
 def test_two_processes_equal_one(tmp_path: Path, method: str) -> None:
     """Odd numbers of images, CutMix partners in the other process's share, and a threshold of 0."""
     dataset = write_dataset(tmp_path / "dataset", labelled=5, unlabelled=7, val=3)
-    recipe = make_recipe(dataset, method, steps=4, batch_labelled=4, batch_unlabelled=4, report=False)
+    recipe = make_recipe(dataset, method, steps=4, batch_labelled=4, batch_unlabelled=4)
     recipe = dataclasses.replace(recipe, unimatch=UniMatch(confidence_threshold=0.0, cutmix_probability=1.0))
     one = run(recipe, tmp_path / "one")
 
@@ -76,7 +76,7 @@ def test_shares_cover_a_batch_once_and_rows_include_the_cutmix_partner() -> None
 
 def test_random_draws_do_not_depend_on_the_number_of_processes() -> None:
     def draws(rows: range) -> list[list[tuple[int, int]]]:
-        return list(Shuffled(5, 4, rows, start=1, steps=4, seed=3, stream=1))
+        return list(shuffled(5, 4, rows, start=1, steps=4, seed=3, stream=1))
 
     halves = zip(draws(range(2)), draws(range(2, 4)), strict=True)
     assert [[*first, *second] for first, second in halves] == draws(range(4))

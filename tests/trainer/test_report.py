@@ -41,7 +41,7 @@ class Page(HTMLParser):
 
 
 def train(dataset: Path, out: Path, method: str) -> Page:
-    recipe = make_recipe(dataset, method, steps=6, evaluate_every=2)
+    recipe = make_recipe(dataset, method, steps=6, evaluate_every=2, report=True)
     (out.parent / "recipe.toml").write_text(tomli_w.dumps(recipe.as_dict()))
     assert main(["train", str(out.parent / "recipe.toml"), "--out", str(out)]) == 0
     return Page((out / "report.html").read_text(encoding="utf-8"))

@@ -196,9 +196,7 @@ def test_report_of_many_classes_with_and_without_validation(dataset: Path, tmp_p
     run = RunData(data, data.split("labelled"), val, data, (), "0" * 64)
     model = build_segmenter(recipe.model, 150).eval()
     found = evaluate(model, data, val) if measured else None
-    path = write_report(
-        tmp_path / "report.html", recipe=recipe, data=run, model=model, scores=found, events=[], audit=None
-    )
+    path = write_report(tmp_path, recipe=recipe, data=run, model=model, scores=found)
     page = path.read_text(encoding="utf-8")
     assert "class 149 &lt;&amp;&gt;" in page
     assert "<&>" not in page

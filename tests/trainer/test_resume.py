@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
@@ -15,7 +16,9 @@ import torch
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe
 from tests.trainer.test_train import losses, run
 from trainer import checkpoint
+from trainer.__main__ import main
 from trainer.commands.train_recipe import STOPPED
+from trainer.config import Recipe
 from trainer.data.layouts import open_dataset
 from trainer.events import Events
 from trainer.processes import Processes
@@ -24,14 +27,23 @@ from trainer.run_error import RunError
 from trainer.training_state import build_state, resume_settings, save_training_state
 
 
-def break_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the next run fail when it reports this step."""
+def assert_same_weights(first: Path, second: Path, message: str = "") -> None:
+    actual, expected = (checkpoint.load(path).model.state_dict() for path in (first, second))
+    assert all(torch.equal(actual[name], expected[name]) for name in actual), message
+
+
+def run_with_break(recipe: Recipe, out: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Break a run when it reports step 3, and return the events of the resumed run."""
 
     def progress(_events: Events, at: int, *_: object, **__: object) -> None:
-        if at == step:
+        if at == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Events, "progress", progress)
+    with monkeypatch.context() as patch:
+        patch.setattr(Events, "progress", progress)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, out)
+    return run(recipe, out, resume=True)
 
 
 @pytest.mark.parametrize("method", ["supervised", "unimatch_v2"])
@@ -41,16 +53,8 @@ def test_two_steps_and_two_resumed_steps_equal_four(
     recipe = make_recipe(dataset, method, TINY_CONVNET, save_every=2)
     whole = losses(run(recipe, tmp_path / "whole"))
 
-    break_at(3, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, tmp_path / "broken")
-    monkeypatch.undo()
-    rest = losses(run(recipe, tmp_path / "broken", resume=True))
-    assert rest == whole[2:]
-    actual, reference = (
-        checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("whole", "broken")
-    )
-    assert all(torch.equal(actual[name], reference[name]) for name in actual)
+    assert losses(run_with_break(recipe, tmp_path / "broken", monkeypatch)) == whole[2:]
+    assert_same_weights(tmp_path / "whole/model.safetensors", tmp_path / "broken/model.safetensors")
 
 
 def test_resume_with_another_recipe_or_other_data_is_rejected(dataset: Path, tmp_path: Path) -> None:
@@ -70,14 +74,12 @@ def test_stochastic_depth_is_the_same_after_resume(
     options = TINY_VIT["encoder_options"] | {"drop_path_rate": 0.5}  # type: ignore[operator]
     recipe = make_recipe(dataset, "supervised", TINY_VIT | {"encoder_options": options}, save_every=2)
     whole = losses(run(recipe, tmp_path / "whole"))
-    break_at(3, monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        run(recipe, tmp_path / "broken")
-    monkeypatch.undo()
-    assert losses(run(recipe, tmp_path / "broken", resume=True)) == whole[2:]
+    assert losses(run_with_break(recipe, tmp_path / "broken", monkeypatch)) == whole[2:]
 
 
-def test_run_stopped_by_sigterm_resumes_to_the_same_model(dataset: Path, tmp_path: Path) -> None:
+def test_run_stopped_by_sigterm_resumes_to_the_same_model(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With a real process and a real signal."""
     recipe = make_recipe(dataset, steps=12).as_dict()
     recipe["data"]["workers"] = 1  # the worker also gets the signal, as the service sends it to the whole process group
@@ -92,17 +94,11 @@ def test_run_stopped_by_sigterm_resumes_to_the_same_model(dataset: Path, tmp_pat
                 os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(timeout=120) == STOPPED
     assert (tmp_path / "stopped/resume.pt").exists()
-    refused = subprocess.run(
-        [*command, str(tmp_path / "stopped")], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert refused.returncode == 1
-    assert "--resume" in json.loads(refused.stdout)["message"]
-    subprocess.run([*command, str(tmp_path / "stopped"), "--resume"], check=True, timeout=120, capture_output=True)
+    assert main(["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "stopped")]) == 1
+    assert "--resume" in json.loads(capsys.readouterr().out)["message"]
+    run(recipe_from_dict(recipe), tmp_path / "stopped", resume=True)
     run(recipe_from_dict(recipe), tmp_path / "whole")
-    actual, reference = (
-        checkpoint.load(tmp_path / name / "model.safetensors").model.state_dict() for name in ("stopped", "whole")
-    )
-    assert all(torch.equal(actual[name], reference[name]) for name in actual)
+    assert_same_weights(tmp_path / "stopped/model.safetensors", tmp_path / "whole/model.safetensors")
     assert not (tmp_path / "stopped/resume.pt").exists()
 
 
@@ -123,8 +119,7 @@ def test_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path) -
                 if json.loads(line).get("step") == at:
                     process.kill()
             assert process.wait(timeout=120) == -signal.SIGKILL
-    subprocess.run([*command, str(killed), "--resume"], check=True, timeout=120, capture_output=True)
+    run(recipe, killed, resume=True)
     run(recipe, tmp_path / "whole")
     for name in ("model.safetensors", "student.safetensors"):
-        actual, reference = (checkpoint.load(tmp_path / out / name).model.state_dict() for out in ("killed", "whole"))
-        assert all(torch.equal(actual[key], reference[key]) for key in actual), f"killed at {steps}"
+        assert_same_weights(killed / name, tmp_path / "whole" / name, f"killed at {steps}")

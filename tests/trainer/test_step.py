@@ -11,10 +11,9 @@ from torch import Tensor
 
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe, write_dataset
 from trainer.config import Loss, Recipe, UniMatch
-from trainer.methods.registry import METHODS
 from trainer.processes import Processes
 from trainer.run_data import open_run_data, training_batches
-from trainer.step import build_student_batch, micro_batches, training_step, with_joint_ohem_weights
+from trainer.step import METHODS, build_student_batch, micro_batches, training_step, with_joint_ohem_weights
 from trainer.training_state import TrainingState, build_state
 
 # R rows, B labelled images, H W pixels

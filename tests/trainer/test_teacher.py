@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.schedules import ema_decay
-from trainer.teacher import make_teacher, update_teacher
+from trainer.teacher import ema_decay, make_teacher, update_teacher
 
 
 class Counting(nn.Module):

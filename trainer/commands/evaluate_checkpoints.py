@@ -14,9 +14,9 @@ from trainer.checkpoint import Checkpoint, CheckpointError, load
 from trainer.config import Inference
 from trainer.data.dataset import DatasetError
 from trainer.data.layouts import open_dataset
-from trainer.devices import pick_device
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metrics import Scores
+from trainer.processes import pick_device
 from trainer.recipe_file import recipe_from_dict
 
 BAR_WIDTH = 10
@@ -29,29 +29,21 @@ def add(command: argparse.ArgumentParser) -> None:
         "Measure mIoU, pixel accuracy, boundary IoU and calibration error on a labelled split. Several checkpoints, or "
         "a run folder with its best, last and student weights, are shown in one table."
     )
-    command.add_argument(
-        "checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="a run's model.safetensors, or its folder"
-    )
+    files = "a run's model.safetensors, or its folder"
+    command.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help=files)
     command.add_argument("--data", type=Path, required=True, metavar="DATASET", help="a data set's folder")
     command.add_argument("--split", default="val", help="splits/NAME.txt (default: val)")
     command.add_argument("--format", default="auto", help="layout of the folder, a value of the recipe's data.format")
-    command.add_argument(
-        "--splits", type=Path, metavar="DIR", help="folder of the split files (default: DATASET/splits)"
-    )
-    command.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE, or to standard output"
-    )
+    splits = "folder of the split files (default: DATASET/splits)"
+    command.add_argument("--splits", type=Path, metavar="DIR", help=splits)
+    command.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE or standard output")
     command.add_argument("--workers", type=int, default=0, metavar="N", help="data-loading processes (default: 0)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     rule = command.add_mutually_exclusive_group()
     rule.add_argument("--whole", action="store_true", help="predict whole images instead of by the recipe")
-    rule.add_argument(
-        "--window", type=_window, metavar="HxW", help="predict with a sliding window of this size, in pixels"
-    )
-    command.add_argument(
-        "--long-side", type=int, metavar="PIXELS", help="resize the image's long side before the network; 0 = no resize"
-    )
-    command.set_defaults(command=run)
+    rule.add_argument("--window", type=_window, metavar="HxW", help="size of a sliding window, in pixels")
+    resize = "resize the image's long side before the network; 0 = no resize"
+    command.add_argument("--long-side", type=int, metavar="PIXELS", help=resize)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -89,11 +81,7 @@ def _score(path: Path, options: argparse.Namespace) -> Scores:
 
 
 def checkpoint_files(given: Path) -> list[Path]:
-    """The checkpoint itself; for a run folder, all of its checkpoints, model.safetensors first.
-
-    Raises:
-        CheckpointError: the folder contains none.
-    """
+    """The checkpoint itself, or all of a run folder, model.safetensors first. Raises CheckpointError without any."""
     if not given.is_dir():
         return [given]
     files = sorted(given.glob("*.safetensors"), key=lambda path: (path.stem != "model", path.stem))
@@ -111,7 +99,6 @@ def _window(text: str) -> tuple[int, int]:
 
 
 def _inference(checkpoint: Checkpoint, options: argparse.Namespace) -> Inference:
-    """The recipe's inference settings with those of the command line."""
     inference = dict(checkpoint.recipe.get("inference", {}))
     if options.whole or options.window:
         inference["window"] = options.window or (0, 0)
@@ -121,7 +108,6 @@ def _inference(checkpoint: Checkpoint, options: argparse.Namespace) -> Inference
 
 
 def _as_json(scores: dict[str, Scores], split: str) -> dict[str, Any]:
-    """One checkpoint's scores as an object; those of several checkpoints as a list."""
     tables = [each.as_full_dict() | {"split": split} for each in scores.values()]
     if len(tables) == 1:
         return tables[0]
@@ -161,7 +147,6 @@ def _with_bar(value: float | None, characters: str) -> str:
 
 
 def _short_names(paths: list[str]) -> list[str]:
-    """The names of the files, with their folders if two files have the same name."""
     names = [Path(path).stem for path in paths]
     return names if len(set(names)) == len(names) else [f"{Path(path).parent.name}/{Path(path).stem}" for path in paths]
 

@@ -19,7 +19,6 @@ def add(command: argparse.ArgumentParser) -> None:
     text = "the teacher's weights, which the paper reports (default), or the student's"
     command.add_argument("--weights", choices=["ema", "student"], default="ema", help=text)
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as model.safetensors")
-    command.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -23,7 +23,6 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     folder = "folder for NAME.png (class ids, coloured by a palette) and NAME.overlay.jpg"
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help=folder)
-    command.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,10 +36,8 @@ def run(options: argparse.Namespace) -> int:
 def predict(checkpoint: Checkpoint, images: Sequence[Path], out: Path) -> Iterator[Path]:
     """Write OUT/NAME.png (indexed, pixel = class id) and OUT/NAME.overlay.jpg for each image; yield the masks' paths.
 
-    Raises:
-        ImageError: an image cannot be decoded.
-        RunError: an output would overwrite an input, or another image's output.
-        RecipeError: the recipe's window does not fit the encoder.
+    Raises ImageError; RecipeError if the window does not fit the encoder; RunError if an output would overwrite an
+    input, or another image's output.
     """
     _check_outputs(images, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -50,14 +47,17 @@ def predict(checkpoint: Checkpoint, images: Sequence[Path], out: Path) -> Iterat
         image_HWC = read_image(path)
         mask_HW = most_likely(checkpoint.model, torch.from_numpy(image_HWC.copy())[None], inference)[0][0].numpy()
         mask, overlay = _outputs(path, out)
-        _save_mask(mask, mask_HW, palette_K3)
+        is_indexed = len(palette_K3) <= 256
+        image = Image.fromarray(mask_HW.astype(np.uint8 if is_indexed else np.uint16))
+        if is_indexed:
+            image.putpalette(palette_K3.tobytes())
+        image.save(mask)
         blend_HWC = image_HWC * (1 - OVERLAY_OPACITY) + palette_K3[mask_HW] * OVERLAY_OPACITY
         Image.fromarray(blend_HWC.astype(np.uint8)).save(overlay, quality=92)
         yield mask
 
 
 def _outputs(image: Path, out: Path) -> tuple[Path, Path]:
-    """The paths of an image's mask and overlay."""
     return out / f"{image.stem}.png", out / f"{image.stem}.overlay.jpg"
 
 
@@ -72,16 +72,3 @@ def _check_outputs(images: Sequence[Path], out: Path) -> None:
         if other := stems.get(image.stem.casefold()):
             raise RunError(f"{other} and {image} would both become {_outputs(image, out)[0]}; rename one, or run twice")
         stems[image.stem.casefold()] = image
-
-
-def _save_mask(
-    path: Path,
-    mask_HW: np.ndarray[tuple[int, ...], np.dtype[np.integer]],
-    palette_K3: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
-) -> None:
-    if len(palette_K3) > 256:
-        Image.fromarray(mask_HW.astype(np.uint16)).save(path)
-        return
-    image = Image.fromarray(mask_HW.astype(np.uint8))
-    image.putpalette(palette_K3.tobytes())
-    image.save(path)

@@ -14,7 +14,6 @@ def add(command: argparse.ArgumentParser) -> None:
     forms = "panoptic: JSON and PNGs; instances: JSON alone; stuffthings: COCO-Stuff's pixel maps or JSON"
     choices = ("panoptic", "instances", "stuffthings")
     command.add_argument("--from", dest="form", choices=choices, required=True, help=forms)
-    command.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from trainer.checkpoint import Checkpoint, load
 from trainer.config import Recipe
-from trainer.devices import pick_device
-from trainer.evaluation.audit import audit_pseudo_labels
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metrics import Scores
+from trainer.processes import pick_device
 from trainer.recipe_file import load_recipe
-from trainer.report.history import read_events
-from trainer.report.write import REPORT, write_report
+from trainer.report.write import write_report
 from trainer.run_data import RunData, open_run_data
 
 
@@ -26,7 +24,6 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of a finished run")
     command.add_argument("--data", metavar="DATASET", help="folder of the data set (default: the recipe's data.root)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
-    command.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,21 +34,12 @@ def run(options: argparse.Namespace) -> int:
     checkpoint = load(options.run / "model.safetensors")
     checkpoint.model.to(pick_device(options.device))
     data = open_run_data(recipe)
-    path = write_report(
-        options.run / REPORT,
-        recipe=recipe,
-        data=data,
-        model=checkpoint.model,
-        scores=_scores(options.run, recipe, data, checkpoint),
-        events=read_events(options.run / "events.jsonl"),
-        audit=audit_pseudo_labels(checkpoint.model, recipe, data) if data.unlabelled else None,
-    )
-    print(path)
+    scores = _scores(options.run, recipe, data, checkpoint)
+    print(write_report(options.run, recipe=recipe, data=data, model=checkpoint.model, scores=scores))
     return 0
 
 
 def _scores(run_folder: Path, recipe: Recipe, data: RunData, checkpoint: Checkpoint) -> Scores | None:
-    """The scores in RUN_DIR/evaluation.json, or from a new evaluation if that file is missing or invalid."""
     if not data.val:
         return None
     try:

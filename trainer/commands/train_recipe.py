@@ -25,10 +25,7 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="RUN_DIR", help="run folder (default: runs/NAME of the recipe)")
     override = "override a setting, for example --set train.steps=100; may be repeated"
     command.add_argument("--set", action="append", metavar="A.B=VALUE", help=override)
-    command.add_argument(
-        "--resume", action="store_true", help="continue from the state that a stopped run saved in RUN_DIR"
-    )
-    command.set_defaults(command=run)
+    command.add_argument("--resume", action="store_true", help="continue the stopped run in RUN_DIR")
 
 
 def run(options: argparse.Namespace) -> int:

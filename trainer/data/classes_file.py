@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainer.data.mask_encoding import Color, MaskEncoding
-from trainer.taxonomy import IGNORE, Taxonomy, TaxonomyError
+from trainer.taxonomy import IGNORE, Taxonomy, TaxonomyError, is_color
 
 PUBLIC = Path(__file__).parent / "classes"
 
@@ -39,9 +39,8 @@ def read_classes(path: Path) -> tuple[Taxonomy, MaskEncoding]:
         taxonomy = Taxonomy.from_list(table.get("classes", []), table.get("ignore_index", IGNORE))
         return taxonomy, _encoding(table, taxonomy)
     except OSError as error:
-        raise TaxonomyError(
-            f"{path}: cannot be read ({error.strerror}); write a file with one [[classes]] table per class"
-        ) from error
+        remedy = "write a file with one [[classes]] table per class"
+        raise TaxonomyError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TaxonomyError) as error:
         raise TaxonomyError(f"{path}: {error}") from error
 
@@ -139,10 +138,6 @@ def _integers(values: Any, where: str) -> list[int]:
 
 
 def _colors(values: Any, where: str) -> list[Color]:
-    if not isinstance(values, list) or not all(_is_color(value) for value in values):
+    if not isinstance(values, list) or not all(map(is_color, values)):
         raise TaxonomyError(f"{where} = {values!r}: must be a list of [red, green, blue], each 0..255")
     return [(value[0], value[1], value[2]) for value in values]
-
-
-def _is_color(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value)

@@ -26,9 +26,9 @@ from pycocotools import mask as rle
 
 from trainer.atomic_write import atomic_write
 from trainer.data.classes_file import public_classes
-from trainer.data.coco import CLASS_OF_THING, PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError, decode_colors, decode_values
+from trainer.data.file_layouts import CLASS_OF_THING, PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
 from trainer.data.scan import map_in_threads
 from trainer.taxonomy import IGNORE, Taxonomy
 
@@ -41,18 +41,14 @@ PARTS = ("train2017", "val2017")
 
 
 def prepare_coco(root: Path, source: AnnotationSource) -> tuple[int, int]:
-    """Write ROOT/masks for all annotated images. Existing masks are kept, so an interrupted run can be continued.
+    """Write ROOT/masks for all annotated images, keep existing ones, and return the number of both.
 
-    Returns:
-        Number of written masks, and of existing ones.
-
-    Raises:
-        DatasetError: the annotations are missing or have another format.
-        ImageError: a PNG of the annotations cannot be used.
+    Raises DatasetError if the annotations are missing or have another format, ImageError if a PNG cannot be used.
     """
-    tasks = [task for part in PARTS for task in TASKS[source](root, part)]
+    tasks_of, files = SOURCES[source]
+    tasks = [task for part in PARTS for task in tasks_of(root, part)]
     if not tasks:
-        raise DatasetError(f"{root}: contains no {source} annotations ({FILES[source]}); unpack them there")
+        raise DatasetError(f"{root}: contains no {source} annotations ({files}); unpack them there")
     (root / "masks").mkdir(exist_ok=True)
     remaining = [task for task in tasks if not _target(root, task).exists()]
     taxonomy, _ = public_classes("coco", root)
@@ -86,17 +82,15 @@ def _stuffthings(root: Path, part: str) -> Iterator[MaskTask]:
         yield Path(image["file_name"]).stem, partial(stuff_mask, image, things[image["id"]], stuff[image["id"]])
 
 
-TASKS: dict[AnnotationSource, Callable[[Path, str], Iterator[MaskTask]]] = {
-    "panoptic": _panoptic,
-    "instances": _instances,
-    "stuffthings": _stuffthings,
+SOURCES: dict[AnnotationSource, tuple[Callable[[Path, str], Iterator[MaskTask]], str]] = {
+    "panoptic": (_panoptic, "annotations/panoptic_{train,val}2017.json"),
+    "instances": (_instances, "annotations/instances_{train,val}2017.json"),
+    "stuffthings": (
+        _stuffthings,
+        "stuffthingmaps/{train,val}2017/*.png, annotations/stuff_ and instances_{train,val}2017.json",
+    ),
 }
-
-FILES: dict[AnnotationSource, str] = {
-    "panoptic": "annotations/panoptic_{train,val}2017.json",
-    "instances": "annotations/instances_{train,val}2017.json",
-    "stuffthings": "stuffthingmaps/{train,val}2017/*.png, annotations/stuff_ and instances_{train,val}2017.json",
-}
+"""For each source the tasks of a part, and its files."""
 
 
 def panoptic_mask(png: Path, segments: list[dict[str, Any]]) -> Mask:
@@ -129,7 +123,7 @@ def stuff_mask(image: dict[str, Any], things: list[dict[str, Any]], stuff: list[
 
 def pixel_map_mask(png: Path) -> Mask:
     """Class ids of a pixel map of COCO-Stuff, uint8 [H, W]."""
-    return pixel_map_encoding(IGNORE).read(png, decode_values(png, png).shape).astype(np.uint8)
+    return pixel_map_encoding(IGNORE).decode(png, png, decode_values(png, png).shape).astype(np.uint8)
 
 
 def _paint(mask_HW: Mask, things: list[dict[str, Any]], name: str) -> None:
@@ -152,7 +146,6 @@ def _area(annotation: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[np.
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of annotations; {} if it does not exist."""
     if not path.exists():
         return {}
     try:

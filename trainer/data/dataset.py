@@ -1,7 +1,4 @@
-"""Interface of a data set to the rest of the trainer: classes, and samples by split, independent of the disk layout.
-
-Each layout has a module that implements it: folder.py, voc.py, cityscapes.py, ade20k.py, coco.py, huggingface.py.
-"""
+"""Interface of a data set to the rest of the trainer; file_layouts.py and huggingface.py implement it."""
 
 import hashlib
 import os
@@ -19,10 +16,12 @@ EVERYTHING = "*"
 """Name of the split that contains all images of a data set."""
 
 FULL_READ_LIMIT = 2000
-"""Up to this many unlabelled images are read completely; of more, only names and first bytes or headers."""
+"""Up to this many unlabelled images are read completely; of more, only names and first bytes or headers: reading
+100 000 files before every run takes too long.
+"""
 
 FIRST_BYTES = 4096
-"""Bytes of an image that enter the fingerprint of a large data set: header and first pixels."""
+"""Bytes of an image that enter the fingerprint of a large data set."""
 
 
 class DatasetError(ValueError):
@@ -30,13 +29,7 @@ class DatasetError(ValueError):
 
 
 class MissingImagesError(DatasetError):
-    """A split lists images that do not exist.
-
-    Attributes:
-        missing: names of all missing images.
-        samples: samples whose images exist.
-        remedy: what to do; given by the caller if it knows the cause.
-    """
+    """A split lists images that do not exist: their names (`missing`), the other samples, and the remedy."""
 
     def __init__(
         self, source: Path, missing: Sequence[str], samples: "tuple[Sample, ...]", remedy: str | None = None
@@ -58,7 +51,7 @@ class Sample:
 
     Attributes:
         name: its name in the split.
-        image: path of the image; in layouts that store many images in one file, an identifier for messages.
+        image: path; in layouts that store many images in one file, an identifier for messages.
         mask: path of its mask, which may not exist; None if the layout has no place for one.
     """
 
@@ -68,12 +61,7 @@ class Sample:
 
 
 class SegmentationDataset(ABC):
-    """Classes, and samples by split.
-
-    Attributes:
-        root: folder of the data set.
-        taxonomy: its classes.
-    """
+    """Classes, and samples by split."""
 
     root: Path
     taxonomy: Taxonomy
@@ -82,9 +70,7 @@ class SegmentationDataset(ABC):
     def split(self, name: str) -> tuple[Sample, ...]:
         """Samples of a split, in its order; EVERYTHING returns all images, sorted.
 
-        Raises:
-            DatasetError: the split does not exist, is empty or lists a name twice.
-            MissingImagesError: listed images do not exist; the error names all of them.
+        Raises DatasetError if the split does not exist, is empty or lists a name twice, and MissingImagesError.
         """
 
     @abstractmethod
@@ -103,8 +89,7 @@ class SegmentationDataset(ABC):
     def read_mask(self, sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """Read the mask of a sample, HW int64: class ids, or ignore_index.
 
-        Raises:
-            ImageError: the mask is missing, its (height, width) is not `size`, or a stored value belongs to no class.
+        Raises ImageError if it is missing, its (height, width) is not `size`, or a stored value belongs to no class.
         """
 
     def read_pair(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -118,11 +103,7 @@ class SegmentationDataset(ABC):
 
     @abstractmethod
     def read_bytes(self, sample: Sample, *, mask: bool, limit: int = -1) -> bytes:
-        """Encoded bytes of the image, or of its mask; at most the first `limit`, if that is not negative.
-
-        Raises:
-            ImageError: the file cannot be read.
-        """
+        """Encoded bytes of the image or its mask; only the first `limit`, if not negative. Raises ImageError."""
 
 
 def fingerprint(
@@ -130,13 +111,12 @@ def fingerprint(
 ) -> str:
     """SHA-256 over names, images and masks of labelled samples, and names and images of unlabelled ones.
 
-    With more than FULL_READ_LIMIT unlabelled images, only their names and first bytes are hashed: reading 100 000 files
-    before every run takes too long.
+    With more than FULL_READ_LIMIT unlabelled images, only their names and first bytes are hashed.
     """
     digest = hashlib.sha256()
     unlabelled_samples = tuple(unlabelled[1])
     limit = -1 if len(unlabelled_samples) <= FULL_READ_LIMIT else FIRST_BYTES
-    roles = ((labelled[0], labelled[1], (False, True), -1), (unlabelled[0], unlabelled_samples, (False,), limit))
+    roles = ((*labelled, (False, True), -1), (unlabelled[0], unlabelled_samples, (False,), limit))
     for dataset, samples, parts, part_limit in roles:
         for sample in sorted(samples, key=lambda sample: sample.name):
             digest.update(sample.name.encode())
@@ -153,7 +133,7 @@ def without(samples: Iterable[Sample], *others: Iterable[Sample]) -> tuple[Sampl
 
 
 def check_disjoint(*splits: tuple[str, tuple[Sample, ...]]) -> None:
-    """Raise DatasetError if two of the (name, samples) share an image: scores on training images are meaningless."""
+    """Raise DatasetError if two of the (name, samples) share an image."""
     seen: dict[str, str] = {}
     for split, samples in splits:
         for sample in samples:
@@ -166,6 +146,5 @@ def check_disjoint(*splits: tuple[str, tuple[Sample, ...]]) -> None:
 
 
 def _path_key(sample: Sample) -> str:
-    # Unlabelled images may come from the same root spelled differently. Links are not resolved: that would access the
-    # disk for every folder of every path.
+    # Unlabelled images may come from the same root spelled differently. Resolving links would access the disk.
     return os.path.abspath(sample.image)  # noqa: PTH100 (Path.absolute keeps "..")

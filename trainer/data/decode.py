@@ -20,8 +20,7 @@ Rules for images, in the order in which they apply:
 | an unused fourth channel        | RGBX              | dropped                                                       |
 | damaged, truncated              |                   | ImageError                                                    |
 
-The service decodes by the same rules, so that a model gets the same pixels in training and serving; tests/contract
-pins every row for both. (The service rejects files with several frames.)
+The service decodes by the same rules, but rejects files with several frames; tests/contract pins every row for both.
 """
 
 import io
@@ -34,20 +33,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
+from PIL.Image import DecompressionBombError
 
-DAMAGED = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, DecompressionBombError)
 """Exceptions that Pillow raises for damaged files; they differ by format."""
-
 BITS, ORIENTATION = 0x0102, 0x0112
 """Tag numbers of TIFF and EXIF."""
 
@@ -120,8 +109,7 @@ def _scaled(values_HW: npt.NDArray[np.float64], mode: str) -> npt.NDArray[np.uin
 def decode_values(source: Source, name: Path) -> npt.NDArray[np.integer[Any]]:
     """Decode the stored values of a mask, HW, uint8, uint16 or int32; for a palette image, its indices.
 
-    Raises:
-        ImageError: the file is missing, damaged, or has more than one channel; the error calls it `name`.
+    Raises ImageError, also if the file has more than one channel.
     """
     with _image_errors(name, NO_MASK_FILE, "cannot be decoded", "export it again"), Image.open(source) as file:
         if file.mode not in {"L", "P", "1", "I;16", "I;16B", "I"}:
@@ -140,7 +128,6 @@ def decode_colors(source: Source, name: Path) -> npt.NDArray[np.uint8]:
 
 @contextmanager
 def _image_errors(name: Path, missing: str, damaged: str, remedy: str) -> Iterator[None]:
-    """Convert the exceptions of Pillow to ImageError."""
     try:
         yield
     except FileNotFoundError as error:

@@ -21,12 +21,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 class FileDataset(SegmentationDataset):
     """A data set with one file per image and one per mask.
 
-    Attributes:
-        root: folder of the data set.
-        taxonomy: its classes.
-        encoding: meaning of the values that its masks store.
-        split_folder: folder of the split files.
-
     A layout sets these class attributes; its paths are relative to the root:
         image_root: folder of all images, at any depth.
         mask_roots: folders that mirror the tree of image_root with .png masks, the preferred one first.
@@ -107,9 +101,8 @@ class FileDataset(SegmentationDataset):
             with path.open("rb") as file:
                 return file.read(limit)
         except OSError as error:
-            raise ImageError(
-                f"{path}: cannot be read ({error.strerror}); add it or remove it from the split files"
-            ) from error
+            reason = f"cannot be read ({error.strerror}); add it or remove it from the split files"
+            raise ImageError(f"{path}: {reason}") from error
 
     def read(self, sample: Sample) -> npt.NDArray[np.uint8]:
         """See SegmentationDataset."""
@@ -118,7 +111,7 @@ class FileDataset(SegmentationDataset):
     def read_mask(self, sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """See SegmentationDataset."""
         mask = _mask_path(sample)
-        return self.encoding_of(mask).read(mask, size)
+        return self.encoding_of(mask).decode(mask, mask, size)
 
     def _sample(self, line: str, listing: "DirectoryListing") -> Sample | None:
         for folder, suffix in product(self.name_folders, self.name_suffixes):
@@ -132,7 +125,7 @@ class FileDataset(SegmentationDataset):
         return None
 
     def _suffix_remedy(self, missing: list[str], listing: "DirectoryListing") -> str | None:
-        """Remedy if an image exists under a missing name without its extension."""
+        """Remedy if an image exists under a missing name minus its extension."""
         for line in missing:
             name = PurePosixPath(line)
             stem = line.removesuffix(name.suffix)

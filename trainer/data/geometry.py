@@ -41,8 +41,7 @@ def draw_window(
 def cut_image(image_HWC: npt.NDArray[np.uint8], window: Window, crop: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Resize and crop an image, uint8 [h, w, 3]; black where the resized image is smaller than the crop.
 
-    Only the part of the image under the crop is resized. The result equals resizing the whole image and then cropping,
-    except for rounding of halves: Pillow takes the box as float32, and each of its two passes may round differently.
+    Only the part under the crop is resized; equal to cropping the resized image, up to Pillow's rounding of halves.
     """
     top, bottom, y_box = _source(image_HWC.shape[0], window.height, window.top, crop[0])
     left, right, x_box = _source(image_HWC.shape[1], window.width, window.left, crop[1])
@@ -79,16 +78,9 @@ def _shown(window: Window, crop: tuple[int, int]) -> tuple[int, int]:
 
 
 def _source(side: int, resized: int, first: int, length: int) -> tuple[int, int, tuple[float, float]]:
-    """Range of source pixels along one axis that a crop needs.
+    """First and last (excluded) source pixel along one axis, with the filter's margin; the box relative to the first.
 
-    Args:
-        side: length of the image, in pixels.
-        resized: length of the resized image.
-        first: first pixel of the crop in the resized image.
-        length: length of the crop.
-
-    Returns:
-        First and last (excluded) source pixel, including the filter's margin; and the box relative to the first.
+    The crop is `length` pixels from pixel `first` of an image that is resized from `side` to `resized` pixels.
     """
     scale = side / resized
     begin, end = first * scale, min(first + length, resized) * scale

@@ -1,8 +1,7 @@
 """Data sets of Hugging Face's `datasets` package, as written by `save_to_disk`.
 
-Each split of the DatasetDict is a split; a row has an Image feature for the image and, if labelled, one for the mask.
-Split files in ROOT/splits select rows by the names SPLIT/ROW: train/0, train/1, ... Classes come from
-ROOT/classes.toml, or from ROOT/id2label.json.
+A row has an Image feature for the image and, if labelled, one for the mask. Split files select rows as SPLIT/ROW:
+train/0, train/1, ... Classes come from ROOT/classes.toml, or from ROOT/id2label.json.
 """
 
 import io
@@ -96,10 +95,8 @@ class HuggingFaceDataset(SegmentationDataset):
     def _source(self, sample: Sample, *, mask: bool) -> Source:
         cell = self._cell(sample, mask=mask)
         if cell is None:
-            what = "mask" if mask else "image"
-            raise ImageError(
-                f"{sample.image}: the row has no {what}; add one or remove the row from the labelled split"
-            )
+            reason = f"the row has no {'mask' if mask else 'image'}; add one or remove the row from the labelled split"
+            raise ImageError(f"{sample.image}: {reason}")
         return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])
 
 
@@ -128,9 +125,8 @@ def _columns(rows: Any, where: Path) -> tuple[str, str | None]:
     pictures = [name for name, feature in rows.features.items() if type(feature).__name__ == "Image"]
     image = next((name for name in (*IMAGE_COLUMNS, *pictures) if name in pictures and name not in MASK_COLUMNS), None)
     if image is None:
-        raise DatasetError(
-            f"{where}: has no image column, only {', '.join(rows.features)}; cast one to datasets.Image()"
-        )
+        found = ", ".join(rows.features)
+        raise DatasetError(f"{where}: has no image column, only {found}; cast one to datasets.Image()")
     return image, next((name for name in MASK_COLUMNS if name in pictures), None)
 
 
@@ -143,16 +139,17 @@ def _classes(root: Path) -> tuple[Taxonomy, MaskEncoding]:
         names = [table[str(index)] for index in range(len(table))]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TaxonomyError(f"{path}: must map the ids 0, 1, ... to names ({error}); correct it") from error
+    colors = distinct_colors(len(names))
     taxonomy = Taxonomy.from_list(
-        [{"name": name, "color": list(color)} for name, color in zip(names, distinct_colors(len(names)), strict=True)]
+        [{"name": name, "color": [*color]} for name, color in zip(names, colors, strict=True)]
     )
     return taxonomy, MaskEncoding.identity(len(taxonomy), IGNORE)
 
 
 def distinct_colors(count: int) -> list[tuple[int, int, int]]:
     """First `count` colours of Pascal VOC's palette: bits of the id, distributed over red, green and blue."""
-    return [(_channel(index, 0), _channel(index, 1), _channel(index, 2)) for index in range(count)]
 
+    def channel(index: int, first_bit: int) -> int:
+        return sum((index >> (3 * step + first_bit) & 1) << (7 - step) for step in range(8))
 
-def _channel(index: int, first_bit: int) -> int:
-    return sum((index >> (3 * step + first_bit) & 1) << (7 - step) for step in range(8))
+    return [(channel(index, 0), channel(index, 1), channel(index, 2)) for index in range(count)]

@@ -1,13 +1,13 @@
 """Inspect a data set before training: decode every image and mask that its splits name, once each.
 
-This module collects the facts. problems.py derives errors and warnings from them; inspection_report.py prints both.
+problems.py derives errors and warnings from these facts; commands/check_data.py prints both.
 """
 
 # H W pixels, C channels, K classes
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -34,7 +34,7 @@ ROLES: dict[str, Role] = {
 """Role of a split, by the last part of its name."""
 
 TRAINING_ROLES: tuple[Role, ...] = ("labelled", "unlabelled", "train")
-"""Roles whose images are used in training; a `train` list often contains the labelled and unlabelled ones."""
+"""Roles whose images are used in training."""
 
 LABELLED_ROLES: tuple[Role, ...] = ("labelled", "train")
 """Roles whose masks are used in training."""
@@ -45,10 +45,7 @@ class ImageRecord:
     """Facts about one image.
 
     Attributes:
-        sample: the image.
-        has_mask: whether the sample has a mask.
         size: (height, width) in pixels; None if the image cannot be decoded.
-        file_sha256: hash of the file.
         pixel_sha256: hash of size and decoded pixels; "" if the image cannot be decoded.
         counts_K: pixels per class; None without a usable mask.
         problem: why image or mask cannot be used; "" if they can.
@@ -99,11 +96,7 @@ class Inspection:
 
 
 def inspect_dataset(dataset: SegmentationDataset) -> Inspection:
-    """Decode every image and mask that the splits of a data set name.
-
-    Raises:
-        DatasetError: the data set has no splits.
-    """
+    """Decode every image and mask of a data set's splits. Raises DatasetError if it has no splits."""
     names = dataset.splits()
     if not names:
         raise DatasetError(
@@ -128,18 +121,17 @@ def _read_split(dataset: SegmentationDataset, name: str) -> SplitRecord:
 
 def _inspect(dataset: SegmentationDataset, sample: Sample) -> ImageRecord:
     has_mask = dataset.has_mask(sample)
+    record = ImageRecord(sample, has_mask)
     try:
         file_sha256 = hashlib.sha256(dataset.read_bytes(sample, mask=False)).hexdigest()
         image_HWC = dataset.read(sample)
-    except ImageError as error:
-        return ImageRecord(sample, has_mask, problem=str(error))
-    size = (image_HWC.shape[0], image_HWC.shape[1])
-    pixel_sha256 = hashlib.sha256(str(size).encode() + image_HWC.tobytes()).hexdigest()
-    if not has_mask:
-        return ImageRecord(sample, has_mask, size, file_sha256, pixel_sha256)
-    try:
+        size = (image_HWC.shape[0], image_HWC.shape[1])
+        pixel_sha256 = hashlib.sha256(str(size).encode() + image_HWC.tobytes()).hexdigest()
+        record = ImageRecord(sample, has_mask, size, file_sha256, pixel_sha256)
+        if not has_mask:
+            return record
         mask_HW = dataset.read_mask(sample, size)
     except ImageError as error:
-        return ImageRecord(sample, has_mask, size, file_sha256, pixel_sha256, problem=str(error))
+        return replace(record, problem=str(error))
     counts_K = np.bincount(mask_HW[mask_HW != dataset.taxonomy.ignore_index], minlength=len(dataset.taxonomy))
-    return ImageRecord(sample, has_mask, size, file_sha256, pixel_sha256, counts_K)
+    return replace(record, counts_K=counts_K)

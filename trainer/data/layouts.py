@@ -1,17 +1,12 @@
 """Detect the layout of a data set folder, and open it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from trainer.data.ade20k import Ade20kDataset
-from trainer.data.cityscapes import CityscapesDataset
+from trainer.data import file_layouts
 from trainer.data.classes_file import public_classes, read_classes
-from trainer.data.coco import CocoDataset
 from trainer.data.dataset import DatasetError, SegmentationDataset
 from trainer.data.files import FileDataset
-from trainer.data.folder import FolderDataset, ImageFolder
 from trainer.data.huggingface import HuggingFaceDataset
-from trainer.data.voc import VocDataset
 
 MARKS: dict[str, tuple[str, ...]] = {
     "huggingface": ("dataset_dict.json", "dataset_info.json"),
@@ -24,23 +19,17 @@ MARKS: dict[str, tuple[str, ...]] = {
 """Files or folders that identify each layout; one of them is enough. The first layout that matches is used."""
 
 PUBLIC_LAYOUTS: dict[str, type[FileDataset]] = {
-    "voc": VocDataset,
-    "cityscapes": CityscapesDataset,
-    "ade20k": Ade20kDataset,
-    "coco": CocoDataset,
+    "voc": file_layouts.VocDataset,
+    "cityscapes": file_layouts.CityscapesDataset,
+    "ade20k": file_layouts.Ade20kDataset,
+    "coco": file_layouts.CocoDataset,
 }
 
 
 def open_dataset(root: Path, layout: str = "auto", splits: Path | None = None) -> SegmentationDataset:
-    """Open the data set at `root`.
+    """Open the data set at `root`; `layout` is "auto" or a key of MARKS, `splits` the folder of the split files.
 
-    Args:
-        root: folder of the data set.
-        layout: the recipe's data.format; "auto" detects it.
-        splits: folder of the split files; None = ROOT/splits.
-
-    Raises:
-        DatasetError, TaxonomyError: the folder is not a data set; the message lists what was expected.
+    Raises DatasetError or TaxonomyError if the folder is not a data set; the message lists what was expected.
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; set data.root to a data set")
@@ -48,18 +37,20 @@ def open_dataset(root: Path, layout: str = "auto", splits: Path | None = None) -
         layout = _detect(root)
     elif layout not in MARKS:
         raise DatasetError(f"data.format = {layout!r}: must be auto or one of {', '.join(MARKS)}")
-    return _opener(layout)(root, splits or root / "splits")
+    splits = splits or root / "splits"
+    if layout == "huggingface":
+        return HuggingFaceDataset(root, splits)
+    if layout == "folder":
+        return file_layouts.FolderDataset(root, *read_classes(root / "classes.toml"), splits)
+    return PUBLIC_LAYOUTS[layout](root, *public_classes(layout, root), splits)
 
 
 def open_unlabelled(root: Path, layout: str = "auto", splits: Path | None = None) -> SegmentationDataset:
-    """Open a source of unlabelled images: a data set, or a plain folder of images without classes.
-
-    Its split EVERYTHING contains all images. Arguments and errors are those of `open_dataset`.
-    """
+    """Open a source of unlabelled images: as `open_dataset`, or a plain folder of images without classes."""
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; set data.unlabelled_root to images or a data set")
     if layout == "auto" and not _matching(root):
-        return ImageFolder(root, splits or root / "splits")
+        return file_layouts.ImageFolder(root, splits or root / "splits")
     return open_dataset(root, layout, splits)
 
 
@@ -74,11 +65,3 @@ def _detect(root: Path) -> str:
     below = [path for path in sorted(root.glob("*/")) if path.is_dir() and _matching(path)]
     remedy = f"use {below[0]}, which is a data set" if below else "give the folder of a data set, or add a classes.toml"
     raise DatasetError(f"{root}: not a known data set, found none of {expected}; {remedy}")
-
-
-def _opener(layout: str) -> Callable[[Path, Path], SegmentationDataset]:
-    if layout == "huggingface":
-        return HuggingFaceDataset
-    if layout == "folder":
-        return lambda root, splits: FolderDataset(root, *read_classes(root / "classes.toml"), splits)
-    return lambda root, splits: PUBLIC_LAYOUTS[layout](root, *public_classes(layout, root), splits)

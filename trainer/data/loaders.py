@@ -1,14 +1,11 @@
-"""Training batches, as a pure function of seed and step.
-
-Order and crops of the images depend only on (seed, stream, draw number). A resumed run therefore gets the same batches
-as an uninterrupted one, with any number of workers, and saves no random state.
-"""
+"""Training batches, as a pure function of seed and step: a resumed run gets those of an uninterrupted one."""
 
 # B batch, C channels, H W pixels of the image, h w pixels of the crop
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from trainer.data.dataset import Sample, SegmentationDataset
 from trainer.data.decode import ImageError
@@ -24,7 +21,7 @@ from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, insi
 
 LABELLED_STREAM, UNLABELLED_STREAM = 1, 2
 CROP_DRAW, ORDER_DRAW = 0, 1
-"""Purpose of a random draw. It precedes the number in the seed: NumPy treats [1, 2, 3] and [1, 2, 3, 0] as equal."""
+"""Purpose of a draw; before its number in the seed, since NumPy treats [1, 2, 3] and [1, 2, 3, 0] as equal."""
 
 UINT8_IDS = 256
 
@@ -34,14 +31,9 @@ Draw = tuple[int, int]
 
 
 class Crop(NamedTuple):
-    """Parameters of training crops.
+    """Training crops: height and width in pixels, range of the random resize factor, seed of the run.
 
-    Attributes:
-        size: height and width, in pixels.
-        scale: range of the random resize factor.
-        seed: seed of the run.
-        long_side: resize the image's long side to this many pixels before applying the factor, as inference does, so
-            that training and inference use the same scale; 0 = keep the image's size.
+    The image's long side is resized to `long_side` pixels before the factor is applied, as in inference; 0 = no resize.
     """
 
     size: tuple[int, int]
@@ -57,10 +49,7 @@ class Crop(NamedTuple):
 
 
 class LabelledBatch(NamedTuple):
-    """Images uint8 [B,H,W,3] RGB, and masks [B,H,W] uint8 (int32 if ignore_index exceeds 255).
-
-    An int64 mask would be more than twice as large as its image during the transfer to the device.
-    """
+    """Images uint8 [B,H,W,3] RGB, and masks [B,H,W] uint8 (int32 if ignore_index exceeds 255), small to transfer."""
 
     image_BHWC: Tensor
     mask_BHW: Tensor
@@ -73,80 +62,61 @@ class UnlabelledBatch(NamedTuple):
     inside_BHW: Tensor
 
 
+@dataclass(frozen=True)
 class LabelledPairs(Dataset[LabelledBatch]):
     """Weakly augmented images with masks."""
 
-    def __init__(self, dataset: SegmentationDataset, samples: tuple[Sample, ...], crop: Crop) -> None:
-        self._dataset, self._samples, self._crop = dataset, samples, crop
+    dataset: SegmentationDataset
+    samples: tuple[Sample, ...]
+    crop: Crop
 
     def __getitem__(self, draw: Draw) -> LabelledBatch:
-        image_HWC, mask_HW = self._dataset.read_pair(self._samples[draw[0]])
-        size, window = self._crop.size, self._crop.window(mask_HW.shape, LABELLED_STREAM, draw[1])
-        ignore_index = self._dataset.taxonomy.ignore_index
+        image_HWC, mask_HW = self.dataset.read_pair(self.samples[draw[0]])
+        size, window = self.crop.size, self.crop.window(mask_HW.shape, LABELLED_STREAM, draw[1])
+        ignore_index = self.dataset.taxonomy.ignore_index
         # Not uint16, which many torch operations do not support. All class ids are below ignore_index.
-        mask_hw = cut_mask(mask_HW, window, size, ignore_index).astype(
-            np.uint8 if ignore_index < UINT8_IDS else np.int32
-        )
+        small = np.uint8 if ignore_index < UINT8_IDS else np.int32
+        mask_hw = cut_mask(mask_HW, window, size, ignore_index).astype(small)
         return LabelledBatch(torch.from_numpy(cut_image(image_HWC, window, size)), torch.from_numpy(mask_hw))
 
 
+@dataclass(frozen=True)
 class UnlabelledViews(Dataset[UnlabelledBatch]):
     """Weakly augmented images; masks are never read."""
 
-    def __init__(self, dataset: SegmentationDataset, samples: tuple[Sample, ...], crop: Crop) -> None:
-        self._dataset, self._samples, self._crop = dataset, samples, crop
+    dataset: SegmentationDataset
+    samples: tuple[Sample, ...]
+    crop: Crop
 
     def __getitem__(self, draw: Draw) -> UnlabelledBatch:
-        image_HWC = self._dataset.read(self._samples[draw[0]])
-        image = (image_HWC.shape[0], image_HWC.shape[1])
-        size, window = self._crop.size, self._crop.window(image, UNLABELLED_STREAM, draw[1])
-        return UnlabelledBatch(
-            torch.from_numpy(cut_image(image_HWC, window, size)), torch.from_numpy(inside(window, size))
-        )
+        image_HWC = self.dataset.read(self.samples[draw[0]])
+        size = self.crop.size
+        window = self.crop.window((image_HWC.shape[0], image_HWC.shape[1]), UNLABELLED_STREAM, draw[1])
+        view_hwC, inside_hw = cut_image(image_HWC, window, size), inside(window, size)
+        return UnlabelledBatch(torch.from_numpy(view_hwC), torch.from_numpy(inside_hw))
 
 
-class Shuffled(Sampler[list[Draw]]):
-    """Batch sampler of one process for the steps from `start` to `steps`.
+def shuffled(
+    count: int, batch: int, rows: Sequence[int], *, start: int, steps: int, seed: int, stream: int
+) -> Iterator[list[Draw]]:
+    """Batches of draws of one process for the steps from `start` to `steps` (excluded).
 
-    Every image occurs once per epoch, in an order given by (seed, stream, epoch). If there are fewer images than rows
-    in a batch, the next epoch starts within the batch.
-
-    Args:
-        count: number of images.
-        batch: rows of a batch over all processes.
-        rows: rows of the batch for this process, in this order.
-        start, steps: first step, and the one after the last.
-        seed, stream: seed of the order.
+    Each of the `count` images occurs once per epoch, in an order given by (seed, stream, epoch). If there are fewer
+    images than rows in a batch, the next epoch starts within the batch. `batch` counts the rows over all processes;
+    `rows` are those of this process, in this order.
     """
 
-    def __init__(
-        self, count: int, batch: int, rows: Sequence[int], *, start: int, steps: int, seed: int, stream: int
-    ) -> None:
-        self._count, self._batch, self._rows = count, batch, rows
-        self._start, self._steps = start, steps
-        self._seed, self._stream = seed, stream
-        self._order = lru_cache(maxsize=2)(self._permutation)
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng([seed, stream, ORDER_DRAW, epoch]).permutation(count)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        for step in range(self._start, self._steps):
-            yield [self._draw(step * self._batch + row) for row in self._rows]
-
-    def __len__(self) -> int:
-        return self._steps - self._start
-
-    def _draw(self, number: int) -> Draw:
-        epoch, position = divmod(number, self._count)
-        return int(self._order(epoch)[position]), number
-
-    def _permutation(self, epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng([self._seed, self._stream, ORDER_DRAW, epoch]).permutation(self._count)
+    for step in range(start, steps):
+        numbers = [step * batch + row for row in rows]
+        yield [(int(order(number // count)[number % count]), number) for number in numbers]
 
 
 def rows_with_partner(share: range, batch: int) -> list[int]:
-    """Rows of a process, followed by the row before its first one, unless the process has the whole batch.
-
-    CutMix mixes each image with the preceding one in the batch over all processes.
-    """
+    """Rows of a process, and the row before its first one for CutMix, unless the process has the whole batch."""
     return [*share] if len(share) == batch else [*share, (share.start - 1) % batch]
 
 
@@ -154,7 +124,6 @@ def detach_from_group_signals(_worker: int) -> None:
     """Worker initialisation: ignore Ctrl-C, and leave the process group of the run.
 
     Ctrl-C and the service's SIGTERM are sent to the group, but the run needs its workers until it has saved its state.
-    SIGTERM still ends a worker: a failing run stops its workers with it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):
@@ -174,15 +143,11 @@ class ErrorsAsValues(Dataset[Batch | ImageError]):
             return error
 
 
-def load(dataset: Dataset[Batch], sampler: Shuffled, *, workers: int, pinned: bool) -> Iterator[Batch]:
-    """Load batches in the order of the sampler; `pinned` puts them into page-locked memory for asynchronous copies.
-
-    Raises:
-        ImageError: an image of the next batch cannot be used.
-    """
+def load(dataset: Dataset[Batch], draws: Iterable[list[Draw]], *, workers: int, pinned: bool) -> Iterator[Batch]:
+    """Load batches of the given draws; `pinned`: in page-locked memory. Raises ImageError."""
     for batch in DataLoader(
         ErrorsAsValues(dataset),
-        batch_sampler=sampler,
+        batch_sampler=draws,
         num_workers=workers,
         pin_memory=pinned,
         collate_fn=_collate,

@@ -1,8 +1,6 @@
-"""Convert the values that a mask file stores to class ids, by one table for all data sets.
+"""Convert the values that a mask file stores (ids, other numbers, or colours) to class ids.
 
-Pascal VOC stores class ids, Cityscapes its own numbers, ADE20K ids plus one with 0 for "other", drawing programs
-colours. A value that is neither a class nor ignored is an error with its pixel count: it must not train as a wrong
-class.
+A value that is neither a class nor ignored is an error with its pixel count: it must not train as a wrong class.
 """
 
 # H W pixels, C channels
@@ -19,7 +17,7 @@ import numpy.typing as npt
 from trainer.data.decode import ImageError, Source, decode_colors, decode_values
 
 NAMED_VALUES = 8
-"""Unknown values named in an error message; of the others only the number is given."""
+"""Unknown values named in an error message."""
 
 Color = tuple[int, int, int]
 Stored = npt.NDArray[np.integer[Any]]
@@ -29,10 +27,7 @@ Stored = npt.NDArray[np.integer[Any]]
 class MaskEncoding:
     """Meaning of the stored values of a mask.
 
-    Attributes:
-        id_of_value: (stored value, class id or ignore_index) pairs; a colour is stored as r * 65536 + g * 256 + b.
-        ignore_index: the id of ignored pixels.
-        colors: whether masks store colours instead of numbers.
+    `id_of_value` has pairs (stored value, class id or ignore_index); a colour is stored as r * 65536 + g * 256 + b.
     """
 
     id_of_value: tuple[tuple[int, int], ...]
@@ -50,37 +45,25 @@ class MaskEncoding:
     ) -> "MaskEncoding":
         """Encoding of masks of colours: class id by (red, green, blue), and colours to ignore."""
         both = dict.fromkeys(ignored, ignore_index) | dict(id_of_color)
-        return cls(tuple((_pack(color), index) for color, index in both.items()), ignore_index, colors=True)
+        packed = tuple((red << 16 | green << 8 | blue, index) for (red, green, blue), index in both.items())
+        return cls(packed, ignore_index, colors=True)
 
     @classmethod
     def identity(cls, classes: int, ignore_index: int) -> "MaskEncoding":
         """Encoding of masks that store the ids 0..classes-1 and `ignore_index` themselves."""
         return cls.from_values({index: index for index in range(classes)}, (ignore_index,), ignore_index)
 
-    def read(self, path: Path, size: tuple[int, int]) -> npt.NDArray[np.int64]:
-        """Read a mask file; see `decode`."""
-        return self.decode(path, path, size)
-
     def decode(self, source: Source, name: Path, size: tuple[int, int]) -> npt.NDArray[np.int64]:
-        """Decode a mask from a file or from memory.
+        """Decode a mask from a file or from memory, HW int64: class ids or ignore_index.
 
-        Args:
-            source: the mask.
-            name: its name in error messages.
-            size: (height, width) of its image, which the mask must have too.
-
-        Returns:
-            HW int64, class ids or ignore_index.
-
-        Raises:
-            ImageError: the mask is missing, damaged, of another type or size, or stores an unknown value.
+        Raises ImageError, which calls it `name`, if the mask is missing, damaged, of another type, not of its image's
+        `size` (height, width), or stores an unknown value.
         """
         stored_HW = self.stored_values(source, name)
         if stored_HW.shape != size:
             found, wanted = ("x".join(map(str, shape[::-1])) for shape in (stored_HW.shape, size))
-            raise ImageError(
-                f"{name}: the mask has {found} pixels, its image {wanted} (width x height); export it at that size"
-            )
+            reason = f"the mask has {found} pixels, its image {wanted} (width x height); export it at that size"
+            raise ImageError(f"{name}: {reason}")
         mask_HW = self.to_ids(stored_HW)
         if (unknown_HW := mask_HW < 0).any():
             raise ImageError(f"{name}: {self._describe_unknown(stored_HW[unknown_HW])}")
@@ -125,18 +108,11 @@ class MaskEncoding:
 
 @lru_cache(maxsize=8)
 def _table(id_of_value: tuple[tuple[int, int], ...], size: int) -> npt.NDArray[np.int32]:
-    """Bitwise complement of the id, by stored value; 0, the complement of -1, for unknown values.
-
-    With zero as the default, the 2^24 entries for colours cost memory only in the pages that contain a class.
-    """
+    """Bitwise complement of the id, by stored value; 0 for unknown values, so that the 2^24 colours cost no memory."""
     table = np.zeros(size, dtype=np.int32)
     for stored, index in id_of_value:
         table[stored] = ~index
     return table
-
-
-def _pack(color: Color) -> int:
-    return color[0] << 16 | color[1] << 8 | color[2]
 
 
 def _ranges(values: list[int]) -> str:

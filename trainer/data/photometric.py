@@ -1,8 +1,6 @@
 """Strong augmentation on the device: colour jitter, greyscale and blur, with random parameters per image.
 
-UniMatch V2 (arXiv 2410.10777), section 5.1: jitter 0.5 / 0.5 / 0.5 / 0.25 with probability 0.8, greyscale 0.2, Gaussian
-blur 0.5 with sigma 0.1-2.0. The parameters are on the CPU, so that the rows that an operation changes are known without
-a device synchronisation; the pixels stay on the device.
+UniMatch V2 (arXiv 2410.10777), section 5.1. The parameters are on the CPU, so that no operation waits for the device.
 """
 
 # B batch, R rows that an operation changes, C channels, T kernel taps, H W pixels
@@ -28,15 +26,13 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 class Photometric(NamedTuple):
-    """Parameters for each image of a batch; tensors on the CPU.
+    """Parameters for each image of a batch, on the CPU.
 
     Attributes:
-        jitter_B: bool, whether to jitter the colours.
+        jitter_B, grey_B, blur_B: bool, whether to apply the operation.
         brightness_B, contrast_B, saturation_B: factors, float.
         hue_B: hue shift as a fraction of the colour circle, float.
         order_B4: int64, order of the four operations: 0 brightness, 1 contrast, 2 saturation, 3 hue.
-        grey_B: bool, whether to convert to greyscale.
-        blur_B: bool, whether to blur.
         sigma_px_B: standard deviation of the blur, float, in pixels.
     """
 
@@ -74,22 +70,15 @@ def draw_photometric(batch: int, generator: torch.Generator) -> Photometric:
 
 @torch.no_grad()
 def strong_view(image_BCHW: Tensor, parameters: Photometric) -> Tensor:
-    """Return a strongly augmented copy of a batch.
-
-    Args:
-        image_BCHW: float32, RGB, 0..1.
-        parameters: parameters of each image.
-
-    Returns:
-        Float32 [B,C,H,W], 0..1; equal up to rounding to torchvision's functions applied to each image.
-    """
-    # No matrix product and no convolution, so that autocast does not apply: in bf16 a view is off by most of a grey
-    # level.
+    """Augment a batch, float32 [B,C,H,W] RGB in 0..1; equals torchvision's functions on each image up to rounding."""
+    # No matrix product and no convolution, so that autocast does not apply: bf16 would cost most of a grey level.
     view_BCHW = image_BCHW.clone(memory_format=torch.contiguous_format)
     for op_B in torch.where(parameters.jitter_B[:, None], parameters.order_B4, NO_OP).unbind(dim=1):
         _blend(view_BCHW, op_B, parameters)
         _shift_hue(view_BCHW, op_B == HUE_OP, parameters.hue_B)
-    _remove_color(view_BCHW, parameters.grey_B)
+    if parameters.grey_B.any():
+        grey_R1HW = _grey(_take(view_BCHW, parameters.grey_B))
+        _put(view_BCHW, parameters.grey_B, grey_R1HW.expand(-1, 3, -1, -1))
     _blur(view_BCHW, parameters.blur_B, parameters.sigma_px_B)
     return view_BCHW
 
@@ -109,7 +98,7 @@ def _blend(view_BCHW: Tensor, op_B: Tensor, parameters: Photometric) -> None:
 
 
 def _shift_hue(view_BCHW: Tensor, chosen_B: Tensor, shift_B: Tensor) -> None:
-    """Shift the hue, by the closed form of HSV to RGB, which has no case per sixth of the colour circle."""
+    """Shift the hue by the closed form of HSV to RGB, without a case per sixth of the colour circle."""
     if not chosen_B.any():
         return
     image_RCHW = _take(view_BCHW, chosen_B)
@@ -131,16 +120,10 @@ def _shift_hue(view_BCHW: Tensor, chosen_B: Tensor, shift_B: Tensor) -> None:
     _put(view_BCHW, chosen_B, most_RHW[:, None] - lost_RCHW)
 
 
-def _remove_color(view_BCHW: Tensor, chosen_B: Tensor) -> None:
-    if chosen_B.any():
-        _put(view_BCHW, chosen_B, _grey(_take(view_BCHW, chosen_B)).expand(-1, 3, -1, -1))
-
-
 def _blur(view_BCHW: Tensor, chosen_B: Tensor, sigma_px_B: Tensor) -> None:
     """Separable Gaussian blur as a weighted sum of shifted images, with one kernel of 2 ceil(3 sigma) + 1 taps per row.
 
-    With such small kernels this is several times as fast on a CPU as a grouped convolution. It is fp32 on every device;
-    a convolution may use TF32.
+    Several times as fast on a CPU as a grouped convolution, and fp32 on every device; a convolution may use TF32.
     """
     if not chosen_B.any():
         return
@@ -174,16 +157,14 @@ def _grey(image_BCHW: Tensor) -> Tensor:
 
 
 def _take(view_BCHW: Tensor, chosen_B: Tensor) -> Tensor:
-    """Copy of the chosen rows. The selection happens on the CPU, so that no index is sent to the device."""
+    """Copy of the chosen rows; no index is sent to the device."""
     return torch.stack([image_CHW for image_CHW, chosen in zip(view_BCHW, chosen_B.tolist(), strict=True) if chosen])
 
 
 def _put(view_BCHW: Tensor, chosen_B: Tensor, image_RCHW: Tensor) -> None:
-    """Write rows back to the positions that `_take` read."""
     old = [image_CHW for image_CHW, chosen in zip(view_BCHW, chosen_B.tolist(), strict=True) if chosen]
     torch._foreach_copy_(old, list(image_RCHW))
 
 
 def _on(tensor: Tensor, other: Tensor) -> Tensor:
-    """Copy a small CPU tensor to the device of another tensor, without synchronisation."""
     return tensor.to(other.device, non_blocking=True)

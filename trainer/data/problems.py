@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+import numpy as np
+
 from trainer.data.inspection import LABELLED_ROLES, TRAINING_ROLES, ImageRecord, Inspection, SplitRecord
 
 RARE = 0.01
@@ -19,9 +21,8 @@ class Problem:
     Attributes:
         kind: stable identifier for programs.
         severity: an error prevents a run or makes its scores meaningless; a warning does not.
-        message: what is wrong.
         names: all affected images, classes or files.
-        remedy: what to do; "" if the message contains it.
+        remedy: "" if the message contains it.
     """
 
     kind: str
@@ -32,12 +33,7 @@ class Problem:
 
 
 def find_problems(inspection: Inspection, crop: tuple[int, int]) -> list[Problem]:
-    """All problems of a data set, errors first.
-
-    Args:
-        inspection: facts about the data set.
-        crop: height and width of the planned training crop, in pixels.
-    """
+    """All problems of a data set, errors first; `crop` is the planned height and width of a crop, in pixels."""
     rules: tuple[Callable[[Inspection], Iterator[Problem]], ...] = (
         _unreadable_splits,
         _missing_images,
@@ -49,8 +45,8 @@ def find_problems(inspection: Inspection, crop: tuple[int, int]) -> list[Problem
         _absent_classes,
         _rare_classes,
     )
-    problems = [problem for rule in rules for problem in rule(inspection)] + list(_small_images(inspection, crop))
-    return sorted(problems, key=lambda problem: problem.severity == "warning")
+    found = [problem for rule in rules for problem in rule(inspection)] + list(_small_images(inspection, crop))
+    return sorted((problem for problem in found if problem.names), key=lambda problem: problem.severity == "warning")
 
 
 def _unreadable_splits(inspection: Inspection) -> Iterator[Problem]:
@@ -61,9 +57,8 @@ def _unreadable_splits(inspection: Inspection) -> Iterator[Problem]:
 
 def _missing_images(inspection: Inspection) -> Iterator[Problem]:
     for split in inspection.splits:
-        if split.missing:
-            message = f"{split.name}: {len(split.missing)} images do not exist"
-            yield Problem("missing image", "error", message, split.missing, split.remedy)
+        message = f"{split.name}: {len(split.missing)} images do not exist"
+        yield Problem("missing image", "error", message, split.missing, split.remedy)
 
 
 def _missing_masks(inspection: Inspection) -> Iterator[Problem]:
@@ -71,7 +66,7 @@ def _missing_masks(inspection: Inspection) -> Iterator[Problem]:
         unlabelled = [record for record in inspection.records_of(split.samples) if not record.has_mask]
         # A test set may have no masks at all, and splits with other roles need none.
         required = split.role == "labelled" or (split.role == "val" and len(unlabelled) < len(split.samples))
-        if unlabelled and required:
+        if required:
             names = tuple(str(record.sample.mask or record.sample.image) for record in unlabelled)
             message = f"{split.name}: {len(unlabelled)} of {len(split.samples)} images have no mask"
             remedy = "add the masks, or move these images to the unlabelled split"
@@ -90,18 +85,14 @@ def _shared_images(inspection: Inspection) -> Iterator[Problem]:
     """Images in two splits that must be disjoint, as the same file or with the same pixels."""
     for first, second in _disjoint_pairs(inspection.splits):
         others = _by_pixels(inspection.records_of(second.samples))
-        pairs = [
-            (record, other)
+        names = tuple(
+            _describe_pair(record, other)
             for record in inspection.records_of(first.samples)
             for other in others.get(record.pixel_sha256, ())
-        ]
-        if pairs:
-            names = tuple(_describe_pair(record, other) for record, other in pairs)
-            message = f"{len(pairs)} images are in {first.name} and in {second.name}"
-            remedy = (
-                f"remove them from {first.name}: an image must have one role, and validation must not be trained on"
-            )
-            yield Problem("shared", "error", message, names, remedy)
+        )
+        message = f"{len(names)} images are in {first.name} and in {second.name}"
+        remedy = f"remove them from {first.name}: an image must have one role, and validation must not be trained on"
+        yield Problem("shared", "error", message, names, remedy)
 
 
 def _disjoint_pairs(splits: Iterable[SplitRecord]) -> Iterator[tuple[SplitRecord, SplitRecord]]:
@@ -116,23 +107,19 @@ def _disjoint_pairs(splits: Iterable[SplitRecord]) -> Iterator[tuple[SplitRecord
 
 
 def _duplicate_images(inspection: Inspection) -> Iterator[Problem]:
-    """Images of one split with equal pixels and different names."""
     for split in inspection.splits:
         groups = [group for group in _by_pixels(inspection.records_of(split.samples)).values() if len(group) > 1]
-        if groups:
-            names = tuple(" = ".join(record.sample.name for record in group) for group in groups)
-            message = f"{split.name}: {len(groups)} images occur under several names"
-            remedy = "keep one of each; duplicates count more than once in training"
-            yield Problem("duplicate", "warning", message, names, remedy)
+        names = tuple(" = ".join(record.sample.name for record in group) for group in groups)
+        message = f"{split.name}: {len(groups)} images occur under several names"
+        remedy = "keep one of each; duplicates count more than once in training"
+        yield Problem("duplicate", "warning", message, names, remedy)
 
 
 def _empty_masks(inspection: Inspection) -> Iterator[Problem]:
-    records = inspection.records.values()
-    empty = [record for record in records if record.counts_K is not None and not record.counts_K.any()]
-    if empty:
-        names = tuple(record.sample.name for record in empty)
-        remedy = "label them, or move them to the unlabelled split"
-        yield Problem("empty mask", "warning", f"{len(empty)} masks contain ignored pixels only", names, remedy)
+    records = [record for record in inspection.records.values() if record.counts_K is not None]
+    names = tuple(record.sample.name for record in records if not np.any(record.counts_K))
+    remedy = "label them, or move them to the unlabelled split"
+    yield Problem("empty mask", "warning", f"{len(names)} masks contain ignored pixels only", names, remedy)
 
 
 def _absent_classes(inspection: Inspection) -> Iterator[Problem]:
@@ -140,13 +127,11 @@ def _absent_classes(inspection: Inspection) -> Iterator[Problem]:
         "labelled": "label images that show them, or remove them from classes.toml: they cannot be learned",
         "val": "add images that show them: mIoU leaves them out",
     }
-    names = inspection.dataset.taxonomy.names
-    for role, counts_K in (
-        ("labelled", inspection.class_counts(*LABELLED_ROLES)),
-        ("val", inspection.class_counts("val")),
-    ):
-        absent = tuple(name for name, count in zip(names, counts_K, strict=True) if not count)
-        if absent and counts_K.any():
+    counts = {"labelled": inspection.class_counts(*LABELLED_ROLES), "val": inspection.class_counts("val")}
+    for role, counts_K in counts.items():
+        if counts_K.any():
+            names = inspection.dataset.taxonomy.names
+            absent = tuple(name for name, count in zip(names, counts_K, strict=True) if not count)
             message = f"{len(absent)} classes do not occur in the masks of {role}"
             yield Problem("absent class", "warning", message, absent, remedies[role])
 
@@ -156,21 +141,18 @@ def _rare_classes(inspection: Inspection) -> Iterator[Problem]:
     share_K = counts_K / max(int(counts_K.sum()), 1)
     pairs = zip(inspection.dataset.taxonomy.names, share_K, strict=True)
     rare = tuple(f"{name} {share:.2%}" for name, share in pairs if 0 < share < RARE)
-    if rare:
-        message = f"{len(rare)} classes have less than {RARE:.0%} of the labelled pixels"
-        remedy = "label more of them, or increase their weight: loss.class_weights, loss.class_balance"
-        yield Problem("rare class", "warning", message, rare, remedy)
+    message = f"{len(rare)} classes have less than {RARE:.0%} of the labelled pixels"
+    remedy = "label more of them, or increase their weight: loss.class_weights, loss.class_balance"
+    yield Problem("rare class", "warning", message, rare, remedy)
 
 
 def _small_images(inspection: Inspection, crop: tuple[int, int]) -> Iterator[Problem]:
     training = [(record, record.size) for record in inspection.with_role(*TRAINING_ROLES) if record.size]
     small = tuple(f"{record.sample.name} {w}x{h}" for record, (h, w) in training if h < crop[0] or w < crop[1])
-    if small:
-        message = (
-            f"{len(small)} of {len(training)} training images are smaller than the crop of {crop[1]}x{crop[0]} pixels"
-        )
-        remedy = "lower data.crop, or set inference.long_side: the rest of the crop is padding"
-        yield Problem("small image", "warning", message, small, remedy)
+    sizes = f"smaller than the crop of {crop[1]}x{crop[0]} pixels"
+    message = f"{len(small)} of {len(training)} training images are {sizes}"
+    remedy = "lower data.crop, or set inference.long_side: the rest of the crop is padding"
+    yield Problem("small image", "warning", message, small, remedy)
 
 
 def _by_pixels(records: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:

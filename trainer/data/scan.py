@@ -1,4 +1,4 @@
-"""Passes over many images of a data set in threads: check every image before a run, and count classes."""
+"""Check every image before a run and count classes, in threads."""
 
 # H W pixels, K classes
 
@@ -23,22 +23,23 @@ Result = TypeVar("Result")
 def check_images(dataset: SegmentationDataset, labelled: Sequence[Sample], unlabelled: Sequence[Sample]) -> None:
     """Decode every labelled image with its mask, and every unlabelled image, so that a bad file fails before step 1.
 
-    With more than FULL_READ_LIMIT unlabelled images only their headers are read: decoding 100 000 images costs more
-    than a rare bad one, which training reports when it reads it.
-
-    Raises:
-        ImageError: an image or mask cannot be used; the first one is reported.
+    With more than FULL_READ_LIMIT unlabelled images only their headers are read. Raises ImageError for the first one.
     """
     read = dataset.read if len(unlabelled) <= FULL_READ_LIMIT else dataset.size
-    map_in_threads(_discard_result(dataset.read_pair), labelled, "labelled images")
-    map_in_threads(_discard_result(read), unlabelled, "unlabelled images")
+
+    # Keeping the results would hold the decoded data set in memory.
+    def check_labelled(sample: Sample) -> None:
+        dataset.read_pair(sample)
+
+    def check_unlabelled(sample: Sample) -> None:
+        read(sample)
+
+    map_in_threads(check_labelled, labelled, "labelled images")
+    map_in_threads(check_unlabelled, unlabelled, "unlabelled images")
 
 
 def class_frequency(dataset: SegmentationDataset, samples: Iterable[Sample]) -> Tensor:
-    """Share of the labelled pixels per class, float64 [K], sum 1. Raises ImageError.
-
-    Only the headers of the images are read.
-    """
+    """Share of the labelled pixels per class, float64 [K], sum 1; reads masks and image headers. Raises ImageError."""
     classes, ignore_index = len(dataset.taxonomy), dataset.taxonomy.ignore_index
 
     def count(sample: Sample) -> npt.NDArray[np.int64]:
@@ -50,12 +51,9 @@ def class_frequency(dataset: SegmentationDataset, samples: Iterable[Sample]) -> 
 
 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], title: str) -> list[Result]:
-    """Apply a function to all items in threads, with a progress bar on a terminal.
+    """Results in the order of the items, computed in threads (decoding releases the GIL), with a progress bar.
 
-    Decoding releases the GIL, so threads use all cores without the start-up cost of processes.
-
-    Returns:
-        Results in the order of the items. The first exception is raised and cancels the remaining items.
+    The first exception is raised and cancels the remaining items.
     """
     console = Console(stderr=True)
     pool = ThreadPoolExecutor(max_workers=os.cpu_count())
@@ -64,12 +62,3 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], ti
         return list(track(results, title, len(items), console=console, transient=True, disable=not console.is_terminal))
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _discard_result(read: Callable[[Sample], object]) -> Callable[[Sample], None]:
-    """Call `read` for its errors only: keeping the results would hold the decoded data set in memory."""
-
-    def check(sample: Sample) -> None:
-        read(sample)
-
-    return check

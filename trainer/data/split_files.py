@@ -9,32 +9,23 @@ Each line names an image in one of three forms:
 The last form is that of the lists published with UniMatch (arXiv 2208.09910, 2410.10777), which work unchanged.
 """
 
+from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 from trainer.data.dataset import DatasetError
 
 NO_MASK = "None"
 """The published lists write this for an image without a mask."""
 
-SPELLINGS = (("unlabelled", "unlabeled"), ("labelled", "labeled"))
+SPELLINGS = {"labelled": "labeled", "unlabelled": "unlabeled", "labeled": "labelled", "unlabeled": "unlabelled"}
 """Our spelling, and that of the published lists."""
-
-
-class Line(NamedTuple):
-    """Paths of image and mask in a line; `mask` is "" if the line has one path only."""
-
-    image: str
-    mask: str
 
 
 def find_split_file(folder: Path, name: str) -> Path | None:
     """FOLDER/NAME.txt, in either spelling of "labelled"; None if neither exists."""
-    for spelling in dict.fromkeys((name, *_respelled(name))):
-        path = folder / f"{spelling}.txt"
-        if path.is_file():
-            return path
-    return None
+    path = folder / f"{name}.txt"
+    respelled = path.with_stem(SPELLINGS.get(path.stem, path.stem))
+    return next((each for each in (path, respelled) if each.is_file()), None)
 
 
 def split_names(folder: Path) -> set[str]:
@@ -50,20 +41,12 @@ def read_split_file(path: Path) -> list[str]:
         raise DatasetError(f"{path}: cannot be read ({error}); write one image name per line, in UTF-8") from error
     if not lines:
         raise DatasetError(f"{path}: is empty; write one image name per line")
-    seen: set[str] = set()
-    for line in lines:
-        if line in seen:
-            raise DatasetError(f"{path}: {line!r} is listed twice; remove one of the lines")
-        seen.add(line)
+    if repeated := [line for line, count in Counter(lines).items() if count > 1]:
+        raise DatasetError(f"{path}: {repeated[0]!r} is listed twice; remove one of the lines")
     return lines
 
 
-def parse_line(line: str) -> Line:
-    """Split a line at its last space into image and mask. A path with spaces and no mask must not be passed here."""
+def parse_line(line: str) -> tuple[str, str]:
+    """Image and mask ("" if missing), split at the last space. A path with spaces must have a mask."""
     image, *mask = line.rsplit(maxsplit=1)
-    return Line(image, mask[0] if mask else "")
-
-
-def _respelled(name: str) -> list[str]:
-    *folders, last = name.split("/")
-    return ["/".join((*folders, pair[1 - side])) for pair in SPELLINGS for side in (0, 1) if last == pair[side]]
+    return image, mask[0] if mask else ""

@@ -1,8 +1,7 @@
 """Pseudo-label audit: share and correctness of the teacher's confident labels, per class.
 
-Training uses a pseudo-label where the teacher's confidence reaches the threshold. Per class, the mask ratio is the
-share of such pixels, and the purity is the share of these that are right. Purity needs true masks: those of the
-unlabelled images if they exist, as in benchmarks, else those of the validation images.
+The mask ratio is the share of pixels whose confidence reaches the threshold; the purity is the share of these that are
+right. Purity needs true masks: those of the unlabelled images if they exist, else those of the validation images.
 """
 
 # N images, C channels, K classes, H W pixels
@@ -27,13 +26,7 @@ LIMIT = 50
 
 @dataclass(frozen=True, slots=True)
 class ClassAudit:
-    """Pseudo-labels of one class.
-
-    Attributes:
-        share: share of the confident pixels of all classes, 0..1.
-        mask_ratio: confident pixels among those that the teacher assigns to the class, 0..1; None if there are none.
-        purity: right pixels among the confident ones with a known truth, 0..1; None if there are none.
-    """
+    """Pseudo-labels of one class: share of all confident pixels, mask ratio and purity; 0..1, None if undefined."""
 
     share: float
     mask_ratio: float | None
@@ -47,11 +40,9 @@ class Audit:
     Attributes:
         threshold: confidence threshold of the recipe; adaptive thresholds start there.
         images: number of unlabelled images in the audit.
-        mask_ratio: confident pixels among all, 0..1.
-        purity: right pixels among the confident ones with a known truth, 0..1; None without any.
+        mask_ratio, purity: over all classes, 0..1; None if undefined.
         truth: source of the true masks.
         truth_images: number of images with true masks in the audit.
-        classes: results by class name.
     """
 
     threshold: float
@@ -65,12 +56,9 @@ class Audit:
 
 @torch.inference_mode()
 def audit_pseudo_labels(teacher: Segmenter, recipe: Recipe, data: RunData, limit: int = LIMIT) -> Audit:
-    """Audit the teacher's labels of up to `limit` unlabelled images, predicted by the recipe's inference rule.
+    """Audit the teacher's labels of up to `limit` unlabelled images by the recipe's inference rule. Raises ImageError.
 
     Deviation: the student trains on random crops at random scales; the audit uses whole images, which people can check.
-
-    Raises:
-        ImageError: an image cannot be read.
     """
     samples, dataset = evenly_spaced(data.unlabelled, limit), data.unlabelled_dataset
     same_classes = dataset.taxonomy.names == data.dataset.taxonomy.names
@@ -104,18 +92,9 @@ def evenly_spaced(samples: Sequence[Sample], limit: int) -> tuple[Sample, ...]:
 
 
 def _count_pixels(
-    teacher: Segmenter,
-    dataset: SegmentationDataset,
-    samples: Sequence[Sample],
-    recipe: Recipe,
-    *,
-    use_truth: bool = True,
+    teacher: Segmenter, dataset: SegmentationDataset, samples: Sequence[Sample], recipe: Recipe, use_truth: bool = True
 ) -> Tensor:
-    """Pixels by predicted class, int64 [4,K].
-
-    Returns:
-        Confident pixels; all pixels; right pixels among the confident ones with a known truth; all of the latter.
-    """
+    """Pixels by predicted class, int64 [4,K]: confident; all; right and all ones among confident with known truth."""
     device = next(teacher.parameters()).device
     counts_4K = torch.zeros((4, teacher.classes), dtype=torch.int64)
     for sample in samples:

@@ -1,7 +1,4 @@
-"""Boundary IoU: intersection over union of the pixels near class boundaries only (arXiv 2103.16562).
-
-IoU is insensitive to an inaccurate boundary of a large object; boundary IoU measures nothing else.
-"""
+"""Boundary IoU: intersection over union of the pixels near class boundaries only (arXiv 2103.16562)."""
 
 # K classes, H W pixels, L label maps
 
@@ -15,16 +12,10 @@ DIAGONAL_PART = 0.02
 
 
 def boundary_counts(prediction_HW: Tensor, truth_HW: Tensor, classes: int, ignore_index: int) -> Tensor:
-    """Intersection and union of the boundary regions of prediction and truth in one image, per class.
+    """Intersection and union of the boundary regions of prediction and truth (integer ids) in one image, per class.
 
     Deviation: the paper has no ignored pixels. Here they belong to no boundary region and do not create one, because
     the class may continue there.
-
-    Args:
-        prediction_HW: integer class ids.
-        truth_HW: integer class ids, or `ignore_index`.
-        classes: number of classes.
-        ignore_index: id of ignored pixels in the truth.
 
     Returns:
         int64 [2,K]: pixels in both boundary regions with this class in both; pixels in the region of either.
@@ -46,8 +37,8 @@ def boundary_width(height: int, width: int) -> int:
 def boundary(maps_LHW: Tensor, known_HW: Tensor, distance: int) -> Tensor:
     """Pixels removed by eroding each class's mask `distance` times with a 3x3 square, bool [L,H,W].
 
-    These are the pixels with another class, or the image border, within `distance` rows and columns. Comparing the
-    lowest and highest id in a window therefore covers all classes at once. Ignored pixels equal any class.
+    These have another class or the image border within `distance` rows and columns, so the lowest and highest id of
+    their window differ. Ignored pixels equal any class.
     """
     height, width = maps_LHW.shape[1:]
     result_LHW = torch.ones_like(maps_LHW, dtype=torch.bool)

@@ -13,13 +13,7 @@ BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Pixels in one range of confidence.
-
-    Attributes:
-        pixels: number of pixels.
-        confidence: mean confidence, 0..1; None without pixels.
-        accuracy: share of right pixels, 0..1; None without pixels.
-    """
+    """Pixels in one range of confidence: number, mean confidence and share of right ones, 0..1, None without pixels."""
 
     pixels: int
     confidence: float | None
@@ -27,12 +21,9 @@ class Bin:
 
 
 def calibration_sums(confidence: Tensor, right: Tensor, counted: Tensor) -> Tensor:
-    """Sums over the pixels of each bin ((m-1)/M, m/M], float64 [3,M]: pixels, confidence, right pixels.
+    """Sums over the `counted` pixels of each bin ((m-1)/M, m/M], float64 [3,M]: pixels, confidence, right pixels.
 
-    Args:
-        confidence: float, 0..1, of any shape.
-        right: bool of that shape.
-        counted: bool of that shape; other pixels are ignored.
+    `confidence` is float, 0..1, of any shape; the others are bool of that shape.
     """
     bin_of = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
     slots = torch.where(counted, bin_of, BINS).flatten()

@@ -1,8 +1,4 @@
-"""Evaluation: predict every image of a split by the recipe's inference rule, and compare it with its mask.
-
-All results are sums over pixels. Several processes can therefore evaluate a part of the images each and add their
-sums, with the same result as a single process.
-"""
+"""Evaluation: predict the images of a split by the recipe's inference rule, and compare them with their masks."""
 
 # H W pixels, C channels, K classes, M bins of confidence
 
@@ -40,11 +36,6 @@ class EvalPairs(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(image_HWC.copy()), torch.from_numpy(mask_HW)
 
 
-def single_process(counts: Tensor) -> Tensor:
-    """`SumOverProcesses` of a single process."""
-    return counts
-
-
 @torch.inference_mode()
 def evaluate(
     model: Segmenter,
@@ -54,32 +45,31 @@ def evaluate(
     inference: Inference | None = None,
     workers: int = 0,
     shard: tuple[int, int] = (0, 1),
-    total: SumOverProcesses = single_process,
+    total: SumOverProcesses = lambda counts: counts,
     full: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Scores of a model on `samples`, each at its own size.
 
-    Args:
-        model: on any device; its train/eval mode is restored.
-        dataset: data set of the samples.
-        samples: labelled samples; the same in every process.
-        inference: inference rule of the recipe; None = the whole image at its own size.
-        workers: number of decoding processes.
-        shard: (r, n): evaluate every n-th sample, starting with number r, in process r of n.
-        total: sums the counts over the processes; called once.
-        full: also compute boundary IoU and calibration.
-        progress: called with (images done, images in this process) after each image.
+    The model may be on any device; its train/eval mode is restored. Process r of n gets the shard (r, n) and evaluates
+    every n-th sample; `total` sums the counts over the processes and is called once. With `inference` None, images are
+    predicted whole, at their own size. `full` adds boundary IoU and calibration, `workers` are decoding processes, and
+    `progress` is called with (images done, images in this process).
 
-    Raises:
-        ImageError: an image or a mask cannot be used.
-        RecipeError: the window does not fit the encoder.
+    Raises ImageError, and RecipeError if the window does not fit the encoder.
     """
     device = next(model.parameters()).device
     counts = _Counts(len(dataset.taxonomy), dataset.taxonomy.ignore_index, full, device)
     own = samples[shard[0] :: shard[1]]
+    pairs: Iterable[tuple[Tensor, Tensor]] = DataLoader(
+        EvalPairs(dataset, own),
+        batch_size=None,  # images differ in size
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=detach_from_group_signals,
+    )
     with in_eval_mode(model):
-        for done, (image_HWC, truth_HW) in enumerate(_pairs(dataset, own, workers, device), 1):
+        for done, (image_HWC, truth_HW) in enumerate(pairs, 1):
             image_NHWC = image_HWC.to(device, non_blocking=True)[None]
             mask_NHW, confidence_NHW = most_likely(model, image_NHWC, inference or Inference())
             counts.add(mask_NHW[0], confidence_NHW[0], truth_HW.to(device, non_blocking=True))
@@ -101,8 +91,6 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 class _Counts:
-    """Pixel counts and sums of confidence over the images so far."""
-
     def __init__(self, classes: int, ignore_index: int, full: bool, device: torch.device) -> None:
         self._classes, self._ignore_index, self._full = classes, ignore_index, full
         self._confusion_KK = torch.zeros((classes, classes), dtype=torch.int64, device=device)
@@ -117,26 +105,13 @@ class _Counts:
             self._calibration_3M += calibration_sums(confidence_HW, right_HW, known_HW)
 
     def scores(self, names: tuple[str, ...], images: int, total: SumOverProcesses) -> Scores:
-        counts = (self._confusion_KK, self._boundary_2K, self._calibration_3M, torch.tensor([images]))
+        own_images = torch.tensor([images], device=self._confusion_KK.device)
+        counts = (self._confusion_KK, self._boundary_2K, self._calibration_3M, own_images)
         # Float64 is exact for integers up to 9e15 pixels.
-        added = total(torch.cat([count.flatten().double().to(self._confusion_KK.device) for count in counts])).cpu()
-        confusion_KK, boundary_2K, calibration_3M, images_1 = (
-            part.reshape(count.shape)
-            for part, count in zip(torch.split(added, [count.numel() for count in counts]), counts, strict=True)
+        added = total(torch.cat([count.flatten().double() for count in counts])).cpu()
+        parts = torch.split(added, [count.numel() for count in counts])
+        confusion_KK, boundary_2K, calibration_3M, all_images = (
+            part.reshape(count.shape) for part, count in zip(parts, counts, strict=True)
         )
         measured = {"boundary_2K": boundary_2K, "calibration_3M": calibration_3M} if self._full else {}
-        return scores(confusion_KK.long(), names, int(images_1), **measured)
-
-
-def _pairs(
-    dataset: SegmentationDataset, samples: tuple[Sample, ...], workers: int, device: torch.device
-) -> Iterable[tuple[Tensor, Tensor]]:
-    # Images differ in size, so they are not batched.
-    pairs: Iterable[tuple[Tensor, Tensor]] = DataLoader(
-        EvalPairs(dataset, samples),
-        batch_size=None,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=detach_from_group_signals,
-    )
-    return pairs
+        return scores(confusion_KK.long(), names, int(all_images), **measured)

@@ -12,39 +12,29 @@ import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor
 
 from trainer.config import Inference
-from trainer.evaluation.sliding import Band, check_window, sliding_bands, sliding_probabilities
+from trainer.evaluation.sliding import check_window, sliding_bands, sliding_probabilities
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import Segmenter, to_float
 
 
 def most_likely(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) -> tuple[Tensor, Tensor]:
-    """Predict masks and confidences of images, at their size.
+    """Class ids int64 [N,H,W] of images (uint8, RGB), and their softmax float32 [N,H,W]; the network is in eval mode.
 
     Memory in addition to the network's: for a whole image a few dozen floats per pixel, independent of the number of
     classes; with a window of height h, 2*K*h*W floats (150 classes, width 4000, window height 798: 3.8 GB).
-
-    Args:
-        segmenter: in eval mode.
-        image_NHWC: uint8 [N,H,W,3], RGB.
-        inference: inference rule of the recipe.
-
-    Returns:
-        Mask int64 [N,H,W] of class ids, and confidence float32 [N,H,W], the softmax probability of that class.
-
-    Raises:
-        RecipeError: the window does not fit the encoder.
+    Raises RecipeError if the window does not fit the encoder.
     """
     if not any(inference.window):
         return MaskPredictor(segmenter, inference.long_side).most_likely(image_NHWC)
     masks, confidences = [], []
-    for band in _bands(segmenter, image_NHWC, inference):
-        confidence_NbW, mask_NbW = band.probability_NKbW.max(dim=1)
+    for probability_NKbW in _bands(segmenter, image_NHWC, inference):
+        confidence_NbW, mask_NbW = probability_NKbW.max(dim=1)
         masks.append(mask_NbW)
         confidences.append(confidence_NbW)
     return torch.cat(masks, dim=1), torch.cat(confidences, dim=1)
 
 
-def _bands(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) -> Iterator[Band]:
+def _bands(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) -> Iterator[Tensor]:
     size = (image_NHWC.shape[1], image_NHWC.shape[2])
     check_window(inference.window, segmenter.size_multiple)
     image_NCHW = to_float(image_NHWC)
@@ -55,4 +45,4 @@ def _bands(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) -> It
     small = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
     small_NChw = F.interpolate(image_NCHW, small, mode="bilinear", align_corners=False, antialias=True)
     probability_NKhw = sliding_probabilities(segmenter, small_NChw, inference.window, inference.window_stride)
-    yield Band(0, F.interpolate(probability_NKhw, size, mode="bilinear", align_corners=False))
+    yield F.interpolate(probability_NKhw, size, mode="bilinear", align_corners=False)

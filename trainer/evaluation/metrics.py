@@ -19,11 +19,9 @@ class Scores:
     Attributes:
         miou: mean IoU over the classes that occur in the truth, 0..1.
         per_class: IoU by class name, 0..1; None for a class that does not occur in the truth.
-        pixel_accuracy: right pixels among the labelled ones, 0..1.
-        images: number of images.
+        pixel_accuracy: share of right pixels among the labelled ones, 0..1.
         confusion: pixels by true class (row) and predicted class (column).
-        boundary_iou: mean boundary IoU over the classes that occur in the truth, 0..1; None if not measured.
-        boundary_per_class: boundary IoU by class name, as per_class; empty if not measured.
+        boundary_iou, boundary_per_class: the same for boundary IoU; None and empty if not measured.
         ece: expected calibration error, 0..1; None if not measured.
         calibration: bins of the reliability diagram; empty if not measured.
     """
@@ -40,15 +38,8 @@ class Scores:
 
     def as_dict(self) -> dict[str, Any]:
         """Scores for events, checkpoint and bundle, without those that were not measured."""
-        table = {
-            "miou": self.miou,
-            "per_class": self.per_class,
-            "pixel_accuracy": self.pixel_accuracy,
-            "images": self.images,
-            "boundary_iou": self.boundary_iou,
-            "ece": self.ece,
-        }
-        return {name: value for name, value in table.items() if value is not None}
+        names = ("miou", "per_class", "pixel_accuracy", "images", "boundary_iou", "ece")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def as_full_dict(self) -> dict[str, Any]:
         """All fields, for evaluation.json and `evaluate --json`: valid JSON, with null for missing figures."""
@@ -76,12 +67,8 @@ def scores(
     A class that does not occur in the truth has no IoU and is left out of the mean. Pixels wrongly predicted as this
     class still lower the IoU of their true classes.
 
-    Args:
-        confusion_KK: int64 pixels by true class (row) and predicted class (column).
-        names: names of the classes.
-        images: number of images.
-        boundary_2K: sum of the results of `boundary_counts`.
-        calibration_3M: sum of the results of `calibration_sums`.
+    `confusion_KK` int64, `boundary_2K` and `calibration_3M` are the sums of the results of `confusion`,
+    `boundary_counts` and `calibration_sums`.
     """
     hits_K = confusion_KK.diagonal()
     truth_K, predicted_K = confusion_KK.sum(1), confusion_KK.sum(0)
@@ -98,7 +85,7 @@ def scores(
 
 
 def confusion(prediction: Tensor, truth: Tensor, classes: int, ignore_index: int) -> Tensor:
-    """Confusion matrix int64 [K,K] of two integer tensors of the same shape, without ignored pixels."""
+    """Pixels by true class (row) and predicted class (column), int64 [K,K], of two integer tensors of one shape."""
     # Ignored pixels are counted in an extra slot: selecting the others would synchronise with the device.
     slots = torch.where(truth != ignore_index, truth.long() * classes + prediction.long(), classes * classes).flatten()
     counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=slots.device)
@@ -108,7 +95,6 @@ def confusion(prediction: Tensor, truth: Tensor, classes: int, ignore_index: int
 def _over_union(
     intersection_K: Tensor, union_K: Tensor, present_K: Tensor, names: tuple[str, ...]
 ) -> tuple[float, dict[str, float | None]]:
-    """Mean over the classes that occur, and the value per class name."""
     iou_K = intersection_K.double() / union_K.clamp(min=1)
     pairs = zip(names, iou_K.tolist(), present_K.tolist(), strict=True)
     per_class = {name: value if present else None for name, value, present in pairs}

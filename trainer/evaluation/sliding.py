@@ -1,13 +1,12 @@
 """Sliding-window inference for images of any size, as in the paper's evaluation on Cityscapes (section 5.1).
 
-Each pixel gets the mean softmax of all windows that cover it. Windows are processed in rows, and pixels above the next
-row are final. The result is therefore returned in bands, and at most one window height of K class maps is in memory.
+Windows are processed in rows; pixels above the next row are returned as a band, so at most one window height of K
+class maps is in memory.
 """
 
 # N images, n windows, C channels, K classes, H W pixels of the image, h w of the window, b rows of a band
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
@@ -22,27 +21,13 @@ MAX_LOGITS = 2**27
 """Number of logits of one batch of windows: 0.5 GB in fp32."""
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """Final rows of an image.
-
-    Attributes:
-        top: the first row.
-        probability_NKbW: float [N,K,b,W], softmax over the classes.
-    """
-
-    top: int
-    probability_NKbW: Tensor
-
-
 def sliding_probabilities(network: Network, image_NCHW: Tensor, window: tuple[int, int], stride: float) -> Tensor:
     """Mean softmax of all windows, float [N,K,H,W]: the concatenated `sliding_bands`."""
-    bands = [band.probability_NKbW for band in sliding_bands(network, image_NCHW, window, stride)]
-    return torch.cat(bands, dim=2)
+    return torch.cat(list(sliding_bands(network, image_NCHW, window, stride)), dim=2)
 
 
-def sliding_bands(network: Network, image_NCHW: Tensor, window: tuple[int, int], stride: float) -> Iterator[Band]:
-    """Mean softmax of all windows, in bands from top to bottom.
+def sliding_bands(network: Network, image_NCHW: Tensor, window: tuple[int, int], stride: float) -> Iterator[Tensor]:
+    """Mean softmax of all windows, in bands float [N,K,b,W] of rows from top to bottom.
 
     An image smaller than the window is padded like training crops: black, at the right and bottom.
 
@@ -54,9 +39,6 @@ def sliding_bands(network: Network, image_NCHW: Tensor, window: tuple[int, int],
         image_NCHW: float, RGB, 0..1, of any size.
         window: height and width, in pixels.
         stride: step of the window as a fraction of its side, 0..1; the last window ends at the border.
-
-    Yields:
-        Bands that cover the image without gap or overlap.
     """
     size = (image_NCHW.shape[2], image_NCHW.shape[3])
     padding = [max(side - length, 0) for side, length in zip(window, size, strict=True)]
@@ -72,7 +54,7 @@ def sliding_bands(network: Network, image_NCHW: Tensor, window: tuple[int, int],
             summed_NKhW[:, :, : pending.shape[2]] += pending
         finished = following - top
         counts_bW = rows_H[top:following, None] * columns_W
-        yield Band(top, (summed_NKhW[:, :, :finished] / counts_bW)[..., : size[1]])
+        yield (summed_NKhW[:, :, :finished] / counts_bW)[..., : size[1]]
         pending = summed_NKhW[:, :, finished:]
 
 

@@ -20,24 +20,13 @@ def channel_masks(
     undropped_fraction: float,
     generator: torch.Generator,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Two channel masks per feature map, one for each strong view.
+    """Channel masks for two strong views: for each view and each of the maps of `channels` float [B,C_i] on the CPU.
 
-    The first view keeps a channel with probability 1 - `probability`, scaled to keep the expectation. "complementary":
-    the second view keeps the other channels; at `probability` 0.5 this is the paper's mask * 2 and 2 - mask * 2.
-    "independent": the second view has its own random mask. Maps with the same number of channels share one mask: all
-    four of a plain ViT do, those of a ConvNet do not. A random `undropped_fraction` of the images gets no dropout in
-    either view, as in the authors' code.
-
-    Args:
-        kind: how the second view's mask relates to the first; "none" drops nothing in either view.
-        batch: number of images B.
-        channels: number of channels C_i of each map.
-        probability: probability that the first view drops a channel, 0..1, 1 excluded; 0 drops nothing in either view.
-        undropped_fraction: fraction of the images without dropout, 0..1.
-        generator: a CPU generator.
-
-    Returns:
-        For each view a list of float [B,C_i] on the CPU.
+    The first view drops a channel with `probability` (0..1, 1 excluded), scaled to keep the expectation. The second
+    keeps the others if `kind` is "complementary" (at 0.5 the paper's mask * 2 and 2 - mask * 2), and has its own random
+    mask if "independent". "none" or a probability of 0 drops nothing. Maps with the same number of channels share one
+    mask: all four of a plain ViT do. A random `undropped_fraction` of the images gets no dropout in either view, as in
+    the authors' code. `generator` is a CPU generator.
     """
     whole_B = torch.zeros(batch, dtype=torch.bool)
     whole_B[torch.randperm(batch, generator=generator)[: int(batch * undropped_fraction)]] = True

@@ -1,7 +1,7 @@
 """Consistency training, shared by FixMatch, UniMatch V1 and V2.
 
-The teacher labels a weak view of each unlabelled image; the student learns to predict the same for other views. Each
-view is a stream; streams and labelled images are joined into one batch for the student.
+The teacher labels a weak view of each unlabelled image; the student learns to predict the same for other views, the
+streams. Streams and labelled images are joined into one batch.
 """
 
 # U unlabelled images of this process, h 0 or 1 more (see cutmix.mix), R rows, C channels, H W pixels
@@ -15,10 +15,9 @@ from torch import Tensor
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.data.photometric import draw_photometric, strong_view
 from trainer.losses import TINY
-from trainer.methods.context import StepContext
 from trainer.methods.cutmix import draw_boxes, inside_boxes, mix
+from trainer.methods.interface import StepContext, StudentBatch
 from trainer.methods.pseudo_labels import PseudoLabels, pseudo_labels
-from trainer.methods.student_batch import StudentBatch
 from trainer.methods.supervised import labelled_rows
 from trainer.models.segmenter import to_float
 
@@ -32,7 +31,7 @@ class Stream(NamedTuple):
 
 
 def label_weak_view(unlabelled: UnlabelledBatch | None, context: StepContext) -> Stream:
-    """The weak view with the teacher's pseudo-labels, for U + h images; updates adaptive thresholds."""
+    """The weak view of U + h images with the teacher's pseudo-labels; updates adaptive thresholds."""
     if unlabelled is None:
         raise ValueError(f"{context.recipe.method} learns from unlabelled images, but there are none")
     weak_UCHW, inside_UHW = to_float(unlabelled.image_BHWC), unlabelled.inside_BHW
@@ -45,10 +44,7 @@ def label_weak_view(unlabelled: UnlabelledBatch | None, context: StepContext) ->
 
 
 def strong_streams(weak: Stream, shares: Sequence[float], context: StepContext) -> list[Stream]:
-    """Strong views of the same crops, one per share, each with its own photometric augmentation and CutMix boxes.
-
-    CutMix is applied to image, label, confidence and padding alike.
-    """
+    """Strong views of the same crops, one per share, each with its own photometric augmentation and CutMix boxes."""
     streams, images = len(shares), context.recipe.train.batch_unlabelled
     _, height, width = weak.pseudo.label_BHW.shape
     drawn = draw_photometric(streams * images, context.generator)
@@ -81,21 +77,13 @@ def join_streams(
     dropout: tuple[Tensor, ...] | None = None,
     head_dropout: Tensor | None = None,
 ) -> StudentBatch:
-    """Join labelled images and streams; L = (L_labelled + unlabelled_weight * L_unlabelled) / 2.
+    """Join this process's labelled images and streams; L = (L_labelled + unlabelled_weight * L_unlabelled) / 2.
 
     The loss of a stream is the sum over its confident pixels, divided by the number of pixels inside the image.
-
-    Args:
-        labelled: images and masks of this process.
-        streams: streams of this process.
-        context: the step's context.
-        dropout: for each encoder map the factors per row and channel from `channel_factors`; None = no dropout.
-        head_dropout: the same for the head's fused map.
     """
     label_BHW, weight_BHW = labelled_rows(labelled, context)
     insides = [stream.pseudo.inside_BHW.sum(dtype=torch.float32) for stream in streams]
-    # Means are over the pixels of all processes. Deviation: the authors average the means of the processes, which gives
-    # a pixel more weight on a process with fewer pixels.
+    # Deviation: means are over the pixels of all processes. The authors average the means of the processes.
     labelled_sum, *counts = context.total(torch.stack([weight_BHW.sum(), *insides])).unbind()
     weights = [
         _confident_pixels(stream.pseudo, context) * (stream.share / count.clamp(min=1))
@@ -115,16 +103,9 @@ def join_streams(
 def channel_factors(
     labelled: int, masks: Sequence[Tensor | None], context: StepContext, device: torch.device
 ) -> Tensor:
-    """Channel factors of a student batch: 1 for labelled rows, and this process's rows of each stream's mask.
+    """Channel factors of a student batch, float [R,C]: 1 for labelled rows, and this process's rows of each mask.
 
-    Args:
-        labelled: number of labelled rows of this process.
-        masks: for each stream float [U_all,C] on the CPU, for the batch of all processes; None = no dropout.
-        context: the step's context.
-        device: device of the result.
-
-    Returns:
-        Float [R,C].
+    `masks` has for each stream a float [U_all,C] on the CPU, for the batch of all processes; None = no dropout.
     """
     width = next(mask.shape[1] for mask in masks if mask is not None)
     own = slice(context.local_rows.start, context.local_rows.stop)
@@ -134,7 +115,7 @@ def channel_factors(
 
 
 def _confident_pixels(pseudo: PseudoLabels, context: StepContext) -> Tensor:
-    """Bool [U,H,W]: pixels inside the image whose confidence reaches the threshold."""
+    """Pixels inside the image whose confidence reaches the threshold, bool [U,H,W]."""
     threshold: float | Tensor = context.recipe.unimatch.confidence_threshold
     if context.thresholds is not None:
         threshold = context.thresholds(pseudo.label_BHW, threshold)
@@ -142,5 +123,5 @@ def _confident_pixels(pseudo: PseudoLabels, context: StepContext) -> Tensor:
 
 
 def _row_indices(streams: int, images: int, wanted: Sequence[int]) -> Tensor:
-    """Indices of the wanted images in draws for the batch of all processes, concatenated over the streams."""
+    """Indices of the wanted images in draws for the batches of all streams."""
     return (images * torch.arange(streams)[:, None] + torch.tensor(wanted)).flatten()

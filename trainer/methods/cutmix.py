@@ -11,20 +11,13 @@ from torch import Tensor
 AREA = (0.02, 0.4)
 ASPECT = (0.3, 1 / 0.3)
 MAX_TRIES = 1000
-"""Draws before the aspect limit is dropped; only in very elongated crops do none of them fit."""
+"""Draws before the aspect limit is dropped, in very elongated crops."""
 
 
 def draw_boxes(batch: int, size: tuple[int, int], probability: float, generator: torch.Generator) -> Tensor:
-    """Boxes as (top, left, bottom, right) in pixels, bottom and right excluded; all 0 for images without CutMix.
+    """Boxes (top, left, bottom, right) in pixels, bottom and right excluded, int64 [U,4] on the CPU.
 
-    Args:
-        batch: number of images U.
-        size: height H and width W, in pixels.
-        probability: probability that an image is mixed, 0..1.
-        generator: a CPU generator.
-
-    Returns:
-        Int64 [U,4] on the CPU.
+    An image of `size` (H, W) is mixed with `probability`, 0..1; others have an empty box. The generator is on the CPU.
     """
     box_U4 = torch.zeros((batch, 4), dtype=torch.int64)
     for box_4 in box_U4:
@@ -46,8 +39,7 @@ def inside_boxes(box_U4: Tensor, size: tuple[int, int]) -> Tensor:
 def mix(tensor: Tensor, inside_UHW: Tensor) -> Tensor:
     """Replace each image's box by that of the previous image in the batch: [U+h,...,H,W] to [U,...,H,W].
 
-    A process with a part of the batch appends the image before its first one (h = 1). In a whole batch (h = 0) the last
-    image precedes the first, so both cases are a roll by one.
+    A process with a part of the batch appends the image before its first one (h = 1), so both cases are a roll by one.
 
     Deviation: the authors take the partner from the reversed batch, in which the middle image of an odd batch is its
     own partner. A roll by one gives every image a different partner.
@@ -60,10 +52,9 @@ def mix(tensor: Tensor, inside_UHW: Tensor) -> Tensor:
 def _draw_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:
     """Top, left, height and width of one box.
 
-    Deviation: the authors draw until a box fits. In a very elongated crop a large area may fit with no aspect ratio of
-    the range; the box then keeps its area and gets an aspect ratio that fits.
+    Deviation: the authors draw until a box fits. After MAX_TRIES the box keeps its area and gets an aspect that fits.
     """
-    # The area is drawn once: redrawing it with the position would make large boxes rare, since they seldom fit.
+    # The area is drawn once: redrawing it with the position would make large boxes rare.
     area = AREA[0] + (AREA[1] - AREA[0]) * float(torch.rand((), generator=generator))
     pixels = area * size[0] * size[1]
     for _ in range(MAX_TRIES):
@@ -78,6 +69,6 @@ def _draw_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, i
 
 
 def _clamped(pixels: float, height: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a box of the given area that fits into the crop, as close to `height` as possible."""
+    """Height and width of a box of that area that fits into the crop, as close to `height` as possible."""
     width = min(round(pixels / min(height, size[0])), size[1])
     return min(round(pixels / width), size[0]), width

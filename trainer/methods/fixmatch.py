@@ -2,8 +2,7 @@
 
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.methods.consistency import join_streams, label_weak_view, strong_streams
-from trainer.methods.context import StepContext
-from trainer.methods.student_batch import StudentBatch
+from trainer.methods.interface import StepContext, StudentBatch
 
 
 def fixmatch(labelled: LabelledBatch, unlabelled: UnlabelledBatch | None, context: StepContext) -> StudentBatch:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainer.chunks import MAX_ELEMENTS, row_chunks
+from trainer.losses import MAX_ELEMENTS, row_chunks
 from trainer.models.segmenter import Segmenter
 
 
@@ -25,11 +25,8 @@ def pseudo_labels(
 ) -> tuple[PseudoLabels, Tensor]:
     """Arg-max and maximum softmax of the teacher, and for each image the sum of each class's probability, float [B,K].
 
-    Args:
-        teacher: a network in eval mode.
-        weak_BCHW: float, RGB, 0..1.
-        inside_BHW: bool, False on padding.
-        max_elements: maximum elements that are upsampled to the image's size at once.
+    The teacher is in eval mode; the images are float, RGB, 0..1; `inside_BHW` is bool, False on padding. At most
+    `max_elements` logits are upsampled to the image's size at once.
     """
     size = weak_BCHW.shape[-2:]
     logits_BKhw = teacher(weak_BCHW, upsample=False)

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.losses import TINY
-from trainer.methods.context import StepContext
-from trainer.methods.student_batch import StudentBatch
+from trainer.methods.interface import StepContext, StudentBatch
 from trainer.models.segmenter import to_float
 
 

@@ -9,8 +9,7 @@ Deviation: the authors take CutMix partners from a second unlabelled batch; here
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.methods.channel_dropout import random_mask
 from trainer.methods.consistency import channel_factors, join_streams, label_weak_view, strong_streams, weak_stream
-from trainer.methods.context import StepContext
-from trainer.methods.student_batch import StudentBatch
+from trainer.methods.interface import StepContext, StudentBatch
 
 
 def unimatch_v1(labelled: LabelledBatch, unlabelled: UnlabelledBatch | None, context: StepContext) -> StudentBatch:

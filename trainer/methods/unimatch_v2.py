@@ -1,11 +1,7 @@
 """UniMatch V2: Pushing the Limit of Semi-Supervised Semantic Segmentation (arXiv 2410.10777), one training step.
 
-The teacher labels a weak view; the student learns to predict the same for two strong views of the same crop, each with
-one half of the encoder's channels.
-
-Deviation: one student forward pass for labelled images and strong views, where the authors do two. It costs less and
-gives the same result for networks without batch norm, which all of the paper's are; batch norm takes its statistics
-over both together.
+Deviation: one student forward pass for labelled images and strong views, where the authors do two. The result is the
+same for networks without batch norm, such as all of the paper's.
 """
 
 # R rows, C channels, D width of the head's fused map
@@ -16,8 +12,7 @@ from torch import Tensor
 from trainer.data.loaders import LabelledBatch, UnlabelledBatch
 from trainer.methods.channel_dropout import channel_masks
 from trainer.methods.consistency import channel_factors, join_streams, label_weak_view, strong_streams
-from trainer.methods.context import StepContext
-from trainer.methods.student_batch import StudentBatch
+from trainer.methods.interface import StepContext, StudentBatch
 
 
 def unimatch_v2(labelled: LabelledBatch, unlabelled: UnlabelledBatch | None, context: StepContext) -> StudentBatch:
@@ -36,7 +31,6 @@ def unimatch_v2(labelled: LabelledBatch, unlabelled: UnlabelledBatch | None, con
 def _dropout(
     labelled: int, channels: tuple[int, ...], context: StepContext, device: torch.device
 ) -> tuple[Tensor, ...]:
-    """Channel factors of the student batch for each map, float [R,C_i]."""
     settings = context.recipe.unimatch
     views = channel_masks(
         settings.dropout,

@@ -39,8 +39,7 @@ class Fusion(nn.Module):
     def forward(self, path_BDHW: Tensor | None, level_BDHW: Tensor, size: Sequence[int]) -> Tensor:
         """Path [B,D,H,W] (None at the coarsest level) and level [B,D,H,W] to the new path [B,D,*size]."""
         fused = level_BDHW if path_BDHW is None else path_BDHW + self.skip(level_BDHW)
-        # The authors resize before the 1x1 convolution. The two commute, because resize weights sum to one; in this
-        # order the convolution processes a quarter of the pixels.
+        # The authors resize before the 1x1 convolution. The two commute, and here it processes a quarter of the pixels.
         return resize(self.out(self.unit(fused)), size, align_corners=self.align_corners)
 
 
@@ -54,13 +53,8 @@ class DPTHead(nn.Module):
         classes: number K of classes.
         hierarchical: the maps already form a pyramid. Deviation: the paper has plain ViTs only. For a pyramid, the maps
             keep their sizes; the logits have the finest map's size instead of twice it, at a quarter of the cost; and
-            maps are resized with align_corners=False. The grid of a strided convolution has a fixed offset from the
-            image's. With aligned corners the offset would grow towards the right and lower border, to three pixels at
-            stride 4, and thin objects would be lost there.
-
-    Attributes:
-        align_corners: interpolation mode for the head's maps and logits.
-        features: number of channels D of the fused map.
+            maps are resized with align_corners=False: the grid of a strided convolution has a fixed offset from the
+            image's, which aligned corners would increase to three pixels at the right and lower border.
     """
 
     def __init__(
@@ -84,15 +78,7 @@ class DPTHead(nn.Module):
         self.align_corners = not hierarchical
 
     def forward(self, maps: Sequence[Tensor], dropout_BD: Tensor | None = None) -> Tensor:
-        """Four maps to logits.
-
-        Args:
-            maps: float [B,C_i,H_i,W_i], finest first.
-            dropout_BD: a factor per image and channel of the fused map; None = no dropout.
-
-        Returns:
-            Float [B,K,h,w].
-        """
+        """Four maps [B,C_i,H_i,W_i], finest first, to logits [B,K,h,w]; `dropout_BD` are factors of the fused map."""
         stages = zip(maps, self.project, self.reassemble, self.narrow, strict=True)
         levels = [narrow(reassemble(project(map_BCHW))) for map_BCHW, project, reassemble, narrow in stages]
         finest = levels[0].shape[-2:]

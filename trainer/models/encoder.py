@@ -1,7 +1,6 @@
-"""Build an encoder from any timm model: an image in, four feature maps out.
+"""Build an encoder from any timm model.
 
-The kind of network is detected from its structure: blocks at one stride are a plain ViT, stages at strides 4, 8, 16 and
-32 a hierarchical network. Anything else is rejected when it is built.
+Blocks at one stride are a plain ViT, stages at strides 4, 8, 16 and 32 a hierarchical network; others are rejected.
 """
 
 # B batch, C channels, H W pixels
@@ -23,18 +22,11 @@ __all__ = ["Encoder", "EncoderError", "build_encoder"]
 
 
 def build_encoder(name: str, options: dict[str, Any] | None = None) -> Encoder:
-    """Build an encoder with random weights; `load_encoder_weights` loads pretrained ones.
+    """Build the encoder of a timm model name with random weights; `options` go to timm's constructor, as {"depth": 2}.
 
     Parameters that no map depends on, such as DINOv2's mask token, do not require gradients, because
-    DistributedDataParallel waits for a gradient of every parameter that does.
-
-    Args:
-        name: a timm model name.
-        options: keyword arguments for timm's constructor, for example {"depth": 2}.
-
-    Raises:
-        EncoderError: timm has no such model, the model has neither plain blocks nor stages at strides 4, 8, 16, 32, or
-            it accepts only one image size.
+    DistributedDataParallel waits for a gradient of every parameter that does. Raises EncoderError if timm has no such
+    model, or it has neither plain blocks nor stages at strides 4, 8, 16, 32, or accepts only one image size.
     """
     options = options or {}
     if not timm.is_model(name):
@@ -42,9 +34,9 @@ def build_encoder(name: str, options: dict[str, Any] | None = None) -> Encoder:
         raise EncoderError(f"timm has no model {name!r}; similar names: {near}")
     classifier = _classifier(name, options)
     reductions = [stage["reduction"] for stage in getattr(classifier, "feature_info", None) or []]
-    encoder = (
-        _plain(name, classifier) if _is_plain(classifier, reductions) else _hierarchical(name, options, reductions)
-    )
+    has_blocks = hasattr(classifier, "blocks") and hasattr(classifier, "prune_intermediate_layers")
+    is_plain = has_blocks and len(set(reductions)) == 1
+    encoder = _plain(name, classifier) if is_plain else _hierarchical(name, options, reductions)
     used = _used_parameters(encoder, name)
     for parameter in encoder.parameters():
         parameter.requires_grad_(id(parameter) in used)
@@ -52,7 +44,6 @@ def build_encoder(name: str, options: dict[str, Any] | None = None) -> Encoder:
 
 
 def _classifier(name: str, options: dict[str, Any]) -> Any:
-    """timm's classifier, with dynamic image size if the model supports it."""  # noqa: D403 (the library's name)
     try:
         try:
             return timm.create_model(name, pretrained=False, dynamic_img_size=True, **options)
@@ -62,22 +53,12 @@ def _classifier(name: str, options: dict[str, Any]) -> Any:
         raise EncoderError(f"{name}: timm does not accept model.encoder_options: {error}; correct them") from error
 
 
-def _is_plain(classifier: Any, reductions: list[int]) -> bool:
-    return (
-        len(set(reductions)) == 1 and hasattr(classifier, "blocks") and hasattr(classifier, "prune_intermediate_layers")
-    )
-
-
 def _plain(name: str, classifier: Any) -> PlainViT:
     if isinstance(classifier, VisionTransformerSAM):
         return SAMViT(classifier)
     # By name, since timm uses one class for many ViTs. DINOv2 with registers resamples positions as timm does.
-    architecture = name.partition(".")[0]
-    return (
-        DINOv2(classifier)
-        if architecture.endswith("_dinov2") and classifier.reg_token is None
-        else PlainViT(classifier)
-    )
+    is_dinov2 = name.partition(".")[0].endswith("_dinov2") and classifier.reg_token is None
+    return DINOv2(classifier) if is_dinov2 else PlainViT(classifier)
 
 
 def _hierarchical(name: str, options: dict[str, Any], reductions: list[int]) -> Hierarchical:
@@ -90,19 +71,16 @@ def _hierarchical(name: str, options: dict[str, Any], reductions: list[int]) -> 
     try:
         stages: Any = timm.create_model(name, pretrained=False, features_only=True, out_indices=indices, **options)
     except (RuntimeError, AttributeError, TypeError) as error:
-        raise EncoderError(
-            f"{name}: timm cannot extract feature maps from it: {error}; choose another encoder"
-        ) from error
+        reason = f"timm cannot extract feature maps from it: {error}; choose another encoder"
+        raise EncoderError(f"{name}: {reason}") from error
     return Hierarchical(stages, tuple(stages.default_cfg["mean"]), tuple(stages.default_cfg["std"]))
 
 
 def _used_parameters(encoder: Encoder, name: str) -> set[int]:
     """Run the encoder once, check the shapes of its maps, and return the ids of the parameters that they depend on."""
     height, width = 2 * encoder.size_multiple, 3 * encoder.size_multiple
-    expected = [
-        (channels, height // stride, width // stride)
-        for channels, stride in zip(encoder.channels, encoder.strides, strict=True)
-    ]
+    shapes = zip(encoder.channels, encoder.strides, strict=True)
+    expected = [(channels, height // stride, width // stride) for channels, stride in shapes]
     device = next(encoder.parameters()).device
     try:
         with torch.enable_grad():

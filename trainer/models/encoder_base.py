@@ -1,7 +1,4 @@
-"""The encoder interface: four feature maps of an image, and their properties.
-
-Segmenter, optimizer and exporter use only this interface; only its implementations depend on timm.
-"""
+"""The encoder interface, which does not depend on timm: four feature maps of an image, and their properties."""
 
 # B batch, C channels, H W pixels
 
@@ -26,8 +23,6 @@ class Encoder(nn.Module, ABC):
         strides: image pixels per map pixel, for each map.
         size_multiple: height and width of the image must be multiples of this, in pixels.
         mean, std: normalisation of RGB in 0..1 that the weights were trained with.
-        frozen: whether `freeze` was called.
-        norms_frozen: whether `freeze_norms` was called.
     """
 
     channels: tuple[int, ...]
@@ -68,11 +63,7 @@ class Encoder(nn.Module, ABC):
         return layers
 
     def compile_blocks(self, backend: str = "inductor") -> None:
-        """Compile each block in place with torch.compile; names in the state dict do not change.
-
-        Per block rather than the whole network: equal blocks share the compiled code, and a second image size makes
-        sizes dynamic instead of recompiling the whole network.
-        """
+        """Compile each block in place with torch.compile; equal blocks share the code, and state-dict names stay."""
         for block in self.blocks():
             block.compile(backend=backend)
 
@@ -83,7 +74,7 @@ class Encoder(nn.Module, ABC):
         self.eval()
 
     def freeze_norms(self) -> None:
-        """Keep the batch-norm statistics fixed, also after `train()`; the weights of the norms are still trained."""
+        """Keep the batch-norm statistics fixed, also after `train()`; their weights are still trained."""
         self.norms_frozen = True
         self.train(self.training)
 

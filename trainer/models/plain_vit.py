@@ -1,6 +1,6 @@
 """Plain vision transformers such as DINOv2, DINOv3, DeiT, and the ViTs of CLIP and SAM: one stride in all blocks.
 
-The feature maps are the outputs of four blocks after the final norm, without class token and registers (UniMatch V2,
+The maps are the outputs of four blocks after the final norm, without class token and registers (UniMatch V2,
 arXiv 2410.10777, section 5.1; DPT, arXiv 2103.13413).
 """
 
@@ -23,8 +23,8 @@ class PlainViT(Encoder):
         super().__init__()
         patch: int = vit.feature_info[0]["reduction"]
         self.output_blocks = output_blocks(len(vit.blocks))
-        # Deviation: SAM's ViT (arXiv 2304.02643) has no final norm, but a neck that reduces the map to the width of its
-        # mask decoder. The neck is left out, and the outputs of the blocks are used without a norm.
+        # Deviation: SAM's ViT (arXiv 2304.02643) has a neck for its mask decoder instead of a final norm. The neck is
+        # left out, and the outputs of the blocks are used without a norm.
         self.normed = hasattr(vit, "norm")
         vit.prune_intermediate_layers(sorted(set(self.output_blocks)), prune_norm=not self.normed, prune_head=True)
         self.vit = vit
@@ -75,8 +75,7 @@ class SAMViT(PlainViT):
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """See Encoder."""
-        # timm merges batch and heads into one axis, which ONNX's fused attention does not support; the unfused form can
-        # be exported.
+        # timm merges batch and heads into one axis, which ONNX's fused attention does not support.
         for block in self.vit.blocks:
             block.attn.fused_attn = not torch.compiler.is_exporting()
         return super().forward(image_BCHW)

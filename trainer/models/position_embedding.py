@@ -2,12 +2,10 @@
 
 DINOv2 (arXiv 2304.07193) was trained at 518 pixels: 37x37 patches of 14. For h x w patches its code, and so UniMatch V2
 (arXiv 2410.10777), resamples the table bicubically with the scale factors (h + 0.1) / 37 and (w + 0.1) / 37, without
-antialiasing. The published weights were trained with this. timm resamples to the exact size with antialiasing, which
-shifts positions by up to a tenth of a patch and smooths small images. For 57x57 patches, Cityscapes' window, the
-difference is 1% of a smooth table and 12% of a random one (measured in tests/trainer/test_models_dinov2.py).
+antialiasing. timm resamples to the exact size with antialiasing. For 57x57 patches, Cityscapes' window, the difference
+is 1% of a smooth table and 12% of a random one (measured in tests/trainer/test_models_dinov2.py).
 
-Bicubic resampling is linear along each axis, so it is implemented as two products with small matrices. They give the
-same result in PyTorch and in an exported graph with dynamic sides, and a deterministic gradient.
+Products with small matrices give the same in an exported graph with dynamic sides, and a deterministic gradient.
 """
 
 # G rows and columns of the trained table, h w rows and columns of patches, D width, T the four taps of the cubic kernel
@@ -24,18 +22,9 @@ CUBIC = -0.75
 
 
 def resample(table_GGD: Tensor, height: int, width: int) -> Tensor:
-    """Resample the table for an image of `height` x `width` patches.
-
-    Args:
-        table_GGD: position embedding of the patches, float32 [G,G,D].
-        height: image height, in patches.
-        width: image width, in patches.
-
-    Returns:
-        Float32 [height,width,D]; the table itself for the trained size.
-    """
+    """Resample the table, float32 [G,G,D], to [height,width,D], in patches; returns the table for the trained size."""
     side = table_GGD.shape[0]
-    # An exported graph with dynamic sides cannot branch; there the product with two identities gives the same result.
+    # An exported graph cannot branch; there the product with two identities gives the same result.
     if not torch.compiler.is_exporting() and (height, width) == (side, side):
         return table_GGD
     row_h = torch.arange(height, device=table_GGD.device)

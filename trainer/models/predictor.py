@@ -1,8 +1,4 @@
-"""Predict masks from images of any size, with all preprocessing and postprocessing.
-
-The trainer evaluates this module, and the exporter converts it to the graph that the service runs, so the trainer's
-mIoU is the service's mIoU.
-"""
+"""Predict masks from images of any size: what the trainer evaluates, and the exporter converts to the served graph."""
 
 # N images, H W pixels of the image, h w size of the network's input or of the head's logits, K classes
 
@@ -17,26 +13,16 @@ UINT8_CLASSES = 256
 
 
 class MaskPredictor(nn.Module):
-    """Maps images of any size to masks of that size.
-
-    Args:
-        segmenter: the network.
-        long_side: resize the image's long side to this many pixels before the network; 0 = no resize.
-    """
+    """Maps images of any size to masks of that size; resizes the long side to `long_side` pixels first, unless 0."""
 
     def __init__(self, segmenter: Segmenter, long_side: int = 0) -> None:
         super().__init__()
         self.segmenter, self.long_side = segmenter, long_side
 
     def forward(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor]:
-        """Predict masks.
+        """Predict masks of RGB images, uint8 [N,H,W,3]: class ids uint8 [N,H,W], and their softmax uint8, 255 = 1.0.
 
-        Args:
-            image_NHWC: uint8 [N,H,W,3], RGB.
-
-        Returns:
-            Class ids uint8 [N,H,W] (int32 above 256 classes, which the exporter casts to uint16), and the softmax of
-            that class as confidence uint8 [N,H,W] with 255 = 1.0.
+        Above 256 classes the ids are int32, which the exporter casts to uint16.
         """
         class_NHW, confidence_NHW = self.most_likely(image_NHWC)
         id_type = torch.uint8 if self.segmenter.classes <= UINT8_CLASSES else torch.int32
@@ -52,8 +38,8 @@ class MaskPredictor(nn.Module):
             align_corners=False,
             antialias=self.long_side > 0,
         )
-        # Deviation: the authors resize the logits to the network's input size and then to the image's size. One resize
-        # is half the work, and moves the mask by less than half a pixel.
+        # Deviation: the authors resize the logits to the network's input size and then to the image's. One resize is
+        # half the work, and moves the mask by less than half a pixel.
         logits_NKhw = self.segmenter(small_NChw, upsample=False)
         return upsampled_argmax(logits_NKhw, (height, width), align_corners=self.segmenter.head.align_corners)
 

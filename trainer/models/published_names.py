@@ -1,7 +1,6 @@
 """Convert weights that Meta published for DINOv2, DINOv3 and Segment Anything to timm's names and layout.
 
-Each function takes a state dict with the authors' names and returns one with timm's. Weights that only pretraining uses
-are left out. Unknown names are kept, so that they are reported when the weights are loaded.
+Weights that only pretraining uses are left out. Unknown names are kept, so that loading reports them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,14 +13,9 @@ State = Mapping[str, Tensor]
 
 
 def timm_names(state: State, wanted: Iterable[str]) -> dict[str, Tensor]:
-    """Convert a state dict of a known author; other state dicts are returned unchanged.
+    """Convert a state dict of a known author to the names `wanted` by the encoder; others are returned unchanged.
 
-    Args:
-        state: the tensors of a file by name.
-        wanted: the names in the encoder's network.
-
-    Raises:
-        EncoderError: a bias of DINOv3 is not zero and the encoder has no such bias.
+    Raises EncoderError if a bias of DINOv3 is not zero and the encoder has no such bias.
     """
     for marker, convert in CONVERTERS.items():
         if marker in state:
@@ -63,9 +57,8 @@ def _split_bias(name: str, bias_D: Tensor, wanted: frozenset[str]) -> dict[str, 
     if parts.keys() <= wanted:
         return parts
     if query.any() or value.any():
-        raise EncoderError(
-            f"{name}: is not zero, but this encoder has no such bias; choose the encoder of that name with _qkvb"
-        )
+        reason = "is not zero, but this encoder has no such bias; choose the encoder of that name with _qkvb"
+        raise EncoderError(f"{name}: {reason}")
     return {}
 
 

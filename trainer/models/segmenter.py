@@ -13,12 +13,7 @@ from trainer.models.encoder import Encoder, build_encoder
 
 
 class Segmenter(nn.Module):
-    """Maps images to class logits.
-
-    Attributes:
-        size_multiple: height and width must be multiples of this, in pixels.
-        classes: number K of classes.
-    """
+    """Maps images to class logits; height and width must be multiples of `size_multiple`, in pixels."""
 
     mean: Tensor
     std: Tensor
@@ -27,8 +22,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.encoder, self.head, self.classes = encoder, head, classes
         self.size_multiple = encoder.size_multiple
-        # Buffers, so that training, evaluation and the exported graph normalise alike. Not persistent, since they
-        # follow from the encoder.
+        # Buffers, so that training, evaluation and the exported graph normalise alike.
         self.register_buffer("mean", torch.tensor(encoder.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(encoder.std).view(3, 1, 1), persistent=False)
 

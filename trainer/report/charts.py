@@ -32,15 +32,9 @@ Values = npt.NDArray[np.float64]
 
 
 def line_chart(title: str, series: Mapping[str, Points], *, smooth: bool = False) -> Markup:
-    """Line chart of values over the steps; series without points are left out.
+    """Line chart of at most three series over the steps, as a <figure> element; empty if no series has points.
 
-    Args:
-        title: caption.
-        series: at most three series by name.
-        smooth: draw the points in a pale colour, and their running mean over them.
-
-    Returns:
-        A <figure> element; empty if no series has points.
+    `smooth` draws the points in a pale colour, and their running mean over them.
     """
     series = {name: points for name, points in series.items() if points}
     if not series:
@@ -91,14 +85,7 @@ def reliability_diagram(bins: Sequence[Bin]) -> Markup:
 def _svg(
     label: str, size: tuple[float, float], draw: Callable[["Axes"], None], tooltips: Mapping[str, str] | None = None
 ) -> Markup:
-    """Draw on new axes and return the figure as an <svg> element.
-
-    Args:
-        label: description for screen readers.
-        size: width and height, in inches of 72 SVG units.
-        draw: draws on the axes.
-        tooltips: text by the gid of an artist.
-    """
+    """The drawing on new axes as an <svg> element: size in inches of 72 SVG units, tooltips by the gid of an artist."""
     import matplotlib as mpl  # noqa: PLC0415 (slow to import, and needed at the end of a run only)
     from matplotlib.figure import Figure  # noqa: PLC0415
 

@@ -19,7 +19,7 @@ class ClassRow:
     """Figures of one class; None if not measured, or if the class does not occur.
 
     Attributes:
-        name, color: of the class; the colour in CSS notation.
+        color: in CSS notation.
         iou, boundary_iou: on the validation images, 0..1.
         labelled: share of the labelled training pixels, 0..1.
         pseudo: share of the confident pseudo-label pixels, 0..1.
@@ -38,13 +38,7 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Pixels of one class that are predicted as another.
-
-    Attributes:
-        truth, prediction: names of the classes.
-        share: share of the true class's pixels, 0..1.
-        pixels: number of pixels.
-    """
+    """Pixels of one class that are predicted as another; `share` of the true class's pixels, 0..1."""
 
     truth: str
     prediction: str
@@ -56,22 +50,21 @@ def class_rows(
     taxonomy: Taxonomy, frequency_K: Tensor, scores: Scores | None, audit: Audit | None
 ) -> tuple[ClassRow, ...]:
     """Rows of the class table, in the order of the classes."""
-    rows = []
-    for name, color, labelled in zip(taxonomy.names, taxonomy.colors, frequency_K.tolist(), strict=True):
-        pseudo = audit.classes[name] if audit else None
-        rows.append(
-            ClassRow(
-                name=name,
-                color="#{:02x}{:02x}{:02x}".format(*color),
-                iou=scores.per_class.get(name) if scores else None,
-                boundary_iou=scores.boundary_per_class.get(name) if scores else None,
-                labelled=labelled,
-                pseudo=pseudo.share if pseudo else None,
-                mask_ratio=pseudo.mask_ratio if pseudo else None,
-                purity=pseudo.purity if pseudo else None,
-            )
+    iou, boundary_iou = (scores.per_class, scores.boundary_per_class) if scores else ({}, {})
+    pseudo = audit.classes if audit else {}
+    return tuple(
+        ClassRow(
+            name=name,
+            color="#{:02x}{:02x}{:02x}".format(*color),
+            iou=iou.get(name),
+            boundary_iou=boundary_iou.get(name),
+            labelled=labelled,
+            pseudo=pseudo[name].share if pseudo else None,
+            mask_ratio=pseudo[name].mask_ratio if pseudo else None,
+            purity=pseudo[name].purity if pseudo else None,
         )
-    return tuple(rows)
+        for name, color, labelled in zip(taxonomy.names, taxonomy.colors, frequency_K.tolist(), strict=True)
+    )
 
 
 def normalised(scores: Scores) -> npt.NDArray[np.float64]:

@@ -44,14 +44,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One validation image.
-
-    Attributes:
-        group: "worst", "median" or "best".
-        name: name of the sample.
-        miou: mean IoU over the classes in the truth of this image, 0..1.
-        pictures: image, truth, prediction and errors.
-    """
+    """One validation image: "worst", "median" or "best", and its mean IoU over the classes in its truth, 0..1."""
 
     group: str
     name: str
@@ -63,11 +56,7 @@ class Row:
 def gallery(
     model: Segmenter, dataset: SegmentationDataset, samples: tuple[Sample, ...], inference: Inference
 ) -> tuple[int, tuple[Row, ...]]:
-    """Number of ranked images, and the worst, median and best of them.
-
-    Raises:
-        ImageError: an image or a mask cannot be read.
-    """
+    """Number of ranked images, and the worst, median and best of them. Raises ImageError."""
     candidates = evenly_spaced(samples, RANKED)
     with in_eval_mode(model):
         predict = partial(_predict, model, dataset, inference)
@@ -89,7 +78,6 @@ def heatmap(share_KK: npt.NDArray[np.float64]) -> str:
 
 
 def _choose(ranked: list[tuple[float, str, Sample]]) -> dict[str, list[tuple[float, str, Sample]]]:
-    """Both ends and the middle of the ranking, without repetition."""
     count = min(PER_GROUP, max(1, len(ranked) // 3))
     if len(ranked) < 3:
         return {"best": ranked[::-1]}
@@ -111,14 +99,12 @@ def _pictures(prediction: Prediction, dataset: SegmentationDataset) -> tuple[Pic
     grey_HW = image_HW3.mean(axis=2, keepdims=True)
     faded_HW3 = np.broadcast_to(127 + grey_HW / 2, image_HW3.shape).astype(np.uint8)
     share = wrong_HW.sum() / max(known_HW.sum(), 1)
+    errors_HW3 = np.where(wrong_HW[..., None], np.array(WRONG, dtype=np.uint8), faded_HW3)
     return (
         Picture(_jpeg(image_HW3), "image"),
         Picture(_png(_painted(truth_HW, dataset)), f"truth: {_shares(truth_HW, dataset)}"),
         Picture(_png(_painted(mask_HW, dataset)), f"prediction: {_shares(mask_HW, dataset)}"),
-        Picture(
-            _jpeg(np.where(wrong_HW[..., None], np.array(WRONG, dtype=np.uint8), faded_HW3)),
-            f"errors: {share:.1%} of the pixels",
-        ),
+        Picture(_jpeg(errors_HW3), f"errors: {share:.1%} of the pixels"),
     )
 
 
@@ -150,10 +136,8 @@ def _jpeg(pixels_HW3: Pixels) -> str:
 
 def _png(pixels_HW3: Pixels) -> str:
     small = Image.fromarray(pixels_HW3)
-    factor = min(1.0, SIDE / max(small.size))
-    size = (max(1, round(small.width * factor)), max(1, round(small.height * factor)))
-    # Interpolated colours could be those of another class.
-    return _url(small.resize(size, Image.Resampling.NEAREST), "png")
+    small.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST)  # interpolated colours could be those of another class
+    return _url(small, "png")
 
 
 def _url(image: Image.Image, kind: str, **options: int) -> str:

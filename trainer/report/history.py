@@ -12,14 +12,7 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Events of a run, by kind and step.
-
-    Attributes:
-        start: fields of the first start event; empty without one.
-        starts: how often the run was started or resumed.
-        progress: fields of the progress events by step.
-        evaluations: fields of the evaluation events by step.
-    """
+    """Fields of a run's first start event (or empty), number of starts and resumes, fields of other events by step."""
 
     start: dict[str, Any]
     starts: int

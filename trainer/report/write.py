@@ -1,6 +1,5 @@
 """Write the report of a run: one HTML file without external resources."""
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from trainer.atomic_write import atomic_write
 from trainer.config import Recipe
 from trainer.data.scan import class_frequency
-from trainer.evaluation.audit import Audit
+from trainer.evaluation.audit import audit_pseudo_labels
 from trainer.evaluation.metrics import Scores
 from trainer.models.segmenter import Segmenter
-from trainer.optimizer import learning_rate
+from trainer.optimizer import learning_rate, lr_factor
 from trainer.report.advice import advice, trend
 from trainer.report.charts import line_chart, reliability_diagram
 from trainer.report.class_table import class_rows, confusions, normalised
 from trainer.report.gallery import gallery, heatmap
-from trainer.report.history import History, Points, build_history
+from trainer.report.history import History, Points, build_history, read_events
 from trainer.run_data import RunData
-from trainer.schedules import lr_factor
 
-REPORT = "report.html"
 METHODS = {
     "supervised": "labels only",
     "fixmatch": "FixMatch",
@@ -35,34 +32,13 @@ MAX_TABLE_CLASSES = 24
 """Up to this many classes the confusion matrix is a table of numbers, above it is an image."""
 
 
-def write_report(
-    path: Path,
-    *,
-    recipe: Recipe,
-    data: RunData,
-    model: Segmenter,
-    scores: Scores | None,
-    events: Iterable[Mapping[str, Any]],
-    audit: Audit | None,
-) -> Path:
-    """Write the report of a run, atomically.
+def write_report(run: Path, *, recipe: Recipe, data: RunData, model: Segmenter, scores: Scores | None) -> Path:
+    """Write RUN/report.html atomically, and return its path. Raises ImageError.
 
-    Args:
-        path: file to write.
-        recipe: recipe of the run.
-        data: images of the run.
-        model: the kept weights, on any device.
-        scores: scores of these weights on `val`; None if the run has no validation images.
-        events: events of the run, with steps in any order.
-        audit: audit of the pseudo-labels; None for a method without pseudo-labels.
-
-    Returns:
-        `path`.
-
-    Raises:
-        ImageError: a labelled image or a mask cannot be read.
+    `model` has the kept weights, on any device; `scores` is None for a run without validation images.
     """
-    history = build_history(dict(event) for event in events)
+    history = build_history(read_events(run / "events.jsonl"))
+    audit = audit_pseudo_labels(model, recipe, data) if data.unlabelled else None
     rows = class_rows(data.dataset.taxonomy, class_frequency(data.dataset, data.labelled), scores, audit)
     pairs = confusions(scores, data.dataset.taxonomy.names) if scores else ()
     ranked, pictures = gallery(model, data.dataset, data.val, recipe.inference) if data.val else (0, ())
@@ -85,8 +61,9 @@ def write_report(
         reliability=reliability_diagram(scores.calibration) if scores and scores.calibration else "",
         ranked=ranked,
         pictures=pictures,
-        recipe_toml=tomli_w.dumps(_without_paths(recipe)),
+        recipe_toml=tomli_w.dumps(recipe.as_portable_dict()),
     )
+    path = run / "report.html"
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
@@ -110,11 +87,12 @@ def _charts(history: History, recipe: Recipe) -> list[Any]:
         losses["on unlabelled images"] = history.series("loss_unlabelled")
     kept = "kept weights (teacher)" if semi_supervised else "mIoU"
     train = recipe.train
-    encoder: Points = []
-    for step in history.progress:
-        # An event reports the step that was just completed.
-        factor = lr_factor(step - 1, train.steps, power=train.lr_power, warmup_steps=train.warmup_steps)
-        encoder.append((step, learning_rate(train) * factor))
+    # An event reports the step that was just completed.
+    factors = {
+        step: lr_factor(step - 1, train.steps, power=train.lr_power, warmup_steps=train.warmup_steps)
+        for step in history.progress
+    }
+    encoder: Points = [(step, learning_rate(train) * factor) for step, factor in factors.items()]
     head: Points = [(step, rate * train.lr_head_factor) for step, rate in encoder]
     confident = {"confident": history.series("confident")}
     charts = [
@@ -124,13 +102,3 @@ def _charts(history: History, recipe: Recipe) -> list[Any]:
         line_chart("Learning rate", {"head": head, "encoder": encoder}),
     ]
     return [chart for chart in charts if chart]
-
-
-def _without_paths(recipe: Recipe) -> dict[str, Any]:
-    """The recipe with paths reduced to their last component, since reports may be shared."""
-    table = recipe.as_dict()
-    paths = [(table, "init"), (table["model"], "weights")]
-    paths += [(table["data"], name) for name in ("root", "splits", "unlabelled_root")]
-    for parent, name in paths:
-        parent[name] = Path(parent[name]).name
-    return table

@@ -1,0 +1,177 @@
+"""The layouts with one file per image and one per mask: our own, and those of the public data sets."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar
+
+from trainer.data.dataset import EVERYTHING, DatasetError
+from trainer.data.decode import ImageError
+from trainer.data.files import SUFFIXES, FileDataset, files_below
+from trainer.data.mask_encoding import MaskEncoding
+from trainer.data.split_files import read_split_file, split_names
+from trainer.taxonomy import IGNORE, Taxonomy
+
+CITYSCAPES_IMAGE = "_leftImg8bit.png"
+CITYSCAPES_TRAIN_IDS = "_labelTrainIds.png"
+
+ADE20K_CHECKED_MASKS = 32
+"""Masks that are read to tell raw from reduced ones."""
+
+COCO_FOLDERS = ("train2017", "val2017", "unlabeled2017")
+UNUSED_IDS = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
+"""Category ids up to 90 that COCO does not use."""
+THING_IDS = tuple(index for index in range(1, 91) if index not in UNUSED_IDS)
+"""COCO's category ids of the 80 things; the class of a thing is its position here, plus 1."""
+CLASS_OF_THING = {thing: position + 1 for position, thing in enumerate(THING_IDS)}
+STUFF_IDS = range(92, 183)
+"""COCO-Stuff's category ids of stuff, which is background here."""
+PIXEL_MAPS = ("stuffthingmaps", "stuffthingmaps_trainval2017")
+
+
+class FolderDataset(FileDataset):
+    """Our own layout: images/NAME.jpg (or .png, ...), masks/NAME.png, splits/*.txt, classes.toml."""
+
+    image_root = "images"
+    mask_roots = ("masks",)
+    name_suffixes = (*SUFFIXES, *map(str.upper, SUFFIXES))
+
+
+class ImageFolder(FileDataset):
+    """A plain folder of images at any depth; split files may list some of them by path."""
+
+    image_root = ""
+    name_folders = ("", "images")
+    name_suffixes = ("", *FolderDataset.name_suffixes)
+
+    def __init__(self, root: Path, split_folder: Path) -> None:
+        super().__init__(root, Taxonomy((), ()), MaskEncoding.identity(0, IGNORE), split_folder)
+
+    def builtin_split(self, name: str) -> list[str]:
+        """See FileDataset."""
+        if self.splits():
+            return super().builtin_split(name)
+        raise DatasetError(
+            f"{self.root}: is a plain folder of images and has no split {name!r}; set "
+            f'data.unlabelled = "{EVERYTHING}" to use all images, or list some in {self.split_folder / name}.txt'
+        )
+
+
+class VocDataset(FileDataset):
+    """Pascal VOC 2012, 21 classes; 255 = border of objects. The lists in ImageSets/Segmentation are splits.
+
+    SegmentationClassAug contains the 10582 masks of the extended training set (Hariharan et al., ICCV 2011), which the
+    UniMatch lists call SegmentationClass.
+    """
+
+    image_root = "JPEGImages"
+    mask_roots = ("SegmentationClass", "SegmentationClassAug")
+
+    def builtin_splits(self) -> Iterable[str]:
+        """See FileDataset."""
+        return split_names(self.root / "ImageSets/Segmentation")
+
+    def builtin_split(self, name: str) -> list[str]:
+        """See FileDataset."""
+        path = self.root / f"ImageSets/Segmentation/{name}.txt"
+        return read_split_file(path) if path.exists() else super().builtin_split(name)
+
+
+class CityscapesDataset(FileDataset):
+    """Cityscapes, 19 classes: leftImg8bit/SPLIT/CITY, with masks in gtFine or gtCoarse.
+
+    *_labelTrainIds.png, written by the data set's own scripts and named by the UniMatch lists, store the 19 ids;
+    *_labelIds.png, from the download, are mapped to them.
+    """
+
+    image_root = "leftImg8bit"
+    name_suffixes = (CITYSCAPES_IMAGE,)
+
+    def mask_candidates(self, image: Path) -> Iterator[Path]:
+        """See FileDataset."""
+        images = self.root / self.image_root
+        if image.is_relative_to(images) and image.name.endswith(CITYSCAPES_IMAGE):
+            stem = image.relative_to(images).as_posix().removesuffix(CITYSCAPES_IMAGE)
+            for kind in ("gtFine", "gtCoarse"):
+                for end in (CITYSCAPES_TRAIN_IDS, "_labelIds.png"):
+                    yield self.root / kind / f"{stem}_{kind}{end}"
+
+    def encoding_of(self, mask: Path) -> MaskEncoding:
+        """See FileDataset."""
+        if mask.name.endswith(CITYSCAPES_TRAIN_IDS) and not (self.root / "classes.toml").exists():
+            return MaskEncoding.identity(len(self.taxonomy), self.taxonomy.ignore_index)
+        return self.encoding
+
+    def all_images(self) -> Iterable[Path]:
+        """See FileDataset."""
+        return (self.root / self.image_root).rglob(f"*{CITYSCAPES_IMAGE}")
+
+    def builtin_splits(self) -> Iterable[str]:
+        """See FileDataset."""
+        return (path.name for path in (self.root / self.image_root).iterdir() if path.is_dir())
+
+    def builtin_split(self, name: str) -> list[str]:
+        """See FileDataset."""
+        images = sorted((self.root / self.image_root / name).glob(f"*/*{CITYSCAPES_IMAGE}"))
+        return [path.relative_to(self.root).as_posix() for path in images] or super().builtin_split(name)
+
+
+class Ade20kDataset(FileDataset):
+    """ADE20K in the layout of the scene parsing challenge, 150 classes.
+
+    The masks of the download store 0 for "other" and k for class k - 1. Those published with UniMatch V2 store k for
+    class k and 255 for "other", under the same file names. A raw mask never contains 255 and almost every reduced one
+    does, so a sample of the masks tells them apart.
+    """
+
+    image_root = "images"
+    mask_roots = ("annotations",)
+    name_folders = ("training", "validation")
+    folder_of_split: ClassVar[Mapping[str, str]] = {"train": "images/training", "val": "images/validation"}
+
+    def __init__(self, root: Path, taxonomy: Taxonomy, encoding: MaskEncoding, split_folder: Path) -> None:
+        masks = islice((root / "annotations").rglob("*.png"), ADE20K_CHECKED_MASKS)
+        if not (root / "classes.toml").exists() and any(_contains_255(mask, encoding) for mask in masks):
+            encoding = MaskEncoding.identity(len(taxonomy), taxonomy.ignore_index)
+        super().__init__(root, taxonomy, encoding, split_folder)
+
+
+class CocoDataset(FileDataset):
+    """COCO 2017, and masks/NAME.png of 81 classes: background and the 80 things.
+
+    The masks are published with UniMatch, or written by `prepare-coco`. Images without one use COCO-Stuff's pixel map
+    (stuffthingmaps/train2017/NAME.png), if present.
+    """
+
+    image_root = ""
+    name_folders = COCO_FOLDERS
+    folder_of_split: ClassVar[Mapping[str, str]] = dict(zip(("train", "val", "unlabelled"), COCO_FOLDERS, strict=True))
+
+    def mask_candidates(self, image: Path) -> Iterator[Path]:
+        """See FileDataset."""
+        name = f"{image.stem}.png"
+        yield self.root / "masks" / name
+        for folder in ("masks", *PIXEL_MAPS):
+            yield self.root / folder / image.parent.name / name
+
+    def encoding_of(self, mask: Path) -> MaskEncoding:
+        """See FileDataset."""
+        is_pixel_map = mask.is_relative_to(self.root) and mask.relative_to(self.root).parts[0] in PIXEL_MAPS
+        return pixel_map_encoding(self.taxonomy.ignore_index) if is_pixel_map else self.encoding
+
+    def all_images(self) -> Iterable[Path]:
+        """See FileDataset."""
+        return (path for folder in COCO_FOLDERS for path in files_below(self.root / folder))
+
+
+def pixel_map_encoding(ignore_index: int) -> MaskEncoding:
+    """Encoding of COCO-Stuff's pixel maps: category id minus 1, and 255 for unlabelled pixels."""
+    id_of_value = {thing - 1: index for thing, index in CLASS_OF_THING.items()}
+    return MaskEncoding.from_values(id_of_value | {stuff - 1: 0 for stuff in STUFF_IDS}, (255,), ignore_index)
+
+
+def _contains_255(mask: Path, raw: MaskEncoding) -> bool:
+    try:
+        return bool((raw.stored_values(mask, mask) == raw.ignore_index).any())
+    except ImageError:
+        return False  # reported when the mask is read for use
