@@ -1,9 +1,8 @@
-"""Reject requests that a web page of another site sends through a visitor's browser (CSRF, DNS rebinding).
+"""Reject requests that a web page of another site sends through a browser (CSRF, DNS rebinding).
 
-A browser on this machine reaches the service on 127.0.0.1, and with it every web page that it shows. Such a page can
-send requests, although it cannot read the responses: the `Origin` check rejects them. It can also let its own domain
-name resolve to 127.0.0.1 and so become "same origin": the `Host` check rejects that. Both checks apply when no key is
-sent, or when the browser attaches it by itself in a cookie. A page cannot know a key that is sent in a header.
+A web page in a browser on this machine can send requests to 127.0.0.1, although it cannot read the responses: the
+`Origin` check rejects them. It can also let its own domain name resolve to 127.0.0.1 and become "same origin": the
+`Host` check rejects that. Both apply to requests without a key, or with the key of a cookie.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def check_host(scope: Scope, allowed_hosts: Collection[str]) -> None:
     """Reject a request whose `Host` is a domain name that is not allowed.
 
     Raises:
-        ForeignPage: Someone else may have pointed the name at this service.
+        ForeignPage: The name may belong to someone else.
     """
     name = _host_name(Headers(scope=scope).get("host", ""))
     allowed = {host.lower() for host in allowed_hosts}

@@ -8,18 +8,12 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from service.api.forms import form_file, is_form
+from service.api.forms import form_files, is_form
 from service.errors import BadInput, BodyTooSlow
 from service.state import State
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-MULTIPART = {
-    "schema": {
-        "type": "object",
-        "required": ["file"],
-        "properties": {"file": {"type": "string", "format": "binary"}},
-    }
-}
+MULTIPART = {"schema": {"type": "object", "required": ["file"], "properties": {"file": BINARY["schema"]}}}
 
 
 def upload_docs(*media_types: str) -> dict[str, Any]:
@@ -31,7 +25,7 @@ def upload_docs(*media_types: str) -> dict[str, Any]:
 IMAGE_DOCS = upload_docs("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/avif")
 
 
-# Async although it awaits nothing: FastAPI would run a plain function in its thread pool, and probes would wait for it.
+# Async although it awaits nothing: FastAPI would run a plain function in a thread.
 async def get_state(request: Request) -> State:
     """Return the state that the lifespan opened."""
     state: State = request.state.maskloop
@@ -74,12 +68,12 @@ async def receive_within(body: Awaitable[bytes], timeout_s: float) -> bytes:
 async def _read(request: Request) -> bytes:
     if not is_form(request):
         return await request.body()
-    async with form_file(request, folder=None) as part:
-        return await part.read()
+    async with form_files(request, folder=None) as parts:
+        return await parts[0].read()
 
 
 async def receive_upload(request: Request, state: StateOf) -> AsyncIterator[bytes]:
-    """Receive a file for the pool; the request stays admitted at the upload gate until it is answered."""
+    """Receive a file for the pool; the request holds its place at the upload gate until it is answered."""
     async with state.upload_gate.admit():
         yield await read_image(request, state.settings.receive_timeout_s)
 

@@ -71,7 +71,7 @@ class Pipeline:
         policy = WaitPolicy(self._wait_estimator.wait_s, settings.max_wait_s, unlimited_requests=2 * cores)
         rejected = metrics.rejected.labels("overloaded")
         self._gate = AdmissionGate(settings.max_concurrent_requests, metrics.admitted, rejected, policy)
-        metrics.places.set(settings.max_concurrent_requests)
+        metrics.capacity.set(settings.max_concurrent_requests)
         # Decoding and inference may each use this much memory for large images.
         memory_limit = settings.max_inference_bytes
         self._small_decoding_bytes = memory_limit // SMALL_DECODING

@@ -1,4 +1,4 @@
-"""Limit the size of request bodies while they arrive, before anything parses or stores them.
+"""Limit the size of request bodies while they arrive.
 
 Starlette's own limit (`max_body_size`) answers in plain text; this one answers like every other error of the path.
 """
@@ -20,7 +20,7 @@ MULTIPART_SLACK = 64 * 1024
 PART_SLACK = 4 * 1024
 
 
-class _TooLarge(Exception):  # noqa: N818 - unwinds the application; nobody else sees it
+class _TooLarge(Exception):  # noqa: N818 - only unwinds the application
     pass
 
 
@@ -37,7 +37,7 @@ class BodyLimit:
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request and count the bytes of its body."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,8 +1,8 @@
 """Limit the size of request headers, and the time that a client takes to read a response.
 
-uvicorn's parser buffers each header line, and each trailer of a chunked body, without a limit: a client without a key
-could fill the memory with one endless header. A client that requests much and reads nothing could hold its response,
-and its place among the batch requests, for any time.
+uvicorn's parser buffers header lines and trailers without a limit: one endless header, from a client without a key,
+could fill the memory. A client that reads nothing could hold its response, and its place among the batch requests, for
+ever.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HEADERS_TOO_LARGE = (
 )
 
 
-class _HeadersTooLarge(Exception):  # noqa: N818 - unwinds the parser; nobody else sees it
+class _HeadersTooLarge(Exception):  # noqa: N818 - only unwinds the parser
     pass
 
 
@@ -111,7 +111,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if before - now >= MIN_READ_BYTES:
             self._start_timer()
             return
-        # Percent-encoded, as received: it cannot contain a line break.
+        # Percent-encoded: it cannot contain a line break.
         path = self.scope["raw_path"].decode("ascii", "replace")[:MAX_LOGGED_PATH]
         log.warning("response not read, connection closed", path=path, unread_bytes=now, after_s=self._send_timeout_s)
         self.transport.abort()

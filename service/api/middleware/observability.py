@@ -19,7 +19,7 @@ from service.tracing import Tracing
 log = structlog.stdlib.get_logger(__name__)
 
 HEADER = b"x-request-id"
-# Request ids that are accepted from clients: nothing that could break or flood a log line.
+# Request ids of clients must not break or flood a log line.
 VALID_ID = re.compile(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
 # Probed every few seconds: counted, but neither logged nor traced.
 QUIET = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
@@ -35,12 +35,12 @@ class ObservedApp(FastAPI):
     """FastAPI inside `Observe` and `SecurityHeaders`, which also see its response to an unexpected error."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Wrap FastAPI's middleware stack."""
+        """Build the stack."""
         return Observe(SecurityHeaders(super().build_middleware_stack()))
 
 
 def telemetry(tracing: Tracing | None) -> TelemetryConfig:
-    """Telemetry of FastAPI: one span per request. `RequestContext` adds the child spans; Prometheus has the counts."""
+    """Configure FastAPI to create one span per request; `RequestContext` adds its children."""
     return {
         "tracer_provider": tracing.provider if tracing else None,
         "operation_spans": False,
@@ -58,7 +58,7 @@ class Observe:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request and record its status and duration."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -84,14 +84,12 @@ class Observe:
 
 def request_id_of(scope: Scope) -> str:
     """Return the request's own `X-Request-Id` if it is valid, otherwise a new one."""
-    for name, value in scope["headers"]:
-        if name == HEADER:
-            return value.decode() if VALID_ID.fullmatch(value) else secrets.token_hex(16)
-    return secrets.token_hex(16)
+    sent = next((value for name, value in scope["headers"] if name == HEADER), b"")
+    return sent.decode() if VALID_ID.fullmatch(sent) else secrets.token_hex(16)
 
 
 def _bind_ids(state: State, scope: Scope, request_id: str) -> None:
-    """Bind the request id and trace id to all log lines of this task, which ends with the request."""
+    """Bind the request id and trace id to all log lines of this task."""
     if state.tracing is None or scope["path"] in UNTRACED:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         return

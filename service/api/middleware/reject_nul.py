@@ -1,7 +1,4 @@
-"""Reject NUL characters in URLs, since no id or value contains one.
-
-PostgreSQL raises an error for them and SQLite finds nothing; rejecting them here gives the same answer on both.
-"""
+"""Reject NUL characters in URLs: PostgreSQL raises an error for them, and SQLite finds nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ class RejectNul:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request, or reject it."""
+        """Handle a request."""
         app = _rejection(scope) if scope["type"] == "http" else None
         await (app or self._app)(scope, receive, send)
 
