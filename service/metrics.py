@@ -1,4 +1,4 @@
-"""Prometheus metrics, in a registry per application, so that two applications in one process do not share them."""
+"""Prometheus metrics, in one registry per application."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ log = structlog.stdlib.get_logger(__name__)
 QUEUE = "maskloop"
 RUN_TASK = "maskloop.run"
 
-# A prefix of our own, since other programs with other visibility timeouts may use the same broker.
+# Other programs, with other visibility timeouts, may use the same broker.
 KEY_PREFIX = "maskloop:"
 
 # Timeouts for an unreachable broker; the database row keeps the run in the meantime.
@@ -41,7 +41,7 @@ class Queue:
         try:
             self._producer().send_task(task, args=[run_id], queue=QUEUE, ignore_result=True, retry=False)
         except Exception as error:
-            # Every transport has its own connection errors. In each case the task was not sent.
+            # Every transport has its own connection errors.
             raise QueueUnreachable(
                 f"The broker does not answer ({error}): check that it runs and that MASKLOOP_BROKER_URL is right.",
                 retry_after_s=5,

@@ -1,6 +1,6 @@
 """Supervisor of `up`: run API, worker and broker as child processes, restart those that crash, stop all together.
 
-`parent_watch.py` makes the kernel kill the children if this process is killed, so that no process is left behind.
+If this process is killed, the kernel kills the children (`parent_watch.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ READY_TIMEOUT_S = 120.0
 
 
 class SupervisorError(Exception):
-    """The group cannot start or continue; the message names the remedy."""
+    """The group cannot start or continue."""
 
 
 def up(options: dict[str, Any]) -> int:
@@ -55,10 +55,9 @@ class _Group:
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
         self._signals = 0
-        # In the order in which they are stopped: no new requests, then no new runs, then the broker.
+        # In the order in which they are stopped.
         self._children: list[Child] = []
         self._own_end, self._api_end = socket.socketpair()
-        # Set once the settings are read.
         self._sock: socket.socket | None = None
         self._broker_url = ""
 
@@ -142,7 +141,7 @@ class _Group:
 
 
 def print_line(text: str) -> None:
-    """Print a message of the supervisor, in the format of the children's output."""
+    """Print a message in the format of the children's output."""
     sys.stderr.write(f"up     | {text}\n")
     sys.stderr.flush()
 

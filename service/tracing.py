@@ -1,7 +1,8 @@
 """OpenTelemetry traces of requests and runs, exported by OTLP over HTTP.
 
-The standard variables configure it (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ...). If none
-is set, neither the SDK nor the exporter is imported.
+The standard variables configure it (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ...). Without
+them
+nothing of OpenTelemetry is imported here.
 """
 
 from __future__ import annotations
@@ -30,11 +31,7 @@ _current: ContextVar[Trace | None] = ContextVar("maskloop_trace", default=None)
 
 
 class Trace:
-    """An open span, to which child spans can be added.
-
-    Attributes:
-        ids: `trace_id` and `span_id`, for log lines.
-    """
+    """An open span, to which child spans can be added. `ids` are `trace_id` and `span_id`, for log lines."""
 
     def __init__(self, tracer: Any, span: Any) -> None:
         from opentelemetry.trace import set_span_in_context  # noqa: PLC0415 - imported only if tracing is on
@@ -64,11 +61,7 @@ class Trace:
 
 
 class Tracing:
-    """Creates and exports traces. Built by `open_tracing`.
-
-    Attributes:
-        provider: The tracer provider, for libraries that create spans: FastAPI creates that of a request.
-    """
+    """Creates and exports traces. `provider` is for libraries that create spans, as FastAPI does."""
 
     def __init__(self, provider: Any) -> None:
         self.provider = provider
@@ -77,7 +70,7 @@ class Tracing:
 
     def start(self) -> None:
         """Start exporting, in a background thread."""
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - imported only if tracing is on
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
         self._processor = BatchSpanProcessor(OTLPSpanExporter())
@@ -104,11 +97,7 @@ class Tracing:
 
 
 def open_tracing(variables: Mapping[str, str]) -> Tracing | None:
-    """Open tracing if the environment configures it; otherwise, or if it cannot start (logged), return None.
-
-    Args:
-        variables: The environment variables that begin with OTEL_.
-    """
+    """Open tracing if `variables`, those of OTEL_*, configure it; otherwise, or on an error (logged), return None."""
     if not _is_configured(variables):
         return None
     protocol = next((variables[name] for name in PROTOCOLS if variables.get(name)), PROTOCOL)

@@ -67,7 +67,6 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
 
 
 def _version() -> str:
-    """Return the version of the installed package."""
     try:
         return version("maskloop")
     except PackageNotFoundError:

@@ -58,7 +58,7 @@ _cookie = APIKeyCookie(
 )
 
 
-# async, like all of these dependencies: FastAPI runs others in a thread.
+# Async, like all of these dependencies: FastAPI runs others in a thread.
 async def _sent_key(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     header: Annotated[str | None, Depends(_header)],
@@ -162,7 +162,7 @@ def _authenticate_cookie(request: Request, state: State, key: str) -> Caller:
     try:
         return _authenticate_key(request, state, key)
     except MaskloopError:
-        # Otherwise every later request of this browser would fail too, even one that needs no key.
+        # Otherwise every later request of this browser would fail, too.
         add_headers(request.scope, {"Set-Cookie": f"{COOKIE}=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict"})
         raise
 

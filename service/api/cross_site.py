@@ -21,11 +21,7 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 def check_host(scope: Scope, allowed_hosts: Collection[str]) -> None:
-    """Reject a request whose `Host` is a domain name that is not allowed.
-
-    Raises:
-        ForeignPage: The name may belong to someone else.
-    """
+    """Reject a request whose `Host` is a domain name that is not allowed. Raises ForeignPage."""
     name = _host_name(Headers(scope=scope).get("host", ""))
     allowed = {host.lower() for host in allowed_hosts}
     if "." not in name or parse_address(name) or name.endswith(".localhost") or name in allowed:
@@ -37,11 +33,7 @@ def check_host(scope: Scope, allowed_hosts: Collection[str]) -> None:
 
 
 def check_origin(scope: Scope, allowed_origins: Collection[str]) -> None:
-    """Reject a request that changes something and comes from a page of another origin.
-
-    Raises:
-        ForeignPage: The browser names another origin.
-    """
+    """Reject a request that changes something and comes from a page of another origin. Raises ForeignPage."""
     headers = Headers(scope=scope)
     origin = headers.get("origin", "")
     if scope["method"] in SAFE_METHODS or {origin, "*"} & set(allowed_origins):

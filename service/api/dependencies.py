@@ -17,7 +17,7 @@ MULTIPART = {"schema": {"type": "object", "required": ["file"], "properties": {"
 
 
 def upload_docs(*media_types: str) -> dict[str, Any]:
-    """Return the OpenAPI request body of one file: as the body itself, or as the part `file` of a form."""
+    """Return the OpenAPI request body of one file: the body itself, or the part `file` of a form."""
     content: dict[str, Any] = dict.fromkeys(media_types, BINARY)
     return {"requestBody": {"required": True, "content": {**content, "multipart/form-data": MULTIPART}}}
 
@@ -25,7 +25,7 @@ def upload_docs(*media_types: str) -> dict[str, Any]:
 IMAGE_DOCS = upload_docs("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/avif")
 
 
-# Async although it awaits nothing: FastAPI would run a plain function in a thread.
+# Async: FastAPI would run a plain function in a thread.
 async def get_state(request: Request) -> State:
     """Return the state that the lifespan opened."""
     state: State = request.state.maskloop
@@ -36,9 +36,7 @@ StateOf = Annotated[State, Depends(get_state)]
 
 
 async def read_image(request: Request, timeout_s: float) -> bytes:
-    """Read the file of a request into memory: the body, or the part `file` of a form.
-
-    Call it after admission, which limits the number of bodies in memory.
+    """Read the file of a request into memory: the body, or the part `file` of a form. Call it after admission.
 
     Raises:
         BadInput: The body is empty, or the form holds no file.
@@ -51,11 +49,7 @@ async def read_image(request: Request, timeout_s: float) -> bytes:
 
 
 async def receive_within(body: Awaitable[bytes], timeout_s: float) -> bytes:
-    """Wait for a body.
-
-    Raises:
-        BodyTooSlow: It did not arrive within `timeout_s` seconds.
-    """
+    """Wait for a body; raise BodyTooSlow after `timeout_s` seconds."""
     try:
         async with asyncio.timeout(timeout_s):
             return await body

@@ -50,11 +50,7 @@ async def form_files(
 
 @asynccontextmanager
 async def upload_file(request: Request, folder: Path) -> AsyncIterator[BinaryIO]:
-    """Yield a large upload, the body of a request or the part `file` of its form, as a temporary file in `folder`.
-
-    Raises:
-        BadInput: The form holds no file.
-    """
+    """Yield a large upload, the body or the part `file` of a form, as a temporary file. Raises BadInput."""
     if is_form(request):
         async with form_files(request, folder=folder) as parts:
             yield parts[0].file
@@ -67,7 +63,7 @@ async def upload_file(request: Request, folder: Path) -> AsyncIterator[BinaryIO]
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser stores files in the system's temporary folder, which is small in a container."""
+    """Parser that stores files in `folder`: the system's temporary folder is small in a container."""
 
     spool_max_size = sys.maxsize
 

@@ -1,4 +1,4 @@
-"""Health probes and metrics. The probes are async and read no disk, so busy threads never delay them."""
+"""Health probes and metrics. The probes are async and read no disk, so that busy threads never delay them."""
 
 from __future__ import annotations
 

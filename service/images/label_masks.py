@@ -21,7 +21,8 @@ def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_inde
     """Read an uploaded label mask.
 
     Palette indices and grey values are used as they are in the file: colours are not looked up, and grey values of less
-    than 8 bits are not scaled.
+    than 8
+    bits are not scaled.
 
     Args:
         data: A PNG with one channel: palette, or grey with 1 to 16 bits.
@@ -73,7 +74,6 @@ def _indices(data: bytes, size: tuple[int, int]) -> Ids:
 
 
 def _check(image: Image.Image, size: tuple[int, int]) -> None:
-    """Check size and channels before decoding."""
     if image.size != size:
         raise MaskInvalid(
             f"The mask has {image.size[0]}x{image.size[1]} pixels and its upright image {size[0]}x{size[1]}: "

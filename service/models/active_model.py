@@ -1,9 +1,12 @@
 """The active model of a process, swapped under load.
 
 A thread polls the database for the activated version. It loads, probes and warms a new version while the present one
-serves, then swaps them with one assignment. Requests keep the model that they began with. If the new version fails, the
-present one stays. A broken bundle is marked in its row, for all processes; a fault of the machine (no memory, no CUDA,
-an unreadable disk) is retried for as long as the version is activated.
+serves,
+then swaps them with one assignment. Requests keep the model that they began with. If the new version fails, the present
+one
+stays: a broken bundle is marked in its row, for all processes; a fault of the machine (no memory, no CUDA, an
+unreadable
+disk) is retried.
 """
 
 from __future__ import annotations
@@ -71,11 +74,7 @@ class ActiveModel:
         return self._current
 
     def require(self) -> LoadedModel:
-        """Return the active model.
-
-        Raises:
-            NoModel: No model is ready, or none could be loaded.
-        """
+        """Return the active model. Raises NoModel if none is ready."""
         if self._current is None:
             reason = self.error or "it is loading, or none was activated (POST /v1/models)"
             raise NoModel(f"No model is ready: {reason}.", retry_after_s=RETRY_AFTER_S)
@@ -117,13 +116,11 @@ class ActiveModel:
                 self._switch_to(activated.version)
         except Exception as error:
             self._database_failed = True
-            # For example, the database was unreachable. The next poll comes soon.
             self.error = names_only(f"{type(error).__name__}: {error}")
             log.exception("cannot poll the database")
 
     def _switch_to(self, version: str) -> None:
         if version != self._deferred:
-            # Another version was activated: the error about the deferred one no longer matters.
             self.error = self.error if self._deferred is None else None
             self._deferred, self._attempts, self._not_before = None, 0, 0.0
         current = self._current
@@ -139,7 +136,7 @@ class ActiveModel:
         except Exception as error:
             self._defer(version, error)
             return
-        # Clear the error first: a reader that sees the new model must not see an old error.
+        # The error first: a reader of the new model must not see an old error.
         self._deferred, self._attempts, self.error = None, 0, None
         previous, self._current = self._current, loaded
         trim_heap()
@@ -151,7 +148,7 @@ class ActiveModel:
         log.info("model serves", version=version, previous=previous and previous.version, on=loaded.engine.provider)
 
     def _prune_metrics(self) -> None:
-        """Remove the metrics of unloaded versions; keep the previous one's, so that they are scraped once more."""
+        """Remove the metrics of unloaded versions; the previous one's are scraped once more."""
         current = self._current.version if self._current else None
         self._metrics.keep_models({v for v in (current, self._previous, *self._cache.loaded_versions) if v})
 

@@ -33,10 +33,9 @@ DAMAGED = (
 
 
 def unpack(packed: BinaryIO, folder: Path, *, max_bytes: int) -> None:
-    """Write the files of a zipped bundle into a new folder.
+    """Write the files of a zipped bundle, at its top or in one folder, into a new folder.
 
-    The files may be at the top of the zip or in one folder. All names are checked before anything is written, and the
-    unpacked bytes are counted, whatever the headers claim.
+    All names are checked before anything is written, and the unpacked bytes are counted, whatever the headers claim.
 
     Raises:
         BundleInvalid: Not a zip, an unexpected name, or a damaged entry.
@@ -96,7 +95,7 @@ def _read(source: IO[bytes]) -> bytes:
 
 @contextmanager
 def _read_errors() -> Iterator[None]:
-    """Convert errors of reading the zip to BundleInvalid; errors of writing, such as a full disk, are not caught."""
+    """Convert errors of reading the zip to BundleInvalid, but not those of writing, such as a full disk."""
     try:
         yield
     except DAMAGED as error:

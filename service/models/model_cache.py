@@ -24,13 +24,7 @@ REMEDIES = {
 
 
 class ModelCache:
-    """Loads one version at a time; requests for a version that is not loaded are rejected in the meantime.
-
-    Args:
-        settings: Sets the number of versions (`extra_models`).
-        models: The store.
-        on_change: Called when another version was loaded.
-    """
+    """Loads one version at a time; requests for another one are rejected meanwhile. `on_change` is called after a load."""
 
     def __init__(self, settings: Settings, models: ModelStore, on_change: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
@@ -42,14 +36,7 @@ class ModelCache:
         self._lock = threading.Lock()
 
     def lease(self, version: str) -> LoadedModel:
-        """Return a version, loading it if necessary, which takes seconds: do not call this on the event loop.
-
-        Raises:
-            ModelNotFound: There is no such version.
-            ModelNotServable: It is not ready, or does not load.
-            ModelLoading: This or another version is being loaded.
-            Unavailable: The machine cannot load it.
-        """
+        """Return a version, loading it if necessary. Raises as `ActiveModel.lease`."""
         _check(self._models.get(version))
         with self._lock:
             if version in self._loaded:

@@ -14,11 +14,7 @@ LENGTH_PREFIX = struct.Struct("<I")
 
 
 def unpack(data: memoryview, count: int) -> list[bytes]:
-    """Split the binary form into its elements: each is a 4-byte little-endian length and that many bytes.
-
-    Raises:
-        BadInput: The data does not hold exactly `count` elements.
-    """
+    """Split the binary form: each element is a 4-byte little-endian length and its bytes. Raises BadInput."""
     elements, at = [], 0
     for number in range(count):
         begin = at + LENGTH_PREFIX.size
@@ -43,11 +39,7 @@ def pack(elements: Sequence[bytes]) -> bytes:
 
 
 def from_base64(texts: list[object], content_type: object) -> list[bytes]:
-    """Decode the elements of a JSON tensor.
-
-    Args:
-        texts: base64 strings.
-        content_type: Parameter of the input by which some clients name the encoding; None means base64.
+    """Decode the elements of a JSON tensor; `content_type` is the encoding that the input names, None: base64.
 
     Raises:
         BadInput: An element is not base64, or `content_type` is another encoding.

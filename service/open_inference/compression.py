@@ -1,7 +1,4 @@
-"""Compression of request and response bodies: gzip and deflate.
-
-Decompression is limited in size: a few kilobytes may expand to gigabytes.
-"""
+"""Compression of request and response bodies: gzip and deflate."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ LEVEL = 1
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
-    """Decompress a body.
+    """Decompress a body; a few kilobytes may expand to gigabytes, so its size is limited.
 
     Args:
         body: The body as received.
@@ -49,8 +46,7 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
 def accepted_encoding(header: str | None) -> Encoding | None:
     """Return the encoding for a response by `Accept-Encoding`.
 
-    Only a single encoding counts as a request for compression: HTTP libraries send lists by default, and their users
-    would wait for the compression.
+    Only a single encoding requests compression: HTTP libraries send lists by default, and would have to wait for it.
     """
     return _encoding((header or "").strip().lower())
 

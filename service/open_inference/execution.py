@@ -1,4 +1,4 @@
-"""Execute an inference request: run its images through the pipeline, a few at a time, and collect the outputs."""
+"""Execute an inference request: run its images through the pipeline, a few at a time."""
 
 from __future__ import annotations
 
@@ -24,10 +24,8 @@ from service.segmentation.pipeline import DisconnectCheck, Pipeline
 T = TypeVar("T")
 Row = dict[str, Any]
 """The values of all outputs for one image, by name of the output."""
-
 MAX_CONCURRENT = 8
-"""Concurrent images of one request; the limit leaves room for other requests. `execute` lowers it to the number that
-keeps a CPU busy, or raises it to the batch size of the model."""
+"""Concurrent images of one request, to leave room for others; more on a GPU with larger batches."""
 
 
 async def execute(
@@ -39,7 +37,7 @@ async def execute(
     timings: RequestTimings,
     client_disconnected: DisconnectCheck,
 ) -> list[Row]:
-    """Run the images of a request through the model.
+    """Run the images of a request through the model; return one row per image, in their order.
 
     Args:
         request: The images, and the priority of the request.
@@ -48,9 +46,6 @@ async def execute(
         context: The context of the request; receives the stages, summed over the images.
         timings: Receives the stages of each image.
         client_disconnected: Whether the client closed the connection.
-
-    Returns:
-        One row per image, in their order.
 
     Raises:
         MaskloopError: The error of the first image that fails; the other images are cancelled.
@@ -74,11 +69,7 @@ async def execute(
 
 
 def check_pixels(request: InferRequest, max_pixels: int) -> None:
-    """Reject pixel tensors with too large images; the decoder checks encoded images.
-
-    Raises:
-        ImageTooLarge: An image has more than `max_pixels` pixels.
-    """
+    """Raise ImageTooLarge for a pixel tensor with more than `max_pixels` per image."""
     if isinstance(request.images, list):
         return
     _, height, width, _ = request.shape
@@ -104,7 +95,7 @@ def assemble(request: InferRequest, rows: Sequence[Row]) -> list[Output]:
 
 
 async def run_limited(jobs: Sequence[Callable[[], Awaitable[T]]], limit: int) -> list[T]:
-    """Run jobs with limited concurrency; return the results in their order. The first error cancels the others."""
+    """Run jobs with limited concurrency; return the results in order. The first error cancels the others."""
     results: dict[int, T] = {}
     numbered = iter(enumerate(jobs))
 

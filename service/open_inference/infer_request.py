@@ -155,7 +155,6 @@ def _flat(data: list[Any]) -> list[Any]:
 
 
 def _outputs(outputs: object, signature: ModelSignature, *, binary: bool) -> tuple[RequestedOutput, ...]:
-    """Parse the requested outputs; by default all."""
     if not outputs:
         return tuple(RequestedOutput(spec=spec, binary=binary) for spec in signature.outputs)
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):

@@ -61,11 +61,7 @@ def safe_name(name: str) -> str:
 
 
 def number_versions(rows: Sequence[Model]) -> list[StoreEntry]:
-    """Number the versions of a store, oldest first.
-
-    Args:
-        rows: Newest first, as the store lists them.
-    """
+    """Number the versions of a store, oldest first; `rows` are newest first."""
     return [StoreEntry(number, row) for number, row in enumerate(reversed(rows), start=1)]
 
 
@@ -82,11 +78,7 @@ def list_names(entries: Iterable[StoreEntry]) -> list[ModelName]:
 
 
 def resolve_name(text: str, entries: Iterable[StoreEntry]) -> ModelName:
-    """Find a model by name.
-
-    Raises:
-        ModelNotFound: There is no such model.
-    """
+    """Find a model by name. Raises ModelNotFound."""
     for name in list_names(entries):
         if name.text == text:
             return name
@@ -94,11 +86,7 @@ def resolve_name(text: str, entries: Iterable[StoreEntry]) -> ModelName:
 
 
 def select_version(version: str, entries: Sequence[StoreEntry], name: ModelName) -> StoreEntry:
-    """Find a version of a model by number, or by the version of its bundle; a number takes precedence.
-
-    Raises:
-        ModelNotFound: The model has no such version.
-    """
+    """Find a version by number or, failing that, by its bundle's version. Raises ModelNotFound."""
     included = [entry for entry in entries if name.includes(entry)]
     for entry in included:
         if version == str(entry.number):

@@ -1,7 +1,6 @@
 """Parameters of a request.
 
-`timeout` and `priority` become an `InferPriority`. `binary_data_output` and, for one output, `binary_data` choose the
-form of the response. Sequences, classification and shared memory are rejected; unknown parameters are ignored.
+Sequences, classification and shared memory are rejected; unknown parameters are ignored.
 """
 
 from __future__ import annotations
@@ -37,12 +36,7 @@ class InferPriority:
 
 
 def infer_priority(parameters: dict[str, Any]) -> InferPriority:
-    """Read the priority and timeout of a request.
-
-    Raises:
-        BadInput: A value is invalid.
-        NotSupported: The request belongs to a sequence.
-    """
+    """Read `priority` and `timeout`. Raises BadInput, or NotSupported if the request belongs to a sequence."""
     if parameters.get("sequence_id") not in (None, 0, ""):
         raise NotSupported("The models keep no state between requests: omit `sequence_id`.")
     # In both, 0 means the same as omitting it.
@@ -53,21 +47,13 @@ def infer_priority(parameters: dict[str, Any]) -> InferPriority:
 
 
 def reject_shared_memory(parameters: dict[str, Any]) -> None:
-    """Reject an input or output in memory shared between client and server.
-
-    Raises:
-        NotSupported: The parameters name shared memory.
-    """
+    """Raise NotSupported for an input or output in memory shared between client and server."""
     if any(name.startswith("shared_memory_") for name in parameters):
         raise NotSupported("Shared memory is not supported: send and receive tensors in binary form.")
 
 
 def parameters_of(part: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return the optional object `parameters` of a part of a request.
-
-    Raises:
-        BadInput: It is not an object.
-    """
+    """Return the optional object `parameters` of a part of a request. Raises BadInput."""
     parameters = part.get("parameters")
     if parameters is None:
         return {}
@@ -77,11 +63,7 @@ def parameters_of(part: dict[str, Any], what: str) -> dict[str, Any]:
 
 
 def integer(parameters: dict[str, Any], name: str, largest: int) -> int | None:
-    """Return an integer parameter from 0 to `largest`; None if it is absent.
-
-    Raises:
-        BadInput: The value is not an integer, or out of range.
-    """
+    """Return an integer parameter from 0 to `largest`; None if it is absent. Raises BadInput."""
     value = parameters.get(name)
     if value is None:
         return None
@@ -91,11 +73,7 @@ def integer(parameters: dict[str, Any], name: str, largest: int) -> int | None:
 
 
 def flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
-    """Return a boolean parameter.
-
-    Raises:
-        BadInput: The value is not a boolean.
-    """
+    """Return a boolean parameter. Raises BadInput."""
     value = parameters.get(name, default)
     if not isinstance(value, bool):
         raise BadInput(f"Parameter `{name}` must be true or false.")

@@ -19,10 +19,10 @@ from service.errors import Conflict, NoModel, NotEnoughImages, QueueUnreachable,
 from service.metrics import Metrics
 from service.models.model_store import ModelStore
 from service.runs.reaper import MISSED_HEARTBEATS
-from service.runs.run_store import ACTIVE, add_event
+from service.runs.run_store import add_event
 from service.settings import Settings
 from service.storage.database import Database
-from service.storage.tables import Image, Run, RunImage, RunReason, Worker, utc_now
+from service.storage.tables import ACTIVE, Image, Run, RunImage, RunReason, Worker, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 

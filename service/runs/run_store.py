@@ -10,9 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.errors import RunNotActive, RunNotFound
 from service.storage.database import Database
-from service.storage.tables import Role, Run, RunEvent, RunImage, utc_now
-
-ACTIVE = ("queued", "running")
+from service.storage.tables import ACTIVE, Role, Run, RunEvent, RunImage, utc_now
 
 
 class RunStore:

@@ -1,7 +1,8 @@
 """The path of a segmentation request: admit or reject, decode, queue, infer, encode.
 
-The event loop does none of the work. Decoding and encoding share a small thread pool and inference has its own, so that
-one huge JPEG does not delay the model, nor the model the health checks.
+Decoding and encoding share a small thread pool and inference has its own, so that one huge JPEG does not delay the
+model, nor
+the model the health checks.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from service.segmentation.admission.priority_limiter import PriorityLimiter
 from service.segmentation.admission.request_context import INTERACTIVE, RequestContext
 from service.segmentation.admission.wait_estimator import WaitEstimator
 from service.segmentation.decode import DecodedImage, EncodedImage, Limits, Pixels
-from service.segmentation.executor_tasks import call_when_done, run_in_pool, submit
+from service.segmentation.executor_tasks import call_when_done, submit
 from service.segmentation.inference.arena import give_back
 from service.segmentation.inference.prediction import Prediction
 from service.segmentation.inference.predictor import Predictor
@@ -94,11 +95,7 @@ class Pipeline:
         return self._decode_slots
 
     def check_admission(self) -> None:
-        """Check whether a request would be admitted now, before any work is done for it; count a rejection.
-
-        Raises:
-            Overloaded: As `admission`.
-        """
+        """Raise Overloaded if a request would be rejected now, before any work is done for it."""
         self._gate.check()
 
     @asynccontextmanager
@@ -150,17 +147,14 @@ class Pipeline:
             data: The encoded image.
             predictor: The model that answers; a swap in the meantime does not change it.
             context: Receives the stages `decode`, `queue` and `infer`.
-            client_disconnected: Called before the inference and every second during it.
+            client_disconnected: As in `predict`.
 
         Raises:
-            ClientDisconnected: The client closed the connection.
-            ImageTooLarge: As `decode` and the memory budget of the model.
-            ImageUnsupported, ImageUnreadable: As `decode`.
-            OutOfMemory: The machine lacks the memory.
-            Overloaded: The image waited in queues longer than `context.max_wait_s`.
+            ImageTooLarge, ImageUnsupported, ImageUnreadable: As `decode`.
+            ClientDisconnected, ImageTooLarge, OutOfMemory, Overloaded: As `predict`.
         """
         begin = time.perf_counter()
-        encoded = await run_in_pool(self._images, lambda: EncodedImage(data, self._limits))
+        encoded = await submit(self._images, lambda: EncodedImage(data, self._limits))
         memory_bytes = encoded.decode_bytes
         # Large images queue for each other, and not in the slots of the small ones.
         limiter = self._large_decoding if memory_bytes > self._small_decoding_bytes else self._decoding
@@ -193,7 +187,7 @@ class Pipeline:
 
         Args:
             image_HW3: uint8 [H, W, 3], RGB.
-            predictor: The model that answers; a swap in the meantime does not change it.
+            predictor: The model that answers.
             context: Receives the stages `queue` and `infer`.
             client_disconnected: Called before the inference and every second during it.
             waited_s: Seconds that the image has waited already.
@@ -229,11 +223,11 @@ class Pipeline:
     async def encode(self, render: Callable[[], T], context: RequestContext) -> T:
         """Render the answer in a thread; `context` receives the stage `encode`."""
         with context.stage("encode"):
-            return await run_in_pool(self._images, render)
+            return await submit(self._images, render)
 
     async def run_in_thread(self, work: Callable[[], T]) -> T:
         """Do other work of a request in the threads that decode and encode."""
-        return await run_in_pool(self._images, work)
+        return await submit(self._images, work)
 
     def close(self) -> None:
         """Wait for running work and drop the rest. May be called from any thread."""
@@ -250,11 +244,7 @@ class Pipeline:
         memory_bytes: int,
         waited_s: float = 0.0,
     ) -> int:
-        """Acquire slots. The estimate at admission may have been wrong, so the wait is limited here as well.
-
-        Raises:
-            Overloaded: The request waited longer than `context.max_wait_s`.
-        """
+        """Acquire slots, or raise Overloaded: the estimate at admission may have been wrong."""
         max_wait_s = context.max_wait_s
         try:
             async with asyncio.timeout(None if max_wait_s is None else max_wait_s - waited_s):
@@ -296,7 +286,6 @@ class Pipeline:
             raise ClientDisconnected
 
     async def _await_connected(self, work: asyncio.Future[T], client_disconnected: DisconnectCheck) -> T:
-        """Wait for the result of the work, as long as the client is connected."""
         while not work.done():
             # Unlike `wait_for`, this does not cancel the work when we are cancelled.
             await asyncio.wait([work], timeout=DISCONNECT_POLL_S)

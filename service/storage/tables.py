@@ -1,6 +1,6 @@
 """Database tables. The rows are the only truth about images, models and runs; files only hold the bytes.
 
-All times are UTC and timezone-aware. A change here needs a migration; a test compares the two.
+All times are UTC and timezone-aware. A change here needs a migration.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ ModelState = Literal["candidate", "ready", "rejected", "failed"]
 RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed", "cancelled"]
 RunReason = Literal["auto", "manual"]
 
+ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
 ACTIVE_RUN = "status IN ('queued', 'running')"
 VALID_KEY = "revoked_at IS NULL"
 
@@ -152,7 +153,7 @@ class Run(Base):
 
 
 class RunImage(Base):
-    """An image in the snapshot of a run. No foreign key to images: the record stays if the image is deleted."""
+    """An image in the snapshot of a run; the record stays if the image is deleted."""
 
     __tablename__ = "run_images"
 
@@ -162,7 +163,7 @@ class RunImage(Base):
 
 
 class RunEvent(Base):
-    """An event of a run. Ids increase, so a reader continues after the last one that it has seen."""
+    """An event of a run. Ids increase."""
 
     __tablename__ = "run_events"
 

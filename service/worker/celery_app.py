@@ -1,7 +1,8 @@
-"""Celery application of the worker, with the reason for every option that differs from Celery's default.
+"""Celery application of the worker.
 
 The pool is `threads` with one thread: a run is a subprocess, so the thread only waits and writes rows. `prefork` would
-add processes that can be orphaned, and `solo` would not answer the broker during a run.
+add
+processes that can be orphaned, and `solo` would not answer the broker during a run.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SLACK_S = 3600.0
 
 
 def create_worker_app(settings: Settings) -> Celery:
-    """Create the application; `tasks.register` adds the tasks."""
+    """Create the application, without tasks."""
     app = Celery("maskloop", broker=settings.broker_url, set_as_current=False)
     app.conf.update(
         # Messages carry ids only, and nothing from the broker is unpickled.

@@ -1,7 +1,6 @@
 """Periodic work of a worker, every few seconds: heartbeat, recovery of abandoned runs, and the retraining policy.
 
-Abandoned runs are queued again, queued runs are enqueued again (their message may have been lost), and the policy
-starts a run if one is due. All of this is idempotent.
+All of this is idempotent.
 """
 
 from __future__ import annotations
@@ -56,14 +55,13 @@ class Sweeper:
                     sweep(self._state)
                     swept_at = time.monotonic()
             except Exception:
-                # For example, the database was unreachable. Try again at the next heartbeat.
                 log.exception("sweep failed")
             self._ending.wait(settings.heartbeat_s)
         heartbeat.remove()
 
 
 def sweep(state: State) -> None:
-    """Recover abandoned and unsent runs, and start a run if one is due."""
+    """Queue abandoned runs again, send queued runs again (their message may be lost), and start a run if one is due."""
     reap(state.database, state.settings.heartbeat_s)
     for run_id in state.runs.queued():
         try:

@@ -58,7 +58,7 @@ def problem_docs(*errors: type[MaskloopError], path: str = "/v1") -> Responses:
 
 
 def document_errors(app: FastAPI) -> None:
-    """Add to the OpenAPI document of an app the errors that routes of a kind share."""
+    """Add to the OpenAPI document the errors that all routes of a kind share."""
     make_document, lock = app.openapi, threading.Lock()
     completed: dict[str, Any] | None = None
 

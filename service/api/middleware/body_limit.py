@@ -25,12 +25,7 @@ class _TooLarge(Exception):  # noqa: N818 - only unwinds the application
 
 
 class BodyLimit:
-    """ASGI middleware: answer 413 if a body exceeds the limit of its path, with or without Content-Length.
-
-    Args:
-        app: The wrapped application.
-        limit: Largest body in bytes, by path.
-    """
+    """ASGI middleware: answer 413 if a body exceeds the limit of its path in bytes, with or without Content-Length."""
 
     def __init__(self, app: ASGIApp, limit: Callable[[str], int]) -> None:
         self._app = app

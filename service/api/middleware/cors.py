@@ -1,4 +1,4 @@
-"""CORS: let browsers call the API from the pages of the origins in `MASKLOOP_CORS_ORIGINS`, and from no others."""
+"""CORS for the pages of the origins in `MASKLOOP_CORS_ORIGINS`."""
 
 from __future__ import annotations
 

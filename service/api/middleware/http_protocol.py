@@ -117,7 +117,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _unread_bytes(self) -> int:
-        """Bytes of the response that the client has not received."""
         return self.transport.get_write_buffer_size() + _unacknowledged_bytes(self.transport)
 
 

@@ -1,4 +1,4 @@
-"""Observe every request: request id, one log line, metrics and, if tracing is on, a trace."""
+"""Observe every request: request id, log line, metrics and, if tracing is on, a trace."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def telemetry(tracing: Tracing | None) -> TelemetryConfig:
 
 
 class Observe:
-    """ASGI middleware: log and count requests. Metrics are labelled by route template, never by path with its ids."""
+    """ASGI middleware: log and count requests. Metrics are labelled by route template, not by path."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

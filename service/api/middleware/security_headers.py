@@ -1,7 +1,4 @@
-"""Add security headers, and the headers that a request collected, to every response.
-
-TLS and `Strict-Transport-Security` are the task of a reverse proxy.
-"""
+"""Add security headers, and the headers that a request collected, to every response. TLS is the task of a proxy."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ from service.errors import NotAcceptable
 
 
 def negotiate(accept: str | None, offers: Sequence[str]) -> str:
-    """Choose a media type by RFC 9110, section 12.5.1.
+    """Choose a media type by RFC 9110, section 12.5.1; of equal quality, the first of `offers`.
 
-    The quality of an offer is that of the most specific range that matches it. The highest quality wins, then the order
-    of the offers. A missing or empty header accepts anything.
+    The quality of an offer is that of the most specific range that matches it. A missing or empty header accepts
+    anything.
 
     Raises:
         NotAcceptable: No range matches any offer with a quality above 0.

@@ -1,9 +1,8 @@
-"""`/v1/images`: the image pool. Images are added without labels; a mask can be added later."""
+"""`/v1/images`: the image pool."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -28,8 +27,7 @@ from service.segmentation.decode import EXTENSIONS
 from service.state import State
 from service.storage.tables import Image, Split
 
-# Every contributor may read an image by its id: the id is the hash of its bytes, so only those who have the bytes know
-# it. Listing needs another scope: it shows what others sent.
+# Contributors may read an image by its id, the hash of its bytes, but not list what others sent.
 router = APIRouter(prefix="/v1/images", tags=["images"], dependencies=[needs("contribute")])
 
 
@@ -117,7 +115,7 @@ def get_image(state: StateOf, image_id: str) -> ImageOut:
 )
 def get_content(state: StateOf, image_id: str) -> FileResponse:
     """Get the bytes of an image, as uploaded."""
-    return _file(state.images.path(image_id), state.images.get(image_id).media_type)
+    return FileResponse(state.images.path(image_id), media_type=state.images.get(image_id).media_type)
 
 
 @router.delete("/{image_id}", status_code=204, responses=problem_docs(ImageNotFound, ImageInUse))
@@ -154,9 +152,4 @@ def put_mask(
 )
 def get_mask(state: StateOf, image_id: str) -> FileResponse:
     """Get the mask as a grey PNG of class ids."""
-    return _file(state.images.mask_path(image_id), "image/png")
-
-
-def _file(path: Path, media_type: str) -> FileResponse:
-    # Browsers must not interpret an upload as a page of this service.
-    return FileResponse(path, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
+    return FileResponse(state.images.mask_path(image_id), media_type="image/png")

@@ -17,9 +17,8 @@ from service.api.auth import needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.errors import NoModel, NotEnoughImages, RunActive, RunNotActive, RunNotFound, TrainerMissing
-from service.runs.run_store import ACTIVE
 from service.state import State
-from service.storage.tables import RunReason, RunStatus
+from service.storage.tables import ACTIVE, RunReason, RunStatus
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[needs("train")])
 

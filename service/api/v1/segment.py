@@ -25,12 +25,11 @@ from service.state import State
 
 
 class LoadSheddingRoute(APIRoute):
-    """Check admission before authentication and parsing, so that a rejection is cheap.
+    """Check admission before authentication and parsing, so that a rejection costs half as much.
 
-    Under five times its capacity the service rejects four requests for each that it serves. A rejection after
-    authentication and parsing would take twice as much time from the images that are served. So an overloaded service
-    answers 503 where it would otherwise answer 401, 422 or 429; the request counts against no rate limit, and its log
-    line names no key. /v2 checks later, since its statistics count rejections by model.
+    An overloaded service therefore answers 503 where it would otherwise answer 401, 422 or 429; the request counts
+    against no
+    rate limit, and its log line names no key. /v2 checks later, since its statistics count rejections by model.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

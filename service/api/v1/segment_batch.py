@@ -1,7 +1,8 @@
 """`POST /v1/segment/batch`: segment many images in one request; results are streamed as they are ready.
 
-The images of the form are on disk. A few at a time pass through the same pipeline as single images, with lower urgency;
-they queue for admission instead of being rejected.
+The images are stored on disk. A few at a time pass through the pipeline of single images, with lower urgency; they
+queue
+for admission instead of being rejected.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class BatchLine(BaseModel):
     problem: Problem | None = None
 
     def to_line(self) -> bytes:
-        """Serialise as one line of JSON, without empty fields."""
+        """Serialise as one line of JSON."""
         return self.model_dump_json(exclude_none=True).encode() + b"\n"
 
 
@@ -151,10 +152,8 @@ class Batch:
         self._client_disconnected = request.is_disconnected
 
     async def lines(self, images: list[UploadFile]) -> AsyncIterator[bytes]:
-        """Yield one line per image, in the order in which they are ready. Closing the iterator cancels the rest."""
-        # Enough workers to keep the model busy, and never the whole capacity.
+        """Yield one line per image, in the order in which they are ready. Closing the iterator cancels the others."""
         workers = max(1, min(self._state.pipeline.saturating_images, self._state.settings.max_concurrent_requests // 2))
-        # At most this many lines wait for a client that reads slowly.
         done: asyncio.Queue[bytes] = asyncio.Queue(workers)
         numbered = enumerate(images)
         tasks = [asyncio.create_task(self._work(numbered, done)) for _ in range(workers)]
@@ -177,7 +176,6 @@ class Batch:
         except MaskloopError as error:
             body = problem_body(error.status, error.slug, error.title, names_only(error.message))
         except ClientDisconnected:
-            # Nobody reads this line: the stream is about to be cancelled.
             body = problem_body(499, "client-gone", "Client disconnected", "The connection was closed.")
         except Exception as error:
             log.exception("unexpected error in a batch", index=index, error=repr(error))

@@ -15,12 +15,7 @@ from service.segmentation.output.description import MaskForm, OutputOptions
 
 @dataclass(frozen=True, slots=True)
 class SegmentQuery:
-    """The model that answers, and what the response contains.
-
-    Attributes:
-        model: Stays loaded until the request is answered, even if another version is activated in the meantime.
-        options: What the response contains; classes are ids of this model.
-    """
+    """The model, loaded until the request is answered even if another is activated, and what the response contains."""
 
     model: LoadedModel
     options: OutputOptions

@@ -20,18 +20,13 @@ RETRY_AFTER_S = 1
 
 @dataclass(frozen=True, slots=True)
 class WaitPolicy:
-    """Limit on the time that an admitted request may spend in queues.
-
-    Attributes:
-        estimate_s: Estimated queueing time in seconds behind `n` requests.
-        max_wait_s: Longest queueing time in seconds.
-        unlimited_requests: Up to this many interactive requests are admitted whatever the estimate, without a limit on
-            their wait.
-    """
+    """Limit on the time that an admitted request may spend in queues."""
 
     estimate_s: Callable[[int], float]
+    """Estimated queueing time in seconds behind `n` requests."""
     max_wait_s: float
     unlimited_requests: int
+    """Up to this many interactive requests are admitted whatever the estimate, without a limit on their wait."""
 
 
 class AdmissionGate:
@@ -47,7 +42,6 @@ class AdmissionGate:
     def __init__(self, capacity: int, admitted: Gauge, rejected: Counter, policy: WaitPolicy | None = None) -> None:
         self._capacity = capacity
         self._interactive = 0
-        # At least one, or batch requests would never be admitted.
         self._batch_capacity = max(1, capacity // 2)
         self._batch = PriorityLimiter(self._batch_capacity)
         admitted.set_function(lambda: self.in_progress)
@@ -60,18 +54,15 @@ class AdmissionGate:
         return self._interactive + self._batch.active
 
     def check(self) -> float | None:
-        """Check whether a request would be admitted now, without admitting it; count a rejection.
-
-        Returns:
-            The longest time in seconds that the request may spend in queues; None: no limit.
+        """Return the longest time in seconds that a request may spend in queues (None: no limit), without admitting it.
 
         Raises:
-            Overloaded: The gate is full, or the estimated queueing time is too long.
+            Overloaded: The gate is full, or the estimated queueing time is too long. This counts as a rejection.
         """
         if self.in_progress >= self._capacity:
             raise self._reject("MASKLOOP_MAX_CONCURRENT_REQUESTS")
         policy = self._policy
-        # Batch requests let interactive ones pass, so they do not count here.
+        # Batch requests do not count: interactive ones go first.
         if policy is None or self._interactive < policy.unlimited_requests:
             return None
         if policy.estimate_s(self._interactive) > policy.max_wait_s:
@@ -80,14 +71,7 @@ class AdmissionGate:
 
     @asynccontextmanager
     async def admit(self) -> AsyncIterator[float | None]:
-        """Admit an interactive request for the duration of the block, or reject it at once.
-
-        Yields:
-            The longest time in seconds that the request may spend in queues; None: no limit.
-
-        Raises:
-            Overloaded: As `check`.
-        """
+        """Admit an interactive request for the duration of the block; yields and raises as `check`."""
         max_wait_s = self.check()
         self._interactive += 1
         try:

@@ -35,20 +35,13 @@ class _PendingImage:
 
 @dataclass(slots=True)
 class _Batch:
-    """A batch that has not started."""
-
     images: list[_PendingImage] = field(default_factory=list)
     full: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
 
 class MicroBatcher:
-    """Belongs to one event loop.
-
-    Args:
-        run_batch: Runs a batch when the GPU is free.
-        delay_s: Seconds that a batch waits for more images before it queues for the GPU.
-    """
+    """Belongs to one event loop. A batch waits `delay_s` seconds for more images before it queues for the GPU."""
 
     def __init__(self, run_batch: RunBatch, delay_s: float) -> None:
         self._run_batch = run_batch
@@ -95,7 +88,6 @@ class MicroBatcher:
             del self._batches[key]
 
     async def _process(self, key: BatchKey, batch: _Batch, predictor: Predictor) -> None:
-        """Process one batch from its first image to the results."""
         await self._fill(batch)
         started: list[_PendingImage] = []
 

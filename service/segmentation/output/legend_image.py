@@ -16,15 +16,12 @@ TEXT_COLOR, FRAME_COLOR = (40, 40, 40), (160, 160, 160)
 def draw_legend(
     fractions: dict[int, float], class_table: ClassTable, picture_size: tuple[int, int]
 ) -> Image.Image | None:
-    """Draw the legend, to be placed under the picture.
+    """Draw the legend, to be placed under the picture: RGB on white, or None if there are no classes.
 
     Args:
         fractions: Share of the image by class id, 0..1; the largest is listed first.
         class_table: Names and colours.
         picture_size: Width and height of the picture. The legend is as wide, or wider if one entry needs it.
-
-    Returns:
-        RGB on white; None if there are no classes.
     """
     if not fractions:
         return None

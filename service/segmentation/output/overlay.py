@@ -34,8 +34,7 @@ def overlay_jpeg(
         mask_HW: uint8 or uint16 [H, W], class ids below the number of colours.
         class_table: Colours and names.
         classes: The classes to paint; None: all.
-        legend: Draw the legend under the picture, which makes it higher, and wider if a name needs it. The legend is
-            left out if the JPEG would be too high.
+        legend: Draw the legend under the picture, unless the JPEG would be too high. It may make the picture wider.
 
     Raises:
         ImageTooLarge: A side is longer than a JPEG allows.
@@ -81,7 +80,6 @@ def _with_legend(
 
 
 def _borders(mask_HW: Mask) -> npt.NDArray[np.bool_]:
-    """Mark the pixels whose right or lower neighbour has another class."""
     border = np.zeros(mask_HW.shape, dtype=bool)
     np.not_equal(mask_HW[:, :-1], mask_HW[:, 1:], out=border[:, :-1])
     border[:-1] |= mask_HW[:-1] != mask_HW[1:]
