@@ -26,13 +26,7 @@ class KeyFileInvalid(MaskloopError):  # noqa: N818 - raised at the start, never 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A newly generated key.
-
-    Attributes:
-        id: Public part.
-        text: The whole key, which is shown once.
-        digest: SHA-256 of `text` in hex, which is stored.
-    """
+    """A newly generated key: public id, text (shown once), and the SHA-256 of the text in hex (stored)."""
 
     id: str
     text: str
@@ -47,7 +41,7 @@ def generate_key() -> NewKey:
 
 
 def digest_of(text: str) -> str:
-    """SHA-256 in hex. A slow hash is for passwords; it adds nothing to 256 random bits."""
+    """SHA-256 in hex. A slow hash, as for passwords, adds nothing to 256 random bits."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -59,10 +53,7 @@ def id_of(text: str) -> str | None:
 
 
 def configured_digests(settings: Settings) -> tuple[str, ...]:
-    """Return the digests of the keys in `MASKLOOP_API_KEY` and `MASKLOOP_API_KEY_FILE`.
-
-    The file is read on each call. It may contain several keys, so that a new key can be added before the old one is
-    removed.
+    """Return the digests of the keys in `MASKLOOP_API_KEY` and `MASKLOOP_API_KEY_FILE`, which is read on each call.
 
     Raises:
         KeyFileInvalid: The file cannot be read, is empty, or contains a key that is too short.

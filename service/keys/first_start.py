@@ -22,9 +22,7 @@ class PublicWithoutKey(MaskloopError):  # noqa: N818 - raised at the start, neve
 
 
 def check_exposure(settings: Settings) -> None:
-    """Refuse to listen on a public address if no caller could authenticate. Call it before the port is opened.
-
-    An empty keys table is allowed: the first start creates a key.
+    """Refuse to listen on a public address if no caller could authenticate; the first start creates a key, so it may.
 
     Raises:
         PublicWithoutKey: All keys are revoked or expired, and none is configured.
@@ -43,12 +41,9 @@ def check_exposure(settings: Settings) -> None:
 
 
 def create_first_key(settings: Settings, ring: KeyRing, store: KeyStore) -> str | None:
-    """Create a key with every scope and store its text in the data folder, if no key was ever created or configured.
+    """Create a key with every scope, if none was ever created or configured, and store its text in the data folder.
 
-    Safe when several processes start at once: one of them creates the key.
-
-    Returns:
-        The key's text, or None if none was created.
+    Returns the text, or None. If several processes start at once, one of them creates the key.
     """
     if ring.any_known:
         return None

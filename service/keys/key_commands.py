@@ -1,4 +1,4 @@
-"""`python -m service keys create | list | revoke | show`: manage keys. Running services apply changes within a second.
+"""`python -m service keys create | list | revoke | show`: manage keys.
 
 What is slow to import is imported inside the functions: every command of the program builds these parsers.
 """

@@ -1,4 +1,4 @@
-"""The key of the first start, which `up` and `serve` store in the data folder for programs on this machine."""
+"""The key of the first start, stored in the data folder for programs on this machine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ FILE_NAME = "api-key"
 
 
 def read_local_key(data_dir: Path) -> str | None:
-    """Read the key of the service that uses `data_dir`. None if the service never created one.
-
-    Raises:
-        OSError: The file exists and cannot be read.
-    """
+    """Read the key; None if the service never created one. Raises OSError if the file cannot be read."""
     try:
         return (data_dir / FILE_NAME).read_text(encoding="ascii").strip()
     except FileNotFoundError:

@@ -1,8 +1,7 @@
 """Rate limits: GCRA (a token bucket) per caller, by `throttled-py`.
 
-Invalid keys have a separate limit per address. It never blocks valid keys from the address: many people may share one,
-and a guesser among them must not lock out the others.
-
+Invalid keys have a separate limit per address, which never blocks valid keys from it: many people may share one
+address.
 Each process counts separately: behind a load balancer, N replicas allow N times as many requests.
 """
 
@@ -23,13 +22,7 @@ MAX_BUCKETS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """State of a caller's bucket.
-
-    Attributes:
-        limit: Maximum requests per minute.
-        remaining: Requests allowed immediately.
-        reset_s: Seconds until the bucket is full.
-    """
+    """A caller's limit per minute, the requests allowed immediately, and the seconds until the bucket is full."""
 
     limit: int
     remaining: int
@@ -52,18 +45,14 @@ class QuotaExceeded(RateLimited):
 
 
 class RateLimits:
-    """The buckets of one process. Invalid keys are counted separately from requests."""
+    """The buckets of one process."""
 
     def __init__(self) -> None:
         self._requests = _Buckets("minute")
         self._failures = _Buckets("failures")
 
     def take(self, caller: Caller) -> Quota | None:
-        """Count one request. Returns the remaining quota, or None for a caller without a limit.
-
-        Raises:
-            QuotaExceeded: The caller's bucket is empty.
-        """
+        """Count one request; return the remaining quota, None without a limit. Raises QuotaExceeded."""
         if not caller.rate_per_minute:
             return None
         quota, wait_s = self._requests.take(caller.rate_per_minute, caller.id)
@@ -76,11 +65,7 @@ class RateLimits:
         )
 
     def count_failure(self, address: str, per_minute: int) -> None:
-        """Count one invalid key from an address; `per_minute` 0: no limit.
-
-        Raises:
-            QuotaExceeded: The address has sent too many invalid keys.
-        """
+        """Count one invalid key from an address; `per_minute` 0: no limit. Raises QuotaExceeded."""
         if not per_minute:
             return
         quota, wait_s = self._failures.take(per_minute, address)

@@ -24,7 +24,7 @@ REMEDIES = {
 
 
 class ModelCache:
-    """Loads one version at a time; requests for another one are rejected meanwhile. `on_change` is called after a load."""
+    """Loads one version at a time; requests for another one are rejected meanwhile. A load calls `on_change`."""
 
     def __init__(self, settings: Settings, models: ModelStore, on_change: Callable[[], None] = lambda: None) -> None:
         self._settings = settings

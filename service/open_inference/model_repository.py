@@ -50,7 +50,7 @@ class ResolvedModel:
 
 
 class ModelRepository:
-    """Finds, loads and unloads versions. Only `loaded` may be called on the event loop: the others query the database."""
+    """Finds, loads and unloads versions. Of its methods only `loaded` may be called on the event loop."""
 
     def __init__(self, models: ModelStore, active_model: ActiveModel) -> None:
         self._models = models

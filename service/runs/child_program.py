@@ -1,7 +1,7 @@
 """Run the trainer or the exporter as a child process: read its JSON lines, stop it, report its errors.
 
-The child runs in its own process group, so that signals reach its own children, and ends with this process, even if the
-worker is killed. Its stderr is appended to the log of the run.
+The child has its own process group, so that signals reach its own children, and ends with this process, even if that is
+killed. Its stderr is appended to the log of the run.
 """
 
 from __future__ import annotations
@@ -39,32 +39,21 @@ class ProgramError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program to run.
-
-    Attributes:
-        command: Command line.
-        log_file: Receives its stderr.
-        on_event: Called with every event that it prints, in the thread that called `run_program`.
-        interruption: Polled several times a second; a result other than None stops the program.
-        grace_s: Seconds between SIGTERM and SIGKILL.
-    """
+    """A program to run."""
 
     command: list[str]
     log_file: Path
+    """Receives its stderr."""
     on_event: Callable[[Event], None]
+    """Called with every event that it prints, in the thread that called `run_program`."""
     interruption: Callable[[], str | None]
+    """Polled several times a second; a result other than None stops the program."""
     grace_s: float
+    """Seconds between SIGTERM and SIGKILL."""
 
 
 def run_program(program: Program) -> Event | None:
-    """Run a program until it ends. No process of its group remains.
-
-    Returns:
-        Its `done` event; None if it was interrupted.
-
-    Raises:
-        ProgramError: It failed.
-    """
+    """Run a program until it ends; return its `done` event, None if it was interrupted. Raises ProgramError."""
     with program.log_file.open("ab") as stderr:
         stderr.write(f"$ {' '.join(program.command)}\n".encode())
         stderr.flush()
@@ -87,7 +76,7 @@ def _follow(program: Program, child: subprocess.Popen[bytes]) -> Event | None:
     done: Event | None = None
     message: str | None = None
     while True:
-        # Poll before reading, so that everything the child printed before it ended is read.
+        # Before reading, so that everything that it printed is read.
         ended = child.poll() is not None
         if ended:
             reader.wait(DRAIN_S)
@@ -118,7 +107,6 @@ def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    # The group id cannot be reused while the group has a process.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, number)
 

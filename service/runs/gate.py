@@ -1,7 +1,8 @@
 """The promotion gate: compare the candidate with the active model on the validation images of the run.
 
 Both run in the serving engine, after their probes passed in this process. The metric is mIoU: the mean over the classes
-that occur in the ground truth; the IoU of a class is computed over the pixels of all images.
+that
+occur in the ground truth; the IoU of a class is computed over the pixels of all images.
 """
 
 # H, W pixels; K classes; rows of a confusion matrix are the ground truth, columns the prediction
@@ -29,13 +30,7 @@ Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Score of a model.
-
-    Attributes:
-        version: Its version.
-        miou: 0..1.
-        per_class: IoU by class name, 0..1; None for a class that does not occur in the ground truth.
-    """
+    """mIoU of a model (0..1), and the IoU by class name; None for a class that is not in the ground truth."""
 
     version: str
     miou: float
@@ -89,12 +84,7 @@ def compare(
 
 
 def read_pairs(images: ImageStore, ids: Iterable[str], manifest: Manifest, limits: Limits) -> Iterator[Pair]:
-    """Yield the images with these ids and their masks.
-
-    Raises:
-        ImageNotFound: An image was deleted.
-        MaskInvalid: A mask holds an id that is not a class of the manifest.
-    """
+    """Yield the images with these ids and their masks. Raises ImageNotFound, MaskInvalid."""
     for image_id in ids:
         image_HW3 = decode(images.path(image_id).read_bytes(), limits).image_HW3
         height, width = image_HW3.shape[:2]

@@ -1,8 +1,8 @@
 """Lease of a run: only its holder may write to the run, and every write is fenced.
 
-`claim` increments `attempts` by compare-and-set, and later writes require that value. A worker that was presumed dead
-finds another value, or another status, and can change nothing. A clean release decrements `attempts` again; lost leases
-stay counted, so that no value is used twice.
+`claim` increments `attempts` by compare-and-set, and later writes require that value: a worker that was presumed dead
+can
+change nothing. A clean release decrements `attempts` again; lost leases stay counted, so that no value is used twice.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def claim(database: Database, run_id: str) -> Lease | None:
 
 
 class Lease:
-    """Lease of a running run. As a context manager it sends heartbeats from a thread."""
+    """Lease of a running run. As a context manager it sends heartbeats from a thread. Writing raises LeaseLost."""
 
     def __init__(self, database: Database, run_id: str, attempt: int) -> None:
         self.run_id = run_id
@@ -83,12 +83,8 @@ class Lease:
             self._thread.join()
 
     def phase(self, name: str) -> None:
-        """Record the start of a phase.
-
-        Raises:
-            LeaseLost: The lease is lost. All writing methods raise it.
-        """
-        self._write({"phase": name, "step": None, "steps": None, "loss": None}, "phase", phase=name)
+        """Record the start of a phase."""
+        self.record({"phase": name, "step": None, "steps": None, "loss": None}, "phase", phase=name)
 
     def progress(self, event: dict[str, Any]) -> None:
         """Record a `progress` event of a program, unless the last one was recorded just before."""
@@ -96,24 +92,21 @@ class Lease:
         if step != steps and time.monotonic() - self._progress_at < PROGRESS_EVERY_S:
             return
         self._progress_at = time.monotonic()
-        self._write({"step": step, "steps": steps, "loss": loss}, **event)
-
-    def record(self, values: dict[str, Any], event: str, **fields: Any) -> None:
-        """Write columns of the run and an event, in one transaction."""
-        self._write(values, event, **fields)
+        self.record({"step": step, "steps": steps, "loss": loss}, **event)
 
     def finish(self, status: RunStatus, error: str | None = None) -> None:
         """Record the end of the run."""
         values = {"status": status, "error": error, "finished_at": utc_now()}
-        self._write(values, "finished", status=status, error=error)
+        self.record(values, "finished", status=status, error=error)
         log.info("run finished", run_id=self.run_id, status=status, error=error)
 
     def release(self) -> None:
         """Return the run to the queue for another worker, without counting the attempt."""
-        self._write({"status": "queued", "attempts": Run.attempts - 1}, "interrupted", reason="the worker is stopping")
+        self.record({"status": "queued", "attempts": Run.attempts - 1}, "interrupted", reason="the worker is stopping")
         log.info("run returned to the queue", run_id=self.run_id)
 
-    def _write(self, values: dict[str, Any], event: str, **fields: Any) -> None:
+    def record(self, values: dict[str, Any], event: str, **fields: Any) -> None:
+        """Write columns of the run and an event, in one transaction."""
         with self._database.write() as session:
             held = session.execute(
                 update(Run)
@@ -149,5 +142,5 @@ class Lease:
 
 
 def _public(fields: dict[str, Any]) -> dict[str, Any]:
-    """Reduce paths in messages to file names, since clients read the rows; `log.txt` has the full paths."""
+    """Reduce paths in messages to file names, since clients read the rows."""
     return {name: names_only(value) if isinstance(value, str) else value for name, value in fields.items()}

@@ -1,13 +1,14 @@
 """Phases of a run: prepare, train, export, judge, promote.
 
 Each phase stores its complete result in the folder or the row of the run, and is skipped if the result exists. So a run
-whose worker died continues from the last state that the trainer saved, and a duplicate message is harmless.
+whose
+worker died continues from the last state that the trainer saved, and a duplicate message is harmless.
 
     DATA/runs/ID/dataset/      snapshot of the pool              (prepare)
     DATA/runs/ID/recipe.toml   recipe of the trainer             (prepare)
     DATA/runs/ID/train/        output of the trainer             (train)
     DATA/runs/ID/bundle/       candidate                         (export)
-    DATA/runs/ID/log.txt       command lines and stderr of both programs, to repeat them by hand
+    DATA/runs/ID/log.txt       command lines and stderr of both programs
 """
 
 from __future__ import annotations
@@ -42,10 +43,7 @@ class Interrupted(Exception):  # noqa: N818 - no error: the stop was requested
 
 
 class Phases:
-    """The phases of a run whose lease this process holds.
-
-    `interruption` returns the reason to stop now, or None.
-    """
+    """The phases of a run whose lease this process holds. `interruption` returns the reason to stop now, or None."""
 
     def __init__(
         self,
@@ -85,10 +83,7 @@ class Phases:
         return accepted
 
     def delete_copies(self) -> None:
-        """Delete the snapshot and the bundle of an ended run.
-
-        The candidate is in the model store, and images that a client deletes must not remain in a snapshot.
-        """
+        """Delete the snapshot, which may hold images that clients delete, and the imported bundle of an ended run."""
         for name in ("dataset", "bundle"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
 

@@ -1,7 +1,6 @@
 """Decide when to retrain, and start runs.
 
-A run and its snapshot of the pool are written in one transaction; then the id is sent to the broker. If the message is
-lost, the worker's sweep sends it again.
+A run and its snapshot of the pool are written in one transaction; then the id is sent to the broker.
 """
 
 from __future__ import annotations
@@ -30,15 +29,7 @@ INSTALL = "run `make trainer` (or `uv pip install '.[trainer,exporter]'` in its 
 
 
 class RetrainPolicy:
-    """Decides whether a run is due, writes it, and enqueues its id.
-
-    Args:
-        settings: Thresholds.
-        database: The database.
-        models: The store, for the active model.
-        metrics: Counts started runs.
-        enqueue: Sends the id of a run to the broker, or raises QueueUnreachable.
-    """
+    """Decides whether a run is due, writes it, and enqueues its id."""
 
     def __init__(
         self,
@@ -59,12 +50,11 @@ class RetrainPolicy:
     def consider(self) -> Run | None:
         """Start a run if one is due and nothing prevents it. Called after each upload and by the sweep."""
         try:
-            # Usually no run is due: check that with a read transaction, which blocks nobody.
+            # Usually no run is due: a read transaction blocks nobody.
             with self._database.read() as session:
                 _check(session, self._settings, "auto")
             return self.start("auto")
         except (Conflict, Unavailable) as error:
-            # Labels are missing, a run is active, or no worker can train. The next upload or sweep checks again.
             if not isinstance(error, RunActive) and str(error) != self._last_obstacle:
                 log.warning("a run is due but cannot start", reason=str(error))
                 self._last_obstacle = str(error)

@@ -1,11 +1,9 @@
 """Write the snapshot of a run as a data set folder for the trainer.
 
-    DATASET/classes.toml   classes of the active model
-    DATASET/images/SHA256.ext   hard links to the files of the pool, or copies
-    DATASET/masks/SHA256.png
-    DATASET/splits/{labelled,unlabelled,val}.txt
-
-The folder is written under a temporary name and renamed, so that it is complete if it exists.
+DATASET/classes.toml   classes of the active model
+DATASET/images/SHA256.ext   hard links to the files of the pool, or copies
+DATASET/masks/SHA256.png
+DATASET/splits/{labelled,unlabelled,val}.txt
 """
 
 from __future__ import annotations
@@ -41,15 +39,7 @@ class Sizes:
 def build_dataset(
     folder: Path, run_id: str, manifest: Manifest, *, runs: RunStore, images: ImageStore, limits: Limits
 ) -> Sizes:
-    """Write the snapshot of a run; an existing folder is complete and is kept.
-
-    Args:
-        folder: The data set folder to write.
-        run_id: The run.
-        manifest: Defines the classes of the masks.
-        runs: Holds the snapshot.
-        images: The pool, which keeps the images of an active run.
-        limits: Limits on images that must be converted.
+    """Write the snapshot of a run under a temporary name and rename it; an existing folder is complete and is kept.
 
     Raises:
         ImageNotFound: An image was deleted nevertheless.

@@ -11,8 +11,8 @@ from PIL import Image
 from service.segmentation.inference.engine import Mask
 from service.segmentation.output.class_table import ClassTable
 
-# zlib's Z_RLE strategy (3) at level 1 is as fast as the default one, twice as fast for noisy masks, and gives half to two
-# thirds of the size (tests/benchmarks/png_level.py).
+# zlib's Z_RLE strategy (3) at level 1 is as fast as the default one, twice as fast for noisy masks, and gives half to
+# two thirds of the size (tests/benchmarks/png_level.py).
 PNG_LEVEL, PNG_STRATEGY = 1, 3
 # Higher levels take two to four times as long for a tenth less.
 CONFIDENCE_LEVEL = 1
