@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
+from starlette.middleware.cors import CORSMiddleware
 
 from service.api import health
 from service.api.auth import log_in
@@ -17,7 +18,6 @@ from service.api.dependencies import StateOf
 from service.api.docs.openapi import add_docs
 from service.api.docs.problem_docs import document_errors
 from service.api.middleware.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
-from service.api.middleware.cors import add_cors
 from service.api.middleware.observability import ObservedApp, telemetry
 from service.api.middleware.reject_nul import RejectNul
 from service.api.problems import PROTOCOL, add_problem_handlers
@@ -27,6 +27,24 @@ from service.api.v2.tensor_body import JSON_SLACK, largest_body, takes_tensors
 from service.settings import Settings, open_telemetry_variables
 from service.state import State, start_state
 from service.tracing import open_tracing
+
+# Response headers that pages of MASKLOOP_CORS_ORIGINS may read.
+EXPOSED_HEADERS = [
+    "Inference-Header-Content-Length",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "Server-Timing",
+    "WWW-Authenticate",
+    "X-Confidence-Mean",
+    "X-Image-Id",
+    "X-Image-Orientation",
+    "X-Mask-Scale",
+    "X-Model-Precision",
+    "X-Model-Version",
+    "X-Request-Id",
+]
 
 
 def create_app(settings: Settings, state: State | None = None) -> FastAPI:
@@ -62,7 +80,15 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     # The middleware added last is the outermost.
     app.add_middleware(RejectNul)
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
-    add_cors(app, settings)
+    if settings.cors_origins:
+        # Pages send a key; browsers send no cookies.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
     return app
 
 

@@ -1,10 +1,12 @@
-"""Text of API keys: `maskloop_ID_SECRET`. The id is public; only the SHA-256 of the whole key is stored."""
+"""API keys `maskloop_ID_SECRET`, in settings and files. The id is public; the database has only the SHA-256."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import string
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ ID_LENGTH = 8
 # 43 characters of 62 are 256 bits. Letters and digits only, so that a double click selects the whole key.
 SECRET_LENGTH = 43
 LETTERS = string.ascii_letters + string.digits
+KEY_FILE = "api-key"
+"""File in the data folder with the key of the first start, for programs on this machine."""
 ID_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -75,3 +79,26 @@ def _read_key_file(path: Path) -> list[str]:
             "characters; create one with `openssl rand -hex 32`."
         )
     return keys
+
+
+def read_local_key(data_dir: Path) -> str | None:
+    """Read the key; None if the service never created one. Raises OSError if the file cannot be read."""
+    try:
+        return (data_dir / KEY_FILE).read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
+
+
+def write_local_key(data_dir: Path, text: str) -> None:
+    """Store a key atomically, readable by its owner only."""
+    # mkstemp creates the file with mode 0600.
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{KEY_FILE}-", dir=data_dir)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{text}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(data_dir / KEY_FILE)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -8,10 +8,9 @@ from urllib.parse import quote
 
 from service.addresses import is_loopback
 from service.errors import MaskloopError
-from service.keys.api_key import configured_digests
+from service.keys.api_key import KEY_FILE, configured_digests, write_local_key
 from service.keys.key_ring import KeyRing
 from service.keys.key_store import KeyStore, is_valid, open_keys
-from service.keys.local_key import FILE_NAME, write_local_key
 from service.settings import Settings
 
 FIRST_KEY = "first"
@@ -55,7 +54,7 @@ def create_first_key(settings: Settings, ring: KeyRing, store: KeyStore) -> str 
 def print_first_key(settings: Settings, text: str, url: str) -> None:
     """Tell the operator the new key, with a link that logs a browser in."""
     sys.stderr.write(
-        f"Created an API key with every scope. It is shown once and stored in {settings.data_dir / FILE_NAME}.\n"
+        f"Created an API key with every scope. It is shown once and stored in {settings.data_dir / KEY_FILE}.\n"
         f"To use it in a browser, open:\n    {url}/?key={quote(text, safe='')}\n"
     )
     sys.stderr.flush()

@@ -124,12 +124,11 @@ def _revoke(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     from service.errors import KeyNotFound  # noqa: PLC0415
-    from service.keys.api_key import id_of  # noqa: PLC0415
+    from service.keys.api_key import KEY_FILE, id_of, read_local_key  # noqa: PLC0415
     from service.keys.key_store import is_valid  # noqa: PLC0415
-    from service.keys.local_key import FILE_NAME, read_local_key  # noqa: PLC0415
 
     settings = _settings(options)
-    file = settings.data_dir / FILE_NAME
+    file = settings.data_dir / KEY_FILE
     text = settings.api_key.get_secret_value() or read_local_key(settings.data_dir)
     if text is None:
         raise KeyNotFound(

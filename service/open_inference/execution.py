@@ -52,13 +52,12 @@ async def execute(
         Overloaded: The first image waited in queues longer than `context.max_wait_s`.
         ClientDisconnected: The client closed the connection.
     """
-    run = _run_encoded if isinstance(request.images, list) else _run_pixels
     urgency = _apply_priority(request.priority, context)
     contexts = [RequestContext(context.metrics, urgency, context.model) for _ in request.images]
     # Only the first image has a wait limit: the others wait for the images of their own request.
     contexts[0].max_wait_s = context.max_wait_s
     jobs = [
-        partial(run, image, loaded, pipeline, own, client_disconnected)
+        partial(_run_image, image, loaded, pipeline, own, client_disconnected)
         for image, own in zip(request.images, contexts, strict=True)
     ]
     limit = max(min(MAX_CONCURRENT, pipeline.saturating_images), loaded.engine.max_batch)
@@ -112,21 +111,17 @@ async def run_limited(jobs: Sequence[Callable[[], Awaitable[T]]], limit: int) ->
     return [results[number] for number in range(len(jobs))]
 
 
-async def _run_pixels(
-    image_HW3: Pixels,
+async def _run_image(
+    image: Pixels | bytes,
     loaded: LoadedModel,
     pipeline: Pipeline,
     context: RequestContext,
     client_disconnected: DisconnectCheck,
 ) -> Row:
-    prediction = await pipeline.predict(image_HW3, loaded.engine, context, client_disconnected)
-    return {"mask": prediction.mask_HW, "confidence": prediction.confidence_HW}
-
-
-async def _run_encoded(
-    data: bytes, loaded: LoadedModel, pipeline: Pipeline, context: RequestContext, client_disconnected: DisconnectCheck
-) -> Row:
-    prediction = (await pipeline.segment(data, loaded.engine, context, client_disconnected)).prediction
+    if not isinstance(image, bytes):
+        prediction = await pipeline.predict(image, loaded.engine, context, client_disconnected)
+        return {"mask": prediction.mask_HW, "confidence": prediction.confidence_HW}
+    prediction = (await pipeline.segment(image, loaded.engine, context, client_disconnected)).prediction
     png = await pipeline.encode(lambda: mask_png(prediction.mask_HW, loaded.class_table), context)
     return {"mask_png": png, "mean_confidence": np.float32(mean_confidence(prediction))}
 

@@ -17,32 +17,23 @@ MAX_PRIORITY = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InferPriority:
-    """Priority and deadline from the parameters of a request."""
+    """Priority and deadline from the parameters of a request; None: not given."""
 
-    timeout_us: int | None = None
-    """Microseconds from now after which the client no longer needs the answer; None: no deadline."""
-    priority: int = 0
-    """1 is the most urgent, then 2 and so on; 0: not given."""
-
-    @property
-    def timeout_s(self) -> float | None:
-        """The timeout in seconds."""
-        return None if self.timeout_us is None else self.timeout_us / 1e6
-
-    @property
-    def urgency(self) -> int | None:
-        """Urgency by RFC 9218, 0 to 7: the protocol's priority minus 1; None if not given."""
-        return min(self.priority - 1, LEAST_URGENT) if self.priority else None
+    timeout_s: float | None = None
+    """Seconds from now after which the client no longer needs the answer."""
+    urgency: int | None = None
+    """By RFC 9218, 0 to 7: the protocol's priority minus 1."""
 
 
 def infer_priority(parameters: dict[str, Any]) -> InferPriority:
     """Read `priority` and `timeout`. Raises BadInput, or NotSupported if the request belongs to a sequence."""
     if parameters.get("sequence_id") not in (None, 0, ""):
         raise NotSupported("The models keep no state between requests: omit `sequence_id`.")
+    timeout_us, priority = integer(parameters, "timeout", MAX_TIMEOUT_US), integer(parameters, "priority", MAX_PRIORITY)
     # In both, 0 means the same as omitting it.
     return InferPriority(
-        timeout_us=integer(parameters, "timeout", MAX_TIMEOUT_US) or None,
-        priority=integer(parameters, "priority", MAX_PRIORITY) or 0,
+        timeout_s=timeout_us / 1e6 if timeout_us else None,
+        urgency=min(priority - 1, LEAST_URGENT) if priority else None,
     )
 
 

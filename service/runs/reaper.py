@@ -20,7 +20,7 @@ MISSED_HEARTBEATS = 6
 
 
 def reap(database: Database, heartbeat_s: float) -> list[str]:
-    """Queue abandoned runs again, to be resumed, or fail them after `MAX_ATTEMPTS`; return the ids of the queued ones."""
+    """Queue abandoned runs again, or fail them after `MAX_ATTEMPTS`; return the ids of the queued ones."""
     last_seen = utc_now() - timedelta(seconds=MISSED_HEARTBEATS * heartbeat_s)
     with database.write() as session:
         abandoned = session.scalars(select(Run).where(Run.status == "running", Run.heartbeat_at < last_seen)).all()

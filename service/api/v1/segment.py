@@ -13,9 +13,8 @@ from service.api.auth import needs, require
 from service.api.dependencies import IMAGE_DOCS, StateOf, read_image
 from service.api.docs.problem_docs import problem_docs
 from service.api.request_priority import PriorityOf
-from service.api.v1.accept_header import negotiate
 from service.api.v1.images import keep
-from service.api.v1.render import RESULT_DOCS, media_types, render
+from service.api.v1.render import RESULT_DOCS, media_types, negotiate, render
 from service.api.v1.segment_query import QueryOf, SegmentQuery
 from service.errors import ADMISSION_ERRORS, IMAGE_ERRORS, MODEL_ERRORS, UPLOAD_ERRORS, ClassUnknown, NotAcceptable
 from service.segmentation.admission.request_context import RequestContext
