@@ -30,6 +30,7 @@ variables of the same name. [operations.md](operations.md) explains their use.
 |---|---|---|---|
 """
 NOT_SET = "not set"
+BAR = r"\|"
 NAMES: dict[Any, str] = {
     str: "text",
     int: "whole number",
@@ -63,7 +64,10 @@ def rows() -> list[Row]:
 
 def markdown() -> str:
     """The page docs/settings.md."""
-    return HEAD + "".join(f"| `{row.name}` | {row.type} | {_code(row.default)} | {_cell(row)} |\n" for row in rows())
+    return HEAD + "".join(
+        f"| `{row.name}` | {row.type} | {_code(row.default)} | {row.description.replace('|', BAR)} |\n"
+        for row in rows()
+    )
 
 
 def listing(settings: Settings) -> str:
@@ -115,7 +119,3 @@ def _text(value: Any) -> str:
 
 def _code(value: str) -> str:
     return value if value == NOT_SET else f"`{value}`" if value else "empty"
-
-
-def _cell(row: Row) -> str:
-    return row.description.replace("|", "\\|")

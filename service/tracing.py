@@ -37,27 +37,22 @@ class Trace:
         from opentelemetry.trace import set_span_in_context  # noqa: PLC0415 - imported only if tracing is on
 
         self._tracer = tracer
-        self._span = span
+        self.span = span
         self._context = set_span_in_context(span)
         context = span.get_span_context()
         self.ids = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
     def add_span(self, name: str, seconds: float, error: BaseException | None = None) -> None:
         """Add a child span that ended now and took `seconds`."""
-        if self._span.is_recording():
+        if self.span.is_recording():
             now = time.time_ns()
             child = self._tracer.start_span(name, self._context, start_time=now - int(seconds * 1e9))
             if error is not None:
-                _set_error(child, error)
+                from opentelemetry.trace import StatusCode  # noqa: PLC0415
+
+                child.set_attribute("error.type", type(error).__qualname__)
+                child.set_status(StatusCode.ERROR)
             child.end(now)
-
-    def set_attributes(self, attributes: Attributes) -> None:
-        """Add attributes."""
-        self._span.set_attributes(attributes)
-
-    def end(self) -> None:
-        """End the span."""
-        self._span.end()
 
 
 class Tracing:
@@ -131,7 +126,7 @@ def traced(tracing: Tracing | None, name: str, attributes: Attributes) -> Iterat
         yield
     finally:
         _current.reset(token)
-        trace.end()
+        trace.span.end()
 
 
 @contextmanager
@@ -172,10 +167,3 @@ def _open() -> Tracing:
     if str(resource.attributes["service.name"]).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "maskloop"}))
     return Tracing(TracerProvider(resource=resource, shutdown_on_exit=False))
-
-
-def _set_error(span: Any, error: BaseException) -> None:
-    from opentelemetry.trace import StatusCode  # noqa: PLC0415 - imported only if tracing is on
-
-    span.set_attribute("error.type", type(error).__qualname__)
-    span.set_status(StatusCode.ERROR)

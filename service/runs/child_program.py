@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any
 
 import structlog
@@ -122,16 +123,13 @@ class _EventReader:
     """Reads the lines of a pipe in a thread, so that a silent child does not block."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
-        self._events: list[Event] = []
-        self._lock = threading.Lock()
+        self._events: SimpleQueue[Event] = SimpleQueue()
         self._thread = threading.Thread(target=self._read, args=(pipe,), name="program output", daemon=True)
         self._thread.start()
 
     def take(self) -> list[Event]:
         """Return the events since the last call."""
-        with self._lock:
-            events, self._events = self._events, []
-        return events
+        return [self._events.get() for _ in range(self._events.qsize())]
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the end of the pipe, with a limit: a grandchild may keep it open."""
@@ -140,10 +138,8 @@ class _EventReader:
     def _read(self, pipe: IO[bytes]) -> None:
         with contextlib.suppress(ValueError, OSError):
             while line := pipe.readline(MAX_LINE_BYTES):
-                event = _parse(line)
-                if event is not None:
-                    with self._lock:
-                        self._events.append(event)
+                if (event := _parse(line)) is not None:
+                    self._events.put(event)
 
 
 def _parse(line: bytes) -> Event | None:

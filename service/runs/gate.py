@@ -10,7 +10,7 @@ occur in the ground truth; the IoU of a class is computed over the pixels of all
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,6 @@ class Verdict:
     """None if it does not run or its probe fails."""
     active: Score | None
     """None if there was no active model, or it has other classes."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report of the run."""
-        return asdict(self)
 
 
 def compare(

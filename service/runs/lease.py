@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from types import TracebackType
-from typing import Any, Literal, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import structlog
 from sqlalchemy import update
@@ -52,7 +53,7 @@ def claim(database: Database, run_id: str) -> Lease | None:
 
 
 class Lease:
-    """Lease of a running run. As a context manager it sends heartbeats from a thread. Writing raises LeaseLost."""
+    """Lease of a running run. All methods that write raise LeaseLost."""
 
     def __init__(self, database: Database, run_id: str, attempt: int) -> None:
         self.run_id = run_id
@@ -61,26 +62,19 @@ class Lease:
         """Set by the heartbeat thread when the run was cancelled or taken over."""
         self._database = database
         self._ended = threading.Event()
-        self._heartbeat_s = 0.0
-        self._thread: threading.Thread | None = None
         self._progress_at = -PROGRESS_EVERY_S
 
-    def with_heartbeat(self, heartbeat_s: float) -> Self:
-        """Set the heartbeat interval: `with lease.with_heartbeat(seconds):`."""
-        self._heartbeat_s = heartbeat_s
-        return self
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, name=f"heartbeat {self.run_id}", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
+    @contextmanager
+    def with_heartbeat(self, heartbeat_s: float) -> Iterator[None]:
+        """Send heartbeats from a thread for the duration of the block."""
+        name = f"heartbeat {self.run_id}"
+        thread = threading.Thread(target=self._send_heartbeats, args=(heartbeat_s,), name=name, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
 
     def phase(self, name: str) -> None:
         """Record the start of a phase."""
@@ -118,10 +112,10 @@ class Lease:
                 raise LeaseLost(self.run_id)
             add_event(session, self.run_id, event, **_public(fields))
 
-    def _run(self) -> None:
+    def _send_heartbeats(self, heartbeat_s: float) -> None:
         beaten_at = time.monotonic()
-        while not self._ended.wait(min(POLL_S, self._heartbeat_s)):
-            due = time.monotonic() - beaten_at >= self._heartbeat_s
+        while not self._ended.wait(min(POLL_S, heartbeat_s)):
+            due = time.monotonic() - beaten_at >= heartbeat_s
             try:
                 self._check(beat=due)
             except Exception:

@@ -54,7 +54,7 @@ EXTENSIONS = {
     "image/tiff": "tif",
     "image/avif": "avif",
 }
-FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF"]
+FORMATS = [name for name in MEDIA_TYPES if name != "MPO"]
 
 # EXIF and TIFF tags.
 BITS, ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0102, 0x0112, 0x0142, 0x0143

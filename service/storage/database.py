@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -23,11 +23,9 @@ class Database:
         self._read = sessionmaker(self.engine, expire_on_commit=False)
         self._write = sessionmaker(self.engine.execution_options(maskloop_write=True), expire_on_commit=False)
 
-    @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self) -> AbstractContextManager[Session]:
         """Open a read-only transaction with a consistent view. Rows stay usable after it."""
-        with self._read.begin() as session:
-            yield session
+        return self._read.begin()
 
     @contextmanager
     def write(self) -> Iterator[Session]:

@@ -10,9 +10,9 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
-from types import TracebackType
-from typing import Self
 
 import structlog
 from sqlalchemy import delete
@@ -36,40 +36,35 @@ PROBE_TIMEOUT_S = 60
 EXPIRY = timedelta(days=1)
 
 
-class Sweeper:
-    """Background thread of the worker, running for the duration of the context."""
+@contextmanager
+def sweeping(state: State) -> Iterator[None]:
+    """Do the periodic work in a background thread for the duration of the block."""
+    ending = threading.Event()
+    thread = threading.Thread(target=_run, args=(state, ending), name="sweeper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
 
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        settings = self._state.settings
-        trainable = can_train(settings.python)
-        log.info("worker is up", can_train=trainable, python=settings.python)
-        heartbeat = WorkerHeartbeat(self._state.database, can_train=trainable)
-        swept_at = -float("inf")
-        while not self._ending.is_set():
-            try:
-                heartbeat.beat()
-                if time.monotonic() - swept_at >= HEARTBEATS_PER_SWEEP * settings.heartbeat_s:
-                    sweep(self._state)
-                    swept_at = time.monotonic()
-            except Exception:
-                log.exception("sweep failed")
-            self._ending.wait(settings.heartbeat_s)
-        heartbeat.remove()
+def _run(state: State, ending: threading.Event) -> None:
+    settings = state.settings
+    trainable = can_train(settings.python)
+    log.info("worker is up", can_train=trainable, python=settings.python)
+    heartbeat = WorkerHeartbeat(state.database, can_train=trainable)
+    swept_at = -float("inf")
+    while not ending.is_set():
+        try:
+            heartbeat.beat()
+            if time.monotonic() - swept_at >= HEARTBEATS_PER_SWEEP * settings.heartbeat_s:
+                sweep(state)
+                swept_at = time.monotonic()
+        except Exception:
+            log.exception("sweep failed")
+        ending.wait(settings.heartbeat_s)
+    heartbeat.remove()
 
 
 def sweep(state: State) -> None:

@@ -18,7 +18,7 @@ from service.settings import Settings, open_telemetry_variables
 from service.state import State, open_state
 from service.tracing import open_tracing
 from service.worker.celery_app import create_worker_app
-from service.worker.sweeper import Sweeper
+from service.worker.sweeper import sweeping
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -37,7 +37,7 @@ def run_worker(settings: Settings) -> int:
         stopping = threading.Event()
         app = create_worker_app(settings)
         _register_task(app, state, stopping)
-        with Sweeper(state):
+        with sweeping(state):
             return _work(app, stopping)
     finally:
         state.close()

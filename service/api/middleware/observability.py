@@ -94,7 +94,7 @@ def _bind_ids(state: State, scope: Scope, request_id: str) -> None:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         return
     trace = state.tracing.current_span()
-    trace.set_attributes({"http.request.header.x-request-id": [request_id]})
+    trace.span.set_attributes({"http.request.header.x-request-id": [request_id]})
     structlog.contextvars.bind_contextvars(request_id=request_id, **trace.ids)
 
 

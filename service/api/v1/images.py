@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -96,9 +97,7 @@ def list_images(
     return PageOut(
         images=[ImageOut.model_validate(image) for image in page.images],
         next_cursor=page.next_cursor,
-        labelled=counts.labelled,
-        val=counts.val,
-        unlabelled=counts.unlabelled,
+        **asdict(counts),
     )
 
 

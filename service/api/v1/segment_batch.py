@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import structlog
@@ -37,7 +37,7 @@ from service.errors import (
     Overloaded,
     names_only,
 )
-from service.segmentation.admission.request_context import BATCH, RequestContext
+from service.segmentation.admission.request_context import BATCH
 from service.segmentation.output.description import Description
 from service.segmentation.pipeline import ClientDisconnected
 from service.state import State
@@ -184,7 +184,11 @@ class Batch:
 
     async def _segment(self, index: int, name: str, image: UploadFile) -> bytes:
         state, query = self._state, self._query
-        async with self._admission() as context:
+        remaining_s = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        admission = state.pipeline.admission(
+            urgency=self._urgency, timeout_s=remaining_s, model=query.model.version, wait_s=ADMISSION_TIMEOUT_S
+        )
+        async with admission as context:
             # Read the file after admission, and no more than one image may have.
             data = await image.read(state.settings.max_image_bytes + 1)
             if not data:
@@ -196,18 +200,3 @@ class Batch:
                 return BatchLine(index=index, filename=name, status=200, result=description).to_line()
 
             return await state.pipeline.encode(encode, context)
-
-    def _admission(self) -> AbstractAsyncContextManager[RequestContext]:
-        """Queue one image for admission.
-
-        Raises:
-            Overloaded: It was not admitted within a minute.
-            DeadlinePassed: The deadline of the whole batch passed.
-        """
-        remaining_s = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        return self._state.pipeline.admission(
-            urgency=self._urgency,
-            timeout_s=remaining_s,
-            model=self._query.model.version,
-            wait_s=ADMISSION_TIMEOUT_S,
-        )

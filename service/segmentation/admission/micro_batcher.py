@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from service.segmentation.admission.request_context import RequestContext
@@ -88,7 +89,9 @@ class MicroBatcher:
             del self._batches[key]
 
     async def _process(self, key: BatchKey, batch: _Batch, predictor: Predictor) -> None:
-        await self._fill(batch)
+        if self._delay_s:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(batch.full.wait(), self._delay_s)
         started: list[_PendingImage] = []
 
         def start() -> list[Pixels]:
@@ -114,11 +117,3 @@ class MicroBatcher:
             image.context.record_stage("infer", time.perf_counter() - image.since)
             if not image.prediction.done():
                 image.prediction.set_result(prediction)
-
-    async def _fill(self, batch: _Batch) -> None:
-        if self._delay_s:
-            try:
-                async with asyncio.timeout(self._delay_s):
-                    await batch.full.wait()
-            except TimeoutError:
-                return

@@ -39,7 +39,7 @@ class RequestContext:
 
     def __post_init__(self) -> None:
         if self.trace is not None:
-            self.trace.set_attributes({"maskloop.model.version": self.model})
+            self.trace.span.set_attributes({"maskloop.model.version": self.model})
 
     def set_deadline(self, timeout_s: float) -> None:
         """End the request with DeadlinePassed in `timeout_s` seconds from now. Only for admitted requests."""
