@@ -1,4 +1,4 @@
-"""From a bundle in a folder to a model that may answer: loaded, and its probe passed here."""
+"""Load a bundle: verify its checksums, open a graph and run its probe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from service.models.bundle import Artifact, Bundle, Manifest, read_bundle
 from service.models.precision import choose
-from service.models.predictor_factory import by_its_rule
+from service.models.predictor_factory import make_predictor
 from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.memory_budget import MemoryBudget
 from service.segmentation.inference.predictor import Predictor
@@ -18,12 +18,12 @@ from service.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A bundle and the engine that runs one of its graphs. Requests hold it while they need it; then its memory goes.
+    """A bundle with the predictor of one of its graphs. The memory is freed with the last reference.
 
     Attributes:
-        bundle: Where it is from.
-        artifact: The graph of it that answers.
-        engine: Who answers: what runs that graph, or windows where the run judged by them.
+        bundle: The bundle.
+        artifact: The graph that was loaded.
+        engine: Runs that graph, or the window's graph if the bundle uses sliding windows.
         class_table: Names and colours of the classes.
     """
 
@@ -39,41 +39,41 @@ class LoadedModel:
 
 
 def load_model(bundle: Bundle, settings: Settings) -> LoadedModel:
-    """Compare the bundle's files with their sums, load a graph, and run its probe, which also warms it up.
+    """Verify a bundle's checksums, load the graph that suits this machine, and run its probe, which also warms it up.
 
     Raises:
-        BundleInvalid: Any of that failed, and would fail again.
-        Unavailable: It is not the bundle's fault: the disk, the memory, CUDA demanded and not working.
+        BundleInvalid: A check failed, and would fail again.
+        Unavailable: The bundle is not at fault: the disk, the memory, or a device that does not work.
     """
     manifest = read_bundle(bundle.folder).manifest
     artifact, engine = _load(bundle, settings)
-    needed = _needed(manifest, artifact)
-    run_probe(engine, bundle.folder / manifest.probe.file, mask_agreement=needed)
-    legend = ClassTable(
+    mask_agreement = _required_agreement(manifest, artifact)
+    run_probe(engine, bundle.folder / manifest.probe.file, mask_agreement=mask_agreement)
+    class_table = ClassTable(
         names=tuple(c.name for c in manifest.classes),
         colors=tuple(c.color for c in manifest.classes),
         ignore_index=manifest.ignore_index,
     )
-    return LoadedModel(bundle, artifact, by_its_rule(bundle, engine, settings, needed), legend)
+    return LoadedModel(bundle, artifact, make_predictor(bundle, engine, settings, mask_agreement), class_table)
 
 
-def _needed(manifest: Manifest, artifact: Artifact) -> float:
+def _required_agreement(manifest: Manifest, artifact: Artifact) -> float:
     own = artifact.probe_agreement
     return manifest.probe.tolerance.mask_agreement if own is None else own
 
 
 def _load(bundle: Bundle, settings: Settings) -> tuple[Artifact, Engine]:
-    """The graph that suits the place where it runs, which is known for certain only when one has been loaded."""
+    """Choose a graph by the expected provider; choose again if onnxruntime runs it on another provider."""
     expected = expected_provider(settings.device)
     artifact = choose(bundle.manifest, settings.precision, expected, settings.device)
-    engine = _open(bundle, artifact, settings)
+    engine = _open_engine(bundle, artifact, settings)
     if engine.provider == expected:
         return artifact, engine
     other = choose(bundle.manifest, settings.precision, engine.provider, settings.device)
-    return other, engine if other == artifact else _open(bundle, other, settings)
+    return other, engine if other == artifact else _open_engine(bundle, other, settings)
 
 
-def _open(bundle: Bundle, artifact: Artifact, settings: Settings) -> Engine:
+def _open_engine(bundle: Bundle, artifact: Artifact, settings: Settings) -> Engine:
     manifest, tensorrt = bundle.manifest, bundle.manifest.tensorrt
     return Engine(
         bundle.folder / artifact.file,

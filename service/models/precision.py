@@ -1,4 +1,4 @@
-"""Which of a bundle's graphs answers here."""
+"""Choose which of a bundle's graphs to load: fp32, fp16 or int8, with or without fused attention."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from typing import Literal
 from service.models.bundle import Artifact, Manifest
 from service.segmentation.inference.providers import CPU, CUDA, Device
 
-Wanted = Literal["auto", "fp32", "fp16", "int8"]
+Precision = Literal["auto", "fp32", "fp16", "int8"]
 
 CPU_INFO = Path("/proc/cpuinfo")
-# Multiplies bytes and adds the products up in one step; without it, int8 gains little. The last is ARM's.
-INTEGER_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
+INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
+"""CPU flags of int8 dot-product instructions, the last on ARM. Without them int8 is hardly faster than fp32."""
 
 
-def choose(manifest: Manifest, wanted: Wanted, provider: str, device: Device) -> Artifact:
+def choose(manifest: Manifest, wanted: Precision, provider: str, device: Device) -> Artifact:
     """The graph to load.
 
     Args:
-        manifest: The bundle's.
-        wanted: What a person has set; "auto": what suits the provider.
-        provider: onnxruntime's, that it will run on.
-        device: What was asked for; TensorRT has no use for onnxruntime's own operators.
+        manifest: The bundle's manifest.
+        wanted: The setting `precision`; "auto": the fastest for the provider.
+        provider: onnxruntime's name of the execution provider.
+        device: The setting `device`. TensorRT does not run onnxruntime's fused attention.
 
     Returns:
-        One of the wanted precision, or else of fp32; of two, the one whose attention is fused. Where the bundle answers
-        by windows, fp32.
+        A graph of the wanted precision, or of fp32 if there is none or if the bundle uses sliding windows; preferably
+        with fused attention.
     """
-    # Of windows there is a graph in fp32 alone, which is held against its like.
-    precision = "fp32" if manifest.tile else suited(wanted, provider)
-    fitting = [each for each in manifest.artifacts if each.precision == precision]
-    full = [each for each in manifest.artifacts if each.precision == "fp32"]
+    # The window's graph exists only in fp32, and is compared with a graph of whole images.
+    precision = "fp32" if manifest.tile else choose_precision(wanted, provider)
+    matching = [artifact for artifact in manifest.artifacts if artifact.precision == precision]
+    fp32 = [artifact for artifact in manifest.artifacts if artifact.precision == "fp32"]
     if device == "tensorrt":
-        # TensorRT makes its own fp16 of the fp32 graph.
-        return min(full, key=_fused)
-    return max(fitting or full, key=_fused)
+        # TensorRT converts the fp32 graph to fp16 itself.
+        return min(fp32, key=_fused_attention)
+    return max(matching or fp32, key=_fused_attention)
 
 
-def multiplies_bytes(cpu_info: Path = CPU_INFO) -> bool:
-    """Whether this CPU has instructions for sums of products of bytes."""
+def has_int8_dot_product(cpu_info: Path = CPU_INFO) -> bool:
+    """Whether this CPU has int8 dot-product instructions; False if that is unknown."""
     try:
-        return not INTEGER_FLAGS.isdisjoint(cpu_info.read_text().split())
+        return not INT8_FLAGS.isdisjoint(cpu_info.read_text().split())
     except OSError:
         return False
 
 
-def suited(wanted: Wanted, provider: str) -> str:
-    """The precision that is wanted, or the fastest for a provider."""
+def choose_precision(wanted: Precision, provider: str) -> str:
+    """The wanted precision; for "auto" the fastest one for the provider."""
     if wanted != "auto":
         return wanted
     if provider != CPU:
         return "fp16" if provider == CUDA else "fp32"
-    return "int8" if multiplies_bytes() else "fp32"
+    return "int8" if has_int8_dot_product() else "fp32"
 
 
-def _fused(artifact: Artifact) -> int:
+def _fused_attention(artifact: Artifact) -> int:
     return artifact.fused_attention or 0

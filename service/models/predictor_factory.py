@@ -1,4 +1,4 @@
-"""How a bundle answers for an image: in one piece, or by windows where its run judged by them."""
+"""Build the predictor of a bundle: the graph of whole images, or sliding windows if its manifest says so."""
 
 # T U height and width of a window, K classes
 
@@ -9,28 +9,27 @@ import numpy as np
 from service.errors import BundleInvalid
 from service.models.bundle import Bundle
 from service.segmentation.inference.engine import Engine
-from service.segmentation.inference.prediction import Pixels
-from service.segmentation.inference.predictor import Predictor
+from service.segmentation.inference.predictor import Pixels, Predictor
 from service.segmentation.inference.windows.tiling import Tiling
 from service.segmentation.inference.windows.window_session import WindowSession
 from service.segmentation.inference.windows.windowed_predictor import WindowedPredictor
 from service.settings import Settings
 
 SUM_ATOL = 1e-3
-"""How far the probabilities of a pixel may be from 1 together."""
+"""Largest allowed difference between 1 and the sum of a pixel's probabilities."""
 
 
-def by_its_rule(bundle: Bundle, engine: Engine, settings: Settings, mask_agreement: float) -> Predictor:
-    """Who answers for a bundle.
+def make_predictor(bundle: Bundle, engine: Engine, settings: Settings, mask_agreement: float) -> Predictor:
+    """The predictor that the manifest specifies.
 
     Args:
-        bundle: Its files are as its manifest says.
-        engine: Its graph of whole images, whose probe has passed. Where the rule is windows, it is let go.
+        bundle: A bundle whose checksums were verified.
+        engine: Its graph of whole images, which passed its probe. Returned unless the bundle uses sliding windows.
         settings: Threads and device.
-        mask_agreement: What the probe demands of that graph, 0..1.
+        mask_agreement: Least share of equal pixels in the masks of both graphs, 0..1.
 
     Raises:
-        BundleInvalid: The window's graph is not what the manifest says, or of another network.
+        BundleInvalid: The window's graph contradicts the manifest or the graph of whole images.
         Unavailable: The machine cannot run it.
     """
     manifest = bundle.manifest
@@ -40,7 +39,7 @@ def by_its_rule(bundle: Bundle, engine: Engine, settings: Settings, mask_agreeme
     graph = WindowSession(
         bundle.folder / manifest.tile.file,
         threads=settings.threads,
-        # TensorRT would build its engine of the window anew at each start: its cache is the other graph's.
+        # TensorRT's engine cache belongs to the graph of whole images: it would build this engine at every start.
         device="cuda" if settings.device == "tensorrt" else settings.device,
         window=tiling.window,
         classes=len(manifest.classes),
@@ -50,27 +49,29 @@ def by_its_rule(bundle: Bundle, engine: Engine, settings: Settings, mask_agreeme
 
 
 def _check(graph: WindowSession, engine: Engine, tiling: Tiling, mask_agreement: float) -> None:
-    """The probe has no windows; but of an image of a window's size both graphs may see, and must say, the same."""
-    image_TU3 = _scene(*tiling.window)
+    """Compare both graphs on one image of the window's size, as the probe contains no windows."""
+    image_TU3 = _test_image(*tiling.window)
     probability_KTU = graph.probabilities(image_TU3[None])[0]
-    apart = float(np.abs(probability_KTU.sum(axis=0) - 1).max())
-    if not apart <= SUM_ATOL:
+    deviation = float(np.abs(probability_KTU.sum(axis=0) - 1).max())
+    # Negated, so that NaN fails.
+    if not deviation <= SUM_ATOL:
         raise BundleInvalid(
-            f"The window's graph gives no probabilities: their sum is {apart:.2g} from 1. Export again."
+            f"The window's graph does not return probabilities: their sum differs from 1 by {deviation:.2g}. Export "
+            "again."
         )
-    if tiling.seen_size(*tiling.window) != tiling.window:
+    if tiling.scaled_size(*tiling.window) != tiling.window:
         return
     agreement = float(np.mean(probability_KTU.argmax(axis=0) == engine.run(image_TU3).mask_HW))
     if agreement < mask_agreement:
         raise BundleInvalid(
-            f"The window's graph and that of whole images name the same class at {agreement:.4%} of a window's pixels, "
-            f"and {mask_agreement:.4%} must be: they do not belong together, or this onnxruntime computes one of them "
-            "wrongly. Export again here."
+            f"The window's graph and the graph of whole images agree on {agreement:.4%} of the pixels of a window; at "
+            f"least {mask_agreement:.4%} must. They are not of the same model, or this onnxruntime computes one of "
+            "them differently: export again here."
         )
 
 
-def _scene(height: int, width: int) -> Pixels:
-    """Waves of all colours, uint8 [H, W, 3]: few pixels lie between two classes."""
+def _test_image(height: int, width: int) -> Pixels:
+    """Smooth waves of all colours, uint8 [H, W, 3], so that few pixels are close to two classes."""
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(x / width * across + y / height * down) for across, down in ((9, 4), (-5, 11), (7, -8))]
     return np.stack([(127.5 + 127.5 * wave).astype(np.uint8) for wave in waves], axis=-1)

@@ -22,7 +22,7 @@ import structlog
 from service.images.image_store import ImageStore
 from service.models.bundle import MANIFEST, Bundle
 from service.models.model_store import ModelStore
-from service.models.precision import suited
+from service.models.precision import choose_precision
 from service.runs.child_program import Event, Program, run_program
 from service.runs.gate import Pair, compare, read_pairs
 from service.runs.lease import Lease
@@ -113,7 +113,7 @@ class Phases:
 
     def _precisions(self) -> list[str]:
         """Also export a graph that is fast on this machine; the exporter drops it if it loses too much accuracy."""
-        precision = suited(self.settings.precision, expected_provider(self.settings.device))
+        precision = choose_precision(self.settings.precision, expected_provider(self.settings.device))
         if precision == "fp32":
             return []
         return ["--precision", f"fp32,{precision}", "--data", str(self._folder / "dataset")]

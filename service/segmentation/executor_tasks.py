@@ -7,12 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from service.segmentation.inference.cancellation import Gone, InferenceCancelled, never_cancelled
+from service.segmentation.inference.cancellation import CancelCheck, InferenceCancelled, never_cancelled
 
 T = TypeVar("T")
 
 
-def submit(pool: ThreadPoolExecutor, work: Callable[[], T], is_cancelled: Gone = never_cancelled) -> asyncio.Future[T]:
+def submit(
+    pool: ThreadPoolExecutor, work: Callable[[], T], is_cancelled: CancelCheck = never_cancelled
+) -> asyncio.Future[T]:
     """Submit work to a pool; raise InferenceCancelled instead if `is_cancelled()` is true when a thread starts it."""
 
     def unless_cancelled() -> T:

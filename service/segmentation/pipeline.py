@@ -26,9 +26,8 @@ from service.segmentation.admission.request_context import INTERACTIVE, RequestC
 from service.segmentation.admission.wait_estimator import WaitEstimator
 from service.segmentation.decode import DecodedImage, EncodedImage, Limits, Pixels
 from service.segmentation.executor_tasks import call_when_done, submit
-from service.segmentation.inference.arena import give_back
-from service.segmentation.inference.prediction import Prediction
-from service.segmentation.inference.predictor import Predictor
+from service.segmentation.inference.arena import release_memory
+from service.segmentation.inference.predictor import Prediction, Predictor
 from service.segmentation.inference.providers import CPU
 from service.settings import Settings
 
@@ -199,8 +198,9 @@ class Pipeline:
             Overloaded: The image waited in queues longer than `context.max_wait_s`.
         """
         # Before the image queues for a run that it may not need.
-        memory_bytes = predictor.cost(*image_HW3.shape[:2])
-        if predictor.batch(*image_HW3.shape[:2]) > 1:
+        plan = predictor.plan(*image_HW3.shape[:2])
+        memory_bytes = plan.estimated_bytes
+        if plan.max_batch > 1:
             await self._raise_if_disconnected(client_disconnected)
             return await self._predict_in_batch(image_HW3, predictor, context, client_disconnected, waited_s)
         limiter, wanted_slots = self._limiter_for(predictor, memory_bytes)
@@ -262,7 +262,7 @@ class Pipeline:
         # Admitted requests outside inference need cores as well. Those that wait for this one's memory do not.
         inferences = self._cpu.max_concurrent(memory_bytes)
         load = inferences if self._cpu.is_large(memory_bytes) else max(self._gate.in_progress, inferences)
-        return min(free, predictor.width(free=free, load=load))
+        return min(free, predictor.threads_for(free=free, load=load))
 
     @asynccontextmanager
     async def _busy(self) -> AsyncIterator[None]:
@@ -278,7 +278,7 @@ class Pipeline:
     def _return_memory(self) -> None:
         # The timer belongs to the loop, so `close`, which may run in another thread, cannot cancel it.
         if not self._closed:
-            submit(self._images, give_back)
+            submit(self._images, release_memory)
 
     async def _raise_if_disconnected(self, client_disconnected: DisconnectCheck) -> None:
         if await client_disconnected():

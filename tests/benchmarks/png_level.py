@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.segmentation.inference.engine import Engine, Mask, Prediction
+from service.segmentation.inference.engine import Engine
+from service.segmentation.inference.predictor import Mask, Prediction
 from service.segmentation.output.class_table import ClassTable
 from service.segmentation.output.description import OutputOptions, describe
 from service.segmentation.output.overlay import overlay_jpeg

@@ -243,7 +243,7 @@ def test_our_choice_of_a_graph_is_held_against_the_best_peer() -> None:
 
 @pytest.mark.parametrize("suits", [True, False])
 def test_our_choice_is_a_side_where_it_is_another_graph(suits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.models.precision.multiplies_bytes", lambda: suits)
+    monkeypatch.setattr("service.models.precision.has_int8_dot_product", lambda: suits)
     assert ("ours-auto" in default_sides(ROOT / "service" / "starter")) is suits
 
 
@@ -291,7 +291,7 @@ def test_publish_finds_the_marks_and_the_picture_in_the_page() -> None:
 def test_our_own_choice_of_graph_is_a_side_where_it_is_another(
     vnni: bool, choice: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.models.precision.multiplies_bytes", lambda: vnni)
+    monkeypatch.setattr("service.models.precision.has_int8_dot_product", lambda: vnni)
     assert arguments(["--quick"]).sides == ("ours", *choice, "fastapi", "litserve", "bentoml", "triton")
 
 

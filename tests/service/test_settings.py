@@ -22,7 +22,7 @@ def test_unknown_variables_are_logged_with_the_closest_setting(monkeypatch: pyte
     assert found == {"MASKLOOP_MAX_IMAGE_BYTE": "MASKLOOP_MAX_IMAGE_BYTES", "MASKLOOP_ZZZ": None}
     with capture_logs() as lines:
         open_state(Settings(data_dir=tmp_path / "data")).close()
-    told = {line["variable"]: line["perhaps_meant"] for line in lines if "variable" in line}
+    told = {line["variable"]: line["did_you_mean"] for line in lines if "variable" in line}
     assert told["MASKLOOP_MAX_IMAGE_BYTE"] == "MASKLOOP_MAX_IMAGE_BYTES"
 
 

@@ -15,8 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from service.segmentation.admission.request_context import RequestContext
-from service.segmentation.inference.prediction import Pixels, Prediction
-from service.segmentation.inference.predictor import Predictor
+from service.segmentation.inference.predictor import Pixels, Prediction, Predictor
 
 RunBatch = Callable[[Predictor, int, Callable[[], list[Pixels]]], Awaitable[list[Prediction]]]
 """Wait for the GPU by urgency, then call the function for the images, and run them."""
@@ -79,7 +78,7 @@ class MicroBatcher:
             batch = self._batches[key] = _Batch()
             batch.task = asyncio.create_task(self._process(key, batch, predictor))
         batch.images.append(image)
-        if len(batch.images) >= predictor.batch(height, width):
+        if len(batch.images) >= predictor.plan(height, width).max_batch:
             # The next image starts a new batch.
             batch.full.set()
             self._close(key, batch)

@@ -1,17 +1,17 @@
-"""Who stops waiting for an answer while it is computed, and how the computation hears of it."""
+"""Cancellation of an inference in progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-Gone = Callable[[], bool]
-"""Whether nobody waits for the answer any more. SegmentQuery from the thread that computes, between its steps."""
+CancelCheck = Callable[[], bool]
+"""Returns whether the inference is cancelled. Called between steps, from the thread that computes."""
 
 
-class InferenceCancelled(Exception):  # noqa: N818 - no error of ours: nobody is there to be told
-    """Nobody waits for the answer any more; what was computed is dropped."""
+class InferenceCancelled(Exception):  # noqa: N818 - not an error: the client disconnected or timed out
+    """The inference was cancelled; its partial result is dropped."""
 
 
 def never_cancelled() -> bool:
-    """The `Gone` of who waits to the end."""
+    """The `CancelCheck` of an inference that always runs to the end."""
     return False

@@ -1,7 +1,7 @@
-"""What one inference may cost, held against a limit before it is begun: a machine out of memory answers nobody.
+"""Estimate the memory of an inference and reject images that exceed the limit.
 
-The arrays at the image's own size cost the most: scores of a few classes for every pixel. A transformer also compares
-each of its patches with every other, and holds all these pairs where its attention is not fused.
+Most memory goes to arrays at the size of the image: the scores of a few classes for every pixel. A transformer without
+fused attention also stores a score for every pair of patches.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from dataclasses import dataclass
 
 from service.errors import ImageTooLarge
 
-# Measured by tests/benchmarks/graph_memory.py, on graphs of 2 to 150 classes at 1 to 16 megapixels, and rounded up.
-# For each pixel of the image: of itself, and of each class while its score becomes a probability, a few at a time.
+# Measured with tests/benchmarks/graph_memory.py on graphs of 2 to 150 classes at 1 to 16 megapixels, rounded up.
+# Per pixel of the image: a fixed part, and a part for each class whose score becomes a probability at that moment.
 PIXEL_BYTES, CLASS_BYTES, CLASSES_AT_ONCE = 12, 16, 16
-# For each pixel that the network sees: what it holds between its layers.
+# Per pixel that the network gets: feature maps.
 NETWORK_BYTES = 256
-# For each pair of patches: float32 scores and their softmax, 8 bytes a head as measured, of 12 heads (ViT-B).
+# Per pair of patches: float32 scores and their softmax, measured as 8 bytes per head, times 12 heads (ViT-B).
 ATTENTION_BYTES = 96
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryBudget:
-    """The limits of one graph.
+    """The memory limit of one graph.
 
     Attributes:
-        max_bytes: Most memory that one inference may be expected to take.
-        max_native_pixels: Largest image of a graph that runs at native size.
-        classes: How many it tells apart.
-        long_side: Pixels to which the graph brings the longer side; 0: it runs at native size.
-        patch: Pixels of which the graph's sides are multiples; 1: it has no patches.
-        fused_attention: Whether its attention never holds all pairs of patches.
+        max_bytes: Most estimated memory of one inference.
+        max_native_pixels: Most pixels of an image for a graph that runs at the image's own size.
+        classes: Number of classes.
+        long_side: Pixels to which the graph scales the longer side; 0: it runs at the image's own size.
+        patch: Side of the network's patches, pixels; 1: no patches.
+        fused_attention: Whether the graph's attention avoids storing all pairs of patches.
     """
 
     max_bytes: int
@@ -41,58 +41,58 @@ class MemoryBudget:
     fused_attention: bool = False
 
     def check(self, height: int, width: int) -> None:
-        """Refuse an image that would cost too much as it is.
+        """Check an image at its own size.
 
         Raises:
-            ImageTooLarge: It would; the message says how large it may be.
+            ImageTooLarge: It exceeds a limit; the message advises a size.
         """
         if self.long_side == 0 and height * width > self.max_native_pixels:
             raise ImageTooLarge(
-                f"This model works at the image's own size, up to {self.max_native_pixels} pixels; {width}x{height} "
-                "came: scale the image down, or raise MASKLOOP_MAX_NATIVE_PIXELS."
+                f"The image has {width}x{height} pixels; this model runs at the image's own size, up to "
+                f"{self.max_native_pixels} pixels: scale the image down, or raise MASKLOOP_MAX_NATIVE_PIXELS."
             )
         scale = self._scale(height, width)
         if scale < 1:
             smaller = f"{max(1, int(width * scale))}x{max(1, int(height * scale))}"
             remedy = f"scale the image down to {smaller}, or " if scale > 0 else ""
             raise ImageTooLarge(
-                f"At {width}x{height} pixels this model would take about {self.cost(height, width) / 1e9:.1f} GB of "
-                f"memory and {self.max_bytes / 1e9:.1f} GB are allowed: {remedy}raise MASKLOOP_MAX_INFERENCE_BYTES "
-                "where the machine has more."
+                f"At {width}x{height} pixels this model needs about {self.estimate(height, width) / 1e9:.1f} GB of "
+                f"memory; the limit is {self.max_bytes / 1e9:.1f} GB: {remedy}raise MASKLOOP_MAX_INFERENCE_BYTES if "
+                "the machine has more."
             )
 
-    def fitting(self, height: int, width: int) -> tuple[int, int]:
-        """The largest size at which an image of this size may be asked about: its own, wherever that may be.
+    def largest_size(self, height: int, width: int) -> tuple[int, int]:
+        """The largest height and width, up to those of the image, that stay within the limit.
 
-        A smaller one loses little where the graph would make the image smaller still, and only there it is offered.
+        A smaller size is returned only if the graph would scale the image down further anyway, so that little is lost.
 
         Raises:
-            ImageTooLarge: There is none.
+            ImageTooLarge: There is no such size.
         """
         scale = self._scale(height, width)
         if self.long_side and scale < 1 and scale * max(height, width) >= self.long_side:
-            # Once more: whole pixels are not quite in proportion, and the network may see a row more of them.
-            return self.fitting(max(1, int(height * scale)), max(1, int(width * scale)))
+            # Repeat: rounding to whole pixels changes the aspect ratio, which may add a row of patches.
+            return self.largest_size(max(1, int(height * scale)), max(1, int(width * scale)))
         self.check(height, width)
         return height, width
 
-    def cost(self, height: int, width: int) -> int:
-        """Bytes that an image of this size may be expected to take, as it is."""
-        return sum(self._needs(height, width))
+    def estimate(self, height: int, width: int) -> int:
+        """Estimated memory of an image at its own size, bytes."""
+        return sum(self._parts(height, width))
 
     def _scale(self, height: int, width: int) -> float:
-        """By how much the sides may be multiplied so that what is needed is what is allowed; 0: by nothing."""
-        output, network, attention = self._needs(height, width)
+        """Largest factor for both sides that stays within the limit; above 1 if there is room; 0: none does."""
+        output, network, attention = self._parts(height, width)
         if self.long_side:
             return math.sqrt(max(0, self.max_bytes - network - attention) / output)
-        # Memory grows with the second power of the sides, and that of attention with the fourth: o*s^2 + a*s^4 = max.
+        # Memory grows with the square of the sides, that of attention with the fourth power: solve o*s^2 + a*s^4 = max.
         output += network
         return math.sqrt(2 * self.max_bytes / (output + math.sqrt(output**2 + 4 * attention * self.max_bytes)))
 
-    def _needs(self, height: int, width: int) -> tuple[int, int, int]:
-        """Bytes at the image's size, at the size that the network sees, and for pairs of patches."""
-        seen = self.long_side / max(height, width) if self.long_side else 1
-        rows, columns = (max(1, math.ceil(side * seen / self.patch)) for side in (height, width))
+    def _parts(self, height: int, width: int) -> tuple[int, int, int]:
+        """Bytes of arrays at the size of the image, of arrays at the size of the network, and of pairs of patches."""
+        factor = self.long_side / max(height, width) if self.long_side else 1
+        rows, columns = (max(1, math.ceil(side * factor / self.patch)) for side in (height, width))
         output = (PIXEL_BYTES + CLASS_BYTES * min(self.classes, CLASSES_AT_ONCE)) * height * width
         network = NETWORK_BYTES * rows * columns * self.patch**2
         attention = 0 if self.fused_attention or self.patch == 1 else ATTENTION_BYTES * (rows * columns) ** 2

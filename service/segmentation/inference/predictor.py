@@ -1,54 +1,81 @@
-"""What answers for an image, whatever it does to come to it: one graph of whole images, or windows over them."""
+"""The interface of a loaded model, and the types of what it returns."""
 
 # H W pixels
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from service.segmentation.inference.cancellation import Gone
-from service.segmentation.inference.prediction import Pixels, Prediction
+import numpy as np
+import numpy.typing as npt
+
+from service.segmentation.inference.cancellation import CancelCheck
+
+Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Classes and confidences of one image."""
+
+    mask_HW: Mask
+    """Class ids, uint8 or (above 256 classes) uint16, at the size of the image."""
+    confidence_HW: npt.NDArray[np.uint8]
+    """Confidence of each pixel's class, 0..255 = 0.0..1.0."""
+    scale: float = 1.0
+    """Below 1: the image was scaled down by this factor to fit the memory limit, and the result scaled back up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How images of one size are run."""
+
+    size: tuple[int, int]
+    """Height and width to which an image is scaled before it reaches the graph, pixels."""
+    estimated_bytes: int
+    """Estimated memory of one image; 0: unknown."""
+    max_batch: int
+    """Most images of this size to run together."""
 
 
 class Predictor(Protocol):
-    """A loaded model. Its methods may be called from several threads at one time."""
+    """A loaded model. All methods are thread-safe."""
 
     @property
     def provider(self) -> str:
-        """What it runs on, as onnxruntime calls it."""
+        """The execution provider, as onnxruntime names it."""
 
     @property
     def max_batch(self) -> int:
-        """Images that are worth running together, if they are small."""
+        """Most images to run together, whatever their size; 1 if batches are not faster."""
 
-    def batch(self, height: int, width: int) -> int:
-        """Images of this size that may run together: at most `max_batch`, and what the memory allowed is enough for."""
-
-    def width(self, *, free: int, load: int) -> int:
-        """How many threads an image should have now; see `widths.width`."""
-
-    def cost(self, height: int, width: int) -> int:
-        """Bytes of memory that an image may be expected to take, told before anything is done about it; 0: unknown.
+    def plan(self, height: int, width: int) -> Plan:
+        """Say how an image of this size will be run, without running it.
 
         Raises:
-            ImageTooLarge: More than is allowed.
+            ImageTooLarge: It exceeds the memory limit.
         """
 
-    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = ...) -> Prediction:
+    def threads_for(self, *, free: int, load: int) -> int:
+        """Number of threads that the next inference should use; see `thread_counts.choose_threads`."""
+
+    def run(self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = ...) -> Prediction:
         """Segment one image.
 
         Args:
             image_HW3: uint8 [H, W, 3], RGB, 0..255.
-            threads: As `width` says; None: the most.
-            gone: SegmentQuery between steps.
+            threads: A result of `threads_for`; None: the most.
+            is_cancelled: Called between steps.
 
         Raises:
-            ImageTooLarge: As `cost`.
-            OutOfMemory: It cost more than the machine has.
+            ImageTooLarge: It exceeds the memory limit.
+            OutOfMemory: The machine ran out of memory.
             Unavailable: The GPU failed.
-            InferenceCancelled: `gone` said so.
+            InferenceCancelled: `is_cancelled` returned True.
         """
 
     def run_batch(self, images: Sequence[Pixels]) -> list[Prediction]:
-        """Segment images of one size together, where that is worth it. Raises as `run`."""
+        """Segment images of one size, together if the graph supports it. Raises as `run`."""

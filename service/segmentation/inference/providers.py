@@ -1,4 +1,4 @@
-"""Which of onnxruntime's execution providers runs a graph, and how it is told to."""
+"""Choose onnxruntime's execution providers for a device, and their options."""
 
 from __future__ import annotations
 
@@ -11,68 +11,69 @@ from service.errors import Unavailable
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-ASKED_FOR = {"cuda": CUDA, "tensorrt": TENSORRT}
+REQUIRED = {"cuda": CUDA, "tensorrt": TENSORRT}
+"""The provider that must run the graph, by device; other devices accept any."""
 
-# HEURISTIC: the exhaustive search runs again for every new image size. SameAsRequested: the arena doubles its memory
-# otherwise.
+# HEURISTIC: the exhaustive search would run again for every new image size. SameAsRequested: by default the arena
+# doubles its memory each time it grows.
 CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
 
 
 def providers(
     ort: Any, device: Device, *, tensorrt: Mapping[str, str] | None = None, cache: Path | None = None
 ) -> list[Any]:
-    """What to hand to a session, the one to be used first.
+    """The `providers` argument of an InferenceSession, the preferred one first.
 
     Args:
         ort: The onnxruntime module.
-        device: "auto" takes CUDA where it is; all but it and "cpu" refuse to do without.
+        device: "auto" uses CUDA if onnxruntime has it.
         tensorrt: Options of the TensorRT provider, from the bundle's manifest.
-        cache: Where TensorRT keeps its engines; an engine takes minutes to build.
+        cache: Folder in which TensorRT keeps its engines, as building one takes minutes.
 
     Raises:
-        Unavailable: The one that is asked for is not in this onnxruntime.
+        Unavailable: This onnxruntime lacks the provider of the device.
     """
-    there = ort.get_available_providers()
-    wanted = ASKED_FOR.get(device)
-    if wanted is not None and wanted not in there:
+    available = ort.get_available_providers()
+    required = REQUIRED.get(device)
+    if required is not None and required not in available:
         raise Unavailable(
-            f"{device} was asked for and this onnxruntime has {', '.join(there)}: install the `gpu` extra in the place "
-            "of onnxruntime, or set MASKLOOP_DEVICE=auto."
+            f"The device is {device}, but this onnxruntime has only {', '.join(available)}: install the `gpu` extra, "
+            "which replaces onnxruntime, or set MASKLOOP_DEVICE=auto."
         )
-    if device == "cpu" or CUDA not in there:
+    if device == "cpu" or CUDA not in available:
         return [(CPU, {})]
-    # The wheel's own CUDA libraries have to be in the process before the first session looks for them.
+    # Loads the CUDA libraries of the wheel, before the first session searches for them.
     ort.preload_dlls()
     gpu: list[Any] = [(CUDA, CUDA_OPTIONS)]
-    if wanted == TENSORRT:
-        gpu.insert(0, (TENSORRT, {**(tensorrt or {}), **_kept_in(cache)}))
+    if required == TENSORRT:
+        gpu.insert(0, (TENSORRT, {**(tensorrt or {}), **_cache_options(cache)}))
     return [*gpu, (CPU, {})]
 
 
 def expected_provider(device: Device) -> str:
-    """Where a graph will run, as far as can be told before it is loaded. Raises Unavailable."""
-    import onnxruntime as ort  # noqa: PLC0415 - 0.7 s, in the thread that loads and not before the port is open
+    """The provider that will probably run a graph; only a loaded session knows for certain. Raises Unavailable."""
+    import onnxruntime as ort  # noqa: PLC0415 - takes 0.7 s; imported in the loading thread, when the port is open
 
     name: str = providers(ort, device)[0][0]
     return name
 
 
 def check_provider(session: Any, device: Device) -> str:
-    """The provider that a session runs on.
+    """The provider that runs a session.
 
     Raises:
-        Unavailable: Another was asked for, and onnxruntime fell back without a word.
+        Unavailable: onnxruntime silently fell back to another provider than the device requires.
     """
     found: str = session.get_providers()[0]
-    if ASKED_FOR.get(device, found) != found:
+    if REQUIRED.get(device, found) != found:
         raise Unavailable(
-            f"{device} was asked for and onnxruntime fell back to {found}: look after the driver and the libraries of "
-            "the `gpu` extra, or set MASKLOOP_DEVICE=auto."
+            f"The device is {device}, but onnxruntime fell back to {found}: check the driver and the libraries of the "
+            "`gpu` extra, or set MASKLOOP_DEVICE=auto."
         )
     return found
 
 
-def _kept_in(cache: Path | None) -> dict[str, str]:
+def _cache_options(cache: Path | None) -> dict[str, str]:
     if cache is None:
         return {}
     cache.mkdir(parents=True, exist_ok=True)

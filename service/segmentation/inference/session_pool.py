@@ -1,28 +1,32 @@
-"""A graph in onnxruntime, held by sessions of several widths."""
+"""Open a graph in onnxruntime, with one session for each number of threads, and run it."""
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from service.segmentation.inference.arena import shared_arena
+from service.errors import BundleInvalid, MaskloopError, OutOfMemory, Unavailable, names_only
+from service.segmentation.inference.arena import Arena, shared_arena
 from service.segmentation.inference.providers import CPU, Device, check_provider, providers
-from service.segmentation.inference.session import fault_of_the_machine, open_session
-from service.segmentation.inference.thread_counts import thread_counts_for, width
+from service.segmentation.inference.thread_counts import choose_threads, thread_counts_for
 
-REMEMBERED = 1000
-"""Sizes of images of which it is known that they came before."""
+REMEMBERED_SHAPES = 1000
+"""Most input shapes whose runs are counted."""
+
+# onnxruntime reports failures of the machine only in the text of its errors.
+NO_MEMORY = re.compile(r"bad_alloc|failed to allocate|out of memory|ALLOC_FAILED", re.IGNORECASE)
+NO_CUDA = re.compile(r"\b(CUDA|CUDNN|CUBLAS)[ _](failure|error|status)", re.IGNORECASE)
 
 
 class SessionPool:
-    """`run` may be called from several threads at one time; the memory goes with the last reference.
+    """The sessions of one graph. All methods are thread-safe; the memory is freed with the last reference.
 
     Attributes:
-        provider: onnxruntime's name of what it runs on.
-        cores: That it may use.
+        provider: onnxruntime's name of the execution provider.
+        cores: Most threads of one inference.
     """
 
     def __init__(
@@ -35,79 +39,116 @@ class SessionPool:
         engine_cache: Path | None = None,
     ) -> None:
         """Load the graph. See `Engine`."""
-        import onnxruntime as ort  # noqa: PLC0415 - 0.7 s, in the thread that loads and not before the port is open
+        import onnxruntime as ort  # noqa: PLC0415 - takes 0.7 s; imported in the loading thread, when the port is open
 
         self.cores = threads
         chosen = providers(ort, device, tensorrt=tensorrt, cache=engine_cache)
         self._arena = shared_arena() if chosen[0][0] == CPU else None
         if self._arena is not None:
             weakref.finalize(self, self._arena.shrink).atexit = False
-        session = partial(open_session, ort, graph, providers=chosen, arena=self._arena is not None)
-        widest = session(threads=threads)
-        self.provider = check_provider(widest, device)
-        # A GPU's threads are not these.
-        narrower = thread_counts_for(threads)[:-1] if self.provider == CPU else ()
-        self._sessions = {each: session(threads=each) for each in narrower} | {threads: widest}
-        self._seen: dict[tuple[Any, ...], int] = {}
+        largest = _open_session(ort, graph, chosen, threads, self._arena)
+        self.provider = check_provider(largest, device)
+        # A GPU does not compute with these threads, so it needs only one session.
+        others = thread_counts_for(threads)[:-1] if self.provider == CPU else ()
+        self._sessions = {count: _open_session(ort, graph, chosen, count, self._arena) for count in others}
+        self._sessions[threads] = largest
+        self._runs: dict[tuple[Any, ...], int] = {}
 
     @property
     def inputs(self) -> list[Any]:
-        """What the graph takes: name, type, shape of each."""
+        """The graph's inputs: name, type and shape of each."""
         found: list[Any] = self._sessions[self.cores].get_inputs()
         return found
 
     @property
     def outputs(self) -> list[Any]:
-        """What it gives."""
+        """The graph's outputs: name, type and shape of each."""
         found: list[Any] = self._sessions[self.cores].get_outputs()
         return found
 
     @property
-    def widths(self) -> tuple[int, ...]:
-        """Numbers of threads with which it can run, the smallest first."""
+    def thread_counts(self) -> tuple[int, ...]:
+        """Numbers of threads with which it can run, ascending."""
         return tuple(self._sessions)
 
-    def width(self, *, free: int, load: int) -> int:
-        """How many threads an inference should have now; see `widths.width`."""
-        return width(self.widths, cores=self.cores, free=free, load=load)
+    def threads_for(self, *, free: int, load: int) -> int:
+        """Number of threads that the next inference should use; see `thread_counts.choose_threads`."""
+        return choose_threads(self.thread_counts, cores=self.cores, free=free, load=load)
 
     def run(self, outputs: list[str], inputs: Mapping[str, Any], threads: int | None = None) -> list[Any]:
-        """Compute.
+        """Run the graph.
 
         Args:
-            outputs: Names of what is wanted.
+            outputs: Names of the outputs to compute.
             inputs: Arrays by name.
-            threads: One of `widths`; None: the most.
+            threads: One of `thread_counts`; None: the most.
 
         Raises:
-            OutOfMemory: It cost more than the machine has.
+            OutOfMemory: The machine ran out of memory.
             Unavailable: The GPU failed.
         """
-        wide = threads or self.cores
+        threads = threads or self.cores
         try:
-            return self._answers(wide, outputs, dict(inputs))
+            return self._run(threads, outputs, dict(inputs))
         except Exception as error:
-            fault = fault_of_the_machine(error)
+            fault = _machine_fault(error)
             if fault is None:
                 raise
             raise fault from None
         finally:
             if self._arena is not None:
-                early = self._early(wide, *(each.shape for each in inputs.values()))
-                self._arena.tidy(cores=self.cores, early=early)
+                is_new = self._count_run(threads, *(array.shape for array in inputs.values()))
+                self._arena.shrink_after_run(cores=self.cores, is_new_shape=is_new)
 
-    def _answers(self, wide: int, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
-        found: list[Any] = self._sessions[wide].run(outputs, inputs)
-        # Out of the arena: it could not give back what an answer lies in.
-        return found if self._arena is None else [each.copy() for each in found]
+    def _run(self, threads: int, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
+        found: list[Any] = self._sessions[threads].run(outputs, inputs)
+        # The arena cannot free a region that contains an output, so outputs are copied out of it.
+        return found if self._arena is None else [array.copy() for array in found]
 
-    def _early(self, *what: Any) -> bool:
-        """Whether a session has not seen these shapes often enough yet, as far as is remembered.
+    def _count_run(self, *key: Any) -> bool:
+        """Count a run of a session with these input shapes; return whether there were few so far.
 
-        As many as there are cores may be computed at one time before the first is done, each taking tensor by tensor;
-        what they leave goes back when the next ones are done.
+        "Few" is twice the number of cores: as many as there are cores may run before the first of them ends, each
+        allocating per tensor; the runs after those free what they leave.
         """
-        if len(self._seen) >= REMEMBERED and what not in self._seen:
-            self._seen.clear()
-        self._seen[what] = self._seen.get(what, 0) + 1
-        return self._seen[what] <= 2 * self.cores
+        if len(self._runs) >= REMEMBERED_SHAPES and key not in self._runs:
+            self._runs.clear()
+        self._runs[key] = self._runs.get(key, 0) + 1
+        return self._runs[key] <= 2 * self.cores
+
+
+def _open_session(ort: Any, graph: Path, chosen: list[Any], threads: int, arena: Arena | None) -> Any:
+    """Raise BundleInvalid if onnxruntime does not load the graph, Unavailable if the machine is the cause."""
+    options = ort.SessionOptions()
+    # By default onnxruntime counts the cores of the machine, not those of the container, and pins its threads.
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # A session's own arena would keep the memory of its largest image for ever.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena is not None
+    for name, value in arena.SESSION_CONFIG.items() if arena is not None else ():
+        options.add_session_config_entry(name, value)
+    # Spinning threads start the next operator without delay. Between requests they must not spin: they would take the
+    # cores from decoding and from training on the same machine.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(graph), options, providers=chosen)
+    except Exception as error:
+        invalid = BundleInvalid(
+            f"onnxruntime does not load {graph.name} ({names_only(str(error))}): export the bundle again."
+        )
+        raise _machine_fault(error) or invalid from None
+
+
+def _machine_fault(error: Exception) -> MaskloopError | None:
+    """The error to raise instead if memory or the GPU failed; None if the graph or its input is at fault."""
+    text = names_only(str(error))
+    if isinstance(error, MemoryError) or NO_MEMORY.search(text):
+        return OutOfMemory(
+            "The machine ran out of memory during this inference: scale the image down, give the service more memory, "
+            "or lower MASKLOOP_MAX_INFERENCE_BYTES so that such images are rejected before they are run."
+        )
+    if NO_CUDA.search(text):
+        return Unavailable(f"The GPU failed ({text}): check its driver, or set MASKLOOP_DEVICE=cpu.")
+    return None

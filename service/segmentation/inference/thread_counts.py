@@ -1,8 +1,8 @@
-"""With how many threads does an inference run?
+"""Choose the number of threads of an inference.
 
-A lone one is done soonest with all cores. Of several at one time each is slower with one core than with all, and
-together they are faster, since no thread waits for another (measured on two cores: 28 images/s instead of 18). So a
-graph is held by sessions of several widths, and each inference takes the one that fits what else is there.
+A single inference is fastest with all cores. Several at a time have a higher throughput with one core each, because no
+thread waits for another (28 instead of 18 images/s, measured on two cores). So each graph has several sessions with
+different numbers of threads, and each inference uses the one that fits the current load.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 STEP = 4
-"""Between one width and the next: of each graph there is one session a width, with the graph's weights."""
+"""Ratio of one thread count to the next. Each adds a session, which holds a copy of the graph's weights."""
 
 
 def thread_counts_for(cores: int) -> tuple[int, ...]:
-    """Numbers of threads for which there should be a session, the smallest first: 1, 4, 16, ... and all cores."""
-    narrow = [1]
-    while narrow[-1] * STEP < cores:
-        narrow.append(narrow[-1] * STEP)
-    return tuple(dict.fromkeys([*narrow, cores]))
+    """Thread counts of the sessions for this number of cores, ascending: 1, 4, 16, ... and `cores`."""
+    counts = [1]
+    while counts[-1] * STEP < cores:
+        counts.append(counts[-1] * STEP)
+    return tuple(dict.fromkeys([*counts, cores]))
 
 
-def width(widths: Sequence[int], *, cores: int, free: int, load: int) -> int:
-    """The widest that leaves a fair share to each of the others, and is free.
+def choose_threads(counts: Sequence[int], *, cores: int, free: int, load: int) -> int:
+    """The largest count that is free and leaves an equal share of the cores to each other request.
 
     Args:
-        widths: To choose from, the smallest first; the first is taken where none fits.
-        cores: All that there are.
-        free: Of these, not in use.
-        load: Requests that are here, this one included.
+        counts: Thread counts of the sessions, ascending; the first is the fallback.
+        cores: Number of all cores.
+        free: Number of cores not in use.
+        load: Number of current requests, including this one.
     """
-    fair = min(free, cores // max(1, load))
-    return max((each for each in widths if each <= fair), default=widths[0])
+    share = min(free, cores // max(1, load))
+    return max((count for count in counts if count <= share), default=counts[0])

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, Field
 
-from service.segmentation.inference.engine import Prediction
+from service.segmentation.inference.predictor import Prediction
 from service.segmentation.output.class_table import ClassTable
 from service.segmentation.output.png import confidence_png, keep_classes, mask_png
 from service.segmentation.output.polygons import outlines

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from service.errors import ImageTooLarge
 from service.segmentation.decode import Pixels
-from service.segmentation.inference.engine import Mask
+from service.segmentation.inference.predictor import Mask
 from service.segmentation.output.class_table import ClassTable
 from service.segmentation.output.png import encode_image, keep_classes, palette
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.segmentation.inference.engine import Mask
+from service.segmentation.inference.predictor import Mask
 from service.segmentation.output.class_table import ClassTable
 
 # zlib's Z_RLE strategy (3) at level 1 is as fast as the default one, twice as fast for noisy masks, and gives half to

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import ImageTooLarge
-from service.segmentation.inference.engine import Mask
+from service.segmentation.inference.predictor import Mask
 
 Bits = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]

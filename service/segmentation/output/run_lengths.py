@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.segmentation.inference.engine import Mask
+from service.segmentation.inference.predictor import Mask
 
 Ints = npt.NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""A model that cannot be loaded: whose fault it is, and the way back."""
+"""A model that cannot be loaded: the fault of the machine or of the bundle, and how to recover."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests.service.models.test_active_model import FIRST, IMAGE, SECOND, damage_
 from tests.service.tiny_bundle import zipped
 
 
-def test_a_machine_that_cannot_is_not_held_against_the_model(
+def test_a_missing_device_does_not_mark_the_model_as_failed(
     state: State, slot: ActiveModel, make_settings: MakeSettings
 ) -> None:
-    """CUDA was asked for and is missing: another process, or this one set otherwise, may serve it all the same."""
+    """CUDA is required and missing: a process with other settings may still serve the model."""
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -31,49 +31,49 @@ def test_a_machine_that_cannot_is_not_held_against_the_model(
     state.models.activate(FIRST, "test")
     unable = ActiveModel(make_settings(device="cuda"), state.models, state.metrics)
     unable.refresh()
-    with pytest.raises(NoModel, match="cuda was asked for"):
+    with pytest.raises(NoModel, match="The device is cuda"):
         unable.require()
     assert state.models.get(FIRST).state == "ready"
     slot.refresh()
     assert slot.require().version == FIRST
 
 
-@pytest.mark.parametrize("trouble", [OSError(24, "Too many open files"), MemoryError(), RuntimeError("unforeseen")])
-def test_passing_trouble_is_tried_again_and_not_all_the_time(
-    slot: ActiveModel, state: State, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+@pytest.mark.parametrize("failure", [OSError(24, "Too many open files"), MemoryError(), RuntimeError("unexpected")])
+def test_a_temporary_failure_is_retried_after_a_delay(
+    slot: ActiveModel, state: State, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     attempts = 0
 
-    def troubled(bundle: Bundle, settings: Settings) -> LoadedModel:
+    def failing(bundle: Bundle, settings: Settings) -> LoadedModel:
         nonlocal attempts
         attempts += 1
         if attempts < 3:
-            raise trouble
+            raise failure
         return load_model(bundle, settings)
 
-    monkeypatch.setattr("service.models.active_model.load_model", troubled)
+    monkeypatch.setattr("service.models.active_model.load_model", failing)
     state.models.activate(FIRST, "test")
     for _ in range(5):
         slot.refresh()
     assert attempts == 1
     assert FIRST in (slot.error or "")
     assert state.models.get(FIRST).state == "ready"
-    # Whoever activates it again is not told to wait.
+    # A new activation is tried at once.
     slot.wake()
     slot.refresh()
     assert attempts == 2
     slot.start()
     eventually(lambda: slot.current is not None)
-    # Whoever sees the model sees no trouble any more.
+    # The error is cleared before the model becomes visible.
     assert slot.error is None
     assert attempts == 3
 
 
-def test_trouble_with_one_is_forgotten_when_another_is_wanted(slot: ActiveModel, state: State) -> None:
+def test_a_rollback_clears_the_error_of_the_other_model(slot: ActiveModel, state: State) -> None:
     state.models.activate(FIRST, "test")
     slot.refresh()
     folder = state.models.bundle(SECOND).folder
-    # A link that leads to itself: the file is there, and the system cannot read it.
+    # A symbolic link to itself: the file exists and cannot be opened.
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").symlink_to("model.onnx")
     state.models.activate(SECOND, "test")
@@ -86,7 +86,7 @@ def test_trouble_with_one_is_forgotten_when_another_is_wanted(slot: ActiveModel,
     assert slot.error is None
 
 
-def test_limits_of_this_machine_are_not_held_against_the_model(state: State, slot: ActiveModel) -> None:
+def test_a_limit_of_this_machine_does_not_mark_the_model_as_failed(state: State, slot: ActiveModel) -> None:
     state.models.activate(FIRST, "test")
     tight = ActiveModel(state.settings.model_copy(update={"max_inference_bytes": 1000}), state.models, state.metrics)
     tight.refresh()
@@ -94,7 +94,7 @@ def test_limits_of_this_machine_are_not_held_against_the_model(state: State, slo
     assert state.models.get(FIRST).state == "ready"
 
 
-def test_the_way_back_from_failed_over_http(client: TestClient, other_bundle: Path) -> None:
+def test_a_failed_model_can_be_activated_again_or_replaced_over_http(client: TestClient, other_bundle: Path) -> None:
     packed = zipped(other_bundle)
     client.post("/v1/models", content=packed)
     state: State = client.app_state["maskloop"]
@@ -104,7 +104,7 @@ def test_the_way_back_from_failed_over_http(client: TestClient, other_bundle: Pa
     refused = client.post("/v1/segment", params={"model": SECOND}, content=encoded(IMAGE))
     assert refused.status_code == 409
     assert "activate" in refused.json()["detail"]
-    # Tried again, the probe runs again, and says the same.
+    # A second activation runs the probe again, with the same result.
     assert client.post(f"/v1/models/{SECOND}/activate").status_code == 200
     eventually(lambda: client.get(f"/v1/models/{SECOND}").json()["state"] == "failed")
     with (
@@ -112,7 +112,7 @@ def test_the_way_back_from_failed_over_http(client: TestClient, other_bundle: Pa
         np.load(other_bundle / "probe.npz") as right,
     ):
         assert not np.array_equal(arrays["mask_0"], right["mask_0"])
-    # The folder agrees with its own sums, so it is another bundle of the same name.
+    # The stored bundle matches its own checksums, so the upload counts as another bundle with the same version.
     assert client.post("/v1/models", content=packed).status_code == 422
     shutil.rmtree(state.models.bundle(SECOND).folder)
     assert client.post("/v1/models", content=packed).json()["state"] == "ready"

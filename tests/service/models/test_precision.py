@@ -1,4 +1,4 @@
-"""Which graph of a bundle answers on which machine."""
+"""The graph that is loaded, by provider, device and setting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from service.models.bundle import Manifest, read_bundle
 from service.models.loading import load_model
-from service.models.precision import choose, multiplies_bytes
+from service.models.precision import choose, has_int8_dot_product
 from service.segmentation.inference.providers import CPU, CUDA, TENSORRT
 from service.settings import Settings
 from tests.service.tiny_bundle import write_manifest
@@ -43,31 +43,33 @@ INT8 = {"file": "model.int8.onnx", "precision": "int8", "probe_agreement": 0.9}
         ("fp16", CPU, "cpu", "model.fp16.onnx"),
     ],
 )
-def test_by_device_unless_told_otherwise(bundle: Path, wanted: Any, provider: str, device: Any, file: str) -> None:
+def test_the_graph_for_each_provider_and_setting(
+    bundle: Path, wanted: Any, provider: str, device: Any, file: str
+) -> None:
     assert choose(with_artifacts(bundle, FUSED, HALF, INT8), wanted, provider, device).file == file
 
 
 @pytest.mark.parametrize(("flags", "file"), [("sse avx512_vnni fma", "model.int8.onnx"), ("sse avx2", "model.onnx")])
-def test_int8_where_the_cpu_multiplies_bytes(
+def test_int8_if_the_cpu_has_dot_products(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, file: str
 ) -> None:
     info = tmp_path / "cpuinfo"
     info.write_text(f"processor : 0\nflags : {flags}\n")
-    assert multiplies_bytes(info) == ("vnni" in flags)
-    monkeypatch.setattr("service.models.precision.multiplies_bytes", lambda: multiplies_bytes(info))
+    assert has_int8_dot_product(info) == ("vnni" in flags)
+    monkeypatch.setattr("service.models.precision.has_int8_dot_product", lambda: has_int8_dot_product(info))
     assert choose(with_artifacts(bundle, INT8), "auto", CPU, "auto").file == file
 
 
-def test_where_nothing_tells_about_the_cpu_it_is_fp32(tmp_path: Path) -> None:
-    assert not multiplies_bytes(tmp_path / "no such file")
+def test_fp32_if_the_cpu_is_unknown(tmp_path: Path) -> None:
+    assert not has_int8_dot_product(tmp_path / "no such file")
 
 
-def test_a_bundle_without_the_wanted_one_serves_in_fp32(bundle: Path) -> None:
+def test_fp32_if_the_bundle_lacks_the_wanted_precision(bundle: Path) -> None:
     assert choose(with_artifacts(bundle), "int8", CPU, "cpu").precision == "fp32"
 
 
-def test_a_graph_is_held_to_its_own_tolerance(bundle: Path) -> None:
-    """The probe's own tolerance would be for fp32."""
+def test_a_graph_is_tested_with_its_own_tolerance(bundle: Path) -> None:
+    """The tolerance of the probe is for fp32."""
     with_artifacts(bundle, INT8)
     loaded = load_model(read_bundle(bundle), Settings(inference_threads=1, precision="int8", data_dir=bundle.parent))
     assert (loaded.artifact.file, loaded.artifact.probe_agreement) == ("model.int8.onnx", 0.9)

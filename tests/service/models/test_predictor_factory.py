@@ -1,4 +1,4 @@
-"""Bundles that answer by windows: read, checked, and served."""
+"""Bundles with sliding windows: manifest, checks, and results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SETTINGS = Settings(inference_threads=2)
 
 
 @pytest.mark.parametrize("size", [(7, 5), (24, 16), (61, 100)])
-def test_windows_answer_where_the_manifest_has_them(bundle: Path, size: tuple[int, int]) -> None:
+def test_a_manifest_with_a_tile_gives_a_windowed_predictor(bundle: Path, size: tuple[int, int]) -> None:
     add_tile(bundle, window=(24, 16))
     engine = load_model(read_bundle(bundle), SETTINGS).engine
     assert isinstance(engine, WindowedPredictor)
@@ -33,28 +33,28 @@ def test_windows_answer_where_the_manifest_has_them(bundle: Path, size: tuple[in
     np.testing.assert_array_equal(found.mask_HW, nearest(image_HW3, COLORS))
 
 
-def test_they_take_what_one_piece_would_not(bundle: Path) -> None:
+def test_windows_accept_images_that_the_whole_graph_rejects(bundle: Path) -> None:
     image_HW3, tight = picture(100, 80), Settings(inference_threads=1, max_native_pixels=2000)
     whole = load_model(read_bundle(bundle), tight).engine
     assert isinstance(whole, Engine)
     with pytest.raises(Exception, match="MASKLOOP_MAX_NATIVE_PIXELS"):
-        whole.cost(*image_HW3.shape[:2])
+        whole.plan(*image_HW3.shape[:2])
     add_tile(bundle, window=(24, 16))
     windows = load_model(read_bundle(bundle), tight).engine
-    assert windows.cost(*image_HW3.shape[:2]) > 0
+    assert windows.plan(*image_HW3.shape[:2]).estimated_bytes > 0
     np.testing.assert_array_equal(windows.run(image_HW3).mask_HW, nearest(image_HW3, COLORS))
 
 
 @pytest.mark.parametrize(
     ("graph", "says"),
     [
-        ({"colors": COLORS[::-1]}, "do not belong together"),
-        ({"colors": COLORS[:4]}, r"model\.tile\.onnx takes and gives"),
-        ({"factor": 1.1}, "no probabilities"),
-        ({"factor": float("nan")}, "no probabilities"),
+        ({"colors": COLORS[::-1]}, "not of the same model"),
+        ({"colors": COLORS[:4]}, r"outputs of model\.tile\.onnx are"),
+        ({"factor": 1.1}, "does not return probabilities"),
+        ({"factor": float("nan")}, "does not return probabilities"),
     ],
 )
-def test_a_window_of_another_network_is_refused(bundle: Path, graph: dict[str, Any], says: str) -> None:
+def test_a_window_graph_of_another_model_is_rejected(bundle: Path, graph: dict[str, Any], says: str) -> None:
     add_tile(bundle, window=(24, 16), **graph)
     with pytest.raises(BundleInvalid, match=says):
         load_model(read_bundle(bundle), SETTINGS)
@@ -63,7 +63,7 @@ def test_a_window_of_another_network_is_refused(bundle: Path, graph: dict[str, A
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("window", [16, 24], "takes and gives"),
+        ("window", [16, 24], "its manifest requires"),
         ("window", [0, 24], r"tile\.window\.0"),
         ("window", [24], r"tile\.window"),
         ("window", [24, 16.5], r"tile\.window\.1"),
@@ -75,7 +75,7 @@ def test_a_window_of_another_network_is_refused(bundle: Path, graph: dict[str, A
         ("opset", None, r"tile\.opset"),
     ],
 )
-def test_what_is_refused_in_a_manifest(bundle: Path, field: str, value: Any, says: str) -> None:
+def test_an_invalid_tile_in_the_manifest_is_rejected(bundle: Path, field: str, value: Any, says: str) -> None:
     add_tile(bundle, window=(24, 16))
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["tile"][field] = value
@@ -84,7 +84,7 @@ def test_what_is_refused_in_a_manifest(bundle: Path, field: str, value: Any, say
         load_model(read_bundle(bundle), SETTINGS)
 
 
-def test_what_answers_by_windows_answers_in_fp32(bundle: Path) -> None:
+def test_sliding_windows_always_use_fp32(bundle: Path) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["artifacts"].append(manifest["artifacts"][0] | {"precision": "int8", "probe_agreement": 0.5})
     (bundle / "manifest.json").write_text(json.dumps(manifest))

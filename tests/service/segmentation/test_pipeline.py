@@ -14,9 +14,10 @@ import pytest
 from service.errors import DeadlinePassed, ImageTooLarge, Overloaded
 from service.metrics import Metrics
 from service.segmentation.decode import DecodedImage, EncodedImage, Limits, Pixels
-from service.segmentation.inference.cancellation import Gone, InferenceCancelled, never_cancelled
-from service.segmentation.inference.engine import Engine, Prediction
+from service.segmentation.inference.cancellation import CancelCheck, InferenceCancelled, never_cancelled
+from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.memory_budget import MemoryBudget
+from service.segmentation.inference.predictor import Prediction
 from service.segmentation.inference.providers import CUDA
 from service.segmentation.pipeline import DECODED_AHEAD, GPU_RUNS, ClientDisconnected, Pipeline
 from service.settings import Settings
@@ -43,7 +44,9 @@ class HeldEngine(Engine):
         self.begun = threading.Event()
         self.runs = 0
 
-    def run(self, image_HW3: Pixels, threads: int | None = None, is_cancelled: Gone = never_cancelled) -> Prediction:
+    def run(
+        self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
+    ) -> Prediction:
         self.runs += 1
         self.begun.set()
         assert self.go.wait(20)
@@ -234,7 +237,7 @@ async def test_a_lone_inference_has_all_cores_and_several_share_them(metrics: Me
 
     class Watched(Engine):
         def run(
-            self, image_HW3: Pixels, threads: int | None = None, is_cancelled: Gone = never_cancelled
+            self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
         ) -> Prediction:
             seen.append(threads)
             time.sleep(0.05)
@@ -260,7 +263,7 @@ async def test_a_gpu_that_takes_images_one_by_one_has_the_next_copied_meanwhile(
 ) -> None:
     class OnGpu(Engine):
         def run(
-            self, image_HW3: Pixels, threads: int | None = None, is_cancelled: Gone = never_cancelled
+            self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
         ) -> Prediction:
             assert threads is None
             inside.append(1)
@@ -301,7 +304,9 @@ async def test_a_deadline_may_be_known_later(pipeline: Pipeline) -> None:
 class Endless(Engine):
     """A real engine that computes until it hears that nobody waits."""
 
-    def run(self, image_HW3: Pixels, threads: int | None = None, is_cancelled: Gone = never_cancelled) -> Prediction:
+    def run(
+        self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
+    ) -> Prediction:
         assert self.cores == threads
         assert image_HW3.shape == picture().shape
         eventually(is_cancelled)

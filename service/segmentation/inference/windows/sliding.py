@@ -1,10 +1,10 @@
-"""Windows that slide over an image, and what they say of each pixel together.
+"""Sliding-window inference: sum the probabilities of overlapping windows, row by row of windows.
 
-Windows come in rows, and what lies above the next row is final: so the image comes out in bands, and no more than one
-window's height of the class maps is ever held, of no more columns than are asked for.
+Rows of pixels above the next row of windows are final and are yielded at once. So memory holds class maps of one
+window's height only, and only for the requested columns.
 """
 
-# N windows, K classes, T U height and width of a window, H W pixels of the image, b rows of a band, c columns
+# N windows, K classes, T U height and width of a window, H W pixels of the image, b finished rows, c columns
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import OutOfMemory
-from service.segmentation.inference.cancellation import Gone, InferenceCancelled, never_cancelled
-from service.segmentation.inference.prediction import Pixels
-from service.segmentation.inference.windows.tiling import Tiling, windows_over
+from service.segmentation.inference.cancellation import CancelCheck, InferenceCancelled, never_cancelled
+from service.segmentation.inference.predictor import Pixels
+from service.segmentation.inference.windows.tiling import Tiling, window_counts
 
 Floats = npt.NDArray[np.float32]
-Probabilities = Callable[[Pixels], Floats]
-"""Windows uint8 [N, T, U, 3] to the softmax over the classes, float32 [N, K, T, U]."""
+Network = Callable[[Pixels], Floats]
+"""Maps windows uint8 [N, T, U, 3] to the softmax over the classes, float32 [N, K, T, U]."""
 
-WINDOWS_AT_ONCE = 4
-VALUES_AT_ONCE = 2**24
-"""Values of the probabilities of the windows that go through the network together: 64 MB, and the graph holds a few
-such arrays at a time. More than one window at once, where it is larger, gains nothing."""
+MAX_BATCH = 4
+BATCH_VALUES = 2**24
+"""Most probabilities of a batch of windows: 64 MB, of which the graph holds a few copies. Larger windows run one at a
+time, where a batch is no faster."""
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
-    """Finished rows of an image, of the columns that were asked for.
+class FinishedRows:
+    """Rows of the image that no later window covers, for the requested columns.
 
     Attributes:
         top: The first of them.
-        sum_Kbc: Summed softmax of all windows, float32; good until the next band is asked for.
-        windows_bc: How many windows that were, float32.
+        sum_Kbc: Sum of the softmax of all windows, float32; overwritten when the iterator advances.
+        windows_bc: Number of windows that were summed, float32.
     """
 
     top: int
@@ -45,88 +45,85 @@ class Band:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sweep:
-    """One image under windows.
+class SlidingWindows:
+    """Windows over one image.
 
     Attributes:
-        ask: The network.
-        classes: How many it tells apart.
-        tiling: How windows lie.
+        network: Computes the probabilities of a batch of windows.
+        classes: Number of classes.
+        tiling: Positions of the windows.
         image_HW3: uint8, RGB.
-        gone: SegmentQuery before each of the network's runs.
+        is_cancelled: Called before each batch.
     """
 
-    ask: Probabilities
+    network: Network
     classes: int
     tiling: Tiling
     image_HW3: Pixels
-    gone: Gone = never_cancelled
+    is_cancelled: CancelCheck = never_cancelled
 
-    def bands(self, first: int, last: int) -> Iterator[Band]:
-        """Summed softmax of all windows, from the top of the image to its bottom.
+    def finished_rows(self, first: int, last: int) -> Iterator[FinishedRows]:
+        """Summed softmax of all windows, from the top of the image to its bottom, without gap or overlap.
 
         Args:
-            first: The leftmost column that is wanted.
-            last: The one behind the rightmost.
-
-        Yields:
-            Bands without gap or overlap.
+            first: First requested column.
+            last: End of the requested columns, exclusive.
 
         Raises:
-            OutOfMemory: Not even one window goes through the network alone.
-            InferenceCancelled: `gone` said so.
+            OutOfMemory: The network ran out of memory with a single window.
+            InferenceCancelled: `is_cancelled` returned True.
         """
         height, width = self.image_HW3.shape[:2]
-        side, reach = self.tiling.window
+        window_height, window_width = self.tiling.window
         tops, lefts = self.tiling.tops(height), self.tiling.lefts(width)
-        rows_H = windows_over(tops, side, height)
-        columns_c = windows_over(lefts, reach, width)[first:last]
-        lefts = [left for left in lefts if left < last and left + reach > first]
-        sum_KTc = np.zeros((self.classes, side, last - first), dtype=np.float32)
-        for top, following in zip(tops, [*tops[1:], height], strict=True):
-            for left, probability_KTU in self._row(top, lefts):
-                begin, end = max(left, first), min(left + reach, last)
+        rows_H = window_counts(tops, window_height, height)
+        columns_c = window_counts(lefts, window_width, width)[first:last]
+        lefts = [left for left in lefts if left < last and left + window_width > first]
+        sum_KTc = np.zeros((self.classes, window_height, last - first), dtype=np.float32)
+        for top, next_top in zip(tops, [*tops[1:], height], strict=True):
+            for left, probability_KTU in self._row_of_windows(top, lefts):
+                begin, end = max(left, first), min(left + window_width, last)
                 sum_KTc[..., begin - first : end - first] += probability_KTU[..., begin - left : end - left]
-            finished = following - top
-            yield Band(top, sum_KTc[:, :finished], rows_H[top:following, None] * columns_c)
-            _move_up(sum_KTc, finished)
+            finished = next_top - top
+            yield FinishedRows(top, sum_KTc[:, :finished], rows_H[top:next_top, None] * columns_c)
+            _shift_up(sum_KTc, finished)
 
-    def _row(self, top: int, lefts: list[int]) -> Iterator[tuple[int, Floats]]:
-        """One row of windows, each with its left side. What did not fit into memory together is asked one by one."""
-        side, reach = self.tiling.window
-        at_once = max(1, min(WINDOWS_AT_ONCE, VALUES_AT_ONCE // (self.classes * side * reach)))
+    def _row_of_windows(self, top: int, lefts: list[int]) -> Iterator[tuple[int, Floats]]:
+        """First column and probabilities of each window of a row. A batch that runs out of memory runs one by one."""
+        height, width = self.tiling.window
+        batch = max(1, min(MAX_BATCH, BATCH_VALUES // (self.classes * height * width)))
         failed = False
         while lefts:
-            if self.gone():
+            if self.is_cancelled():
                 raise InferenceCancelled
-            now = lefts[:at_once]
+            current = lefts[:batch]
             try:
-                probability_NKTU = self.ask(self._cut(top, now))
+                probability_NKTU = self.network(self._cut(top, current))
             except OutOfMemory as error:
                 if failed:
                     raise OutOfMemory(
-                        f"The machine had no memory left for one window of {reach}x{side} pixels: ask again later, or "
-                        "give the service more memory.",
+                        f"The machine ran out of memory with one window of {width}x{height} pixels: try again later, "
+                        "or give the service more memory.",
                         retry_after_s=error.retry_after_s,
                     ) from None
-                failed, at_once = True, 1
+                failed, batch = True, 1
                 continue
             failed = False
-            yield from zip(now, probability_NKTU, strict=True)
-            lefts = lefts[len(now) :]
+            yield from zip(current, probability_NKTU, strict=True)
+            lefts = lefts[len(current) :]
 
     def _cut(self, top: int, lefts: list[int]) -> Pixels:
-        """Windows of the image, uint8 [N, T, U, 3]; what lies outside is black."""
-        side, reach = self.tiling.window
-        window_NTU3 = np.zeros((len(lefts), side, reach, 3), dtype=np.uint8)
+        """Windows of the image, uint8 [N, T, U, 3]; pixels outside the image are black."""
+        height, width = self.tiling.window
+        window_NTU3 = np.zeros((len(lefts), height, width, 3), dtype=np.uint8)
         for window_TU3, left in zip(window_NTU3, lefts, strict=True):
-            part = self.image_HW3[top : top + side, left : left + reach]
+            part = self.image_HW3[top : top + height, left : left + width]
             window_TU3[: part.shape[0], : part.shape[1]] = part
         return window_NTU3
 
 
-def _move_up(sum_KTc: Floats, rows: int) -> None:
-    """Make place for the next row of windows; class by class, as numpy copies what it moves within one array."""
+def _shift_up(sum_KTc: Floats, rows: int) -> None:
+    """Drop finished rows and append zeros; one class at a time, as numpy copies data that it moves within an array."""
     kept = sum_KTc.shape[1] - rows
     for sum_Tc in sum_KTc:
         sum_Tc[:kept] = sum_Tc[rows:]

@@ -1,4 +1,4 @@
-"""The graph of one window in onnxruntime: windows in, probabilities out."""
+"""Run a bundle's graph of one window in onnxruntime: windows in, probabilities out."""
 
 # N windows, K classes, T U height and width of a window
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.errors import BundleInvalid
-from service.segmentation.inference.prediction import Pixels
+from service.segmentation.inference.predictor import Pixels
 from service.segmentation.inference.providers import Device
 from service.segmentation.inference.session_pool import SessionPool
 from service.segmentation.inference.windows.sliding import Floats
@@ -16,48 +16,48 @@ IMAGE, PROBABILITY = "image", "probability"
 
 
 class WindowSession:
-    """A loaded graph. `probabilities` may be asked from several threads at one time.
+    """A loaded graph. All methods are thread-safe.
 
     Attributes:
-        provider: onnxruntime's name of what it runs on.
+        provider: onnxruntime's name of the execution provider.
     """
 
     def __init__(
         self, graph: Path, *, threads: int, window: tuple[int, int], classes: int, device: Device = "auto"
     ) -> None:
-        """Load the graph and look whether it is one of such windows.
+        """Load the graph and check its inputs and outputs.
 
         Args:
             graph: model.tile.onnx of a bundle.
-            threads: Of the widest session: the cores that inferences may use.
+            threads: Most threads of one inference.
             window: Height and width, pixels.
-            classes: How many it tells apart.
-            device: Where it runs; all but "auto" refuse another place.
+            classes: Number of classes.
+            device: Where to run it; all but "auto" fail if that device does not work.
 
         Raises:
-            BundleInvalid: Not a graph, or of other windows or classes.
-            Unavailable: The device that was demanded does not work, or there is no memory.
+            BundleInvalid: The file is not an ONNX graph, or has another window size or number of classes.
+            Unavailable: The required device does not work, or the machine ran out of memory.
         """
         self._sessions = SessionPool(graph, threads=threads, device=device)
         self.provider = self._sessions.provider
         values = [*self._sessions.inputs, *self._sessions.outputs]
         found = [(value.name, value.type, list(value.shape[1:])) for value in values]
-        wanted = [(IMAGE, "tensor(uint8)", [*window, 3]), (PROBABILITY, "tensor(float)", [classes, *window])]
-        if found != wanted:
+        expected = [(IMAGE, "tensor(uint8)", [*window, 3]), (PROBABILITY, "tensor(float)", [classes, *window])]
+        if found != expected:
             raise BundleInvalid(
-                f"{graph.name} takes and gives {found} and must {wanted}, as its manifest says: export the bundle "
-                "again."
+                f"The inputs and outputs of {graph.name} are {found}; its manifest requires {expected}: export the "
+                "bundle again."
             )
 
-    def width(self, *, free: int, load: int) -> int:
-        """How many threads it should have now; see `widths.width`."""
-        return self._sessions.width(free=free, load=load)
+    def threads_for(self, *, free: int, load: int) -> int:
+        """Number of threads that the next image should use; see `thread_counts.choose_threads`."""
+        return self._sessions.threads_for(free=free, load=load)
 
     def probabilities(self, image_NTU3: Pixels, threads: int | None = None) -> Floats:
-        """Probabilities of windows, float32 [N, K, T, U], of uint8 [N, T, U, 3].
+        """Softmax over the classes, float32 [N, K, T, U], of windows uint8 [N, T, U, 3].
 
         Raises:
-            OutOfMemory: The machine had none left.
+            OutOfMemory: The machine ran out of memory.
             Unavailable: The GPU failed.
         """
         found: list[Floats] = self._sessions.run([PROBABILITY], {IMAGE: image_NTU3}, threads)

@@ -1,10 +1,10 @@
-"""A bundle whose run judged by windows answers by windows: the mask that the run's figures are of, of any image.
+"""Sliding-window inference of whole images, for a bundle whose metrics were measured with sliding windows.
 
-Beside image and answer, memory holds one window's height of the class maps, and of a very wide image not even of all
-its columns at once: blocks of columns follow each other then, and windows across their borders are asked twice.
+Besides the image and its result, memory holds class maps of one window's height. If the image is too wide for that, it
+is processed in blocks of columns; windows that span a border between blocks run twice.
 """
 
-# K classes, H W pixels of the image, h w of what the windows lie over, r rows
+# K classes, H W pixels of the image, h w of the scaled image, r rows of a strip
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from typing import Protocol
 
 import numpy as np
 
-from service.segmentation.inference.cancellation import Gone, never_cancelled
-from service.segmentation.inference.prediction import Pixels, Prediction
+from service.segmentation.inference.cancellation import CancelCheck, never_cancelled
+from service.segmentation.inference.predictor import Pixels, Plan, Prediction
 from service.segmentation.inference.resample import resized
-from service.segmentation.inference.windows.sliding import Floats, Sweep
+from service.segmentation.inference.windows.sliding import Floats, SlidingWindows
 from service.segmentation.inference.windows.tiling import Tiling
-from service.segmentation.inference.windows.upsampling import Line, upsampled
+from service.segmentation.inference.windows.upsampling import Interpolation, upsampled
 
-HELD_BYTES = 2**29
-"""Most memory for the class maps of one sweep: 19 classes under windows of 768 pixels on 9200 columns."""
+CLASS_MAP_BYTES = 2**29
+"""Most memory for the class maps of one image: 19 classes, windows 768 pixels high, 9200 columns."""
 UINT8_CLASSES = 256
 
 
 class WindowGraph(Protocol):
-    """The network that is asked; `WindowSession` in onnxruntime."""
+    """The graph of one window: `WindowSession`."""
 
     @property
     def provider(self) -> str:
-        """What it runs on, as onnxruntime calls it."""
+        """The execution provider, as onnxruntime names it."""
 
-    def width(self, *, free: int, load: int) -> int:
-        """How many threads it should have now; see `widths.width`."""
+    def threads_for(self, *, free: int, load: int) -> int:
+        """Number of threads that the next image should use."""
 
     def probabilities(self, image_NTU3: Pixels, threads: int | None) -> Floats:
-        """Windows uint8 [N, T, U, 3] to the softmax over the classes, float32 [N, K, T, U]."""
+        """Softmax over the classes, float32 [N, K, T, U], of windows uint8 [N, T, U, 3]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,55 +47,60 @@ class WindowedPredictor:
     """A `Predictor` that slides the graph of one window over the image.
 
     Attributes:
-        graph: What each window goes through.
-        tiling: How windows lie.
-        classes: How many it tells apart.
-        held_bytes: Most memory for the class maps of one sweep; those of one column are held in any case.
-        max_batch: Images that go together: each has windows enough of its own.
+        graph: Computes the probabilities of windows.
+        tiling: Positions of the windows.
+        classes: Number of classes.
+        max_map_bytes: Most memory for the class maps; at least one column is held in any case.
+        max_batch: Always 1: the windows of a single image already form batches.
     """
 
     graph: WindowGraph
     tiling: Tiling
     classes: int
-    held_bytes: int = HELD_BYTES
+    max_map_bytes: int = CLASS_MAP_BYTES
     max_batch: int = field(default=1, init=False)
 
     @property
     def provider(self) -> str:
-        """What it runs on, as onnxruntime calls it."""
+        """The execution provider, as onnxruntime names it."""
         return self.graph.provider
 
-    def width(self, *, free: int, load: int) -> int:
-        """How many threads an image should have now; see `widths.width`."""
-        return self.graph.width(free=free, load=load)
-
-    def cost(self, height: int, width: int) -> int:
-        """Bytes of the class maps. Every image is taken: it costs time, and little more than these."""
-        return min(self.held_bytes, self.tiling.seen_size(height, width)[1] * self._column_bytes)
-
-    def batch(self, height: int, width: int) -> int:  # noqa: ARG002 - of no size
+    def threads_for(self, *, free: int, load: int) -> int:
         """See `Predictor`."""
-        return self.max_batch
+        return self.graph.threads_for(free=free, load=load)
+
+    def plan(self, height: int, width: int) -> Plan:
+        """See `Predictor`. No image is too large: a larger one takes more time, and no more memory than this."""
+        size = self.tiling.scaled_size(height, width)
+        return Plan(size, min(self.max_map_bytes, size[1] * self._column_bytes), self.max_batch)
 
     def run_batch(self, images: Sequence[Pixels]) -> list[Prediction]:
-        """Segment images one by one. See `Predictor`."""
+        """See `Predictor`. Runs the images one by one."""
         return [self.run(image_HW3) for image_HW3 in images]
 
-    def run(self, image_HW3: Pixels, threads: int | None = None, gone: Gone = never_cancelled) -> Prediction:
-        """Segment one image. See `Predictor`; `gone` is asked before each batch of windows."""
+    def run(
+        self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
+    ) -> Prediction:
+        """See `Predictor`. `is_cancelled` is called before each batch of windows."""
         height, width = image_HW3.shape[:2]
-        seen_hw3 = resized(image_HW3, self.tiling.seen_size(height, width))
-        ask = partial(self.graph.probabilities, threads=threads)
-        sweep = Sweep(ask=ask, classes=self.classes, tiling=self.tiling, image_HW3=seen_hw3, gone=gone)
-        rows, columns = Line.between(seen_hw3.shape[0], height), Line.between(seen_hw3.shape[1], width)
+        image_hw3 = resized(image_HW3, self.plan(height, width).size)
+        windows = SlidingWindows(
+            network=partial(self.graph.probabilities, threads=threads),
+            classes=self.classes,
+            tiling=self.tiling,
+            image_HW3=image_hw3,
+            is_cancelled=is_cancelled,
+        )
+        rows = Interpolation.resize(image_hw3.shape[0], height)
+        all_columns = Interpolation.resize(image_hw3.shape[1], width)
         mask_HW = np.empty((height, width), np.uint8 if self.classes <= UINT8_CLASSES else np.uint16)
         confidence_HW = np.empty((height, width), np.uint8)
-        for begin, end in self._blocks(seen_hw3.shape[1], width):
-            block = columns.part(begin, end)
-            first, last = int(block.lower[0]), int(block.upper[-1]) + 1
-            for top, probability_KrW in upsampled(sweep.bands(first, last), rows, block, first=first):
+        for begin, end in self._column_blocks(image_hw3.shape[1], width):
+            columns = all_columns.part(begin, end)
+            first, last = int(columns.lower[0]), int(columns.upper[-1]) + 1
+            for top, probability_KrW in upsampled(windows.finished_rows(first, last), rows, columns, first=first):
                 place = slice(top, top + probability_KrW.shape[1]), slice(begin, end)
-                best_rW = _most_likely(probability_KrW, mask_HW[place])
+                best_rW = _argmax(probability_KrW, mask_HW[place])
                 confidence_HW[place] = np.rint(best_rW * 255)
         return Prediction(mask_HW, confidence_HW)
 
@@ -103,15 +108,15 @@ class WindowedPredictor:
     def _column_bytes(self) -> int:
         return 4 * self.classes * self.tiling.window[0]
 
-    def _blocks(self, seen: int, width: int) -> Iterator[tuple[int, int]]:
-        """Columns of the image, as many at a time as may be held."""
-        count = min(width, -(-seen * self._column_bytes // self.held_bytes))
+    def _column_blocks(self, scaled_width: int, width: int) -> Iterator[tuple[int, int]]:
+        """Begin and end of blocks of columns of the image, as few as `max_map_bytes` allows."""
+        count = min(width, -(-scaled_width * self._column_bytes // self.max_map_bytes))
         edges = [width * number // count for number in range(count + 1)]
         yield from itertools.pairwise(edges)
 
 
-def _most_likely(probability_KrW: Floats, mask_rW: np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]) -> Floats:
-    """Write the class of the largest probability into the mask, the first of equals, and return the probability."""
+def _argmax(probability_KrW: Floats, mask_rW: np.ndarray[tuple[int, ...], np.dtype[np.unsignedinteger]]) -> Floats:
+    """Write the most probable class to the mask, the first of equals, and return its probability."""
     best_rW: Floats = probability_KrW[0].copy()
     mask_rW[...] = 0
     for class_id, one_rW in enumerate(probability_KrW[1:], 1):

@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 from pycocotools import mask as coco
 
 from service.api.app import create_app
-from service.segmentation.inference.engine import Prediction
+from service.segmentation.inference.predictor import Prediction
 from service.settings import Settings
 from service.state import State
 from tests.service.conftest import MakeSettings, encoded, eventually, read, sample, serve

@@ -14,9 +14,9 @@ from service.metrics import Metrics
 from service.segmentation.admission.micro_batcher import MicroBatcher
 from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.decode import Limits
-from service.segmentation.inference.engine import Engine, Pixels, Prediction
+from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.memory_budget import MemoryBudget
-from service.segmentation.inference.predictor import Predictor
+from service.segmentation.inference.predictor import Pixels, Prediction, Predictor
 from service.segmentation.pipeline import GPU_RUNS, ClientDisconnected, Pipeline
 from service.settings import Settings
 from tests.service.conftest import sample
@@ -220,13 +220,13 @@ async def test_no_more_go_together_than_have_memory(bundle: Path) -> None:
 
     image = picture()
     height, width = image.shape[:2]
-    one = budget(10**9).cost(height, width)
+    one = budget(10**9).estimate(height, width)
     small = Engine(bundle / "model.onnx", threads=1, budget=budget(5 * one // 2))
-    assert small.batch(height, width) == 1
+    assert small.plan(height, width).max_batch == 1
     # As on a GPU.
     small.max_batch = 3
-    assert small.batch(height, width) == 2
-    assert small.batch(2 * height, width) == 1
+    assert small.plan(height, width).max_batch == 2
+    assert small.plan(2 * height, width).max_batch == 1
 
     held = Held()
     batcher = MicroBatcher(held, delay_s=0)

@@ -1,4 +1,4 @@
-"""The memory of inferences: kept for the next image of the size, and no more of it than is allowed."""
+"""The arena keeps memory for the next image, up to a limit, and frees it with the graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 from service.segmentation.inference import arena
-from service.segmentation.inference.session_pool import REMEMBERED, SessionPool
+from service.segmentation.inference.session_pool import REMEMBERED_SHAPES, SessionPool
 from service.settings import PACKAGE
 
 STARTER = PACKAGE / "starter" / "model.onnx"
@@ -44,7 +44,7 @@ again = (faults() - begin) / 5
 shared_arena().shrink()
 begin = faults()
 run(480, 640)
-print(json.dumps([again, faults() - begin, min(mapped), mapped_bytes()]))
+print(json.dumps([again, faults() - begin, min(mapped)]))
 """
 
 MANY_SIZES = """
@@ -61,50 +61,50 @@ del engine
 print(json.dumps([kept, mapped_bytes()]))
 """
 
-glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library does not tell what is mapped")
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs mallinfo2 of the GNU C library")
 
 
-def told_by(program: str) -> Any:
-    words = [sys.executable, "-c", BEGIN + program, str(STARTER)]
-    return json.loads(subprocess.check_output(words, text=True, timeout=120))
+def output_of(program: str) -> Any:
+    command = [sys.executable, "-c", BEGIN + program, str(STARTER)]
+    return json.loads(subprocess.check_output(command, text=True, timeout=120))
 
 
 @glibc
-def test_images_of_one_size_compute_in_the_same_memory() -> None:
-    again, anew, mapped, _ = told_by(SAME_SIZE)
-    assert 50 * again < anew
+def test_images_of_one_size_reuse_the_same_memory() -> None:
+    faults, faults_after_shrink, mapped = output_of(SAME_SIZE)
+    assert 50 * faults < faults_after_shrink
     assert mapped >= arena.REGION_BYTES
 
 
 @glibc
-def test_sizes_that_come_again_and_again_do_not_add_up() -> None:
-    most, kept, at_rest = told_by(MANY_SIZES)
-    assert arena.REGION_BYTES <= most <= kept
-    assert at_rest < arena.REGION_BYTES
+def test_memory_of_many_sizes_does_not_add_up() -> None:
+    most, limit, after_shrink = output_of(MANY_SIZES)
+    assert arena.REGION_BYTES <= most <= limit
+    assert after_shrink < arena.REGION_BYTES
 
 
 @glibc
-def test_who_drops_a_graph_drops_its_memory() -> None:
-    kept, left = told_by(DROPPED)
-    assert left < arena.REGION_BYTES <= kept
+def test_dropping_the_engine_frees_its_memory() -> None:
+    kept, remaining = output_of(DROPPED)
+    assert remaining < arena.REGION_BYTES <= kept
 
 
-def test_where_nothing_is_told_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "_mallinfo", lambda: None)
+def test_nothing_is_kept_without_mallinfo2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arena, "_mallinfo2", lambda: None)
     assert arena.mapped_bytes() > 1000 * arena.KEPT_BYTES
 
 
-def test_the_least_graph_is_what_it_says() -> None:
-    model = onnx.load_model_from_string(arena.NOT)
+def test_the_smallest_graph_is_a_valid_not() -> None:
+    model = onnx.load_model_from_string(arena.smallest_graph())
     onnx.checker.check_model(model)
     (node,) = model.graph.node
     assert (node.op_type, list(node.input), list(node.output)) == ("Not", ["x"], ["y"])
 
 
-def test_sizes_are_remembered_up_to_a_number() -> None:
+def test_runs_are_counted_for_a_limited_number_of_shapes() -> None:
     sessions = SessionPool(STARTER, threads=1, device="cpu")
-    assert [sessions._early((1, 2)) for _ in range(4)] == [True, True, False, False]
-    assert sessions._early((2, 1))
-    for number in range(2 * REMEMBERED):
-        sessions._early((number,))
-    assert len(sessions._seen) <= REMEMBERED
+    assert [sessions._count_run((1, 2)) for _ in range(4)] == [True, True, False, False]
+    assert sessions._count_run((2, 1))
+    for number in range(2 * REMEMBERED_SHAPES):
+        sessions._count_run((number,))
+    assert len(sessions._runs) <= REMEMBERED_SHAPES

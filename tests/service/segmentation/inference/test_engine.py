@@ -1,4 +1,4 @@
-"""The engine on real graphs: any size, any thread; and graphs that are not ours."""
+"""The engine on real graphs: any size, any thread; and graphs with other inputs and outputs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from onnx import TensorProto, helper
 
 from service.errors import BundleInvalid, Unavailable
 from service.segmentation.inference.engine import Engine
+from service.segmentation.inference.memory_budget import MemoryBudget
+from service.segmentation.inference.predictor import Plan
 from service.segmentation.inference.probe import run_probe
 from tests.service.tiny_bundle import COLORS, nearest, picture
 
@@ -22,7 +24,7 @@ def engine(bundle: Path) -> Engine:
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (7, 3), (64, 48), (3, 100)])
-def test_any_size(engine: Engine, width: int, height: int) -> None:
+def test_images_of_any_size(engine: Engine, width: int, height: int) -> None:
     image = picture(width, height)
     found = engine.run(image)
     np.testing.assert_array_equal(found.mask_HW, nearest(image, COLORS))
@@ -30,29 +32,29 @@ def test_any_size(engine: Engine, width: int, height: int) -> None:
     assert found.confidence_HW.dtype == np.uint8
 
 
-def test_many_threads_get_their_own_answers(engine: Engine) -> None:
+def test_concurrent_runs_return_the_right_results(engine: Engine) -> None:
     images = [picture(20 + i, 15 + i, seed=i) for i in range(30)]
     with ThreadPoolExecutor(8) as pool:
         for image, found in zip(images, pool.map(engine.run, images), strict=True):
             np.testing.assert_array_equal(found.mask_HW, nearest(image, COLORS))
 
 
-def test_cuda_is_not_pretended(bundle: Path) -> None:
+def test_missing_cuda_is_an_error(bundle: Path) -> None:
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has CUDA in its onnxruntime")
-    with pytest.raises(Unavailable, match="cuda was asked for"):
+    with pytest.raises(Unavailable, match="The device is cuda"):
         Engine(bundle / "model.onnx", threads=1, device="cuda")
 
 
-def test_garbage_is_no_graph(tmp_path: Path) -> None:
+def test_a_file_that_is_no_graph_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleInvalid, match="does not load"):
         Engine(tmp_path / "model.onnx", threads=1)
 
 
-def test_another_graph_is_refused_naming_what_is_wrong(tmp_path: Path) -> None:
+def test_a_graph_with_other_inputs_is_rejected_with_their_names(tmp_path: Path) -> None:
     node = helper.make_node("Identity", ["image"], ["mask"])
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
@@ -64,24 +66,24 @@ def test_another_graph_is_refused_naming_what_is_wrong(tmp_path: Path) -> None:
         Engine(tmp_path / "model.onnx", threads=1)
 
 
-def test_the_probe_passes_and_says_how_well(engine: Engine, bundle: Path) -> None:
+def test_the_probe_returns_the_agreement(engine: Engine, bundle: Path) -> None:
     assert run_probe(engine, bundle / "probe.npz", mask_agreement=0.999) == 1.0
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 broken", b"\x93NUMPY"])
-def test_a_broken_probe_is_refused(engine: Engine, tmp_path: Path, content: bytes) -> None:
+def test_a_broken_probe_is_rejected(engine: Engine, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "probe.npz").write_bytes(content)
     with pytest.raises(BundleInvalid):
         run_probe(engine, tmp_path / "probe.npz", mask_agreement=0.999)
 
 
-def test_a_probe_that_would_unpickle_is_refused(engine: Engine, tmp_path: Path) -> None:
+def test_a_probe_with_pickled_objects_is_rejected(engine: Engine, tmp_path: Path) -> None:
     np.savez(tmp_path / "probe.npz", image_0=np.array([{}]), mask_0=np.zeros((1, 1), np.uint8))
     with pytest.raises(BundleInvalid):
         run_probe(engine, tmp_path / "probe.npz", mask_agreement=0.999)
 
 
-def test_one_wrong_pixel_too_many_is_refused(engine: Engine, tmp_path: Path) -> None:
+def test_too_many_wrong_pixels_are_rejected(engine: Engine, tmp_path: Path) -> None:
     image = picture(10, 10)
     mask = nearest(image, COLORS)
     mask[0, 0] = (mask[0, 0] + 1) % 5
@@ -89,3 +91,16 @@ def test_one_wrong_pixel_too_many_is_refused(engine: Engine, tmp_path: Path) -> 
     assert run_probe(engine, tmp_path / "probe.npz", mask_agreement=0.99) == 0.99
     with pytest.raises(BundleInvalid, match="probe failed"):
         run_probe(engine, tmp_path / "probe.npz", mask_agreement=0.999)
+
+
+def test_the_plan_states_size_memory_and_batch(bundle: Path) -> None:
+    unlimited = Engine(bundle / "model.onnx", threads=1, max_batch=4)
+    assert unlimited.plan(30, 40) == Plan(size=(30, 40), estimated_bytes=0, max_batch=1)
+    budget = MemoryBudget(max_bytes=10_000_000, max_native_pixels=10**6, classes=5, long_side=100)
+    limited = Engine(bundle / "model.onnx", threads=1, budget=budget)
+    # As on a GPU.
+    limited.max_batch = 4
+    small, large = limited.plan(60, 80), limited.plan(600, 800)
+    assert small == Plan(size=(60, 80), estimated_bytes=budget.estimate(60, 80), max_batch=4)
+    assert small.estimated_bytes < large.estimated_bytes <= budget.max_bytes
+    assert (100 <= large.size[1] < 800, large.max_batch) == (True, 1)

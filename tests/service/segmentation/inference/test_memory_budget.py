@@ -1,4 +1,4 @@
-"""What an inference may cost: known before it is begun, and told with the size that would do."""
+"""Memory is estimated before an inference, and an image above the limit is rejected with a size that is allowed."""
 
 from __future__ import annotations
 
@@ -34,49 +34,49 @@ def budget(classes: int = 11, *, long_side: int = 480, max_bytes: int | None = N
     )
 
 
-def test_the_starter_takes_six_megapixels_as_they_are() -> None:
-    assert budget(11).fitting(2120, 2830) == (2120, 2830)
+def test_the_starter_runs_six_megapixels_at_full_size() -> None:
+    assert budget(11).largest_size(2120, 2830) == (2120, 2830)
 
 
 @pytest.mark.parametrize(("classes", "measured"), [(2, 25), (11, 176), (150, 220), (1000, 220)])
-def test_an_image_of_any_size_is_reduced_to_what_fits(classes: int, measured: int) -> None:
-    """At the bytes a pixel that were measured, the default stays below 1.2 GB, and a whole service below 2."""
-    height, width = budget(classes).fitting(8000, 12000)
+def test_an_image_of_any_size_is_scaled_down_to_the_limit(classes: int, measured: int) -> None:
+    """With the measured bytes per pixel, an inference stays below the default limit of 1.2 GB."""
+    height, width = budget(classes).largest_size(8000, 12000)
     assert measured * height * width < DEFAULT.max_inference_bytes <= 1_200_000_000
     assert height * width > 4_000_000
     assert width / height == pytest.approx(1.5, rel=2e-3)
 
 
-def test_what_is_smaller_than_the_graph_would_make_it_is_refused() -> None:
+def test_an_image_is_never_scaled_below_the_long_side_of_the_graph() -> None:
     limits = budget(11, long_side=1536)
-    assert max(limits.fitting(8000, 6000)) > 1536
-    assert limits.fitting(1400, 1400) == (1400, 1400)
+    assert max(limits.largest_size(8000, 6000)) > 1536
+    assert limits.largest_size(1400, 1400) == (1400, 1400)
     with pytest.raises(ImageTooLarge, match="MASKLOOP_MAX_INFERENCE_BYTES"):
-        budget(150, long_side=1536).fitting(8000, 8000)
+        budget(150, long_side=1536).largest_size(8000, 8000)
     with pytest.raises(ImageTooLarge, match="MASKLOOP_MAX_INFERENCE_BYTES"):
-        budget(11, long_side=20_000).fitting(10, 10)
+        budget(11, long_side=20_000).largest_size(10, 10)
 
 
-def test_patches_are_counted_by_pairs_unless_attention_is_fused() -> None:
+def test_pairs_of_patches_count_unless_attention_is_fused() -> None:
     native = {"long_side": 0, "patch": 14}
     budget(21, **native).check(700, 700)
     with pytest.raises(ImageTooLarge, match="GB"):
         budget(21, **native).check(1200, 1600)
     budget(21, **native, fused_attention=True).check(1200, 1600)
-    # The same pixels are fewer patches where these are larger, and no patches at all in a convolutional network.
+    # Larger patches are fewer; a convolutional network has none.
     budget(21, long_side=0, patch=32).check(1000, 1400)
     budget(21, long_side=0, patch=1).check(1200, 1600)
     budget(21, patch=14).check(1200, 1600)
 
 
-def test_at_native_size_nothing_is_reduced() -> None:
+def test_a_graph_of_native_size_never_scales_an_image_down() -> None:
     for limits in (budget(21, long_side=0), budget(21, long_side=0, max_bytes=10**6)):
         with pytest.raises(ImageTooLarge, match="scale the image down"):
-            limits.fitting(1600, 1600)
+            limits.largest_size(1600, 1600)
 
 
 @given(SIDES, SIDES, st.integers(1, 300), GRAPHS)
-def test_the_size_that_is_advised_is_taken(height: int, width: int, classes: int, graph: tuple[int, bool, int]) -> None:
+def test_the_advised_size_is_accepted(height: int, width: int, classes: int, graph: tuple[int, bool, int]) -> None:
     patch, fused, long_side = graph
     limits = MemoryBudget(
         max_bytes=10**9,
@@ -91,23 +91,23 @@ def test_the_size_that_is_advised_is_taken(height: int, width: int, classes: int
     except ImageTooLarge as error:
         advised = re.search(r"down to (\d+)x(\d+)", str(error))
         assert advised
-        # Patches are whole ones: a pixel more or less may be one more of them.
+        # Sides are rounded up to whole patches, so allow for one patch less.
         limits.check(max(1, int(advised[2]) - patch), max(1, int(advised[1]) - patch))
 
 
 @given(SIDES, SIDES, st.integers(1, 300), st.sampled_from([100, 518, 1024]))
 @example(1024, 1866, 16, 1024)
-def test_what_is_offered_fits_and_is_no_smaller_than_it_must_be(
+def test_the_largest_size_is_within_the_limit_and_at_least_the_long_side(
     height: int, width: int, classes: int, long_side: int
 ) -> None:
     limits = budget(classes, long_side=long_side, max_bytes=400_000_000)
     try:
-        offered = limits.fitting(height, width)
+        size = limits.largest_size(height, width)
     except ImageTooLarge:
         return
-    limits.check(*offered)
-    assert offered == (height, width) or max(offered) + 1 >= long_side
-    assert all(0 < side <= most for side, most in zip(offered, (height, width), strict=True))
+    limits.check(*size)
+    assert size == (height, width) or max(size) + 1 >= long_side
+    assert all(0 < side <= full for side, full in zip(size, (height, width), strict=True))
 
 
 STARVED = """
@@ -129,8 +129,8 @@ print(engine.run(image[:64, :64]).mask_HW.shape)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited and measured as Linux does it")
-def test_memory_that_is_not_there_is_an_error_with_a_remedy_and_not_the_end(bundle: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="the test limits the address space with Linux calls")
+def test_out_of_memory_is_an_error_with_a_remedy_and_the_process_goes_on(bundle: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", STARVED, str(bundle / "model.onnx")],
         capture_output=True,
@@ -145,7 +145,7 @@ def test_memory_that_is_not_there_is_an_error_with_a_remedy_and_not_the_end(bund
     assert second == "(64, 64)"
 
 
-def test_the_engine_asks_its_budget(bundle: Path) -> None:
+def test_the_engine_rejects_images_above_its_budget(bundle: Path) -> None:
     engine = Engine(
         bundle / "model.onnx", threads=1, budget=budget(5, long_side=0, max_bytes=(12 + 16 * 5 + 256) * 100)
     )
@@ -154,13 +154,13 @@ def test_the_engine_asks_its_budget(bundle: Path) -> None:
         engine.run(np.zeros((10, 11, 3), np.uint8))
 
 
-def test_the_engine_reduces_what_is_too_large(bundle: Path) -> None:
+def test_the_engine_scales_down_images_above_its_budget(bundle: Path) -> None:
     image_HW3 = picture(400, 300)
     limits = budget(5, long_side=100, max_bytes=256 * 100 * 100 + (12 + 16 * 5) * 200 * 150)
     found = Engine(bundle / "model.onnx", threads=1, budget=limits).run(image_HW3)
     assert found.mask_HW.shape == found.confidence_HW.shape == image_HW3.shape[:2]
     assert 0.5 <= found.scale < 0.6
-    # Blocks of ten pixels, and borders between them.
+    # The picture has blocks of ten pixels; their borders move.
     assert np.mean(found.mask_HW == nearest(image_HW3, COLORS)) > 0.7
     whole = Engine(bundle / "model.onnx", threads=1, budget=budget(5)).run(image_HW3)
     assert whole.scale == 1.0

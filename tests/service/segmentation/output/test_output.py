@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from service.errors import ClassUnknown, ImageTooLarge
-from service.segmentation.inference.engine import Mask, Prediction
+from service.segmentation.inference.predictor import Mask, Prediction
 from service.segmentation.output.class_table import ClassTable
 from service.segmentation.output.description import OutputOptions, describe
 from service.segmentation.output.overlay import overlay_jpeg
