@@ -1,8 +1,7 @@
 """OpenTelemetry traces of requests and runs, exported by OTLP over HTTP.
 
 The standard variables configure it (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ...). Without
-them
-nothing of OpenTelemetry is imported here.
+them nothing of OpenTelemetry is imported here.
 """
 
 from __future__ import annotations

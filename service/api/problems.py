@@ -47,14 +47,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 
 def problem(
-    path: str,
-    status: int,
-    slug: str,
-    title: str,
-    detail: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    **more: Any,
+    path: str, status: int, slug: str, title: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
 ) -> Response:
     """Return an error response in the form of the path's protocol."""
     body: dict[str, Any]

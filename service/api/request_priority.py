@@ -25,8 +25,7 @@ class RequestPriority:
 # Async: FastAPI would run a plain function in a thread.
 async def read_priority(
     x_request_timeout_ms: Annotated[
-        int | None,
-        Header(ge=1, le=MAX_TIMEOUT_MS, description="Deadline in milliseconds; after it the answer is 504"),
+        int | None, Header(ge=1, le=MAX_TIMEOUT_MS, description="Deadline in milliseconds; after it the answer is 504")
     ] = None,
     priority: Annotated[str | None, Header(description="RFC 9218: `u=0` goes first, `u=7` last; default 3")] = None,
 ) -> RequestPriority:

@@ -21,8 +21,7 @@ def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_inde
     """Read an uploaded label mask.
 
     Palette indices and grey values are used as they are in the file: colours are not looked up, and grey values of less
-    than 8
-    bits are not scaled.
+    than 8 bits are not scaled.
 
     Args:
         data: A PNG with one channel: palette, or grey with 1 to 16 bits.

@@ -1,8 +1,7 @@
 """Rate limits: GCRA (a token bucket) per caller, by `throttled-py`.
 
 Invalid keys have a separate limit per address, which never blocks valid keys from it: many people may share one
-address.
-Each process counts separately: behind a load balancer, N replicas allow N times as many requests.
+address. Each process counts separately: behind a load balancer, N replicas allow N times as many requests.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Parse and write tensors as JSON numbers, in chunks.
 
 The parser of the standard library holds the GIL until it is done: half a second for an image of 640x480. So the numbers
-are
-extracted from the text before the rest is parsed, and parsed in chunks into a uint8 array, without a list of all.
+are extracted from the text before the rest is parsed, and parsed in chunks into a uint8 array, without a list of all.
 """
 
 from __future__ import annotations

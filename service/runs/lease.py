@@ -1,8 +1,8 @@
 """Lease of a run: only its holder may write to the run, and every write is fenced.
 
 `claim` increments `attempts` by compare-and-set, and later writes require that value: a worker that was presumed dead
-can
-change nothing. A clean release decrements `attempts` again; lost leases stay counted, so that no value is used twice.
+can change nothing. A clean release decrements `attempts` again; lost leases stay counted, so that no value is used
+twice.
 """
 
 from __future__ import annotations

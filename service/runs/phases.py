@@ -1,8 +1,7 @@
 """Phases of a run: prepare, train, export, judge, promote.
 
 Each phase stores its complete result in the folder or the row of the run, and is skipped if the result exists. So a run
-whose
-worker died continues from the last state that the trainer saved, and a duplicate message is harmless.
+whose worker died continues from the last state that the trainer saved, and a duplicate message is harmless.
 
     DATA/runs/ID/dataset/      snapshot of the pool              (prepare)
     DATA/runs/ID/recipe.toml   recipe of the trainer             (prepare)

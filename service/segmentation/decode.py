@@ -273,8 +273,7 @@ def _value_range(image: Image.Image) -> tuple[float, float]:
     """Find the values that become black and white.
 
     White is the smallest of 1 (floats only), 255 and 65535 that no value exceeds. If values are negative or larger, the
-    minimum
-    becomes black and the maximum white.
+    minimum becomes black and the maximum white.
     """
     low, high = np.inf, -np.inf
     for _, strip in _strips(image):

@@ -1,8 +1,7 @@
 """The path of a segmentation request: admit or reject, decode, queue, infer, encode.
 
 Decoding and encoding share a small thread pool and inference has its own, so that one huge JPEG does not delay the
-model, nor
-the model the health checks.
+model, nor the model the health checks.
 """
 
 from __future__ import annotations

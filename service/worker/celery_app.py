@@ -1,8 +1,7 @@
 """Celery application of the worker.
 
 The pool is `threads` with one thread: a run is a subprocess, so the thread only waits and writes rows. `prefork` would
-add
-processes that can be orphaned, and `solo` would not answer the broker during a run.
+add processes that can be orphaned, and `solo` would not answer the broker during a run.
 """
 
 from __future__ import annotations

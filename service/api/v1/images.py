@@ -72,10 +72,7 @@ MASK_DOCS: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": BIN
 
 
 @router.post(
-    "",
-    status_code=201,
-    openapi_extra=IMAGE_DOCS,
-    responses=ADDED_DOCS | problem_docs(*UPLOAD_ERRORS, *IMAGE_ERRORS),
+    "", status_code=201, openapi_extra=IMAGE_DOCS, responses=ADDED_DOCS | problem_docs(*UPLOAD_ERRORS, *IMAGE_ERRORS)
 )
 def add_image(state: StateOf, data: Upload, response: Response) -> ImageOut:
     """Add an image to the pool. Adding the same bytes again returns the same image."""
@@ -95,9 +92,7 @@ def list_images(
     """List the pool, newest first."""
     page, counts = state.images.page(which=which, limit=limit, cursor=cursor), state.images.counts()
     return PageOut(
-        images=[ImageOut.model_validate(image) for image in page.images],
-        next_cursor=page.next_cursor,
-        **asdict(counts),
+        images=[ImageOut.model_validate(image) for image in page.images], next_cursor=page.next_cursor, **asdict(counts)
     )
 
 
@@ -108,9 +103,7 @@ def get_image(state: StateOf, image_id: str) -> ImageOut:
 
 
 @router.get(
-    "/{image_id}/content",
-    response_class=FileResponse,
-    responses=CONTENT_DOCS | problem_docs(ImageNotFound, FileLost),
+    "/{image_id}/content", response_class=FileResponse, responses=CONTENT_DOCS | problem_docs(ImageNotFound, FileLost)
 )
 def get_content(state: StateOf, image_id: str) -> FileResponse:
     """Get the bytes of an image, as uploaded."""

@@ -1,8 +1,7 @@
 """`POST /v1/segment/batch`: segment many images in one request; results are streamed as they are ready.
 
 The images are stored on disk. A few at a time pass through the pipeline of single images, with lower urgency; they
-queue
-for admission instead of being rejected.
+queue for admission instead of being rejected.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ LINES_DOCS: dict[int | str, dict[str, Any]] = {
         "description": "One JSON document per line and image, in the order in which they are ready. An image that "
         "fails yields a line with its problem; the others continue.",
         "content": {NDJSON: {"schema": _line_schema()}},
-    },
+    }
 }
 
 

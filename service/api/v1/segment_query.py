@@ -29,7 +29,7 @@ async def read_query(
         list[str] | None,
         Query(
             description="Classes to include, by name or id, separated by commas or in repeated parameters. The others "
-            "get the ignore value (usually 255) in a PNG, are left out of JSON, and stay unpainted in an overlay",
+            "get the ignore value (usually 255) in a PNG, are left out of JSON, and stay unpainted in an overlay"
         ),
     ] = None,
     masks: Annotated[

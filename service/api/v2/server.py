@@ -15,7 +15,7 @@ router = new_router()
 # Health probes need no key.
 ANY_KEY = [needs()]
 EXTENSIONS = [
-    *("binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy", "statistics"),
+    *("binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy", "statistics")
 ]
 
 
