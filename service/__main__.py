@@ -90,7 +90,6 @@ def _settings(options: argparse.Namespace) -> int:
 
 
 def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Settings given on the command line, by name."""
     given = {name: getattr(options, name, None) for name in ("host", "port", "data_dir", "model")}
     return {name: value for name, value in given.items() if value is not None}
 

@@ -6,7 +6,6 @@ import ctypes
 import sys
 from typing import Any
 
-# Parameters of mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 ARENAS = 2
 MMAP_THRESHOLD_BYTES = 32 * 2**20
@@ -37,5 +36,4 @@ def trim_heap() -> bool:
 
 
 def _libc(name: str) -> Any:
-    """A function of the C library, or None."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

@@ -46,7 +46,6 @@ def broker_spec(data_dir: Path, path: Path) -> ProcessSpec:
         "unixsocket": str(path),
         "unixsocketperm": "700",
         "dir": str(folder),
-        # Queued messages survive a restart.
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",
@@ -54,7 +53,6 @@ def broker_spec(data_dir: Path, path: Path) -> ProcessSpec:
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
         "loglevel": "warning",
-        # Keeps its advice about the kernel out of the terminal.
         "logfile": str(folder / LOG),
     }
     command = [str(binary), *(part for name, value in options.items() for part in (f"--{name}", value))]

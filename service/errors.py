@@ -210,7 +210,6 @@ class TrainerMissing(Unavailable, slug="trainer-missing", title="The trainer is 
     """The trainer is not installed where runs are performed."""
 
 
-# Groups for the OpenAPI document.
 UPLOAD_ERRORS = (BadInput, BodyTooSlow, Overloaded)
 """Errors of receiving a body."""
 IMAGE_ERRORS = (ImageUnreadable, ImageTooLarge, ImageUnsupported)

@@ -1,8 +1,9 @@
 """Scopes: what a key allows. No scope includes another.
 
-predict      segment images contribute   add images and masks to the pool; read or delete one by its id train
-start, watch and cancel training runs; together with contribute, list the pool admin        upload, activate and roll
-back models
+predict      segment images
+contribute   add images and masks to the pool; read or delete one by its id
+train        start, watch and cancel training runs; together with contribute, list the pool
+admin        upload, activate and roll back models
 """
 
 from __future__ import annotations

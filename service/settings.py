@@ -33,7 +33,6 @@ def _scopes(value: Any) -> Any:
     return parse_scopes(value) if isinstance(value, str) else value
 
 
-# Comma-separated in the environment.
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Scopes = Annotated[tuple[Scope, ...], NoDecode, BeforeValidator(_scopes)]
 OptionalScopes = Annotated[tuple[Scope, ...] | None, NoDecode, BeforeValidator(_scopes)]

@@ -83,7 +83,6 @@ def listing(settings: Settings) -> str:
 
 
 def _docstrings() -> dict[str, str]:
-    """The string below each field, as one line."""
     found = dict.fromkeys(Settings.model_fields, "")
     statements = [node for top in ast.parse(inspect.getsource(Settings)).body for node in ast.iter_child_nodes(top)]
     for pair in pairwise(statements):

@@ -55,7 +55,6 @@ class _Group:
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
         self._signals = 0
-        # In the order in which they are stopped.
         self._children: list[Child] = []
         self._own_end, self._api_end = socket.socketpair()
         self._sock: socket.socket | None = None
@@ -129,7 +128,6 @@ class _Group:
         self._signals += 1
 
     def _announce_ready(self, url: str) -> None:
-        """Print the address once the API is ready."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline and not self._signals:
             if _is_ready(url):

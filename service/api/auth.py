@@ -25,7 +25,6 @@ from service.keys.rate_limits import Quota, QuotaExceeded
 from service.scopes import Scope
 from service.state import State
 
-# Probes and documentation: they disclose no data.
 FREE = {
     "/",
     "/livez",

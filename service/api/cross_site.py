@@ -49,7 +49,6 @@ def check_origin(scope: Scope, allowed_origins: Collection[str]) -> None:
 
 
 def _host_name(host: str) -> str:
-    """Strip the port."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -57,7 +56,6 @@ def _host_name(host: str) -> str:
 
 
 def _netloc(origin: str) -> str:
-    """Host and port of an origin; the whole text if it is not a URL."""
     try:
         return urlsplit(origin).netloc
     except ValueError:

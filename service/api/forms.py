@@ -78,7 +78,6 @@ class _Parser(MultiPartParser):
         if part is None:
             return
         if self._folder is not None:
-            # Nothing has been written to the file that it replaces.
             part.file.close()
             part.file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by `files`
         # Close it however the request ends, even in the middle of the file.

@@ -23,13 +23,11 @@ from service.segmentation.pipeline import ClientDisconnected
 log = structlog.stdlib.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-# Prefix of the Open Inference Protocol.
 PROTOCOL = "/v2"
 # nginx's status for a request whose client closed the connection.
 CLIENT_CLOSED_REQUEST = 499
 
 INTERNAL_DETAIL = "The service has a fault; its log has the details. Please report it with that log."
-# Remedies for the errors of HTTP itself.
 REMEDIES = {
     404: "This path does not exist: see /docs for the paths that do.",
     405: "This path does not support this method: see /docs for those that it does.",

@@ -102,7 +102,6 @@ class KeyRing:
                     self._record_use()
                 self._last_read_failed = False
             except Exception as error:
-                # One log line per outage.
                 if not self._last_read_failed:
                     log.exception("cannot read the keys, the last known ones stay valid", error=repr(error))
                 self._last_read_failed = True

@@ -18,7 +18,6 @@ from service.storage.database import Database
 from service.storage.migrate import migrate
 from service.storage.tables import ApiKey, utc_now
 
-# Safe in log lines and command lines.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 

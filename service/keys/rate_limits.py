@@ -78,8 +78,6 @@ class RateLimits:
 
 
 class _Buckets:
-    """Buckets of one kind, with bounded memory."""
-
     def __init__(self, name: str) -> None:
         self._name = name
         self._limiter = cache(self._make_limiter)
@@ -93,7 +91,6 @@ class _Buckets:
         return quota, max(1, math.ceil(state.retry_after)) if result.limited else 0
 
     def _make_limiter(self, per_minute: int) -> Any:
-        # Imported only if a limit is set.
         from throttled import MemoryStore, RateLimiterType, Throttled, per_min  # noqa: PLC0415
 
         if self._store is None:

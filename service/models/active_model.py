@@ -150,14 +150,14 @@ class ActiveModel:
         self._metrics.keep_models({v for v in (current, self._previous, *self._cache.loaded_versions) if v})
 
     def _fail(self, version: str, error: BundleInvalid) -> None:
-        """The bundle is broken: mark its row, so that no process serves it."""
+        # Marked in its row, so that no process serves it.
         self.error = names_only(f"{version}: {error}")
         self._metrics.model_failures.inc()
         log.error("model failed; the previous one stays", version=version, error=str(error))
         self._models.mark(version, "failed", error=names_only(str(error)))
 
     def _defer(self, version: str, error: Exception) -> None:
-        """This machine cannot load the version at present: retry later."""
+        # A fault of this machine: retry later.
         text = str(error) if isinstance(error, MaskloopError) else f"{type(error).__name__}: {error}"
         self.error = names_only(f"{version}: {text}")
         wait_s = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2**self._attempts)

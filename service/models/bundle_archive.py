@@ -17,7 +17,6 @@ from service.models.bundle import MANIFEST
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(json|onnx|npz|md|safetensors)$")
 MAX_FILES = 16
 CHUNK = 1 << 20
-# Methods that every program writes.
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 # Errors that `zipfile` raises about damaged files; OSError and ValueError for offsets outside the file.
 DAMAGED = (

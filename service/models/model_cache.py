@@ -15,7 +15,6 @@ from service.storage.tables import Model
 
 RETRY_AFTER_S = 2
 
-# Remedies for versions that cannot serve.
 REMEDIES = {
     "candidate": "wait until its run has evaluated it",
     "rejected": "the gate rejected it; use another version",

@@ -79,7 +79,6 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
 
 
 def _parts(stream: Any, data: bytes) -> Iterator[bytes]:
-    """Decompress a chunk into parts of at most `CHUNK_BYTES`."""
     full = True
     while not stream.eof and (data or full):
         part = stream.decompress(data, CHUNK_BYTES)

@@ -81,7 +81,6 @@ def parse(body: bytes, header: str | None, signature: ModelSignature) -> InferRe
 
 
 def _raw(body: bytes, signature: ModelSignature) -> InferRequest:
-    """Parse a body without JSON: one encoded image."""
     if signature.kind != "encoded":
         raise BadInput(
             "A body without JSON (Inference-Header-Content-Length: 0) does not state the height and width of the "
@@ -150,7 +149,6 @@ def _check_count(spec: TensorSpec, shape: Shape, count: int) -> None:
 
 
 def _flat(data: list[Any]) -> list[Any]:
-    """Flatten a list of strings by one level."""
     return [element for part in data for element in (part if isinstance(part, list) else [part])]
 
 

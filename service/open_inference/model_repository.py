@@ -132,7 +132,6 @@ class ModelRepository:
                 yield from ((name, entry) for entry in entries if name.includes(entry))
 
     def _state(self, name: ModelName, entry: StoreEntry) -> tuple[str, str]:
-        """Return the state of a version, and why it is not ready."""
         row = entry.row
         if self.is_ready(entry):
             return "READY", ""

@@ -66,8 +66,6 @@ class RequestTimings:
 
 @dataclass(slots=True)
 class _BatchStats:
-    """Runs of one batch size."""
-
     images: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COMPUTE_STAGES, 0.0))
 

@@ -28,7 +28,6 @@ log = structlog.stdlib.get_logger(__name__)
 POLL_S = 0.1
 DRAIN_S = 5.0
 LOG_TAIL_BYTES = 2000
-# Longer lines are not events.
 MAX_LINE_BYTES = 1 << 20
 
 Event = dict[str, Any]
@@ -128,7 +127,6 @@ class _EventReader:
         self._thread.start()
 
     def take(self) -> list[Event]:
-        """Return the events since the last call."""
         return [self._events.get() for _ in range(self._events.qsize())]
 
     def wait(self, timeout_s: float) -> None:

@@ -23,9 +23,7 @@ from service.storage.tables import Run, RunStatus, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Interval in seconds at which cancellation is checked.
 POLL_S = 0.5
-# Least interval in seconds between two writes of progress.
 PROGRESS_EVERY_S = 0.5
 
 Interruption = Literal["cancelled", "lost"]

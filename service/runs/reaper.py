@@ -15,7 +15,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 # A run that kills its worker, for example by its memory, must not do so for ever.
 MAX_ATTEMPTS = 3
-# A run is abandoned after this many missed heartbeats.
 MISSED_HEARTBEATS = 6
 
 

@@ -1,7 +1,9 @@
 """Write the snapshot of a run as a data set folder for the trainer.
 
-DATASET/classes.toml   classes of the active model DATASET/images/SHA256.ext   hard links to the files of the pool, or
-copies DATASET/masks/SHA256.png DATASET/splits/{labelled,unlabelled,val}.txt
+DATASET/classes.toml        classes of the active model
+DATASET/images/SHA256.ext   hard links to the files of the pool, or copies
+DATASET/masks/SHA256.png
+DATASET/splits/{labelled,unlabelled,val}.txt
 """
 
 from __future__ import annotations

@@ -56,7 +56,6 @@ EXTENSIONS = {
 }
 FORMATS = [name for name in MEDIA_TYPES if name != "MPO"]
 
-# EXIF and TIFF tags.
 BITS, ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0102, 0x0112, 0x0142, 0x0143
 # Transposition that makes a picture of each EXIF orientation upright; 1 is upright.
 TRANSPOSITIONS = {
@@ -70,7 +69,6 @@ TRANSPOSITIONS = {
 }
 # Where a PNG may hold an orientation: a chunk, or a text with EXIF or XMP in it.
 PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
-# Orientations that swap width and height.
 SWAPPED = {5, 6, 7, 8}
 # Orientations whose first row becomes the last row or column.
 REVERSED = {3, 4, 6, 7}

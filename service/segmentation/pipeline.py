@@ -39,11 +39,9 @@ DisconnectCheck = Callable[[], Awaitable[bool]]
 DECODED_AHEAD = 2
 # Images below these fractions of the memory limit do not count against it: images of usual sizes never wait for memory.
 SMALL_DECODING, SMALL_INFERENCE = 16, 4
-# Interval in seconds at which a long inference checks whether the client is still connected.
 DISCONNECT_POLL_S = 1.0
 # Batches, or images, that are on their way through a GPU: one computes while the next is copied.
 GPU_RUNS = 2
-# Seconds without a request after which free memory goes back to the system.
 IDLE_S = 1.0
 
 
@@ -252,7 +250,6 @@ class Pipeline:
             raise self._gate.wait_exceeded() from None
 
     def _limiter_for(self, predictor: Predictor, memory_bytes: int) -> tuple[PriorityLimiter, Callable[[int], int]]:
-        """Return the limiter of the predictor's device, and the function that says how many slots to take."""
         if predictor.provider == CPU:
             return self._cpu, lambda free: self._threads_for(predictor, free, memory_bytes)
         return self._gpu, lambda _: 1

@@ -51,7 +51,6 @@ def open_engine(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
-    # `_begin_sqlite` begins transactions.
     connection.isolation_level = None
     cursor = connection.cursor()
     # First, since changing the journal mode may have to wait.

@@ -126,7 +126,6 @@ class Run(Base):
 
     __tablename__ = "runs"
     __table_args__ = (
-        # At most one run is queued or running, even if two processes start one at the same time.
         Index("one_active_run", text("(1)"), unique=True, sqlite_where=text(ACTIVE_RUN)),
         Index("ix_runs_created_at", "created_at"),
     )

@@ -24,14 +24,12 @@ def create_worker_app(settings: Settings) -> Celery:
         # Messages carry ids only, and nothing from the broker is unpickled.
         task_serializer="json",
         accept_content=["json"],
-        # The database row is the only truth about a run.
         result_backend=None,
         task_ignore_result=True,
         task_default_queue=QUEUE,
         # Acknowledge when a task starts (the default): the reaper decides what happens to the run of a dead worker;
         # a redelivery would not know the number of attempts.
         task_acks_late=False,
-        # See the module docstring.
         worker_pool="threads",
         worker_concurrency=1,
         # A run takes minutes or days: a worker must not hold messages that another worker could take.
@@ -60,7 +58,6 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         "visibility_timeout": settings.run_timeout_s + SLACK_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": RESPONSE_TIMEOUT_S,
-        # Detect half-open connections.
         "socket_keepalive": True,
         "health_check_interval": 15,
     }

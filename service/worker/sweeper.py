@@ -26,7 +26,6 @@ from service.storage.tables import Worker, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
-# The sweep costs a few queries: every second heartbeat is enough.
 HEARTBEATS_PER_SWEEP = 2
 REQUIRED_PACKAGES = ("trainer", "exporter", "torch", "timm", "safetensors", "onnx", "onnxscript")
 # Find the packages without importing them: importing torch takes seconds.

@@ -34,7 +34,6 @@ RETRY = {"Retry-After": {"description": "seconds, if waiting helps", "schema": {
 CHALLENGE = {"WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}}}
 HEADERS: dict[int, dict[str, Any]] = {401: CHALLENGE, 403: CHALLENGE, 429: RETRY, 503: RETRY}
 
-# Errors of routes that need a key.
 AUTH_ERRORS = {
     401: "No key was sent, or it is not valid",
     403: "The key lacks the scope, or a page of another site sent the request",

@@ -16,7 +16,6 @@ from service.errors import BodyTooLarge
 
 # Part headers and boundaries of a multipart upload.
 MULTIPART_SLACK = 64 * 1024
-# Headers and boundary of each further part.
 PART_SLACK = 4 * 1024
 
 

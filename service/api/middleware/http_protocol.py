@@ -20,7 +20,6 @@ from service.state import State
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Similar to other servers. Checked after each read from the socket.
 MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 128
 # Least bytes of a response that a client must read in `send_timeout_s`; otherwise a byte now and then would do.

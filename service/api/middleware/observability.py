@@ -89,7 +89,6 @@ def request_id_of(scope: Scope) -> str:
 
 
 def _bind_ids(state: State, scope: Scope, request_id: str) -> None:
-    """Bind the request id and trace id to all log lines of this task."""
     if state.tracing is None or scope["path"] in UNTRACED:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         return

@@ -101,7 +101,6 @@ def _png(result: Result, query: SegmentQuery) -> bytes:
 
 
 def _zip(result: Result, query: SegmentQuery) -> bytes:
-    # The maps are files of their own.
     description = describe_result(result, query, dataclasses.replace(query.options, confidence=False, masks="rle"))
     files = {"mask.png": _png(result, query), "result.json": description.to_json()}
     if query.options.confidence:

@@ -22,7 +22,6 @@ from service.storage.tables import ACTIVE, RunReason, RunStatus
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[needs("train")])
 
-# Interval in seconds at which the database is read for new events.
 POLL_S = 0.5
 # Milliseconds after which a client reconnects, with the id of the last event that it received.
 RETRY_MS = 2000

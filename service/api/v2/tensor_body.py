@@ -17,7 +17,6 @@ from service.state import State
 
 JSON_SLACK = 64 * 1024
 CHANNELS = 3
-# Responses above this size are streamed, in chunks of CHUNK_BYTES.
 MAX_UNSTREAMED_BYTES = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
 

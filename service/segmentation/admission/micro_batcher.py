@@ -79,7 +79,6 @@ class MicroBatcher:
             batch.task = asyncio.create_task(self._process(key, batch, predictor))
         batch.images.append(image)
         if len(batch.images) >= predictor.plan(height, width).max_batch:
-            # The next image starts a new batch.
             batch.full.set()
             self._close(key, batch)
 

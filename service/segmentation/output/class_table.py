@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from service.errors import ClassUnknown
 
-# An error message lists at most this many classes: more than the usual data sets have.
 MAX_LISTED = 200
 
 

@@ -13,12 +13,10 @@ from service.segmentation.output.class_table import ClassTable
 from service.segmentation.output.png import encode_image, keep_classes, palette
 
 JPEG_QUALITY = 90
-# Longest side that libjpeg encodes.
 MAX_JPEG_SIDE_PX = 65_500
 OPACITY = 0.5
 # Legend. Text height: 1/32 of the picture's shorter side, within these limits.
 TEXT_FRACTION, MIN_TEXT_PX, MAX_TEXT_PX = 32, 12, 40
-# Limits on what is drawn, for any number of classes and length of names.
 MAX_ENTRIES, MAX_LETTERS = 40, 40
 TEXT_COLOR, FRAME_COLOR = (40, 40, 40), (160, 160, 160)
 
@@ -93,7 +91,6 @@ def _borders(mask_HW: Mask) -> npt.NDArray[np.bool_]:
 def _draw_legend(
     fractions: dict[int, float], class_table: ClassTable, picture_size: tuple[int, int]
 ) -> Image.Image | None:
-    """Draw the legend, at least as wide as the picture; None without classes. `fractions` are shares of the image."""
     if not fractions:
         return None
     size = min(MAX_TEXT_PX, max(MIN_TEXT_PX, min(picture_size) // TEXT_FRACTION))
