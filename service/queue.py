@@ -55,15 +55,21 @@ class Queue:
 
     def _producer(self) -> Any:
         if self._app is None:
-            from celery import Celery  # noqa: PLC0415 - see the class
-
-            app = Celery("maskloop-producer", broker=self._broker_url, set_as_current=False)
-            app.conf.task_serializer = "json"
-            app.conf.broker_connection_timeout = CONNECT_TIMEOUT_S
-            app.conf.broker_transport_options = {
-                "global_keyprefix": KEY_PREFIX,
-                "socket_connect_timeout": CONNECT_TIMEOUT_S,
-                "socket_timeout": RESPONSE_TIMEOUT_S,
-            }
-            self._app = app
+            self._app = make_celery(self._broker_url)
+            self._app.conf.broker_connection_timeout = CONNECT_TIMEOUT_S
         return self._app
+
+
+def make_celery(broker_url: str, **transport_options: Any) -> Any:
+    """Create a Celery application for JSON messages, with the timeouts and the key prefix of this service."""
+    from celery import Celery  # noqa: PLC0415 - see `Queue`
+
+    app = Celery("maskloop", broker=broker_url, set_as_current=False)
+    app.conf.task_serializer = "json"
+    app.conf.broker_transport_options = {
+        "global_keyprefix": KEY_PREFIX,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": RESPONSE_TIMEOUT_S,
+        **transport_options,
+    }
+    return app

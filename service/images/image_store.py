@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import Exists, Select, exists, func, select, tuple_
+from sqlalchemy import Select, exists, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from service.errors import BadInput, FileLost, ImageInUse, ImageNotFound
@@ -97,8 +97,7 @@ class ImageStore:
     def counts(self) -> Counts:
         """Count the images by split."""
         with self._database.read() as session:
-            rows = session.execute(select(Image.split, func.count()).group_by(Image.split)).all()
-        found = {split: count for split, count in rows}  # noqa: C416 - a Row is no tuple to mypy
+            found = dict(session.execute(select(Image.split, func.count()).group_by(Image.split)).all())
         return Counts(found.get("labelled", 0), found.get("val", 0), found.get(None, 0))
 
     def path(self, image_id: str) -> Path:
@@ -149,7 +148,8 @@ class ImageStore:
         """Delete an image and its mask. Raises ImageNotFound, or ImageInUse while an active run uses it."""
         with self._database.write() as session:
             row = _existing(session, image_id)
-            if session.scalar(select(_in_active_run(image_id))):
+            in_run = (RunImage.image_id == image_id, RunImage.run_id == Run.id, Run.status.in_(ACTIVE))
+            if session.scalar(select(exists().where(*in_run))):
                 raise ImageInUse(f"An active run uses image {image_id}: wait until it ends, or cancel it.")
             session.delete(row)
         # The row first: a file without a row only takes space.
@@ -195,10 +195,6 @@ def _next_split(session: Session) -> Split:
     labels = session.scalar(select(func.count()).where(Image.split.is_not(None))) or 0
     val = session.scalar(select(func.count()).where(Image.split == "val")) or 0
     return "val" if (val + 1) * LABELS_PER_VAL <= labels + 1 else "labelled"
-
-
-def _in_active_run(image_id: str) -> Exists:
-    return exists().where(RunImage.image_id == image_id, RunImage.run_id == Run.id, Run.status.in_(ACTIVE))
 
 
 def _to_cursor(row: Image) -> str:

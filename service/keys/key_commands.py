@@ -174,9 +174,7 @@ def _rate_text(row: ApiKey) -> str:
 def _state(row: ApiKey) -> str:
     from service.keys.key_store import is_valid  # noqa: PLC0415
 
-    if row.revoked_at is not None:
-        return "revoked"
-    return "valid" if is_valid(row) else "expired"
+    return "revoked" if row.revoked_at is not None else "valid" if is_valid(row) else "expired"
 
 
 def _cells(row: ApiKey) -> tuple[str, ...]:

@@ -70,6 +70,11 @@ class ActiveModel:
         """The active model; None until the first is ready."""
         return self._current
 
+    @property
+    def current_version(self) -> str | None:
+        """The version of the active model."""
+        return self._current.version if self._current else None
+
     def require(self) -> LoadedModel:
         """Return the active model. Raises NoModel if none is ready."""
         if self._current is None:
@@ -87,13 +92,13 @@ class ActiveModel:
             Unavailable: The machine cannot load it.
         """
         current = self._current
-        return current if current is not None and current.version == version else self._cache.lease(version)
+        return current if current and current.version == version else self._cache.lease(version)
 
     @property
     def loaded_versions(self) -> frozenset[str]:
         """All loaded versions."""
-        current = self._current
-        return self._cache.loaded_versions | ({current.version} if current is not None else set())
+        current = self.current_version
+        return self._cache.loaded_versions | ({current} if current else set())
 
     @property
     def loading(self) -> str | None:
@@ -120,8 +125,7 @@ class ActiveModel:
         if version != self._deferred:
             self.error = self.error if self._deferred is None else None
             self._deferred, self._attempts, self._not_before = None, 0, 0.0
-        current = self._current
-        if (current is None or current.version != version) and time.monotonic() >= self._not_before:
+        if self.current_version != version and time.monotonic() >= self._not_before:
             self._swap(version)
 
     def _swap(self, version: str) -> None:
@@ -146,8 +150,7 @@ class ActiveModel:
 
     def _prune_metrics(self) -> None:
         """Remove the metrics of unloaded versions; the previous one's are scraped once more."""
-        current = self._current.version if self._current else None
-        self._metrics.keep_models({v for v in (current, self._previous, *self._cache.loaded_versions) if v})
+        self._metrics.keep_models(self.loaded_versions | ({self._previous} if self._previous else set()))
 
     def _fail(self, version: str, error: BundleInvalid) -> None:
         # Marked in its row, so that no process serves it.

@@ -107,8 +107,7 @@ class ModelRepository:
         """Unload a version, or all versions of a model. Raises ModelNotFound, or Conflict for the active version."""
         found = self.find(model, version)
         entries = found.entries if version is None else (found.entry,)
-        active = self._active_model.current.version if self._active_model.current else None
-        if any(entry.row.version == active for entry in entries):
+        if any(entry.row.version == self._active_model.current_version for entry in entries):
             raise Conflict(
                 f"{model} is active and cannot be unloaded: activate another version first "
                 "(POST /v1/models/VERSION/activate)."

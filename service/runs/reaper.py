@@ -13,7 +13,7 @@ from service.storage.tables import Run, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
-# A run that kills its worker, for example by its memory, must not do so for ever.
+# A run that kills its worker, for example by its memory, must not do so forever.
 MAX_ATTEMPTS = 3
 MISSED_HEARTBEATS = 6
 

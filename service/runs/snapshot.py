@@ -42,7 +42,7 @@ def build_dataset(
     """Write the snapshot of a run under a temporary name and rename it; an existing folder is complete and is kept.
 
     Raises:
-        ImageNotFound: An image was deleted nevertheless.
+        ImageNotFound: An image was deleted.
         FileLost: The file of an image or mask is missing.
     """
     members = {role: runs.images(run_id, role) for role in ROLES}

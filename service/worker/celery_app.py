@@ -6,11 +6,9 @@ add processes that can be orphaned, and `solo` would not answer the broker durin
 
 from __future__ import annotations
 
-from typing import Any
-
 from celery import Celery
 
-from service.queue import CONNECT_TIMEOUT_S, KEY_PREFIX, QUEUE, RESPONSE_TIMEOUT_S
+from service.queue import QUEUE, make_celery
 from service.settings import Settings
 
 # Added to the longest run, since a message may wait behind one; see `visibility_timeout`.
@@ -19,10 +17,16 @@ SLACK_S = 3600.0
 
 def create_worker_app(settings: Settings) -> Celery:
     """Create the application, without tasks."""
-    app = Celery("maskloop", broker=settings.broker_url, set_as_current=False)
+    app: Celery = make_celery(
+        settings.broker_url,
+        # Time after which unacknowledged messages are redelivered. A duplicate is harmless.
+        visibility_timeout=settings.run_timeout_s + SLACK_S,
+        # Detect half-open connections.
+        socket_keepalive=True,
+        health_check_interval=15,
+    )
     app.conf.update(
-        # Messages carry ids only, and nothing from the broker is unpickled.
-        task_serializer="json",
+        # Nothing from the broker is unpickled.
         accept_content=["json"],
         result_backend=None,
         task_ignore_result=True,
@@ -46,18 +50,5 @@ def create_worker_app(settings: Settings) -> Celery:
         broker_channel_error_retry=True,
         # With early acknowledgement a run may continue while the connection is restored.
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        broker_transport_options=_transport_options(settings),
     )
     return app
-
-
-def _transport_options(settings: Settings) -> dict[str, Any]:
-    return {
-        "global_keyprefix": KEY_PREFIX,
-        # Time after which unacknowledged messages are redelivered. A duplicate is harmless.
-        "visibility_timeout": settings.run_timeout_s + SLACK_S,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "socket_timeout": RESPONSE_TIMEOUT_S,
-        "socket_keepalive": True,
-        "health_check_interval": 15,
-    }

@@ -74,10 +74,6 @@ class ActivationOut(BaseModel):
     reason: str
 
 
-def _serving(state: State) -> str | None:
-    return state.active_model.current.version if state.active_model.current else None
-
-
 def _desired(state: State) -> str | None:
     activated = state.models.activated()
     return activated.version if activated else None
@@ -85,7 +81,7 @@ def _desired(state: State) -> str | None:
 
 def _out(state: State, model: Model, desired: str | None) -> ModelOut:
     out = ModelOut.model_validate(model)
-    out.serving = _serving(state) == model.version
+    out.serving = state.active_model.current_version == model.version
     out.desired = desired == model.version
     return out
 
@@ -96,7 +92,7 @@ def list_models(state: StateOf) -> ModelsOut:
     desired = _desired(state)
     return ModelsOut(
         models=[_out(state, model, desired) for model in state.models.list()],
-        serving=_serving(state),
+        serving=state.active_model.current_version,
         desired=desired,
         error=state.active_model.error,
     )
@@ -143,6 +139,6 @@ def get_model(state: StateOf, version: str) -> ModelDetailOut:
 )
 def activate(state: StateOf, version: str) -> ActivationOut:
     """Activate a version. It serves once it is loaded and its probe has passed."""
-    activation = state.models.activate(version, "asked for over HTTP")
+    activation = state.models.activate(version, "requested over HTTP")
     state.active_model.wake()
     return ActivationOut.model_validate(activation)

@@ -50,7 +50,7 @@ async def read_query(
     ] = False,
 ) -> SegmentQuery:
     """Read the query parameters of a segmentation, before its body is read."""
-    # Loading a version holds no place in admission control.
+    # Before admission: loading a version takes seconds.
     loaded = await run_in_threadpool(state.active_model.lease, model) if model else state.active_model.require()
     options = OutputOptions(
         classes=None if classes is None else loaded.class_table.ids(classes),
