@@ -21,11 +21,7 @@ class PortTaken(OSError):  # noqa: N818 - named like the errors of service/error
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a listening TCP socket; port 0 chooses a free port.
-
-    Raises:
-        PortTaken: The port is in use or not permitted, or the address does not belong to this machine.
-    """
+    """Open a listening TCP socket; port 0 chooses a free port. Raises PortTaken if the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         sock = socket.create_server((host, port), family=family, backlog=BACKLOG)

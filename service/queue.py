@@ -29,11 +29,7 @@ class Queue:
         self._app: Any = None
 
     def enqueue(self, task: str, run_id: str) -> None:
-        """Send a task to the workers. Commit the row of the run first.
-
-        Raises:
-            QueueUnreachable: No broker is configured, or it does not answer.
-        """
+        """Send a task to the workers, after the row of the run was committed. Raises QueueUnreachable."""
         if not self._broker_url:
             raise QueueUnreachable(
                 "No broker is configured: start everything with `python -m service up`, or set MASKLOOP_BROKER_URL."

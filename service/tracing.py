@@ -55,7 +55,7 @@ class Trace:
 
 
 class Tracing:
-    """Creates and exports traces. `provider` is for libraries that create spans, as FastAPI does."""
+    """Creates and exports traces. `provider` is for libraries that create spans, such as FastAPI."""
 
     def __init__(self, provider: Any) -> None:
         self.provider = provider
@@ -155,7 +155,7 @@ def _is_configured(variables: Mapping[str, str]) -> bool:
 
 
 def _open() -> Tracing:
-    # Import the exporter now, so that a missing package is reported at start.
+    # The exporter, so that a missing package is reported at start.
     from importlib.metadata import version  # noqa: PLC0415
 
     import opentelemetry.exporter.otlp.proto.http.trace_exporter  # noqa: F401, PLC0415

@@ -75,12 +75,7 @@ def needs(*scopes: Scope) -> Any:
 
 
 def require(request: Request, scope: Scope) -> None:
-    """Require one more scope, for a call whose parameters need it.
-
-    Raises:
-        Unauthorized: The caller has no key.
-        ScopeMissing: The key lacks the scope.
-    """
+    """Require one more scope, because of a parameter. Raises Unauthorized without a key, else ScopeMissing."""
     caller: Caller = request.state.caller
     with _refusals_recorded(request):
         caller.require(scope)

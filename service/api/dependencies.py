@@ -38,9 +38,7 @@ StateOf = Annotated[State, Depends(get_state)]
 async def read_image(request: Request, timeout_s: float) -> bytes:
     """Read the file of a request into memory: the body, or the part `file` of a form. Call it after admission.
 
-    Raises:
-        BadInput: The body is empty, or the form holds no file.
-        BodyTooSlow: It did not arrive within `timeout_s` seconds.
+    Raises BadInput if there is no file, BodyTooSlow if it did not arrive within `timeout_s` seconds.
     """
     data = await receive_within(_read(request), timeout_s)
     if not data:

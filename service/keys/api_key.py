@@ -16,7 +16,7 @@ from service.settings import MIN_API_KEY_LENGTH, Settings
 # Lets people and secret scanners recognise a key.
 PREFIX = "maskloop"
 ID_LENGTH = 8
-# 43 characters of 62 are 256 bits. Letters and digits only, so that a double click selects the whole key.
+# 256 bits. Letters and digits only, so that a double click selects the whole key.
 SECRET_LENGTH = 43
 LETTERS = string.ascii_letters + string.digits
 KEY_FILE = "api-key"
@@ -57,11 +57,7 @@ def id_of(text: str) -> str | None:
 
 
 def configured_digests(settings: Settings) -> tuple[str, ...]:
-    """Return the digests of the keys in `MASKLOOP_API_KEY` and `MASKLOOP_API_KEY_FILE`, which is read on each call.
-
-    Raises:
-        KeyFileInvalid: The file cannot be read, is empty, or contains a key that is too short.
-    """
+    """Digests of the keys in `MASKLOOP_API_KEY` and `MASKLOOP_API_KEY_FILE`. Raises KeyFileInvalid."""
     keys = [settings.api_key.get_secret_value()] if settings.api_key else []
     if settings.api_key_file:
         keys += _read_key_file(Path(settings.api_key_file))

@@ -23,11 +23,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 @contextmanager
 def open_keys(settings: Settings) -> Iterator[KeyStore]:
-    """Open the keys table alone, for the command line; create the database if it does not exist.
-
-    Raises:
-        StorageFailed: The database cannot be reached.
-    """
+    """Open the keys table alone; create the database if needed. Raises StorageFailed if it cannot be reached."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.resolved_database_url)
     try:

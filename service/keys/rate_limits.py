@@ -1,7 +1,7 @@
 """Rate limits: GCRA (a token bucket) per caller, by `throttled-py`.
 
 Invalid keys have a separate limit per address, which never blocks valid keys from it: many people may share one
-address. Each process counts separately: behind a load balancer, N replicas allow N times as many requests.
+address. Each process counts separately.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from service.errors import RateLimited
 from service.keys.caller import Caller
 
 WINDOW_S = 60
-# Buckets in memory. The least recently used one is evicted: it is the most likely to be full again.
+# The least recently used one is evicted: it is the most likely to be full again.
 MAX_BUCKETS = 100_000
 
 

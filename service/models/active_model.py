@@ -1,9 +1,8 @@
 """The active model of a process, swapped under load.
 
 A thread polls the database for the activated version. It loads, probes and warms a new version while the present one
-serves, then swaps them with one assignment. Requests keep the model that they began with. If the new version fails, the
-present one stays: a broken bundle is marked in its row, for all processes; a fault of the machine (no memory, no CUDA,
-an unreadable disk) is retried.
+serves, then swaps them with one assignment; requests keep the model that they began with. If the new version fails, the
+present one stays. A broken bundle is marked in its row, for all processes; a fault of the machine is retried.
 """
 
 from __future__ import annotations

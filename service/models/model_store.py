@@ -101,12 +101,7 @@ class ModelStore:
             return session.scalars(_serving_order()).first()
 
     def activate(self, version: str, reason: str) -> Activation:
-        """Activate a version; serving processes follow within about a second. Its probe runs before it serves.
-
-        Raises:
-            ModelNotFound: There is no such version.
-            ModelNotServable: The gate rejected it.
-        """
+        """Activate a version; processes follow within a second. Raises ModelNotFound, ModelNotServable."""
         with self._database.write() as session:
             model = _existing(session, version)
             if model.state == "rejected":

@@ -97,7 +97,7 @@ def _id(value: object) -> str | None:
 
 
 def _input(inputs: object, spec: TensorSpec, tensors: memoryview) -> tuple[Shape, Images]:
-    """Return the shape and the images of the one input; `tensors` is the part of the body after the JSON."""
+    """Return the shape and the images of the one input; `tensors` follow the JSON in the body."""
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadInput(f"`inputs` must be a list with one object, the tensor {spec.name}.")
     (given,) = inputs

@@ -61,7 +61,7 @@ def safe_name(name: str) -> str:
 
 
 def number_versions(rows: Sequence[Model]) -> list[StoreEntry]:
-    """Number the versions of a store, oldest first; `rows` are newest first."""
+    """Number the versions, oldest first, from rows that are newest first."""
     return [StoreEntry(number, row) for number, row in enumerate(reversed(rows), start=1)]
 
 

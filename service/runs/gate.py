@@ -1,7 +1,7 @@
 """The promotion gate: compare the candidate with the active model on the validation images of the run.
 
-Both run in the serving engine, after their probes passed in this process. The metric is mIoU: the mean over the classes
-that occur in the ground truth; the IoU of a class is computed over the pixels of all images.
+Both run in the serving engine, after their probes passed in this process. The metric is mIoU over all pixels of the
+images: the mean over the classes that occur in the ground truth.
 """
 
 # H, W pixels; K classes; rows of a confusion matrix are the ground truth, columns the prediction

@@ -30,11 +30,7 @@ class RecipeError(ValueError):
 
 
 def write_recipe(target: Path, *, template: Path, base: Bundle, dataset: Path, sizes: Sizes) -> None:
-    """Write the recipe for training from `base` on `dataset`.
-
-    Raises:
-        RecipeError: The template is unreadable, or neither it nor the bundle defines the network.
-    """
+    """Write the recipe for training from `base` on `dataset`. Raises RecipeError."""
     recipe = make_recipe(_read(template), base, dataset=dataset, sizes=sizes)
     write_durably(target, tomli_w.dumps(recipe).encode())
 

@@ -34,13 +34,12 @@ T = TypeVar("T")
 DisconnectCheck = Callable[[], Awaitable[bool]]
 """Returns whether the client has closed its connection."""
 
-# Images that are decoded before their inference can start, so that inference never waits for decoding. A large one
-# takes 72 MB.
+# Images that are decoded ahead, so that inference never waits for decoding. A large one takes 72 MB.
 DECODED_AHEAD = 2
-# Images below these fractions of the memory limit do not count against it: images of usual sizes never wait for memory.
+# Images below these fractions of the memory limit do not count against it.
 SMALL_DECODING, SMALL_INFERENCE = 16, 4
 DISCONNECT_POLL_S = 1.0
-# Batches, or images, that are on their way through a GPU: one computes while the next is copied.
+# Batches on their way through a GPU: one computes while the next is copied.
 GPU_RUNS = 2
 IDLE_S = 1.0
 
@@ -69,7 +68,7 @@ class Pipeline:
         rejected = metrics.rejected.labels("overloaded")
         self._gate = AdmissionGate(settings.max_concurrent_requests, metrics.admitted, rejected, policy)
         metrics.capacity.set(settings.max_concurrent_requests)
-        # Decoding and inference may each use this much memory for large images.
+        # For large images, once for decoding and once for inference.
         memory_limit = settings.max_inference_bytes
         self._small_decoding_bytes = memory_limit // SMALL_DECODING
         self._decode_slots = cores + DECODED_AHEAD
@@ -255,7 +254,7 @@ class Pipeline:
         return self._gpu, lambda _: 1
 
     def _threads_for(self, predictor: Predictor, free: int, memory_bytes: int) -> int:
-        # Admitted requests outside inference need cores as well. Those that wait for this one's memory do not.
+        # Admitted requests outside inference need cores as well, but not those that wait for this one's memory.
         inferences = self._cpu.max_concurrent(memory_bytes)
         load = inferences if self._cpu.is_large(memory_bytes) else max(self._gate.in_progress, inferences)
         return min(free, predictor.threads_for(free=free, load=load))

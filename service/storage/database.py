@@ -57,7 +57,7 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_MS}")
     # In WAL mode readers and the writer do not block each other: API and worker share this file.
     cursor.execute("PRAGMA journal_mode = WAL")
-    # In WAL mode, NORMAL may lose the last transactions in a power cut but never corrupts the file.
+    # In WAL mode a power cut may lose the last transactions, but never corrupts the file.
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()

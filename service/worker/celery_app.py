@@ -31,12 +31,11 @@ def create_worker_app(settings: Settings) -> Celery:
         result_backend=None,
         task_ignore_result=True,
         task_default_queue=QUEUE,
-        # Acknowledge when a task starts (the default): the reaper decides what happens to the run of a dead worker;
-        # a redelivery would not know the number of attempts.
+        # Acknowledge when a task starts (the default): the reaper decides about the run of a dead worker.
         task_acks_late=False,
         worker_pool="threads",
         worker_concurrency=1,
-        # A run takes minutes or days: a worker must not hold messages that another worker could take.
+        # A worker must not hold messages that another one could take.
         worker_prefetch_multiplier=1,
         # Not used, and each is another connection: cancellation goes through the database.
         worker_enable_remote_control=False,
@@ -44,7 +43,7 @@ def create_worker_app(settings: Settings) -> Celery:
         # `service/logs.py` configures logging.
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        # Wait for an unreachable broker, at start and later, without a limit.
+        # Wait for an unreachable broker without a limit.
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,

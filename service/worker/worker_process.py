@@ -24,11 +24,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def run_worker(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT and return the exit code. A run in progress is saved and queued again.
-
-    Raises:
-        QueueUnreachable: No broker is configured.
-    """
+    """Run until SIGTERM or SIGINT and return the exit code; a run in progress is saved. Raises QueueUnreachable."""
     if not settings.broker_url:
         raise QueueUnreachable("A worker needs MASKLOOP_BROKER_URL; `python -m service up` starts one with its broker.")
     configure_logs(settings)

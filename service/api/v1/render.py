@@ -64,10 +64,7 @@ def negotiate(accept: str | None, offers: Sequence[str]) -> str:
     """Choose a media type by RFC 9110, section 12.5.1; of equal quality, the first of `offers`.
 
     The quality of an offer is that of the most specific range that matches it. A missing or empty header accepts
-    anything.
-
-    Raises:
-        NotAcceptable: No range matches any offer with a quality above 0.
+    anything. Raises NotAcceptable if no offer has a quality above 0.
     """
     if accept is None or not accept.strip():
         return offers[0]

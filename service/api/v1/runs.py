@@ -113,7 +113,7 @@ async def run_events(
 
 
 def _new_events(state: State, run_id: str, after: int) -> tuple[bool, list[ServerSentEvent]]:
-    # Read the status before the events: the last event is written in the same transaction as the last status.
+    # The status first: the last event is written in the same transaction as the last status.
     over = state.runs.get(run_id).status not in ACTIVE
     rows = state.runs.events(run_id, after)
     return over, [

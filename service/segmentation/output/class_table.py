@@ -19,12 +19,9 @@ class ClassTable:
     ignore_index: int
 
     def ids(self, texts: Iterable[str]) -> frozenset[int]:
-        """Look up classes by name or id; each text holds one, or several separated by commas.
+        """Look up classes by name or id; each text holds one, or several separated by commas. Raises ClassUnknown.
 
         Names may contain commas and digits: a text that as a whole is a name means that class, and names precede ids.
-
-        Raises:
-            ClassUnknown: A part is neither a name nor an id.
         """
         known = {name: class_id for class_id, name in reversed(list(enumerate(self.names)))}
         known = {str(class_id): class_id for class_id in range(len(self.names))} | known

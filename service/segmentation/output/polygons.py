@@ -18,10 +18,9 @@ from service.segmentation.inference.predictor import Mask
 Bits = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-# Limit on the corners of all exact outlines. A photograph has tens of thousands; a million take 300 MB to link.
+# A photograph has tens of thousands; a million take 300 MB to link.
 MAX_CORNERS = 1_000_000
-# Outlines are simplified in pieces of this many corners, whose ends are kept: the time of Douglas-Peucker is quadratic
-# for regular shapes such as a comb.
+# Outlines are simplified in pieces of this many corners: Douglas-Peucker is quadratic for shapes such as a comb.
 PIECE_CORNERS = 128
 
 
