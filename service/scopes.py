@@ -1,9 +1,11 @@
-"""Scopes: what a key allows. No scope includes another.
+"""Scopes: what a key allows.
 
-predict      segment images
-contribute   add images and masks to the pool; read or delete one by its id
-train        start, watch and cancel training runs; together with contribute, list the pool
-admin        upload, activate and roll back models
+    predict      segment images
+    contribute   add images and masks to the pool; read or delete one by its id
+    train        start, watch and cancel training runs; together with contribute, list the pool
+    admin        upload, activate and roll back models
+
+No scope includes another.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """Write the snapshot of a run as a data set folder for the trainer.
 
-DATASET/classes.toml        classes of the active model
-DATASET/images/SHA256.ext   hard links to the files of the pool, or copies
-DATASET/masks/SHA256.png
-DATASET/splits/{labelled,unlabelled,val}.txt
+    DATASET/classes.toml        classes of the active model
+    DATASET/images/SHA256.ext   hard links to the files of the pool, or copies
+    DATASET/masks/SHA256.png
+    DATASET/splits/{labelled,unlabelled,val}.txt
+
+The folder is written under a temporary name and renamed: it is complete if it exists.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Sizes:
 def build_dataset(
     folder: Path, run_id: str, manifest: Manifest, *, runs: RunStore, images: ImageStore, limits: Limits
 ) -> Sizes:
-    """Write the snapshot of a run under a temporary name and rename it; an existing folder is complete and is kept.
+    """Write the snapshot of a run, unless it exists.
 
     Raises:
         ImageNotFound: An image was deleted.
