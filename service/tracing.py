@@ -59,7 +59,7 @@ class Tracing:
 
     def __init__(self, provider: Any) -> None:
         self.provider = provider
-        self._tracer = provider.get_tracer("maskloop")
+        self.tracer = provider.get_tracer("maskloop")
         self._processor: Any = None
 
     def start(self) -> None:
@@ -74,13 +74,9 @@ class Tracing:
         """Return the span that a library has opened, and make it current for this task."""
         from opentelemetry.trace import get_current_span  # noqa: PLC0415 - imported only if tracing is on
 
-        trace = Trace(self._tracer, get_current_span())
+        trace = Trace(self.tracer, get_current_span())
         _current.set(trace)
         return trace
-
-    def begin(self, name: str, attributes: Attributes) -> Trace:
-        """Open a root span."""
-        return Trace(self._tracer, self._tracer.start_span(name, attributes=dict(attributes)))
 
     def close(self) -> None:
         """Export the remaining spans, if the collector answers in time."""
@@ -119,7 +115,7 @@ def traced(tracing: Tracing | None, name: str, attributes: Attributes) -> Iterat
     if tracing is None:
         yield
         return
-    trace = tracing.begin(name, attributes)
+    trace = Trace(tracing.tracer, tracing.tracer.start_span(name, attributes=dict(attributes)))
     token = _current.set(trace)
     try:
         yield
@@ -131,15 +127,15 @@ def traced(tracing: Tracing | None, name: str, attributes: Attributes) -> Iterat
 @contextmanager
 def span(name: str) -> Iterator[None]:
     """Trace the block as a child span of the current trace, if there is one."""
-    trace, begin = current_trace(), time.perf_counter()
+    trace, begin, error = current_trace(), time.perf_counter(), None
     try:
         yield
-    except BaseException as error:
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
         if trace is not None:
             trace.add_span(name, time.perf_counter() - begin, error)
-        raise
-    if trace is not None:
-        trace.add_span(name, time.perf_counter() - begin)
 
 
 def _is_configured(variables: Mapping[str, str]) -> bool:

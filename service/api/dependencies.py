@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
@@ -12,6 +12,7 @@ from service.api.forms import form_files, is_form
 from service.errors import BadInput, BodyTooSlow
 from service.state import State
 
+T = TypeVar("T")
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 MULTIPART = {"schema": {"type": "object", "required": ["file"], "properties": {"file": BINARY["schema"]}}}
 
@@ -46,7 +47,7 @@ async def read_image(request: Request, timeout_s: float) -> bytes:
     return data
 
 
-async def receive_within(body: Awaitable[bytes], timeout_s: float) -> bytes:
+async def receive_within(body: Awaitable[T], timeout_s: float) -> T:
     """Wait for a body; raise BodyTooSlow after `timeout_s` seconds."""
     try:
         async with asyncio.timeout(timeout_s):

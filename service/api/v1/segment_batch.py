@@ -19,23 +19,14 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
 from service.api.auth import needs
-from service.api.dependencies import StateOf
+from service.api.dependencies import StateOf, receive_within
 from service.api.docs.problem_docs import Problem, problem_docs
 from service.api.forms import form_files, is_form
 from service.api.problems import INTERNAL_DETAIL, problem_body
 from service.api.request_priority import PriorityOf, RequestPriority
 from service.api.v1.render import describe_result
 from service.api.v1.segment_query import QueryOf, SegmentQuery
-from service.errors import (
-    MODEL_ERRORS,
-    UPLOAD_ERRORS,
-    BadInput,
-    BodyTooSlow,
-    ClassUnknown,
-    MaskloopError,
-    Overloaded,
-    names_only,
-)
+from service.errors import MODEL_ERRORS, UPLOAD_ERRORS, BadInput, ClassUnknown, MaskloopError, names_only
 from service.segmentation.admission.request_context import BATCH
 from service.segmentation.output.description import Description
 from service.segmentation.pipeline import ClientDisconnected
@@ -100,26 +91,8 @@ async def receive_batch(request: Request, state: StateOf, _query: QueryOf) -> As
     form = form_files(request, folder=settings.tmp_dir, most=settings.max_batch_images, remedy=remedy)
     timeout_s = settings.receive_timeout_s * max(1, settings.max_batch_bytes / settings.max_image_bytes)
     async with AsyncExitStack() as stack:
-        await _admit_batch(stack, state)
-        try:
-            async with asyncio.timeout(timeout_s):
-                files = await stack.enter_async_context(form)
-        except TimeoutError:
-            raise BodyTooSlow(
-                f"The batch did not arrive within {timeout_s:g} s: send less, or raise MASKLOOP_RECEIVE_TIMEOUT_S."
-            ) from None
-        yield files
-
-
-async def _admit_batch(stack: AsyncExitStack, state: State) -> None:
-    try:
         await stack.enter_async_context(state.batch_gate.admit())
-    except Overloaded as error:
-        raise Overloaded(
-            f"{state.settings.max_concurrent_batches} batches are in progress: try again in {error.retry_after_s} s, "
-            "or raise MASKLOOP_MAX_CONCURRENT_BATCHES.",
-            retry_after_s=error.retry_after_s,
-        ) from None
+        yield await receive_within(stack.enter_async_context(form), timeout_s)
 
 
 Images = Annotated[list[UploadFile], Depends(receive_batch)]

@@ -37,9 +37,21 @@ class AdmissionGate:
         admitted: Gauge of the requests in progress.
         rejected: Counter of rejected requests.
         policy: Limit on queueing time; None: no limit.
+        jobs: What is limited, for error messages.
+        setting: The setting of `capacity`, for error messages.
     """
 
-    def __init__(self, capacity: int, admitted: Gauge, rejected: Counter, policy: WaitPolicy | None = None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        admitted: Gauge,
+        rejected: Counter,
+        policy: WaitPolicy | None = None,
+        *,
+        jobs: str = "images",
+        setting: str = "MASKLOOP_MAX_CONCURRENT_REQUESTS",
+    ) -> None:
+        self._jobs, self._setting = jobs, setting
         self._capacity = capacity
         self._interactive = 0
         self._batch_capacity = max(1, capacity // 2)
@@ -60,7 +72,7 @@ class AdmissionGate:
             Overloaded: The gate is full, or the estimated queueing time is too long. This counts as a rejection.
         """
         if self.in_progress >= self._capacity:
-            raise self._reject("MASKLOOP_MAX_CONCURRENT_REQUESTS")
+            raise self._reject(self._setting)
         policy = self._policy
         # Batch requests do not count: interactive ones go first.
         if policy is None or self._interactive < policy.unlimited_requests:
@@ -95,7 +107,7 @@ class AdmissionGate:
             async with asyncio.timeout(timeout_s):
                 slots = await self._batch.acquire(urgency, lambda _: int(self.in_progress < self._batch_capacity))
         except TimeoutError:
-            raise self._reject("MASKLOOP_MAX_CONCURRENT_REQUESTS") from None
+            raise self._reject(self._setting) from None
         try:
             yield
         finally:
@@ -108,6 +120,7 @@ class AdmissionGate:
     def _reject(self, setting: str) -> Overloaded:
         self._rejected.inc()
         return Overloaded(
-            f"{self.in_progress} images are in progress or queued: try again in {RETRY_AFTER_S} s, or raise {setting}.",
+            f"{self.in_progress} {self._jobs} are in progress or queued: try again in {RETRY_AFTER_S} s, or raise "
+            f"{setting}.",
             retry_after_s=RETRY_AFTER_S,
         )
