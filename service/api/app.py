@@ -19,7 +19,7 @@ from service.api.docs.openapi import add_docs
 from service.api.docs.problem_docs import document_errors
 from service.api.middleware.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
 from service.api.middleware.observability import ObservedApp, telemetry
-from service.api.middleware.reject_nul import RejectNul
+from service.api.middleware.reject_nul import reject_nul
 from service.api.problems import PROTOCOL, add_problem_handlers
 from service.api.v1 import images, models, runs, segment, segment_batch
 from service.api.v2 import infer, model_routes, repository, server
@@ -78,7 +78,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     document_errors(app)
     add_problem_handlers(app)
     # The middleware added last is the outermost.
-    app.add_middleware(RejectNul)
+    app.add_middleware(reject_nul)
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
     if settings.cors_origins:
         # Pages send a key; browsers send no cookies.

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.middleware.security_headers import SecurityHeaders
+from service.api.middleware.security_headers import complete_headers
 from service.keys.caller import Caller
 from service.state import State
 from service.tracing import Tracing
@@ -32,11 +32,11 @@ MAX_LOGGED_PATH = 200
 
 
 class ObservedApp(FastAPI):
-    """FastAPI inside `Observe` and `SecurityHeaders`, which also see its response to an unexpected error."""
+    """FastAPI inside two middlewares that also see its response to an unexpected error."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Build the stack."""
-        return Observe(SecurityHeaders(super().build_middleware_stack()))
+        return observe(complete_headers(super().build_middleware_stack()))
 
 
 def telemetry(tracing: Tracing | None) -> TelemetryConfig:
@@ -51,16 +51,12 @@ def telemetry(tracing: Tracing | None) -> TelemetryConfig:
     }
 
 
-class Observe:
+def observe(app: ASGIApp) -> ASGIApp:
     """ASGI middleware: log and count requests. Metrics are labelled by route template, not by path."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request."""
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
         begin, status = time.perf_counter(), 500
         state: State = scope["state"]["maskloop"]
@@ -76,10 +72,12 @@ class Observe:
 
         state.metrics.requests_in_flight.inc()
         try:
-            await self._app(scope, receive, send_with_id)
+            await app(scope, receive, send_with_id)
         finally:
             state.metrics.requests_in_flight.dec()
             _record(state, scope, status, time.perf_counter() - begin)
+
+    return handle
 
 
 def request_id_of(scope: Scope) -> str:
