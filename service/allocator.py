@@ -17,11 +17,11 @@ def configure_malloc() -> bool:
     """Share two arenas among all threads, and keep freed memory in them; return whether the C library supports this.
 
     Call it before any thread exists. By default glibc has up to eight arenas per core, each of which keeps the memory
-    of its largest image: with a dozen threads and mixed image sizes, resident memory grows for thousands of requests.
-    Two arenas cost no measurable speed.
+    of its largest image: with a dozen threads and mixed sizes, resident memory grows for thousands of requests. Two
+    cost no measurable speed.
 
-    By default glibc also returns freed memory to the system after each inference, and the next one gets it back page by
-    page, each zeroed: 10 % or more of its time. Here the memory is kept until `trim_heap`.
+    By default glibc also returns freed memory after each inference, and the next one gets it back page by page, each
+    zeroed: 10 % or more of its time. Here it is kept until `trim_heap`.
     """
     mallopt = _libc("mallopt")
     wanted = ((M_ARENA_MAX, ARENAS), (M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES), (M_TRIM_THRESHOLD, NEVER))

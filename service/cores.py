@@ -18,12 +18,9 @@ def usable_cores() -> int:
 
 
 def cpu_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
-    """Smallest CPU quota of this process's control groups, in cores; None without a quota.
+    """Smallest CPU quota of this process's control groups (version 1 or 2), in cores; None without a quota.
 
-    Args:
-        cgroups: Mount point of the control groups, version 2 or 1.
-        membership: File that lists the groups of this process. Inside a container the paths may be those of the host;
-            then only the container's own group is mounted.
+    Inside a container, `membership` may list paths of the host; then only the container's own group is mounted.
     """
     found = []
     for line in _read(membership).splitlines():

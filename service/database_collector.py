@@ -1,7 +1,7 @@
 """Prometheus metrics from the database: pool, runs and workers.
 
-Counting takes longer the larger the pool is: a thread counts, and scrapes share the result for a few seconds. If the
-database does not answer, `maskloop_database_up` is 0 and the other metrics are absent.
+Counting takes time in a large pool: a thread counts, and scrapes share the result for a few seconds. If the database
+does not answer, `maskloop_database_up` is 0 and the other metrics are absent.
 """
 
 from __future__ import annotations

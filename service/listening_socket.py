@@ -11,8 +11,8 @@ import socket
 # Connections wait here while a crashed API process restarts.
 BACKLOG = 512
 MAX_MESSAGE_BYTES = 4096
-# The kernel disconnects a client that does not acknowledge data for this long; service/api/middleware/http_protocol.py
-# limits the time for data that this process buffers.
+# The kernel disconnects a client that does not acknowledge data for this long. http_protocol.py limits the time for
+# data that this process buffers.
 TCP_USER_TIMEOUT_MS = 60_000
 
 

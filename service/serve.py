@@ -20,11 +20,7 @@ from service.tracing import open_tracing
 
 
 def serve(settings: Settings, sock: socket | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; running requests are finished first.
-
-    Args:
-        settings: The configuration.
-        sock: A listening socket. None: listen on `settings.host` and `settings.port`.
+    """Serve until SIGTERM or SIGINT, on `sock` or on the address of the settings; running requests are finished first.
 
     Raises:
         PublicWithoutKey: The address is public and no key is valid.

@@ -1,7 +1,7 @@
 """Settings of the service, read from environment variables. No other module reads the environment.
 
-The variable of a field is `MASKLOOP_` and its name in capitals: `MASKLOOP_PORT=9000`. The docstring below a field is
-its documentation: effect, unit, and the meaning of an empty value or 0.
+The variable of a field is `MASKLOOP_` and its name in capitals. The docstring below a field is its documentation:
+effect, unit, and the meaning of an empty value or 0.
 """
 
 from __future__ import annotations

@@ -38,8 +38,7 @@ class SupervisorError(Exception):
 def up(options: dict[str, Any]) -> int:
     """Run API, worker and broker until SIGTERM, SIGINT or SIGHUP, and return the exit code.
 
-    Args:
-        options: Settings given on the command line, by name. The others come from the environment.
+    `options` are settings given on the command line, by name. The others come from the environment.
 
     Raises:
         ValidationError: A setting is invalid.

@@ -48,12 +48,7 @@ EXPOSED_HEADERS = [
 
 
 def create_app(settings: Settings, state: State | None = None) -> FastAPI:
-    """Create the application. It closes its state when its lifespan ends.
-
-    Args:
-        settings: The settings of the service.
-        state: An open state (see `start_state`). None: open it when the lifespan begins.
-    """
+    """Create the application. Without an open `state`, its lifespan opens one; at its end it closes the state."""
     tracing = state.tracing if state else open_tracing(open_telemetry_variables())
     app = ObservedApp(
         title="Maskloop",

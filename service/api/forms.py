@@ -26,16 +26,9 @@ def is_form(request: Request) -> bool:
 async def form_files(
     request: Request, *, folder: Path | None, most: int = 1, remedy: str = "send one part named `file`"
 ) -> AsyncIterator[list[UploadFile]]:
-    """Yield the parts `file` of a form, at least one.
+    """Yield the parts `file` of a form, at least one and at most `most`. Raises BadInput with the remedy otherwise.
 
-    Args:
-        request: Its body is read.
-        folder: Folder for temporary files without names; None: keep them in memory, for routes with a small limit.
-        most: Largest number of files.
-        remedy: Remedy for the error about an unreadable form.
-
-    Raises:
-        BadInput: The form is unreadable, has no such part, or too many.
+    Files are stored in `folder`, without names. None: they are kept in memory, for routes with a small limit.
     """
     with ExitStack() as files:
         try:

@@ -55,12 +55,8 @@ class ImageStore:
     def add(self, data: bytes, *, decoded: bool = False) -> tuple[Image, bool]:
         """Add an image; return its row, and whether it is new.
 
-        Args:
-            data: The encoded image.
-            decoded: The caller has decoded the image. Otherwise it is decoded here, so that no run fails on it later.
-
-        Raises:
-            ImageTooLarge, ImageUnsupported, ImageUnreadable: As `decode`.
+        Unless the caller has `decoded` the image, it is decoded here, so that no run fails on it later. Raises as
+        `decode`.
         """
         encoded = EncodedImage(data, self._limits)
         header = encoded.header
@@ -119,14 +115,9 @@ class ImageStore:
     def put_mask(
         self, image_id: str, data: bytes, *, classes: int, ignore_index: int, split: Split | None = None
     ) -> Image:
-        """Set or replace the label of an image.
+        """Set or replace the label of an image, with a PNG as `read_mask` takes it.
 
-        Args:
-            image_id: The image.
-            data: A PNG, see `read_mask`.
-            classes: Number of classes of the active model.
-            ignore_index: Id of ignored pixels.
-            split: None: keep the split of a labelled image; of new labels, every fifth goes to `val`.
+        Without `split`, a labelled image keeps its split; of new labels, every fifth goes to `val`.
 
         Raises:
             ImageNotFound: There is no such image.

@@ -21,7 +21,7 @@ class PublicWithoutKey(MaskloopError):  # noqa: N818 - raised at the start, neve
 
 
 def check_exposure(settings: Settings) -> None:
-    """Refuse to listen on a public address if no caller could authenticate; the first start creates a key, so it may.
+    """Refuse to listen on a public address if no caller could authenticate; an empty keys table is allowed.
 
     Raises:
         PublicWithoutKey: All keys are revoked or expired, and none is configured.

@@ -56,11 +56,7 @@ class KeyStore:
     ) -> tuple[ApiKey, str]:
         """Create a key. Returns its row and its text, which cannot be retrieved later.
 
-        Args:
-            name: For logs and people; unique among the keys that are not revoked.
-            scopes: At least one.
-            expires_at: None: never.
-            rate_per_minute: None: `MASKLOOP_RATE_LIMIT_PER_MINUTE`; 0: no limit.
+        `expires_at` None: never. `rate_per_minute` None: `MASKLOOP_RATE_LIMIT_PER_MINUTE`; 0: no limit.
 
         Raises:
             BadInput: The name is invalid, or there is no scope.
@@ -105,7 +101,7 @@ class KeyStore:
                 session.flush()
                 save(new.text)
         except IntegrityError:
-            # PostgreSQL runs two such transactions concurrently; the unique index on the name lets one commit.
+            # PostgreSQL runs two such transactions concurrently; the unique index lets one commit.
             return None
         return new.text
 

@@ -1,7 +1,7 @@
 """Read a bundle: a folder with a manifest, graphs, a probe and a model card (specification: exporter/BUNDLE.md).
 
 `format_version` is checked first. Then a missing field or an unknown value is an error that names file and field;
-unknown fields are ignored, so that later writers may add some.
+unknown fields are ignored.
 """
 
 from __future__ import annotations

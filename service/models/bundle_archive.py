@@ -18,7 +18,7 @@ PLAIN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(json|onnx|npz|md|sa
 MAX_FILES = 16
 CHUNK = 1 << 20
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-# Errors that `zipfile` raises about damaged files; OSError and ValueError for offsets outside the file.
+# Errors that `zipfile` raises about damaged files.
 DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,

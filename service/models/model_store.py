@@ -36,15 +36,8 @@ class ModelStore:
     def import_folder(self, folder: Path, *, state: ModelState = "ready", run_id: str | None = None) -> Model:
         """Copy a bundle into the store. A version that exists is returned; if it had failed, it is repaired and ready.
 
-        The probe is not run here, but before the model serves (`loading.load_model`).
-
-        Args:
-            folder: The bundle, which is not changed.
-            state: "candidate" if a run trained it, "ready" if it was uploaded.
-            run_id: The run that trained it.
-
-        Raises:
-            BundleInvalid: The bundle is broken, or another bundle has its version.
+        The probe is not run here, but before the model serves (`loading.load_model`). Raises BundleInvalid for a broken
+        bundle, or if another bundle has its version.
         """
         manifest = read_bundle(folder).manifest
         with self._database.read() as session:

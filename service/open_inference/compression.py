@@ -17,12 +17,7 @@ LEVEL = 1
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
-    """Decompress a body; a few kilobytes may expand to gigabytes, so its size is limited.
-
-    Args:
-        body: The body as received.
-        encoding: Value of the header `Content-Encoding`, or "".
-        limit: Largest decompressed size in bytes.
+    """Decompress a body by its `Content-Encoding` ("": none) to at most `limit` bytes.
 
     Raises:
         EncodingUnsupported: The encoding is neither gzip nor deflate.

@@ -39,13 +39,7 @@ async def execute(
 ) -> list[Row]:
     """Run the images of a request through the model; return one row per image, in their order.
 
-    Args:
-        request: The images, and the priority of the request.
-        loaded: The model.
-        pipeline: Decodes, queues and infers.
-        context: The context of the request; receives the stages, summed over the images.
-        timings: Receives the stages of each image.
-        client_disconnected: Whether the client closed the connection.
+    `timings` receives the stages of each image, `context` their sum over the images.
 
     Raises:
         MaskloopError: The error of the first image that fails; the other images are cancelled.

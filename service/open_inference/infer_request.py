@@ -49,12 +49,9 @@ class InferRequest:
 
 
 def parse(body: bytes, header: str | None, signature: ModelSignature) -> InferRequest:
-    """Parse a request and validate it against the signature of its model.
+    """Parse a decompressed request and validate it against the signature of its model.
 
-    Args:
-        body: The decompressed body.
-        header: Value of the header `Inference-Header-Content-Length`, if it was sent.
-        signature: Input and outputs of the model.
+    `header` is the value of `Inference-Header-Content-Length`, if it was sent.
 
     Raises:
         BadInput: The request is invalid, or does not match the model.

@@ -17,11 +17,7 @@ CHUNK_BYTES = 64 * 1024
 def header_length(header: str | None, body_bytes: int) -> int | None:
     """Parse `Inference-Header-Content-Length`: the bytes of JSON in the decompressed body.
 
-    Returns:
-        None: the whole body is JSON; 0: the body is the tensor itself.
-
-    Raises:
-        BadInput: The header is not a number, or exceeds the body.
+    None: the whole body is JSON; 0: the body is the tensor itself. Raises BadInput.
     """
     if header is None:
         return None

@@ -8,9 +8,9 @@
 | version `20261122T101112-…` | the same by the version of the bundle, as in the rest of the API                     |
 | no version                  | the active one; if its bundle has another name, the newest ready one of this name    |
 
-The protocol's servers use numbers as versions, so responses carry numbers; the bundle's version is in `bundle_version`
-(responses) and in `version_3` (`config`). The store never deletes versions, so the numbers are stable; another store
-may assign other numbers. If a name has two meanings, `seg` precedes the encoded model, and that a bundle of this name.
+Responses carry numbers, as in other servers of the protocol; the bundle's version is in `bundle_version` (responses)
+and in `version_3` (`config`). Numbers are stable within one store, which never deletes versions. If a name has two
+meanings, `seg` precedes the encoded model, and that a bundle of this name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Inputs and outputs of the two kinds of model.
 
-A `tensor` model takes pixels and returns masks; an `encoded` model takes encoded images and returns PNGs. Each has one
-input. A dimension of -1 has any length.
+A `tensor` model takes pixels and returns masks; an `encoded` model takes encoded images and returns PNGs. A dimension
+of -1 has any length.
 """
 
 from __future__ import annotations

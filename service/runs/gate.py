@@ -52,13 +52,7 @@ class Verdict:
 def compare(
     candidate: Bundle, active: Bundle | None, pairs: Callable[[Bundle], Iterable[Pair]], settings: Settings
 ) -> Verdict:
-    """Compare two models on the same images.
-
-    Args:
-        candidate: The new model.
-        active: The active model, if any.
-        pairs: Yields the validation images (uint8 [H, W, 3]) and masks (ids [H, W]) for a bundle.
-        settings: Threads and device of inference, and the tolerance.
+    """Compare two models on the same images; `pairs` yields those for a bundle: uint8 [H, W, 3] and ids [H, W].
 
     Raises:
         BundleInvalid: The active bundle is broken, or its probe fails.

@@ -41,12 +41,7 @@ class Sizes:
 def build_dataset(
     folder: Path, run_id: str, manifest: Manifest, *, runs: RunStore, images: ImageStore, limits: Limits
 ) -> Sizes:
-    """Write the snapshot of a run, unless it exists.
-
-    Raises:
-        ImageNotFound: An image was deleted.
-        FileLost: The file of an image or mask is missing.
-    """
+    """Write the snapshot of a run, unless it exists. Raises ImageNotFound, or FileLost for a missing file."""
     members = {role: runs.images(run_id, role) for role in ROLES}
     sizes = Sizes(*(len(members[role]) for role in ROLES))
     if folder.exists():

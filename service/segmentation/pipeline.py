@@ -136,13 +136,9 @@ class Pipeline:
     async def segment(
         self, data: bytes, predictor: Predictor, context: RequestContext, client_disconnected: DisconnectCheck
     ) -> Result:
-        """Decode an encoded image and run it through the model.
+        """Decode an encoded image and run it through the model; a swap in the meantime does not change `predictor`.
 
-        Args:
-            data: The encoded image.
-            predictor: The model that answers; a swap in the meantime does not change it.
-            context: Receives the stages `decode`, `queue` and `infer`.
-            client_disconnected: As in `predict`.
+        `context` receives the stages `decode`, `queue` and `infer`. `client_disconnected` is called as in `predict`.
 
         Raises:
             ImageTooLarge, ImageUnsupported, ImageUnreadable: As `decode`.

@@ -1,7 +1,6 @@
 """Create or migrate the database when a process starts; safe if several processes start at the same time.
 
-An empty database gets the present tables directly, which saves start time: importing Alembic takes longer than
-everything else before the service is ready. A test compares both schemas.
+An empty database gets the present tables directly, since importing Alembic would take most of the start time.
 """
 
 from __future__ import annotations

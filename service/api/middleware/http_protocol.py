@@ -21,7 +21,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 128
-# Least bytes of a response that a client must read in `send_timeout_s`; otherwise a byte now and then would do.
+# Least bytes of a response that a client must read in `send_timeout_s`.
 MIN_READ_BYTES = 64 * 1024
 MAX_LOGGED_PATH = 200
 HEADERS_TOO_LARGE = (

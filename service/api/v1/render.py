@@ -20,16 +20,9 @@ PNG, JSON, JPEG, ZIP = "image/png", "application/json", "image/jpeg", "applicati
 
 
 def render(result: Result, query: SegmentQuery, media_type: str, *, legend: bool = True) -> bytes:
-    """Render a result. This takes milliseconds of CPU: call it in a thread.
+    """Render a result as one of `media_types(query.options)`. This takes milliseconds of CPU: call it in a thread.
 
-    Args:
-        result: The decoded image and its prediction.
-        query: The model and the output options.
-        media_type: One of `media_types(query.options)`.
-        legend: Draw the legend of an overlay.
-
-    Raises:
-        ImageTooLarge: The format cannot hold an image of this size, or the outlines of this mask.
+    Raises ImageTooLarge if the format cannot hold an image of this size, or the outlines of this mask.
     """
     if media_type == JSON:
         return describe_result(result, query, query.options).to_json()

@@ -26,9 +26,8 @@ from service.state import State
 class LoadSheddingRoute(APIRoute):
     """Check admission before authentication and parsing, so that a rejection costs half as much.
 
-    An overloaded service therefore answers 503 where it would otherwise answer 401, 422 or 429; the request counts
-    against no rate limit, and its log line names no key. /v2 checks later, since its statistics count rejections by
-    model.
+    An overloaded service therefore answers 503 instead of 401, 422 or 429; the request counts against no rate limit,
+    and its log line names no key. /v2 checks later, since its statistics count rejections by model.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

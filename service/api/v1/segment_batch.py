@@ -56,7 +56,7 @@ class BatchLine(BaseModel):
 
 def _line_schema() -> dict[str, Any]:
     schema = BatchLine.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
-    # The schema of a result is in the document already, from /v1/segment; that of a problem is short.
+    # The schema of a result is in the document already, from /v1/segment.
     schema["properties"]["problem"] = schema.pop("$defs")["Problem"]
     return schema
 

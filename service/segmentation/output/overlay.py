@@ -29,14 +29,10 @@ def overlay_jpeg(
     classes: frozenset[int] | None = None,
     legend: bool = True,
 ) -> bytes:
-    """Paint the class colours over the image, with white lines between classes.
+    """Paint the colours of `classes` (None: all) over the image, with white lines between classes.
 
-    Args:
-        image_HW3: uint8 [H, W, 3], RGB.
-        mask_HW: uint8 or uint16 [H, W], class ids below the number of colours.
-        class_table: Colours and names.
-        classes: The classes to paint; None: all.
-        legend: Draw the legend under the picture, unless the JPEG would be too high. It may make the picture wider.
+    The legend under the picture may make it wider; it is left out if the JPEG would be too high. The image is uint8 [H,
+    W, 3] RGB, the mask uint8 or uint16 [H, W] of class ids below the number of colours.
 
     Raises:
         ImageTooLarge: A side is longer than a JPEG allows.

@@ -35,15 +35,9 @@ def confidence_png(confidence_HW: npt.NDArray[np.uint8]) -> bytes:
 
 
 def keep_classes(mask_HW: Mask, classes: frozenset[int] | None, class_table: ClassTable) -> Mask:
-    """Set the pixels of all other classes to the ignore value, usually 255.
+    """Set the pixels of classes that are not in `classes` (None: keep all) to the ignore value, usually 255.
 
-    Args:
-        mask_HW: uint8 or uint16 [H, W], class ids.
-        classes: The classes to keep; None: all.
-        class_table: Holds the ignore value.
-
-    Returns:
-        A mask of the same type, or uint16 if the ignore value needs it.
+    Returns a mask of the same type (uint8 or uint16 [H, W]), or uint16 if the ignore value needs it.
     """
     if classes is None:
         return mask_HW

@@ -1,8 +1,7 @@
 """Trace the outlines of the classes of a mask as polygons, exact to the pixel, then simplified.
 
 An outline runs along pixel edges with the class on its right; where two pixels of a class touch only at a corner, it
-separates them. The edges of all classes are found, linked and simplified with array operations, without a Python loop
-over outlines.
+separates them. The edges of all classes are processed with array operations, without a Python loop over outlines.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ def _edges(mask_HW: Mask, max_corners: int) -> tuple[Ints, Ints]:
     """Find every straight edge of an outline; return the keys of its begin and its end.
 
     A key encodes class, vertex and direction (0 right, 1 down, 2 left, 3 up) in one number. At an end the direction is
-    that of a right turn, which is the way on where two edges of one class leave a vertex.
+    that of a right turn: the way on where two edges of one class leave a vertex.
     """
     height, width = mask_HW.shape
     mask_WH: Mask = mask_HW.T.copy()
