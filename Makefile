@@ -1,11 +1,11 @@
-# Each target does its own set-up. `make help` lists them. GPU=1 takes the GPU build of onnxruntime.
+# Every target installs what it needs. `make help` lists the targets. GPU=1 uses the GPU build of onnxruntime.
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 # uv checks every file against the hashes in requirements.lock.
 INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraints requirements.lock
 
-# The two builds of onnxruntime overwrite each other's files: one is excluded, and what it left is taken out.
+# The CPU and GPU builds of onnxruntime overwrite each other's files, so one is excluded and uninstalled.
 RUNTIME := $(if $(GPU),gpu,cpu)
 OTHER := $(if $(GPU),cpu,gpu)
 UNWANTED := onnxruntime$(if $(GPU),,-gpu)
@@ -20,83 +20,83 @@ ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(ALL) ## the whole loop on textures: train, serve, collect, retrain, swap; ends with a table and pictures
+demo: $(ALL) ## run the whole loop on textures: train, serve, collect, retrain, swap; print a table and write pictures
 	$(BIN)/python -m demo $(DEMO)
 
-serve: $(BASE) ## start the service with the starter model on http://127.0.0.1:8000 and stay
+serve: $(BASE) ## run the service with the starter model on http://127.0.0.1:8000 until Ctrl-C
 	$(BIN)/python -m service up $(SERVE)
 
 test: $(ALL) ## run all tests, on all cores
 	$(BIN)/python -m pytest -n auto --dist worksteal $(TEST)
 
-lint: $(ALL) ## ruff, mypy --strict, import-linter
+lint: $(ALL) ## run ruff, mypy --strict and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(ALL) ## put the code into ruff's form
+format: $(ALL) ## format the code with ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 docs: $(BASE) ## generate docs/settings.md from service/settings.py
 	$(BIN)/python -m service settings --markdown > docs/settings.md
 
-trainer: $(ALL) ## install what retraining needs beside the service
+trainer: $(ALL) ## install the trainer and exporter, which the service needs for retraining
 
-golden: $(ALL) ## write the golden loss curves anew (only when the numerics are meant to change)
+golden: $(ALL) ## regenerate the golden loss curves (only after an intended change of the numerics)
 	$(BIN)/python -m tests.trainer.make_golden
 
-bench-train: $(ALL) ## our training step beside a plain reading of the published one: images/s, memory, distance to the limit
+bench-train: $(ALL) ## compare our training step with a plain implementation of the published one: images/s, memory
 	$(BIN)/python -m tests.benchmarks.train_step $(BENCH)
 
-bench-export: $(ALL) ## a bundle's graphs beside PyTorch: make bench-export BENCH="CHECKPOINT --data DATASET", or BENCH=--memory
+bench-export: $(ALL) ## compare a bundle's graphs with PyTorch: make bench-export BENCH="CHECKPOINT --data DATASET", or BENCH=--memory
 	$(BIN)/python -m tests.benchmarks.exported $(BENCH)
 
-# Each peer in an environment of its own; copies, since memory that several sides map would be counted for none of them.
+# Each peer has its own virtual environment, with copied files: shared memory maps would distort the memory figures.
 BENCH_PEERS := limit fastapi litserve bentoml triton
-bench-serve: $(ALL) $(BENCH_PEERS:%=.venv/bench-%/installed) ## our service beside FastAPI, LitServe, BentoML and Triton: 40 minutes, BENCH=--quick 9
+bench-serve: $(ALL) $(BENCH_PEERS:%=.venv/bench-%/installed) ## compare our service with FastAPI, LitServe, BentoML and Triton: 40 minutes, 9 with BENCH=--quick
 	$(BIN)/python -m tests.benchmarks.serving $(BENCH)
 
-soak: $(ALL) ## the service under load for long, held to its aims: half an hour, SOAK=--quick three minutes
+soak: $(ALL) ## compare the service with its targets under sustained load: 30 minutes, 3 with SOAK=--quick
 	$(BIN)/python -m tests.soak $(SOAK)
 
-# One that cannot be installed is told as such by the benchmark, and the rest goes on.
+# The benchmark reports a peer that cannot be installed and measures the others.
 .venv/bench-%/installed: tests/benchmarks/serving/peers/%.txt | $(ALL)
 	-$(UV) venv --quiet --clear --python $(BIN)/python $(@D) && $(UV) pip install --quiet --link-mode copy \
 		--compile-bytecode --python $(@D)/bin/python $(if $(filter triton,$*),--no-deps) --requirements $< && touch $@
 
-bench-large: $(ALL) ## memory of a service that is sent 8000x8000 pixels
+bench-large: $(ALL) ## measure the memory of the service for an image of 8000x8000 pixels
 	$(BIN)/python -m tests.benchmarks.large_image $(BENCH)
 
-bench-memory: $(ALL) ## memory of one inference by graph and size: the constants of service/segmentation/inference/memory_budget.py
+bench-memory: $(ALL) ## measure the memory of one inference by graph and size: constants of service/segmentation/inference/memory_budget.py
 	$(BIN)/python -m tests.benchmarks.graph_memory $(BENCH)
 
-sizes: $(ALL) ## images from 1x1 to 2048x2048 pixels through bundles and through PyTorch, for each kind of encoder; half an hour
+sizes: $(ALL) ## compare bundles with PyTorch on images from 1x1 to 2048x2048 pixels, for each kind of encoder: 30 minutes
 	$(BIN)/python -m tests.benchmarks.sizes $(SIZES)
 
 FUZZED := $(addprefix tests/service/,api/docs/test_schema.py api/test_odd_requests.py api/test_broken_files.py segmentation/test_damaged.py)
-fuzz: $(ALL) ## what nobody thought of, for ten minutes: every call of the OpenAPI document, broken images
+fuzz: $(ALL) ## fuzz every call of the OpenAPI document and the image decoder for ten minutes
 	$(BIN)/python -m pytest -p tests.service.fuzzing --hypothesis-profile fuzz --timeout 3600 $(FUZZED) $(FUZZ)
 
-camvid: $(ALL) ## the four methods on CamVid, three seeds: make camvid DATA=DATASET; hours on a CPU, goes on where it was
+camvid: $(ALL) ## train with the four methods on CamVid, three seeds: make camvid DATA=DATASET; takes hours on a CPU, can be resumed
 	$(BIN)/python -m tests.benchmarks.methods --data $(DATA) --out runs/camvid-methods $(CAMVID)
 
-triton: $(ALL) ## a real Triton server in .venv/triton (300 MB), and the tests that ask it
+triton: $(ALL) ## install a Triton server in .venv/triton (300 MB) and run its tests
 	$(UV) venv --quiet --clear --python $(BIN)/python .venv/triton
 	$(UV) pip install --quiet --python .venv/triton/bin/python --no-deps nvidia-pytriton==0.7.0
 	$(UV) pip install --quiet --python .venv/triton/bin/python 'numpy<2' pillow onnxruntime
 	$(BIN)/python -m pytest tests/exporter/test_triton_server.py
 
-tensorrt: $(ALL) ## NVIDIA's own parser in .venv/tensorrt (250 MB, no GPU needed), and the tests that ask it
+tensorrt: $(ALL) ## install NVIDIA's ONNX parser in .venv/tensorrt (250 MB, needs no GPU) and run its tests
 	$(UV) pip install --quiet --python $(BIN)/python --target .venv/tensorrt tensorrt-rtx==1.7.1.116
 	PYTHONPATH=.venv/tensorrt $(BIN)/python -m pytest tests/exporter/test_tensorrt_engine.py
 
-lock: $(UV) ## compile requirements.lock from pyproject.toml: universal, with hashes
+lock: $(UV) ## compile requirements.lock from pyproject.toml for all platforms, with hashes
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
 
-clean: ## remove environments, caches and what the demo wrote
+clean: ## remove environments, caches and the demo's output
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis demo-out
 
 .uv/bin/uv:

@@ -1,62 +1,118 @@
-"""A service as a person starts it: a real process on a real port."""
+"""Exported networks that several tests share, and the start of a service process.
 
+Tests without torch import this module too, so the fixtures import the trainer and the exporter themselves.
+"""
+
+import io
 import json
-import os
+import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import pytest
 
-START_LIMIT_S = 60
+START_TIMEOUT_S = 60
+SMALL_HEAD = {"weights": "none", "features": 8, "projections": [8, 8, 8, 8]}
+DINOV2 = SMALL_HEAD | {
+    "encoder": "vit_small_patch14_dinov2",
+    "encoder_options": {"depth": 2, "embed_dim": 16, "num_heads": 1, "img_size": 70},
+}
+RESNET = SMALL_HEAD | {"encoder": "test_resnet"}
+CONVNEXT = SMALL_HEAD | {"encoder": "test_convnext", "encoder_options": {"depths": [1, 1, 1, 1]}}
+WINDOW, STRIDE = (56, 70), 2 / 3
+"""Sliding-window inference: height and width in pixels, and the step as a fraction of them."""
 
 
-class Serve(Protocol):
-    """Starts `python -m service serve` on a bundle (None: the starter model), and gives its address."""
+@dataclass(frozen=True)
+class Exported:
+    """A checkpoint and the bundle that was exported from it."""
 
-    def __call__(self, bundle: Path | None, **settings: str) -> str:
-        """With settings as in service/settings.py, by their names."""
+    checkpoint: Path
+    bundle: Path
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts services that end with the test."""
-    processes: list[subprocess.Popen[bytes]] = []
+@pytest.fixture(scope="session")
+def windowed_dinov2(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A DINOv2 network with random weights whose bundle runs in sliding windows."""
+    inference = {"window": list(WINDOW), "window_stride": STRIDE}
+    return _export_random(tmp_path_factory.mktemp("windowed_dinov2"), DINOV2, **inference)
 
-    def start(bundle: Path | None, **settings: str) -> str:
-        port = free_port()
-        command = [
-            sys.executable,
-            "-m",
-            "service",
-            "serve",
-            "--port",
-            str(port),
-            "--data-dir",
-            str(tmp_path / f"data{port}"),
-        ]
-        command += ["--model", str(bundle)] if bundle else []
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKLOOP_")}
-        own = {f"MASKLOOP_{name.upper()}": value for name, value in settings.items()}
-        processes.append(subprocess.Popen(command, env=environment | own))
-        address = f"http://127.0.0.1:{port}"
-        wait_until_ready(address, processes[-1])
-        return address
 
-    yield start
-    for process in processes:
-        process.terminate()
-        process.wait(timeout=30)
+@pytest.fixture(scope="session")
+def dinov2(windowed_dinov2: Exported, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The same network; its bundle has no window graph, so that images are processed whole."""
+    bundle = tmp_path_factory.mktemp("dinov2") / "bundle"
+    shutil.copytree(windowed_dinov2.bundle, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / manifest.pop("tile")["file"]).unlink()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    return Exported(windowed_dinov2.checkpoint, bundle)
+
+
+@pytest.fixture(scope="session")
+def convnext(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A ConvNeXt with random weights."""
+    return _export_random(tmp_path_factory.mktemp("convnext"), CONVNEXT)
+
+
+@pytest.fixture(scope="session")
+def two_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of two classes that differ in colour."""
+    from tests.trainer.conftest import write_dataset
+
+    return write_dataset(tmp_path_factory.mktemp("data") / "two_classes", val=4, size=100)
+
+
+@pytest.fixture(scope="session")
+def trained_resnet(two_classes: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A ResNet that was trained on `two_classes` for a few steps; it resizes images to a long side of 240 pixels."""
+    from exporter.export import export
+    from trainer.events import Events
+    from trainer.recipe_file import recipe_from_dict
+    from trainer.train import train
+
+    folder = tmp_path_factory.mktemp("trained_resnet")
+    recipe = recipe_from_dict(
+        {
+            "method": "supervised",
+            "data": {"root": str(two_classes), "crop": [64, 64]},
+            "model": RESNET,
+            # Without the moving average: a teacher would still be half the untrained network.
+            "train": {
+                "steps": 30,
+                "batch_labelled": 4,
+                "lr_encoder": 3e-3,
+                "lr_head_factor": 10.0,
+                "ema_decay": 0,
+                "device": "cpu",
+                "report": False,
+            },
+            "inference": {"long_side": 240},
+        }
+    )
+    with Events(stream=io.StringIO()) as events:
+        checkpoint = train(recipe, folder / "run", events)
+    export(checkpoint, folder / "bundle", with_checkpoint=False)
+    return Exported(checkpoint, folder / "bundle")
+
+
+def _export_random(folder: Path, model: dict[str, Any], **inference: Any) -> Exported:
+    from exporter.export import export
+    from tests.exporter.conftest import make_checkpoint
+
+    checkpoint = make_checkpoint(folder / "model.safetensors", model, **inference)
+    export(checkpoint, folder / "bundle", with_checkpoint=False)
+    return Exported(checkpoint, folder / "bundle")
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """Return a port of the loopback address on which no program listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -64,29 +120,12 @@ def free_port() -> int:
 
 
 def wait_until_ready(address: str, process: subprocess.Popen[bytes]) -> None:
-    """Return when /readyz answers 200."""
-    for _ in range(START_LIMIT_S * 20):
-        assert process.poll() is None, "the service ended at its start"
+    """Return once /readyz answers 200; fail if the process ends first or the time limit is exceeded."""
+    for _ in range(START_TIMEOUT_S * 20):
+        assert process.poll() is None, "the service ended while it started"
         try:
             with urllib.request.urlopen(f"{address}/readyz", timeout=5):
                 return
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.05)
-    pytest.fail("the service was not ready in time")
-
-
-def post(address: str, data: bytes, accept: str = "image/png") -> bytes:
-    """POST an image to /v1/segment and return the answer's body."""
-    headers = {"Content-Type": "application/octet-stream", "Accept": accept}
-    request = urllib.request.Request(f"{address}/v1/segment", data=data, headers=headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        body: bytes = answer.read()
-        return body
-
-
-def program(*arguments: str) -> dict[str, object]:
-    """Run `python -m ARGUMENTS` to its end and return the last JSON line that it printed."""
-    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    last: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
-    return last
+    pytest.fail(f"the service was not ready after {START_TIMEOUT_S} s")

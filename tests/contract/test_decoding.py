@@ -1,4 +1,4 @@
-"""Trainer and service decode alike, by every row of the table: a model is asked about what it was trained on."""
+"""Trainer and service decode an image file to the same pixels, for every row of the table in trainer/data/decode.py."""
 
 import io
 import re
@@ -35,13 +35,13 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def turned(kind: str, orientation: int) -> bytes:
+def rotated_by_exif(kind: str, orientation: int) -> bytes:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     return encoded(RGB, kind, exif=exif)
 
 
-def png_of_16_bits(pixels_HWC: npt.NDArray[np.uint16]) -> bytes:
+def png_16_bit(pixels_HWC: npt.NDArray[np.uint16]) -> bytes:
     height, width, channels = pixels_HWC.shape
     rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in pixels_HWC)
     header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
@@ -53,14 +53,14 @@ def png_of_16_bits(pixels_HWC: npt.NDArray[np.uint16]) -> bytes:
 
 
 def tiff(pixels_HWC: npt.NDArray[np.integer[Any]], *, bits: int, signed: bool = False) -> bytes:
-    """An uncompressed TIFF of kinds that Pillow reads and does not write."""
+    """Encode an uncompressed TIFF of a kind that Pillow can read but not write."""
     height, width, channels = pixels_HWC.shape
     if bits == 12:
         halves = np.unpackbits(pixels_HWC.astype(">u2").view(np.uint8).reshape(height, -1, 2), axis=-1)[..., 4:]
         strip = np.packbits(halves.reshape(height, -1), axis=-1).tobytes()
     else:
         strip = pixels_HWC.astype("<u2").tobytes()
-    # Where a value is longer than four bytes, its place stands here instead.
+    # A tag holds the offset of a value that is longer than four bytes.
     bits_at = 8 + 2 + 11 * 12 + 4
     tags = [(256, 4, 1, width), (257, 4, 1, height)]
     tags += [(258, 3, 1, bits) if channels == 1 else (258, 3, channels, bits_at)]
@@ -73,7 +73,7 @@ def tiff(pixels_HWC: npt.NDArray[np.integer[Any]], *, bits: int, signed: bool = 
 
 
 def without_adobe(jpeg: bytes) -> bytes:
-    """The same JPEG without its Adobe segment, which says that CMYK is stored inverted."""
+    """Remove the Adobe segment, which marks CMYK as stored inverted."""
     start = jpeg.index(b"\xff\xee")
     length = struct.unpack(">H", jpeg[start + 2 : start + 4])[0]
     return jpeg[:start] + jpeg[start + 2 + length :]
@@ -92,7 +92,9 @@ NUMBERS: dict[str, npt.NDArray[Any]] = {
 }
 CASES: dict[str, dict[str, bytes]] = {
     "EXIF orientation": {
-        f"{turn} {kind}": turned(kind, turn) for turn in range(2, 9) for kind in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")
+        f"{turn} {kind}": rotated_by_exif(kind, turn)
+        for turn in range(2, 9)
+        for kind in ("JPEG", "PNG", "TIFF", "WEBP", "AVIF")
     }
     | {"broken": encoded(RGB, "JPEG", exif=b"Exif\x00\x00MM\x00*\x00\x00\xff\xff broken")},
     "16 bits, grey": {
@@ -106,9 +108,9 @@ CASES: dict[str, dict[str, bytes]] = {
     }
     | {"signed 16 bits": tiff(GREY16_HW[..., None] >> 1, bits=16, signed=True)},
     "16 bits, colour": {
-        "RGB": png_of_16_bits(RNG.integers(0, 65536, (20, 30, 3), dtype=np.uint16)),
-        "RGBA": png_of_16_bits(RNG.integers(0, 65536, (20, 30, 4), dtype=np.uint16)),
-        "grey with alpha": png_of_16_bits(RNG.integers(0, 65536, (20, 30, 2), dtype=np.uint16)),
+        "RGB": png_16_bit(RNG.integers(0, 65536, (20, 30, 3), dtype=np.uint16)),
+        "RGBA": png_16_bit(RNG.integers(0, 65536, (20, 30, 4), dtype=np.uint16)),
+        "grey with alpha": png_16_bit(RNG.integers(0, 65536, (20, 30, 2), dtype=np.uint16)),
         "RGB TIFF": tiff(RNG.integers(0, 65536, (20, 30, 3), dtype=np.uint16), bits=16),
         "RGBA TIFF": tiff(RNG.integers(0, 65536, (20, 30, 4), dtype=np.uint16), bits=16),
     },
@@ -158,9 +160,9 @@ CASES: dict[str, dict[str, bytes]] = {
         for how in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd", "lzma")
     },
 }
-"""Files by the row of the table that they are of; "" = plain RGB, which needs none."""
+"""Files by row of the table; "" = plain RGB, which has no row."""
 
-REFUSED: dict[str, dict[str, bytes]] = {
+REJECTED: dict[str, dict[str, bytes]] = {
     "damaged, truncated": {"no image": b"no image", "empty": b""}
     | {f"cut off {kind}": encoded(RGB, kind)[:200] for kind in FORMATS}
     | {
@@ -173,14 +175,14 @@ FRAMES = "several frames or pages"
 EACH = [(row, name) for row, cases in CASES.items() for name in cases]
 
 
-def test_every_row_of_the_written_table_is_tested() -> None:
+def test_every_row_of_the_table_is_tested() -> None:
     rows = re.findall(r"^\| (.+?) +\|", trainer.__doc__ or "", re.MULTILINE)
-    assert set(rows[1:]) == (set(CASES) | set(REFUSED) | {FRAMES}) - {""}
+    assert set(rows[1:]) == (set(CASES) | set(REJECTED) | {FRAMES}) - {""}
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's word on the broken EXIF; the picture is whole
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's warning about the broken EXIF
 @pytest.mark.parametrize(("row", "name"), EACH)
-def test_both_see_the_same_pixels(row: str, name: str, tmp_path: Path) -> None:
+def test_trainer_and_service_decode_the_same_pixels(row: str, name: str, tmp_path: Path) -> None:
     data = CASES[row][name]
     (tmp_path / "image").write_bytes(data)
     assert np.array_equal(read_image(tmp_path / "image"), decode(data, LIMITS).image_HW3)
@@ -188,20 +190,20 @@ def test_both_see_the_same_pixels(row: str, name: str, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize(("row", "name"), EACH)
-def test_the_header_alone_tells_the_size_of_the_decoded_image(row: str, name: str, tmp_path: Path) -> None:
+def test_size_from_the_header_equals_the_decoded_size(row: str, name: str, tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(CASES[row][name])
     assert image_size(tmp_path / "image", tmp_path / "image") == read_image(tmp_path / "image").shape[:2]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "PA", "CMYK", "YCbCr", "HSV"])
-def test_both_convert_every_mode_alike(mode: str) -> None:
-    """Some modes come out of no file that Pillow can write; files of other programs may hold them."""
+def test_trainer_and_service_convert_every_mode_alike(mode: str) -> None:
+    """Pillow cannot write files of some modes; other programs may."""
     image = RGB.quantize(8) if mode == "P" else RGBA.convert(mode)
     assert to_rgb(image).tobytes() == service._rgb(image).tobytes()
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_strip_by_strip_the_same_comes_out_as_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoding_in_strips_gives_the_same_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "STRIP_PIXELS", 50)
     several = 0
     for row, name in EACH:
@@ -215,9 +217,9 @@ def test_strip_by_strip_the_same_comes_out_as_of_the_whole(tmp_path: Path, monke
         np.testing.assert_array_equal(service._upright(image, 1), np.asarray(to_rgb(image)), err_msg=mode)
 
 
-@pytest.mark.parametrize(("row", "name"), [(row, name) for row, cases in REFUSED.items() for name in cases])
-def test_both_refuse_the_same(row: str, name: str, tmp_path: Path) -> None:
-    data = REFUSED[row][name]
+@pytest.mark.parametrize(("row", "name"), [(row, name) for row, cases in REJECTED.items() for name in cases])
+def test_trainer_and_service_reject_the_same_files(row: str, name: str, tmp_path: Path) -> None:
+    data = REJECTED[row][name]
     (tmp_path / "image").write_bytes(data)
     with pytest.raises(ImageError):
         read_image(tmp_path / "image")
@@ -225,8 +227,8 @@ def test_both_refuse_the_same(row: str, name: str, tmp_path: Path) -> None:
         decode(data, LIMITS)
 
 
-def test_of_several_frames_the_trainer_takes_the_first_and_the_service_none(tmp_path: Path) -> None:
-    """A client must say which frame is meant; a user's own files are not turned away for a second page."""
+def test_trainer_reads_the_first_of_several_frames_and_service_rejects_them(tmp_path: Path) -> None:
+    """A client must choose the frame; a data set is not rejected because a file has a second page."""
     data = encoded(RGB, "TIFF", save_all=True, append_images=[RGB.rotate(180)])
     (tmp_path / "image").write_bytes(data)
     assert np.array_equal(read_image(tmp_path / "image"), np.asarray(RGB))
@@ -234,8 +236,8 @@ def test_of_several_frames_the_trainer_takes_the_first_and_the_service_none(tmp_
         decode(data, LIMITS)
 
 
-def test_the_rules_by_hand() -> None:
-    """The same in both is not enough: it must be what the table says."""
+def test_table_by_hand() -> None:
+    """The shared result must also be the one that the table states."""
     assert first_pixel(to_rgb(Image.new("RGBA", (1, 1), (200, 100, 50, 0)))) == [255, 255, 255]
     assert first_pixel(to_rgb(Image.new("RGBA", (1, 1), (0, 100, 200, 128)))) == pytest.approx([127, 177, 227], abs=1)
     assert first_pixel(to_rgb(Image.new("RGBa", (1, 1), (100, 50, 0, 128)))) == pytest.approx([227, 177, 127], abs=2)
@@ -248,7 +250,7 @@ def test_the_rules_by_hand() -> None:
         assert decode(data, LIMITS).image_HW3[0, 0].tolist() == pytest.approx([0, 255, 255], abs=3)
 
 
-def test_numbers_of_unknown_range_by_hand() -> None:
+def test_scaling_of_unknown_ranges_by_hand() -> None:
     def scaled(values: list[float], kind: type) -> list[int]:
         array_HW: npt.NDArray[Any] = np.array([values], dtype=kind)
         return np.asarray(to_rgb(Image.fromarray(array_HW)))[0, :, 0].tolist()  # type: ignore[no-any-return]
@@ -263,7 +265,7 @@ def test_numbers_of_unknown_range_by_hand() -> None:
     assert scaled([0, 2**30, 2**31 - 1], np.int32) == [0, 127, 255]
 
 
-def test_whole_numbers_of_16_bits_are_scaled_as_16_bits_are() -> None:
+def test_integers_up_to_65535_are_scaled_like_16_bit_images() -> None:
     values_HW = np.arange(65536, dtype=np.int32).reshape(256, 256)
     for kind in (np.int32, np.float32):
         found_HW = np.asarray(to_rgb(Image.fromarray(values_HW.astype(kind))))[..., 0]
@@ -274,5 +276,5 @@ def first_pixel(image: Image.Image) -> list[int]:
     return [int(value) for value in np.asarray(image)[0, 0]]
 
 
-def test_the_trainer_finds_every_kind_of_file_that_the_pool_keeps() -> None:
+def test_trainer_reads_every_file_type_of_the_pool() -> None:
     assert {f".{extension}" for extension in EXTENSIONS.values()} <= set(SUFFIXES)

@@ -1,4 +1,4 @@
-"""The arrows between the three programs are enforced: breaking one makes `make lint` fail."""
+"""import-linter enforces the import rules between the programs: breaking one makes `make lint` fail."""
 
 import shutil
 import subprocess
@@ -21,14 +21,14 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the three programs and the demo that may be broken."""
+    """A copy of the source that a test may change."""
     for package in ("trainer", "exporter", "service", "demo"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "starter"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
 
-def test_the_arrows_hold(checkout: Path) -> None:
+def test_no_import_rule_is_broken(checkout: Path) -> None:
     found = lint(checkout)
     assert found.returncode == 0, found.stdout
 
@@ -48,7 +48,7 @@ def test_the_arrows_hold(checkout: Path) -> None:
         ("service/runs/retrain_policy.py", "import celery", "Celery lives in service/worker"),
     ],
 )
-def test_breaking_an_arrow_is_found(checkout: Path, file: str, line: str, contract: str) -> None:
+def test_forbidden_import_is_reported(checkout: Path, file: str, line: str, contract: str) -> None:
     path = checkout / file
     path.write_text(
         path.read_text().replace("\nimport ", f"\n{line}\nimport ", 1).replace("\nfrom ", f"\n{line}\nfrom ", 1)

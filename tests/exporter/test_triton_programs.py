@@ -27,7 +27,7 @@ from service.errors import ImageTooLarge, MaskloopError
 from service.segmentation import decode as service
 from service.segmentation.output.class_table import ClassTable
 from service.segmentation.output.png import mask_png
-from tests.contract.test_decoding import CASES, EACH, LIMITS, REFUSED, RGB
+from tests.contract.test_decoding import CASES, EACH, LIMITS, REJECTED, RGB
 from tests.contract.test_decoding import encoded as file_of
 from tests.exporter.conftest import COLORS, GOLDEN, NAMES
 from trainer.data.decode import read_image
@@ -59,7 +59,7 @@ def test_every_mode_is_converted_as_in_the_service(mode: str) -> None:
 FRAMES = {"frames": file_of(RGB, "TIFF", save_all=True, append_images=[RGB.rotate(180)])}
 
 
-@pytest.mark.parametrize("data", [*(data for cases in REFUSED.values() for data in cases.values()), *FRAMES.values()])
+@pytest.mark.parametrize("data", [*(data for cases in REJECTED.values() for data in cases.values()), *FRAMES.values()])
 def test_images_that_the_service_rejects_are_rejected(data: bytes) -> None:
     with pytest.raises(encoded.InvalidImageError):
         decode(data)

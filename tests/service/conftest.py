@@ -1,4 +1,4 @@
-"""A real service around a tiny real model: the app, its database, its threads."""
+"""A real service with a tiny real model: the app, its database, its threads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -24,6 +25,13 @@ MakeSettings = Callable[..., Settings]
 TEST_KEY = "key-of-the-tests-0123456789"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def plain_tracebacks() -> None:
+    """Log tracebacks without local variables. structlog's default renders them with rich: half a second for each."""
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
+
+
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "bundle")
@@ -31,12 +39,18 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def other_bundle(tmp_path: Path) -> Path:
-    """The same classes in the opposite order: it gives every pixel another id."""
+    """A bundle with the classes in the opposite order: almost every pixel gets another id."""
     return write_bundle(tmp_path / "other", version="20260102T000000-bbbbbbbb", colors=COLORS[::-1])
 
 
 @pytest.fixture
 def make_settings(tmp_path: Path, bundle: Path) -> MakeSettings:
+    return settings_maker(tmp_path, bundle)
+
+
+def settings_maker(tmp_path: Path, bundle: Path) -> MakeSettings:
+    """Return a function that builds the settings of a service with its data in this folder."""
+
     def make(**changes: Any) -> Settings:
         defaults: dict[str, Any] = {
             "data_dir": tmp_path / "data",
@@ -45,7 +59,7 @@ def make_settings(tmp_path: Path, bundle: Path) -> MakeSettings:
             "model_poll_s": 0.05,
             "inference_threads": 1,
             "retrain_after_images": 1_000_000,
-            # Tests that are about something else must not depend on how fast the machine is.
+            # Only tests of the wait limit may depend on the speed of the machine.
             "max_wait_s": 60.0,
         }
         return Settings(**(defaults | changes))
@@ -60,7 +74,7 @@ def settings(make_settings: MakeSettings) -> Settings:
 
 @pytest.fixture
 def state(settings: Settings) -> Iterator[State]:
-    """The stores, with no model loaded."""
+    """The stores, without a loaded model."""
     opened = open_state(settings)
     yield opened
     opened.close()
@@ -68,8 +82,16 @@ def state(settings: Settings) -> Iterator[State]:
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
-    """The app, ready."""
+    """A client of an app that is ready."""
     with serve(settings) as ready:
+        yield ready
+
+
+@pytest.fixture(scope="module")
+def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """As `client`, shared by the tests of a module. Only for tests that do not depend on earlier requests."""
+    folder = tmp_path_factory.mktemp("shared")
+    with serve(settings_maker(folder, write_bundle(folder / "bundle"))()) as ready:
         yield ready
 
 
@@ -87,7 +109,7 @@ def serve(settings: Settings) -> TestClient:
 
 
 def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
-    """Wait until something becomes true, or fail."""
+    """Wait until a condition is true; fail after `within_s` seconds."""
     end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end, f"not within {within_s} s"
@@ -95,12 +117,12 @@ def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> None
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
-    """One value, as Prometheus would read it; None: there is no such series."""
+    """Return one value as Prometheus would read it; None: there is no such series."""
     return metrics.registry.get_sample_value(name, labels)
 
 
 def encoded(pixels: Any, kind: str = "PNG", **options: Any) -> bytes:
-    """An image (array or PIL) as a file."""
+    """Encode an image, an array or a PIL image."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     sink = io.BytesIO()
     image.save(sink, format=kind, **options)
@@ -108,5 +130,5 @@ def encoded(pixels: Any, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def read(data: bytes) -> np.ndarray[Any, Any]:
-    """A file as an array; palette indices as they are."""
+    """Decode an image to an array; palette indices stay indices."""
     return np.asarray(Image.open(io.BytesIO(data)))

@@ -1,4 +1,4 @@
-"""What stands on stderr, in a process that has configured it."""
+"""Log lines on stderr, in a process that has configured logging."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import structlog
 from service.logs import configure_logs
 from service.settings import Settings
 
-log = structlog.stdlib.get_logger("ours")
+log = structlog.stdlib.get_logger("service_logger")
 
 def fail(image: bytes) -> None:
     key = "SECRET" + str(len(image))
@@ -25,30 +25,30 @@ def fail(image: bytes) -> None:
 
 configure_logs(Settings(log_format=sys.argv[1], log_level="INFO"))
 structlog.contextvars.bind_contextvars(request_id="abc")
-log.debug("not told")
-log.info("told", answer=42, text="two\\nlines")
-logging.getLogger("theirs").warning("by %s", "logging", extra={"more": 1})
-for tell in (log.exception, logging.getLogger("theirs").exception):
+log.debug("dropped")
+log.info("logged", answer=42, text="two\\nlines")
+logging.getLogger("library_logger").warning("by %s", "logging", extra={"more": 1})
+for log_exception in (log.exception, logging.getLogger("library_logger").exception):
     try:
         fail(b"SECRET IMAGE")
     except ValueError:
-        tell("failed")
+        log_exception("failed")
 """
 
 
 def output(log_format: str) -> str:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, log_format], capture_output=True, timeout=60, check=True)
-    assert not done.stdout
-    return done.stderr.decode()
+    process = subprocess.run([sys.executable, "-c", PROGRAM, log_format], capture_output=True, timeout=60, check=True)
+    assert not process.stdout
+    return process.stderr.decode()
 
 
-def test_json_is_an_object_a_line_with_the_name_of_the_request() -> None:
+def test_json_is_one_object_per_line_with_the_request_id() -> None:
     lines: list[dict[str, Any]] = [json.loads(line) for line in output("json").splitlines()]
     assert [(line["event"], line["logger"], line["level"]) for line in lines] == [
-        ("told", "ours", "info"),
-        ("by logging", "theirs", "warning"),
-        ("failed", "ours", "error"),
-        ("failed", "theirs", "error"),
+        ("logged", "service_logger", "info"),
+        ("by logging", "library_logger", "warning"),
+        ("failed", "service_logger", "error"),
+        ("failed", "library_logger", "error"),
     ]
     assert {line["request_id"] for line in lines} == {"abc"}
     assert (lines[0]["answer"], lines[0]["text"], lines[1]["more"]) == (42, "two\nlines", 1)
@@ -59,19 +59,19 @@ def test_json_is_an_object_a_line_with_the_name_of_the_request() -> None:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_tracebacks_tell_no_local_variables(log_format: str) -> None:
-    """Images and keys are among them, and the console's formatter shows them where rich is installed."""
+def test_tracebacks_contain_no_local_variables(log_format: str) -> None:
+    """They may be images or keys; the console formatter shows them if rich is installed."""
     text = output(log_format)
     assert text.count("ValueError: no such thing") == 2
     assert text.count("request_id") >= 4
     assert "SECRET12" not in text
-    assert "not told" not in text
+    assert "dropped" not in text
 
 
-def test_a_log_that_cannot_be_written_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full:
+def test_write_error_of_the_log_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullDisk:
         def write(self, _line: str) -> int:
             raise OSError("No space left on device")
 
-    monkeypatch.setattr(sys, "stderr", Full())
-    _StderrLogger("ours").info("a line")
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    _StderrLogger("service_logger").info("a line")

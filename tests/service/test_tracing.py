@@ -1,4 +1,4 @@
-"""Traces, as a real receiver of OTLP gets them."""
+"""Traces, as an OTLP collector receives them."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ STAGES = ("decode", "queue", "infer", "encode")
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    with receiving() as found:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", found.endpoint)
-        yield found
+    with receiving() as started:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", started.endpoint)
+        yield started
 
 
-def started() -> Tracing:
+def start_tracing() -> Tracing:
     opened = open_tracing(open_telemetry_variables())
     assert opened is not None
     opened.start()
     return opened
 
 
-def test_a_request_is_a_span_with_its_stages_in_it(receiver: Receiver, make_settings: MakeSettings) -> None:
+def test_request_is_a_span_and_its_stages_are_child_spans(receiver: Receiver, make_settings: MakeSettings) -> None:
     with serve(make_settings()) as client:
         headers = {"traceparent": f"00-{TRACE}-{SPAN}-01", "X-Request-Id": "mine"}
         url = "/v1/segment?model=20260101T000000-aaaaaaaa"
         assert client.post(url, content=encoded(picture()), headers=headers).status_code == 200
-    whole = receiver.one("POST /v1/segment")
-    assert (whole.trace_id, whole.parent_id) == (TRACE, SPAN)
-    assert (whole.kind, whole.status) == (Span.SPAN_KIND_SERVER, Status.STATUS_CODE_UNSET)
-    assert whole.attributes == {
+    request = receiver.one("POST /v1/segment")
+    assert (request.trace_id, request.parent_id) == (TRACE, SPAN)
+    assert (request.kind, request.status) == (Span.SPAN_KIND_SERVER, Status.STATUS_CODE_UNSET)
+    assert request.attributes == {
         "http.request.method": "POST",
         "http.route": "/v1/segment",
         "http.response.status_code": 200,
@@ -63,20 +63,23 @@ def test_a_request_is_a_span_with_its_stages_in_it(receiver: Receiver, make_sett
         "server.address": "testserver",
         "server.port": 80,
     }
-    assert whole.resource["service.name"] == "maskloop"
-    assert whole.resource["service.version"]
+    assert request.resource["service.name"] == "maskloop"
+    assert request.resource["service.version"]
     stages = [receiver.one(name) for name in STAGES]
-    assert {stage.parent_id for stage in stages} == {whole.span_id}
+    assert {stage.parent_id for stage in stages} == {request.span_id}
     assert {stage.trace_id for stage in stages} == {TRACE}
-    # One after the other, inside the whole; two clocks of the same machine may differ a little.
-    begins = [whole.begin_ns, *(stage.begin_ns for stage in stages)]
-    assert all(later > earlier - 2_000_000 for earlier, later in itertools.pairwise(begins))
-    assert 0 < sum(stage.seconds for stage in stages) < whole.seconds + 0.01
-    # The probes that waited for the model are no traces.
+    # One after the other, within the request. A stage is recorded when it ends and its begin is calculated from its
+    # duration, so that on a busy machine only the ends are exact. Durations and times come from two clocks, which may
+    # differ a little.
+    ends = [*(stage.end_ns for stage in stages), request.end_ns]
+    assert all(earlier <= later for earlier, later in itertools.pairwise(ends))
+    assert all(stage.begin_ns > request.begin_ns - 2_000_000 for stage in stages)
+    assert 0 < sum(stage.seconds for stage in stages) < request.seconds + 0.01
+    # The readiness probes are not traced.
     assert {span.name for span in receiver.spans} == {"POST /v1/segment", *STAGES}
 
 
-def test_errors_are_on_the_span_of_where_they_happened(receiver: Receiver, make_settings: MakeSettings) -> None:
+def test_error_is_recorded_on_the_span_in_which_it_occurred(receiver: Receiver, make_settings: MakeSettings) -> None:
     with serve(make_settings()) as client:
         app = client.app
         assert isinstance(app, FastAPI)
@@ -89,18 +92,20 @@ def test_errors_are_on_the_span_of_where_they_happened(receiver: Receiver, make_
         assert client.get("/nowhere").status_code == 404
         assert client.post("/v1/segment", content=encoded(picture())[:200]).status_code == 400
         client.request("BREW", "/v1/images")
-    unforeseen = receiver.one("GET /v1/broken")
-    assert unforeseen.status == Status.STATUS_CODE_ERROR
-    assert unforeseen.attributes["error.type"] == "RuntimeError"
+    unexpected = receiver.one("GET /v1/broken")
+    assert unexpected.status == Status.STATUS_CODE_ERROR
+    assert unexpected.attributes["error.type"] == "RuntimeError"
     assert "1234" not in str(receiver.spans)
-    # The client's own mistakes are no errors of the server; the stage tells which it was.
+    # Errors of the client are no errors of the server span; the span of the stage has the type.
     for name in ("GET", "POST /v1/segment", "HTTP /v1/images"):
         assert receiver.one(name).status == Status.STATUS_CODE_UNSET
     assert receiver.one("decode").attributes["error.type"] == "ImageUnreadable"
     assert receiver.one("HTTP /v1/images").attributes["http.request.method"] == "_OTHER"
 
 
-def test_who_samples_is_heard(receiver: Receiver, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampler_and_service_name_of_the_environment_apply(
+    receiver: Receiver, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
     monkeypatch.setenv("OTEL_SERVICE_NAME", "masks")
     with serve(make_settings()) as client:
@@ -112,15 +117,15 @@ def test_who_samples_is_heard(receiver: Receiver, make_settings: MakeSettings, m
     assert receiver.spans[0].resource["service.name"] == "masks"
 
 
-def test_an_image_of_a_batch_stays_in_its_own_trace(receiver: Receiver) -> None:
-    """A batch runs in a task of its own, which knows of the request that began it alone."""
-    opened = started()
+def test_image_of_a_batch_stays_in_the_trace_of_its_request(receiver: Receiver) -> None:
+    """A batch runs in its own task, whose context is that of its first request."""
+    opened = start_tracing()
     with traced(opened, "first", {}):
         first = RequestContext(Metrics())
         with traced(opened, "second", {}):
             second = RequestContext(Metrics())
-            for visit in (first, second):
-                visit.record_stage("infer", 0.25)
+            for context in (first, second):
+                context.record_stage("infer", 0.25)
     opened.close()
     assert {span.parent_id for span in receiver.named("infer")} == {
         receiver.one(name).span_id for name in ("first", "second")
@@ -128,8 +133,8 @@ def test_an_image_of_a_batch_stays_in_its_own_trace(receiver: Receiver) -> None:
     assert [round(span.seconds, 6) for span in receiver.named("infer")] == [0.25, 0.25]
 
 
-def test_a_block_that_fails_says_so(receiver: Receiver) -> None:
-    opened = started()
+def test_failed_block_has_its_error_type_on_the_span(receiver: Receiver) -> None:
+    opened = start_tracing()
     with pytest.raises(KeyError), traced(opened, "run", {"maskloop.run.id": "1"}), span("train"):
         raise KeyError
     with span("alone"):
@@ -140,7 +145,7 @@ def test_a_block_that_fails_says_so(receiver: Receiver) -> None:
     assert not receiver.named("alone")
 
 
-def test_without_variables_no_more_is_imported_than_fastapi_does() -> None:
+def test_sdk_and_exporter_are_not_imported_without_variables() -> None:
     program = (
         "import sys, service.api.app, service.worker.worker_process\n"
         "from service.settings import open_telemetry_variables\n"
@@ -148,8 +153,8 @@ def test_without_variables_no_more_is_imported_than_fastapi_does() -> None:
         "assert open_tracing(open_telemetry_variables()) is None\n"
         "sys.exit(any(name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter')) for name in sys.modules))"
     )
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120, env=clean)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120, env=environment)
 
 
 @pytest.mark.parametrize(
@@ -162,35 +167,35 @@ def test_without_variables_no_more_is_imported_than_fastapi_does() -> None:
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"},
     ],
 )
-def test_who_asks_for_nothing_gets_nothing_and_no_warning(variables: dict[str, str]) -> None:
-    with capture_logs() as lines:
+def test_tracing_is_off_without_a_warning_unless_configured(variables: dict[str, str]) -> None:
+    with capture_logs() as entries:
         assert open_tracing(variables) is None
-    assert lines == []
+    assert entries == []
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("variables", "remedy"),
     [
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"),
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER=otlp"),
     ],
 )
-def test_what_cannot_be_had_is_said(more: dict[str, str], said: str) -> None:
-    with capture_logs() as lines:
-        assert open_tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", **more}) is None
-    assert [(line["log_level"], line["remedy"]) for line in lines] == [("warning", said)]
+def test_unsupported_settings_log_a_warning_with_a_remedy(variables: dict[str, str], remedy: str) -> None:
+    with capture_logs() as entries:
+        assert open_tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", **variables}) is None
+    assert [(entry["log_level"], entry["remedy"]) for entry in entries] == [("warning", remedy)]
 
 
-def test_a_missing_extra_is_said_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra_logs_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    with capture_logs() as lines:
+    with capture_logs() as entries:
         assert open_tracing({"OTEL_TRACES_EXPORTER": "otlp"}) is None
-    (line,) = lines
-    assert "otel" in line["event"]
-    assert "'.[otel]'" in line["remedy"]
+    (entry,) = entries
+    assert "otel" in entry["event"]
+    assert "'.[otel]'" in entry["remedy"]
 
 
-def test_a_collector_that_is_away_costs_no_answer_and_little_time(
+def test_unresponsive_collector_fails_no_request_and_delays_shutdown_little(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracing, "FLUSH_S", 0.5)

@@ -1,7 +1,7 @@
-"""A real bundle of a few kilobytes, made without torch: every pixel goes to the class whose colour is nearest.
+"""A real bundle of a few kilobytes, built without torch: every pixel gets the class with the nearest colour.
 
-The graph is the contract's: `image` uint8 [N, H, W, 3] with dynamic N, H, W in, `mask` and `confidence` out. The
-probe's masks come from numpy, so they are no echo of onnxruntime.
+The graph follows the contract of bundles: input `image` uint8 [N, H, W, 3] with dynamic N, H, W; outputs `mask` and
+`confidence`. The masks of the probe are computed with numpy, independently of onnxruntime.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ NAMES = ("red", "green", "blue", "black", "white")
 
 
 def nearest(image_HW3: npt.NDArray[np.uint8], colors: tuple[tuple[int, int, int], ...]) -> npt.NDArray[np.uint8]:
-    """What the graph must say: the index of the nearest colour, uint8 [H, W]."""
+    """Return the expected mask: the index of the nearest colour, uint8 [H, W]."""
     distance = ((image_HW3[:, :, None].astype(np.int64) - np.array(colors)) ** 2).sum(axis=-1)
     ids: npt.NDArray[np.uint8] = distance.argmin(axis=-1).astype(np.uint8)
     return ids
 
 
 def picture(width: int = 40, height: int = 30, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Blocks of the five colours with a little noise, uint8 [H, W, 3]: what the tiny model tells apart."""
+    """Return blocks of the five colours with a little noise, uint8 [H, W, 3]."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, len(COLORS), (-(-height // 10), -(-width // 10))).repeat(10, 0).repeat(10, 1)
     exact = np.array(COLORS)[ids[:height, :width]]
@@ -48,10 +48,10 @@ def write_bundle(
     """Write a bundle whose classes are these colours.
 
     Args:
-        folder: Where to; made.
-        version: Its version.
-        colors: RGB by class id; another order makes a model that answers otherwise.
-        work: Multiplications added to the graph, each the size of the image, so that it takes a while.
+        folder: Target; created.
+        version: Version of the model.
+        colors: RGB by class id; another order gives a model with other predictions.
+        work: Number of elementwise operations added to the graph, to make it slow.
         manifest: Fields to replace in the manifest.
     """
     folder.mkdir(parents=True)
@@ -68,7 +68,7 @@ def write_bundle(
 def write_manifest(
     folder: Path, *, version: str, colors: tuple[tuple[int, int, int], ...] = COLORS, **manifest: Any
 ) -> None:
-    """Write the manifest of the files that are in a folder."""
+    """Write the manifest for the files in a folder."""
     body: dict[str, Any] = {
         "format_version": 1,
         "name": "tiny",
@@ -101,14 +101,14 @@ def add_tile(
     colors: tuple[tuple[int, int, int], ...] = COLORS,
     factor: float = 1.0,
 ) -> None:
-    """Let a bundle answer by windows.
+    """Add a graph for sliding windows to a bundle.
 
     Args:
-        folder: Of the bundle.
-        window: Height and width.
-        stride: Step of the window as a part of its side.
+        folder: The bundle.
+        window: Height and width in pixels.
+        stride: Step of the window as a fraction of its side.
         colors: RGB by class id.
-        factor: Of the probabilities; another than 1 makes them none.
+        factor: Factor on the probabilities; a value other than 1 makes them invalid.
     """
     onnx.save(_tile_graph(colors, window, factor), str(folder / "model.tile.onnx"))
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -125,7 +125,7 @@ def add_tile(
 
 
 def zipped(folder: Path, *, inside: str = "") -> bytes:
-    """The bundle as a zip, its files under the folder name `inside`."""
+    """Return the bundle as a zip, with its files in the folder `inside`."""
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(folder.iterdir()):
@@ -134,7 +134,7 @@ def zipped(folder: Path, *, inside: str = "") -> bytes:
 
 
 def sha256(file: Path) -> str:
-    """Of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
@@ -169,7 +169,7 @@ def _tile_graph(colors: tuple[tuple[int, int, int], ...], window: tuple[int, int
 def _logits(
     colors: tuple[tuple[int, int, int], ...], work: int
 ) -> tuple[list[onnx.NodeProto], dict[str, npt.NDArray[Any] | np.generic]]:
-    # The nearest colour c to a pixel x has the largest 2*c.x - c.c; divided so that the softmax is not all 0 and 1.
+    # The colour c nearest to a pixel x has the largest 2*c.x - c.c; scaled so that the softmax is not only 0 and 1.
     table = np.array(colors, dtype=np.float32)
     scale = np.float32(1 / 5000)
     constants: dict[str, npt.NDArray[Any] | np.generic] = {

@@ -1,4 +1,4 @@
-"""SIGTERM while requests are under way: those are answered, later ones are refused, and it ends."""
+"""Graceful shutdown: SIGTERM while requests are in progress."""
 
 import asyncio
 import time
@@ -10,34 +10,34 @@ from tests.soak.service import Service
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drain:
-    """What was seen."""
+    """Results of a shutdown."""
 
     accepted: int
     outcomes: dict[str, int]
-    """Of those that were accepted before the signal."""
+    """Outcomes of the requests that were accepted before the signal."""
     refused: bool
-    """Whether one that came after it was."""
+    """Whether a connection after the signal was refused."""
     exit_code: int
     ended_s: float
-    """After the signal."""
+    """Seconds from the signal until the process ended."""
 
 
 def drain(service: Service, files: list[bytes], size: tuple[int, int], *, requests: int) -> Drain:
-    """Send so many requests at once, wait until all are inside, and end the service."""
+    """Send requests at once, wait until all are admitted, and send SIGTERM."""
     return asyncio.run(_drain(service, files, size, requests))
 
 
 async def _drain(service: Service, files: list[bytes], size: tuple[int, int], requests: int) -> Drain:
     target = service.target(files, size)
-    under_way = [asyncio.create_task(target.ask(target.now_s)) for _ in range(requests)]
-    while await asyncio.to_thread(_inside, service) + sum(task.done() for task in under_way) < requests:
+    tasks = [asyncio.create_task(target.request(target.now_s)) for _ in range(requests)]
+    while await asyncio.to_thread(_admitted, service) + sum(task.done() for task in tasks) < requests:
         pass
-    began = time.perf_counter()
+    start = time.perf_counter()
     service.terminate()
-    # The socket closes within a look of uvicorn's at the signal, and long before the last answer.
+    # uvicorn closes the socket when it next checks for the signal, long before the last response.
     await asyncio.sleep(0.3)
     refused = await _is_refused(service)
-    done = await asyncio.gather(*under_way)
+    done = await asyncio.gather(*tasks)
     code = await asyncio.to_thread(service.process.wait, 60)
     target.close()
     return Drain(
@@ -45,12 +45,12 @@ async def _drain(service: Service, files: list[bytes], size: tuple[int, int], re
         outcomes=dict(Counter(sample.outcome for sample in done).most_common()),
         refused=refused,
         exit_code=code,
-        ended_s=time.perf_counter() - began,
+        ended_s=time.perf_counter() - start,
     )
 
 
-def _inside(service: Service) -> int:
-    """Segmentations that were admitted and are not answered."""
+def _admitted(service: Service) -> int:
+    """Number of admitted requests without a response yet."""
     return int(service.metric("maskloop_segment_admitted"))
 
 

@@ -1,4 +1,4 @@
-"""Resident memory over very many requests of mixed sizes."""
+"""Growth of resident memory over many requests of mixed sizes."""
 
 import asyncio
 import io
@@ -8,42 +8,41 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from tests.benchmarks.serving.connections import Pool
-from tests.benchmarks.serving.http1 import request_head
+from tests.benchmarks.serving.connections import Pool, request_head
 from tests.soak.service import Service
 
 CLIENTS = 8
 FORMATS = ("JPEG", "PNG", "WEBP")
-ANSWERS = ("image/png", "application/json", "image/jpeg")
-LOOKS = 40
+RESPONSE_TYPES = ("image/png", "application/json", "image/jpeg")
+MEASUREMENTS = 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Growth:
-    """What was seen."""
+    """Responses and memory."""
 
     requests: int
     statuses: dict[int, int]
     after_bytes: list[int]
-    """Resident memory, evenly over the requests."""
-    settled: int
-    """Requests after which it should no longer grow."""
+    """Resident memory at evenly spaced requests."""
+    warm_up: int
+    """Number of requests after which memory should not grow."""
 
     @property
     def grown_bytes(self) -> int:
-        """The mean of the last tenth, less that of the tenth after it had settled: one look may catch a large image."""
+        """Mean of the last tenth minus mean of the tenth after the warm-up: single values may include a large image."""
         tenth = max(1, len(self.after_bytes) // 10)
-        begin = len(self.after_bytes) * self.settled // self.requests
+        begin = len(self.after_bytes) * self.warm_up // self.requests
         first, last = self.after_bytes[begin : begin + tenth], self.after_bytes[-tenth:]
         return round(sum(last) / len(last) - sum(first) / len(first))
 
 
 def pictures(count: int, largest: int, seed: int = 0) -> list[bytes]:
-    """Files of soft noise, of sizes from one pixel to so many a side, in several formats."""
+    """Encode smooth noise in several formats, with sides from 1 to `largest` pixels."""
     rng = np.random.default_rng(seed)
     files = []
     for number in range(count):
-        height, width = (int(side) for side in np.exp(rng.uniform(0, np.log(largest), 2)))
+        height, width = (int(length) for length in np.exp(rng.uniform(0, np.log(largest), 2)))
         small = rng.integers(0, 256, (max(1, height // 16), max(1, width // 16), 3), dtype=np.uint8)
         sink = io.BytesIO()
         Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR).save(sink, FORMATS[number % 3])
@@ -51,31 +50,31 @@ def pictures(count: int, largest: int, seed: int = 0) -> list[bytes]:
     return files
 
 
-def growth(service: Service, files: list[bytes], *, requests: int, settled: int) -> Growth:
-    """Send so many requests and look at the memory LOOKS times.
+def growth(service: Service, files: list[bytes], *, requests: int, warm_up: int) -> Growth:
+    """Send requests and measure the memory MEASUREMENTS times.
 
     Args:
-        service: Whom to ask.
-        files: In turn.
-        requests: How many.
-        settled: After so many it should no longer grow.
+        service: The service.
+        files: Images to send in turn.
+        requests: Number of requests.
+        warm_up: Number of requests after which memory should not grow.
     """
-    return asyncio.run(_growth(service, files, requests, settled))
+    return asyncio.run(_growth(service, files, requests, warm_up))
 
 
-async def _growth(service: Service, files: list[bytes], requests: int, settled: int) -> Growth:
+async def _growth(service: Service, files: list[bytes], requests: int, warm_up: int) -> Growth:
     pool, statuses, numbers, memory = Pool(service.port), Counter[int](), iter(range(requests)), list[int]()
 
     async def client() -> None:
         for number in numbers:
             file = files[number % len(files)]
-            head = request_head("/v1/segment", {"Accept": ANSWERS[number // len(files) % 3]}, len(file))
-            statuses[(await pool.ask((head, file))).status] += 1
-            if number % max(1, requests // LOOKS) == 0:
+            head = request_head("/v1/segment", {"Accept": RESPONSE_TYPES[number // len(files) % 3]}, len(file))
+            statuses[(await pool.request((head, file))).status] += 1
+            if number % max(1, requests // MEASUREMENTS) == 0:
                 memory.append(service.memory_bytes)
 
     try:
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
     finally:
         pool.close()
-    return Growth(requests=requests, statuses=dict(statuses), after_bytes=memory, settled=settled)
+    return Growth(requests=requests, statuses=dict(statuses), after_bytes=memory, warm_up=warm_up)

@@ -1,4 +1,4 @@
-"""Five times as many requests as it can answer, for a while: what becomes of them, of the probes, and after it."""
+"""Overload: five times the capacity; measures responses, health checks and recovery."""
 
 import asyncio
 import time
@@ -15,36 +15,36 @@ from tests.soak.service import Service
 CLIENTS = 8
 TIMES = 5
 PROBE_EVERY_S = 0.05
-LONE_S = 3.0
-LATE = 2.0
-"""A request is back to normal when it takes no more than this times what a lone one took before."""
+SINGLE_CLIENT_S = 3.0
+RECOVERED = 2.0
+"""The service has recovered when the latency of a single client is at most this multiple of what it was before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overload:
-    """What was seen."""
+    """Results over all turns."""
 
     capacity_per_s: float
-    """Masks a second in a closed loop, the median of those around the turns."""
+    """Masks per second in a closed loop: median over the loops before and after the turns."""
     outcomes: dict[str, int]
     goodput_ratio: float
-    """Masks a second under overload, of the capacity beside that turn: the median."""
+    """Masks per second under overload divided by the capacity around that turn: median."""
     p99_s: float
-    """Of what was accepted."""
+    """Latency of the accepted requests."""
     bound_s: float
-    """The longest wait for a turn, and the 99th percentile of what the work took in the closed loops beside."""
+    """Upper bound of p99_s: maximum queueing time plus the p99 of the processing time in the closed loops."""
     grown_bytes: int
-    """Resident memory: at the last turn's end less what it was after the first closed loop."""
+    """Resident memory after the last turn minus that after the first closed loop."""
     recovered_s: float
-    """After the last request of a turn was sent, until one takes as long as before: the longest."""
+    """Longest time from the last request of a turn until the service recovered."""
     probe_p99_ms: float
-    """GET /livez meanwhile."""
+    """Latency of GET /livez during the overload."""
     probe_worst_ms: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Turn:
-    """One stretch of overload."""
+    """Results of one turn."""
 
     samples: list[Sample]
     masks_per_s: float
@@ -53,39 +53,39 @@ class _Turn:
 
 
 def overload(
-    service: Service, files: list[bytes], size: tuple[int, int], *, longest_wait_s: float, seconds: float, turns: int
+    service: Service, files: list[bytes], size: tuple[int, int], *, max_wait_s: float, seconds: float, turns: int
 ) -> Overload:
-    """Measure the capacity for so long, then, so many times, offer TIMES that for so long and measure it again.
+    """Measure the capacity, then alternate turns at TIMES the capacity with new measurements of it.
 
-    A machine that changes its speed within minutes is as fast beside a turn as in it.
+    The machine's speed changes within minutes, so each turn is compared with the capacity just before and after it.
 
     Args:
-        service: Whom to ask.
-        files: To be segmented.
-        size: Width and height of each.
-        longest_wait_s: Its MASKLOOP_MAX_WAIT_S.
-        seconds: Of each part.
-        turns: Of overload.
+        service: The service.
+        files: Images to send.
+        size: Width and height of each image.
+        max_wait_s: The service's setting MASKLOOP_MAX_WAIT_S.
+        seconds: Duration of each turn and each measurement of the capacity.
+        turns: Number of turns.
     """
-    return asyncio.run(_Load(service, files, size, seconds).overload(longest_wait_s, turns))
+    return asyncio.run(_Load(service, files, size, seconds).overload(max_wait_s, turns))
 
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """Whom it is put on, and for how long at a time."""
+    """The service, the images, and the duration of each part."""
 
     service: Service
     files: list[bytes]
     size: tuple[int, int]
     seconds: float
 
-    async def overload(self, longest_wait_s: float, turns: int) -> Overload:
+    async def overload(self, max_wait_s: float, turns: int) -> Overload:
         closed = [await self._closed(CLIENTS, self.seconds)]
         before_bytes = self.service.memory_bytes
         seen: list[_Turn] = []
         for seed in range(turns):
-            lone = await self._closed(1, min(self.seconds, LONE_S))
-            usual_s = percentile([sample.latency_s for sample in lone], 50)
+            single = await self._closed(1, min(self.seconds, SINGLE_CLIENT_S))
+            usual_s = percentile([sample.latency_s for sample in single], 50)
             seen.append(await self._turn(TIMES * len(closed[-1]) / self.seconds, seed, usual_s))
             grown_bytes = self.service.memory_bytes - before_bytes
             closed.append(await self._closed(CLIENTS, self.seconds))
@@ -93,13 +93,13 @@ class _Load:
         samples = [sample for turn in seen for sample in turn.samples]
         accepted = [sample for sample in samples if sample.outcome == OK]
         probes_s = [probe_s for turn in seen for probe_s in turn.probes_s]
-        beside = [mean(pair) for pair in pairwise(capacities)]
+        around = [mean(pair) for pair in pairwise(capacities)]
         return Overload(
             capacity_per_s=median(capacities),
             outcomes=dict(Counter(sample.outcome for sample in samples).most_common()),
-            goodput_ratio=median(turn.masks_per_s / capacity for turn, capacity in zip(seen, beside, strict=True)),
+            goodput_ratio=median(turn.masks_per_s / capacity for turn, capacity in zip(seen, around, strict=True)),
             p99_s=percentile([sample.latency_s for sample in accepted], 99),
-            bound_s=longest_wait_s + percentile([_worked_s(sample) for each in closed for sample in each], 99),
+            bound_s=max_wait_s + percentile([_processing_s(sample) for each in closed for sample in each], 99),
             grown_bytes=grown_bytes,
             recovered_s=max(turn.recovered_s for turn in seen),
             probe_p99_ms=1000 * percentile(probes_s, 99),
@@ -117,12 +117,12 @@ class _Load:
         return _Turn(
             samples=samples,
             masks_per_s=sum(sample.outcome == OK and sample.done_s < sent_until for sample in samples) / sent_until,
-            recovered_s=late_s + await self._normal_again(usual_s),
-            probes_s=await _finished(probing),
+            recovered_s=late_s + await self._recovery_s(usual_s),
+            probes_s=await probing,
         )
 
     async def _closed(self, clients: int, seconds: float) -> list[Sample]:
-        """The masks of a closed loop that came in time."""
+        """Run a closed loop; return the samples of masks that arrived in time."""
         target = self.service.target(self.files, self.size)
         try:
             samples = await closed_loop(target, clients, seconds)
@@ -130,33 +130,33 @@ class _Load:
             target.close()
         return [sample for sample in samples if sample.outcome == OK and sample.done_s < seconds]
 
-    async def _normal_again(self, usual_s: float) -> float:
-        began, target = time.perf_counter(), self.service.target(self.files, self.size)
+    async def _recovery_s(self, usual_s: float) -> float:
+        start, target = time.perf_counter(), self.service.target(self.files, self.size)
         try:
-            await closed_loop(target, 1, 20.0, stop_below_s=LATE * usual_s)
+            await closed_loop(target, 1, 20.0, stop_below_s=RECOVERED * usual_s)
         finally:
             target.close()
-        return time.perf_counter() - began
+        return time.perf_counter() - start
 
 
-def _worked_s(sample: Sample) -> float:
-    """What the service says that decoding, inference and encoding took, with the wait for one of their threads."""
+def _processing_s(sample: Sample) -> float:
+    """Server-Timing of decoding, inference and encoding, including the wait for a thread."""
     return sum(ms for stage, [ms] in timing_entries([sample]).items() if stage != "queue") / 1000
 
 
 async def _probe(service: Service) -> list[float]:
-    """Seconds that a probe takes, one after the other until it is cancelled."""
-    took: list[float] = []
+    """Send GET /livez until cancelled; return the latencies in seconds."""
+    latencies: list[float] = []
     try:
         while True:
-            began = time.perf_counter()
+            start = time.perf_counter()
             answer = await _livez(service.port)
             if b" 200 " not in answer[:20]:
-                raise AssertionError(f"/livez said {answer[:100]!r}")
-            took.append(time.perf_counter() - began)
+                raise AssertionError(f"/livez returned {answer[:100]!r}")
+            latencies.append(time.perf_counter() - start)
             await asyncio.sleep(PROBE_EVERY_S)
     except asyncio.CancelledError:
-        return took
+        return latencies
 
 
 async def _livez(port: int) -> bytes:
@@ -164,7 +164,3 @@ async def _livez(port: int) -> bytes:
     with closing(writer):
         writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         return await reader.read()
-
-
-async def _finished(probing: asyncio.Task[list[float]]) -> list[float]:
-    return await probing

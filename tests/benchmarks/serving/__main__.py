@@ -1,10 +1,10 @@
-"""Our service beside other servers and raw onnxruntime: same model, machine, client and work (make bench-serve).
+"""Compare our service with other servers and raw onnxruntime: same model, machine, client and work (make bench-serve).
 
 python -m tests.benchmarks.serving [--sides NAME ...] [--rounds N] [--seconds S] [--quick] [--bundle FOLDER] ...
 
-Closed loops of 1, 8 and 32 clients, and open ones (Poisson) at 0.5, 0.8, 2 and 5 times what each side can do. The
-figures go to the terminal, and as JSON, Markdown and SVG to --out; --publish writes them to docs/serving.svg and
-docs/benchmarks.md. On 2 cores: forty minutes, and --quick nine. Nothing else should run meanwhile.
+Measures closed loops of 1, 8 and 32 clients, and open loops (Poisson) at 0.5, 0.8, 2 and 5 times each server's own
+capacity. Prints the figures and writes them as JSON, Markdown and SVG to --out; --publish also writes docs/serving.svg
+and the table of docs/benchmarks.md. Takes forty minutes on 2 cores, nine with --quick; run nothing else meanwhile.
 """
 
 import argparse
@@ -29,9 +29,8 @@ from tests.benchmarks.serving.limit import Limit
 from tests.benchmarks.serving.photographs import SIZE, write_photographs
 from tests.benchmarks.serving.plot import svg
 from tests.benchmarks.serving.report import Measured, Report, report
-from tests.benchmarks.serving.rounds import Plan, Rounds
-from tests.benchmarks.serving.sides import ROOT, SIDES, SideFailed
-from tests.benchmarks.serving.starts import Starts, measure_starts
+from tests.benchmarks.serving.rounds import Plan, Rounds, Starts, measure_starts
+from tests.benchmarks.serving.servers import ROOT, SERVERS, ServerError
 from tests.benchmarks.serving.table import everything, noise, summary
 
 PICTURE = "![Masks a second and latency of each server, and masks a second under overload](serving.svg)"
@@ -41,95 +40,101 @@ MARKS = ("<!-- bench-serve -->\n", "<!-- /bench-serve -->\n")
 
 def main() -> int:
     options = arguments()
-    # As Ctrl-C does: so that whatever was started is ended.
-    signal.signal(signal.SIGTERM, _interrupt)
     with tempfile.TemporaryDirectory(prefix="bench-serve-") as folder:
         try:
             measured = measure(plan(options, Path(folder)), options.starts)
-        except SideFailed as reason:
-            sys.stderr.write(f"error: the limit cannot be measured: {reason}\n")
+        except ServerError as error:
+            sys.stderr.write(f"error: raw onnxruntime cannot be measured: {error}\n")
             return 1
         except KeyboardInterrupt:
             return 130
     found = report(measured)
     write(found, options)
     sys.stdout.write(
-        f"\n{everything(found)}\n{options.out} has these figures as results.json, results.md, serving.svg\n"
+        f"\n{everything(found)}\nThe figures are in {options.out}: results.json, results.md, serving.svg\n"
     )
     return 0
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", nargs="+", choices=list(SIDES), help="default: all that the bundle makes sense of")
-    parser.add_argument("--rounds", type=int, help="default: 3")
-    parser.add_argument("--seconds", type=float, help="of each window, beyond its run-in (default: 4)")
-    parser.add_argument("--patience", type=float, default=5.0, metavar="SECONDS", help="then a client gives up")
-    parser.add_argument("--starts", type=int, help="starts of our service, for start-to-ready (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="1 round, 1.5 s a window, 1 start: does everything work?")
-    parser.add_argument("--bundle", type=Path, default=ROOT / "service" / "starter", help="default: the starter model")
+    parser.add_argument("--sides", nargs="+", choices=list(SERVERS), help="servers to measure; default: all")
+    parser.add_argument("--rounds", type=int, help="number of rounds (default: 3)")
+    parser.add_argument("--seconds", type=float, help="duration of a window without its warm-up (default: 4)")
+    parser.add_argument(
+        "--patience", type=float, default=5.0, metavar="SECONDS", help="timeout of the clients (default: 5)"
+    )
+    parser.add_argument("--starts", type=int, help="number of starts for start-to-ready (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="1 round, windows of 1.5 s, 1 start: a functional check")
+    parser.add_argument(
+        "--bundle", type=Path, default=ROOT / "service" / "starter", help="model to serve (default: the starter model)"
+    )
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="photographs to use, scaled to 640x480")
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of ours: MASKLOOP_...=...")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench-serve", metavar="FOLDER")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of our service")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "runs" / "bench-serve", metavar="FOLDER", help="output folder"
+    )
     parser.add_argument("--publish", action="store_true", help="write docs/serving.svg and docs/benchmarks.md")
     options = parser.parse_args(given)
     if not (options.bundle / "model.onnx").is_file():
-        parser.error(f"--bundle {options.bundle} has no model.onnx: give the folder that `python -m exporter` wrote")
+        parser.error(
+            f"--bundle {options.bundle} has no model.onnx; give a folder that `python -m exporter export` wrote"
+        )
     if wrong := [entry for entry in options.set if not entry.startswith("MASKLOOP_") or "=" not in entry]:
-        parser.error(f"--set {wrong[0]}: give MASKLOOP_NAME=VALUE")
+        parser.error(f"--set {wrong[0]} is not a setting; give MASKLOOP_NAME=VALUE")
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.seconds = options.seconds or (1.5 if options.quick else 4.0)
     options.starts = options.starts or (1 if options.quick else 5)
-    options.sides = tuple(options.sides or default_sides(options.bundle))
+    options.sides = tuple(options.sides or default_servers(options.bundle))
     return options
 
 
-def default_sides(bundle: Path) -> list[str]:
-    """All; our own choice of a graph only where it is not the one that all others run."""
+def default_servers(bundle: Path) -> list[str]:
+    """Return all servers; `ours-auto` only if the service would select another graph than the others run."""
     manifest = read_bundle(bundle, verify=False).manifest
-    others = choose(manifest, "auto", CPU, "cpu").file != "model.onnx"
-    return [name for name in SIDES if others or name != "ours-auto"]
+    differs = choose(manifest, "auto", CPU, "cpu").file != "model.onnx"
+    return [name for name in SERVERS if differs or name != "ours-auto"]
 
 
 def plan(options: argparse.Namespace, folder: Path) -> Plan:
-    """What is to be measured."""
-    running = folder / "sides"
-    running.mkdir()
+    """Return the parameters of the run; write the photographs."""
+    server_folder = folder / "servers"
+    server_folder.mkdir()
     return Plan(
-        sides=options.sides,
+        servers=options.sides,
         rounds=options.rounds,
         seconds=options.seconds,
-        patience_s=options.patience,
+        timeout_s=options.patience,
         bundle=options.bundle.absolute(),
         cores=usable_cores(),
         settings=dict(entry.split("=", 1) for entry in options.set),
-        folder=running,
+        folder=server_folder,
         photographs=write_photographs(folder / "photographs", options.images),
     )
 
 
 def measure(planned: Plan, starts: int) -> Measured:
-    """Measure it, with a bar that says how far it is. Raises SideFailed where not even the limit can be measured."""
+    """Measure with a progress bar. Raises ServerError if raw onnxruntime or the starts cannot be measured."""
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    ours = "ours" in planned.sides
-    # No refreshing by itself: it would take CPU while others are measured.
+    ours = "ours" in planned.servers
+    # Automatic refreshing would take CPU time from the servers.
     with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
         task = bar.add_task("", total=planned.steps + (starts if ours else 0))
 
-        def say(words: str) -> None:
-            bar.update(task, description=words, advance=1, refresh=True)
+        def progress(step: str) -> None:
+            bar.update(task, description=step, advance=1, refresh=True)
             if not bar.console.is_terminal:
-                bar.console.print(words)
+                bar.console.print(step)
 
-        with Limit(planned.photographs, planned.place("limit")) as limit, Client(planned.photographs, SIZE) as client:
-            rounds = Rounds(planned, limit, client, say)
-            started: Starts | None = measure_starts(planned, starts, say) if ours else None
+        with Limit(planned.photographs, planned.launch("limit")) as limit, Client(planned.photographs, SIZE) as client:
+            rounds = Rounds(planned, limit, client, progress)
+            started: Starts | None = measure_starts(planned, starts, progress) if ours else None
             return Measured(plan=planned, results=rounds.run(), starts=started)
 
 
 def write(found: Report, options: argparse.Namespace) -> None:
-    """The files."""
+    """Write the output files."""
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "results.json").write_text(json.dumps(without_nan(found), indent=1) + "\n")
     (options.out / "results.md").write_text(everything(found))
@@ -141,7 +146,7 @@ def write(found: Report, options: argparse.Namespace) -> None:
 
 
 def without_nan(value: Any) -> Any:
-    """The same, with null for what is not a number: JSON has no such."""
+    """Replace NaN by null, recursively: JSON has no NaN."""
     if isinstance(value, dict):
         return {key: without_nan(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -150,16 +155,16 @@ def without_nan(value: Any) -> Any:
 
 
 def between_marks(text: str, new: str) -> str:
-    """A text with what stands between the marks replaced.
+    """Replace the text between the marks.
 
     Raises:
-        ValueError: It has no marks.
+        ValueError: The text has no marks.
     """
     before, begin, rest = text.partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     if not (begin and end):
         raise ValueError(
-            f"{PAGE.name} has no {MARKS[0].strip()} and {MARKS[1].strip()}: put them where the table belongs"
+            f"{PAGE.name} has no {MARKS[0].strip()} and {MARKS[1].strip()}: insert them where the table belongs"
         )
     return before + begin + new + end + after
 
@@ -169,4 +174,6 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    # Stop as on Ctrl-C, so that all started processes are ended.
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(main())

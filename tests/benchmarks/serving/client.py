@@ -1,6 +1,6 @@
-"""The client as a process of its own: a job a line comes in as JSON, and its samples go out.
+"""The load generator as a separate process: reads jobs as JSON lines, writes their samples.
 
-It shares the cores with the servers, so it does little and tells how much: nothing here but the standard library.
+It shares the cores with the servers, so it does little work and reports its own CPU time.
 """
 
 import asyncio
@@ -28,18 +28,20 @@ class Job:
     path: str
     headers: dict[str, str]
     seconds: float
-    """For how long requests are sent."""
-    patience_s: float
+    """How long requests are sent."""
+    timeout_s: float
     clients: int = 0
-    """Of a closed loop; 0: an open one."""
+    """Clients of a closed loop; 0: an open loop."""
     rate_per_s: float = 0.0
+    """Arrival rate of an open loop."""
     seed: int = 0
     stop_below_s: float = 0.0
+    """Stop a closed loop at the first latency below this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job, and the seconds of CPU that the client took for it."""
+    """Samples of a job, CPU seconds that the client used, and seconds until the last response."""
 
     samples: list[Sample]
     cpu_s: float
@@ -47,12 +49,12 @@ class Outcome:
 
 
 class Client:
-    """The client's process, seen from the benchmark. Leave with `with`."""
+    """Handle of the client process, a context manager."""
 
     def __init__(self, photographs: Path, size: tuple[int, int]) -> None:
-        words = [sys.executable, "-m", "tests.benchmarks.serving.client", str(photographs), *map(str, size)]
+        command = [sys.executable, "-m", "tests.benchmarks.serving.client", str(photographs), *map(str, size)]
         self._process = subprocess.Popen(
-            killed_with_parent(words),
+            killed_with_parent(command),
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -61,15 +63,15 @@ class Client:
         )
 
     def run(self, job: Job) -> Outcome:
-        """Put a load on a server."""
+        """Run a job to its end."""
         if self._process.stdin is None or self._process.stdout is None:
-            raise AssertionError("made with pipes")
+            raise AssertionError("Popen was called with pipes")
         self._process.stdin.write(json.dumps(asdict(job)) + "\n")
         self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"the client died with exit code {self._process.wait()}")
-        found = json.loads(answer)
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the client ended with exit code {self._process.wait()}")
+        found = json.loads(line)
         return Outcome([Sample(*sample) for sample in found["samples"]], found["cpu_s"], found["took_s"])
 
     def __enter__(self) -> Self:
@@ -77,12 +79,12 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
-async def work(job: Job, files: list[bytes], size: tuple[int, int]) -> list[Sample]:
-    """Do one job."""
-    target = Target(job.port, job.path, job.headers, files, size=size, patience_s=job.patience_s)
+async def run_job(job: Job, files: list[bytes], size: tuple[int, int]) -> list[Sample]:
+    """Run one job in this process."""
+    target = Target(job.port, job.path, job.headers, files, size=size, timeout_s=job.timeout_s)
     try:
         if job.clients:
             return await closed_loop(target, job.clients, job.seconds, stop_below_s=job.stop_below_s)
@@ -92,18 +94,18 @@ async def work(job: Job, files: list[bytes], size: tuple[int, int]) -> list[Samp
 
 
 def main() -> None:
-    """Jobs until standard input ends."""
+    """Run jobs until standard input ends."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder, width, height = sys.argv[1:]
     files = [file.read_bytes() for file in sorted(Path(folder).iterdir())]
     for line in sys.stdin:
-        # No pause of the collector in the middle of a window.
+        # Garbage collection would pause the client in the middle of a window.
         gc.collect()
         gc.disable()
-        began, cpu_s = time.perf_counter(), time.process_time()
-        samples = asyncio.run(work(Job(**json.loads(line)), files, (int(width), int(height))))
-        spent = {"cpu_s": time.process_time() - cpu_s, "took_s": time.perf_counter() - began}
+        start, cpu_s = time.perf_counter(), time.process_time()
+        samples = asyncio.run(run_job(Job(**json.loads(line)), files, (int(width), int(height))))
+        spent = {"cpu_s": time.process_time() - cpu_s, "took_s": time.perf_counter() - start}
         gc.enable()
         sys.stdout.write(json.dumps({"samples": samples, **spent}) + "\n")
         sys.stdout.flush()

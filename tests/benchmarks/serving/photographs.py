@@ -1,4 +1,4 @@
-"""The photographs that are sent: 640x480 JPEGs, cut from those that scikit-image ships, or files of one's own."""
+"""Make the benchmark's images: 640x480 JPEGs from scikit-image's photographs or from a given folder."""
 
 import importlib.resources
 import io
@@ -17,14 +17,14 @@ SOURCES = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", 
 
 
 def write_photographs(folder: Path, own: Path | None = None) -> Path:
-    """Fill a folder with JPEGs; the same at every call. Returns it.
+    """Write the JPEGs to a folder and return it. The same sources give the same bytes.
 
     Args:
-        folder: Is made.
-        own: A folder of images to use instead, in the order of their names.
+        folder: Folder to create.
+        own: Folder of images to use instead, in the order of their names.
 
     Raises:
-        ValueError: It holds no image.
+        ValueError: `own` contains no image.
     """
     folder.mkdir(parents=True)
     sources = _sources(own)
@@ -37,7 +37,7 @@ def write_photographs(folder: Path, own: Path | None = None) -> Path:
 
 
 def read_mask(png: bytes) -> npt.NDArray[np.uint8]:
-    """The class ids of a mask, uint8 [H, W]."""
+    """Decode a mask to class ids, uint8 [H, W]."""
     with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image)
 
@@ -47,12 +47,12 @@ def _sources(own: Path | None) -> Sequence[Traversable]:
         return [importlib.resources.files("skimage") / "data" / name for name in SOURCES]
     found = [file for file in sorted(own.iterdir()) if file.suffix.lower() in (".jpg", ".jpeg", ".png")]
     if not found:
-        raise ValueError(f"{own} holds no .jpg, .jpeg or .png: give a folder of photographs")
+        raise ValueError(f"{own} contains no .jpg, .jpeg or .png file; give a folder of photographs")
     return found[:COUNT]
 
 
 def _view(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A part of a picture, mirrored or not, at the size of all."""
+    """Crop a random part, resize it to SIZE and mirror it at random."""
     largest = min(image.width / SIZE[0], image.height / SIZE[1])
     width, height = (round(side * largest * rng.uniform(0.6, 1.0)) for side in [SIZE[0], SIZE[1]])
     left, top = (int(rng.integers(0, room + 1)) for room in (image.width - width, image.height - height))

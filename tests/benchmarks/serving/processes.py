@@ -1,4 +1,4 @@
-"""A server's processes: which they are, what memory they hold, what CPU they took."""
+"""Find the processes of a server in /proc, and measure their memory and CPU time."""
 
 import os
 from collections.abc import Iterator
@@ -9,26 +9,26 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 KIB = 1024
 
 
-def tree(leader: int) -> list[int]:
-    """A process, all that come from it, and all of its session, whoever their parent is by now."""
+def process_tree(root: int) -> list[int]:
+    """Return a process, its descendants, and all processes of its session, even if their parent has ended."""
     parents, sessions = {}, {}
     for pid in (int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()):
         if fields := _stat(pid):
             parents[pid], sessions[pid] = int(fields[1]), int(fields[3])
-    found = {pid for pid, session in sessions.items() if session == leader}
-    found |= {leader} & parents.keys()
+    found = {pid for pid, session in sessions.items() if session == root}
+    found |= {root} & parents.keys()
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
     return sorted(found)
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """CPU that they have taken since their start, and children of theirs that have ended."""
+    """Return the CPU seconds of processes since their start, including their children that have ended."""
     return sum(sum(map(int, fields[11:15])) for pid in pids if (fields := _stat(pid))) / TICKS_PER_S
 
 
 def busy_seconds() -> float:
-    """CPU that everybody on this machine has taken since it was started; what a hypervisor took away, too."""
+    """Return the CPU seconds of all programs since the machine started, including time stolen by a hypervisor."""
     user, nice, system, _, _, irq, softirq, steal, *_ = map(
         int, (PROC / "stat").read_text().split("\n", 1)[0].split()[1:]
     )
@@ -36,10 +36,10 @@ def busy_seconds() -> float:
 
 
 def resident_bytes(pids: list[int]) -> int:
-    """Memory that they hold, each shared page counted once.
+    """Return the resident memory of processes, each shared page counted once.
 
-    For one process it is its resident set. The proportional set (PSS) would be less the more strangers, such as the
-    other sides of this benchmark, happen to map the same libraries.
+    For one process this is its resident set. The proportional set (PSS) would depend on how many unrelated processes,
+    such as the other servers of this benchmark, map the same libraries.
     """
     private_bytes = 0
     shared_bytes: dict[tuple[str, str], int] = {}
@@ -54,7 +54,10 @@ def resident_bytes(pids: list[int]) -> int:
 
 
 def _mappings(pid: int) -> Iterator[tuple[tuple[str, str], int, int]]:
-    """Of each mapping: its file, or its address, which forked processes have in common; private and shared bytes."""
+    """Yield key, private bytes and shared bytes of each mapping.
+
+    The key is the file or, for anonymous memory, the address, which forked processes share.
+    """
     key, private, shared = ("", ""), 0, 0
     for line in _lines(pid, "smaps"):
         name, *values = line.split()
@@ -70,7 +73,7 @@ def _mappings(pid: int) -> Iterator[tuple[tuple[str, str], int, int]]:
 
 
 def _stat(pid: int) -> list[str]:
-    """/proc/PID/stat from the third field on: state, parent, group, session, ...; empty if it has ended."""
+    """Return /proc/PID/stat from the third field on: state, parent, group, session, ...; empty if it has ended."""
     lines = _lines(pid, "stat")
     return lines[0].rpartition(")")[2].split() if lines else []
 

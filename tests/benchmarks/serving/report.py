@@ -1,4 +1,4 @@
-"""What was measured, as plain data: medians over turns, percentiles over all requests, ratios turn by turn."""
+"""Summarise the measurements: medians over turns, percentiles over all requests, ratios turn by turn."""
 
 import math
 import os
@@ -12,32 +12,31 @@ from typing import Any
 
 from tests.benchmarks.serving.figures import all_outcomes, median_ratio, pooled
 from tests.benchmarks.serving.limit import Best
-from tests.benchmarks.serving.rounds import Plan, Results
-from tests.benchmarks.serving.sides import SIDES
-from tests.benchmarks.serving.starts import Starts
+from tests.benchmarks.serving.rounds import Plan, Results, Starts
+from tests.benchmarks.serving.servers import SERVERS
 from tests.benchmarks.serving.windows import CLOSED, LOADS, OPEN, Load, Window
 
 STEPS = ("decode", "queue", "infer", "encode")
-LONE = CLOSED[0].name
-MOST = OPEN[-1].name
+SINGLE = CLOSED[0].name
+MAX_OVERLOAD = OPEN[-1].name
 QUIET_CORES = 0.1
-"""Of a machine on which other programs keep no more than so many cores busy, figures are worth something."""
+"""Cores that other programs may use before the report warns that its figures are unreliable."""
 
 Report = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """All of a run."""
+    """The results of a run with its parameters."""
 
     plan: Plan
     results: Results
     starts: Starts | None
-    """None where our own service is not among the sides."""
+    """None if our service was not measured."""
 
 
 def report(measured: Measured) -> Report:
-    """The figures by name, ready for JSON."""
+    """Return all figures by name, as plain data for JSON."""
     plan, results = measured.plan, measured.results
     return {
         "machine": machine(plan.cores),
@@ -45,11 +44,11 @@ def report(measured: Measured) -> Report:
             "bundle": plan.bundle.name,
             "rounds": plan.rounds,
             "seconds_a_window": plan.seconds,
-            "patience_s": plan.patience_s,
+            "timeout_s": plan.timeout_s,
             "ours": plan.settings,
         },
         "limit": limit_figures(results),
-        "sides": {name: side_figures(name, results) for name in results.windows},
+        "servers": {name: server_figures(name, results) for name in results.windows},
         "failed": results.failed,
         "start_to_ready_s": asdict(measured.starts) if measured.starts else None,
         "breakdown_ms": breakdown(results) if "ours" in results.windows else None,
@@ -59,23 +58,25 @@ def report(measured: Measured) -> Report:
 
 
 def machine(cores: int) -> str:
-    """What it ran on."""
+    """Describe the machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
     flags = next((line for line in lines if line.startswith("flags")), "").split()
-    special = [label for label, flag in (("AVX-512", "avx512f"), ("VNNI", "avx512_vnni")) if flag in flags]
-    with_ = f" with {' and '.join(special)}" if special else ""
+    extensions = [label for label, flag in (("AVX-512", "avx512f"), ("VNNI", "avx512_vnni")) if flag in flags]
+    with_ = f" with {' and '.join(extensions)}" if extensions else ""
     kernel = f"{platform.system()} {os.uname().release}"
     return f"{cores} cores of {name}{with_}, {kernel}, onnxruntime {version('onnxruntime')}"
 
 
 def limit_figures(results: Results) -> Report:
-    """Raw onnxruntime: masks a second with and without the images, and one photograph after the other."""
+    """Figures of raw onnxruntime: masks per second with and without decoding and encoding, and latency."""
     found: Report = {name: str(setting) for name, setting in _settings(results.best).items()}
-    lone = [entry["whole"] for entry in results.limit[LONE]]
-    found["lone_ms"] = median(entry["p50_ms"] for entry in lone)
-    found["lone_steps_ms"] = {step: median(entry["steps_ms"][step] for entry in lone) for step in lone[0]["steps_ms"]}
+    single = [entry["whole"] for entry in results.limit[SINGLE]]
+    found["single_ms"] = median(entry["p50_ms"] for entry in single)
+    found["single_steps_ms"] = {
+        step: median(entry["steps_ms"][step] for entry in single) for step in single[0]["steps_ms"]
+    }
     for load in CLOSED[1:]:
         entries = results.limit[load.name]
         found[load.name] = {
@@ -84,8 +85,8 @@ def limit_figures(results: Results) -> Report:
     return found
 
 
-def side_figures(name: str, results: Results) -> Report:
-    """One side under all loads."""
+def server_figures(name: str, results: Results) -> Report:
+    """Figures of one server under all loads."""
     windows = results.windows[name]
     loads = {load.name: load_figures(windows[load.name]) for load in LOADS}
     for load in CLOSED[1:]:
@@ -93,18 +94,18 @@ def side_figures(name: str, results: Results) -> Report:
         for kind in ("infer", "whole"):
             limits = [entry[kind]["masks_per_s"] for entry in results.limit[load.name]]
             loads[load.name][f"of_limit_{kind}"] = median_ratio(rates, limits)
-    loads[MOST]["of_peak"] = median(
+    loads[MAX_OVERLOAD]["of_peak"] = median(
         window.figures.masks_per_s / peak if peak else 0.0
-        for window, peak in zip(windows[MOST], _peaks(windows), strict=True)
+        for window, peak in zip(windows[MAX_OVERLOAD], _peaks(windows), strict=True)
     )
-    # Turn by turn here, too: what a lone client waits beyond decoding, the fastest inference and encoding.
-    lone = zip(windows[LONE], results.limit[LONE], strict=True)
-    loads[LONE]["beyond_limit_ms"] = median(
-        pooled([w.figures])["p50_ms"] - entry["whole"]["p50_ms"] for w, entry in lone
+    # Also turn by turn: latency of a single client minus that of decoding, the fastest inference and encoding.
+    pairs = zip(windows[SINGLE], results.limit[SINGLE], strict=True)
+    loads[SINGLE]["beyond_limit_ms"] = median(
+        pooled([w.figures])["p50_ms"] - entry["whole"]["p50_ms"] for w, entry in pairs
     )
     return {
-        "title": SIDES[name].title,
-        "settings": SIDES[name].says,
+        "title": SERVERS[name].title,
+        "settings": SERVERS[name].description,
         "agreement": results.agreement[name],
         "processes": results.processes[name],
         "ready_s": median(results.ready_s[name]),
@@ -115,43 +116,43 @@ def side_figures(name: str, results: Results) -> Report:
 
 
 def _peaks(windows: dict[str, list[Window]]) -> list[float]:
-    """The most that a side did in each round without overload: of each closed load the median of its turns."""
-    rounds = len(windows[MOST]) // OPEN[-1].turns
+    """Highest rate of a server in each round without overload: each closed load counts with its median."""
+    rounds = len(windows[MAX_OVERLOAD]) // OPEN[-1].turns
 
-    def rate(load: Load, number: int) -> float:
-        turns = windows[load.name][number * load.turns : (number + 1) * load.turns]
+    def rate(load: Load, round_: int) -> float:
+        turns = windows[load.name][round_ * load.turns : (round_ + 1) * load.turns]
         return median(window.figures.masks_per_s for window in turns)
 
-    return [max(rate(load, number) for load in CLOSED) for number in range(rounds)]
+    return [max(rate(load, round_) for load in CLOSED) for round_ in range(rounds)]
 
 
 def load_figures(windows: list[Window]) -> Report:
-    """One side under one load, over all turns."""
+    """Figures of one server under one load, over all turns."""
 
-    def middle(of: Callable[[Window], float]) -> float:
-        return median(map(of, windows))
+    def median_of(value: Callable[[Window], float]) -> float:
+        return median(map(value, windows))
 
     recoveries = [window.recovery_s for window in windows if window.recovery_s is not None]
     return {
-        "offered_per_s": middle(lambda window: window.figures.offered_per_s),
-        "masks_per_s": middle(lambda window: window.figures.masks_per_s),
+        "offered_per_s": median_of(lambda window: window.figures.offered_per_s),
+        "masks_per_s": median_of(lambda window: window.figures.masks_per_s),
         "masks_per_s_of_turns": [window.figures.masks_per_s for window in windows],
         **pooled([window.figures for window in windows]),
         "outcomes": all_outcomes([window.figures for window in windows]),
-        "memory_bytes": middle(lambda window: window.memory_bytes),
-        "side_cores": middle(lambda window: window.side_cores),
-        "client_cores": middle(lambda window: window.client_cores),
-        "other_cores": middle(lambda window: window.other_cores),
+        "memory_bytes": median_of(lambda window: window.memory_bytes),
+        "server_cores": median_of(lambda window: window.server_cores),
+        "client_cores": median_of(lambda window: window.client_cores),
+        "other_cores": median_of(lambda window: window.other_cores),
         **({"recovery_s": max(recoveries, key=lambda s: math.inf if math.isnan(s) else s)} if recoveries else {}),
     }
 
 
 def breakdown(results: Results) -> Report:
-    """Where a lone client's time goes: our own clock beside the raw steps."""
-    windows = results.windows["ours"][LONE]
+    """Latency of a single client by step: our Server-Timing, and raw onnxruntime."""
+    windows = results.windows["ours"][SINGLE]
     own = {step: median(window.timing_ms.get(step, 0.0) for window in windows) for step in STEPS}
     whole = pooled([window.figures for window in windows])["p50_ms"]
-    raw = limit_figures(results)["lone_steps_ms"]
+    raw = limit_figures(results)["single_steps_ms"]
     return {
         "ours": own | {"http": whole - sum(own.values()), "whole": whole},
         "raw": raw | {"whole": sum(raw.values())},
@@ -159,8 +160,8 @@ def breakdown(results: Results) -> Report:
 
 
 def _settings(best: Best) -> dict[str, object]:
-    return {"lone_setting": best.lone, "infer_setting": best.infer, "whole_setting": best.whole}
+    return {"single_setting": best.single, "infer_setting": best.infer, "whole_setting": best.whole}
 
 
 def _all_windows(results: Results) -> list[Window]:
-    return [window for side in results.windows.values() for load in side.values() for window in load]
+    return [window for loads in results.windows.values() for load in loads.values() for window in load]

@@ -1,139 +1,177 @@
-"""A side's server as a process: started, held still while others are measured, ended with all its children."""
+"""The servers that are compared: the command, environment and request of each."""
 
-import contextlib
-import http.client
 import os
-import signal
-import socket
 import subprocess
-import time
-from typing import IO, Self
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from service.parent_watch import killed_with_parent
-from tests.benchmarks.serving.http1 import Response
-from tests.benchmarks.serving.processes import cpu_seconds, resident_bytes, tree
-from tests.benchmarks.serving.sides import ROOT, Place, Side, SideFailed
-
-START_LIMIT_S, STOP_LIMIT_S = 90.0, 8.0
-LOOK_EVERY_S = 0.01
+ROOT = Path(__file__).parents[3]
+ENVIRONMENTS = ROOT / ".venv"
+PEERS = "tests.benchmarks.serving.peers"
+TRITON_MODEL = Path(__file__).parent / "peers" / "triton"
 
 
-def tethered_process(
-    command: list[str],
-    environment: dict[str, str],
-    *,
-    stdin: int = subprocess.DEVNULL,
-    stdout: int | IO[bytes] = subprocess.PIPE,
-    stderr: int | IO[bytes] | None = None,
-) -> subprocess.Popen[bytes]:
-    """Start a program that dies with this one, in a session of its own: Ctrl-C is for this one, which ends it."""
-    return subprocess.Popen(
-        killed_with_parent(command),
-        cwd=ROOT,
-        env=environment,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        start_new_session=True,
+class ServerError(Exception):
+    """A server cannot be measured on this machine; the message states why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launch:
+    """Parameters with which a server is started."""
+
+    port: int
+    folder: Path
+    """Folder for the files that it writes."""
+    bundle: Path
+    cores: int
+    """Cores that it may use."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """Additional environment variables of our service."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerSpec:
+    """How one server is started and called."""
+
+    title: str
+    description: str
+    """Its settings, for the report."""
+    command: Callable[[Launch], list[str]]
+    environment: Callable[[Launch], dict[str, str]]
+    path: str = "/segment"
+    ready_path: str = "/health"
+    headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "image/jpeg"})
+
+
+def python_of(name: str) -> str:
+    """Return the interpreter of a peer's virtual environment. Raises ServerError if it is not installed."""
+    python = ENVIRONMENTS / f"bench-{name}" / "bin" / "python"
+    if not (python.parents[1] / "installed").exists():
+        raise ServerError(f"{python.parents[1].name} is not installed: run `make bench-serve`")
+    return str(python)
+
+
+def peer_environment(launch: Launch) -> dict[str, str]:
+    """Environment variables of the peers."""
+    variables = {"BENCH_PORT": str(launch.port), "BENCH_BUNDLE": str(launch.bundle), "BENCH_CORES": str(launch.cores)}
+    return clean_environment() | variables | {"PYTHONPATH": str(ROOT)}
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without settings of the service."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MASKLOOP_")}
+
+
+def _module(environment: str, module: str) -> Callable[[Launch], list[str]]:
+    return lambda _: [python_of(environment), "-m", f"{PEERS}.{module}"]
+
+
+def _service_command(launch: Launch) -> list[str]:
+    command = [sys.executable, "-m", "service", "serve", "--port", str(launch.port), "--model", str(launch.bundle)]
+    return [*command, "--data-dir", str(launch.folder / "data")]
+
+
+def _service(title: str, description: str, **variables: str) -> ServerSpec:
+    return ServerSpec(
+        title=title,
+        description=description,
+        command=_service_command,
+        environment=lambda launch: clean_environment() | variables | launch.settings,
+        path="/v1/segment",
+        ready_path="/readyz",
+        headers={"Content-Type": "image/jpeg", "Accept": "image/png"},
     )
 
 
-class Server:
-    """One side, running. Leave with `with`: whatever happens, its processes end."""
-
-    def __init__(self, side: Side, place: Place) -> None:
-        """Start it and wait until it says that it is ready. Raises SideFailed."""
-        self.side, self.place = side, place
-        command, environment = side.command(place), side.environment(place)
-        self._log = place.folder / "log"
-        with self._log.open("wb") as sink:
-            began = time.perf_counter()
-            self._process = tethered_process(command, environment, stdout=sink, stderr=subprocess.STDOUT)
-        try:
-            self._wait_until_ready(began)
-        except BaseException:
-            self.stop()
-            raise
-        self.ready_s = time.perf_counter() - began
-        """From the start of the process to its first "ready"."""
-
-    def _wait_until_ready(self, began: float) -> None:
-        while time.perf_counter() - began < START_LIMIT_S:
-            if self._process.poll() is not None:
-                raise SideFailed(f"it ended with exit code {self._process.returncode}: {self._last_words()}")
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                if self.ask("GET", self.side.ready).status == 200:
-                    return
-            time.sleep(LOOK_EVERY_S)
-        raise SideFailed(f"it was not ready after {START_LIMIT_S:g} s: {self._last_words()}")
-
-    def _last_words(self) -> str:
-        return self._log.read_text(errors="replace")[-500:].strip()
-
-    def segment(self, file: bytes) -> Response:
-        """Ask for one mask."""
-        return self.ask("POST", self.side.path, file, self.side.headers)
-
-    def ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Response:
-        """One request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.place.port, timeout=30)
-        try:
-            connection.request(method, path, body, headers or {})
-            answer = connection.getresponse()
-            found = {name.lower(): value for name, value in answer.getheaders()}
-            return Response(answer.status, found, answer.read())
-        finally:
-            connection.close()
-
-    @property
-    def memory_bytes(self) -> int:
-        """Resident memory of all its processes."""
-        return resident_bytes(tree(self._process.pid))
-
-    @property
-    def cpu_s(self) -> float:
-        """CPU that all its processes have taken."""
-        return cpu_seconds(tree(self._process.pid))
-
-    @property
-    def processes(self) -> int:
-        """How many it has."""
-        return len(tree(self._process.pid))
-
-    def pause(self) -> None:
-        """Hold it still, so that it takes no CPU from the others."""
-        _send(tree(self._process.pid), signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        _send(tree(self._process.pid), signal.SIGCONT)
-
-    def stop(self) -> None:
-        """End it: its first process may end the others; what is left after that is killed."""
-        family = tree(self._process.pid)
-        _send(family, signal.SIGCONT)
-        _send([self._process.pid] if self._process.poll() is None else [], signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=STOP_LIMIT_S)
-        _send(sorted({*family, *tree(self._process.pid)}), signal.SIGKILL)
-        self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+def _bento_command(launch: Launch) -> list[str]:
+    command = [python_of("bentoml"), "-m", "bentoml", "serve", f"{PEERS}.bento_ml:Segmenter"]
+    return [*command, "--working-dir", str(ROOT), "--host", "127.0.0.1", "--port", str(launch.port)]
 
 
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+def _bento_environment(launch: Launch) -> dict[str, str]:
+    return peer_environment(launch) | {"BENTOML_HOME": str(launch.folder), "BENTOML_DO_NOT_TRACK": "True"}
 
 
-def _send(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+def _triton_command(launch: Launch) -> list[str]:
+    """Write a model repository and link the backend to a folder; return the command that serves it.
+
+    PyTriton's wheel contains a Triton server for CPUs with the Python backend only. The backend needs the wheel's stub
+    for the installed Python version in its own folder.
+    """
+    python_of("triton")
+    home, _ = _triton_home()
+    backends, model = launch.folder / "backends" / "python", launch.folder / "models" / "segment"
+    stub = home / "python_backend_stubs" / home.parents[2].name.removeprefix("python") / "triton_python_backend_stub"
+    if not stub.is_file():
+        raise ServerError(f"PyTriton's wheel has no stub for {home.parents[2].name}")
+    backends.mkdir(parents=True)
+    for file in (*(home / "backends" / "python").iterdir(), stub):
+        (backends / file.name).symlink_to(file)
+    (model / "1").mkdir(parents=True)
+    (model / "1" / "model.py").write_bytes((TRITON_MODEL / "model.py").read_bytes())
+    config = (TRITON_MODEL / "config.pbtxt").read_text().replace("count: CORES", f"count: {launch.cores}")
+    (model / "config.pbtxt").write_text(config)
+    command = [str(home / "bin" / "tritonserver"), f"--backend-directory={backends.parent}"]
+    command += [f"--model-repository={model.parent}", f"--http-port={launch.port}", "--http-address=127.0.0.1"]
+    return [*command, "--allow-grpc=false", "--allow-metrics=false"]
+
+
+def _triton_environment(launch: Launch) -> dict[str, str]:
+    home, libraries = _triton_home()
+    return peer_environment(launch) | {
+        # The stub uses the first Python on PATH, and its packages.
+        "PATH": f"{ENVIRONMENTS / 'bench-triton' / 'bin'}:{os.environ['PATH']}",
+        "LD_LIBRARY_PATH": f"{home.parents[1] / 'nvidia_pytriton.libs'}:{libraries}",
+    }
+
+
+def _triton_home() -> tuple[Path, str]:
+    """Return the server's folder in the wheel and the folder of libpython."""
+    environment = ENVIRONMENTS / "bench-triton"
+    found = sorted(environment.glob("lib/python3*/site-packages/pytriton/tritonserver"))
+    if not found:
+        raise ServerError(f"PyTriton is not installed in {environment.name}")
+    program = "import sysconfig as s; print(s.get_config_var('LIBDIR'), s.get_config_var('INSTSONAME'))"
+    command = [str(environment / "bin" / "python"), "-c", program]
+    libraries, name = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    if not (Path(libraries) / name).is_file() or ".so" not in name:
+        raise ServerError("its Python backend needs a shared libpython, and this Python has none")
+    return found[0], libraries
+
+
+SERVERS = {
+    "ours": _service("Maskloop", "`python -m service serve`, fp32 like all others", MASKLOOP_PRECISION="fp32"),
+    # For a bundle of several graphs: the service selects the one that suits the device; the others run fp32.
+    "ours-auto": _service("Maskloop, its choice of graph", "`python -m service serve` with default settings"),
+    "fastapi": ServerSpec(
+        title="FastAPI, plain",
+        description="`def` route, one session with all threads, uvicorn with uvloop and httptools",
+        command=_module("fastapi", "plain_fastapi"),
+        environment=peer_environment,
+    ),
+    "litserve": ServerSpec(
+        title="LitServe",
+        description="one worker per core with one thread, timeout 2 s, raw body",
+        command=_module("litserve", "lit_serve"),
+        environment=peer_environment,
+    ),
+    "bentoml": ServerSpec(
+        title="BentoML",
+        description="one worker per core with one thread, max_concurrency 32 per worker, no access log",
+        command=_bento_command,
+        environment=_bento_environment,
+        ready_path="/readyz",
+    ),
+    "triton": ServerSpec(
+        title="Triton, Python backend",
+        description="one instance per core with one thread, max_queue_size 32, raw binary request",
+        command=_triton_command,
+        environment=_triton_environment,
+        path="/v2/models/segment/infer",
+        ready_path="/v2/health/ready",
+        headers={"Inference-Header-Content-Length": "0"},
+    ),
+}
+"""By the names of the option --sides."""

@@ -1,4 +1,4 @@
-"""One load on one server, for a window of time, and everything that is read off meanwhile."""
+"""Put one load on one server for a measurement window and record latency, memory and CPU use."""
 
 import time
 from dataclasses import dataclass
@@ -8,23 +8,24 @@ from tests.benchmarks.serving.client import Client, Job
 from tests.benchmarks.serving.figures import Figures, figures, server_timing
 from tests.benchmarks.serving.loads import OK
 from tests.benchmarks.serving.processes import busy_seconds
-from tests.benchmarks.serving.servers import Server
+from tests.benchmarks.serving.server_process import ServerProcess
 
-# How long it is awaited that a server is back to normal after an overload, and what counts as normal.
-LONGEST_RECOVERY_S = 15.0
-NORMAL = 1.5
-# Of the capacity, where requests come by chance: up to there hardly any waits for another.
+MAX_RECOVERY_S = 15.0
+"""How long the benchmark waits for a server to recover from an overload."""
+RECOVERED = 1.5
+"""A server has recovered when a single client's latency is below this multiple of its usual latency."""
 NO_QUEUE = 0.5
-# In a round, of the loads whose figures are compared with the limit or with those of peers.
+"""Fraction of the capacity up to which requests of an open loop hardly queue."""
 TURNS = 3
+"""Windows per round of the loads that are compared with the limit or between servers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """A load by its name: clients in a closed loop, or a multiple of a side's own capacity in an open one.
+    """A closed loop of clients, or an open loop at a multiple of the server's own capacity.
 
-    It is put on each side in turns, several in a round: the machine changes its speed from second to second, and side
-    by side the more, the shorter a turn is.
+    A round may have several turns of a load. The machine's speed varies within seconds, and short alternating turns
+    distribute that over all servers.
     """
 
     name: str
@@ -32,11 +33,11 @@ class Load:
     times_capacity: float = 0.0
     turns: int = 1
 
-    def run_in_s(self, patience_s: float) -> float:
-        """What is not counted: until the queue is about as long as it will be, or the longest wait is the clients'."""
+    def warm_up_s(self, timeout_s: float) -> float:
+        """Return the seconds that are not counted, after which the queue, or the wait at the timeout, is steady."""
         if self.clients:
             return 0.5 + self.clients / 16
-        return patience_s if self.times_capacity > NO_QUEUE else 1.0
+        return timeout_s if self.times_capacity > NO_QUEUE else 1.0
 
 
 CLOSED = tuple(
@@ -47,85 +48,94 @@ OPEN = tuple(
     for times, turns in {0.5: 1, 0.8: TURNS, 2.0: 1, 5.0: 1}.items()
 )
 LOADS = CLOSED + OPEN
-"""In the order in which they come: what may leave a server with a backlog stands last."""
+"""In the order of measurement: loads that may leave a backlog come last."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
-    """What one window showed."""
+    """Results of one window."""
 
     figures: Figures
     timing_ms: dict[str, float]
-    """Medians by the server's own clock, where it tells."""
+    """Medians of the Server-Timing entries, if the server sends them."""
     memory_bytes: int
-    """Of the side, after it."""
-    side_cores: float
-    """Cores that the side kept busy."""
+    """Resident memory of the server after the window."""
+    server_cores: float
+    """Cores that the server used on average."""
     client_cores: float
+    """Cores that the client used."""
     other_cores: float
-    """Cores that programs kept busy which have no part in this: on a quiet machine near none."""
+    """Cores that unrelated programs used; almost zero on a quiet machine."""
     recovery_s: float | None = None
-    """After an overload: until a lone client is served as ever. Not a number: not in the time given."""
+    """After an overload: seconds until the server recovered; NaN: not within MAX_RECOVERY_S."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Watch:
-    """How windows are run."""
+class Measurement:
+    """Parameters that all windows share."""
 
     client: Client
     seconds: float
-    """What is counted of each."""
-    patience_s: float
+    """Counted duration of a window."""
+    timeout_s: float
+    """Timeout of the clients."""
 
-    def window(self, server: Server, load: Load, *, capacity_per_s: float, seed: int, lone_ms: float) -> Window:
+    def window(self, server: ServerProcess, load: Load, *, capacity_per_s: float, seed: int, usual_ms: float) -> Window:
         """Put a load on a server.
 
         Args:
-            server: Awake; the others are not.
-            load: Which.
-            capacity_per_s: The side's own, for open loads.
-            seed: Of the arrivals.
-            lone_ms: What a lone client waits for this side, by which its recovery is judged.
+            server: The running server; the others are paused.
+            load: The load.
+            capacity_per_s: The server's own capacity, for open loops.
+            seed: Seed of the arrival times.
+            usual_ms: The server's median latency for a single client, for the recovery.
         """
-        run_in_s = load.run_in_s(self.patience_s)
-        job = self._job(server, run_in_s + self.seconds, load.clients, load.times_capacity * capacity_per_s, seed)
-        began, side_s, busy_s, own_s = time.perf_counter(), server.cpu_s, busy_seconds(), time.process_time()
+        warm_up_s = load.warm_up_s(self.timeout_s)
+        job = self._job(server, warm_up_s + self.seconds, load.clients, load.times_capacity * capacity_per_s, seed)
+        start, server_s, busy_s, own_s = time.perf_counter(), server.cpu_s, busy_seconds(), time.process_time()
         outcome = self.client.run(job)
-        took_s = time.perf_counter() - began
-        side_s, busy_s, own_s = server.cpu_s - side_s, busy_seconds() - busy_s, time.process_time() - own_s
+        took_s = time.perf_counter() - start
+        server_s, busy_s, own_s = server.cpu_s - server_s, busy_seconds() - busy_s, time.process_time() - own_s
         memory_bytes = server.memory_bytes
         late_s = outcome.took_s - job.seconds
         return Window(
-            figures=figures(outcome.samples, run_in_s, job.seconds, closed=bool(load.clients)),
+            figures=figures(outcome.samples, warm_up_s, job.seconds, closed=bool(load.clients)),
             timing_ms=server_timing([sample for sample in outcome.samples if sample.outcome == OK]),
             memory_bytes=memory_bytes,
-            side_cores=side_s / took_s,
+            server_cores=server_s / took_s,
             client_cores=outcome.cpu_s / took_s,
-            other_cores=max(0.0, busy_s - side_s - own_s - outcome.cpu_s) / took_s,
-            recovery_s=self._recovery_s(server, lone_ms) + late_s if load.times_capacity > 1 else None,
+            other_cores=max(0.0, busy_s - server_s - own_s - outcome.cpu_s) / took_s,
+            recovery_s=self._recovery_s(server, usual_ms) + late_s if load.times_capacity > 1 else None,
         )
 
-    def warm_up(self, server: Server, seconds: float) -> None:
-        """One client and then eight, so that every path has been gone."""
+    def warm_up(self, server: ServerProcess, seconds: float) -> None:
+        """Send requests of one client and then of eight, so that all code paths have run once."""
         for clients in (1, 8):
             self.client.run(self._job(server, seconds, clients, 0.0, 0))
 
-    def _recovery_s(self, server: Server, lone_ms: float) -> float:
-        job = self._job(server, LONGEST_RECOVERY_S, 1, 0.0, 0, stop_below_s=NORMAL * lone_ms / 1000)
+    def _recovery_s(self, server: ServerProcess, usual_ms: float) -> float:
+        job = self._job(server, MAX_RECOVERY_S, 1, 0.0, 0, stop_below_s=RECOVERED * usual_ms / 1000)
         samples = self.client.run(job).samples
         last = max(samples, key=lambda sample: sample.done_s)
-        back = last.outcome == OK and last.latency_s < job.stop_below_s
-        return last.done_s if back else float("nan")
+        recovered = last.outcome == OK and last.latency_s < job.stop_below_s
+        return last.done_s if recovered else float("nan")
 
     def _job(
-        self, server: Server, seconds: float, clients: int, rate_per_s: float, seed: int, *, stop_below_s: float = 0.0
+        self,
+        server: ServerProcess,
+        seconds: float,
+        clients: int,
+        rate_per_s: float,
+        seed: int,
+        *,
+        stop_below_s: float = 0.0,
     ) -> Job:
         return Job(
-            port=server.place.port,
-            path=server.side.path,
-            headers=server.side.headers,
+            port=server.launch.port,
+            path=server.spec.path,
+            headers=server.spec.headers,
             seconds=seconds,
-            patience_s=self.patience_s,
+            timeout_s=self.timeout_s,
             clients=clients,
             rate_per_s=rate_per_s,
             seed=seed,
@@ -133,6 +143,6 @@ class Watch:
         )
 
 
-def lone_ms(window: Window) -> float:
-    """What a lone client waited, the median."""
+def median_latency_ms(window: Window) -> float:
+    """Return the median latency; infinity if no request was accepted."""
     return median(window.figures.latencies_ms) if window.figures.latencies_ms else float("inf")

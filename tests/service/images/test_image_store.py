@@ -1,4 +1,4 @@
-"""The pool on a real database and real files."""
+"""Image pool, with a real database and real files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def use_in_run(state: State, image_id: str, status: RunStatus) -> None:
         session.add(RunImage(run_id="r", image_id=image_id, role="labelled"))
 
 
-def test_the_id_is_the_sha256_and_twice_is_once(state: State) -> None:
+def test_id_is_the_sha256_and_a_second_upload_changes_nothing(state: State) -> None:
     data = encoded(picture())
     row, new = state.images.add(data)
     assert new
@@ -47,29 +47,29 @@ def test_the_id_is_the_sha256_and_twice_is_once(state: State) -> None:
     assert state.images.counts().unlabelled == 1
 
 
-def test_what_does_not_decode_is_not_kept(state: State) -> None:
+def test_image_that_does_not_decode_is_not_stored(state: State) -> None:
     with pytest.raises(ImageUnreadable):
         state.images.add(encoded(picture())[:-200])
     assert state.images.counts().unlabelled == 0
 
 
-def test_many_threads_with_one_image_make_one(state: State) -> None:
+def test_concurrent_uploads_of_one_image_store_it_once(state: State) -> None:
     data = encoded(picture())
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda _: state.images.add(data)[1], range(16)))
     assert sum(results) == 1
 
 
-def test_pages_show_every_image_once_newest_first(state: State) -> None:
+def test_pages_list_every_image_once_newest_first(state: State) -> None:
     ids = [add(state, seed) for seed in range(7)]
-    found, cursor = [], None
+    listed, cursor = [], None
     while True:
         page = state.images.page(limit=3, cursor=cursor)
-        found += [image.id for image in page.images]
+        listed += [image.id for image in page.images]
         cursor = page.next_cursor
         if cursor is None:
             break
-    assert found == ids[::-1]
+    assert listed == ids[::-1]
 
 
 def test_pages_can_be_filtered(state: State) -> None:
@@ -80,17 +80,17 @@ def test_pages_can_be_filtered(state: State) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "1e999-abc", "nan-0"])
-def test_a_strange_cursor_is_refused(state: State, cursor: str) -> None:
+def test_invalid_cursor_is_rejected(state: State, cursor: str) -> None:
     with pytest.raises(BadInput, match="cursor"):
         state.images.page(cursor=cursor)
 
 
-def test_every_fifth_label_judges(state: State) -> None:
+def test_every_fifth_label_goes_to_val(state: State) -> None:
     splits = [label(state, add(state, seed)) for seed in range(10)]
     assert splits == ["labelled"] * 4 + ["val"] + ["labelled"] * 4 + ["val"]
 
 
-def test_a_split_can_be_named_and_stays_when_labelled_anew(state: State) -> None:
+def test_split_can_be_set_and_stays_on_relabelling(state: State) -> None:
     image_id = add(state)
     assert label(state, image_id, "val") == "val"
     assert label(state, image_id) == "val"
@@ -98,23 +98,23 @@ def test_a_split_can_be_named_and_stays_when_labelled_anew(state: State) -> None
     assert state.images.counts().labelled == 1
 
 
-def test_the_mask_is_kept_as_ids(state: State) -> None:
+def test_mask_is_stored_as_ids(state: State) -> None:
     image_id = add(state)
     label(state, image_id)
     assert (read(state.images.mask_path(image_id).read_bytes()) == 1).all()
 
 
-def test_a_mask_of_another_size_or_class_changes_nothing(state: State) -> None:
+def test_invalid_mask_changes_nothing(state: State) -> None:
     image_id = add(state)
-    for bad in (encoded(np.ones((40, 30), np.uint8)), encoded(np.full((30, 40), 9, np.uint8))):
+    for invalid in (encoded(np.ones((40, 30), np.uint8)), encoded(np.full((30, 40), 9, np.uint8))):
         with pytest.raises(MaskInvalid):
-            state.images.put_mask(image_id, bad, classes=5, ignore_index=255)
+            state.images.put_mask(image_id, invalid, classes=5, ignore_index=255)
     assert state.images.get(image_id).split is None
     with pytest.raises(ImageNotFound, match="has no mask"):
         state.images.mask_path(image_id)
 
 
-def test_deleting_forgets_image_and_mask_but_not_anothers_equal_mask(state: State) -> None:
+def test_delete_removes_image_and_mask_but_not_a_mask_in_use_by_another_image(state: State) -> None:
     first, second = add(state, 0), add(state, 1)
     label(state, first)
     label(state, second)
@@ -130,7 +130,7 @@ def test_deleting_forgets_image_and_mask_but_not_anothers_equal_mask(state: Stat
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-def test_an_image_of_an_active_run_stays(state: State, status: RunStatus) -> None:
+def test_image_of_an_active_run_cannot_be_deleted(state: State, status: RunStatus) -> None:
     image_id = add(state)
     use_in_run(state, image_id, status)
     with pytest.raises(ImageInUse):
@@ -138,13 +138,13 @@ def test_an_image_of_an_active_run_stays(state: State, status: RunStatus) -> Non
     assert state.images.path(image_id).exists()
 
 
-def test_an_image_of_a_past_run_may_go(state: State) -> None:
+def test_image_of_a_past_run_can_be_deleted(state: State) -> None:
     image_id = add(state)
     use_in_run(state, image_id, "succeeded")
     state.images.delete(image_id)
 
 
-def test_an_old_mask_stays_while_a_run_may_read_it(state: State) -> None:
+def test_old_mask_is_kept_while_a_run_may_read_it(state: State) -> None:
     image_id = add(state)
     label(state, image_id)
     old = state.images.mask_path(image_id)
@@ -154,11 +154,11 @@ def test_an_old_mask_stays_while_a_run_may_read_it(state: State) -> None:
     assert state.images.mask_path(image_id) != old
 
 
-@pytest.mark.parametrize("what", ["delete", "relabel"])
-def test_no_file_goes_before_its_row_has_gone_for_good(state: State, what: str) -> None:
+@pytest.mark.parametrize("change", ["delete", "relabel"])
+def test_files_are_kept_if_the_commit_fails(state: State, change: str) -> None:
     image_id = add(state)
     label(state, image_id)
-    kept = [state.images.path(image_id), state.images.mask_path(image_id)]
+    files = [state.images.path(image_id), state.images.mask_path(image_id)]
 
     def fails(connection: Connection) -> None:
         if connection.get_execution_options().get("maskloop_write"):
@@ -171,19 +171,19 @@ def test_no_file_goes_before_its_row_has_gone_for_good(state: State, what: str) 
     }
     event.listen(state.database.engine, "commit", fails)
     with pytest.raises(OSError, match="journal"):
-        changes[what]()
+        changes[change]()
     event.remove(state.database.engine, "commit", fails)
-    assert [state.images.path(image_id), state.images.mask_path(image_id)] == kept
+    assert all(file.exists() for file in files)
+    assert [state.images.path(image_id), state.images.mask_path(image_id)] == files
 
 
-def test_an_image_that_comes_again_while_it_goes_is_whole(state: State) -> None:
-    """Whoever is last: there are row and file, or neither."""
+def test_concurrent_delete_and_upload_leave_row_and_file_or_neither(state: State) -> None:
     data = encoded(picture())
     for _ in range(10):
         image_id = state.images.add(data)[0].id
         with ThreadPoolExecutor(2) as pool:
-            going, coming = pool.submit(state.images.delete, image_id), pool.submit(state.images.add, data)
-            going.result(), coming.result()
+            deleted, added = pool.submit(state.images.delete, image_id), pool.submit(state.images.add, data)
+            deleted.result(), added.result()
         try:
             row = state.images.get(image_id)
         except ImageNotFound:
@@ -191,7 +191,7 @@ def test_an_image_that_comes_again_while_it_goes_is_whole(state: State) -> None:
         assert state.images.path(row.id).read_bytes() == data
 
 
-def test_a_file_that_is_lost_says_how_to_mend_it(state: State) -> None:
+def test_lost_file_error_says_to_upload_again(state: State) -> None:
     image_id = add(state)
     label(state, image_id)
     for path in (state.images.path(image_id), state.images.mask_path(image_id)):

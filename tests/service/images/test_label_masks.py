@@ -1,4 +1,4 @@
-"""Label masks: ids are taken as they stand in the file."""
+"""Label masks: pixel values are class ids, without conversion."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_grey_values_are_ids() -> None:
     np.testing.assert_array_equal(accept(encoded(IDS)), IDS)
 
 
-def test_palette_indices_are_ids_whatever_their_colours() -> None:
+def test_palette_indices_are_ids() -> None:
     image = Image.fromarray(IDS)
     image.putpalette(bytes(range(255, -1, -1)) * 3)
     np.testing.assert_array_equal(accept(encoded(image)), IDS)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_small_palettes_are_ids(bits: int) -> None:
+def test_palette_indices_of_few_bits_are_ids(bits: int) -> None:
     ids = np.array([[0, 1, 0], [1, 1, 0]], np.uint8)
     image = Image.fromarray(ids)
     image.putpalette([9, 9, 9, 8, 8, 8])
@@ -41,32 +41,32 @@ def test_small_palettes_are_ids(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 4])
-def test_small_greys_are_not_stretched(bits: int) -> None:
+def test_grey_of_few_bits_is_not_scaled(bits: int) -> None:
     ids = np.array([[0, 1, 2], [3, 2, 1]], np.uint8)
-    # Pillow packs the upper bits of what it is given.
+    # Pillow writes the upper bits of the values.
     data = encoded(Image.fromarray(ids * np.uint8(255 // (2**bits - 1))), bits=bits)
     assert data[24] == bits
     np.testing.assert_array_equal(accept(data), ids)
 
 
-def test_one_bit_is_two_classes() -> None:
+def test_one_bit_gives_ids_0_and_1() -> None:
     bits = np.array([[True, False, True], [False, False, True]])
     np.testing.assert_array_equal(accept(encoded(bits)), bits)
 
 
-def test_sixteen_bits_hold_many_classes() -> None:
+def test_16_bit_ids() -> None:
     ids = np.array([[0, 300, 2], [3, 65_535, 255]], np.uint16)
-    found = accept(encoded(ids), classes=301, ignore_index=65_535)
-    np.testing.assert_array_equal(found, ids)
-    assert found.dtype == np.uint16
+    ids_read = accept(encoded(ids), classes=301, ignore_index=65_535)
+    np.testing.assert_array_equal(ids_read, ids)
+    assert ids_read.dtype == np.uint16
 
 
-def test_sixteen_bits_with_small_ids_become_eight() -> None:
+def test_16_bit_file_with_small_ids_gives_8_bits() -> None:
     assert accept(encoded(IDS.astype(np.uint16))).dtype == np.uint8
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         (encoded(Image.fromarray(IDS), "BMP"), "not a PNG"),
         (b"", "not a PNG"),
@@ -78,16 +78,16 @@ def test_sixteen_bits_with_small_ids_become_eight() -> None:
         (encoded(np.full((2, 3), 254, np.uint8)), r"ids \[254\]"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_the_reason(data: bytes, says: str) -> None:
-    with pytest.raises(MaskInvalid, match=says):
+def test_invalid_mask_is_rejected_with_the_reason(data: bytes, message: str) -> None:
+    with pytest.raises(MaskInvalid, match=message):
         accept(data)
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))) | arrays(np.uint16, (3, 4)))
 @settings(deadline=None)
-def test_what_is_kept_can_be_read_back(ids: np.ndarray[Any, Any]) -> None:
+def test_encoded_mask_round_trip(ids: np.ndarray[Any, Any]) -> None:
     height, width = ids.shape
     data = encode_mask(ids)
     np.testing.assert_array_equal(read(data), ids)
-    again = read_mask(data, width=width, height=height, classes=65_535, ignore_index=65_535)
-    np.testing.assert_array_equal(again, ids)
+    decoded = read_mask(data, width=width, height=height, classes=65_535, ignore_index=65_535)
+    np.testing.assert_array_equal(decoded, ids)

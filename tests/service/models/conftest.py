@@ -1,4 +1,4 @@
-"""A slot with two versions in the store and none activated."""
+"""The active model of a process, with two versions in the store and none activated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.state import State
 
 
 @pytest.fixture
-def slot(state: State, bundle: Path, other_bundle: Path) -> Iterator[ActiveModel]:
+def active_model(state: State, bundle: Path, other_bundle: Path) -> Iterator[ActiveModel]:
     state.models.import_folder(bundle)
     state.models.import_folder(other_bundle)
     yield state.active_model

@@ -1,4 +1,4 @@
-"""What is refused as a bundle, and that the refusal names the file and the field."""
+"""Bundles: invalid ones are rejected with an error that names the file and the field."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tests.service.tiny_bundle import write_manifest, zipped
 VERSION = "20260101T000000-aaaaaaaa"
 
 
-def test_a_good_one_is_read(bundle: Path) -> None:
-    read = read_bundle(bundle)
-    assert read.manifest.version == VERSION
-    assert [c.name for c in read.manifest.classes] == ["red", "green", "blue", "black", "white"]
-    assert read.checkpoint is None
-    assert read.manifest.miou == 0.5
+def test_valid_bundle_is_read(bundle: Path) -> None:
+    valid = read_bundle(bundle)
+    assert valid.manifest.version == VERSION
+    assert [c.name for c in valid.manifest.classes] == ["red", "green", "blue", "black", "white"]
+    assert valid.checkpoint is None
+    assert valid.manifest.miou == 0.5
 
 
-def test_of_two_fp32_graphs_the_one_with_fused_attention_serves(bundle: Path) -> None:
+def test_fp32_graph_with_fused_attention_is_preferred(bundle: Path) -> None:
     fused = bundle / "model.fused.onnx"
     fused.write_bytes((bundle / "model.onnx").read_bytes())
     manifest = json.loads((bundle / "manifest.json").read_text())
@@ -37,19 +37,19 @@ def test_of_two_fp32_graphs_the_one_with_fused_attention_serves(bundle: Path) ->
     assert load_model(read_bundle(bundle), Settings(inference_threads=1)).artifact.file == fused.name
 
 
-def test_the_golden_bundle_of_the_first_format_still_serves() -> None:
+def test_golden_bundle_of_format_1_loads() -> None:
     folder = Path(__file__).parents[2] / "golden" / "bundle_v1"
     loaded = load_model(read_bundle(folder), Settings(inference_threads=1))
     assert loaded.engine.provider == "CPUExecutionProvider"
     assert len(loaded.class_table.names) == len(loaded.class_table.colors)
 
 
-def test_unknown_optional_fields_are_passed_over(bundle: Path) -> None:
+def test_unknown_fields_are_ignored(bundle: Path) -> None:
     write_manifest(bundle, version=VERSION, invented_later={"a": 1})
     assert read_bundle(bundle).manifest.version == VERSION
 
 
-def test_a_checkpoint_is_held_against_its_sum(bundle: Path) -> None:
+def test_checkpoint_must_match_its_sha256(bundle: Path) -> None:
     (bundle / "model.safetensors").write_bytes(b"weights")
     write_manifest(bundle, version=VERSION, checkpoint={"file": "model.safetensors", "sha256": "0" * 64})
     with pytest.raises(BundleInvalid, match=r"model\.safetensors does not match"):
@@ -57,7 +57,7 @@ def test_a_checkpoint_is_held_against_its_sum(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5])
-def test_the_format_version_comes_first(bundle: Path, version: Any) -> None:
+def test_format_version_is_checked_first(bundle: Path, version: Any) -> None:
     (bundle / "manifest.json").write_text(json.dumps({"format_version": version}))
     with pytest.raises(BundleInvalid, match="format_version"):
         read_bundle(bundle)
@@ -67,7 +67,7 @@ CLASSES = [{"id": 0, "name": "a", "color": [0, 0, 0]}]
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "says"),
+    ("field", "value", "message"),
     [
         ("inference", {"rule": "sliding", "long_side": 0, "multiple": 1}, "inference.rule"),
         ("inference", {"rule": "whole", "long_side": -1, "multiple": 1}, "inference.long_side"),
@@ -88,17 +88,17 @@ CLASSES = [{"id": 0, "name": "a", "color": [0, 0, 0]}]
         ("probe", {"file": "probe.npz", "sha256": "0" * 64}, "probe.tolerance"),
     ],
 )
-def test_what_is_wrong_is_named(bundle: Path, field: str, value: Any, says: str) -> None:
+def test_invalid_field_is_named(bundle: Path, field: str, value: Any, message: str) -> None:
     write_manifest(bundle, **({"version": VERSION} | {field: value}))
-    with pytest.raises(BundleInvalid, match=says) as caught:
+    with pytest.raises(BundleInvalid, match=message) as caught:
         read_bundle(bundle)
     assert "manifest.json" in str(caught.value)
 
 
-@pytest.mark.parametrize(("parent", "known"), [(VERSION, True), ("a\0b", False), ("p" * 65, False), (7, False)])
-def test_a_parent_is_a_version(bundle: Path, parent: Any, known: bool) -> None:
+@pytest.mark.parametrize(("parent", "valid"), [(VERSION, True), ("a\0b", False), ("p" * 65, False), (7, False)])
+def test_parent_that_is_no_version_is_ignored(bundle: Path, parent: Any, valid: bool) -> None:
     write_manifest(bundle, version=VERSION, provenance={"parent": parent})
-    assert read_bundle(bundle).manifest.parent == (parent if known else None)
+    assert read_bundle(bundle).manifest.parent == (parent if valid else None)
 
 
 def test_missing_and_changed_files_are_named(bundle: Path) -> None:
@@ -112,19 +112,19 @@ def test_missing_and_changed_files_are_named(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"\xff\xfe"])
-def test_what_is_no_manifest_is_refused(bundle: Path, content: bytes) -> None:
+def test_manifest_that_is_no_json_object_is_rejected(bundle: Path, content: bytes) -> None:
     (bundle / "manifest.json").write_bytes(content)
     with pytest.raises(BundleInvalid):
         read_bundle(bundle)
 
 
 @pytest.mark.parametrize("inside", ["", "bundle/", "a/b/"])
-def test_a_zip_may_hold_the_files_or_their_folder(bundle: Path, tmp_path: Path, inside: str) -> None:
+def test_zip_may_contain_the_files_or_their_folder(bundle: Path, tmp_path: Path, inside: str) -> None:
     unpack(io.BytesIO(zipped(bundle, inside=inside)), tmp_path / "out", max_bytes=10**7)
     assert read_bundle(tmp_path / "out").manifest.version == VERSION
 
 
-def packed(*names: str) -> io.BytesIO:
+def zip_of(*names: str) -> io.BytesIO:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
         for name in names:
@@ -148,15 +148,15 @@ def packed(*names: str) -> io.BytesIO:
         ("manifest.json", *(f"{i}.json" for i in range(20))),
     ],
 )
-def test_a_zip_that_reaches_elsewhere_writes_nothing(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_zip_with_unexpected_names_writes_nothing(tmp_path: Path, names: tuple[str, ...]) -> None:
     target = tmp_path / "deep" / "out"
     target.parent.mkdir()
     with pytest.raises(BundleInvalid):
-        unpack(packed(*names), target, max_bytes=10**7)
+        unpack(zip_of(*names), target, max_bytes=10**7)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
-def test_a_zip_bomb_stops_at_the_limit(tmp_path: Path) -> None:
+def test_zip_bomb_stops_at_the_limit(tmp_path: Path) -> None:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("manifest.json", "{}")
@@ -167,7 +167,7 @@ def test_a_zip_bomb_stops_at_the_limit(tmp_path: Path) -> None:
     assert sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()) <= 5_000_002
 
 
-def test_a_damaged_zip_is_refused(bundle: Path, tmp_path: Path) -> None:
+def test_damaged_zip_is_rejected(bundle: Path, tmp_path: Path) -> None:
     data = zipped(bundle)
     for i, broken in enumerate((b"", b"PK", data[:-30], data[: len(data) // 2], b"\0" * 100)):
         with pytest.raises(MaskloopError):
@@ -175,42 +175,42 @@ def test_a_damaged_zip_is_refused(bundle: Path, tmp_path: Path) -> None:
 
 
 def entry_of(data: bytes) -> tuple[bytes, int, int]:
-    """A zip, where the data of its first entry begin, and where its directory does."""
+    """Return a zip, the offset of the data of its first entry, and that of its directory."""
     return data, 30 + len("manifest.json"), data.index(b"PK\1\2")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 @pytest.mark.parametrize("damaged", [False, True])
-def test_unusual_methods_and_damaged_entries_are_refused(tmp_path: Path, method: int, damaged: bool) -> None:
+def test_unsupported_compression_and_damaged_entries_are_rejected(tmp_path: Path, method: int, damaged: bool) -> None:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w", method) as archive:
         archive.writestr("manifest.json", "x" * 100)
     data, begin, end = entry_of(sink.getvalue())
     if damaged:
         data = data[:begin] + b"\xff" * (end - begin) + data[end:]
-    usual = method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    if usual and not damaged:
+    supported = method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    if supported and not damaged:
         unpack(io.BytesIO(data), tmp_path / "out", max_bytes=10**7)
         return
-    with pytest.raises(BundleInvalid, match="not a readable zip" if usual else "unsupported compression"):
+    with pytest.raises(BundleInvalid, match="not a readable zip" if supported else "unsupported compression"):
         unpack(io.BytesIO(data), tmp_path / "out", max_bytes=10**7)
 
 
-def test_an_entry_that_lies_outside_of_the_file_is_refused(bundle: Path, tmp_path: Path) -> None:
+def test_entry_outside_the_file_is_rejected(bundle: Path, tmp_path: Path) -> None:
     data = bytearray(zipped(bundle))
-    # The offset of the first entry, in the directory.
-    at = data.index(b"PK\1\2") + 42
-    data[at : at + 4] = b"\xf0\xff\xff\xff"
+    # Offset of the first entry, as stored in the directory.
+    field = data.index(b"PK\1\2") + 42
+    data[field : field + 4] = b"\xf0\xff\xff\xff"
     file = tmp_path / "upload.zip"
     file.write_bytes(data)
     with file.open("rb") as packed_file, pytest.raises(BundleInvalid, match="not a readable zip"):
         unpack(packed_file, tmp_path / "out", max_bytes=10**7)
 
 
-def test_a_full_disk_is_not_the_uploads_fault(bundle: Path, tmp_path: Path) -> None:
-    """A file cannot be made where a folder has its name: any error of writing is as good as that of a full disk."""
-    entry = zipped(bundle)
+def test_write_error_is_not_reported_as_an_invalid_bundle(bundle: Path, tmp_path: Path) -> None:
+    """The parent of the target is a file, so that writing fails, as on a full disk."""
+    data = zipped(bundle)
     file = tmp_path / "no-folder"
     file.write_bytes(b"")
     with pytest.raises(OSError, match="no-folder"):
-        unpack(io.BytesIO(entry), file / "out", max_bytes=10**7)
+        unpack(io.BytesIO(data), file / "out", max_bytes=10**7)

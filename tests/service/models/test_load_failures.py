@@ -21,7 +21,7 @@ from tests.service.tiny_bundle import zipped
 
 
 def test_a_missing_device_does_not_mark_the_model_as_failed(
-    state: State, slot: ActiveModel, make_settings: MakeSettings
+    state: State, active_model: ActiveModel, make_settings: MakeSettings
 ) -> None:
     """CUDA is required and missing: a process with other settings may still serve the model."""
     import onnxruntime
@@ -34,13 +34,13 @@ def test_a_missing_device_does_not_mark_the_model_as_failed(
     with pytest.raises(NoModel, match="The device is cuda"):
         unable.require()
     assert state.models.get(FIRST).state == "ready"
-    slot.refresh()
-    assert slot.require().version == FIRST
+    active_model.refresh()
+    assert active_model.require().version == FIRST
 
 
 @pytest.mark.parametrize("failure", [OSError(24, "Too many open files"), MemoryError(), RuntimeError("unexpected")])
 def test_a_temporary_failure_is_retried_after_a_delay(
-    slot: ActiveModel, state: State, monkeypatch: pytest.MonkeyPatch, failure: Exception
+    active_model: ActiveModel, state: State, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     attempts = 0
 
@@ -54,39 +54,39 @@ def test_a_temporary_failure_is_retried_after_a_delay(
     monkeypatch.setattr("service.models.active_model.load_model", failing)
     state.models.activate(FIRST, "test")
     for _ in range(5):
-        slot.refresh()
+        active_model.refresh()
     assert attempts == 1
-    assert FIRST in (slot.error or "")
+    assert FIRST in (active_model.error or "")
     assert state.models.get(FIRST).state == "ready"
     # A new activation is tried at once.
-    slot.wake()
-    slot.refresh()
+    active_model.wake()
+    active_model.refresh()
     assert attempts == 2
-    slot.start()
-    eventually(lambda: slot.current is not None)
+    active_model.start()
+    eventually(lambda: active_model.current is not None)
     # The error is cleared before the model becomes visible.
-    assert slot.error is None
+    assert active_model.error is None
     assert attempts == 3
 
 
-def test_a_rollback_clears_the_error_of_the_other_model(slot: ActiveModel, state: State) -> None:
+def test_a_rollback_clears_the_error_of_the_other_model(active_model: ActiveModel, state: State) -> None:
     state.models.activate(FIRST, "test")
-    slot.refresh()
+    active_model.refresh()
     folder = state.models.bundle(SECOND).folder
     # A symbolic link to itself: the file exists and cannot be opened.
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").symlink_to("model.onnx")
     state.models.activate(SECOND, "test")
-    slot.refresh()
-    assert slot.require().version == FIRST
-    assert "check the disk" in (slot.error or "")
+    active_model.refresh()
+    assert active_model.require().version == FIRST
+    assert "check the disk" in (active_model.error or "")
     assert state.models.get(SECOND).state == "ready"
     state.models.rollback()
-    slot.refresh()
-    assert slot.error is None
+    active_model.refresh()
+    assert active_model.error is None
 
 
-def test_a_limit_of_this_machine_does_not_mark_the_model_as_failed(state: State, slot: ActiveModel) -> None:
+def test_a_limit_of_this_machine_does_not_mark_the_model_as_failed(state: State, active_model: ActiveModel) -> None:
     state.models.activate(FIRST, "test")
     tight = ActiveModel(state.settings.model_copy(update={"max_inference_bytes": 1000}), state.models, state.metrics)
     tight.refresh()

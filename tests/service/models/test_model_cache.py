@@ -1,4 +1,4 @@
-"""Versions asked for by name, beside the one that serves."""
+"""Versions that clients request by name, in addition to the active one."""
 
 from __future__ import annotations
 
@@ -19,58 +19,60 @@ from tests.service.models.test_active_model import FIRST, SECOND
 from tests.service.tiny_bundle import write_bundle
 
 
-@pytest.mark.parametrize("held", ["candidate", "rejected", "failed"])
-def test_only_ready_versions_are_lent(slot: ActiveModel, state: State, held: ModelState) -> None:
+@pytest.mark.parametrize("model_state", ["candidate", "rejected", "failed"])
+def test_only_ready_versions_can_be_requested(active_model: ActiveModel, state: State, model_state: ModelState) -> None:
     state.models.activate(FIRST, "test")
-    slot.refresh()
-    slot.lease(SECOND)
+    active_model.refresh()
+    active_model.lease(SECOND)
     for version in (FIRST, SECOND):
-        state.models.mark(version, held, error="because")
-    with pytest.raises(ModelNotServable, match=f"{held} \\(because\\): .+"):
-        slot.lease(SECOND)
-    # What answers everybody answers by its name too.
-    assert slot.lease(FIRST) is slot.require()
+        state.models.mark(version, model_state, error="because")
+    with pytest.raises(ModelNotServable, match=f"{model_state} \\(because\\): .+"):
+        active_model.lease(SECOND)
+    # The active model can be requested by its version in any state.
+    assert active_model.lease(FIRST) is active_model.require()
 
 
-def test_a_slow_load_for_one_holds_up_nobody(
-    slot: ActiveModel, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_slow_load_blocks_neither_other_requests_nor_a_swap(
+    active_model: ActiveModel, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state.models.import_folder(write_bundle(tmp_path / "third", version="third"))
     state.models.activate(FIRST, "test")
-    slot.refresh()
-    begun, go = threading.Event(), threading.Event()
+    active_model.refresh()
+    started, release = threading.Event(), threading.Event()
 
-    def held(bundle: Bundle, settings: Settings) -> LoadedModel:
-        begun.set()
-        assert go.wait(20)
+    def load_when_released(bundle: Bundle, settings: Settings) -> LoadedModel:
+        started.set()
+        assert release.wait(60)
         return load_model(bundle, settings)
 
-    monkeypatch.setattr("service.models.model_cache.load_model", held)
+    monkeypatch.setattr("service.models.model_cache.load_model", load_when_released)
     with ThreadPoolExecutor(1) as pool:
-        lent = pool.submit(slot.lease, "third")
-        assert begun.wait(20)
+        requested = pool.submit(active_model.lease, "third")
+        assert started.wait(20)
         for version in ("third", SECOND):
-            with pytest.raises(ModelLoading) as told:
-                slot.lease(version)
-            assert told.value.retry_after_s
+            with pytest.raises(ModelLoading) as rejected:
+                active_model.lease(version)
+            assert rejected.value.retry_after_s
         state.models.activate(SECOND, "test")
-        slot.refresh()
-        assert slot.require().version == SECOND
-        go.set()
-        assert lent.result(20).version == "third"
-    assert slot.lease("third") is lent.result()
+        active_model.refresh()
+        assert active_model.require().version == SECOND
+        release.set()
+        assert requested.result(60).version == "third"
+    assert active_model.lease("third") is requested.result()
 
 
-def test_other_versions_are_lent_and_few_are_kept(slot: ActiveModel, state: State, tmp_path: Path) -> None:
+def test_cache_evicts_older_versions_and_keeps_the_active_one(
+    active_model: ActiveModel, state: State, tmp_path: Path
+) -> None:
     state.models.activate(FIRST, "test")
-    slot.refresh()
+    active_model.refresh()
     third = write_bundle(tmp_path / "third", version="third")
     state.models.import_folder(third)
-    assert slot.lease(FIRST) is slot.require()
-    second = slot.lease(SECOND)
-    assert slot.lease(SECOND) is second
-    slot.lease("third")
-    assert slot.lease(SECOND) is not second
+    assert active_model.lease(FIRST) is active_model.require()
+    second = active_model.lease(SECOND)
+    assert active_model.lease(SECOND) is second
+    active_model.lease("third")
+    assert active_model.lease(SECOND) is not second
     with pytest.raises(ModelNotFound):
-        slot.lease("nothing")
-    assert slot.require().version == FIRST
+        active_model.lease("nothing")
+    assert active_model.require().version == FIRST

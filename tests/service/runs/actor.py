@@ -1,7 +1,7 @@
-"""An executable that plays `python`: asked for `-m trainer` or `-m exporter` it speaks their contract, in no time.
+"""A substitute for the Python of the trainer: runs `-m trainer` and `-m exporter` by their contract, in milliseconds.
 
-It is a real program in a real process: what the loop does with it, it does with the real ones. How it behaves is read
-from `behaviour.json` beside it.
+It is a real program in a real process, so that it is started, read and stopped like the real ones. It reads its
+behaviour from `behaviour.json` in its folder.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import json, os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 here = Path(__file__).parent
-how = json.loads((here / "behaviour.json").read_text())
+behaviour = json.loads((here / "behaviour.json").read_text())
 arguments = sys.argv[1:]
 
 
-def say(**event):
+def send(**event):
     print(json.dumps(event), flush=True)
 
 
-def note(text):
+def record(text):
     with (here / "history.txt").open("a") as file:
         file.write(f"{{text}} {{os.getpid()}}\\n")
 
@@ -33,50 +33,50 @@ def train(recipe, out, resume):
     out.mkdir(parents=True, exist_ok=True)
     saved = out / "resume.pt"
     if saved.exists() and not resume:
-        say(event="error", message="it was stopped: resume")
+        send(event="error", message="an interrupted run exists: resume it")
         return 1
-    asked = []
-    if how.get("deaf"):
+    stop_requests = []
+    if behaviour.get("ignore_sigterm"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     else:
-        signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+        signal.signal(signal.SIGTERM, lambda *_: stop_requests.append(1))
     first = json.loads(saved.read_text())["step"] if resume else 0
-    note(f"train from {{first}}")
-    if how.get("children"):
-        note(f"child {{subprocess.Popen(['sleep', '600']).pid}}")
-    print("words for people", file=sys.stderr, flush=True)
+    record(f"train from {{first}}")
+    if behaviour.get("children"):
+        record(f"child {{subprocess.Popen(['sleep', '600']).pid}}")
+    print("a line for people", file=sys.stderr, flush=True)
     print("not an event", flush=True)
-    say(event="start", steps=how["steps"], step=first)
-    for step in range(first + 1, how["steps"] + 1):
-        time.sleep(how.get("step_s", 0.01))
-        say(event="progress", step=step, steps=how["steps"], loss=1 / step)
-        if step == how.get("fail_at"):
-            say(event="error", message="the loss is not finite; lower the learning rate")
+    send(event="start", steps=behaviour["steps"], step=first)
+    for step in range(first + 1, behaviour["steps"] + 1):
+        time.sleep(behaviour.get("step_s", 0.01))
+        send(event="progress", step=step, steps=behaviour["steps"], loss=1 / step)
+        if step == behaviour.get("fail_at"):
+            send(event="error", message="the loss is not finite; lower the learning rate")
             return 1
-        # As the real one does it: a kill at this very moment leaves the state before.
-        beside = out / "beside"
-        beside.write_text(json.dumps({{"step": step}}))
-        beside.replace(saved)
-        if asked:
-            say(event="stopped", message="saved")
+        # Atomic, as in the trainer: a kill at this moment leaves the previous state.
+        temporary = out / "resume.tmp"
+        temporary.write_text(json.dumps({{"step": step}}))
+        temporary.replace(saved)
+        if stop_requests:
+            send(event="stopped", message="saved")
             return 75
     (out / "model.safetensors").write_bytes(b"weights")
     saved.unlink()
-    say(event="evaluation", step=how["steps"], miou=0.5, per_class={{}})
-    say(event="done", checkpoint=str(out / "model.safetensors"), miou=0.5)
+    send(event="evaluation", step=behaviour["steps"], miou=0.5, per_class={{}})
+    send(event="done", checkpoint=str(out / "model.safetensors"), miou=0.5)
     return 0
 
 
 def export(checkpoint, out):
-    note("export")
+    record("export")
     assert checkpoint.read_bytes() == b"weights"
-    shutil.copytree(how["candidate"], out)
-    say(event="done", bundle=str(out), version="?")
+    shutil.copytree(behaviour["candidate"], out)
+    send(event="done", bundle=str(out), version="?")
     return 0
 
 
 if arguments[0] == "-c":
-    sys.exit(0 if how.get("installed", True) else 1)
+    sys.exit(0 if behaviour.get("installed", True) else 1)
 if arguments[:3] == ["-m", "trainer", "train"]:
     assert arguments[4] == "--out"
     sys.exit(train(Path(arguments[3]), Path(arguments[5]), "--resume" in arguments))
@@ -88,7 +88,7 @@ sys.exit(2)
 
 
 class Actor:
-    """The program and its behaviour."""
+    """The program, its behaviour and its history."""
 
     def __init__(self, folder: Path, candidate: Path) -> None:
         folder.mkdir(parents=True)
@@ -96,23 +96,23 @@ class Actor:
         self.python.write_text(SOURCE.format(python=sys.executable))
         self.python.chmod(0o755)
         self._folder = folder
-        self._how: dict[str, Any] = {"steps": 5, "candidate": str(candidate)}
+        self._behaviour: dict[str, Any] = {"steps": 5, "candidate": str(candidate)}
         self.behave()
 
     def behave(self, **changes: Any) -> None:
-        """Behave otherwise from the next start on."""
-        self._how |= changes
-        (self._folder / "behaviour.json").write_text(json.dumps(self._how))
+        """Change the behaviour, from the next start on."""
+        self._behaviour |= changes
+        (self._folder / "behaviour.json").write_text(json.dumps(self._behaviour))
 
     @property
     def history(self) -> list[str]:
-        """What was asked of it, without the process ids: "train from 0", "export", ..."""
+        """The commands that it ran, without process ids: "train from 0", "export", ..."""
         return [line.rpartition(" ")[0] for line in self._lines()]
 
-    def pids(self, what: str) -> list[int]:
-        """The processes that did something, for example "train"; for "child" the children that it left running."""
-        lines = [line.split() for line in self._lines() if line.startswith(what)]
-        return [int(words[1] if what == "child" else words[-1]) for words in lines]
+    def pids(self, command: str) -> list[int]:
+        """Ids of the processes that ran a command, for example "train"; "child": of the children that it started."""
+        lines = [line.split() for line in self._lines() if line.startswith(command)]
+        return [int(words[1] if command == "child" else words[-1]) for words in lines]
 
     def _lines(self) -> list[str]:
         file = self._folder / "history.txt"
@@ -120,7 +120,7 @@ class Actor:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
+    """Whether a process is running; a zombie is not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""A pool with labels, a model that errs, and a trainer that will find a better one."""
+"""A pool with labels, an inaccurate active model, and a trainer whose candidate is better."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bun
 
 BAD, GOOD = "20260101T000000-bad00000", "20260102T000000-good0000"
 CLASSES = [{"id": i, "name": n, "color": list(c)} for i, (n, c) in enumerate(zip(NAMES, COLORS, strict=True))]
-# What a bundle of ours says about itself, as far as a run needs it.
+# The part of the recipe in a bundle that a run needs.
 RECIPE = {
     "method": "supervised",
     "model": {"encoder": "tiny", "weights": "none", "features": 8},
@@ -29,7 +29,7 @@ RECIPE = {
 
 @pytest.fixture
 def bad(tmp_path: Path) -> Path:
-    """The right classes, and the wrong one for nearly every pixel."""
+    """A bundle with the right classes that predicts a wrong one for nearly every pixel."""
     provenance = {"parent": None, "recipe": RECIPE, "data_fingerprint": "none", "code_version": "test"}
     return write_bundle(
         tmp_path / "bad", version=BAD, colors=(*COLORS[1:], COLORS[0]), classes=CLASSES, provenance=provenance
@@ -68,7 +68,7 @@ def loop_settings(tmp_path: Path, bad: Path, actor: Actor) -> Callable[..., Sett
 
 @pytest.fixture
 def loop(loop_settings: Callable[..., Settings]) -> Iterator[State]:
-    """The stores, with the bad model active and nothing in the pool."""
+    """The stores, with the bad model active and an empty pool."""
     opened = open_state(loop_settings())
     opened.models.ensure_start_model()
     yield opened
@@ -76,7 +76,7 @@ def loop(loop_settings: Callable[..., Settings]) -> Iterator[State]:
 
 
 def fill(state: State, *, labelled: int = 2, val: int = 1, unlabelled: int = 3, seed: int = 0) -> list[str]:
-    """Put pictures into the pool, with the masks that are right; the ids, in this order."""
+    """Add images to the pool, with correct masks. Returns the ids: labelled, val, unlabelled."""
     splits: list[tuple[Split | None, int]] = [("labelled", labelled), ("val", val), (None, unlabelled)]
     ids = []
     for number, split in enumerate(split for split, count in splits for _ in range(count)):
@@ -88,7 +88,7 @@ def fill(state: State, *, labelled: int = 2, val: int = 1, unlabelled: int = 3, 
     return ids
 
 
-def employ(state: State, *, can_train: bool = True) -> None:
-    """Let a worker be alive."""
+def register_worker(state: State, *, can_train: bool = True) -> None:
+    """Register a worker with a fresh heartbeat."""
     with state.database.write() as session:
         session.merge(Worker(id="test:1", seen_at=utc_now(), can_train=can_train, pid=1, host="test"))

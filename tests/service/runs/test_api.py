@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from service.runs.lease import claim
 from service.state import State
 from tests.service.conftest import encoded, serve
-from tests.service.runs.conftest import BAD, employ, fill
+from tests.service.runs.conftest import BAD, fill, register_worker
 from tests.service.tiny_bundle import COLORS, nearest, picture
 
 
@@ -23,18 +23,18 @@ def api(loop: State) -> Iterator[TestClient]:
 
 
 def events(text: str) -> list[tuple[int, dict[str, object]]]:
-    """Ids and data of a stream of server-sent events."""
-    found = []
+    """Parse a stream of server-sent events to ids and data."""
+    parsed = []
     for block in text.split("\n\n"):
         fields = dict(line.partition(": ")[::2] for line in block.splitlines() if not line.startswith(":"))
         if "data" in fields:
-            found.append((int(fields["id"]), json.loads(fields["data"])))
-    return found
+            parsed.append((int(fields["id"]), json.loads(fields["data"])))
+    return parsed
 
 
-def test_a_run_by_hand(api: TestClient, loop: State) -> None:
+def test_run_is_started_read_and_cancelled(api: TestClient, loop: State) -> None:
     fill(loop)
-    employ(loop)
+    register_worker(loop)
     started = api.post("/v1/runs")
     assert started.status_code == 201
     run = started.json()
@@ -47,33 +47,33 @@ def test_a_run_by_hand(api: TestClient, loop: State) -> None:
     image = loop.runs.images(run["id"], "labelled")[0]
     assert api.delete(f"/v1/images/{image}").status_code == 409
     assert api.post(f"/v1/runs/{run['id']}/cancel").json()["status"] == "cancelled"
-    over = api.post(f"/v1/runs/{run['id']}/cancel")
-    assert (over.status_code, over.json()["type"]) == (409, "urn:maskloop:problem:run-not-active")
+    finished = api.post(f"/v1/runs/{run['id']}/cancel")
+    assert (finished.status_code, finished.json()["type"]) == (409, "urn:maskloop:problem:run-not-active")
 
 
-def test_refusals_say_what_to_do(api: TestClient, loop: State) -> None:
+def test_run_that_cannot_start_gets_a_problem_with_a_remedy(api: TestClient, loop: State) -> None:
     few = api.post("/v1/runs")
     assert (few.status_code, few.json()["type"]) == (409, "urn:maskloop:problem:not-enough-images")
     assert "split=labelled" in few.json()["detail"]
     fill(loop)
-    employ(loop, can_train=False)
+    register_worker(loop, can_train=False)
     missing = api.post("/v1/runs")
     assert (missing.status_code, missing.json()["type"]) == (503, "urn:maskloop:problem:trainer-missing")
     assert "uv pip install" in missing.json()["detail"]
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/cancel"), ("GET", "/events")])
-def test_an_unknown_run_is_a_404(api: TestClient, method: str, path: str) -> None:
-    answer = api.request(method, f"/v1/runs/nobody{path}")
+def test_unknown_run_gets_404(api: TestClient, method: str, path: str) -> None:
+    answer = api.request(method, f"/v1/runs/unknown{path}")
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:maskloop:problem:run-not-found")
 
 
-def test_images_over_http_start_a_run_by_themselves(api: TestClient, loop: State) -> None:
-    employ(loop)
+def test_uploads_start_a_run_once_images_and_labels_suffice(api: TestClient, loop: State) -> None:
+    register_worker(loop)
     for seed in range(3):
         assert api.post("/v1/images", content=encoded(picture(seed=seed))).status_code == 201
     assert api.get("/v1/runs").json()["runs"] == []
-    # The images were enough; now the labels are too.
+    # The number of images suffices; labels are still missing.
     for seed, split in ((10, "labelled"), (11, "labelled"), (12, "val")):
         image = picture(seed=seed)
         image_id = api.post("/v1/images", content=encoded(image)).json()["id"]
@@ -84,25 +84,25 @@ def test_images_over_http_start_a_run_by_themselves(api: TestClient, loop: State
     assert (run["status"], run["reason"]) == ("queued", "auto")
 
 
-def test_the_events_of_a_run_that_is_over(api: TestClient, loop: State) -> None:
+def test_events_of_a_finished_run(api: TestClient, loop: State) -> None:
     fill(loop)
-    employ(loop)
+    register_worker(loop)
     run_id = api.post("/v1/runs").json()["id"]
     api.post(f"/v1/runs/{run_id}/cancel")
     answer = api.get(f"/v1/runs/{run_id}/events")
     assert answer.headers["content-type"].startswith("text/event-stream")
-    found = events(answer.text)
-    assert [data["event"] for _, data in found] == ["queued", "finished"]
-    rest = api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": str(found[0][0])})
-    assert events(rest.text) == found[1:]
-    for wrong in ("x", "-1", str(2**63)):
-        assert api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": wrong}).status_code == 422
+    received = events(answer.text)
+    assert [data["event"] for _, data in received] == ["queued", "finished"]
+    rest = api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": str(received[0][0])})
+    assert events(rest.text) == received[1:]
+    for invalid in ("x", "-1", str(2**63)):
+        assert api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": invalid}).status_code == 422
     assert events(api.get(f"/v1/runs/{run_id}/events", headers={"Last-Event-ID": str(2**63 - 1)}).text) == []
 
 
-def test_events_come_while_the_run_goes_on(api: TestClient, loop: State) -> None:
+def test_events_are_sent_while_the_run_is_active(api: TestClient, loop: State) -> None:
     fill(loop)
-    employ(loop)
+    register_worker(loop)
     run_id = api.post("/v1/runs").json()["id"]
     lease = claim(loop.database, run_id)
     assert lease is not None
@@ -110,13 +110,13 @@ def test_events_come_while_the_run_goes_on(api: TestClient, loop: State) -> None
     def work() -> None:
         lease.phase("train")
         lease.progress({"event": "progress", "step": 1, "steps": 1, "loss": 0.5})
-        lease.finish("failed", "as planned")
+        lease.finish("failed", "planned")
 
-    later = threading.Timer(1.0, work)
-    later.start()
-    found = events(api.get(f"/v1/runs/{run_id}/events").text)
-    later.join()
-    assert [data["event"] for _, data in found] == ["queued", "started", "phase", "progress", "finished"]
-    assert found[-1][1]["error"] == "as planned"
-    ids = [number for number, _ in found]
+    timer = threading.Timer(0.5, work)
+    timer.start()
+    received = events(api.get(f"/v1/runs/{run_id}/events").text)
+    timer.join()
+    assert [data["event"] for _, data in received] == ["queued", "started", "phase", "progress", "finished"]
+    assert received[-1][1]["error"] == "planned"
+    ids = [number for number, _ in received]
     assert ids == sorted(set(ids))

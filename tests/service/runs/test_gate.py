@@ -1,4 +1,4 @@
-"""Who may serve."""
+"""Gate: mIoU, and the comparison of a candidate with the active model."""
 
 from __future__ import annotations
 
@@ -22,52 +22,52 @@ def pairs(_bundle: Bundle) -> Iterator[Pair]:
         yield image, nearest(image, COLORS)
 
 
-def test_miou_by_hand() -> None:
+def test_miou_of_a_hand_made_example() -> None:
     truth = np.array([[0, 0, 1, 255], [0, 1, 1, 255]], dtype=np.uint8)
-    found = np.array([[0, 1, 1, 0], [0, 1, 2, 2]], dtype=np.uint8)
-    matrix = confusion(truth, found, 4, 255)
+    predicted = np.array([[0, 1, 1, 0], [0, 1, 2, 2]], dtype=np.uint8)
+    matrix = confusion(truth, predicted, 4, 255)
     assert matrix.tolist() == [[2, 1, 0, 0], [0, 2, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
     mean, per_class = miou(matrix)
-    # Class 0: 2 of 3. Class 1: 2 hits, 1 missed, 1 too many. Classes 2 and 3 do not occur in the truth.
+    # Class 0: 2 of 3. Class 1: 2 correct, 1 missed, 1 false. Classes 2 and 3 do not occur in the truth.
     assert per_class == [pytest.approx(2 / 3), pytest.approx(2 / 4), None, None]
     assert mean == pytest.approx((2 / 3 + 2 / 4) / 2)
     assert miou(np.zeros((2, 2), dtype=np.int64)) == (0.0, [None, None])
 
 
-def test_it_is_the_trainers_measure() -> None:
-    metrics = pytest.importorskip("trainer.evaluation.metrics", reason="the trainer's own measure")
-    torch = pytest.importorskip("torch", reason="the trainer's own measure")
+def test_miou_equals_that_of_the_trainer() -> None:
+    metrics = pytest.importorskip("trainer.evaluation.metrics", reason="compares with the trainer")
+    torch = pytest.importorskip("torch", reason="compares with the trainer")
     rng = np.random.default_rng(0)
-    truth, found = rng.integers(0, 6, (20, 30)), rng.integers(0, 7, (20, 30))
+    truth, predicted = rng.integers(0, 6, (20, 30)), rng.integers(0, 7, (20, 30))
     truth[:3] = 255
-    theirs = metrics.scores(
-        metrics.confusion(torch.from_numpy(found), torch.from_numpy(truth), 7, 255), tuple("abcdefg"), 1
+    expected = metrics.scores(
+        metrics.confusion(torch.from_numpy(predicted), torch.from_numpy(truth), 7, 255), tuple("abcdefg"), 1
     )
-    mean, per_class = miou(confusion(truth, found, 7, 255))
-    assert mean == pytest.approx(theirs.miou, abs=1e-12)
-    assert per_class == [pytest.approx(iou) if iou is not None else None for iou in theirs.per_class.values()]
+    mean, per_class = miou(confusion(truth, predicted, 7, 255))
+    assert mean == pytest.approx(expected.miou, abs=1e-12)
+    assert per_class == [pytest.approx(iou) if iou is not None else None for iou in expected.per_class.values()]
 
 
-def test_the_better_one_passes_and_the_worse_one_does_not(
+def test_better_candidate_is_accepted_and_worse_one_is_not(
     good: Path, bad: Path, loop_settings: Callable[..., Settings]
 ) -> None:
     settings = loop_settings()
-    up = compare(read_bundle(good), read_bundle(bad), pairs, settings)
-    assert up.accepted
-    assert up.active is not None
-    assert up.candidate is not None
-    assert (up.candidate.version, up.active.version, up.images) == (GOOD, BAD, 3)
-    assert up.candidate.miou == 1.0
-    assert set(up.candidate.per_class) == set(NAMES)
-    down = compare(read_bundle(bad), read_bundle(good), pairs, settings)
-    assert not down.accepted
-    assert "against 1.0000" in down.reason
+    better = compare(read_bundle(good), read_bundle(bad), pairs, settings)
+    assert better.accepted
+    assert better.active is not None
+    assert better.candidate is not None
+    assert (better.candidate.version, better.active.version, better.images) == (GOOD, BAD, 3)
+    assert better.candidate.miou == 1.0
+    assert set(better.candidate.per_class) == set(NAMES)
+    worse = compare(read_bundle(bad), read_bundle(good), pairs, settings)
+    assert not worse.accepted
+    assert "against 1.0000" in worse.reason
     assert compare(read_bundle(bad), read_bundle(good), pairs, loop_settings(gate_tolerance_miou=1.0)).accepted
     assert compare(read_bundle(good), read_bundle(good), pairs, settings).accepted
     assert compare(read_bundle(bad), None, pairs, settings).accepted
 
 
-def test_a_candidate_whose_probe_fails_is_refused(good: Path, bad: Path, tmp_path: Path, settings: Settings) -> None:
+def test_candidate_whose_probe_fails_is_rejected(good: Path, bad: Path, tmp_path: Path, settings: Settings) -> None:
     (good / "probe.npz").write_bytes((bad / "probe.npz").read_bytes())
     write_manifest(good, version=GOOD)
     verdict = compare(read_bundle(good), read_bundle(bad), pairs, settings)
@@ -77,7 +77,9 @@ def test_a_candidate_whose_probe_fails_is_refused(good: Path, bad: Path, tmp_pat
         compare(read_bundle(bad), read_bundle(good), pairs, settings)
 
 
-def test_models_of_other_classes_are_not_compared(good: Path, tmp_path: Path, settings: Settings) -> None:
+def test_candidate_is_rejected_if_the_active_model_has_other_classes(
+    good: Path, tmp_path: Path, settings: Settings
+) -> None:
     other = write_bundle(tmp_path / "reversed", version="other", colors=COLORS[::-1])
     verdict = compare(read_bundle(good), read_bundle(other), pairs, settings)
     assert not verdict.accepted

@@ -1,23 +1,24 @@
-"""When a run is due, and when not."""
+"""Retrain policy: when a run starts, and the errors if it cannot."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import update
 
 from service.errors import MaskloopError, NoModel, NotEnoughImages, RunActive, TrainerMissing
 from service.settings import Settings
 from service.state import State, open_state
-from service.storage.tables import Run, Worker
-from tests.service.runs.conftest import BAD, employ, fill
+from service.storage.tables import Run, Worker, utc_now
+from tests.service.runs.conftest import BAD, fill, register_worker
 
 
 def test_enough_new_images_start_one_run_with_a_snapshot_of_the_pool(loop: State) -> None:
     ids = fill(loop)
-    employ(loop)
+    register_worker(loop)
     run = loop.retrain_policy.consider()
     assert run is not None
     assert (run.status, run.reason, run.base_version, run.attempts) == ("queued", "auto", BAD, 0)
@@ -29,9 +30,9 @@ def test_enough_new_images_start_one_run_with_a_snapshot_of_the_pool(loop: State
     assert event.event == {"event": "queued", "images": {"labelled": 2, "val": 1, "unlabelled": 3}}
 
 
-def test_the_next_run_counts_only_what_came_after_the_last_snapshot(loop: State) -> None:
+def test_next_run_counts_only_images_added_after_the_last_snapshot(loop: State) -> None:
     fill(loop)
-    employ(loop)
+    register_worker(loop)
     first = loop.retrain_policy.consider()
     assert first is not None
     loop.runs.request_cancel(first.id)
@@ -51,50 +52,52 @@ def test_the_next_run_counts_only_what_came_after_the_last_snapshot(loop: State)
         ({"val": 0}, NotEnoughImages, "split=val"),
     ],
 )
-def test_what_is_missing_is_said(loop: State, pool: dict[str, int], error: type[MaskloopError], remedy: str) -> None:
+def test_missing_images_are_named_in_the_error(
+    loop: State, pool: dict[str, int], error: type[MaskloopError], remedy: str
+) -> None:
     fill(loop, **pool)
-    employ(loop)
+    register_worker(loop)
     with pytest.raises(error, match=remedy):
         loop.retrain_policy.start("manual")
     assert loop.retrain_policy.consider() is None
     assert not loop.runs.list()
 
 
-def test_no_worker_and_no_trainer_are_two_different_things(loop: State) -> None:
+def test_missing_worker_and_missing_trainer_are_distinct_errors(loop: State) -> None:
     fill(loop)
     with pytest.raises(TrainerMissing, match="python -m service worker"):
         loop.retrain_policy.start("manual")
-    employ(loop, can_train=False)
+    register_worker(loop, can_train=False)
     with pytest.raises(TrainerMissing, match=r"trainer,exporter"):
         loop.retrain_policy.start("manual")
-    employ(loop)
+    register_worker(loop)
     assert loop.retrain_policy.start("manual").reason == "manual"
     with pytest.raises(RunActive, match="cancel"):
         loop.retrain_policy.start("manual")
 
 
-def test_a_worker_that_fell_silent_does_not_count(loop: State) -> None:
+def test_worker_without_a_recent_heartbeat_does_not_count(loop: State) -> None:
     fill(loop)
-    employ(loop)
+    register_worker(loop)
     with loop.database.write() as session:
-        session.execute(delete(Worker))
+        session.execute(update(Worker).values(seen_at=utc_now() - timedelta(hours=1)))
     assert loop.retrain_policy.consider() is None
 
 
-def test_without_a_model_there_are_no_classes(loop_settings: Callable[..., Settings]) -> None:
+def test_run_without_a_model_is_rejected(loop_settings: Callable[..., Settings]) -> None:
     state = open_state(loop_settings())
     with pytest.raises(NoModel):
         state.retrain_policy.start("manual")
     state.close()
 
 
-def test_two_threads_at_one_moment_start_one_run(loop: State) -> None:
+def test_concurrent_calls_start_one_run(loop: State) -> None:
     fill(loop)
-    employ(loop)
-    gate, runs = threading.Barrier(4), list[Run | None]()
+    register_worker(loop)
+    barrier, runs = threading.Barrier(4), list[Run | None]()
 
     def consider() -> None:
-        gate.wait()
+        barrier.wait()
         runs.append(loop.retrain_policy.consider())
 
     threads = [threading.Thread(target=consider) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""What the trainer is told, and the data that it is given."""
+"""Recipe and data set of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service.segmentation.decode import Limits
 from service.settings import PACKAGE
 from service.state import State
 from tests.service.conftest import encoded
-from tests.service.runs.conftest import RECIPE, employ, fill
+from tests.service.runs.conftest import RECIPE, fill, register_worker
 from tests.service.tiny_bundle import COLORS, NAMES, picture, sha256, write_bundle
 
 LIMITS = Limits(max_bytes=10**7, max_pixels=10**7)
@@ -32,7 +32,7 @@ TEMPLATE: dict[str, Any] = {
 
 @pytest.fixture
 def with_weights(tmp_path: Path) -> Path:
-    """A bundle that carries the checkpoint it came from."""
+    """A bundle that contains its checkpoint."""
     folder = tmp_path / "with-weights"
     folder.mkdir()
     weights = folder / "model.safetensors"
@@ -45,7 +45,7 @@ def with_weights(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_belongs_to_the_model_comes_from_the_bundle(with_weights: Path) -> None:
+def test_model_settings_come_from_the_bundle(with_weights: Path) -> None:
     recipe = make_recipe(TEMPLATE, read_bundle(with_weights), dataset=Path("data"), sizes=SIZES)
     assert recipe["model"] == RECIPE["model"]
     assert recipe["inference"] == {"long_side": 0}
@@ -55,7 +55,7 @@ def test_what_belongs_to_the_model_comes_from_the_bundle(with_weights: Path) -> 
     assert recipe["init"] == str(with_weights / "model.safetensors")
 
 
-def test_a_run_goes_on_with_what_its_model_was_trained_with(tmp_path: Path) -> None:
+def test_training_settings_of_the_bundle_apply_unless_the_template_sets_them(tmp_path: Path) -> None:
     own = RECIPE | {
         "unimatch": {"confidence_threshold": 0.8, "cutmix_probability": 0.25},
         "train": {"steps": 7, "ema_decay": 0.9, "lr_encoder": 0.001},
@@ -71,9 +71,9 @@ def test_a_run_goes_on_with_what_its_model_was_trained_with(tmp_path: Path) -> N
     assert recipe["train"]["ema_decay"] == 0.99
 
 
-def test_a_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None:
+def test_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None:
     ids = fill(loop)
-    employ(loop)
+    register_worker(loop)
     run = loop.retrain_policy.start("manual")
     manifest = loop.models.bundle(run.base_version or "").manifest
     loop.images.path(ids[0]).unlink()
@@ -82,7 +82,7 @@ def test_a_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> No
     assert not (tmp_path / "set").exists()
 
 
-def test_the_template_has_the_last_word(with_weights: Path) -> None:
+def test_template_overrides_the_bundle(with_weights: Path) -> None:
     template = TEMPLATE | {"data": {"crop": [64, 64]}, "train": {"steps": 1, "lr_encoder": 0.5}}
     recipe = make_recipe(template, read_bundle(with_weights), dataset=Path("data"), sizes=SIZES)
     assert recipe["data"]["crop"] == [64, 64]
@@ -91,7 +91,7 @@ def test_the_template_has_the_last_word(with_weights: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "goes_on"),
+    ("model", "uses_weights"),
     [
         ({"encoder": "tiny", "weights": "package"}, True),
         ({"encoder": "tiny", "features": 8}, True),
@@ -99,25 +99,25 @@ def test_the_template_has_the_last_word(with_weights: Path) -> None:
         ({"encoder": "tiny", "features": 64}, False),
     ],
 )
-def test_weights_are_taken_over_where_the_network_is_the_same(
-    with_weights: Path, model: dict[str, Any], goes_on: bool
+def test_weights_are_reused_if_the_network_is_the_same(
+    with_weights: Path, model: dict[str, Any], uses_weights: bool
 ) -> None:
     recipe = make_recipe(TEMPLATE | {"model": model}, read_bundle(with_weights), dataset=Path("data"), sizes=SIZES)
     assert recipe["model"] == model
-    assert bool(recipe["init"]) is goes_on
+    assert bool(recipe["init"]) is uses_weights
 
 
-def test_small_pools_get_small_batches_and_none_unlabelled_the_labels_alone(bad: Path) -> None:
+def test_small_pool_gets_small_batches_or_supervised_training(bad: Path) -> None:
     bundle = read_bundle(bad)
     small = make_recipe(TEMPLATE, bundle, dataset=Path("data"), sizes=Sizes(labelled=2, unlabelled=3, val=1))
     assert (small["train"]["batch_labelled"], small["train"]["batch_unlabelled"]) == (2, 3)
     assert small["init"] == ""
-    alone = make_recipe(TEMPLATE, bundle, dataset=Path("data"), sizes=Sizes(labelled=9, unlabelled=1, val=1))
-    assert alone["method"] == "supervised"
+    supervised = make_recipe(TEMPLATE, bundle, dataset=Path("data"), sizes=Sizes(labelled=9, unlabelled=1, val=1))
+    assert supervised["method"] == "supervised"
     assert TEMPLATE["method"] == "unimatch_v2"
 
 
-def test_a_bundle_that_does_not_know_itself_needs_a_template_that_does(good: Path, tmp_path: Path) -> None:
+def test_bundle_without_a_recipe_needs_a_complete_template(good: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="MASKLOOP_RECIPE"):
         make_recipe(TEMPLATE, read_bundle(good), dataset=Path("data"), sizes=SIZES)
     template = tmp_path / "template.toml"
@@ -128,8 +128,8 @@ def test_a_bundle_that_does_not_know_itself_needs_a_template_that_does(good: Pat
         write_recipe(tmp_path / "r", template=tmp_path / "none", base=read_bundle(good), dataset=tmp_path, sizes=SIZES)
 
 
-def test_the_packaged_recipe_makes_a_recipe_that_the_trainer_takes(with_weights: Path, tmp_path: Path) -> None:
-    config = pytest.importorskip("trainer.recipe_file", reason="the trainer's own check of recipes")
+def test_packaged_template_gives_a_valid_recipe(with_weights: Path, tmp_path: Path) -> None:
+    config = pytest.importorskip("trainer.recipe_file", reason="the trainer checks the recipe")
     target = tmp_path / "recipe.toml"
     template = PACKAGE / "runs" / "recipe.toml"
     write_recipe(target, template=template, base=read_bundle(with_weights), dataset=tmp_path, sizes=SIZES)
@@ -139,19 +139,19 @@ def test_the_packaged_recipe_makes_a_recipe_that_the_trainer_takes(with_weights:
     assert tomllib.loads(target.read_text()) == tomllib.loads(tomli_w.dumps(tomllib.loads(target.read_text())))
 
 
-def test_the_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp_path: Path) -> None:
-    folder = pytest.importorskip("trainer.data.layouts", reason="the trainer's own reader")
+def test_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp_path: Path) -> None:
+    layouts = pytest.importorskip("trainer.data.layouts", reason="the trainer reads the data set")
     ids = fill(loop)
-    # A format that the trainer's folder does not know.
+    # A format that the data sets of the trainer do not support.
     ids.append(loop.images.add(encoded(picture(seed=9), "BMP"))[0].id)
-    employ(loop)
+    register_worker(loop)
     run = loop.retrain_policy.start("manual")
     loop.images.add(encoded(picture(seed=10)))
     manifest = loop.models.bundle(run.base_version or "").manifest
     for _ in range(2):
         sizes = build_dataset(tmp_path / "set", run.id, manifest, runs=loop.runs, images=loop.images, limits=LIMITS)
         assert sizes == Sizes(labelled=2, unlabelled=4, val=1)
-    dataset = folder.open_dataset(tmp_path / "set")
+    dataset = layouts.open_dataset(tmp_path / "set")
     assert dataset.taxonomy.names == NAMES
     assert dataset.taxonomy.colors == COLORS
     assert {sample.name for sample in dataset.split("unlabelled")} == set(ids[3:])
@@ -161,5 +161,5 @@ def test_the_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp
     np.testing.assert_array_equal(mask, np.asarray(Image.open(loop.images.mask_path(ids[0]))))
     bmp = next(sample for sample in dataset.split("unlabelled") if sample.name == ids[-1])
     np.testing.assert_array_equal(dataset.read(bmp), picture(seed=9))
-    # No second copy of the pool.
+    # The data set links to the files of the pool.
     assert sample.image.samefile(loop.images.path(ids[0]))

@@ -1,4 +1,4 @@
-"""The table at the head of `service/segmentation/decode.py`, row by row."""
+"""Every row of the table in the docstring of `service/segmentation/decode.py`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.segmentation.decode import FORMATS, EncodedImage, Limits, decode
 from tests.service.conftest import encoded
 from tests.service.tiny_bundle import picture
 
-# Pillow warns of broken EXIF and of sizes; the service is not to care.
+# Pillow warns of broken EXIF and of large sizes.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
 
 LIMITS = Limits(max_bytes=1_000_000, max_pixels=100_000)
@@ -37,7 +37,7 @@ def rgba(alpha: int) -> Image.Image:
 
 
 def png16(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> bytes:
-    """A 16-bit RGB PNG, which Pillow reads and cannot write."""
+    """Encode a 16-bit RGB PNG, which Pillow cannot write."""
     height, width = pixels.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
 
@@ -52,14 +52,14 @@ def png16(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> bytes:
     ("kind", "options"),
     [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("TIFF", {"compression": "tiff_lzw"})],
 )
-def test_lossless_formats_come_out_as_they_went_in(kind: str, options: dict[str, str | bool]) -> None:
+def test_lossless_formats_decode_exactly(kind: str, options: dict[str, str | bool]) -> None:
     np.testing.assert_array_equal(decode(encoded(IMAGE, kind, **options), LIMITS).image_HW3, RGB)
 
 
 @pytest.mark.parametrize(
     ("kind", "media_type"), [("JPEG", "image/jpeg"), ("WEBP", "image/webp"), ("AVIF", "image/avif")]
 )
-def test_lossy_formats_come_out_nearly(kind: str, media_type: str) -> None:
+def test_lossy_formats_decode_approximately(kind: str, media_type: str) -> None:
     data = encoded(IMAGE, kind, quality=95, **({"subsampling": 0} if kind == "JPEG" else {}))
     assert np.abs(decode(data, LIMITS).image_HW3.astype(int) - RGB).mean() < 15
     assert EncodedImage(data, LIMITS).header.media_type == media_type
@@ -74,14 +74,14 @@ def test_one_bit_becomes_black_and_white() -> None:
     np.testing.assert_array_equal(decode(encoded(bits), LIMITS).image_HW3[..., 0], np.where(bits, 255, 0))
 
 
-def test_palette_is_looked_up() -> None:
+def test_palette_is_applied() -> None:
     palette = IMAGE.quantize(16)
     np.testing.assert_array_equal(decode(encoded(palette), LIMITS).image_HW3, np.array(palette.convert("RGB")))
 
 
 @pytest.mark.parametrize("depth", ["I;16", "I;16B"])
 def test_16_bit_grey_keeps_its_upper_8_bits(depth: str) -> None:
-    """Pillow's own conversion would turn everything above 255 white."""
+    """Pillow's conversion would turn all values above 255 white."""
     data = encoded(GREY.astype(np.uint16) * 256 + 77, "PNG" if depth == "I;16" else "TIFF")
     np.testing.assert_array_equal(decode(data, LIMITS).image_HW3[..., 1], GREY)
 
@@ -90,23 +90,23 @@ def test_16_bit_colour_keeps_its_upper_8_bits() -> None:
     np.testing.assert_array_equal(decode(png16(RGB.astype(np.uint16) * 256 + 5), LIMITS).image_HW3, RGB)
 
 
-def test_transparent_pixels_are_white_whatever_colour_they_hide() -> None:
+def test_transparent_pixels_become_white() -> None:
     assert (decode(encoded(rgba(0)), LIMITS).image_HW3 == 255).all()
     np.testing.assert_array_equal(decode(encoded(rgba(255)), LIMITS).image_HW3, RGB)
 
 
-def test_half_transparent_pixels_are_half_white() -> None:
+def test_half_transparent_pixels_are_blended_with_white() -> None:
     half = decode(encoded(rgba(128)), LIMITS).image_HW3.astype(int)
     assert np.abs(half - (RGB * 128.0 + 255 * 127.0) / 255).max() <= 1.5
 
 
-def test_grey_with_alpha_is_composited_too() -> None:
+def test_grey_with_alpha_is_composited() -> None:
     image = Image.fromarray(GREY).convert("LA")
     image.putalpha(0)
     assert (decode(encoded(image), LIMITS).image_HW3 == 255).all()
 
 
-def test_a_palette_with_a_transparent_entry_is_composited() -> None:
+def test_palette_with_a_transparent_entry_is_composited() -> None:
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
     assert (decode(encoded(image, transparency=1), LIMITS).image_HW3 == 255).all()
@@ -127,7 +127,7 @@ def test_cmyk_is_converted() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
 def test_every_exif_orientation_is_applied(orientation: int, kind: str) -> None:
-    """Corner colours show which way the picture was turned; a tool that is not ours says what is right."""
+    """Each quarter has its own colour. Pillow's `transpose` gives the expected picture."""
     image = Image.new("RGB", (48, 32))
     for i, corner in enumerate([(0, 0), (24, 0), (0, 16), (24, 16)]):
         image.paste(
@@ -147,17 +147,17 @@ def test_every_exif_orientation_is_applied(orientation: int, kind: str) -> None:
 @pytest.mark.parametrize(
     "exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0"]
 )
-def test_a_broken_exif_is_ignored(exif: bytes) -> None:
+def test_broken_exif_is_ignored(exif: bytes) -> None:
     assert decode(encoded(IMAGE, "JPEG", exif=exif), LIMITS).image_HW3.shape == RGB.shape
 
 
-def test_more_bytes_than_allowed_are_refused() -> None:
+def test_file_above_the_byte_limit_is_rejected() -> None:
     with pytest.raises(ImageTooLarge, match="MASKLOOP_MAX_IMAGE_BYTES"):
         decode(encoded(IMAGE), Limits(max_bytes=100, max_pixels=10**9))
 
 
-def test_a_bomb_is_refused_before_it_is_decoded() -> None:
-    """A header that promises 4 gigapixels and nothing behind it: only who decodes it would call it damaged."""
+def test_decompression_bomb_is_rejected_by_its_header() -> None:
+    """The header declares 4 gigapixels and no data follows: decoding would report a damaged file instead."""
     header = struct.pack(">IIBBBBB", 65_535, 65_535, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     data += b"\0\0\0\0IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
@@ -167,15 +167,15 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
         EncodedImage(data, Limits(max_bytes=1000, max_pixels=100_000_000))
 
 
-def test_several_frames_are_refused() -> None:
+def test_image_with_several_frames_is_rejected() -> None:
     for kind in ("TIFF", "WEBP", "PNG", "AVIF"):
         data = encoded(IMAGE, kind, save_all=True, append_images=[IMAGE.rotate(90)])
         with pytest.raises(ImageUnsupported, match="frames"):
             decode(data, LIMITS)
 
 
-def test_a_file_of_very_many_pages_is_refused_after_the_first() -> None:
-    """To count the pages takes the square of their number, and seconds for so many."""
+def test_tiff_with_very_many_pages_is_rejected_without_counting_them() -> None:
+    """Counting the pages takes quadratic time: seconds for 30 000 of them."""
     tags = ((256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (278, 1), (279, 1))
     page = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     ends = range(8, 30_000 * 102, 102)
@@ -187,49 +187,49 @@ def test_a_file_of_very_many_pages_is_refused_after_the_first() -> None:
     assert time.process_time() - start < 1
 
 
-def test_a_phones_jpeg_with_a_preview_behind_it_is_read() -> None:
-    """MPO: several JPEGs in one file, of which every viewer shows the first."""
+def test_first_jpeg_of_an_mpo_is_decoded() -> None:
+    """MPO: several JPEGs in one file, written by phones; viewers show the first."""
     data = encoded(IMAGE, "MPO", save_all=True, append_images=[IMAGE])
     assert decode(data, LIMITS).image_HW3.shape == RGB.shape
     assert EncodedImage(data, LIMITS).header.media_type == "image/jpeg"
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO"])
-def test_other_formats_are_refused(kind: str) -> None:
+def test_other_formats_are_rejected(kind: str) -> None:
     with pytest.raises(ImageUnsupported):
         decode(encoded(IMAGE, kind), LIMITS)
 
 
 @pytest.mark.parametrize(("dtype", "white"), [(np.float32, 1), (np.float32, 65535), (np.int32, 255), (np.int32, 65535)])
-def test_numbers_of_32_bits_are_scaled_and_not_clipped(dtype: type, white: int) -> None:
+def test_32_bit_values_are_scaled_and_not_clipped(dtype: type, white: int) -> None:
     values = GREY.astype(np.float64) / GREY.max() * white
-    found = decode(encoded(Image.fromarray(values.astype(dtype)), "TIFF"), LIMITS).image_HW3[..., 0]
-    assert np.abs(found.astype(int) - GREY.astype(float) / GREY.max() * 255).max() <= 1
+    scaled = decode(encoded(Image.fromarray(values.astype(dtype)), "TIFF"), LIMITS).image_HW3[..., 0]
+    assert np.abs(scaled.astype(int) - GREY.astype(float) / GREY.max() * 255).max() <= 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
-def test_scaling_holds_no_large_copies(dtype: type) -> None:
+def test_scaling_makes_no_large_copies(dtype: type) -> None:
     values: Any = np.linspace(0, 65535, 4_000_000).reshape(2000, 2000).astype(dtype)
     data = encoded(Image.fromarray(values), "TIFF")
     tracemalloc.start()
     try:
-        found = decode(data, Limits(max_bytes=10**8, max_pixels=10**7)).image_HW3
-        _, most = tracemalloc.get_traced_memory()
+        scaled = decode(data, Limits(max_bytes=10**8, max_pixels=10**7)).image_HW3
+        _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    np.testing.assert_array_equal(found[..., 0], (values.astype(np.float64) * (255.999 / 65535)).astype(np.uint8))
-    # Pillow's own memory is not seen here: this is the bytes, the values, the grey and the colours of numpy.
-    assert most < 10 * values.size
+    np.testing.assert_array_equal(scaled[..., 0], (values.astype(np.float64) * (255.999 / 65535)).astype(np.uint8))
+    # Without Pillow's own memory: the encoded bytes, the values, the grey and the RGB arrays.
+    assert peak_bytes < 10 * values.size
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_no_number_is_damage(value: float) -> None:
+def test_nan_and_infinity_count_as_damage(value: float) -> None:
     with pytest.raises(ImageUnreadable, match="finite"):
         decode(encoded(Image.fromarray(np.array([[0, value]], np.float32)), "TIFF"), LIMITS)
 
 
-def test_a_tiff_of_one_pixel_in_a_huge_tile_is_refused() -> None:
-    """A tile is decoded whole; Pillow holds only the picture's own size against its limit."""
+def test_tiff_with_a_huge_tile_is_rejected() -> None:
+    """A tile is decoded as a whole; Pillow compares only the size of the picture with its limit."""
     tags = [
         (256, 1),
         (257, 1),
@@ -249,8 +249,8 @@ def test_a_tiff_of_one_pixel_in_a_huge_tile_is_refused() -> None:
             read(data, LIMITS)
 
 
-def test_a_jpeg_of_very_many_scans_is_refused() -> None:
-    """Each is a pass over all pixels: a file of kilobytes could keep a core busy for hours."""
+def test_jpeg_with_very_many_scans_is_rejected() -> None:
+    """Each scan is a pass over all pixels: a file of kilobytes could keep a core busy for hours."""
     data = encoded(IMAGE, "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     assert decode(data, LIMITS).image_HW3.shape == RGB.shape
@@ -258,8 +258,8 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
         decode(data[:last] + data[last:-2] * 200 + data[-2:], LIMITS)
 
 
-def test_a_bmp_of_very_many_run_lengths_is_refused() -> None:
-    """Pillow decodes them in Python, a few a microsecond."""
+def test_bmp_with_very_many_run_lengths_is_rejected() -> None:
+    """Pillow decodes run lengths in Python, a few per microsecond."""
     for rows, fits in ((10, True), (10_500, False)):
         codes = (b"\x01\x07" * 100 + bytes(2)) * rows
         head = struct.pack("<IiiHHIIiiII", 40, 100, 10, 1, 8, 1, len(codes), 0, 0, 0, 0) + bytes(1024)
@@ -271,7 +271,7 @@ def test_a_bmp_of_very_many_run_lengths_is_refused() -> None:
                 decode(data, Limits(10**7, 10**4))
 
 
-def test_no_memory_is_the_images_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_error_is_reported_as_image_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(_: Image.Image) -> None:
         raise MemoryError
 
@@ -282,56 +282,55 @@ def test_no_memory_is_the_images_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_truncated_files_are_refused_at_every_length(kind: str) -> None:
+def test_truncated_file_is_rejected_at_every_length(kind: str) -> None:
     data = encoded(IMAGE, kind)
     for length in range(1, len(data) - 16, 1 + len(data) // 40):
         try:
             decode(data[:length], LIMITS)
         except (ImageUnreadable, ImageUnsupported):
             continue
-        pytest.fail(f"{length} of {len(data)} bytes were taken for an image")
+        pytest.fail(f"{length} of {len(data)} bytes were decoded as an image")
 
 
 PEAK = """
 import sys
 from pathlib import Path
 from service.segmentation.decode import Limits, decode
-def high_water():
+def peak_bytes():
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 small, large = (Path(name).read_bytes() for name in sys.argv[1:])
 decode(small, Limits(10**9, 10**9)).image_HW3
-before = high_water()
+before = peak_bytes()
 height, width, _ = decode(large, Limits(10**9, 10**9)).image_HW3.shape
-print((high_water() - before) / (height * width))
+print((peak_bytes() - before) / (height * width))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="what a process held at most is read from /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak memory is read from /proc")
 @pytest.mark.parametrize(
-    ("mode", "kind", "most"), [("RGBA", "PNG", 9), ("LA", "PNG", 9), ("RGB", "JPEG", 9), ("RGBA", "WEBP", 17)]
+    ("mode", "kind", "max_pixel_bytes"),
+    [("RGBA", "PNG", 9), ("LA", "PNG", 9), ("RGB", "JPEG", 9), ("RGBA", "WEBP", 17)],
 )
-def test_decoding_takes_little_more_than_the_image_and_its_pixels(
-    mode: str, kind: str, most: int, tmp_path: Path
-) -> None:
-    """Pillow's 4 bytes a pixel and our 3, and strips; a WebP is held four times by its decoder."""
+def test_peak_memory_of_decoding_is_bounded(mode: str, kind: str, max_pixel_bytes: int, tmp_path: Path) -> None:
+    """4 bytes per pixel in Pillow, 3 in the result, and strips; the WebP decoder holds four copies."""
     for name, side in (("small", 8), ("large", 3000)):
-        turned = Image.Exif()
-        turned[0x112] = 6
-        Image.new(mode, (side, side), "navy").save(tmp_path / name, kind, exif=turned)
-    ended = subprocess.run(
+        rotated = Image.Exif()
+        rotated[0x112] = 6
+        Image.new(mode, (side, side), "navy").save(tmp_path / name, kind, exif=rotated)
+    process = subprocess.run(
         [sys.executable, "-c", PEAK, str(tmp_path / "small"), str(tmp_path / "large")],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    assert 3 <= float(ended.stdout) < most
+    assert 3 <= float(process.stdout) < max_pixel_bytes
     large = (tmp_path / "large").read_bytes()
-    assert float(ended.stdout) * 3000 * 3000 < EncodedImage(large, Limits(10**9, 10**9)).decode_bytes
+    assert float(process.stdout) * 3000 * 3000 < EncodedImage(large, Limits(10**9, 10**9)).decode_bytes
 
 
-def test_the_result_is_contiguous_rgb() -> None:
+def test_result_is_contiguous_rgb() -> None:
     for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
         image = Image.new(mode, (5, 3))
         sink = io.BytesIO()

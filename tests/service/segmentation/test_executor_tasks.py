@@ -1,4 +1,4 @@
-"""Work in threads, and a request that ends before its own does."""
+"""Work in thread pools, and requests that end before their work."""
 
 from __future__ import annotations
 
@@ -20,48 +20,48 @@ from tests.service.conftest import encoded, eventually
 from tests.service.tiny_bundle import picture
 
 
-async def test_what_nobody_waits_for_when_a_thread_is_free_is_not_begun() -> None:
-    left, go, done = threading.Event(), threading.Event(), list[str]()
+async def test_work_cancelled_before_it_starts_does_not_run() -> None:
+    cancelled, release, calls = threading.Event(), threading.Event(), list[str]()
 
     with ThreadPoolExecutor(1) as pool:
-        first = submit(pool, lambda: go.wait(20))
-        second = submit(pool, lambda: done.append("second"), left.is_set)
-        left.set()
-        go.set()
+        first = submit(pool, lambda: release.wait(20))
+        second = submit(pool, lambda: calls.append("second"), cancelled.is_set)
+        cancelled.set()
+        release.set()
         assert await first
         with pytest.raises(InferenceCancelled):
             await second
-    assert done == []
+    assert calls == []
 
 
-async def test_leaving_waits_for_the_thread_and_hears_no_error() -> None:
-    go, seen = threading.Event(), list[str]()
+async def test_callback_runs_after_failed_work_and_its_error_is_dropped() -> None:
+    release, calls = threading.Event(), list[str]()
 
     def fails() -> None:
-        assert go.wait(20)
-        raise ValueError("nobody is there to be told")
+        assert release.wait(20)
+        raise ValueError("not awaited")
 
     with ThreadPoolExecutor(1) as pool:
-        call_when_done(None, lambda: seen.append("nothing was begun"))
+        call_when_done(None, lambda: calls.append("no work"))
         work = submit(pool, fails)
-        call_when_done(work, lambda: seen.append("over"))
-        assert seen == ["nothing was begun"]
-        go.set()
+        call_when_done(work, lambda: calls.append("done"))
+        assert calls == ["no work"]
+        release.set()
         await asyncio.wait([work])
     await asyncio.sleep(0)
-    assert seen == ["nothing was begun", "over"]
+    assert calls == ["no work", "done"]
 
 
-async def test_a_request_that_ends_while_it_is_decoded_keeps_its_place_until_its_thread_is_free(
+async def test_request_cancelled_while_decoding_keeps_its_slot_until_the_thread_ends(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else others would be decoded beside it, in memory that it still holds."""
-    begun, go = threading.Event(), threading.Event()
+    """Otherwise more images would be decoded while its memory is still in use."""
+    started, release = threading.Event(), threading.Event()
 
     class SlowImage(EncodedImage):
         def decode(self) -> DecodedImage:
-            begun.set()
-            assert go.wait(20)
+            started.set()
+            assert release.wait(20)
             return super().decode()
 
     monkeypatch.setattr("service.segmentation.pipeline.EncodedImage", SlowImage)
@@ -71,16 +71,16 @@ async def test_a_request_that_ends_while_it_is_decoded_keeps_its_place_until_its
     async def connected() -> bool:
         return False
 
-    async def one() -> None:
+    async def segment() -> None:
         async with pipeline.admission() as context:
             await pipeline.segment(encoded(picture()), engine, context, connected)
 
-    asked = asyncio.create_task(one())
-    await asyncio.to_thread(begun.wait, 20)
-    asked.cancel()
+    task = asyncio.create_task(segment())
+    await asyncio.to_thread(started.wait, 20)
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asked
+        await task
     assert pipeline._decoding.active == 1
-    go.set()
+    release.set()
     await asyncio.to_thread(eventually, lambda: not pipeline._decoding.active)
     pipeline.close()

@@ -1,4 +1,4 @@
-"""Database, migrations and blobs."""
+"""Database, migrations and blob store."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def database(tmp_path: Path) -> Database:
     return opened
 
 
-# The index over an expression is compared by the next test, from what SQLite wrote down.
+# Alembic cannot compare the index on an expression; the next test compares the stored SQL.
 @pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index")
 @pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index")
-def test_migrations_and_tables_are_one(tmp_path: Path) -> None:
+def test_migrations_match_the_tables(tmp_path: Path) -> None:
     migrated = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
     with migrated.engine.begin() as connection:
         upgrade(connection)
@@ -45,7 +45,7 @@ def test_migrations_and_tables_are_one(tmp_path: Path) -> None:
     assert differences == []
 
 
-def test_a_new_database_is_what_the_migrations_make(database: Database, tmp_path: Path) -> None:
+def test_new_database_has_the_schema_of_the_migrations(database: Database, tmp_path: Path) -> None:
     migrated = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
     with migrated.engine.begin() as connection:
         upgrade(connection)
@@ -54,28 +54,32 @@ def test_a_new_database_is_what_the_migrations_make(database: Database, tmp_path
 
 
 def schema(database: Database) -> dict[str, str]:
-    """Every table and index as SQLite wrote it down, without the spaces."""
+    """Return the stored SQL of every table and index, without spaces."""
     query = text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
     with database.read() as session:
         return {name: "".join(sql.split()) for name, sql in session.execute(query)}
 
 
-def test_on_postgresql_partial_indexes_are_partial_too() -> None:
-    """As the migrations say it there; without a server, by the statements that it would get."""
-    said: list[str] = []
+def test_partial_indexes_are_partial_on_postgresql() -> None:
+    """Without a server: the statements that it would get are compared."""
+    statements: list[str] = []
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
-    engine = create_mock_engine("postgresql://", lambda sql, *_, **__: said.append(str(sql.compile(dialect=dialect))))
+    engine = create_mock_engine(
+        "postgresql://", lambda sql, *_, **__: statements.append(str(sql.compile(dialect=dialect)))
+    )
     metadata = MetaData()
     for table in Base.metadata.tables.values():
         table.to_metadata(metadata)
     event.listen(metadata, "before_create", _partial_on_postgresql)
     metadata.create_all(engine, checkfirst=False)
-    wheres = {sql.split()[3]: sql.partition(" WHERE ")[2] for sql in said if sql.startswith("CREATE UNIQUE INDEX")}
+    wheres = {
+        sql.split()[3]: sql.partition(" WHERE ")[2] for sql in statements if sql.startswith("CREATE UNIQUE INDEX")
+    }
     assert wheres == {"one_active_run": ACTIVE_RUN, "one_valid_key_a_name": VALID_KEY}
-    assert not any(" WHERE " in sql for sql in said if sql.startswith("CREATE INDEX"))
+    assert not any(" WHERE " in sql for sql in statements if sql.startswith("CREATE INDEX"))
 
 
-def test_the_newest_revision_is_the_one_that_the_quick_look_knows() -> None:
+def test_newest_revision_is_the_head_of_the_migrations() -> None:
     config = Config()
     config.set_main_option("script_location", str(SCRIPTS))
     config.set_main_option("path_separator", "os")
@@ -88,7 +92,7 @@ def test_migrating_twice_changes_nothing(database: Database, tmp_path: Path) -> 
         assert session.scalar(text("SELECT count(*) FROM alembic_version")) == 1
 
 
-def test_processes_that_start_at_one_moment_migrate_once(tmp_path: Path) -> None:
+def test_concurrent_processes_migrate_once(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib;"
         "from service.storage.database import Database; from service.storage.migrate import migrate;"
@@ -98,13 +102,13 @@ def test_processes_that_start_at_one_moment_migrate_once(tmp_path: Path) -> None
     assert [child.wait(60) for child in children] == [0] * 4
 
 
-def test_sqlite_is_set_up_as_the_service_needs_it(database: Database) -> None:
+def test_sqlite_pragmas(database: Database) -> None:
     with database.read() as session:
-        found = {p: session.scalar(text(f"PRAGMA {p}")) for p in ("journal_mode", "foreign_keys", "synchronous")}
-    assert found == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1}
+        pragmas = {p: session.scalar(text(f"PRAGMA {p}")) for p in ("journal_mode", "foreign_keys", "synchronous")}
+    assert pragmas == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1}
 
 
-def test_an_error_rolls_back(database: Database) -> None:
+def test_error_rolls_back(database: Database) -> None:
     def failing() -> None:
         with database.write() as session:
             session.add(Model(version="v", name="n", path="p", state="ready"))
@@ -116,21 +120,21 @@ def test_an_error_rolls_back(database: Database) -> None:
         assert session.scalar(select(func.count()).select_from(Model)) == 0
 
 
-def test_times_come_back_in_utc(database: Database) -> None:
-    there = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+def test_times_are_read_in_utc(database: Database) -> None:
+    created_at = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
     with database.write() as session:
-        session.add(Model(version="v", name="n", path="p", state="ready", created_at=there))
+        session.add(Model(version="v", name="n", path="p", state="ready", created_at=created_at))
     with database.read() as session:
-        found = session.get_one(Model, "v").created_at
-    assert found == there
-    assert found.tzinfo is UTC
+        stored = session.get_one(Model, "v").created_at
+    assert stored == created_at
+    assert stored.tzinfo is UTC
 
 
 def run(number: int, status: RunStatus) -> Run:
     return Run(id=f"run{number}", status=status, reason="auto")
 
 
-def test_one_active_run_at_most(database: Database) -> None:
+def test_at_most_one_run_is_active(database: Database) -> None:
     with database.write() as session:
         session.add_all([run(1, "succeeded"), run(2, "failed"), run(3, "running")])
     with pytest.raises(IntegrityError), database.write() as session:
@@ -141,8 +145,8 @@ def test_one_active_run_at_most(database: Database) -> None:
         session.add(run(4, "queued"))
 
 
-def test_what_a_writer_read_is_true_when_it_writes(database: Database) -> None:
-    """Threads that count and then insert: with a lock taken at the first write only, some would count the same."""
+def test_concurrent_write_transactions_are_serialized(database: Database) -> None:
+    """Threads count and then insert. If the lock were taken at the first write, some would get equal counts."""
 
     def count_and_insert() -> None:
         for _ in range(10):
@@ -159,8 +163,8 @@ def test_what_a_writer_read_is_true_when_it_writes(database: Database) -> None:
         assert session.scalar(select(func.count()).select_from(Model)) == 40
 
 
-def test_a_writer_is_alone_from_its_first_line(database: Database) -> None:
-    """Not only from its first statement: what it does with files before that is under the lock too."""
+def test_write_transaction_locks_before_its_first_statement(database: Database) -> None:
+    """Changes of files before the first statement are under the lock as well."""
     other = sqlite3.connect(str(database.engine.url.database), timeout=0)
     with database.write(), pytest.raises(sqlite3.OperationalError, match="locked"):
         other.execute("BEGIN IMMEDIATE")
@@ -183,6 +187,6 @@ def test_blobs_are_named_by_their_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "0" * 63, "/" + "0" * 63])
-def test_only_names_of_our_own_reach_the_disk(tmp_path: Path, name: str) -> None:
+def test_blob_name_that_is_no_sha256_is_rejected(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileNotFoundError):
         BlobStore(tmp_path).path("images", name)

@@ -23,7 +23,7 @@ __all__ = ["actor", "bad", "good", "loop_settings"]
 
 @pytest.fixture
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
-    """A Valkey of the wheel, on a Unix socket."""
+    """A Valkey server of the installed wheel, on a Unix socket."""
     folder = tmp_path_factory.mktemp("v")
     child = Child(broker_spec(folder, folder / "valkey.sock"))
     child.start()
@@ -39,8 +39,8 @@ def worker_settings(broker: Child, loop_settings: Callable[..., Settings]) -> Se
 
 
 @pytest.fixture
-def shop(worker_settings: Settings) -> Iterator[State]:
-    """What the API would hold: the stores, with the bad model active and a way to the broker."""
+def api_state(worker_settings: Settings) -> Iterator[State]:
+    """The state of the API process: the stores, with the bad model active, and the queue."""
     opened = open_state(worker_settings)
     opened.models.ensure_start_model()
     yield opened
@@ -57,21 +57,21 @@ class WorkerProcess:
         self.process = subprocess.Popen([sys.executable, "-m", "service", "worker"], env=os.environ | environment)
 
     def end(self, number: signal.Signals) -> int:
-        """Send a signal and wait for the end."""
+        """Send a signal, wait for the process to end, and return its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 @pytest.fixture
-def hire(worker_settings: Settings) -> Iterator[Callable[[], WorkerProcess]]:
-    """Start workers; whatever is left of them at the end is killed."""
-    hired: list[WorkerProcess] = []
+def start_worker(worker_settings: Settings) -> Iterator[Callable[[], WorkerProcess]]:
+    """Return a function that starts a worker; workers are killed at the end of the test."""
+    workers: list[WorkerProcess] = []
 
     def start() -> WorkerProcess:
-        hired.append(WorkerProcess(worker_settings))
-        return hired[-1]
+        workers.append(WorkerProcess(worker_settings))
+        return workers[-1]
 
     yield start
-    for worker in hired:
+    for worker in workers:
         worker.process.kill()
         worker.process.wait()

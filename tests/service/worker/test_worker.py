@@ -1,4 +1,4 @@
-"""Real Valkey, real Celery, real processes that are killed."""
+"""Worker processes, with a real Valkey server and real Celery; some are killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.service.runs.actor import Actor, alive
 from tests.service.runs.conftest import GOOD, fill
 from tests.service.worker.conftest import WorkerProcess
 
-Hire = Callable[[], WorkerProcess]
+StartWorker = Callable[[], WorkerProcess]
 
 
 def workers(state: State) -> list[Worker]:
@@ -35,105 +35,111 @@ def status(state: State) -> str:
     return state.runs.list()[0].status
 
 
-def test_images_start_a_run_that_ends_with_a_better_model(shop: State, hire: Hire, actor: Actor) -> None:
-    worker = hire()
-    eventually(lambda: any(row.can_train for row in workers(shop)), within_s=30)
-    fill(shop)
-    run = shop.retrain_policy.consider()
+def test_images_start_a_run_that_activates_a_better_model(
+    api_state: State, start_worker: StartWorker, actor: Actor
+) -> None:
+    worker = start_worker()
+    eventually(lambda: any(row.can_train for row in workers(api_state)))
+    fill(api_state)
+    run = api_state.retrain_policy.consider()
     assert run is not None
-    eventually(lambda: status(shop) == "succeeded", within_s=30)
-    desired = shop.models.activated()
-    assert desired is not None
-    assert desired.version == GOOD
+    eventually(lambda: status(api_state) == "succeeded")
+    activated = api_state.models.activated()
+    assert activated is not None
+    assert activated.version == GOOD
     assert worker.end(signal.SIGTERM) == 0
-    assert workers(shop) == []
+    assert workers(api_state) == []
 
 
-def test_a_message_that_never_arrived_is_made_good_by_the_sweep(shop: State, hire: Hire) -> None:
-    fill(shop)
-    hire()
-    # No process but the worker itself looks at the pool.
-    eventually(lambda: bool(shop.runs.list()) and status(shop) == "succeeded", within_s=30)
-    assert shop.runs.list()[0].reason == "auto"
+def test_sweeper_starts_a_due_run(api_state: State, start_worker: StartWorker) -> None:
+    fill(api_state)
+    start_worker()
+    # Only the sweeper of the worker checks the pool.
+    eventually(lambda: bool(api_state.runs.list()) and status(api_state) == "succeeded")
+    assert api_state.runs.list()[0].reason == "auto"
 
 
-def test_a_worker_that_cannot_train_starts_nothing(shop: State, hire: Hire, actor: Actor) -> None:
+def test_worker_that_cannot_train_starts_no_run(api_state: State, start_worker: StartWorker, actor: Actor) -> None:
     actor.behave(installed=False)
-    fill(shop)
-    hire()
-    eventually(lambda: bool(workers(shop)), within_s=30)
-    assert not workers(shop)[0].can_train
-    assert shop.retrain_policy.consider() is None
+    fill(api_state)
+    start_worker()
+    eventually(lambda: bool(workers(api_state)))
+    assert not workers(api_state)[0].can_train
+    assert api_state.retrain_policy.consider() is None
 
 
-def test_killed_in_the_middle_the_trainer_dies_too_and_the_next_worker_resumes(
-    shop: State, hire: Hire, actor: Actor
+def test_trainer_dies_with_a_killed_worker_and_the_next_worker_resumes(
+    api_state: State, start_worker: StartWorker, actor: Actor
 ) -> None:
     actor.behave(steps=10_000)
-    fill(shop)
-    first = hire()
-    eventually(lambda: bool(shop.runs.list()) and (shop.runs.list()[0].step or 0) > 3, within_s=30)
+    fill(api_state)
+    first = start_worker()
+    eventually(lambda: bool(api_state.runs.list()) and (api_state.runs.list()[0].step or 0) > 3)
     (trainer,) = actor.pids("train")
     first.end(signal.SIGKILL)
     eventually(lambda: not alive(trainer))
-    assert status(shop) == "running"
-    reached = shop.runs.list()[0].step or 0
+    assert status(api_state) == "running"
+    reached = api_state.runs.list()[0].step or 0
     actor.behave(steps=reached + 100, step_s=0)
-    hire()
-    eventually(lambda: status(shop) == "succeeded", within_s=30)
-    begun = [int(line.rpartition(" ")[2]) for line in actor.history if line.startswith("train")]
-    assert begun[0] == 0
-    assert begun[1] >= reached
-    assert shop.runs.list()[0].attempts == 2
+    start_worker()
+    eventually(lambda: status(api_state) == "succeeded")
+    first_steps = [int(line.rpartition(" ")[2]) for line in actor.history if line.startswith("train")]
+    assert first_steps[0] == 0
+    assert first_steps[1] >= reached
+    assert api_state.runs.list()[0].attempts == 2
 
 
-def test_asked_to_end_it_saves_the_run_and_leaves_it_to_the_next_worker(shop: State, hire: Hire, actor: Actor) -> None:
+def test_sigterm_saves_the_run_and_the_next_worker_resumes_it(
+    api_state: State, start_worker: StartWorker, actor: Actor
+) -> None:
     actor.behave(steps=10_000)
-    fill(shop)
-    first = hire()
-    eventually(lambda: bool(shop.runs.list()) and (shop.runs.list()[0].step or 0) > 3, within_s=30)
+    fill(api_state)
+    first = start_worker()
+    eventually(lambda: bool(api_state.runs.list()) and (api_state.runs.list()[0].step or 0) > 3)
     assert first.end(signal.SIGTERM) == 0
     assert not alive(actor.pids("train")[0])
-    assert (status(shop), shop.runs.list()[0].attempts) == ("queued", 0)
+    assert (status(api_state), api_state.runs.list()[0].attempts) == ("queued", 0)
     actor.behave(steps=20)
-    hire()
-    eventually(lambda: status(shop) == "succeeded", within_s=30)
+    start_worker()
+    eventually(lambda: status(api_state) == "succeeded")
     assert actor.history[-2].startswith("train from ")
     assert actor.history[-2] != "train from 0"
 
 
-def test_a_broker_that_goes_away_and_comes_back(shop: State, hire: Hire, broker: Child) -> None:
-    hire()
-    eventually(lambda: bool(workers(shop)), within_s=30)
+def test_run_queued_without_a_broker_starts_when_it_returns(
+    api_state: State, start_worker: StartWorker, broker: Child
+) -> None:
+    start_worker()
+    eventually(lambda: bool(workers(api_state)))
     broker.stop(force=lambda: True)
     with pytest.raises(QueueUnreachable):
-        shop.queue.enqueue(RUN_TASK, "any")
-    fill(shop)
-    run = shop.retrain_policy.start("manual")
+        api_state.queue.enqueue(RUN_TASK, "any")
+    fill(api_state)
+    run = api_state.retrain_policy.start("manual")
     assert run.status == "queued"
     broker.start()
-    eventually(lambda: status(shop) == "succeeded", within_s=60)
+    eventually(lambda: status(api_state) == "succeeded")
 
 
-def test_only_ids_travel_and_nothing_is_kept(shop: State, worker_settings: Settings) -> None:
-    shop.queue.enqueue(RUN_TASK, "some-id")
+def test_messages_contain_only_ids(api_state: State, worker_settings: Settings) -> None:
+    api_state.queue.enqueue(RUN_TASK, "some-id")
     client: Any = redis.Redis.from_url(worker_settings.broker_url.replace("redis+socket", "unix"))
     assert all(key.startswith(b"maskloop:") for key in client.scan_iter())
     (message,) = [json.loads(raw) for raw in client.lrange("maskloop:maskloop", 0, -1)]
     assert message["content-type"] == "application/json"
-    arguments, named, _ = json.loads(base64.b64decode(message["body"]))
-    assert (arguments, named) == (["some-id"], {})
+    arguments, keyword_arguments, _ = json.loads(base64.b64decode(message["body"]))
+    assert (arguments, keyword_arguments) == (["some-id"], {})
     client.close()
 
 
-def test_without_a_broker() -> None:
+def test_enqueue_without_a_broker_url_is_rejected() -> None:
     queue = Queue("")
     with pytest.raises(QueueUnreachable, match="service up"):
         queue.enqueue(RUN_TASK, "x")
     queue.close()
 
 
-def test_whether_an_interpreter_can_train(actor: Actor) -> None:
+def test_can_train_checks_the_trainer_of_the_interpreter(actor: Actor) -> None:
     assert can_train(str(actor.python))
     actor.behave(installed=False)
     assert not can_train(str(actor.python))

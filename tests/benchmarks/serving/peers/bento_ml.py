@@ -1,7 +1,7 @@
-"""BentoML: a worker process a core, of one thread each, with its bound on requests at one time.
+"""BentoML: one worker process per core with one thread, and a limit on concurrent requests.
 
-The bound is split among the workers, and connections are not spread evenly over them: 32 a worker is what keeps it from
-refusing 32 clients. The access log is off, as its own advice for speed has it.
+The limit is split among the workers, and connections are distributed unevenly over them: 32 per worker is needed to
+accept 32 clients. The access log is off, as BentoML's documentation recommends for speed.
 """
 
 from typing import Annotated
@@ -10,7 +10,7 @@ import bentoml  # type: ignore[import-not-found, unused-ignore]
 from bentoml.validators import ContentType  # type: ignore[import-not-found, unused-ignore]
 from PIL.Image import Image
 
-from tests.benchmarks.serving.peers.work import cores, encode, infer, open_session, pixels, read_palette
+from tests.benchmarks.serving.peers.segmentation import cores, encode, infer, open_session, pixels, read_palette
 
 
 @bentoml.service(  # type: ignore[untyped-decorator, unused-ignore]

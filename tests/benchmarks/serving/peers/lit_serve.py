@@ -1,8 +1,8 @@
-"""LitServe: a worker process a core, of one thread each.
+"""LitServe: one worker process per core with one thread.
 
-`timeout` is what it has against overload: a request that waited longer is answered 504 before any work is done on it.
-One process speaks HTTP: by default there are as many as workers, which on few cores was no faster and took more memory.
-The body comes in raw, as the other sides take it; a form or JSON would cost it more.
+`timeout` is its only protection against overload: a request that waited longer gets 504 before any work is done.
+One process handles HTTP; the default of one per worker was no faster on few cores and took more memory. The body is
+raw, as for the other servers; a form or JSON would cost more.
 """
 
 import os
@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import litserve  # type: ignore[import-not-found, unused-ignore]
 from fastapi import Body, Response
 
-from tests.benchmarks.serving.peers.work import Pixels, cores, decode, encode, infer, open_session, read_palette
+from tests.benchmarks.serving.peers.segmentation import Pixels, cores, decode, encode, infer, open_session, read_palette
 
-LONGEST_WAIT_S = 2.0
+MAX_WAIT_S = 2.0
 
 
 class Segment(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
@@ -31,7 +31,7 @@ class Segment(litserve.LitAPI):  # type: ignore[misc, unused-ignore]
 
 
 def main() -> None:
-    settings: dict[str, Any] = {"accelerator": "cpu", "workers_per_device": cores(), "timeout": LONGEST_WAIT_S}
+    settings: dict[str, Any] = {"accelerator": "cpu", "workers_per_device": cores(), "timeout": MAX_WAIT_S}
     server = litserve.LitServer(Segment(api_path="/segment"), **settings)
     server.run(host="127.0.0.1", port=int(os.environ["BENCH_PORT"]), num_api_servers=1, generate_client_file=False)
 

@@ -1,4 +1,4 @@
-"""FastAPI as most people write it: a `def` route, which runs in a thread pool, and one session with all threads."""
+"""Plain FastAPI: a `def` route, which runs in a thread pool, and one session with all threads."""
 
 import os
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import uvicorn
 from fastapi import Body, FastAPI, Response
 
-from tests.benchmarks.serving.peers.work import decode, encode, infer, open_session, read_palette
+from tests.benchmarks.serving.peers.segmentation import decode, encode, infer, open_session, read_palette
 
 app = FastAPI()
 session = open_session(None)

@@ -1,6 +1,6 @@
-"""The limit: onnxruntime in a loop, without HTTP, with any setting of sessions and threads, alone or with the images.
+"""Raw onnxruntime in a loop without HTTP: inference alone, or with decoding and encoding.
 
-A job a line comes in as JSON, its figures go out. Between jobs it waits and takes no CPU.
+Reads jobs as JSON lines and writes their figures. Between jobs it uses no CPU time.
 """
 
 import json
@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.serving.peers.work import Pixels, decode, encode, infer, open_session, read_palette
+from tests.benchmarks.serving.peers.segmentation import Pixels, decode, encode, infer, open_session, read_palette
 
 STEPS = ("decode", "infer", "encode")
 
 
 @dataclass(frozen=True)
 class Raw:
-    """The photographs, as files and decoded."""
+    """The photographs as files and decoded, and the palette."""
 
     files: list[bytes]
     images: list[Pixels]
@@ -32,7 +32,7 @@ class Raw:
 
 @dataclass
 class Runner:
-    """One thread that works through photographs."""
+    """One thread that segments photographs for some seconds, starting at index `first`."""
 
     raw: Raw
     session: Any
@@ -46,23 +46,23 @@ class Runner:
 
     def run(self) -> None:
         end = time.perf_counter() + self.seconds
-        for index in self.turn():
-            began = time.perf_counter()
-            if began >= end:
+        for index in self.indices():
+            start = time.perf_counter()
+            if start >= end:
                 return
             if self.whole:
                 self.steps_s.append(self.photograph(self.raw.files[index]))
             else:
                 infer(self.session, self.raw.images[index])
-                self.steps_s.append((time.perf_counter() - began,))
+                self.steps_s.append((time.perf_counter() - start,))
             self.count += 1
 
-    def turn(self) -> Iterator[int]:
+    def indices(self) -> Iterator[int]:
         indices = list(range(len(self.raw.files)))
         return cycle(indices[self.first :] + indices[: self.first])
 
     def photograph(self, file: bytes) -> tuple[float, ...]:
-        """From JPEG to PNG; the seconds of each step."""
+        """Segment from JPEG to PNG; return the seconds of each step."""
         times = [time.perf_counter()]
         image = decode(file)
         times.append(time.perf_counter())
@@ -74,16 +74,16 @@ class Runner:
 
 
 def measure(raw: Raw, sessions: list[Any], job: dict[str, Any]) -> dict[str, Any]:
-    """Masks a second of all runners, and the medians of one's steps in milliseconds."""
+    """Return masks per second of all runners, and the median milliseconds of each step."""
     whole, seconds = job["whole"], job["seconds"]
     runners = [Runner(raw, sessions[i % len(sessions)], whole, seconds, i) for i in range(job["runners"])]
     threads = [threading.Thread(target=runner.run) for runner in runners]
-    began = time.perf_counter()
+    start = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    took_s = time.perf_counter() - began
+    took_s = time.perf_counter() - start
     steps = [step for runner in runners for step in runner.steps_s]
     names = STEPS if whole else ("infer",)
     medians = {name: 1000 * median(values) for name, values in zip(names, zip(*steps, strict=True), strict=True)}
@@ -92,7 +92,7 @@ def measure(raw: Raw, sessions: list[Any], job: dict[str, Any]) -> dict[str, Any
 
 
 def main() -> None:
-    """Jobs until standard input ends."""
+    """Run jobs until standard input ends."""
     files = [file.read_bytes() for file in sorted(Path(sys.argv[1]).iterdir())]
     raw = Raw(files, [decode(file) for file in files], read_palette())
     setting: tuple[int, int] | None = None
@@ -100,7 +100,7 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         if setting != (job["sessions"], job["threads"]):
-            # One setting at a time: threads of another would spin for a while.
+            # Close the old sessions first: their threads would spin for a while.
             setting, sessions = (job["sessions"], job["threads"]), []
             sessions = [open_session(job["threads"]) for _ in range(job["sessions"])]
             for session in sessions:

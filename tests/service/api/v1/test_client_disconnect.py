@@ -1,4 +1,4 @@
-"""Clients that hang up while they wait, over real connections and in front of an engine that is held."""
+"""Clients that disconnect while they wait, over real connections, with an engine that is held."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ REQUEST = f"POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Length: {len(IMAGE)}
 
 
 @pytest.fixture
-def listening() -> Iterator[socket.socket]:
+def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         yield sock
 
 
 @pytest.fixture
-def state(settings: Settings, listening: socket.socket) -> Iterator[State]:
-    """Of an app that a real uvicorn serves, in a thread of its own."""
+def state(settings: Settings, listener: socket.socket) -> Iterator[State]:
+    """State of an app that a real uvicorn serves in a thread."""
     server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         eventually(lambda: server.started)
@@ -45,8 +45,8 @@ def state(settings: Settings, listening: socket.socket) -> Iterator[State]:
         thread.join(30)
 
 
-def test_who_left_while_waiting_costs_no_inference(state: State, bundle: Path, listening: socket.socket) -> None:
-    engine, address = HeldEngine(bundle / "model.onnx"), listening.getsockname()
+def test_requests_of_disconnected_clients_are_not_inferred(state: State, bundle: Path, listener: socket.socket) -> None:
+    engine, address = HeldEngine(bundle / "model.onnx"), listener.getsockname()
     state.active_model.stop()
     current = state.active_model.require()
     state.active_model._current = dataclasses.replace(current, engine=engine)
@@ -56,19 +56,19 @@ def test_who_left_while_waiting_costs_no_inference(state: State, bundle: Path, l
 
     with socket.create_connection(address, timeout=60) as first:
         first.sendall(REQUEST)
-        assert engine.begun.wait(20)
+        assert engine.started.wait(20)
         waiting = [socket.create_connection(address) for _ in range(4)]
         for client in waiting:
             client.sendall(REQUEST)
         eventually(lambda: metric("maskloop_segment_admitted") == 5)
         for client in waiting:
             client.close()
-        # Whatever the loop was told before this question, it knows when it answers.
+        # The event loop has processed the disconnects once it answers this request.
         connection = http.client.HTTPConnection("127.0.0.1", address[1], timeout=20)
         connection.request("GET", "/livez")
         assert connection.getresponse().read()
         connection.close()
-        engine.go.set()
+        engine.release.set()
         assert b" 200 " in first.recv(100)
         eventually(lambda: metric("maskloop_segment_admitted") == 0)
     assert metric("maskloop_segment_rejected_total", reason="client_gone") == 4

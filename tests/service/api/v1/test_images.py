@@ -14,7 +14,7 @@ from tests.service.tiny_bundle import picture
 URL = "/v1/images"
 
 
-def test_the_life_of_an_image(client: TestClient) -> None:
+def test_image_is_added_labelled_read_and_deleted(client: TestClient) -> None:
     data = encoded(picture())
     added = client.post(URL, content=data)
     assert added.status_code == 201
@@ -39,7 +39,7 @@ def test_the_life_of_an_image(client: TestClient) -> None:
     assert client.get(f"{URL}/{image_id}").status_code == 404
 
 
-def test_the_mask_belongs_to_the_upright_image(client: TestClient) -> None:
+def test_mask_must_match_the_upright_image(client: TestClient) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image_id = client.post(URL, content=encoded(picture(40, 20), exif=exif)).json()["id"]
@@ -47,14 +47,14 @@ def test_the_mask_belongs_to_the_upright_image(client: TestClient) -> None:
     assert client.put(f"{URL}/{image_id}/mask", content=encoded(np.zeros((40, 20), np.uint8))).status_code == 200
 
 
-def test_ids_are_held_against_the_active_models_classes(client: TestClient) -> None:
+def test_mask_ids_must_be_classes_of_the_active_model(client: TestClient) -> None:
     image_id = client.post(URL, content=encoded(picture())).json()["id"]
     for value, status in ((4, 200), (5, 422), (255, 200)):
         mask = encoded(np.full((30, 40), value, np.uint8))
         assert client.put(f"{URL}/{image_id}/mask", content=mask).status_code == status
 
 
-def test_unknown_images_and_words_are_problems(client: TestClient) -> None:
+def test_unknown_images_and_invalid_parameters_get_problems(client: TestClient) -> None:
     for response, status, slug in (
         (client.get(f"{URL}/nothing"), 404, "image-not-found"),
         (client.get(f"{URL}/..%2f..%2fetc%2fpasswd/content"), 404, "not-found"),
@@ -70,7 +70,7 @@ def test_unknown_images_and_words_are_problems(client: TestClient) -> None:
         assert response.json()["type"] == f"urn:maskloop:problem:{slug}"
 
 
-def test_pages_over_http(client: TestClient) -> None:
+def test_pages_list_every_image_newest_first(client: TestClient) -> None:
     ids = [client.post(URL, content=encoded(picture(seed=i))).json()["id"] for i in range(3)]
     first = client.get(URL, params={"limit": 2}).json()
     second = client.get(URL, params={"limit": 2, "cursor": first["next_cursor"]}).json()

@@ -1,4 +1,4 @@
-"""Images beyond the limits: refused by their header, or reduced, which the answer says."""
+"""Images above the limits: rejected by their header, or reduced, which a response header reports."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def header_only(side: int) -> bytes:
-    """A PNG whose header promises a square of pixels, with none behind it."""
+    """A PNG whose header declares a square of pixels, without the pixels."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def test_20000_by_20000_pixels_are_refused_by_the_header_alone(make_settings: MakeSettings) -> None:
-    """Also with the limit at its highest. Decoding would say that the file is damaged."""
+def test_image_above_the_pixel_limit_is_rejected_by_its_header(make_settings: MakeSettings) -> None:
+    """Also with the highest limit. Decoding would report a damaged file instead."""
     for limit in (24_000_000, 178_000_000):
         with serve(make_settings(max_image_pixels=limit)) as client:
             response = client.post("/v1/segment", content=header_only(20_000))
@@ -33,7 +33,7 @@ def test_20000_by_20000_pixels_are_refused_by_the_header_alone(make_settings: Ma
         assert "MASKLOOP_MAX_IMAGE_PIXELS" in response.json()["detail"]
 
 
-def test_a_mask_that_was_enlarged_says_so(make_settings: MakeSettings, tmp_path: Path) -> None:
+def test_enlarged_mask_has_a_scale_header(make_settings: MakeSettings, tmp_path: Path) -> None:
     rule = {"rule": "whole", "long_side": 20, "multiple": 1}
     model = write_bundle(tmp_path / "resizing", inference=rule)
     with serve(make_settings(model=str(model), max_inference_bytes=(12 + 16 * 5 + 256) * 1000)) as client:
@@ -44,9 +44,7 @@ def test_a_mask_that_was_enlarged_says_so(make_settings: MakeSettings, tmp_path:
     assert read(reduced.content).shape == (300, 400)
 
 
-def test_a_model_that_goes_by_windows_answers_for_more_than_one_piece(
-    make_settings: MakeSettings, bundle: Path
-) -> None:
+def test_model_with_windows_accepts_images_above_max_native_pixels(make_settings: MakeSettings, bundle: Path) -> None:
     add_tile(bundle, window=(24, 16))
     image_HW3 = picture(200, 150)
     with serve(make_settings(max_native_pixels=1000)) as client:

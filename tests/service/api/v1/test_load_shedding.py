@@ -1,4 +1,4 @@
-"""With all places taken, a segmentation is refused before its key and its query are looked at."""
+"""A full service rejects a segmentation before it checks the key and the query."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUTE = {"method": "POST", "route": URL, "status": "503"}
 
 @contextmanager
 def full(settings: Settings) -> Iterator[tuple[TestClient, State]]:
-    """A service whose only place is taken."""
+    """A service whose whole capacity is in use."""
     with serve(settings) as client:
         state: State = client.app_state["maskloop"]
         assert client.portal is not None
@@ -31,22 +31,22 @@ def full(settings: Settings) -> Iterator[tuple[TestClient, State]]:
 
 
 def is_overloaded(answer: Any, setting: str) -> bool:
-    """Whether it is told so, as every problem is told."""
+    """Whether a response is the problem `overloaded`, with the headers of every response."""
     assert answer.headers["x-request-id"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-type"] == "application/problem+json"
     assert setting in answer.json()["detail"]
-    told = (answer.status_code, answer.headers["retry-after"], answer.json()["type"])
-    return told == (503, "1", "urn:maskloop:problem:overloaded")
+    result = (answer.status_code, answer.headers["retry-after"], answer.json()["type"])
+    return result == (503, "1", "urn:maskloop:problem:overloaded")
 
 
-def test_a_full_house_says_so_before_it_looks_at_the_key_and_the_query(make_settings: MakeSettings) -> None:
+def test_full_service_gives_503_before_it_checks_key_and_query(make_settings: MakeSettings) -> None:
     unknown, wrong = {"X-API-Key": "unknown"}, f"{URL}?tolerance_px=-1"
     settings = make_settings(max_concurrent_requests=1)
     with full(settings) as (client, state):
         answers = [client.post(URL, headers=unknown), client.post(wrong), client.post(URL, content=IMAGE)]
         assert all(is_overloaded(answer, "MASKLOOP_MAX_CONCURRENT_REQUESTS") for answer in answers)
-        # Each is counted, once, and by the name of its route; the key was not asked about.
+        # Each is counted once, by its route; the key was not checked.
         assert sample(state.metrics, "maskloop_segment_rejected_total", reason="overloaded") == 3
         assert sample(state.metrics, "maskloop_requests_total", **ROUTE) == 3
         assert not sample(state.metrics, "maskloop_callers_refused_total", reason="key-invalid")
@@ -55,7 +55,7 @@ def test_a_full_house_says_so_before_it_looks_at_the_key_and_the_query(make_sett
         assert [client.post(URL, headers=unknown).status_code, client.post(wrong).status_code] == [401, 422]
 
 
-def test_what_is_refused_counts_against_no_limit(make_settings: MakeSettings) -> None:
+def test_rejected_requests_count_against_no_rate_limit(make_settings: MakeSettings) -> None:
     settings = make_settings(
         api_key="",
         max_concurrent_requests=1,
@@ -70,14 +70,14 @@ def test_what_is_refused_counts_against_no_limit(make_settings: MakeSettings) ->
             for headers in ({}, {"X-API-Key": "unknown"}) * 3:
                 answer = client.post(URL, content=IMAGE, headers={"Origin": PAGE, **headers})
                 assert is_overloaded(answer, "MASKLOOP_MAX_CONCURRENT_REQUESTS")
-                # Pages that may ask may read the refusal, too.
+                # Pages of allowed origins can read the error.
                 assert answer.headers["access-control-allow-origin"] == PAGE
-        asked = [client.post(URL, content=IMAGE).status_code for _ in range(2)]
-        guessed = [client.post(URL, headers={"X-API-Key": "unknown"}).status_code for _ in range(2)]
-        assert (asked, guessed) == ([200, 429], [401, 429])
+        anonymous = [client.post(URL, content=IMAGE).status_code for _ in range(2)]
+        invalid_keys = [client.post(URL, headers={"X-API-Key": "unknown"}).status_code for _ in range(2)]
+        assert (anonymous, invalid_keys) == ([200, 429], [401, 429])
 
 
 @pytest.mark.parametrize("path", ["/v1/segment/batch", "/v2/models/segment/infer"])
-def test_others_than_single_images_are_still_told_of_their_key(make_settings: MakeSettings, path: str) -> None:
+def test_other_requests_still_get_401_from_a_full_service(make_settings: MakeSettings, path: str) -> None:
     with full(make_settings(max_concurrent_requests=1)) as (client, _):
         assert client.post(path, headers={"X-API-Key": "unknown"}).status_code == 401

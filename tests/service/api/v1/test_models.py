@@ -15,7 +15,7 @@ URL = "/v1/models"
 FIRST, SECOND = "20260101T000000-aaaaaaaa", "20260102T000000-bbbbbbbb"
 
 
-def test_the_list_says_who_serves(client: TestClient) -> None:
+def test_list_shows_the_serving_model(client: TestClient) -> None:
     body = client.get(URL).json()
     assert (body["serving"], body["desired"], body["error"]) == (FIRST, FIRST, None)
     (model,) = body["models"]
@@ -24,34 +24,34 @@ def test_the_list_says_who_serves(client: TestClient) -> None:
     assert (model["state"], model["miou"], model["parent"]) == ("ready", 0.5, None)
 
 
-def test_one_version_shows_its_classes(client: TestClient) -> None:
+def test_version_shows_its_classes(client: TestClient) -> None:
     body = client.get(f"{URL}/{FIRST}").json()
     assert body["classes"][1] == {"id": 1, "name": "green", "color": [0, 255, 0]}
     assert body["ignore_index"] == 255
 
 
-def test_upload_activate_and_ask_for_either(client: TestClient, other_bundle: Path) -> None:
+def test_uploaded_model_can_be_requested_and_activated(client: TestClient, other_bundle: Path) -> None:
     image = picture()
     uploaded = client.post(URL, files={"file": ("bundle.zip", zipped(other_bundle, inside="b/"))})
     assert uploaded.status_code == 201
     assert not uploaded.json()["serving"]
-    by_name = client.post("/v1/segment", params={"model": SECOND}, content=encoded(image))
-    assert by_name.headers["x-model-version"] == SECOND
-    np.testing.assert_array_equal(read(by_name.content), nearest(image, COLORS[::-1]))
+    requested = client.post("/v1/segment", params={"model": SECOND}, content=encoded(image))
+    assert requested.headers["x-model-version"] == SECOND
+    np.testing.assert_array_equal(read(requested.content), nearest(image, COLORS[::-1]))
     assert client.post("/v1/segment", content=encoded(image)).headers["x-model-version"] == FIRST
     client.post(f"{URL}/{SECOND}/activate")
     eventually(lambda: client.get("/readyz").json()["model"] == SECOND)
     assert client.post(URL, content=zipped(other_bundle)).status_code == 201
 
 
-def test_bad_uploads_are_refused_and_leave_nothing(client: TestClient, other_bundle: Path) -> None:
+def test_invalid_bundles_are_rejected_and_leave_no_files(client: TestClient, other_bundle: Path) -> None:
     state: State = client.app_state["maskloop"]
     with (other_bundle / "model.onnx").open("ab") as handle:
         handle.write(b"!")
     changed = zipped(other_bundle)
     write_manifest(other_bundle, version=SECOND)
     no_graph = zipped(other_bundle)
-    for content, says in (
+    for content, message in (
         (b"no zip", "not a readable zip"),
         (changed, "does not match its sha256"),
         (no_graph, "does not load"),
@@ -59,11 +59,11 @@ def test_bad_uploads_are_refused_and_leave_nothing(client: TestClient, other_bun
         response = client.post(URL, content=content)
         assert response.status_code == 422
         assert response.json()["type"] == "urn:maskloop:problem:bundle-invalid"
-        assert says in response.json()["detail"]
+        assert message in response.json()["detail"]
     assert [p.name for p in (state.settings.data_dir / "models").iterdir()] == [FIRST]
 
 
-def test_an_upload_whose_probe_fails_is_refused(client: TestClient, bundle: Path, other_bundle: Path) -> None:
+def test_bundle_whose_probe_fails_is_rejected(client: TestClient, bundle: Path, other_bundle: Path) -> None:
     (other_bundle / "model.onnx").write_bytes((bundle / "model.onnx").read_bytes())
     write_manifest(other_bundle, version=SECOND)
     response = client.post(URL, content=zipped(other_bundle))
@@ -72,7 +72,7 @@ def test_an_upload_whose_probe_fails_is_refused(client: TestClient, bundle: Path
     assert sha256(bundle / "model.onnx") == sha256(other_bundle / "model.onnx")
 
 
-def test_unknown_versions_are_problems(client: TestClient) -> None:
+def test_unknown_versions_get_404_and_empty_rollback_409(client: TestClient) -> None:
     for response in (
         client.get(f"{URL}/nothing"),
         client.post(f"{URL}/nothing/activate"),
@@ -85,9 +85,9 @@ def test_unknown_versions_are_problems(client: TestClient) -> None:
     assert rollback.json()["type"] == "urn:maskloop:problem:nothing-to-roll-back"
 
 
-def test_a_bundle_above_the_limit_is_refused(make_settings: MakeSettings, other_bundle: Path) -> None:
+def test_bundle_above_the_limit_gets_413(make_settings: MakeSettings, other_bundle: Path) -> None:
     with serve(make_settings(max_bundle_bytes=1000)) as client:
-        unpacked = client.post(URL, content=zipped(other_bundle))
-        assert unpacked.status_code == 413
-        sent = client.post(URL, content=bytes(200_000))
-        assert sent.json()["type"] == "urn:maskloop:problem:body-too-large"
+        compressed = client.post(URL, content=zipped(other_bundle))
+        assert compressed.status_code == 413
+        large = client.post(URL, content=bytes(200_000))
+        assert large.json()["type"] == "urn:maskloop:problem:body-too-large"

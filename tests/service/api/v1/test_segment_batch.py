@@ -1,4 +1,4 @@
-"""`POST /v1/segment/batch`: many images in one request, answered as they finish."""
+"""`POST /v1/segment/batch`: many images in one request, one result line for each as it is ready."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def lines(response: Any) -> list[dict[str, Any]]:
 
 # pycocotools 2.0.11 does not know numpy 2's `copy` argument yet; only its decoder warns.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_every_image_has_its_line(client: TestClient) -> None:
-    found = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES))))
-    assert [line["index"] for line in found] == list(range(len(PICTURES)))
-    for image, line in zip(PICTURES, found, strict=True):
+def test_every_image_gets_a_line(client: TestClient) -> None:
+    results = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES))))
+    assert [line["index"] for line in results] == list(range(len(PICTURES)))
+    for image, line in zip(PICTURES, results, strict=True):
         truth = nearest(image, COLORS)
         assert (line["filename"], line["status"]) == (f"photo {line['index']}.png", 200)
         assert "problem" not in line
@@ -56,25 +56,25 @@ def test_every_image_has_its_line(client: TestClient) -> None:
             np.testing.assert_array_equal(coco.decode(entry["rle"]), truth == entry["id"])
 
 
-def test_one_bad_image_does_not_fail_the_others(make_settings: MakeSettings) -> None:
+def test_invalid_image_does_not_fail_the_others(make_settings: MakeSettings) -> None:
     good = encoded(picture())
     large = encoded(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8))
     with serve(make_settings(max_image_bytes=20_000)) as client:
         assert len(good) < 20_000 < len(large)
-        found = lines(client.post(URL, files=form(good, b"no image", good[:200], b"", large, good)))
-        assert [line["status"] for line in found] == [200, 415, 400, 400, 413, 200]
-        for line in found[1:5]:
+        results = lines(client.post(URL, files=form(good, b"no image", good[:200], b"", large, good)))
+        assert [line["status"] for line in results] == [200, 415, 400, 400, 413, 200]
+        for line in results[1:5]:
             assert line["problem"]["type"].startswith("urn:maskloop:problem:")
             assert line["problem"]["status"] == line["status"]
             assert ":" in line["problem"]["detail"]
             assert "result" not in line
-        assert found[0]["result"]["classes"] == found[5]["result"]["classes"]
+        assert results[0]["result"]["classes"] == results[5]["result"]["classes"]
 
 
-def test_details_are_for_every_image(client: TestClient) -> None:
-    asked: dict[str, str | bool] = {"masks": "png", "classes": "red", "confidence": True, "polygons": True}
-    found = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES[:3])), params=asked))
-    for image, line in zip(PICTURES, found, strict=False):
+def test_parameters_apply_to_every_image(client: TestClient) -> None:
+    params: dict[str, str | bool] = {"masks": "png", "classes": "red", "confidence": True, "polygons": True}
+    results = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES[:3])), params=params))
+    for image, line in zip(PICTURES, results, strict=False):
         truth = nearest(image, COLORS)
         mask = read(base64.b64decode(line["result"]["mask_png"]))
         np.testing.assert_array_equal(mask, np.where(truth == NAMES.index("red"), truth, 255))
@@ -84,7 +84,7 @@ def test_details_are_for_every_image(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "status", "says"),
+    ("request_arguments", "status", "message"),
     [
         ({"content": encoded(picture())}, 400, "form"),
         ({"files": form(*[b"x"] * 4)}, 400, "MASKLOOP_MAX_BATCH_IMAGES"),
@@ -95,28 +95,30 @@ def test_details_are_for_every_image(client: TestClient) -> None:
         ({"files": form(b"x"), "params": {"masks": "gif"}}, 422, "masks"),
     ],
 )
-def test_a_batch_that_cannot_be_begun_is_a_problem(
-    make_settings: MakeSettings, sent: dict[str, Any], status: int, says: str
+def test_invalid_batch_gets_a_problem(
+    make_settings: MakeSettings, request_arguments: dict[str, Any], status: int, message: str
 ) -> None:
     with serve(make_settings(max_batch_images=3, max_batch_bytes=20_000)) as client:
-        response = client.post(URL, **sent)
+        response = client.post(URL, **request_arguments)
         assert response.status_code == status
         assert response.headers["content-type"] == "application/problem+json"
-        assert says in response.json()["detail"]
-        # Its place is free again, and nothing is left on the disk.
+        assert message in response.json()["detail"]
+        # Its capacity is free again.
         assert lines(client.post(URL, files=form(encoded(picture()))))[0]["status"] == 200
         assert "maskloop_batches_admitted 0.0" in client.get("/metrics").text
         assert "maskloop_segment_admitted 0.0" in client.get("/metrics").text
 
 
-def test_images_that_are_late_are_told_so(client: TestClient) -> None:
+def test_images_after_the_deadline_get_504(client: TestClient) -> None:
     slow = form(*[encoded(picture(900, 900))] * 20)
-    found = lines(client.post(URL, files=slow, headers={"X-Request-Timeout-Ms": "60"}))
-    assert found[-1]["status"] == 504
-    assert found[-1]["problem"]["type"] == "urn:maskloop:problem:deadline-passed"
+    results = lines(client.post(URL, files=slow, headers={"X-Request-Timeout-Ms": "60"}))
+    assert results[-1]["status"] == 504
+    assert results[-1]["problem"]["type"] == "urn:maskloop:problem:deadline-passed"
 
 
-def test_a_fault_of_ours_is_one_images_problem(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_error_fails_one_image_and_is_not_disclosed(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state: State = client.app_state["maskloop"]
     engine = state.active_model.require().engine
     run = engine.run
@@ -127,27 +129,27 @@ def test_a_fault_of_ours_is_one_images_problem(client: TestClient, monkeypatch: 
         return run(image_HW3, *rest)
 
     monkeypatch.setattr(engine, "run", broken)
-    found = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES[:3]))))
-    assert [line["status"] for line in found] == [200, 500, 200]
-    assert "1234" not in json.dumps(found)
+    results = lines(client.post(URL, files=form(*(encoded(image) for image in PICTURES[:3]))))
+    assert [line["status"] for line in results] == [200, 500, 200]
+    assert "1234" not in json.dumps(results)
 
 
 @pytest.fixture
-def listening() -> Iterator[socket.socket]:
+def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         yield sock
 
 
 @pytest.fixture
-def small(make_settings: MakeSettings) -> Settings:
+def limited_settings(make_settings: MakeSettings) -> Settings:
     return make_settings(max_concurrent_batches=1, max_concurrent_requests=4)
 
 
 @pytest.fixture
-def state(small: Settings, listening: socket.socket, bundle: Path) -> Iterator[State]:
-    """Of an app that a real uvicorn serves, with an engine that is held."""
-    server = uvicorn.Server(uvicorn.Config(create_app(small), log_config=None, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+def state(limited_settings: Settings, listener: socket.socket, bundle: Path) -> Iterator[State]:
+    """State of an app that a real uvicorn serves, with an engine that is held."""
+    server = uvicorn.Server(uvicorn.Config(create_app(limited_settings), log_config=None, log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         eventually(lambda: server.started)
@@ -168,8 +170,8 @@ def body_of(count: int) -> tuple[bytes, dict[str, str]]:
     return request.read(), {"Content-Type": request.headers["content-type"]}
 
 
-def connect(listening: socket.socket) -> http.client.HTTPConnection:
-    host, port = listening.getsockname()
+def connect(listener: socket.socket) -> http.client.HTTPConnection:
+    host, port = listener.getsockname()
     return http.client.HTTPConnection(host, port, timeout=60)
 
 
@@ -177,96 +179,96 @@ def metric(state: State, name: str, **labels: str) -> float:
     return sample(state.metrics, name, **labels) or 0.0
 
 
-def held(state: State) -> HeldEngine:
+def held_engine(state: State) -> HeldEngine:
     engine = state.active_model.require().engine
     assert isinstance(engine, HeldEngine)
     return engine
 
 
-def test_who_leaves_stops_the_rest(state: State, listening: socket.socket) -> None:
-    engine = held(state)
+def test_disconnect_stops_the_remaining_images(state: State, listener: socket.socket) -> None:
+    engine = held_engine(state)
     content, headers = body_of(10)
-    connection = connect(listening)
+    connection = connect(listener)
     connection.request("POST", URL, content, headers)
-    assert engine.begun.wait(20)
-    # A few images are on their way, and the others wait on the disk.
+    assert engine.started.wait(20)
+    # A few images are in progress; the others wait on the disk.
     assert 0 < metric(state, "maskloop_segment_admitted") <= 2
     connection.close()
     eventually(lambda: metric(state, "maskloop_batches_admitted") == 0)
     assert metric(state, "maskloop_segment_admitted") == 0
-    engine.go.set()
+    engine.release.set()
     assert engine.runs <= 2
 
 
-def test_who_leaves_while_its_images_wait_leaves_the_line(state: State, listening: socket.socket) -> None:
-    engine, single = held(state), encoded(picture())
-    others = [connect(listening) for _ in range(2)]
-    for other in others:
-        other.request("POST", "/v1/segment", single)
+def test_disconnect_removes_the_queued_images(state: State, listener: socket.socket) -> None:
+    engine, single = held_engine(state), encoded(picture())
+    connections = [connect(listener) for _ in range(2)]
+    for connection in connections:
+        connection.request("POST", "/v1/segment", single)
     eventually(lambda: metric(state, "maskloop_segment_admitted") == 2)
     content, headers = body_of(5)
-    batch = connect(listening)
+    batch = connect(listener)
     batch.request("POST", URL, content, headers)
     eventually(lambda: state.pipeline._gate._batch.demand == 2)
     batch.close()
     eventually(lambda: metric(state, "maskloop_batches_admitted") == 0)
     assert state.pipeline._gate._batch.demand == 0
-    engine.go.set()
-    assert [other.getresponse().status for other in others] == [200] * 2
+    engine.release.set()
+    assert [connection.getresponse().status for connection in connections] == [200] * 2
     assert engine.runs == 2
-    for other in others:
-        other.close()
+    for connection in connections:
+        connection.close()
 
 
-def test_lines_come_while_others_are_still_computed(state: State, listening: socket.socket) -> None:
-    engine = held(state)
+def test_lines_are_sent_while_other_images_are_in_progress(state: State, listener: socket.socket) -> None:
+    engine = held_engine(state)
     content, headers = body_of(3)
     content = content.replace(encoded(picture()), b"no image", 1)
-    connection = connect(listening)
+    connection = connect(listener)
     connection.request("POST", URL, content, headers)
     answer = connection.getresponse()
     first = json.loads(answer.readline())
     assert (first["index"], first["status"]) == (0, 415)
-    assert not engine.go.is_set()
-    engine.go.set()
+    assert not engine.release.is_set()
+    engine.release.set()
     rest = [json.loads(line) for line in answer.read().splitlines()]
     assert sorted((line["index"], line["status"]) for line in rest) == [(1, 200), (2, 200)]
     connection.close()
 
 
-def test_one_batch_too_many_is_told_at_once(state: State, listening: socket.socket) -> None:
-    engine = held(state)
+def test_batch_above_the_limit_gets_503_at_once(state: State, listener: socket.socket) -> None:
+    engine = held_engine(state)
     content, headers = body_of(2)
-    first, second = (connect(listening) for _ in range(2))
+    first, second = (connect(listener) for _ in range(2))
     first.request("POST", URL, content, headers)
-    assert engine.begun.wait(20)
+    assert engine.started.wait(20)
     second.request("POST", URL, content, headers)
     answer = second.getresponse()
     assert answer.status == 503
     assert answer.headers["retry-after"] == "1"
     assert "MASKLOOP_MAX_CONCURRENT_BATCHES" in json.loads(answer.read())["detail"]
-    engine.go.set()
+    engine.release.set()
     assert len(first.getresponse().read().splitlines()) == 2
     first.close()
     second.close()
 
 
-def test_a_batch_waits_for_places_that_others_have(state: State, listening: socket.socket) -> None:
-    """Single images fill the door; the batch is refused nothing, and comes after them."""
-    engine = held(state)
+def test_batch_waits_for_capacity_that_single_images_use(state: State, listener: socket.socket) -> None:
+    """Single images use the whole capacity; the batch runs after them, and none of its images is rejected."""
+    engine = held_engine(state)
     single = encoded(picture())
-    others = [connect(listening) for _ in range(4)]
-    for other in others:
-        other.request("POST", "/v1/segment", single)
+    connections = [connect(listener) for _ in range(4)]
+    for connection in connections:
+        connection.request("POST", "/v1/segment", single)
     eventually(lambda: metric(state, "maskloop_segment_admitted") == 4)
     content, headers = body_of(3)
-    batch = connect(listening)
+    batch = connect(listener)
     batch.request("POST", URL, content, headers)
     eventually(lambda: state.pipeline._gate._batch.demand == 2)
-    engine.go.set()
-    assert [other.getresponse().status for other in others] == [200] * 4
+    engine.release.set()
+    assert [connection.getresponse().status for connection in connections] == [200] * 4
     statuses = [json.loads(line)["status"] for line in batch.getresponse().read().splitlines()]
     assert statuses == [200] * 3
     assert metric(state, "maskloop_segment_rejected_total", reason="overloaded") == 0
-    for connection in (*others, batch):
+    for connection in (*connections, batch):
         connection.close()

@@ -1,8 +1,7 @@
-"""How bodies come in: where they wait, how many at a time, and what leaves the house about it."""
+"""Uploads: temporary files, limits on concurrency and size, and errors that name no folders."""
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,34 +31,34 @@ def as_form(data: bytes) -> dict[str, Any]:
     return {"files": {"file": ("a.zip", data)}}
 
 
-@pytest.mark.parametrize("sent", [as_body, as_form])
-def test_nothing_needs_the_systems_temporary_folder(
-    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: Callable[[bytes], dict[str, Any]]
+@pytest.mark.parametrize("arguments", [as_body, as_form])
+def test_uploads_do_not_use_the_temporary_folder_of_the_system(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Callable[[bytes], dict[str, Any]]
 ) -> None:
-    """In a container it is a few megabytes of memory, if it can be written at all."""
+    """In a container that folder is a few megabytes of memory, or read-only."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     noise = np.random.default_rng(0).integers(0, 256, (800, 1000, 3), dtype=np.uint8)
     assert len(encoded(noise)) > 2_000_000
-    assert client.post("/v1/segment", **sent(encoded(noise))).status_code == 200
-    assert client.post("/v1/images", **sent(encoded(noise))).status_code == 201
-    # A form's file of more than a megabyte used to leave memory for that folder.
+    assert client.post("/v1/segment", **arguments(encoded(noise))).status_code == 200
+    assert client.post("/v1/images", **arguments(encoded(noise))).status_code == 201
+    # The form parser would write a file of more than a megabyte to that folder.
     folder = write_bundle(tmp_path / "large", version="large")
     (folder / "MODEL_CARD.md").write_bytes(np.random.default_rng(0).bytes(3_000_000))
-    assert client.post("/v1/models", **sent(zipped(folder))).status_code == 201
+    assert client.post("/v1/models", **arguments(zipped(folder))).status_code == 201
 
 
-def test_what_a_killed_process_left_behind_goes(make_settings: MakeSettings) -> None:
+def test_temporary_files_of_a_killed_process_are_deleted(make_settings: MakeSettings) -> None:
     settings = make_settings()
-    left = settings.tmp_dir / "bundle-of-a-killed-process" / "model.onnx"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"x")
+    leftover = settings.tmp_dir / "bundle-of-a-killed-process" / "model.onnx"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"x")
     with serve(settings) as client:
         assert client.get("/readyz").status_code == 200
         assert list(settings.tmp_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         (FORM_HEAD + b"x", "named `file`"),
         (b"nonsense", "form cannot be read|named `file`"),
@@ -68,16 +67,16 @@ def test_what_a_killed_process_left_behind_goes(make_settings: MakeSettings) -> 
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/segment", "/v1/images", "/v1/models"])
-def test_broken_forms_are_told_what_to_do(client: TestClient, path: str, body: bytes, says: str) -> None:
+def test_broken_forms_get_a_problem(client: TestClient, path: str, body: bytes, message: str) -> None:
     response = client.post(path, content=body, headers=FORM)
     assert 400 <= response.status_code < 500
     assert response.headers["content-type"] == "application/problem+json"
     if path != "/v1/models":
-        assert any(part in response.json()["detail"] for part in says.split("|"))
+        assert any(part in response.json()["detail"] for part in message.split("|"))
 
 
-def test_an_image_that_costs_too_much_is_refused_with_the_size_that_would_do(make_settings: MakeSettings) -> None:
-    # The probe's images have up to 768 pixels, and the tiny model tells 5 classes apart.
+def test_image_above_the_memory_limit_is_rejected_with_a_size_that_fits(make_settings: MakeSettings) -> None:
+    # The images of the probe have up to 768 pixels, and the tiny model has 5 classes.
     with serve(make_settings(max_inference_bytes=(12 + 16 * 5 + 256) * 800)) as client:
         assert client.post("/v1/segment", content=encoded(picture(40, 20))).status_code == 200
         response = client.post("/v1/segment", content=encoded(picture(40, 30)))
@@ -87,25 +86,22 @@ def test_an_image_that_costs_too_much_is_refused_with_the_size_that_would_do(mak
         assert "MASKLOOP_MAX_INFERENCE_BYTES" in response.json()["detail"]
 
 
-def test_a_door_lets_so_many_in_and_tells_the_next() -> None:
+async def test_uploads_above_the_limit_are_rejected() -> None:
     metrics = Metrics()
     gate = AdmissionGate(2, metrics.uploads_admitted, metrics.uploads_refused)
 
-    async def scene() -> None:
-        async with gate.admit(), gate.admit():
-            with pytest.raises(Overloaded) as told:
-                async with gate.admit():
-                    pass
-            assert told.value.retry_after_s == 1
-        async with gate.admit():
-            pass
-
-    asyncio.run(scene())
+    async with gate.admit(), gate.admit():
+        with pytest.raises(Overloaded) as rejected:
+            async with gate.admit():
+                pass
+        assert rejected.value.retry_after_s == 1
+    async with gate.admit():
+        pass
     assert sample(metrics, "maskloop_uploads_refused_total") == 1
     assert sample(metrics, "maskloop_uploads_admitted") == 0
 
 
-def test_every_request_gives_its_place_back(make_settings: MakeSettings) -> None:
+def test_every_request_frees_its_capacity(make_settings: MakeSettings) -> None:
     with serve(make_settings(max_concurrent_requests=1)) as client:
         exif = Image.Exif()
         for path in ("/v1/segment", "/v1/images"):
@@ -116,7 +112,7 @@ def test_every_request_gives_its_place_back(make_settings: MakeSettings) -> None
         assert "maskloop_uploads_admitted 0.0" in text
 
 
-def test_methods_that_nobody_knows_make_no_labels(client: TestClient) -> None:
+def test_unknown_methods_share_one_metric_label(client: TestClient) -> None:
     for method in ("BREW", "X" * 40, "GET"):
         client.request(method, "/v1/images")
     text = client.get("/metrics").text
@@ -126,7 +122,7 @@ def test_methods_that_nobody_knows_make_no_labels(client: TestClient) -> None:
     assert 'method="GET",route="/v1/images"' in text
 
 
-def test_a_lost_file_is_told_with_the_way_to_mend_it(client: TestClient) -> None:
+def test_lost_file_gets_a_problem_with_a_remedy_that_works(client: TestClient) -> None:
     data, state = encoded(picture()), client.app_state["maskloop"]
     assert isinstance(state, State)
     image_id = client.post("/v1/images", content=data).json()["id"]
@@ -139,7 +135,7 @@ def test_a_lost_file_is_told_with_the_way_to_mend_it(client: TestClient) -> None
         assert response.status_code == 500
         assert response.json()["type"] == "urn:maskloop:problem:file-lost"
         assert "again" in response.json()["detail"]
-    # As it says.
+    # Uploading again, as the message says, restores the files.
     assert client.post("/v1/images", content=data).status_code == 200
     assert client.get(f"/v1/images/{image_id}/content").content == data
     client.put(f"/v1/images/{image_id}/mask", content=mask)
@@ -147,7 +143,7 @@ def test_a_lost_file_is_told_with_the_way_to_mend_it(client: TestClient) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "left"),
+    ("text", "expected"),
     [
         ("Load model from /data/models/x/model.onnx failed", "Load model from model.onnx failed"),
         (
@@ -161,8 +157,8 @@ def test_a_lost_file_is_told_with_the_way_to_mend_it(client: TestClient) -> None
         ("3/4 of 10/20", None),
     ],
 )
-def test_folders_of_this_machine_stay_here(text: str, left: str | None) -> None:
-    assert names_only(text) == (left or text)
+def test_names_only_removes_folders_from_messages(text: str, expected: str | None) -> None:
+    assert names_only(text) == (expected or text)
 
 
 def test_problems_name_no_folders(make_settings: MakeSettings) -> None:

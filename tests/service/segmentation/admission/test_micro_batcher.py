@@ -1,4 +1,4 @@
-"""Images that go together: who joins whom, and that one who leaves or fails takes nobody along."""
+"""Micro-batches: which images share one, and that a cancelled image does not affect the others."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def engine(bundle: Path) -> Engine:
     return opened
 
 
-class Held:
-    """Runs batcher when it is told to."""
+class HeldRunner:
+    """Run batches once `release` is set; record their sizes."""
 
     def __init__(self) -> None:
-        self.go = asyncio.Event()
+        self.release = asyncio.Event()
         self.sizes: list[int] = []
 
     async def __call__(self, engine: Predictor, _urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
-        await self.go.wait()
+        await self.release.wait()
         batch = images()
         self.sizes.append(len(batch))
         return engine.run_batch(batch)
@@ -49,172 +49,170 @@ async def connected() -> bool:
     return False
 
 
-async def _settle() -> None:
+async def _run_other_tasks() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_those_of_one_size_go_together_up_to_the_most(engine: Engine) -> None:
-    held, visits = Held(), [RequestContext(Metrics()) for _ in range(6)]
-    batcher = MicroBatcher(held, delay_s=0)
+async def test_images_of_one_size_share_a_batch_up_to_its_maximum(engine: Engine) -> None:
+    runner, contexts = HeldRunner(), [RequestContext(Metrics()) for _ in range(6)]
+    batcher = MicroBatcher(runner, delay_s=0)
     images = [picture(seed=seed) for seed in range(5)] + [picture(50, 20)]
-    asked = [
+    tasks = [
         asyncio.create_task(batcher.predict(image, engine, context))
-        for image, context in zip(images, visits, strict=True)
+        for image, context in zip(images, contexts, strict=True)
     ]
-    await _settle()
-    held.go.set()
-    for image, prediction in zip(images, await asyncio.gather(*asked), strict=True):
+    await _run_other_tasks()
+    runner.release.set()
+    for image, prediction in zip(images, await asyncio.gather(*tasks), strict=True):
         np.testing.assert_array_equal(prediction.mask_HW, nearest(image, COLORS))
-    assert sorted(held.sizes) == [1, 2, 3]
-    assert all(list(context.seconds) == ["queue", "infer"] for context in visits)
+    assert sorted(runner.sizes) == [1, 2, 3]
+    assert all(list(context.seconds) == ["queue", "infer"] for context in contexts)
 
 
-async def test_who_left_is_not_run(engine: Engine) -> None:
-    held = Held()
-    batcher = MicroBatcher(held, delay_s=0)
-    asked = [asyncio.create_task(batcher.predict(picture(), engine, RequestContext(Metrics()))) for _ in range(2)]
-    await _settle()
-    asked[0].cancel()
-    await _settle()
-    held.go.set()
-    await asked[1]
-    assert held.sizes == [1]
+async def test_cancelled_image_is_left_out_of_the_batch(engine: Engine) -> None:
+    runner = HeldRunner()
+    batcher = MicroBatcher(runner, delay_s=0)
+    tasks = [asyncio.create_task(batcher.predict(picture(), engine, RequestContext(Metrics()))) for _ in range(2)]
+    await _run_other_tasks()
+    tasks[0].cancel()
+    await _run_other_tasks()
+    runner.release.set()
+    await tasks[1]
+    assert runner.sizes == [1]
 
 
-async def test_a_failure_is_told_to_all_and_the_next_batch_is_another(engine: Engine) -> None:
+async def test_failure_reaches_all_images_of_the_batch_and_the_next_batch_is_new(engine: Engine) -> None:
     async def fails(engine: Predictor, urgency: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
         images()
         raise OutOfMemory("none left")
 
     batcher = MicroBatcher(fails, delay_s=0)
     for _ in range(2):
-        found = await asyncio.gather(
+        errors = await asyncio.gather(
             *(batcher.predict(picture(), engine, RequestContext(Metrics())) for _ in range(2)),
             return_exceptions=True,
         )
-        assert [type(each) for each in found] == [OutOfMemory, OutOfMemory]
+        assert [type(error) for error in errors] == [OutOfMemory, OutOfMemory]
 
 
-async def test_a_full_batch_does_not_wait_for_its_delay(engine: Engine) -> None:
-    held = Held()
-    held.go.set()
-    batcher = MicroBatcher(held, delay_s=60)
+async def test_full_batch_starts_before_the_delay_ends(engine: Engine) -> None:
+    runner = HeldRunner()
+    runner.release.set()
+    batcher = MicroBatcher(runner, delay_s=60)
     async with asyncio.timeout(10):
         await asyncio.gather(*(batcher.predict(picture(), engine, RequestContext(Metrics())) for _ in range(3)))
-    assert held.sizes == [3]
+    assert runner.sizes == [3]
 
 
-async def test_the_segmenter_batches_where_the_engine_wants_it(engine: Engine) -> None:
+async def test_pipeline_batches_if_the_engine_supports_it(engine: Engine) -> None:
     metrics = Metrics()
     pipeline = Pipeline(Settings(max_batch_delay_ms=50), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
 
-    async def one(seed: int) -> None:
+    async def predict(seed: int) -> None:
         async with pipeline.admission() as context:
-            found = await pipeline.predict(picture(seed=seed), engine, context, connected)
-        np.testing.assert_array_equal(found.mask_HW, nearest(picture(seed=seed), COLORS))
+            prediction = await pipeline.predict(picture(seed=seed), engine, context, connected)
+        np.testing.assert_array_equal(prediction.mask_HW, nearest(picture(seed=seed), COLORS))
 
-    await asyncio.gather(*(one(seed) for seed in range(5)))
+    await asyncio.gather(*(predict(seed) for seed in range(5)))
     pipeline.close()
     assert sample(metrics, "maskloop_segment_batch_images_sum") == 5
     assert sample(metrics, "maskloop_segment_batch_images_count") == 2
 
 
-async def test_who_hangs_up_while_a_batch_waits_is_left_out_of_it(
+async def test_image_of_a_disconnected_client_is_left_out_of_the_batch(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.segmentation.pipeline.DISCONNECT_POLL_S", 0.01)
     metrics = Metrics()
     pipeline = Pipeline(Settings(), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
-    hung_up = asyncio.Event()
+    disconnect = asyncio.Event()
 
-    async def gone() -> bool:
-        return hung_up.is_set()
+    async def disconnected() -> bool:
+        return disconnect.is_set()
 
-    async def one(leaves: Callable[[], Awaitable[bool]]) -> Prediction:
+    async def predict(client_disconnected: Callable[[], Awaitable[bool]]) -> Prediction:
         async with pipeline.admission() as context:
-            return await pipeline.predict(picture(), engine, context, leaves)
+            return await pipeline.predict(picture(), engine, context, client_disconnected)
 
-    taken = [await pipeline._gpu.acquire(0) for _ in range(GPU_RUNS)]
-    leaving, staying = asyncio.create_task(one(gone)), asyncio.create_task(one(connected))
-    await _settle()
-    hung_up.set()
+    acquired = [await pipeline._gpu.acquire(0) for _ in range(GPU_RUNS)]
+    ending, remaining = asyncio.create_task(predict(disconnected)), asyncio.create_task(predict(connected))
+    await _run_other_tasks()
+    disconnect.set()
     with pytest.raises(ClientDisconnected):
         async with asyncio.timeout(60):
-            await leaving
-    for places in taken:
-        pipeline._gpu.release(places)
-    await staying
+            await ending
+    for slots in acquired:
+        pipeline._gpu.release(slots)
+    await remaining
     pipeline.close()
     assert sample(metrics, "maskloop_segment_batch_images_sum") == 1
     assert sample(metrics, "maskloop_segment_rejected_total", reason="client_gone") == 1
 
 
-def test_where_a_batch_has_no_memory_each_has_its_own_try(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_run_one_by_one_if_the_batch_runs_out_of_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     run = engine._run
 
-    def small(image_NHW3: Pixels, threads: int | None) -> list[Prediction]:
+    def run_single(image_NHW3: Pixels, threads: int | None) -> list[Prediction]:
         if len(image_NHW3) > 1:
             raise OutOfMemory("none left")
         return run(image_NHW3, threads)
 
-    monkeypatch.setattr(engine, "_run", small)
+    monkeypatch.setattr(engine, "_run", run_single)
     assert len(engine.run_batch([picture(), picture(seed=1)])) == 2
 
 
-async def test_who_waited_too_long_is_told_so_and_left_out(engine: Engine) -> None:
+async def test_image_that_waited_too_long_is_rejected_and_left_out_of_the_batch(engine: Engine) -> None:
     metrics = Metrics()
     pipeline = Pipeline(Settings(), metrics, Limits(max_bytes=10**6, max_pixels=10**6))
 
-    async def one(longest_s: float | None) -> Prediction:
+    async def predict(max_wait_s: float | None) -> Prediction:
         async with pipeline.admission() as context:
-            context.max_wait_s = longest_s
+            context.max_wait_s = max_wait_s
             return await pipeline.predict(picture(), engine, context, connected)
 
-    taken = [await pipeline._gpu.acquire(0) for _ in range(GPU_RUNS)]
-    hurried, patient = asyncio.create_task(one(0.02)), asyncio.create_task(one(None))
+    acquired = [await pipeline._gpu.acquire(0) for _ in range(GPU_RUNS)]
+    limited, unlimited = asyncio.create_task(predict(0.02)), asyncio.create_task(predict(None))
     with pytest.raises(Overloaded, match="MASKLOOP_MAX_WAIT_S"):
         async with asyncio.timeout(60):
-            await hurried
-    for places in taken:
-        pipeline._gpu.release(places)
-    await patient
+            await limited
+    for slots in acquired:
+        pipeline._gpu.release(slots)
+    await unlimited
     pipeline.close()
     assert sample(metrics, "maskloop_segment_batch_images_sum") == 1
     assert sample(metrics, "maskloop_segment_rejected_total", reason="overloaded") == 1
 
 
-async def test_whose_turn_has_come_is_waited_for(engine: Engine) -> None:
-    """The limit is for the wait, and not for the inference."""
-
-    async def slowly(engine: Predictor, _: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
+async def test_wait_limit_does_not_count_the_inference(engine: Engine) -> None:
+    async def run_slowly(engine: Predictor, _: int, images: Callable[[], list[Pixels]]) -> list[Prediction]:
         batch = images()
         await asyncio.sleep(0.6)
         return engine.run_batch(batch)
 
     context = RequestContext(Metrics())
     context.max_wait_s = 0.5
-    await MicroBatcher(slowly, delay_s=0).predict(picture(), engine, context)
+    await MicroBatcher(run_slowly, delay_s=0).predict(picture(), engine, context)
     assert context.seconds["infer"] > context.max_wait_s
 
 
-async def test_the_door_learns_from_batches_how_fast_a_gpu_gets_on(engine: Engine) -> None:
+async def test_wait_estimate_divides_a_batch_by_its_images_and_the_gpu_runs(engine: Engine) -> None:
     settings = Settings(max_batch_delay_ms=50, inference_threads=2)
     pipeline = Pipeline(settings, Metrics(), Limits(max_bytes=10**6, max_pixels=10**6))
-    took = list[float]()
+    infer_s = list[float]()
 
-    async def one() -> None:
+    async def predict() -> None:
         async with pipeline.admission() as context:
             await pipeline.predict(picture(), engine, context, connected)
-        took.append(context.seconds["infer"])
+        infer_s.append(context.seconds["infer"])
 
-    await asyncio.gather(*(one() for _ in range(3)))
+    await asyncio.gather(*(predict() for _ in range(3)))
     pipeline.close()
-    # Three together, and another three beside them.
-    assert 0 < pipeline._wait_estimator.mean_s <= max(took) / 3 / GPU_RUNS
+    # Three images share a batch, and two batches run at once.
+    assert 0 < pipeline._wait_estimator.mean_s <= max(infer_s) / 3 / GPU_RUNS
 
 
-async def test_no_more_go_together_than_have_memory(bundle: Path) -> None:
+async def test_batch_size_is_limited_by_memory(bundle: Path) -> None:
     def budget(max_bytes: int) -> MemoryBudget:
         return MemoryBudget(max_bytes=max_bytes, max_native_pixels=10**6, classes=3, long_side=0)
 
@@ -228,10 +226,10 @@ async def test_no_more_go_together_than_have_memory(bundle: Path) -> None:
     assert small.plan(height, width).max_batch == 2
     assert small.plan(2 * height, width).max_batch == 1
 
-    held = Held()
-    batcher = MicroBatcher(held, delay_s=0)
-    asked = [asyncio.create_task(batcher.predict(image, small, RequestContext(Metrics()))) for _ in range(5)]
-    await _settle()
-    held.go.set()
-    await asyncio.gather(*asked)
-    assert sorted(held.sizes) == [1, 2, 2]
+    runner = HeldRunner()
+    batcher = MicroBatcher(runner, delay_s=0)
+    tasks = [asyncio.create_task(batcher.predict(image, small, RequestContext(Metrics()))) for _ in range(5)]
+    await _run_other_tasks()
+    runner.release.set()
+    await asyncio.gather(*tasks)
+    assert sorted(runner.sizes) == [1, 2, 2]

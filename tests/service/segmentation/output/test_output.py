@@ -1,4 +1,4 @@
-"""What leaves can be read back: PNG and RLE round trips; and what an overlay shows."""
+"""Outputs: PNG and RLE round trips, descriptions, and overlays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.service.conftest import read
 SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
 
-def legend(count: int) -> ClassTable:
+def class_table(count: int) -> ClassTable:
     return ClassTable(
         names=tuple(f"c{i}" for i in range(count)),
         colors=tuple((i % 256, i // 256, 7) for i in range(count)),
@@ -37,20 +37,20 @@ def legend(count: int) -> ClassTable:
 
 @given(arrays(np.uint8, SHAPES))
 @settings(deadline=None)
-def test_png_gives_the_ids_back(mask: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-    np.testing.assert_array_equal(read(mask_png(mask, legend(256))), mask)
+def test_mask_png_round_trip(mask: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    np.testing.assert_array_equal(read(mask_png(mask, class_table(256))), mask)
 
 
 @given(arrays(np.uint16, SHAPES))
 @settings(deadline=None)
-def test_png_of_many_classes_gives_the_ids_back(mask: np.ndarray[Any, np.dtype[np.uint16]]) -> None:
-    data = mask_png(mask, legend(300))
+def test_16_bit_mask_png_round_trip(mask: np.ndarray[Any, np.dtype[np.uint16]]) -> None:
+    data = mask_png(mask, class_table(300))
     np.testing.assert_array_equal(read(data), mask)
     assert Image.open(io.BytesIO(data)).mode == "I;16"
 
 
-def test_the_palette_is_the_legend() -> None:
-    image = Image.open(io.BytesIO(mask_png(np.array([[0, 1, 2]], np.uint8), legend(3))))
+def test_palette_has_the_class_colours() -> None:
+    image = Image.open(io.BytesIO(mask_png(np.array([[0, 1, 2]], np.uint8), class_table(3))))
     assert np.array(image.convert("RGB"))[0].tolist() == [[0, 0, 7], [1, 0, 7], [2, 0, 7]]
 
 
@@ -58,46 +58,49 @@ def test_the_palette_is_the_legend() -> None:
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @given(arrays(np.uint8, SHAPES, elements=st.integers(0, 3)), st.sampled_from([np.uint8, np.uint16]))
 @settings(deadline=None)
-def test_rle_gives_every_region_back(mask: np.ndarray[Any, np.dtype[np.uint8]], kind: type) -> None:
+def test_rle_matches_pycocotools_and_decodes_to_each_region(
+    mask: np.ndarray[Any, np.dtype[np.uint8]], kind: type
+) -> None:
     encoded = runs_of(mask.astype(kind)).rle()
     assert sorted(encoded) == np.unique(mask).tolist()
     for class_id, counts in encoded.items():
-        # What pycocotools itself makes of the region, byte for byte, and the region itself.
-        theirs = coco.encode(np.asfortranarray(mask == class_id, dtype=np.uint8))
-        assert counts.encode() == theirs["counts"]
+        expected = coco.encode(np.asfortranarray(mask == class_id, dtype=np.uint8))
+        assert counts.encode() == expected["counts"]
         np.testing.assert_array_equal(coco.decode({"size": list(mask.shape), "counts": counts}), mask == class_id)
 
 
 @given(arrays(np.uint8, SHAPES, elements=st.integers(0, 3)), st.integers(0, 2**32 - 1))
 @settings(deadline=None)
-def test_counts_and_confidences_are_those_of_each_class(mask: np.ndarray[Any, np.dtype[np.uint8]], seed: int) -> None:
+def test_description_has_pixels_and_mean_confidence_of_each_class(
+    mask: np.ndarray[Any, np.dtype[np.uint8]], seed: int
+) -> None:
     confidence = np.random.default_rng(seed).integers(0, 256, mask.shape, dtype=np.uint8)
-    answer = describe(Prediction(mask, confidence), legend(4), model="v1", options=OutputOptions())
+    answer = describe(Prediction(mask, confidence), class_table(4), model="v1", options=OutputOptions())
     for entry in answer.classes:
-        inside = mask == entry.id
-        assert entry.pixels == inside.sum()
-        assert entry.confidence == pytest.approx(confidence[inside].mean() / 255, abs=1e-4)
+        region = mask == entry.id
+        assert entry.pixels == region.sum()
+        assert entry.confidence == pytest.approx(confidence[region].mean() / 255, abs=1e-4)
     assert [entry.id for entry in answer.classes] == np.unique(mask).tolist()
     assert answer.confidence == pytest.approx(confidence.mean() / 255, abs=1e-4)
 
 
-def test_description_by_hand() -> None:
+def test_description_of_a_hand_made_mask() -> None:
     mask = np.array([[0, 0, 2, 2]], np.uint8)
     confidence = np.array([[255, 255, 0, 51]], np.uint8)
-    answer = describe(Prediction(mask, confidence), legend(3), model="v1", options=OutputOptions())
+    answer = describe(Prediction(mask, confidence), class_table(3), model="v1", options=OutputOptions())
     assert [(c.id, c.pixels, c.fraction, c.confidence) for c in answer.classes] == [(0, 2, 0.5, 1.0), (2, 2, 0.5, 0.1)]
     assert answer.confidence == 0.55
     assert (answer.width, answer.height, answer.model) == (4, 1, "v1")
-    # Nothing that was not asked for.
+    # No field that was not requested.
     assert set(json.loads(answer.to_json())) == {"model", "width", "height", "orientation", "confidence", "classes"}
 
 
-def test_details_by_hand() -> None:
+def test_all_optional_outputs_of_a_hand_made_mask() -> None:
     mask = np.zeros((8, 8), np.uint8)
     mask[2:6, 2:6] = 2
     confidence = np.arange(64, dtype=np.uint8).reshape(8, 8)
     details = OutputOptions(classes=frozenset({2, 1}), masks="png", polygons=True, confidence=True)
-    answer = describe(Prediction(mask, confidence), legend(3), model="v1", options=details)
+    answer = describe(Prediction(mask, confidence), class_table(3), model="v1", options=details)
     (entry,) = answer.classes
     assert (entry.id, entry.pixels, entry.rle) == (2, 16, None)
     assert entry.polygons is not None
@@ -106,17 +109,17 @@ def test_details_by_hand() -> None:
     assert answer.confidence_png is not None
     assert answer.mask_png is not None
     np.testing.assert_array_equal(read(base64.b64decode(answer.confidence_png)), confidence)
-    # The ignore value of this legend needs 16 bits.
+    # The ignore value of this class table needs 16 bits.
     np.testing.assert_array_equal(read(base64.b64decode(answer.mask_png)), np.where(mask == 2, 2, 65_535))
 
 
-def test_the_map_of_confidence_is_a_grey_png() -> None:
+def test_confidence_png_is_grey() -> None:
     confidence = np.random.default_rng(0).integers(0, 256, (9, 7), dtype=np.uint8)
     assert Image.open(io.BytesIO(confidence_png(confidence))).mode == "L"
     np.testing.assert_array_equal(read(confidence_png(confidence)), confidence)
 
 
-def test_restricting_by_hand() -> None:
+def test_keep_classes_sets_other_pixels_to_the_ignore_index() -> None:
     mask = np.array([[0, 1, 2]], np.uint8)
     some = ClassTable(("a", "b", "c"), ((1, 1, 1),) * 3, 255)
     assert keep_classes(mask, None, some) is mask
@@ -125,64 +128,64 @@ def test_restricting_by_hand() -> None:
     assert keep_classes(mask.astype(np.uint16), frozenset({0, 2}), some).tolist() == [[0, 255, 2]]
 
 
-def test_classes_are_named_by_name_or_id() -> None:
+def test_classes_are_selected_by_name_or_id() -> None:
     some = ClassTable(("road", "car, parked", "2", "tram"), ((1, 1, 1),) * 4, 255)
     assert some.ids(["road"]) == {0}
     assert some.ids(["road, tram"]) == {0, 3}
     assert some.ids(["0", "3"]) == {0, 3}
-    # A whole name before its parts, and a name before an id.
+    # A whole name goes before a list of names, and a name before an id.
     assert some.ids(["car, parked"]) == {1}
     assert some.ids(["2"]) == {2}
-    for asked in (["bicycle"], ["road,4"], [""], ["-1"], []):
+    for unknown in (["bicycle"], ["road,4"], [""], ["-1"], []):
         with pytest.raises(ClassUnknown, match="0 road, 1 car, parked, 2 2, 3 tram"):
-            some.ids(asked)
+            some.ids(unknown)
 
 
-def test_overlay_tints_and_draws_borders() -> None:
+def test_overlay_tints_regions_and_draws_borders() -> None:
     image = np.full((32, 32, 3), 100, np.uint8)
     mask = np.zeros((32, 32), np.uint8)
     mask[:, 16:] = 1
     colors = ClassTable(("a", "b"), ((200, 0, 0), (0, 0, 200)), 255)
-    found = read(overlay_jpeg(image, mask, colors, legend=False)).astype(int)
-    assert found.shape == (32, 32, 3)
-    np.testing.assert_allclose(found[16, 4], [150, 50, 50], atol=12)
-    np.testing.assert_allclose(found[16, 28], [50, 50, 150], atol=12)
-    assert found[16, 15].min() > 180
+    overlay = read(overlay_jpeg(image, mask, colors, legend=False)).astype(int)
+    assert overlay.shape == (32, 32, 3)
+    np.testing.assert_allclose(overlay[16, 4], [150, 50, 50], atol=12)
+    np.testing.assert_allclose(overlay[16, 28], [50, 50, 150], atol=12)
+    assert overlay[16, 15].min() > 180
 
 
-def test_what_does_not_count_is_not_painted() -> None:
+def test_overlay_does_not_tint_unselected_classes() -> None:
     image = np.full((32, 32, 3), 100, np.uint8)
     mask = np.zeros((32, 32), np.uint8)
     mask[:, 16:] = 1
     masks: list[Mask] = [mask, mask.astype(np.uint16)]
     for each in masks:
         colors = ClassTable(("a", "b"), ((200, 0, 0), (0, 0, 200)), 255)
-        found = read(overlay_jpeg(image, each, colors, classes=frozenset({0}), legend=False)).astype(int)
-        np.testing.assert_allclose(found[16, 4], [150, 50, 50], atol=12)
-        np.testing.assert_allclose(found[16, 28], [100, 100, 100], atol=12)
+        overlay = read(overlay_jpeg(image, each, colors, classes=frozenset({0}), legend=False)).astype(int)
+        np.testing.assert_allclose(overlay[16, 4], [150, 50, 50], atol=12)
+        np.testing.assert_allclose(overlay[16, 28], [100, 100, 100], atol=12)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (40, 30), (640, 480), (30, 700), (3000, 40)])
-def test_the_key_stands_under_the_picture_and_covers_none_of_it(size: tuple[int, int]) -> None:
+def test_legend_is_drawn_below_the_picture(size: tuple[int, int]) -> None:
     width, height = size
     rng = np.random.default_rng(0)
     image = np.full((height, width, 3), 100, np.uint8)
     mask = rng.integers(0, 3, (height, width), dtype=np.uint8)
     colors = ClassTable(("a", "a very long name of a class indeed, which is cut", "c"), ((200, 0, 0),) * 3, 255)
-    plain, page = (read(overlay_jpeg(image, mask, colors, legend=key)).astype(int) for key in (False, True))
+    plain, page = (read(overlay_jpeg(image, mask, colors, legend=legend)).astype(int) for legend in (False, True))
     assert page.shape[1] >= width
-    # At least the height of one line of letters.
+    # At least the height of one line of text.
     assert page.shape[0] >= height + 12
-    # The same picture, but for what JPEG makes of blocks at its lower edge.
+    # The picture is unchanged, except for JPEG blocks at its lower and right edges.
     assert np.abs(page[:height, :width] - plain)[: height // 16 * 16, : width // 16 * 16].max(initial=0) < 40
-    # Letters are dark on white, and the square has the colour.
-    under = page[height + 6 :]
-    assert under.max() > 240
-    assert (np.abs(under - [200, 0, 0]).max(axis=-1) < 40).any()
-    assert (under.max(axis=-1) < 110).any()
+    # Dark text on white, and a square with the colour of the class.
+    below = page[height + 6 :]
+    assert below.max() > 240
+    assert (np.abs(below - [200, 0, 0]).max(axis=-1) < 40).any()
+    assert (below.max(axis=-1) < 110).any()
 
 
-def test_the_key_of_very_many_classes_stays_small() -> None:
+def test_legend_of_very_many_classes_stays_small() -> None:
     mask = np.arange(60_000, dtype=np.uint16).reshape(200, 300)
     many = ClassTable(tuple("x" * 500 for _ in range(60_000)), ((9, 9, 9),) * 60_000, 65_535)
     page = read(overlay_jpeg(np.zeros((200, 300, 3), np.uint8), mask, many))
@@ -190,15 +193,15 @@ def test_the_key_of_very_many_classes_stays_small() -> None:
     assert page.shape[1] < 600
 
 
-def test_no_classes_no_key() -> None:
+def test_overlay_without_classes_has_no_legend() -> None:
     image, mask = np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)
-    assert read(overlay_jpeg(image, mask, legend(3), classes=frozenset({2}))).shape == (20, 20, 3)
+    assert read(overlay_jpeg(image, mask, class_table(3), classes=frozenset({2}))).shape == (20, 20, 3)
 
 
-def test_what_a_jpeg_cannot_hold_is_said_so() -> None:
+def test_overlay_larger_than_jpeg_allows_is_rejected() -> None:
     image, mask = np.zeros((1, 65_501, 3), np.uint8), np.zeros((1, 65_501), np.uint8)
     with pytest.raises(ImageTooLarge, match="image/png"):
-        overlay_jpeg(image, mask, legend(1))
-    # No room for the key under it.
-    high = read(overlay_jpeg(image[:, :65_500].transpose(1, 0, 2).copy(), mask[:, :65_500].T.copy(), legend(1)))
-    assert high.shape == (65_500, 1, 3)
+        overlay_jpeg(image, mask, class_table(1))
+    # The maximum height leaves no room for a legend.
+    tall = read(overlay_jpeg(image[:, :65_500].transpose(1, 0, 2).copy(), mask[:, :65_500].T.copy(), class_table(1)))
+    assert tall.shape == (65_500, 1, 3)

@@ -1,4 +1,4 @@
-"""Outlines: exact before they are simplified, and near after."""
+"""Outlines: exact without simplification, and within the tolerance with it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Bits = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def outline(region: Bits, **options: float) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
-    """Of one region."""
+    """Return the outlines of one region."""
     return outlines(region.astype(np.uint8), **options).get(1, [])  # type: ignore[arg-type]
 
 
 def fill(rings: list[np.ndarray[Any, np.dtype[np.int64]]], shape: tuple[int, int]) -> Bits:
-    """Even-odd fill at pixel centres, the slow and plain way."""
+    """Fill by the even-odd rule at pixel centres: the slow reference."""
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     inside = np.zeros(shape, dtype=bool)
     for ring in rings:
@@ -35,18 +35,18 @@ def fill(rings: list[np.ndarray[Any, np.dtype[np.int64]]], shape: tuple[int, int
 
 @given(arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12))))
 @settings(max_examples=200, deadline=None)
-def test_exact_rings_fill_to_the_region(region: Bits) -> None:
+def test_exact_outlines_fill_to_the_region(region: Bits) -> None:
     rings = outline(region, tolerance_px=0, min_area_px=0)
     np.testing.assert_array_equal(fill(rings, (region.shape[0], region.shape[1])), region)
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3)))
 @settings(max_examples=100, deadline=None)
-def test_all_classes_at_once_are_each_class_alone(mask: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+def test_outlines_of_all_classes_equal_those_of_each_class_alone(mask: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
     for tolerance_px in (0.0, 1.5):
-        found = outlines(mask, tolerance_px=tolerance_px, min_area_px=2)
+        rings_by_class = outlines(mask, tolerance_px=tolerance_px, min_area_px=2)
         for class_id in range(4):
-            rings = [ring.tolist() for ring in found.get(class_id, [])]
+            rings = [ring.tolist() for ring in rings_by_class.get(class_id, [])]
             alone = outline(mask == class_id, tolerance_px=tolerance_px, min_area_px=2)
             assert rings == [ring.tolist() for ring in alone]
     exact = outlines(mask.astype(np.uint16) * 9000, tolerance_px=0, min_area_px=0)
@@ -57,17 +57,17 @@ def test_all_classes_at_once_are_each_class_alone(mask: np.ndarray[Any, np.dtype
 
 @given(arrays(np.bool_, st.tuples(st.integers(3, 16), st.integers(3, 16))), st.floats(0.1, 5))
 @settings(max_examples=60, deadline=None)
-def test_what_is_left_out_lies_within_the_tolerance(region: Bits, tolerance_px: float) -> None:
+def test_removed_corners_lie_within_the_tolerance(region: Bits, tolerance_px: float) -> None:
     exact = outline(region, tolerance_px=0, min_area_px=0)
     simple = outline(region, tolerance_px=tolerance_px, min_area_px=0)
     assert len(exact) == len(simple)
     for ring, kept in zip(exact, simple, strict=True):
         assert len(kept) >= 3
-        places: list[int] = []
+        indices: list[int] = []
         for corner in kept.tolist():
-            # A ring may meet itself at a corner.
-            places.append(ring.tolist().index(corner, places[-1] + 1 if places else 0))
-        for begin, end in zip(places, [*places[1:], len(ring)], strict=True):
+            # A ring may pass through the same corner twice.
+            indices.append(ring.tolist().index(corner, indices[-1] + 1 if indices else 0))
+        for begin, end in zip(indices, [*indices[1:], len(ring)], strict=True):
             a, b = ring[begin], ring[end % len(ring)]
             for point in ring[begin + 1 : end]:
                 along, offset = b - a, point - a
@@ -75,26 +75,26 @@ def test_what_is_left_out_lies_within_the_tolerance(region: Bits, tolerance_px: 
                 assert across <= tolerance_px
 
 
-def test_a_comb_is_simplified_in_time() -> None:
-    """Equal teeth split off one by one: the worst that a mask does to this method."""
+def test_simplifying_a_comb_is_not_quadratic() -> None:
+    """Equal teeth split off one by one: the worst case of the Douglas-Peucker method."""
     region = np.zeros((4, 20_000), dtype=bool)
     region[0], region[:, ::2] = True, True
     (ring,) = outline(region, tolerance_px=0.5)
     assert len(ring) > 20_000
 
 
-def test_a_mask_of_noise_is_refused_before_its_outlines_are_linked() -> None:
+def test_mask_with_too_many_corners_is_rejected() -> None:
     noise = np.random.default_rng(0).integers(0, 2, (400, 400), dtype=np.uint8)
     with pytest.raises(ImageTooLarge, match="without polygons"):
         outlines(noise, max_corners=10_000)
 
 
-def test_a_pixel_is_a_square() -> None:
+def test_single_pixel_is_a_square() -> None:
     (ring,) = outline(np.array([[False, True]]), tolerance_px=0, min_area_px=0)
     assert sorted(map(tuple, ring.tolist())) == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
 
-def test_a_hole_is_a_ring_inside_a_ring() -> None:
+def test_hole_is_a_second_ring() -> None:
     region = np.ones((5, 5), dtype=bool)
     region[2, 2] = False
     outer, inner = outline(region, tolerance_px=0, min_area_px=0)
@@ -102,22 +102,22 @@ def test_a_hole_is_a_ring_inside_a_ring() -> None:
     assert (outer.min(), outer.max(), inner.min(), inner.max()) == (0, 5, 2, 3)
 
 
-def test_pixels_that_touch_at_a_corner_are_two() -> None:
+def test_pixels_that_touch_at_a_corner_are_two_rings() -> None:
     assert len(outline(np.eye(2, dtype=bool), min_area_px=0)) == 2
 
 
-def test_specks_are_left_out() -> None:
+def test_small_regions_are_left_out() -> None:
     region = np.zeros((20, 20), dtype=bool)
     region[0, 0] = region[5:15, 5:15] = True
     assert len(outline(region)) == 1
 
 
-def test_nothing_has_no_outline() -> None:
+def test_empty_region_has_no_outline() -> None:
     assert outline(np.zeros((4, 4), dtype=bool)) == []
 
 
 @pytest.mark.parametrize("radius", [10, 40])
-def test_a_circle_needs_few_corners_and_stays_within_a_pixel(radius: int) -> None:
+def test_simplified_circle_has_few_corners_and_stays_within_a_pixel(radius: int) -> None:
     y, x = np.mgrid[: 2 * radius + 4, : 2 * radius + 4] - radius - 2
     region = x**2 + y**2 <= radius**2
     (exact,), (simple,) = outline(region, tolerance_px=0), outline(region)
@@ -126,6 +126,6 @@ def test_a_circle_needs_few_corners_and_stays_within_a_pixel(radius: int) -> Non
     assert wrong.sum() < 2 * np.pi * radius
 
 
-def test_a_noisy_mask_takes_no_time() -> None:
+def test_noisy_mask_is_not_quadratic() -> None:
     region = np.random.default_rng(0).random((600, 600)) > 0.5
     assert outline(region)  # pytest's timeout would end a quadratic search

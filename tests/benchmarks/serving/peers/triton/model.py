@@ -1,15 +1,15 @@
-"""Triton's Python backend: photographs in, PNG masks out. The wheel of Triton has no onnxruntime backend."""
+"""Model for Triton's Python backend: JPEG in, PNG mask out. PyTriton's wheel has no onnxruntime backend."""
 
 from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.serving.peers.work import decode, encode, infer, open_session, read_palette
+from tests.benchmarks.serving.peers.segmentation import decode, encode, infer, open_session, read_palette
 
 
 class TritonPythonModel:
-    def initialize(self, args: dict[str, str]) -> None:  # noqa: ARG002 - Triton's
-        # Exists inside Triton and nowhere else.
+    def initialize(self, args: dict[str, str]) -> None:  # noqa: ARG002 (Triton's signature)
+        # This module exists only inside Triton.
         import triton_python_backend_utils  # type: ignore[import-not-found, unused-ignore]
 
         self.triton: Any = triton_python_backend_utils

@@ -1,6 +1,6 @@
-"""What every side does with a photograph, so that they differ in how they serve and in nothing else.
+"""Decoding, inference and encoding, which all peers share, so that they differ only in how they serve.
 
-Each peer runs in an environment of its own, which has numpy, Pillow and onnxruntime beside its framework.
+Each peer runs in its own virtual environment with numpy, Pillow, onnxruntime and its framework.
 """
 
 import io
@@ -16,22 +16,22 @@ from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
-# As our service: as fast as no compression, and 60 times smaller.
+# As in our service: as fast as no compression, and 60 times smaller.
 PNG_LEVEL = 1
 
 
 def bundle() -> Path:
-    """The folder with the graph that all sides run."""
+    """Folder with the graph that all servers run."""
     return Path(os.environ["BENCH_BUNDLE"])
 
 
 def cores() -> int:
-    """How many cores a side may use."""
+    """Number of cores that a server may use."""
     return int(os.environ["BENCH_CORES"])
 
 
 def open_session(threads: int | None) -> Any:
-    """The graph in onnxruntime; None leaves the number of threads to it, which takes one for each core."""
+    """Open the graph with onnxruntime; None: its default number of threads, one per core."""
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
@@ -40,24 +40,24 @@ def open_session(threads: int | None) -> Any:
 
 
 def decode(data: bytes) -> Pixels:
-    """A JPEG as uint8 [1, H, W, 3], RGB."""
+    """Decode a JPEG to RGB, uint8 [1, H, W, 3]."""
     return pixels(Image.open(io.BytesIO(data)))
 
 
 def pixels(image: Image.Image) -> Pixels:
-    """An image that Pillow has opened, the same way."""
+    """Convert an opened image to RGB, uint8 [1, H, W, 3]."""
     return np.asarray(image.convert("RGB"))[None]
 
 
 def infer(session: Any, image_1HW3: Pixels) -> Pixels:
-    """The mask of one image, uint8 [H, W]."""
+    """Return the mask of one image, uint8 [H, W]."""
     mask_1HW, _ = session.run(["mask", "confidence"], {"image": image_1HW3})
     mask_HW: Pixels = mask_1HW[0]
     return mask_HW
 
 
 def encode(mask_HW: Pixels, palette: bytes) -> bytes:
-    """A mask as an indexed PNG."""
+    """Encode a mask as an indexed PNG."""
     image, sink = Image.fromarray(mask_HW), io.BytesIO()
     image.putpalette(palette)
     image.save(sink, "PNG", compress_level=PNG_LEVEL)
@@ -65,6 +65,6 @@ def encode(mask_HW: Pixels, palette: bytes) -> bytes:
 
 
 def read_palette() -> bytes:
-    """The classes' colours."""
+    """Return the colours of the classes as a PNG palette."""
     classes = json.loads((bundle() / "manifest.json").read_text())["classes"]
     return bytes(value for entry in classes for value in entry["color"]).ljust(768, b"\0")
