@@ -90,7 +90,6 @@ def _settings(options: argparse.Namespace) -> int:
 
 
 def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Settings given on the command line, by name."""
     given = {name: getattr(options, name, None) for name in ("host", "port", "data_dir", "model")}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -108,67 +107,51 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_up(
-        commands.add_parser(
-            "up",
-            help="run everything on this machine: API, worker and broker",
-            description="Run the HTTP API, a training worker and a broker, and restart those that crash. Ctrl-C stops "
-            "all of them: running requests are finished, and a training run saves its state.",
-        )
-    )
-    _add_serve(
-        commands.add_parser(
-            "serve",
-            help="run the HTTP API alone",
-            description="Run the HTTP API. Training runs also need a worker and the broker of MASKLOOP_BROKER_URL.",
-        )
-    )
-    _add_worker(
-        commands.add_parser(
-            "worker",
-            help="run a worker alone, in another process or on another machine",
-            description="Execute the training runs queued at MASKLOOP_BROKER_URL. The worker needs the data folder and "
-            "the database of the API. Ctrl-C or SIGTERM saves the current run; the next worker resumes it.",
-        )
-    )
-    add_keys(
-        commands.add_parser(
-            "keys",
-            help="manage API keys",
-            description="Create, list, revoke and show API keys. Running services apply changes within a second.",
-        )
-    )
-    _add_settings(
-        commands.add_parser(
-            "settings",
-            help="list all settings with their present values",
-            description="List the MASKLOOP_* variables with their present values, defaults and descriptions.",
-        )
-    )
-    return parser
 
-
-def _add_up(command: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "up",
+        help="run everything on this machine: API, worker and broker",
+        description="Run the HTTP API, a training worker and a broker, and restart those that crash. Ctrl-C stops "
+        "all of them: running requests are finished, and a training run saves its state.",
+    )
     _add_address(command)
     _add_data_and_model(command)
     command.set_defaults(command=_up)
 
-
-def _add_serve(command: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "serve",
+        help="run the HTTP API alone",
+        description="Run the HTTP API. Training runs also need a worker and the broker of MASKLOOP_BROKER_URL.",
+    )
     _add_address(command)
     _add_data_and_model(command)
     command.add_argument("--handover", type=int, metavar="FD", help=argparse.SUPPRESS)
     command.set_defaults(command=_serve)
 
-
-def _add_worker(command: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "worker",
+        help="run a worker alone, in another process or on another machine",
+        description="Execute the training runs queued at MASKLOOP_BROKER_URL. The worker needs the data folder and "
+        "the database of the API. Ctrl-C or SIGTERM saves the current run; the next worker resumes it.",
+    )
     _add_data_and_model(command)
     command.set_defaults(command=_worker)
 
+    command = commands.add_parser(
+        "keys",
+        help="manage API keys",
+        description="Create, list, revoke and show API keys. Running services apply changes within a second.",
+    )
+    add_keys(command)
 
-def _add_settings(command: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "settings",
+        help="list all settings with their present values",
+        description="List the MASKLOOP_* variables with their present values, defaults and descriptions.",
+    )
     command.add_argument("--markdown", action="store_true", help="print docs/settings.md, which has no present values")
     command.set_defaults(command=_settings)
+    return parser
 
 
 def _add_address(command: argparse.ArgumentParser) -> None:

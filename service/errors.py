@@ -1,8 +1,6 @@
-"""Errors of the service. Each class states its HTTP status, a stable `slug` for clients, and a title.
+"""Errors of the service; `service/api/problems.py` turns them into HTTP responses."""
 
-The message of an error says what is wrong and what to do about it. `service/api/problems.py` turns it into
-`application/problem+json`. The groups at the end name the errors of one kind for the OpenAPI document.
-"""
+# ruff: noqa: N818 - the classes are named by what happened
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ FOLDERS = re.compile(r"(?<![\w:/.])/(?!v[12]/)(?:[^\s/'\"(),;:]+/)+")
 
 
 def names_only(text: str) -> str:
-    """Reduce absolute paths in a text to file names: responses may name a file, but not where it lies."""
+    """Reduce absolute paths in a text to file names: responses must not disclose folders."""
     return FOLDERS.sub("", text)
 
 
@@ -27,8 +25,14 @@ class MaskloopError(Exception):
     """
 
     status: ClassVar[int] = 500
+    """HTTP status."""
     slug: ClassVar[str] = "internal"
+    """Stable name for clients."""
     title: ClassVar[str] = "Internal error"
+
+    def __init_subclass__(cls, *, status: int | None = None, slug: str | None = None, title: str | None = None) -> None:
+        super().__init_subclass__()
+        cls.status, cls.slug, cls.title = status or cls.status, slug or cls.slug, title or cls.title
 
     def __init__(self, message: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(message)
@@ -36,256 +40,174 @@ class MaskloopError(Exception):
         self.retry_after_s = retry_after_s
 
 
-class BadInput(MaskloopError):  # noqa: N818 - a base class; its subclasses read as what happened
+class BadInput(MaskloopError, status=400, slug="bad-input", title="The request cannot be used"):
     """The request cannot be used as it is."""
 
-    status, slug, title = 400, "bad-input", "The request cannot be used"
 
-
-class ImageUnreadable(BadInput):
+class ImageUnreadable(BadInput, status=400, slug="image-unreadable", title="The image cannot be decoded"):
     """The image is damaged or truncated."""
 
-    status, slug, title = 400, "image-unreadable", "The image cannot be decoded"
 
-
-class BodyTooSlow(BadInput):
+class BodyTooSlow(BadInput, status=408, slug="body-too-slow", title="The request body arrived too slowly"):
     """The request body did not arrive in time."""
 
-    status, slug, title = 408, "body-too-slow", "The request body came too slowly"
 
-
-class ImageTooLarge(BadInput):
+class ImageTooLarge(BadInput, status=413, slug="image-too-large", title="The image is too large"):
     """The image exceeds a limit on bytes, pixels or memory."""
 
-    status, slug, title = 413, "image-too-large", "The image is too large"
 
-
-class BodyTooLarge(BadInput):
+class BodyTooLarge(BadInput, status=413, slug="body-too-large", title="The request body is too large"):
     """The request body exceeds the limit of its route."""
 
-    status, slug, title = 413, "body-too-large", "The request body is too large"
 
-
-class ImageUnsupported(BadInput):
+class ImageUnsupported(BadInput, status=415, slug="image-unsupported", title="The image format is not supported"):
     """Not an image, or of a format that the service does not decode."""
 
-    status, slug, title = 415, "image-unsupported", "The image format is not supported"
 
-
-class EncodingUnsupported(BadInput):
+class EncodingUnsupported(
+    BadInput, status=415, slug="encoding-unsupported", title="The content encoding is not supported"
+):
     """The Content-Encoding is not supported."""
 
-    status, slug, title = 415, "encoding-unsupported", "The content encoding is not supported"
 
-
-class NotAcceptable(BadInput):
+class NotAcceptable(BadInput, status=406, slug="not-acceptable", title="No acceptable representation"):
     """The Accept header matches no media type that the service can produce."""
 
-    status, slug, title = 406, "not-acceptable", "No acceptable representation"
 
-
-class ClassUnknown(BadInput):
+class ClassUnknown(BadInput, status=422, slug="class-unknown", title="No such class"):
     """The model has no such class."""
 
-    status, slug, title = 422, "class-unknown", "No such class"
 
-
-class MaskInvalid(BadInput):
+class MaskInvalid(BadInput, status=422, slug="mask-invalid", title="The mask cannot be used"):
     """The label mask does not match its image or the classes."""
 
-    status, slug, title = 422, "mask-invalid", "The mask cannot be used"
 
-
-class BundleInvalid(BadInput):
+class BundleInvalid(BadInput, status=422, slug="bundle-invalid", title="The model bundle cannot be used"):
     """The model bundle is broken, of an unknown format, or fails its probe."""
 
-    status, slug, title = 422, "bundle-invalid", "The model bundle cannot be used"
 
-
-class Unauthorized(MaskloopError):  # noqa: N818 - a base class; its subclasses read as what happened
+class Unauthorized(MaskloopError, status=401, slug="unauthorized", title="A key is needed"):
     """The caller is not authenticated."""
 
-    status, slug, title = 401, "unauthorized", "A key is needed"
 
-
-class KeyMissing(Unauthorized):
+class KeyMissing(Unauthorized, slug="key-missing"):
     """The call needs a key and none was sent."""
 
-    slug = "key-missing"
 
-
-class KeyInvalid(Unauthorized):
+class KeyInvalid(Unauthorized, slug="key-invalid", title="The key is not valid"):
     """The key is unknown, revoked or expired."""
 
-    slug, title = "key-invalid", "The key is not valid"
+
+class Forbidden(MaskloopError, status=403, slug="forbidden", title="Not allowed"):
+    """The caller may not do this."""
 
 
-class Forbidden(MaskloopError):  # noqa: N818 - a base class; its subclasses read as what happened
-    """The caller is authenticated but not allowed to do this."""
-
-    status, slug, title = 403, "forbidden", "Not allowed"
-
-
-class ScopeMissing(Forbidden):
+class ScopeMissing(Forbidden, slug="scope-missing", title="The key lacks a scope"):
     """The key lacks a scope."""
 
-    slug, title = "scope-missing", "The key is not for this"
 
-
-class ForeignPage(Forbidden):
+class ForeignPage(Forbidden, slug="foreign-page", title="Pages of other sites need a key"):
     """A web page of another site sent the request from a browser, without a key."""
 
-    slug, title = "foreign-page", "Pages of other sites may not ask"
 
-
-class NotFound(MaskloopError):  # noqa: N818 - a base class; its subclasses read as what happened
+class NotFound(MaskloopError, status=404, slug="not-found", title="Not found"):
     """The named thing does not exist."""
 
-    status, slug, title = 404, "not-found", "Not found"
 
-
-class ImageNotFound(NotFound):
+class ImageNotFound(NotFound, slug="image-not-found", title="No such image"):
     """The pool has no image with this id."""
 
-    slug, title = "image-not-found", "No such image"
 
-
-class KeyNotFound(NotFound):
+class KeyNotFound(NotFound, slug="key-not-found", title="No such key"):
     """There is no valid key with this name or id."""
 
-    slug, title = "key-not-found", "No such key"
 
-
-class ModelNotFound(NotFound):
+class ModelNotFound(NotFound, slug="model-not-found", title="No such model version"):
     """There is no model with this version."""
 
-    slug, title = "model-not-found", "No such model version"
 
-
-class RunNotFound(NotFound):
+class RunNotFound(NotFound, slug="run-not-found", title="No such run"):
     """There is no run with this id."""
 
-    slug, title = "run-not-found", "No such run"
 
-
-class Conflict(MaskloopError):  # noqa: N818 - a base class; its subclasses read as what happened
+class Conflict(MaskloopError, status=409, slug="conflict", title="Not possible now"):
     """The request is valid, but the present state does not allow it."""
 
-    status, slug, title = 409, "conflict", "Not possible now"
 
-
-class KeyNameTaken(Conflict):
+class KeyNameTaken(Conflict, slug="key-name-taken", title="The name is taken"):
     """A valid key has this name."""
 
-    slug, title = "key-name-taken", "The name is taken"
 
-
-class ImageInUse(Conflict):
+class ImageInUse(Conflict, slug="image-in-use", title="The image is in use"):
     """The image is part of the snapshot of an active run."""
 
-    slug, title = "image-in-use", "The image is in use"
 
-
-class ModelNotServable(Conflict):
+class ModelNotServable(Conflict, slug="model-not-servable", title="The model cannot serve"):
     """The model failed to load, or the gate rejected it."""
 
-    slug, title = "model-not-servable", "The model cannot serve"
 
-
-class NothingToRollBack(Conflict):
+class NothingToRollBack(Conflict, slug="nothing-to-roll-back", title="Nothing to roll back to"):
     """There is no earlier model to return to."""
 
-    slug, title = "nothing-to-roll-back", "Nothing to roll back to"
 
-
-class RunActive(Conflict):
+class RunActive(Conflict, slug="run-active", title="A run is active"):
     """Another run is active."""
 
-    slug, title = "run-active", "A run is active"
 
-
-class RunNotActive(Conflict):
+class RunNotActive(Conflict, slug="run-not-active", title="The run is over"):
     """The run has ended."""
 
-    slug, title = "run-not-active", "The run is over"
 
-
-class NotEnoughImages(Conflict):
+class NotEnoughImages(Conflict, slug="not-enough-images", title="Not enough images"):
     """Too few labelled or validation images for a run."""
 
-    slug, title = "not-enough-images", "Not enough images"
 
-
-class RateLimited(MaskloopError):  # noqa: N818 - reads as what happened
+class RateLimited(MaskloopError, status=429, slug="rate-limited", title="Too many requests"):
     """The caller exceeded its rate limit."""
 
-    status, slug, title = 429, "rate-limited", "Too many requests"
 
-
-class FileLost(MaskloopError):  # noqa: N818 - reads as what happened
+class FileLost(MaskloopError, status=500, slug="file-lost", title="The file is lost"):
     """The database has the record, but its file is missing in the data folder."""
 
-    status, slug, title = 500, "file-lost", "The file is lost"
 
-
-class DeadlinePassed(MaskloopError):  # noqa: N818 - reads as what happened
+class DeadlinePassed(MaskloopError, status=504, slug="deadline-passed", title="The deadline passed"):
     """The client's deadline passed before the answer was ready."""
 
-    status, slug, title = 504, "deadline-passed", "The request's time is over"
 
-
-class NotSupported(MaskloopError):  # noqa: N818 - reads as what happened
+class NotSupported(MaskloopError, status=501, slug="not-supported", title="Not supported"):
     """The service does not implement this part of a protocol."""
 
-    status, slug, title = 501, "not-supported", "Not supported"
 
-
-class Unavailable(MaskloopError):  # noqa: N818 - a base class; its subclasses read as what happened
+class Unavailable(MaskloopError, status=503, slug="unavailable", title="Unavailable"):
     """The service cannot do this at present."""
 
-    status, slug, title = 503, "unavailable", "Unavailable"
 
-
-class Overloaded(Unavailable):
+class Overloaded(Unavailable, slug="overloaded", title="Too many requests"):
     """The service is full, or the queueing time would be too long."""
 
-    slug, title = "overloaded", "Too many requests wait"
 
-
-class OutOfMemory(Unavailable):
+class OutOfMemory(Unavailable, slug="out-of-memory", title="Not enough memory"):
     """The machine lacks the memory for an inference."""
 
-    slug, title = "out-of-memory", "Not enough memory"
 
-
-class StorageFailed(Unavailable):
+class StorageFailed(Unavailable, slug="storage-failed", title="The storage does not answer"):
     """A file cannot be read: the disk, or the permissions on it."""
 
-    slug, title = "storage-failed", "The storage does not answer"
 
-
-class NoModel(Unavailable):
+class NoModel(Unavailable, slug="no-model", title="No model is ready"):
     """No model is loaded."""
 
-    slug, title = "no-model", "No model is ready"
 
-
-class ModelLoading(Unavailable):
+class ModelLoading(Unavailable, slug="model-loading", title="A model is being loaded"):
     """The requested model version is being loaded."""
 
-    slug, title = "model-loading", "A model is being loaded"
 
-
-class QueueUnreachable(Unavailable):
+class QueueUnreachable(Unavailable, slug="queue-unreachable", title="The queue cannot be reached"):
     """The broker does not answer."""
 
-    slug, title = "queue-unreachable", "The queue cannot be reached"
 
-
-class TrainerMissing(Unavailable):
+class TrainerMissing(Unavailable, slug="trainer-missing", title="The trainer is not installed"):
     """The trainer is not installed where runs are performed."""
-
-    slug, title = "trainer-missing", "The trainer is not installed"
 
 
 UPLOAD_ERRORS = (BadInput, BodyTooSlow, Overloaded)

@@ -1,6 +1,6 @@
 """Open the TCP port, and pass the open socket from the supervisor to the API process.
 
-The socket is sent over a Unix socket pair, because the API process starts importing before the port is open.
+It is sent over a Unix socket pair, because the API process starts importing before the port is open.
 """
 
 from __future__ import annotations
@@ -11,21 +11,17 @@ import socket
 # Connections wait here while a crashed API process restarts.
 BACKLOG = 512
 MAX_MESSAGE_BYTES = 4096
-# A client that does not acknowledge data for this long is disconnected by the kernel; otherwise it could stay connected
-# for ever. service/api/middleware/http_protocol.py limits the time for data that this process buffers.
+# The kernel disconnects a client that does not acknowledge data for this long. http_protocol.py limits the time for
+# data that this process buffers.
 TCP_USER_TIMEOUT_MS = 60_000
 
 
 class PortTaken(OSError):  # noqa: N818 - named like the errors of service/errors.py
-    """The address cannot be listened on; the message names the remedy."""
+    """The address cannot be listened on."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a listening TCP socket; port 0 chooses a free port.
-
-    Raises:
-        PortTaken: The port is in use or not permitted, or the address does not belong to this machine.
-    """
+    """Open a listening TCP socket; port 0 chooses a free port. Raises PortTaken if the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
@@ -48,11 +44,7 @@ def send_socket(pair: socket.socket, sock: socket.socket, broker_url: str) -> No
 
 
 def receive_socket(descriptor: int) -> tuple[socket.socket, str]:
-    """Wait for the message of `send_socket`; `descriptor` is this process's end of the pair.
-
-    Raises:
-        OSError: The parent process has ended.
-    """
+    """Wait for the message of `send_socket`. Raises OSError if the parent process has ended."""
     with socket.socket(fileno=descriptor) as pair:
         message, descriptors, _, _ = socket.recv_fds(pair, MAX_MESSAGE_BYTES, 1)
     if not descriptors:

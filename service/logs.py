@@ -13,9 +13,8 @@ from service.settings import Settings
 
 
 def configure_logs(settings: Settings) -> None:
-    """Send all logs to stderr, as JSON or for a console. Called once at the start of a program."""
+    """Send all logs to stderr, as JSON or for a console."""
     shared: list[structlog.typing.Processor] = [
-        # Ids of the current request or run.
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
@@ -38,7 +37,7 @@ def configure_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
-    # Pillow warns of many oddities in files; those that matter are rejected with an error.
+    # Oddities in files that matter are rejected with an error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     # The request log is our own (api/middleware/observability.py); migrations log only problems.
     for name, level in {"uvicorn.access": "WARNING", "alembic": "WARNING"}.items():
@@ -52,7 +51,7 @@ class _StderrLogger:
         self.name = name
 
     def info(self, line: str) -> None:
-        # A full disk or a closed pipe must not fail the request; `logging` ignores these, too.
+        # A full disk or a closed pipe must not fail the request.
         with suppress(OSError, ValueError):
             sys.stderr.write(line + "\n")
             sys.stderr.flush()

@@ -1,8 +1,9 @@
-"""Prometheus metrics, in a registry per application, so that two applications in one process do not share them."""
+"""Prometheus metrics, in one registry per application."""
 
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -19,87 +20,55 @@ class Metrics:
         self.registry = CollectorRegistry()
         # Memory, CPU time, open files and start time, under their standard names.
         ProcessCollector(registry=self.registry)
-        self.requests = Counter(
-            "maskloop_requests", "HTTP requests.", ["method", "route", "status"], registry=self.registry
+        counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+
+        self.requests = counter("maskloop_requests", "HTTP requests.", ["method", "route", "status"])
+        self.request_seconds = histogram(
+            "maskloop_request_seconds", "Duration of HTTP requests.", ["route"], buckets=SECONDS
         )
-        self.request_seconds = Histogram(
-            "maskloop_request_seconds",
-            "Duration of HTTP requests.",
-            ["route"],
-            buckets=SECONDS,
-            registry=self.registry,
+        self.requests_in_flight = gauge("maskloop_requests_in_flight", "HTTP requests in progress.")
+        self.callers_refused = counter(
+            "maskloop_callers_refused", "Requests rejected by authentication or rate limit.", ["reason"]
         )
-        self.requests_in_flight = Gauge(
-            "maskloop_requests_in_flight", "HTTP requests in progress.", registry=self.registry
-        )
-        self.stage_seconds = Histogram(
+
+        self.stage_seconds = histogram(
             "maskloop_segment_stage_seconds",
             "Duration of a stage of a segmentation: decode, queue, infer or encode.",
             ["stage", "model"],
             buckets=SECONDS,
-            registry=self.registry,
         )
-        self.callers_refused = Counter(
-            "maskloop_callers_refused",
-            "Requests rejected by authentication or rate limit.",
-            ["reason"],
-            registry=self.registry,
-        )
-        self.admitted = Gauge(
-            "maskloop_segment_admitted", "Segmentations in progress or queued.", registry=self.registry
-        )
-        self.places = Gauge(
-            "maskloop_segment_places", "Limit on segmentations in progress or queued.", registry=self.registry
-        )
-        self.rejected = Counter(
+        self.admitted = gauge("maskloop_segment_admitted", "Segmentations in progress or queued.")
+        self.capacity = gauge("maskloop_segment_places", "Limit on segmentations in progress or queued.")
+        self.rejected = counter(
             "maskloop_segment_rejected",
             "Segmentations rejected, by reason: overloaded (admission control), deadline (the client's deadline "
             "passed), client_gone (the client disconnected), rate_limited.",
             ["reason"],
-            registry=self.registry,
         )
         for reason in REJECTIONS:
             # Start every series at 0, or `increase()` misses its first event.
             self.rejected.labels(reason)
-        self.uploads_admitted = Gauge(
-            "maskloop_uploads_admitted", "Uploads to the pool in progress.", registry=self.registry
+        self.batch_images = histogram(
+            "maskloop_segment_batch_images", "Images in a GPU batch.", buckets=(1, 2, 4, 8, 16, 32)
         )
-        self.uploads_refused = Counter(
-            "maskloop_uploads_refused", "Uploads to the pool rejected: too many in progress.", registry=self.registry
-        )
-        self.batches_admitted = Gauge(
-            "maskloop_batches_admitted", "Batch requests in progress.", registry=self.registry
-        )
-        self.batches_refused = Counter(
-            "maskloop_batches_refused",
-            "Batch requests rejected: too many in progress.",
-            registry=self.registry,
-        )
-        self._add_models_and_runs()
+        self.batches_admitted = gauge("maskloop_batches_admitted", "Batch requests in progress.")
+        self.batches_refused = counter("maskloop_batches_refused", "Batch requests rejected: too many in progress.")
 
-    def _add_models_and_runs(self) -> None:
-        self.batch_images = Histogram(
-            "maskloop_segment_batch_images",
-            "Images in a GPU batch.",
-            buckets=(1, 2, 4, 8, 16, 32),
-            registry=self.registry,
+        self.uploads_admitted = gauge("maskloop_uploads_admitted", "Uploads to the pool in progress.")
+        self.uploads_refused = counter(
+            "maskloop_uploads_refused", "Uploads to the pool rejected: too many in progress."
         )
-        self.model_info = Gauge(
+        self.images_added = counter("maskloop_images_added", "New images in the pool.")
+        self.runs_started = counter("maskloop_runs_enqueued", "Runs enqueued by this process.", ["reason"])
+
+        self.model_info = gauge(
             "maskloop_model_info",
             "1 for the active version, with its precision and execution provider.",
             ["version", "precision", "provider"],
-            registry=self.registry,
         )
-        self.model_swaps = Counter(
-            "maskloop_model_swaps", "Versions activated in this process.", registry=self.registry
-        )
-        self.model_failures = Counter(
-            "maskloop_model_failures", "Versions that failed to load or to pass their probe.", registry=self.registry
-        )
-        self.images_added = Counter("maskloop_images_added", "New images in the pool.", registry=self.registry)
-        self.runs_started = Counter(
-            "maskloop_runs_enqueued", "Runs enqueued by this process.", ["reason"], registry=self.registry
-        )
+        self.model_swaps = counter("maskloop_model_swaps", "Versions activated in this process.")
+        self.model_failures = counter("maskloop_model_failures", "Versions that failed to load or to pass their probe.")
 
     def set_active_model(self, version: str, precision: str, provider: str) -> None:
         """Replace the version in `maskloop_model_info`."""
@@ -110,7 +79,7 @@ class Metrics:
                 self.model_info.remove_by_labels(labels)
 
     def keep_models(self, versions: AbstractSet[str]) -> None:
-        """Remove the series of all other versions, or every version that ever served would be scraped forever."""
+        """Remove the series of all other versions."""
         for removed in {labels["model"] for labels in _label_sets(self.stage_seconds)} - versions - {""}:
             self.stage_seconds.remove_by_labels({"model": removed})
 

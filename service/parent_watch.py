@@ -1,11 +1,9 @@
 """Kill a program when its parent process dies, however the parent dies.
 
-`killed_with_parent(command)` runs this file as a script. On Linux the script asks the kernel to send SIGKILL at the
-parent's death (prctl PR_SET_PDEATHSIG) and then replaces itself by the program with `exec`, so process id, exit code
-and signals are the program's own. On other systems it stays the program's parent and polls.
-
-It is a script and not a `preexec_fn`, which is unsafe in a process that has threads. The kernel watches the *thread*
-that started the program, so that thread must live as long as the program.
+`killed_with_parent(command)` runs this file as a script. On Linux the script asks the kernel for SIGKILL at the
+parent's death (prctl PR_SET_PDEATHSIG) and then becomes the program by `exec`, with its process id, exit code and
+signals. On other systems it stays the program's parent and polls. A `preexec_fn` would be unsafe in a process with
+threads. The kernel watches the *thread* that started the program, which must live as long as the program.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ log = structlog.stdlib.get_logger(__name__)
 QUEUE = "maskloop"
 RUN_TASK = "maskloop.run"
 
-# A prefix of our own, since other programs with other visibility timeouts may use the same broker.
+# Other programs, with other visibility timeouts, may use the same broker.
 KEY_PREFIX = "maskloop:"
 
 # Timeouts for an unreachable broker; the database row keeps the run in the meantime.
@@ -29,11 +29,7 @@ class Queue:
         self._app: Any = None
 
     def enqueue(self, task: str, run_id: str) -> None:
-        """Send a task to the workers. Commit the row of the run first.
-
-        Raises:
-            QueueUnreachable: No broker is configured, or it does not answer.
-        """
+        """Send a task to the workers, after the row of the run was committed. Raises QueueUnreachable."""
         if not self._broker_url:
             raise QueueUnreachable(
                 "No broker is configured: start everything with `python -m service up`, or set MASKLOOP_BROKER_URL."
@@ -41,7 +37,7 @@ class Queue:
         try:
             self._producer().send_task(task, args=[run_id], queue=QUEUE, ignore_result=True, retry=False)
         except Exception as error:
-            # Every transport has its own connection errors. In each case the task was not sent.
+            # Every transport has its own connection errors.
             raise QueueUnreachable(
                 f"The broker does not answer ({error}): check that it runs and that MASKLOOP_BROKER_URL is right.",
                 retry_after_s=5,
@@ -55,15 +51,21 @@ class Queue:
 
     def _producer(self) -> Any:
         if self._app is None:
-            from celery import Celery  # noqa: PLC0415 - see the class
-
-            app = Celery("maskloop-producer", broker=self._broker_url, set_as_current=False)
-            app.conf.task_serializer = "json"
-            app.conf.broker_connection_timeout = CONNECT_TIMEOUT_S
-            app.conf.broker_transport_options = {
-                "global_keyprefix": KEY_PREFIX,
-                "socket_connect_timeout": CONNECT_TIMEOUT_S,
-                "socket_timeout": RESPONSE_TIMEOUT_S,
-            }
-            self._app = app
+            self._app = make_celery(self._broker_url)
+            self._app.conf.broker_connection_timeout = CONNECT_TIMEOUT_S
         return self._app
+
+
+def make_celery(broker_url: str, **transport_options: Any) -> Any:
+    """Create a Celery application for JSON messages, with the timeouts and the key prefix of this service."""
+    from celery import Celery  # noqa: PLC0415 - see `Queue`
+
+    app = Celery("maskloop", broker=broker_url, set_as_current=False)
+    app.conf.task_serializer = "json"
+    app.conf.broker_transport_options = {
+        "global_keyprefix": KEY_PREFIX,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": RESPONSE_TIMEOUT_S,
+        **transport_options,
+    }
+    return app

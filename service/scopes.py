@@ -1,11 +1,11 @@
-"""Scopes: what a key allows. No scope includes another.
+"""Scopes: what a key allows.
 
     predict      segment images
     contribute   add images and masks to the pool; read or delete one by its id
     train        start, watch and cancel training runs; together with contribute, list the pool
     admin        upload, activate and roll back models
 
-The routes declare the scopes that they need.
+No scope includes another.
 """
 
 from __future__ import annotations
@@ -19,11 +19,7 @@ ANONYMOUS_SCOPES: tuple[Scope, ...] = ("predict", "contribute")
 
 
 def parse_scopes(text: str) -> tuple[Scope, ...]:
-    """Parse `all` or comma-separated scopes; the result has the order of `SCOPES`.
-
-    Raises:
-        ValueError: A scope does not exist.
-    """
+    """Parse `all` or comma-separated scopes, in the order of `SCOPES`. Raises ValueError for an unknown one."""
     named = {part.strip().lower() for part in text.split(",") if part.strip()}
     if named == {"all"}:
         return SCOPES

@@ -1,7 +1,6 @@
 """Run the HTTP API as a process.
 
-The process is ready when the model is loaded. So what loads the model is imported first, and the HTTP side is imported
-while a thread loads it.
+What loads the model is imported first, and the HTTP side while a thread loads it.
 """
 
 from __future__ import annotations
@@ -16,16 +15,12 @@ from service.keys.key_store import KeyStore
 from service.listening_socket import listen
 from service.logs import configure_logs
 from service.settings import Settings, open_telemetry_variables
-from service.state import State, start_state
+from service.state import start_state
 from service.tracing import open_tracing
 
 
 def serve(settings: Settings, sock: socket | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; running requests are finished first.
-
-    Args:
-        settings: The configuration.
-        sock: A listening socket. None: listen on `settings.host` and `settings.port`.
+    """Serve until SIGTERM or SIGINT, on `sock` or on the address of the settings; running requests are finished first.
 
     Raises:
         PublicWithoutKey: The address is public and no key is valid.
@@ -39,7 +34,9 @@ def serve(settings: Settings, sock: socket | None = None) -> None:
         sock = listen(settings.host, settings.port)
     state = start_state(settings, open_tracing(open_telemetry_variables()))
     try:
-        _create_first_key(state, sock)
+        text = create_first_key(settings, state.keys, KeyStore(state.database))
+        if text is not None:
+            print_first_key(settings, text, http_url(*sock.getsockname()[:2]))
         from service.api.uvicorn_server import make_server  # noqa: PLC0415 - see above
 
         server = make_server(state)
@@ -50,13 +47,7 @@ def serve(settings: Settings, sock: socket | None = None) -> None:
     server.run(sockets=[sock])
 
 
-def _create_first_key(state: State, sock: socket) -> None:
-    text = create_first_key(state.settings, state.keys, KeyStore(state.database))
-    if text is not None:
-        print_first_key(state.settings, text, http_url(*sock.getsockname()[:2]))
-
-
 def resume_garbage_collection() -> None:
-    """Enable garbage collection after a start without it. What exists now is permanent and is not scanned again."""
+    """Enable garbage collection after a start without it; what exists now is not scanned again."""
     gc.freeze()
     gc.enable()

@@ -1,7 +1,7 @@
 """Settings of the service, read from environment variables. No other module reads the environment.
 
-The variable of a field is `MASKLOOP_` and the field's name in capitals: `MASKLOOP_PORT=9000`. The docstring below each
-field is its documentation: effect, unit, and the meaning of an empty value or 0.
+The variable of a field is `MASKLOOP_` and its name in capitals. The docstring below a field is its documentation:
+effect, unit, and the meaning of an empty value or 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ def _scopes(value: Any) -> Any:
     return parse_scopes(value) if isinstance(value, str) else value
 
 
-# Comma-separated in the environment.
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Scopes = Annotated[tuple[Scope, ...], NoDecode, BeforeValidator(_scopes)]
 OptionalScopes = Annotated[tuple[Scope, ...] | None, NoDecode, BeforeValidator(_scopes)]
@@ -230,7 +229,7 @@ class Settings(BaseSettings):
 
 
 def mistyped_variables() -> dict[str, str | None]:
-    """Find environment variables that start with MASKLOOP_ and are no settings; each with the closest setting."""
+    """Find variables that start with MASKLOOP_ and are no settings; each with the closest setting."""
     known = list(Settings.model_fields)
     named = {name: name.lower().removeprefix(PREFIX.lower()) for name in os.environ if name.upper().startswith(PREFIX)}
     similar = {name: difflib.get_close_matches(bare, known, n=1) for name, bare in named.items() if bare not in known}
@@ -238,5 +237,5 @@ def mistyped_variables() -> dict[str, str | None]:
 
 
 def open_telemetry_variables() -> dict[str, str]:
-    """Return the environment variables that configure OpenTelemetry; `service/tracing.py` uses them."""
+    """Return the environment variables that configure OpenTelemetry."""
     return {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}

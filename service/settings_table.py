@@ -1,4 +1,4 @@
-"""Tables of all settings: with their present values for people, and as Markdown for docs/settings.md."""
+"""Tables of all settings: with present values for people, as Markdown for docs/settings.md."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ variables of the same name. [operations.md](operations.md) explains their use.
 | name | type | default | description |
 |---|---|---|---|
 """
+NOT_SET = "not set"
+BAR = r"\|"
 NAMES: dict[Any, str] = {
     str: "text",
     int: "whole number",
@@ -36,7 +38,6 @@ NAMES: dict[Any, str] = {
     bool: "`true` or `false`",
     Path: "path",
     SecretStr: "secret",
-    types.NoneType: "empty",
 }
 PASSWORD = re.compile(r"(://[^/@:]*:).*(?=@)|(\bpassword=)[^&]*")
 """Of a database or broker, in its URL."""
@@ -44,14 +45,7 @@ PASSWORD = re.compile(r"(://[^/@:]*:).*(?=@)|(\bpassword=)[^&]*")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting.
-
-    Attributes:
-        name: Of the environment variable.
-        type: In words.
-        default: As it would be written in the environment.
-        description: One paragraph of Markdown.
-    """
+    """One setting: variable, type in words, default as in the environment, and description in one paragraph."""
 
     name: str
     type: str
@@ -70,11 +64,14 @@ def rows() -> list[Row]:
 
 def markdown() -> str:
     """The page docs/settings.md."""
-    return HEAD + "".join(f"| `{row.name}` | {row.type} | {_code(row.default)} | {_cell(row)} |\n" for row in rows())
+    return HEAD + "".join(
+        f"| `{row.name}` | {row.type} | {_code(row.default)} | {row.description.replace('|', BAR)} |\n"
+        for row in rows()
+    )
 
 
 def listing(settings: Settings) -> str:
-    """All settings with their present values, and the default where it differs. Secrets are hidden."""
+    """All settings with their present values, and the default where it differs."""
     width = min(shutil.get_terminal_size().columns, 120)
     entries = []
     for name, row in zip(Settings.model_fields, rows(), strict=True):
@@ -86,7 +83,6 @@ def listing(settings: Settings) -> str:
 
 
 def _docstrings() -> dict[str, str]:
-    """The string below each field, as one line; empty for fields without one."""
     found = dict.fromkeys(Settings.model_fields, "")
     statements = [node for top in ast.parse(inspect.getsource(Settings)).body for node in ast.iter_child_nodes(top)]
     for pair in pairwise(statements):
@@ -105,7 +101,7 @@ def _type(annotation: Any) -> str:
     if origin is tuple:
         return "list" if inner[0] is str else f"list of {_type(inner[0])}"
     if origin in (Union, types.UnionType):
-        return " or ".join(_type(part) for part in inner)
+        return " or ".join(_type(part) for part in inner if part is not types.NoneType)
     return NAMES.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 
@@ -117,12 +113,8 @@ def _text(value: Any) -> str:
         return ",".join(value)
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else PASSWORD.sub(r"\1\2***", str(value))
+    return NOT_SET if value is None else PASSWORD.sub(r"\1\2***", str(value))
 
 
 def _code(value: str) -> str:
-    return f"`{value}`" if value else "empty"
-
-
-def _cell(row: Row) -> str:
-    return row.description.replace("|", "\\|")
+    return value if value == NOT_SET else f"`{value}`" if value else "empty"

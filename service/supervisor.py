@@ -1,6 +1,6 @@
 """Supervisor of `up`: run API, worker and broker as child processes, restart those that crash, stop all together.
 
-`parent_watch.py` makes the kernel kill the children if this process is killed, so that no process is left behind.
+If this process is killed, the kernel kills the children (`parent_watch.py`).
 """
 
 from __future__ import annotations
@@ -32,14 +32,13 @@ READY_TIMEOUT_S = 120.0
 
 
 class SupervisorError(Exception):
-    """The group cannot start or continue; the message names the remedy."""
+    """The group cannot start or continue."""
 
 
 def up(options: dict[str, Any]) -> int:
     """Run API, worker and broker until SIGTERM, SIGINT or SIGHUP, and return the exit code.
 
-    Args:
-        options: Settings given on the command line, by name. The others come from the environment.
+    `options` are settings given on the command line, by name. The others come from the environment.
 
     Raises:
         ValidationError: A setting is invalid.
@@ -55,10 +54,8 @@ class _Group:
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
         self._signals = 0
-        # In the order in which they are stopped: no new requests, then no new runs, then the broker.
         self._children: list[Child] = []
         self._own_end, self._api_end = socket.socketpair()
-        # Set once the settings are read.
         self._sock: socket.socket | None = None
         self._broker_url = ""
 
@@ -130,7 +127,6 @@ class _Group:
         self._signals += 1
 
     def _announce_ready(self, url: str) -> None:
-        """Print the address once the API is ready."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         while time.monotonic() < deadline and not self._signals:
             if _is_ready(url):
@@ -142,7 +138,7 @@ class _Group:
 
 
 def print_line(text: str) -> None:
-    """Print a message of the supervisor, in the format of the children's output."""
+    """Print a message in the format of the children's output."""
     sys.stderr.write(f"up     | {text}\n")
     sys.stderr.flush()
 

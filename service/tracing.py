@@ -1,7 +1,7 @@
 """OpenTelemetry traces of requests and runs, exported by OTLP over HTTP.
 
-The standard variables configure it (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ...). If none
-is set, neither the SDK nor the exporter is imported.
+The standard variables configure it (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ...). Without
+them nothing of OpenTelemetry is imported here.
 """
 
 from __future__ import annotations
@@ -30,54 +30,41 @@ _current: ContextVar[Trace | None] = ContextVar("maskloop_trace", default=None)
 
 
 class Trace:
-    """An open span, to which child spans can be added.
-
-    Attributes:
-        ids: `trace_id` and `span_id`, for log lines.
-    """
+    """An open span, to which child spans can be added. `ids` are `trace_id` and `span_id`, for log lines."""
 
     def __init__(self, tracer: Any, span: Any) -> None:
         from opentelemetry.trace import set_span_in_context  # noqa: PLC0415 - imported only if tracing is on
 
         self._tracer = tracer
-        self._span = span
+        self.span = span
         self._context = set_span_in_context(span)
         context = span.get_span_context()
         self.ids = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
     def add_span(self, name: str, seconds: float, error: BaseException | None = None) -> None:
         """Add a child span that ended now and took `seconds`."""
-        if self._span.is_recording():
+        if self.span.is_recording():
             now = time.time_ns()
             child = self._tracer.start_span(name, self._context, start_time=now - int(seconds * 1e9))
             if error is not None:
-                _set_error(child, error)
+                from opentelemetry.trace import StatusCode  # noqa: PLC0415
+
+                child.set_attribute("error.type", type(error).__qualname__)
+                child.set_status(StatusCode.ERROR)
             child.end(now)
-
-    def set_attributes(self, attributes: Attributes) -> None:
-        """Add attributes."""
-        self._span.set_attributes(attributes)
-
-    def end(self) -> None:
-        """End the span."""
-        self._span.end()
 
 
 class Tracing:
-    """Creates and exports traces. Built by `open_tracing`.
-
-    Attributes:
-        provider: The tracer provider, for libraries that create spans: FastAPI creates that of a request.
-    """
+    """Creates and exports traces. `provider` is for libraries that create spans, such as FastAPI."""
 
     def __init__(self, provider: Any) -> None:
         self.provider = provider
-        self._tracer = provider.get_tracer("maskloop")
+        self.tracer = provider.get_tracer("maskloop")
         self._processor: Any = None
 
     def start(self) -> None:
         """Start exporting, in a background thread."""
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - imported only if tracing is on
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
         self._processor = BatchSpanProcessor(OTLPSpanExporter())
@@ -87,13 +74,9 @@ class Tracing:
         """Return the span that a library has opened, and make it current for this task."""
         from opentelemetry.trace import get_current_span  # noqa: PLC0415 - imported only if tracing is on
 
-        trace = Trace(self._tracer, get_current_span())
+        trace = Trace(self.tracer, get_current_span())
         _current.set(trace)
         return trace
-
-    def begin(self, name: str, attributes: Attributes) -> Trace:
-        """Open a root span."""
-        return Trace(self._tracer, self._tracer.start_span(name, attributes=dict(attributes)))
 
     def close(self) -> None:
         """Export the remaining spans, if the collector answers in time."""
@@ -104,11 +87,7 @@ class Tracing:
 
 
 def open_tracing(variables: Mapping[str, str]) -> Tracing | None:
-    """Open tracing if the environment configures it; otherwise, or if it cannot start (logged), return None.
-
-    Args:
-        variables: The environment variables that begin with OTEL_.
-    """
+    """Open tracing if `variables`, those of OTEL_*, configure it; otherwise, or on an error (logged), return None."""
     if not _is_configured(variables):
         return None
     protocol = next((variables[name] for name in PROTOCOLS if variables.get(name)), PROTOCOL)
@@ -136,27 +115,27 @@ def traced(tracing: Tracing | None, name: str, attributes: Attributes) -> Iterat
     if tracing is None:
         yield
         return
-    trace = tracing.begin(name, attributes)
+    trace = Trace(tracing.tracer, tracing.tracer.start_span(name, attributes=dict(attributes)))
     token = _current.set(trace)
     try:
         yield
     finally:
         _current.reset(token)
-        trace.end()
+        trace.span.end()
 
 
 @contextmanager
 def span(name: str) -> Iterator[None]:
     """Trace the block as a child span of the current trace, if there is one."""
-    trace, begin = current_trace(), time.perf_counter()
+    trace, begin, error = current_trace(), time.perf_counter(), None
     try:
         yield
-    except BaseException as error:
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
         if trace is not None:
             trace.add_span(name, time.perf_counter() - begin, error)
-        raise
-    if trace is not None:
-        trace.add_span(name, time.perf_counter() - begin)
 
 
 def _is_configured(variables: Mapping[str, str]) -> bool:
@@ -172,7 +151,7 @@ def _is_configured(variables: Mapping[str, str]) -> bool:
 
 
 def _open() -> Tracing:
-    # Import the exporter now, so that a missing package is reported at start.
+    # The exporter, so that a missing package is reported at start.
     from importlib.metadata import version  # noqa: PLC0415
 
     import opentelemetry.exporter.otlp.proto.http.trace_exporter  # noqa: F401, PLC0415
@@ -183,10 +162,3 @@ def _open() -> Tracing:
     if str(resource.attributes["service.name"]).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "maskloop"}))
     return Tracing(TracerProvider(resource=resource, shutdown_on_exit=False))
-
-
-def _set_error(span: Any, error: BaseException) -> None:
-    from opentelemetry.trace import StatusCode  # noqa: PLC0415 - imported only if tracing is on
-
-    span.set_attribute("error.type", type(error).__qualname__)
-    span.set_status(StatusCode.ERROR)

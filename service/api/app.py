@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
+from starlette.middleware.cors import CORSMiddleware
 
 from service.api import health
 from service.api.auth import log_in
@@ -17,9 +18,8 @@ from service.api.dependencies import StateOf
 from service.api.docs.openapi import add_docs
 from service.api.docs.problem_docs import document_errors
 from service.api.middleware.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
-from service.api.middleware.cors import add_cors
 from service.api.middleware.observability import ObservedApp, telemetry
-from service.api.middleware.reject_nul import RejectNul
+from service.api.middleware.reject_nul import reject_nul
 from service.api.problems import PROTOCOL, add_problem_handlers
 from service.api.v1 import images, models, runs, segment, segment_batch
 from service.api.v2 import infer, model_routes, repository, server
@@ -28,14 +28,27 @@ from service.settings import Settings, open_telemetry_variables
 from service.state import State, start_state
 from service.tracing import open_tracing
 
+# Response headers that pages of MASKLOOP_CORS_ORIGINS may read.
+EXPOSED_HEADERS = [
+    "Inference-Header-Content-Length",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "Server-Timing",
+    "WWW-Authenticate",
+    "X-Confidence-Mean",
+    "X-Image-Id",
+    "X-Image-Orientation",
+    "X-Mask-Scale",
+    "X-Model-Precision",
+    "X-Model-Version",
+    "X-Request-Id",
+]
+
 
 def create_app(settings: Settings, state: State | None = None) -> FastAPI:
-    """Create the application. It closes its state when its lifespan ends.
-
-    Args:
-        settings: The settings of the service.
-        state: An open state (see `start_state`). None: open it when the lifespan begins.
-    """
+    """Create the application. Without an open `state`, its lifespan opens one; at its end it closes the state."""
     tracing = state.tracing if state else open_tracing(open_telemetry_variables())
     app = ObservedApp(
         title="Maskloop",
@@ -60,14 +73,21 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     document_errors(app)
     add_problem_handlers(app)
     # The middleware added last is the outermost.
-    app.add_middleware(RejectNul)
+    app.add_middleware(reject_nul)
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
-    add_cors(app, settings)
+    if settings.cors_origins:
+        # Pages send a key; browsers send no cookies.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
     return app
 
 
 def _version() -> str:
-    """Return the version of the installed package."""
     try:
         return version("maskloop")
     except PackageNotFoundError:

@@ -1,11 +1,12 @@
 """Authentication and authorisation. Each route declares its scopes: `dependencies=[needs("train")]`.
 
-A route without scopes accepts any valid key. Routes that need no key are listed in `FREE`. A test fails for a route
-that has neither.
+`needs()` accepts any valid key. Routes that need no key are listed in `FREE`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
@@ -24,7 +25,6 @@ from service.keys.rate_limits import Quota, QuotaExceeded
 from service.scopes import Scope
 from service.state import State
 
-# Probes and documentation: they disclose no data.
 FREE = {
     "/",
     "/livez",
@@ -57,7 +57,7 @@ _cookie = APIKeyCookie(
 )
 
 
-# async, like all of these dependencies: FastAPI runs others in a thread.
+# Async, like all of these dependencies: FastAPI runs others in a thread.
 async def _sent_key(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     header: Annotated[str | None, Depends(_header)],
@@ -74,25 +74,11 @@ def needs(*scopes: Scope) -> Any:
     return Security(_authorise, scopes=scopes)
 
 
-def needs_key_unless_local() -> Any:
-    """Dependency of /metrics: callers on this machine need no key, nor does anyone if `open_metrics` is set."""
-    return Depends(_authorise_unless_local)
-
-
 def require(request: Request, scope: Scope) -> None:
-    """Require one more scope, for a call whose parameters need it.
-
-    Raises:
-        Unauthorized: The caller has no key.
-        ScopeMissing: The key lacks the scope.
-    """
-    state: State = request.state.maskloop
+    """Require one more scope, because of a parameter. Raises Unauthorized without a key, else ScopeMissing."""
     caller: Caller = request.state.caller
-    try:
+    with _refusals_recorded(request):
         caller.require(scope)
-    except MaskloopError as error:
-        _record_refusal(request, state, error)
-        raise
 
 
 def log_in(request: Request, state: State, key: str) -> Response:
@@ -102,11 +88,8 @@ def log_in(request: Request, state: State, key: str) -> Response:
         KeyInvalid: The key is unknown, revoked or expired.
         QuotaExceeded: The address has sent too many invalid keys.
     """
-    try:
+    with _refusals_recorded(request):
         _authenticate_key(request, state, key)
-    except MaskloopError as error:
-        _record_refusal(request, state, error)
-        raise
     response = RedirectResponse("/", status_code=303)
     # Quoted: a configured key may contain any character.
     secure = request.url.scheme == "https"
@@ -117,28 +100,25 @@ def log_in(request: Request, state: State, key: str) -> Response:
 async def _authorise(request: Request, scopes: SecurityScopes, state: StateOf, key: SentKey, cookie: CookieKey) -> None:
     # The router and the route may both have this dependency: the request is counted once.
     if "caller" not in request.scope["state"]:
-        try:
+        with _refusals_recorded(request):
             request.state.caller = caller = _authenticate(request, state, key, cookie)
             _add_quota(request, state.rate_limits.take(caller))
-        except MaskloopError as error:
-            _record_refusal(request, state, error)
-            raise
     for scope in scopes.scopes:
         require(request, scope)  # type: ignore[arg-type]  # `needs` takes no others
 
 
-async def _authorise_unless_local(request: Request, state: StateOf, key: SentKey, cookie: CookieKey) -> None:
+async def authorise_unless_local(request: Request, state: StateOf, key: SentKey, cookie: CookieKey) -> None:
+    """Dependency of /metrics: callers on this machine need no key, nor does anyone if `open_metrics` is set."""
     if state.settings.open_metrics or is_local(request):
         return
-    if key is None and cookie is None:
-        error = KeyMissing(KEY_MISSING)
-        _record_refusal(request, state, error)
-        raise error
+    with _refusals_recorded(request):
+        if key is None and cookie is None:
+            raise KeyMissing(KEY_MISSING)
     await _authorise(request, SecurityScopes(), state, key, cookie)
 
 
 def is_local(request: Request) -> bool:
-    """Whether a program on this machine sent the request, and not for someone else as a proxy that says so."""
+    """Whether a program on this machine sent the request; False if it names itself as a proxy."""
     if FORWARDED.intersection(request.headers.keys()):
         return False
     address = parse_address(request.client.host) if request.client else None
@@ -151,7 +131,7 @@ def _authenticate(request: Request, state: State, key: str | None, cookie: str |
     if key is not None:
         return _authenticate_key(request, state, key)
     if cookie is not None:
-        # The browser attaches the cookie by itself, also for pages of another port of this host.
+        # Browsers also attach the cookie for pages on another port of this host.
         if request.method not in SAFE_METHODS:
             check_host(request.scope, settings.allowed_hosts)
             check_origin(request.scope, ())
@@ -176,7 +156,7 @@ def _authenticate_cookie(request: Request, state: State, key: str) -> Caller:
     try:
         return _authenticate_key(request, state, key)
     except MaskloopError:
-        # Otherwise every later request of this browser would fail too, even one that needs no key.
+        # Otherwise every later request of this browser would fail, too.
         add_headers(request.scope, {"Set-Cookie": f"{COOKIE}=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict"})
         raise
 
@@ -195,17 +175,20 @@ def _add_quota(request: Request, quota: Quota | None) -> None:
         add_headers(request.scope, quota.headers())
 
 
-def _record_refusal(request: Request, state: State, error: MaskloopError) -> None:
+@contextmanager
+def _refusals_recorded(request: Request) -> Iterator[None]:
     """Count a refusal, and add the response headers that belong to it."""
-    state.metrics.callers_refused.labels(error.slug).inc()
-    if isinstance(error, QuotaExceeded):
-        _add_quota(request, error.quota)
-    elif isinstance(error, Unauthorized):
-        add_headers(request.scope, {"WWW-Authenticate": _challenge(error)})
-    elif isinstance(error, Forbidden):
-        add_headers(request.scope, {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'})
-
-
-def _challenge(error: Unauthorized) -> str:
-    """RFC 6750, section 3.1: a request without a key gets no error code."""
-    return CHALLENGE if isinstance(error, KeyMissing) else f'{CHALLENGE}, error="invalid_token"'
+    try:
+        yield
+    except MaskloopError as error:
+        state: State = request.state.maskloop
+        state.metrics.callers_refused.labels(error.slug).inc()
+        if isinstance(error, QuotaExceeded):
+            _add_quota(request, error.quota)
+        elif isinstance(error, Unauthorized):
+            # RFC 6750, section 3.1: a request without a key gets no error code.
+            code = "" if isinstance(error, KeyMissing) else ', error="invalid_token"'
+            add_headers(request.scope, {"WWW-Authenticate": CHALLENGE + code})
+        elif isinstance(error, Forbidden):
+            add_headers(request.scope, {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"'})
+        raise

@@ -1,9 +1,8 @@
-"""Reject requests that a web page of another site sends through a visitor's browser (CSRF, DNS rebinding).
+"""Reject requests that a web page of another site sends through a browser (CSRF, DNS rebinding).
 
-A browser on this machine reaches the service on 127.0.0.1, and with it every web page that it shows. Such a page can
-send requests, although it cannot read the responses: the `Origin` check rejects them. It can also let its own domain
-name resolve to 127.0.0.1 and so become "same origin": the `Host` check rejects that. Both checks apply when no key is
-sent, or when the browser attaches it by itself in a cookie. A page cannot know a key that is sent in a header.
+A web page in a browser on this machine can send requests to 127.0.0.1, although it cannot read the responses: the
+`Origin` check rejects them. It can also let its own domain name resolve to 127.0.0.1 and become "same origin": the
+`Host` check rejects that. Both apply to requests without a key, or with the key of a cookie.
 """
 
 from __future__ import annotations
@@ -22,11 +21,7 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 def check_host(scope: Scope, allowed_hosts: Collection[str]) -> None:
-    """Reject a request whose `Host` is a domain name that is not allowed.
-
-    Raises:
-        ForeignPage: Someone else may have pointed the name at this service.
-    """
+    """Reject a request whose `Host` is a domain name that is not allowed. Raises ForeignPage."""
     name = _host_name(Headers(scope=scope).get("host", ""))
     allowed = {host.lower() for host in allowed_hosts}
     if "." not in name or parse_address(name) or name.endswith(".localhost") or name in allowed:
@@ -38,11 +33,7 @@ def check_host(scope: Scope, allowed_hosts: Collection[str]) -> None:
 
 
 def check_origin(scope: Scope, allowed_origins: Collection[str]) -> None:
-    """Reject a request that changes something and comes from a page of another origin.
-
-    Raises:
-        ForeignPage: The browser names another origin.
-    """
+    """Reject a request that changes something and comes from a page of another origin. Raises ForeignPage."""
     headers = Headers(scope=scope)
     origin = headers.get("origin", "")
     if scope["method"] in SAFE_METHODS or {origin, "*"} & set(allowed_origins):
@@ -58,7 +49,6 @@ def check_origin(scope: Scope, allowed_origins: Collection[str]) -> None:
 
 
 def _host_name(host: str) -> str:
-    """Strip the port."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -66,7 +56,6 @@ def _host_name(host: str) -> str:
 
 
 def _netloc(origin: str) -> str:
-    """Host and port of an origin; the whole text if it is not a URL."""
     try:
         return urlsplit(origin).netloc
     except ValueError:

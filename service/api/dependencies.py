@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
-from service.api.forms import form_file, is_form
+from service.api.forms import form_files, is_form
 from service.errors import BadInput, BodyTooSlow
 from service.state import State
 
+T = TypeVar("T")
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-MULTIPART = {
-    "schema": {
-        "type": "object",
-        "required": ["file"],
-        "properties": {"file": {"type": "string", "format": "binary"}},
-    }
-}
+MULTIPART = {"schema": {"type": "object", "required": ["file"], "properties": {"file": BINARY["schema"]}}}
 
 
 def upload_docs(*media_types: str) -> dict[str, Any]:
-    """Return the OpenAPI request body of one file: as the body itself, or as the part `file` of a form."""
+    """Return the OpenAPI request body of one file: the body itself, or the part `file` of a form."""
     content: dict[str, Any] = dict.fromkeys(media_types, BINARY)
     return {"requestBody": {"required": True, "content": {**content, "multipart/form-data": MULTIPART}}}
 
@@ -31,7 +26,7 @@ def upload_docs(*media_types: str) -> dict[str, Any]:
 IMAGE_DOCS = upload_docs("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/avif")
 
 
-# Async although it awaits nothing: FastAPI would run a plain function in its thread pool, and probes would wait for it.
+# Async: FastAPI would run a plain function in a thread.
 async def get_state(request: Request) -> State:
     """Return the state that the lifespan opened."""
     state: State = request.state.maskloop
@@ -42,13 +37,9 @@ StateOf = Annotated[State, Depends(get_state)]
 
 
 async def read_image(request: Request, timeout_s: float) -> bytes:
-    """Read the file of a request into memory: the body, or the part `file` of a form.
+    """Read the file of a request into memory: the body, or the part `file` of a form. Call it after admission.
 
-    Call it after admission, which limits the number of bodies in memory.
-
-    Raises:
-        BadInput: The body is empty, or the form holds no file.
-        BodyTooSlow: It did not arrive within `timeout_s` seconds.
+    Raises BadInput if there is no file, BodyTooSlow if it did not arrive within `timeout_s` seconds.
     """
     data = await receive_within(_read(request), timeout_s)
     if not data:
@@ -56,12 +47,8 @@ async def read_image(request: Request, timeout_s: float) -> bytes:
     return data
 
 
-async def receive_within(body: Awaitable[bytes], timeout_s: float) -> bytes:
-    """Wait for a body.
-
-    Raises:
-        BodyTooSlow: It did not arrive within `timeout_s` seconds.
-    """
+async def receive_within(body: Awaitable[T], timeout_s: float) -> T:
+    """Wait for a body; raise BodyTooSlow after `timeout_s` seconds."""
     try:
         async with asyncio.timeout(timeout_s):
             return await body
@@ -74,12 +61,12 @@ async def receive_within(body: Awaitable[bytes], timeout_s: float) -> bytes:
 async def _read(request: Request) -> bytes:
     if not is_form(request):
         return await request.body()
-    async with form_file(request, folder=None) as part:
-        return await part.read()
+    async with form_files(request, folder=None) as parts:
+        return await parts[0].read()
 
 
 async def receive_upload(request: Request, state: StateOf) -> AsyncIterator[bytes]:
-    """Receive a file for the pool; the request stays admitted at the upload gate until it is answered."""
+    """Receive a file for the pool; the request holds its place at the upload gate until it is answered."""
     async with state.upload_gate.admit():
         yield await read_image(request, state.settings.receive_timeout_s)
 

@@ -1,4 +1,4 @@
-"""Receive multipart forms and large uploads. Files are stored in a given folder, not in the system's temporary one."""
+"""Receive multipart forms and large uploads."""
 
 from __future__ import annotations
 
@@ -23,61 +23,13 @@ def is_form(request: Request) -> bool:
 
 
 @asynccontextmanager
-async def form_file(request: Request, *, folder: Path | None) -> AsyncIterator[UploadFile]:
-    """Yield the part `file` of a form.
+async def form_files(
+    request: Request, *, folder: Path | None, most: int = 1, remedy: str = "send one part named `file`"
+) -> AsyncIterator[list[UploadFile]]:
+    """Yield the parts `file` of a form, at least one and at most `most`. Raises BadInput with the remedy otherwise.
 
-    Args:
-        request: Its body is read.
-        folder: Folder for the temporary file; None: keep it in memory, for routes with a small limit.
-
-    Raises:
-        BadInput: The form is unreadable, or has no such part.
+    Files are stored in `folder`, without names. None: they are kept in memory, for routes with a small limit.
     """
-    async with _files(request, folder, most=1, remedy="send one part named `file`") as parts:
-        yield parts[0]
-
-
-@asynccontextmanager
-async def form_files(request: Request, *, folder: Path, most: int, remedy: str) -> AsyncIterator[list[UploadFile]]:
-    """Yield the parts `file` of a form, at least one.
-
-    Args:
-        request: Its body is read.
-        folder: Folder for temporary files without names.
-        most: Largest number of files.
-        remedy: Remedy for the error about an unreadable form.
-
-    Raises:
-        BadInput: The form is unreadable, has no such part, or too many.
-    """
-    async with _files(request, folder, most=most, remedy=remedy) as parts:
-        yield parts
-
-
-@asynccontextmanager
-async def upload_file(request: Request, folder: Path) -> AsyncIterator[BinaryIO]:
-    """Yield the body of a request, or the part `file` of its form, as an open temporary file: for large uploads.
-
-    Args:
-        request: Its body is read.
-        folder: Folder for the temporary file.
-
-    Raises:
-        BadInput: The form holds no file.
-    """
-    if is_form(request):
-        async with form_file(request, folder=folder) as part:
-            yield part.file
-        return
-    with tempfile.TemporaryFile(dir=folder) as sink:
-        async for chunk in request.stream():
-            await run_in_threadpool(sink.write, chunk)
-        await run_in_threadpool(sink.seek, 0)
-        yield sink
-
-
-@asynccontextmanager
-async def _files(request: Request, folder: Path | None, *, most: int, remedy: str) -> AsyncIterator[list[UploadFile]]:
     with ExitStack() as files:
         try:
             form = await _Parser(request, folder, files, most).parse()
@@ -89,8 +41,22 @@ async def _files(request: Request, folder: Path | None, *, most: int, remedy: st
         yield parts
 
 
+@asynccontextmanager
+async def upload_file(request: Request, folder: Path) -> AsyncIterator[BinaryIO]:
+    """Yield a large upload, the body or the part `file` of a form, as a temporary file. Raises BadInput."""
+    if is_form(request):
+        async with form_files(request, folder=folder) as parts:
+            yield parts[0].file
+        return
+    with tempfile.TemporaryFile(dir=folder) as sink:
+        async for chunk in request.stream():
+            await run_in_threadpool(sink.write, chunk)
+        await run_in_threadpool(sink.seek, 0)
+        yield sink
+
+
 class _Parser(MultiPartParser):
-    """Starlette's parser stores files in the system's temporary folder, which is small in a container."""
+    """Parser that stores files in `folder`: the system's temporary folder is small in a container."""
 
     spool_max_size = sys.maxsize
 
@@ -105,7 +71,6 @@ class _Parser(MultiPartParser):
         if part is None:
             return
         if self._folder is not None:
-            # Nothing has been written to the file that it replaces.
             part.file.close()
             part.file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by `files`
         # Close it however the request ends, even in the middle of the file.

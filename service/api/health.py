@@ -1,14 +1,14 @@
-"""Health probes and metrics. The probes are async and read no disk, so busy threads never delay them."""
+"""Health probes and metrics. The probes are async and read no disk, so that busy threads never delay them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
-from service.api.auth import needs_key_unless_local
+from service.api.auth import authorise_unless_local
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.errors import NoModel
@@ -43,7 +43,7 @@ METRICS_DOCS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/metrics", response_class=Response, dependencies=[needs_key_unless_local()], responses=METRICS_DOCS)
+@router.get("/metrics", response_class=Response, dependencies=[Depends(authorise_unless_local)], responses=METRICS_DOCS)
 async def metrics(request: Request, state: StateOf) -> Response:
     """Metrics in Prometheus text format, or OpenMetrics by `Accept`."""
     await state.database_collector.refresh()

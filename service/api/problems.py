@@ -1,7 +1,6 @@
 """Turn every error into a response: `application/problem+json` (RFC 9457), or `{"error": ...}` under /v2.
 
-`type` is stable: `urn:maskloop:problem:SLUG`, with the slugs of `service/errors.py` and a few of HTTP itself. `detail`
-says what is wrong and what to do. Clients of /v2 follow the Open Inference Protocol and read only `error`.
+`type` is stable: `urn:maskloop:problem:SLUG`, with the slugs of `service/errors.py` and a few of HTTP itself.
 """
 
 from __future__ import annotations
@@ -24,13 +23,11 @@ from service.segmentation.pipeline import ClientDisconnected
 log = structlog.stdlib.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-# Prefix of the Open Inference Protocol.
 PROTOCOL = "/v2"
-# nginx's status for a request whose client closed the connection. Nobody receives it.
+# nginx's status for a request whose client closed the connection.
 CLIENT_CLOSED_REQUEST = 499
 
 INTERNAL_DETAIL = "The service has a fault; its log has the details. Please report it with that log."
-# Remedies for the errors of HTTP itself.
 REMEDIES = {
     404: "This path does not exist: see /docs for the paths that do.",
     405: "This path does not support this method: see /docs for those that it does.",
@@ -48,22 +45,20 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 
 def problem(
-    path: str,
-    status: int,
-    slug: str,
-    title: str,
-    detail: str,
-    *,
-    headers: Mapping[str, str] | None = None,
-    **more: Any,
+    path: str, status: int, slug: str, title: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
 ) -> Response:
     """Return an error response in the form of the path's protocol."""
     body: dict[str, Any]
-    if path == PROTOCOL or path.startswith(f"{PROTOCOL}/"):
+    if in_protocol(path):
         body, media_type = {"error": detail}, "application/json"
     else:
         body, media_type = problem_body(status, slug, title, detail, **more), MEDIA_TYPE
     return Response(json.dumps(body), status, headers=dict(headers or {}), media_type=media_type)
+
+
+def in_protocol(path: str) -> bool:
+    """Whether a path belongs to the Open Inference Protocol."""
+    return path == PROTOCOL or path.startswith(f"{PROTOCOL}/")
 
 
 def problem_body(status: int, slug: str, title: str, detail: str, **more: Any) -> dict[str, Any]:
@@ -101,7 +96,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed_methods(request: Request) -> str:
-    """List the methods of all routes of a path; FastAPI names only those of the first, and none of static files."""
+    """List the methods of all routes of a path; FastAPI names only those of the first."""
     path = getattr(request.scope.get("route"), "path", None)
     methods = [route.methods or () for route in iter_route_contexts(request.app.routes) if route.path == path]
     return ", ".join(sorted({method for some in methods for method in some})) or "GET, HEAD"

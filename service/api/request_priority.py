@@ -16,22 +16,16 @@ URGENCY = re.compile(r"(?:^|,)\s*u\s*=\s*([0-7])\s*(?:[,;]|$)")
 
 @dataclass(frozen=True, slots=True)
 class RequestPriority:
-    """Urgency and deadline, as `Pipeline.admission` takes them.
-
-    Attributes:
-        urgency: 0 to 7, lower goes first.
-        timeout_s: Seconds after which the client no longer needs the answer; None: no deadline.
-    """
+    """Urgency, 0 to 7 (lower goes first), and the deadline in seconds from now; None: no deadline."""
 
     urgency: int = INTERACTIVE
     timeout_s: float | None = None
 
 
-# Async although it awaits nothing: FastAPI would run a plain function in a thread, for every image.
+# Async: FastAPI would run a plain function in a thread.
 async def read_priority(
     x_request_timeout_ms: Annotated[
-        int | None,
-        Header(ge=1, le=MAX_TIMEOUT_MS, description="Deadline in milliseconds; after it the answer is 504"),
+        int | None, Header(ge=1, le=MAX_TIMEOUT_MS, description="Deadline in milliseconds; after it the answer is 504")
     ] = None,
     priority: Annotated[str | None, Header(description="RFC 9218: `u=0` goes first, `u=7` last; default 3")] = None,
 ) -> RequestPriority:
@@ -40,7 +34,7 @@ async def read_priority(
 
 
 def _urgency(priority: str | None) -> int:
-    """Parse the urgency; RFC 9218, section 4: an invalid value counts as the default."""
+    # RFC 9218, section 4: an invalid value counts as the default.
     found = URGENCY.search(priority or "")
     return int(found[1]) if found else INTERACTIVE
 

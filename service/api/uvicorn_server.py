@@ -30,7 +30,7 @@ def make_server(state: State) -> Server:
     """Create a server that runs until SIGTERM or SIGINT and then closes the state."""
     app = create_app(state.settings, state)
     app.state.stopping = threading.Event()
-    # One process: one copy of the model, one set of queues and metrics. The access log is our own (observability.py).
+    # The access log is our own (observability.py).
     config = uvicorn.Config(
         app,
         http=LimitedProtocol,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import Exists, Select, exists, func, select, tuple_
+from sqlalchemy import Select, exists, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from service.errors import BadInput, FileLost, ImageInUse, ImageNotFound
@@ -16,7 +16,7 @@ from service.images.label_masks import encode_mask, read_mask
 from service.segmentation.decode import EncodedImage, Limits
 from service.storage.blob_store import BlobStore, Collection
 from service.storage.database import Database
-from service.storage.tables import Image, Run, RunImage, Split, utc_now
+from service.storage.tables import ACTIVE, Image, Run, RunImage, Split, utc_now
 
 # Every fifth label goes to the `val` split.
 LABELS_PER_VAL = 5
@@ -28,7 +28,7 @@ LabelFilter = Literal["all", "labelled", "unlabelled"]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Number of images in the pool: labelled for training, labelled for validation, unlabelled."""
+    """Number of images: labelled for training, labelled for validation, unlabelled."""
 
     labelled: int
     val: int
@@ -55,12 +55,8 @@ class ImageStore:
     def add(self, data: bytes, *, decoded: bool = False) -> tuple[Image, bool]:
         """Add an image; return its row, and whether it is new.
 
-        Args:
-            data: The encoded image.
-            decoded: The caller has decoded the image. Otherwise it is decoded here, so that no run fails on it later.
-
-        Raises:
-            ImageTooLarge, ImageUnsupported, ImageUnreadable: As `decode`.
+        Unless the caller has `decoded` the image, it is decoded here, so that no run fails on it later. Raises as
+        `decode`.
         """
         encoded = EncodedImage(data, self._limits)
         header = encoded.header
@@ -68,7 +64,7 @@ class ImageStore:
             with self._decoding:
                 encoded.decode()
         with self._database.write() as session:
-            # Inside the transaction, so that a concurrent `delete` of this image comes before or after both steps.
+            # Inside the transaction, against a concurrent `delete` of this image.
             sha256 = self._blobs.put("images", data)
             known = session.get(Image, sha256)
             if known is not None:
@@ -80,25 +76,12 @@ class ImageStore:
         return row, True
 
     def get(self, image_id: str) -> Image:
-        """Get the row of an image.
-
-        Raises:
-            ImageNotFound: There is no such image.
-        """
+        """Get the row of an image. Raises ImageNotFound."""
         with self._database.read() as session:
             return _existing(session, image_id)
 
     def page(self, *, which: LabelFilter = "all", limit: int = 100, cursor: str | None = None) -> Page:
-        """Get a page of images, newest first.
-
-        Args:
-            which: All, or only those with or without a mask.
-            limit: Page size.
-            cursor: `next_cursor` of the previous page; None: the first page.
-
-        Raises:
-            BadInput: The cursor is invalid.
-        """
+        """Get a page of images, newest first; `cursor` is from the previous page. Raises BadInput if it is invalid."""
         query = _filtered(which).order_by(Image.created_at.desc(), Image.id.desc()).limit(limit + 1)
         if cursor is not None:
             query = query.where(tuple_(Image.created_at, Image.id) < _from_cursor(cursor))
@@ -110,17 +93,11 @@ class ImageStore:
     def counts(self) -> Counts:
         """Count the images by split."""
         with self._database.read() as session:
-            rows = session.execute(select(Image.split, func.count()).group_by(Image.split)).all()
-        found = {split: count for split, count in rows}  # noqa: C416 - a Row is no tuple to mypy
+            found = dict(session.execute(select(Image.split, func.count()).group_by(Image.split)).all())
         return Counts(found.get("labelled", 0), found.get("val", 0), found.get(None, 0))
 
     def path(self, image_id: str) -> Path:
-        """Return the file with the encoded image, for reading.
-
-        Raises:
-            ImageNotFound: There is no such image.
-            FileLost: The file is missing.
-        """
+        """Return the file with the encoded image, for reading. Raises ImageNotFound, or FileLost if it is missing."""
         return self._path("images", self.get(image_id).id, f"POST the image {image_id} to /v1/images again")
 
     def mask_path(self, image_id: str) -> Path:
@@ -138,15 +115,9 @@ class ImageStore:
     def put_mask(
         self, image_id: str, data: bytes, *, classes: int, ignore_index: int, split: Split | None = None
     ) -> Image:
-        """Set or replace the label of an image.
+        """Set or replace the label of an image, with a PNG as `read_mask` takes it.
 
-        Args:
-            image_id: The image.
-            data: A PNG, see `read_mask`.
-            classes: Number of classes of the active model.
-            ignore_index: Id of ignored pixels.
-            split: "labelled" for training, "val" for validation. None: keep the split of a labelled image; of new
-                labels, every fifth (the 5th, 10th, ...) goes to `val`.
+        Without `split`, a labelled image keeps its split; of new labels, every fifth goes to `val`.
 
         Raises:
             ImageNotFound: There is no such image.
@@ -165,18 +136,14 @@ class ImageStore:
         return row
 
     def delete(self, image_id: str) -> None:
-        """Delete an image and its mask.
-
-        Raises:
-            ImageNotFound: There is no such image.
-            ImageInUse: An active run uses it.
-        """
+        """Delete an image and its mask. Raises ImageNotFound, or ImageInUse while an active run uses it."""
         with self._database.write() as session:
             row = _existing(session, image_id)
-            if session.scalar(select(_in_active_run(image_id))):
+            in_run = (RunImage.image_id == image_id, RunImage.run_id == Run.id, Run.status.in_(ACTIVE))
+            if session.scalar(select(exists().where(*in_run))):
                 raise ImageInUse(f"An active run uses image {image_id}: wait until it ends, or cancel it.")
             session.delete(row)
-        # Delete the row first: a file without a row only takes space, a row without its file is a loss.
+        # The row first: a file without a row only takes space.
         self._delete_image_file(image_id)
         self._delete_mask_file(row.mask_sha256)
 
@@ -191,7 +158,7 @@ class ImageStore:
         with self._database.write() as session:
             if sha256 is None or session.scalar(select(exists().where(Image.mask_sha256 == sha256))):
                 return
-            if not session.scalar(select(exists().where(Run.status.in_(("queued", "running"))))):
+            if not session.scalar(select(exists().where(Run.status.in_(ACTIVE)))):
                 self._blobs.delete("masks", sha256)
 
     def _path(self, collection: Collection, sha256: str, remedy: str) -> Path:
@@ -219,12 +186,6 @@ def _next_split(session: Session) -> Split:
     labels = session.scalar(select(func.count()).where(Image.split.is_not(None))) or 0
     val = session.scalar(select(func.count()).where(Image.split == "val")) or 0
     return "val" if (val + 1) * LABELS_PER_VAL <= labels + 1 else "labelled"
-
-
-def _in_active_run(image_id: str) -> Exists:
-    return exists().where(
-        RunImage.image_id == image_id, RunImage.run_id == Run.id, Run.status.in_(("queued", "running"))
-    )
 
 
 def _to_cursor(row: Image) -> str:

@@ -18,17 +18,11 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_index: int) -> Ids:
-    """Read an uploaded label mask.
+    """Read an uploaded label mask: a PNG with one channel, palette or grey with 1 to 16 bits.
 
     Palette indices and grey values are used as they are in the file: colours are not looked up, and grey values of less
-    than 8 bits are not scaled.
-
-    Args:
-        data: A PNG with one channel: palette, or grey with 1 to 16 bits.
-        width: Width of the upright image in pixels, which the mask must have.
-        height: Height of the upright image in pixels.
-        classes: Number of classes; ids must be below it.
-        ignore_index: Id of ignored pixels, which is also allowed.
+    than 8 bits are not scaled. `width` and `height` are pixels of the upright image; ids are below `classes`, or
+    `ignore_index`.
 
     Returns:
         uint8 [H, W], or uint16 if an id exceeds 255.
@@ -73,7 +67,6 @@ def _indices(data: bytes, size: tuple[int, int]) -> Ids:
 
 
 def _check(image: Image.Image, size: tuple[int, int]) -> None:
-    """Check size and channels before decoding."""
     if image.size != size:
         raise MaskInvalid(
             f"The mask has {image.size[0]}x{image.size[1]} pixels and its upright image {size[0]}x{size[1]}: "

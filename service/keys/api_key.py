@@ -1,10 +1,12 @@
-"""Text of API keys: `maskloop_ID_SECRET`. The id is public; only the SHA-256 of the whole key is stored."""
+"""API keys `maskloop_ID_SECRET`, in settings and files. The id is public; the database has only the SHA-256."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import string
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +16,11 @@ from service.settings import MIN_API_KEY_LENGTH, Settings
 # Lets people and secret scanners recognise a key.
 PREFIX = "maskloop"
 ID_LENGTH = 8
-# 43 characters of 62 are 256 bits. Letters and digits only, so that a double click selects the whole key.
+# 256 bits. Letters and digits only, so that a double click selects the whole key.
 SECRET_LENGTH = 43
 LETTERS = string.ascii_letters + string.digits
+KEY_FILE = "api-key"
+"""File in the data folder with the key of the first start, for programs on this machine."""
 ID_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -26,13 +30,7 @@ class KeyFileInvalid(MaskloopError):  # noqa: N818 - raised at the start, never 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A newly generated key.
-
-    Attributes:
-        id: Public part.
-        text: The whole key, which is shown once.
-        digest: SHA-256 of `text` in hex, which is stored.
-    """
+    """A newly generated key: public id, text (shown once), and the SHA-256 of the text in hex (stored)."""
 
     id: str
     text: str
@@ -47,7 +45,7 @@ def generate_key() -> NewKey:
 
 
 def digest_of(text: str) -> str:
-    """SHA-256 in hex. A slow hash is for passwords; it adds nothing to 256 random bits."""
+    """SHA-256 in hex. A slow hash, as for passwords, adds nothing to 256 random bits."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -59,14 +57,7 @@ def id_of(text: str) -> str | None:
 
 
 def configured_digests(settings: Settings) -> tuple[str, ...]:
-    """Return the digests of the keys in `MASKLOOP_API_KEY` and `MASKLOOP_API_KEY_FILE`.
-
-    The file is read on each call. It may contain several keys, so that a new key can be added before the old one is
-    removed.
-
-    Raises:
-        KeyFileInvalid: The file cannot be read, is empty, or contains a key that is too short.
-    """
+    """Digests of the keys in `MASKLOOP_API_KEY` and `MASKLOOP_API_KEY_FILE`. Raises KeyFileInvalid."""
     keys = [settings.api_key.get_secret_value()] if settings.api_key else []
     if settings.api_key_file:
         keys += _read_key_file(Path(settings.api_key_file))
@@ -84,3 +75,26 @@ def _read_key_file(path: Path) -> list[str]:
             "characters; create one with `openssl rand -hex 32`."
         )
     return keys
+
+
+def read_local_key(data_dir: Path) -> str | None:
+    """Read the key; None if the service never created one. Raises OSError if the file cannot be read."""
+    try:
+        return (data_dir / KEY_FILE).read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
+
+
+def write_local_key(data_dir: Path, text: str) -> None:
+    """Store a key atomically, readable by its owner only."""
+    # mkstemp creates the file with mode 0600.
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{KEY_FILE}-", dir=data_dir)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{text}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(data_dir / KEY_FILE)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -10,27 +10,18 @@ from service.scopes import Scope
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Identity and permissions of a caller.
-
-    Attributes:
-        id: Key of the rate limit: the key's id, or the address of an anonymous client.
-        name: Name of the key, for logs; None for anonymous clients.
-        scopes: Scopes that the caller has.
-        rate_per_minute: Maximum requests per minute. 0: no limit.
-    """
+    """Identity and permissions of a caller."""
 
     id: str
+    """Identifies its rate limit: the id of the key, or the address of an anonymous client."""
     name: str | None
+    """Name of the key, for logs; None for anonymous clients."""
     scopes: frozenset[Scope]
     rate_per_minute: int
+    """Maximum requests per minute. 0: no limit."""
 
     def require(self, scope: Scope) -> None:
-        """Check that the caller has a scope.
-
-        Raises:
-            KeyMissing: The caller is anonymous and lacks the scope.
-            ScopeMissing: The caller's key lacks the scope.
-        """
+        """Check that the caller has a scope. Raises KeyMissing if it is anonymous, else ScopeMissing."""
         if scope in self.scopes:
             return
         if self.name is None:

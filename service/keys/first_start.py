@@ -8,10 +8,9 @@ from urllib.parse import quote
 
 from service.addresses import is_loopback
 from service.errors import MaskloopError
-from service.keys.api_key import configured_digests
+from service.keys.api_key import KEY_FILE, configured_digests, write_local_key
 from service.keys.key_ring import KeyRing
 from service.keys.key_store import KeyStore, is_valid, open_keys
-from service.keys.local_key import FILE_NAME, write_local_key
 from service.settings import Settings
 
 FIRST_KEY = "first"
@@ -22,9 +21,7 @@ class PublicWithoutKey(MaskloopError):  # noqa: N818 - raised at the start, neve
 
 
 def check_exposure(settings: Settings) -> None:
-    """Refuse to listen on a public address if no caller could authenticate. Call it before the port is opened.
-
-    An empty keys table is allowed: the first start creates a key.
+    """Refuse to listen on a public address if no caller could authenticate; an empty keys table is allowed.
 
     Raises:
         PublicWithoutKey: All keys are revoked or expired, and none is configured.
@@ -43,12 +40,9 @@ def check_exposure(settings: Settings) -> None:
 
 
 def create_first_key(settings: Settings, ring: KeyRing, store: KeyStore) -> str | None:
-    """Create a key with every scope and store its text in the data folder, if no key was ever created or configured.
+    """Create a key with every scope, if none was ever created or configured, and store its text in the data folder.
 
-    Safe when several processes start at once: one of them creates the key.
-
-    Returns:
-        The key's text, or None if none was created.
+    Returns the text, or None. If several processes start at once, one of them creates the key.
     """
     if ring.any_known:
         return None
@@ -60,7 +54,7 @@ def create_first_key(settings: Settings, ring: KeyRing, store: KeyStore) -> str 
 def print_first_key(settings: Settings, text: str, url: str) -> None:
     """Tell the operator the new key, with a link that logs a browser in."""
     sys.stderr.write(
-        f"Created an API key with every scope. It is shown once and stored in {settings.data_dir / FILE_NAME}.\n"
+        f"Created an API key with every scope. It is shown once and stored in {settings.data_dir / KEY_FILE}.\n"
         f"To use it in a browser, open:\n    {url}/?key={quote(text, safe='')}\n"
     )
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""`python -m service keys create | list | revoke | show`: manage keys. Running services apply changes within a second.
+"""`python -m service keys create | list | revoke | show`: manage keys.
 
 What is slow to import is imported inside the functions: every command of the program builds these parsers.
 """
@@ -124,12 +124,11 @@ def _revoke(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     from service.errors import KeyNotFound  # noqa: PLC0415
-    from service.keys.api_key import id_of  # noqa: PLC0415
+    from service.keys.api_key import KEY_FILE, id_of, read_local_key  # noqa: PLC0415
     from service.keys.key_store import is_valid  # noqa: PLC0415
-    from service.keys.local_key import FILE_NAME, read_local_key  # noqa: PLC0415
 
     settings = _settings(options)
-    file = settings.data_dir / FILE_NAME
+    file = settings.data_dir / KEY_FILE
     text = settings.api_key.get_secret_value() or read_local_key(settings.data_dir)
     if text is None:
         raise KeyNotFound(
@@ -175,9 +174,7 @@ def _rate_text(row: ApiKey) -> str:
 def _state(row: ApiKey) -> str:
     from service.keys.key_store import is_valid  # noqa: PLC0415
 
-    if row.revoked_at is not None:
-        return "revoked"
-    return "valid" if is_valid(row) else "expired"
+    return "revoked" if row.revoked_at is not None else "valid" if is_valid(row) else "expired"
 
 
 def _cells(row: ApiKey) -> tuple[str, ...]:

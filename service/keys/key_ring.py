@@ -1,7 +1,7 @@
 """In-memory copy of the valid keys, so that authentication does not query the database.
 
-A thread reads the keys again every `keys_poll_s` seconds, so new and revoked keys apply without a restart. While the
-database is unreachable, the last known keys stay valid.
+A thread reads the keys again every `keys_poll_s` seconds. While the database is unreachable, the last known keys stay
+valid.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STOP_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """All keys at one moment. It is replaced by a single assignment, which is atomic."""
+    """All keys at one moment, replaced by a single assignment."""
 
     rows: dict[str, ApiKey] = field(default_factory=dict)
     configured: tuple[str, ...] = ()
@@ -51,11 +51,7 @@ class KeyRing:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Read the keys and start the polling thread. Before this no key is valid.
-
-        Raises:
-            KeyFileInvalid: The file of `MASKLOOP_API_KEY_FILE` contains no valid key.
-        """
+        """Read the keys and start the polling thread. Before this no key is valid. Raises KeyFileInvalid."""
         self.refresh()
         self._thread = threading.Thread(target=self._poll, name="keys", daemon=True)
         self._thread.start()
@@ -72,11 +68,7 @@ class KeyRing:
         return bool(self._snapshot.rows or self._snapshot.configured)
 
     def authenticate(self, text: str) -> Caller:
-        """Return the caller that a key belongs to.
-
-        Raises:
-            KeyInvalid: The key is unknown, revoked or expired.
-        """
+        """Return the caller that a key belongs to. Raises KeyInvalid if it is unknown, revoked or expired."""
         snapshot, digest = self._snapshot, digest_of(text)
         if any(compare_digest(configured, digest) for configured in snapshot.configured):
             return Caller("configured", "configured", frozenset(SCOPES), self._settings.rate_limit_per_minute)
@@ -97,10 +89,8 @@ class KeyRing:
 
     def refresh(self) -> None:
         """Read the keys now."""
-        self._snapshot = _Snapshot(
-            rows={row.id: row for row in self._store.list()},
-            configured=configured_digests(self._settings),
-        )
+        rows = {row.id: row for row in self._store.list()}
+        self._snapshot = _Snapshot(rows, configured_digests(self._settings))
 
     def _poll(self) -> None:
         record_at = time.monotonic() + RECORD_USE_EVERY_S
@@ -112,7 +102,6 @@ class KeyRing:
                     self._record_use()
                 self._last_read_failed = False
             except Exception as error:
-                # One log line per outage, not one per second.
                 if not self._last_read_failed:
                     log.exception("cannot read the keys, the last known ones stay valid", error=repr(error))
                 self._last_read_failed = True

@@ -1,4 +1,4 @@
-"""Database table of the keys: create, list and revoke. It contains digests, never the keys themselves."""
+"""Database table of the keys: create, list and revoke."""
 
 from __future__ import annotations
 
@@ -18,17 +18,12 @@ from service.storage.database import Database
 from service.storage.migrate import migrate
 from service.storage.tables import ApiKey, utc_now
 
-# Safe in log lines and command lines.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 @contextmanager
 def open_keys(settings: Settings) -> Iterator[KeyStore]:
-    """Open the keys table alone, for the command line. Creates the database if it does not exist.
-
-    Raises:
-        StorageFailed: The database cannot be reached.
-    """
+    """Open the keys table alone; create the database if needed. Raises StorageFailed if it cannot be reached."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.resolved_database_url)
     try:
@@ -61,11 +56,7 @@ class KeyStore:
     ) -> tuple[ApiKey, str]:
         """Create a key. Returns its row and its text, which cannot be retrieved later.
 
-        Args:
-            name: For logs and people; unique among the keys that are not revoked.
-            scopes: Scopes of the key, at least one.
-            expires_at: Time of expiry. None: never.
-            rate_per_minute: Maximum requests per minute. None: `MASKLOOP_RATE_LIMIT_PER_MINUTE`; 0: no limit.
+        `expires_at` None: never. `rate_per_minute` None: `MASKLOOP_RATE_LIMIT_PER_MINUTE`; 0: no limit.
 
         Raises:
             BadInput: The name is invalid, or there is no scope.
@@ -97,14 +88,9 @@ class KeyStore:
         return row, new.text
 
     def create_first(self, name: str, save: Callable[[str], None]) -> str | None:
-        """Create a key with every scope if the table is empty; a table with only revoked keys is not empty.
+        """Create a key with every scope if the table is empty, even of revoked keys; return its text, otherwise None.
 
-        Args:
-            name: As in `create`.
-            save: Stores the key's text. Called before the commit, so that no key exists whose text is lost.
-
-        Returns:
-            The key's text, or None if the table is not empty.
+        `save` stores the text. It is called before the commit, so that no key exists whose text is lost.
         """
         new = generate_key()
         try:
@@ -115,7 +101,7 @@ class KeyStore:
                 session.flush()
                 save(new.text)
         except IntegrityError:
-            # PostgreSQL runs two such transactions concurrently; the unique index on the name lets one commit.
+            # PostgreSQL runs two such transactions concurrently; the unique index lets one commit.
             return None
         return new.text
 
@@ -125,11 +111,7 @@ class KeyStore:
             return session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)).all()
 
     def revoke(self, name_or_id: str) -> ApiKey:
-        """Revoke a key by name or id. Its row stays in the table.
-
-        Raises:
-            KeyNotFound: No key with this name or id exists, or it is revoked already.
-        """
+        """Revoke a key by name or id; its row stays. Raises KeyNotFound if there is no valid one."""
         wanted = or_(ApiKey.name == name_or_id, ApiKey.id == name_or_id)
         with self._database.write() as session:
             # A name may equal another key's id; the name takes precedence.
@@ -141,7 +123,7 @@ class KeyStore:
         return row
 
     def record_use(self, used: Mapping[str, datetime]) -> None:
-        """Record when keys were last used, by id; a time earlier than the recorded one is ignored."""
+        """Record when keys were last used, by id; earlier times than the recorded ones are ignored."""
         with self._database.write() as session:
             for key_id, at in used.items():
                 earlier = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < at)

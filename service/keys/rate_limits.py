@@ -1,9 +1,7 @@
 """Rate limits: GCRA (a token bucket) per caller, by `throttled-py`.
 
-Invalid keys have a separate limit per address. It never blocks valid keys from the address: many people may share one,
-and a guesser among them must not lock out the others.
-
-Each process counts separately: behind a load balancer, N replicas allow N times as many requests.
+Invalid keys have a separate limit per address, which never blocks valid keys from it: many people may share one
+address. Each process counts separately.
 """
 
 from __future__ import annotations
@@ -17,19 +15,13 @@ from service.errors import RateLimited
 from service.keys.caller import Caller
 
 WINDOW_S = 60
-# Buckets in memory. The least recently used one is evicted: it is the most likely to be full again.
+# The least recently used one is evicted: it is the most likely to be full again.
 MAX_BUCKETS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """State of a caller's bucket.
-
-    Attributes:
-        limit: Maximum requests per minute.
-        remaining: Requests allowed immediately.
-        reset_s: Seconds until the bucket is full.
-    """
+    """A caller's limit per minute, the requests allowed immediately, and the seconds until the bucket is full."""
 
     limit: int
     remaining: int
@@ -52,18 +44,14 @@ class QuotaExceeded(RateLimited):
 
 
 class RateLimits:
-    """The buckets of one process. Invalid keys are counted separately from requests."""
+    """The buckets of one process."""
 
     def __init__(self) -> None:
         self._requests = _Buckets("minute")
         self._failures = _Buckets("failures")
 
     def take(self, caller: Caller) -> Quota | None:
-        """Count one request. Returns the remaining quota, or None for a caller without a limit.
-
-        Raises:
-            QuotaExceeded: The caller's bucket is empty.
-        """
+        """Count one request; return the remaining quota, None without a limit. Raises QuotaExceeded."""
         if not caller.rate_per_minute:
             return None
         quota, wait_s = self._requests.take(caller.rate_per_minute, caller.id)
@@ -76,11 +64,7 @@ class RateLimits:
         )
 
     def count_failure(self, address: str, per_minute: int) -> None:
-        """Count one invalid key from an address; `per_minute` 0: no limit.
-
-        Raises:
-            QuotaExceeded: The address has sent too many invalid keys.
-        """
+        """Count one invalid key from an address; `per_minute` 0: no limit. Raises QuotaExceeded."""
         if not per_minute:
             return
         quota, wait_s = self._failures.take(per_minute, address)
@@ -94,8 +78,6 @@ class RateLimits:
 
 
 class _Buckets:
-    """Buckets of one kind, with bounded memory."""
-
     def __init__(self, name: str) -> None:
         self._name = name
         self._limiter = cache(self._make_limiter)
@@ -109,7 +91,6 @@ class _Buckets:
         return quota, max(1, math.ceil(state.retry_after)) if result.limited else 0
 
     def _make_limiter(self, per_minute: int) -> Any:
-        # Imported only if a limit is set.
         from throttled import MemoryStore, RateLimiterType, Throttled, per_min  # noqa: PLC0415
 
         if self._store is None:

@@ -1,9 +1,8 @@
 """The active model of a process, swapped under load.
 
 A thread polls the database for the activated version. It loads, probes and warms a new version while the present one
-serves, then swaps them with one assignment. Requests keep the model that they began with. If the new version fails, the
-present one stays. A broken bundle is marked in its row, for all processes; a fault of the machine (no memory, no CUDA,
-an unreadable disk) is retried for as long as the version is activated.
+serves, then swaps them with one assignment; requests keep the model that they began with. If the new version fails, the
+present one stays. A broken bundle is marked in its row, for all processes; a fault of the machine is retried.
 """
 
 from __future__ import annotations
@@ -70,12 +69,13 @@ class ActiveModel:
         """The active model; None until the first is ready."""
         return self._current
 
-    def require(self) -> LoadedModel:
-        """Return the active model.
+    @property
+    def current_version(self) -> str | None:
+        """The version of the active model."""
+        return self._current.version if self._current else None
 
-        Raises:
-            NoModel: No model is ready, or none could be loaded.
-        """
+    def require(self) -> LoadedModel:
+        """Return the active model. Raises NoModel if none is ready."""
         if self._current is None:
             reason = self.error or "it is loading, or none was activated (POST /v1/models)"
             raise NoModel(f"No model is ready: {reason}.", retry_after_s=RETRY_AFTER_S)
@@ -91,13 +91,13 @@ class ActiveModel:
             Unavailable: The machine cannot load it.
         """
         current = self._current
-        return current if current is not None and current.version == version else self._cache.lease(version)
+        return current if current and current.version == version else self._cache.lease(version)
 
     @property
     def loaded_versions(self) -> frozenset[str]:
         """All loaded versions."""
-        current = self._current
-        return self._cache.loaded_versions | ({current.version} if current is not None else set())
+        current = self.current_version
+        return self._cache.loaded_versions | ({current} if current else set())
 
     @property
     def loading(self) -> str | None:
@@ -117,17 +117,14 @@ class ActiveModel:
                 self._switch_to(activated.version)
         except Exception as error:
             self._database_failed = True
-            # For example, the database was unreachable. The next poll comes soon.
             self.error = names_only(f"{type(error).__name__}: {error}")
             log.exception("cannot poll the database")
 
     def _switch_to(self, version: str) -> None:
         if version != self._deferred:
-            # Another version was activated: the error about the deferred one no longer matters.
             self.error = self.error if self._deferred is None else None
             self._deferred, self._attempts, self._not_before = None, 0, 0.0
-        current = self._current
-        if (current is None or current.version != version) and time.monotonic() >= self._not_before:
+        if self.current_version != version and time.monotonic() >= self._not_before:
             self._swap(version)
 
     def _swap(self, version: str) -> None:
@@ -139,7 +136,7 @@ class ActiveModel:
         except Exception as error:
             self._defer(version, error)
             return
-        # Clear the error first: a reader that sees the new model must not see an old error.
+        # The error first: a reader of the new model must not see an old error.
         self._deferred, self._attempts, self.error = None, 0, None
         previous, self._current = self._current, loaded
         trim_heap()
@@ -151,19 +148,18 @@ class ActiveModel:
         log.info("model serves", version=version, previous=previous and previous.version, on=loaded.engine.provider)
 
     def _prune_metrics(self) -> None:
-        """Remove the metrics of unloaded versions; keep the previous one's, so that they are scraped once more."""
-        current = self._current.version if self._current else None
-        self._metrics.keep_models({v for v in (current, self._previous, *self._cache.loaded_versions) if v})
+        """Remove the metrics of unloaded versions; the previous one's are scraped once more."""
+        self._metrics.keep_models(self.loaded_versions | ({self._previous} if self._previous else set()))
 
     def _fail(self, version: str, error: BundleInvalid) -> None:
-        """The bundle is broken: mark its row, so that no process serves it."""
+        # Marked in its row, so that no process serves it.
         self.error = names_only(f"{version}: {error}")
         self._metrics.model_failures.inc()
         log.error("model failed; the previous one stays", version=version, error=str(error))
         self._models.mark(version, "failed", error=names_only(str(error)))
 
     def _defer(self, version: str, error: Exception) -> None:
-        """This machine cannot load the version at present: retry later."""
+        # A fault of this machine: retry later.
         text = str(error) if isinstance(error, MaskloopError) else f"{type(error).__name__}: {error}"
         self.error = names_only(f"{version}: {text}")
         wait_s = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2**self._attempts)

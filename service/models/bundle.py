@@ -1,7 +1,7 @@
 """Read a bundle: a folder with a manifest, graphs, a probe and a model card (specification: exporter/BUNDLE.md).
 
-`format_version` is checked first. After that, a missing field or an unknown value is an error that names the file and
-the field. Unknown fields are ignored, so that later writers of the same format may add fields.
+`format_version` is checked first. Then a missing field or an unknown value is an error that names file and field;
+unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ClassInfo(Part):
 
 
 class Inference(Part):
-    """Inference rule of the graph. `long_side` 0: native size; the graph itself pads to `multiple`."""
+    """Inference rule of the graph. `long_side` 0: native size; the graph pads to `multiple` itself."""
 
     rule: Literal["whole"]
     long_side: Annotated[int, Field(ge=0)]
@@ -161,7 +161,7 @@ class Bundle:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The checkpoint to continue training from; None if the bundle has none."""
+        """The checkpoint to continue training from, if the bundle has one."""
         return self.folder / self.manifest.checkpoint.file if self.manifest.checkpoint else None
 
 

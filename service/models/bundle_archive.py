@@ -17,9 +17,8 @@ from service.models.bundle import MANIFEST
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(json|onnx|npz|md|safetensors)$")
 MAX_FILES = 16
 CHUNK = 1 << 20
-# Methods that every program writes.
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-# Errors that `zipfile` raises about damaged files; OSError and ValueError for offsets outside the file.
+# Errors that `zipfile` raises about damaged files.
 DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -33,10 +32,9 @@ DAMAGED = (
 
 
 def unpack(packed: BinaryIO, folder: Path, *, max_bytes: int) -> None:
-    """Write the files of a zipped bundle into a new folder.
+    """Write the files of a zipped bundle, at its top or in one folder, into a new folder.
 
-    The files may be at the top of the zip or in one folder. All names are checked before anything is written, and the
-    unpacked bytes are counted, whatever the headers claim.
+    All names are checked before anything is written, and the unpacked bytes are counted, whatever the headers claim.
 
     Raises:
         BundleInvalid: Not a zip, an unexpected name, or a damaged entry.
@@ -96,7 +94,7 @@ def _read(source: IO[bytes]) -> bytes:
 
 @contextmanager
 def _read_errors() -> Iterator[None]:
-    """Convert errors of reading the zip to BundleInvalid; errors of writing, such as a full disk, are not caught."""
+    """Convert errors of reading the zip to BundleInvalid, but not those of writing, such as a full disk."""
     try:
         yield
     except DAMAGED as error:

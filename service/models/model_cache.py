@@ -15,7 +15,6 @@ from service.storage.tables import Model
 
 RETRY_AFTER_S = 2
 
-# Remedies for versions that cannot serve.
 REMEDIES = {
     "candidate": "wait until its run has evaluated it",
     "rejected": "the gate rejected it; use another version",
@@ -24,13 +23,7 @@ REMEDIES = {
 
 
 class ModelCache:
-    """Loads one version at a time; requests for a version that is not loaded are rejected in the meantime.
-
-    Args:
-        settings: Sets the number of versions (`extra_models`).
-        models: The store.
-        on_change: Called when another version was loaded.
-    """
+    """Loads one version at a time; requests for another one are rejected meanwhile. A load calls `on_change`."""
 
     def __init__(self, settings: Settings, models: ModelStore, on_change: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
@@ -42,14 +35,7 @@ class ModelCache:
         self._lock = threading.Lock()
 
     def lease(self, version: str) -> LoadedModel:
-        """Return a version, loading it if necessary, which takes seconds: do not call this on the event loop.
-
-        Raises:
-            ModelNotFound: There is no such version.
-            ModelNotServable: It is not ready, or does not load.
-            ModelLoading: This or another version is being loaded.
-            Unavailable: The machine cannot load it.
-        """
+        """Return a version, loading it if necessary. Raises as `ActiveModel.lease`."""
         _check(self._models.get(version))
         with self._lock:
             if version in self._loaded:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from service.errors import BundleInvalid, ModelNotFound, ModelNotServable, NothingToRollBack
 from service.models.bundle import MANIFEST, Bundle, read_bundle
 from service.models.bundle_archive import unpack
+from service.models.loading import load_model
 from service.settings import Settings
 from service.storage.blob_store import copy_durably, sync_folder
 from service.storage.database import Database
@@ -35,15 +36,8 @@ class ModelStore:
     def import_folder(self, folder: Path, *, state: ModelState = "ready", run_id: str | None = None) -> Model:
         """Copy a bundle into the store. A version that exists is returned; if it had failed, it is repaired and ready.
 
-        The probe is not run here, but before the model serves (`loading.load_model`).
-
-        Args:
-            folder: The bundle, which is not changed.
-            state: "candidate" if a run trained it, "ready" if it was uploaded.
-            run_id: The run that trained it.
-
-        Raises:
-            BundleInvalid: The bundle is broken, or another bundle has its version.
+        The probe is not run here, but before the model serves (`loading.load_model`). Raises BundleInvalid for a broken
+        bundle, or if another bundle has its version.
         """
         manifest = read_bundle(folder).manifest
         with self._database.read() as session:
@@ -64,24 +58,21 @@ class ModelStore:
         )
         return self._insert(row)
 
-    def import_zip(self, packed: BinaryIO) -> Bundle:
-        """Unpack an uploaded bundle into a temporary folder and check it; `import_folder` it, then `discard` it.
+    def import_upload(self, packed: BinaryIO) -> Model:
+        """Unpack a zipped bundle, run its probe, and `import_folder` it.
 
         Raises:
-            BundleInvalid: Not a zip, unexpected names, or a broken bundle.
+            BundleInvalid: Not a valid zip or bundle, or its probe failed in this process.
             BodyTooLarge: It unpacks to more than `max_bundle_bytes`.
+            Unavailable: This machine cannot run its probe.
         """
         folder = self._settings.tmp_dir / f"bundle-{uuid4().hex}"
         try:
             unpack(packed, folder, max_bytes=self._settings.max_bundle_bytes)
-            return read_bundle(folder)
-        except BaseException:
-            self.discard(folder)
-            raise
-
-    def discard(self, folder: Path) -> None:
-        """Delete a folder of `import_zip`."""
-        shutil.rmtree(folder, ignore_errors=True)
+            load_model(read_bundle(folder, verify=False), self._settings)
+            return self.import_folder(folder)
+        finally:
+            _delete(folder)
 
     def list(self) -> list[Model]:
         """List all versions, newest first."""
@@ -89,21 +80,12 @@ class ModelStore:
             return list(session.scalars(select(Model).order_by(Model.created_at.desc(), Model.version.desc())))
 
     def get(self, version: str) -> Model:
-        """Get the row of a version.
-
-        Raises:
-            ModelNotFound: There is no such version.
-        """
+        """Get the row of a version. Raises ModelNotFound."""
         with self._database.read() as session:
             return _existing(session, version)
 
     def bundle(self, version: str) -> Bundle:
-        """Read the manifest of a version, without verifying its files.
-
-        Raises:
-            ModelNotFound: There is no such version.
-            BundleInvalid: Its folder is damaged.
-        """
+        """Read the manifest of a version. Raises ModelNotFound, or BundleInvalid if its folder is damaged."""
         return read_bundle(self._settings.data_dir / self.get(version).path, verify=False)
 
     def activated(self) -> Model | None:
@@ -112,14 +94,7 @@ class ModelStore:
             return session.scalars(_serving_order()).first()
 
     def activate(self, version: str, reason: str) -> Activation:
-        """Activate a version. Serving processes follow within about a second.
-
-        A failed version may be activated again: its probe runs before it serves.
-
-        Raises:
-            ModelNotFound: There is no such version.
-            ModelNotServable: The gate rejected it.
-        """
+        """Activate a version; processes follow within a second. Raises ModelNotFound, ModelNotServable."""
         with self._database.write() as session:
             model = _existing(session, version)
             if model.state == "rejected":
@@ -130,11 +105,7 @@ class ModelStore:
             return _append(session, version, reason)
 
     def rollback(self, reason: str = "rollback") -> Activation:
-        """Activate the previously active version; a second rollback returns to the present one.
-
-        Raises:
-            NothingToRollBack: No other version has been active.
-        """
+        """Activate the previously active version. Raises NothingToRollBack if there is none."""
         with self._database.write() as session:
             past = session.scalars(_serving_order()).all()
             earlier = next((m for m in past if m.version != past[0].version), None)
@@ -143,11 +114,7 @@ class ModelStore:
             return _append(session, earlier.version, reason)
 
     def mark(self, version: str, state: ModelState, *, error: str | None = None, miou: float | None = None) -> None:
-        """Set the state of a version; `miou` (0..1), if given, replaces that of the manifest.
-
-        Raises:
-            ModelNotFound: There is no such version.
-        """
+        """Set the state of a version; `miou` (0..1) replaces that of the manifest. Raises ModelNotFound."""
         with self._database.write() as session:
             model = _existing(session, version)
             model.state = state
@@ -157,8 +124,8 @@ class ModelStore:
     def ensure_start_model(self) -> None:
         """Import and activate the start model if it should serve.
 
-        The starter model of the package is activated only if nothing else is: a newer package does not replace a model
-        trained here. A model set by MASKLOOP_MODEL is activated once, when it is first seen.
+        The starter model of the package is activated only if nothing else is; one set by MASKLOOP_MODEL once, when it
+        is first seen.
 
         Raises:
             BundleInvalid: The bundle is broken, or the folder set by MASKLOOP_MODEL does not exist.
@@ -185,7 +152,6 @@ class ModelStore:
             )
 
     def _import_existing(self, known: Model, bundle: Bundle) -> Model:
-        """Import a bundle whose version exists."""
         target = self._settings.data_dir / known.path
         try:
             same = read_bundle(target, verify=known.state == "failed").manifest.files == bundle.manifest.files
@@ -206,7 +172,7 @@ class ModelStore:
         if target.exists():
             target.rename(damaged)
         self._copy(source, target)
-        self.discard(damaged)
+        _delete(damaged)
 
     def _copy(self, source: Path, target: Path) -> None:
         temporary = self._root / f".import-{uuid4().hex}"
@@ -225,7 +191,7 @@ class ModelStore:
             if not target.exists():
                 raise
         finally:
-            self.discard(temporary)
+            _delete(temporary)
 
     def _insert(self, row: Model) -> Model:
         with self._database.write() as session:
@@ -235,6 +201,10 @@ class ModelStore:
             session.add(row)
         log.info("model imported", version=row.version, state=row.state)
         return row
+
+
+def _delete(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _existing(session: Session, version: str) -> Model:

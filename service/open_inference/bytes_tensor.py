@@ -14,11 +14,7 @@ LENGTH_PREFIX = struct.Struct("<I")
 
 
 def unpack(data: memoryview, count: int) -> list[bytes]:
-    """Split the binary form into its elements: each is a 4-byte little-endian length and that many bytes.
-
-    Raises:
-        BadInput: The data does not hold exactly `count` elements.
-    """
+    """Split the binary form: each element is a 4-byte little-endian length and its bytes. Raises BadInput."""
     elements, at = [], 0
     for number in range(count):
         begin = at + LENGTH_PREFIX.size
@@ -43,15 +39,7 @@ def pack(elements: Sequence[bytes]) -> bytes:
 
 
 def from_base64(texts: list[object], content_type: object) -> list[bytes]:
-    """Decode the elements of a JSON tensor.
-
-    Args:
-        texts: base64 strings.
-        content_type: Parameter of the input by which some clients name the encoding; None means base64.
-
-    Raises:
-        BadInput: An element is not base64, or `content_type` is another encoding.
-    """
+    """Decode the elements of a JSON tensor. Raises BadInput for another encoding, also by `content_type`."""
     if content_type not in (None, BASE64):
         raise BadInput(f"`content_type` {content_type!r:.60} is unknown: send base64, or the tensor in binary form.")
     return [_decode(text, number) for number, text in enumerate(texts)]

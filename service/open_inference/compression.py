@@ -1,7 +1,4 @@
-"""Compression of request and response bodies: gzip and deflate.
-
-Decompression is limited in size: a few kilobytes may expand to gigabytes.
-"""
+"""Compression of request and response bodies: gzip and deflate."""
 
 from __future__ import annotations
 
@@ -20,12 +17,7 @@ LEVEL = 1
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
-    """Decompress a body.
-
-    Args:
-        body: The body as received.
-        encoding: Value of the header `Content-Encoding`, or "".
-        limit: Largest decompressed size in bytes.
+    """Decompress a body by its `Content-Encoding` ("": none) to at most `limit` bytes.
 
     Raises:
         EncodingUnsupported: The encoding is neither gzip nor deflate.
@@ -49,8 +41,7 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
 def accepted_encoding(header: str | None) -> Encoding | None:
     """Return the encoding for a response by `Accept-Encoding`.
 
-    Only a single encoding counts as a request for compression: HTTP libraries send lists by default, and their users
-    would wait for the compression.
+    Only a single encoding requests compression: HTTP libraries send lists by default, and would have to wait for it.
     """
     return _encoding((header or "").strip().lower())
 
@@ -83,7 +74,6 @@ def _inflate(body: bytes, wbits: int, limit: int) -> bytes:
 
 
 def _parts(stream: Any, data: bytes) -> Iterator[bytes]:
-    """Decompress a chunk into parts of at most `CHUNK_BYTES`."""
     full = True
     while not stream.eof and (data or full):
         part = stream.decompress(data, CHUNK_BYTES)

@@ -1,4 +1,4 @@
-"""Execute an inference request: run its images through the pipeline, a few at a time, and collect the outputs."""
+"""Execute an inference request: run its images through the pipeline, a few at a time."""
 
 from __future__ import annotations
 
@@ -24,10 +24,8 @@ from service.segmentation.pipeline import DisconnectCheck, Pipeline
 T = TypeVar("T")
 Row = dict[str, Any]
 """The values of all outputs for one image, by name of the output."""
-
 MAX_CONCURRENT = 8
-"""Concurrent images of one request; the limit leaves room for other requests. `execute` lowers it to the number that
-keeps a CPU busy, or raises it to the batch size of the model."""
+"""Concurrent images of one request, to leave room for others; more on a GPU with larger batches."""
 
 
 async def execute(
@@ -39,31 +37,21 @@ async def execute(
     timings: RequestTimings,
     client_disconnected: DisconnectCheck,
 ) -> list[Row]:
-    """Run the images of a request through the model.
+    """Run the images of a request through the model; return one row per image, in their order.
 
-    Args:
-        request: The images, and the priority of the request.
-        loaded: The model.
-        pipeline: Decodes, queues and infers.
-        context: The context of the request; receives the stages, summed over the images.
-        timings: Receives the stages of each image.
-        client_disconnected: Whether the client closed the connection.
-
-    Returns:
-        One row per image, in their order.
+    `timings` receives the stages of each image, `context` their sum over the images.
 
     Raises:
         MaskloopError: The error of the first image that fails; the other images are cancelled.
         Overloaded: The first image waited in queues longer than `context.max_wait_s`.
         ClientDisconnected: The client closed the connection.
     """
-    run = _run_encoded if isinstance(request.images, list) else _run_pixels
     urgency = _apply_priority(request.priority, context)
     contexts = [RequestContext(context.metrics, urgency, context.model) for _ in request.images]
     # Only the first image has a wait limit: the others wait for the images of their own request.
     contexts[0].max_wait_s = context.max_wait_s
     jobs = [
-        partial(run, image, loaded, pipeline, own, client_disconnected)
+        partial(_run_image, image, loaded, pipeline, own, client_disconnected)
         for image, own in zip(request.images, contexts, strict=True)
     ]
     limit = max(min(MAX_CONCURRENT, pipeline.saturating_images), loaded.engine.max_batch)
@@ -74,11 +62,7 @@ async def execute(
 
 
 def check_pixels(request: InferRequest, max_pixels: int) -> None:
-    """Reject pixel tensors with too large images; the decoder checks encoded images.
-
-    Raises:
-        ImageTooLarge: An image has more than `max_pixels` pixels.
-    """
+    """Raise ImageTooLarge for a pixel tensor with more than `max_pixels` per image."""
     if isinstance(request.images, list):
         return
     _, height, width, _ = request.shape
@@ -104,7 +88,7 @@ def assemble(request: InferRequest, rows: Sequence[Row]) -> list[Output]:
 
 
 async def run_limited(jobs: Sequence[Callable[[], Awaitable[T]]], limit: int) -> list[T]:
-    """Run jobs with limited concurrency; return the results in their order. The first error cancels the others."""
+    """Run jobs with limited concurrency; return the results in order. The first error cancels the others."""
     results: dict[int, T] = {}
     numbered = iter(enumerate(jobs))
 
@@ -121,21 +105,17 @@ async def run_limited(jobs: Sequence[Callable[[], Awaitable[T]]], limit: int) ->
     return [results[number] for number in range(len(jobs))]
 
 
-async def _run_pixels(
-    image_HW3: Pixels,
+async def _run_image(
+    image: Pixels | bytes,
     loaded: LoadedModel,
     pipeline: Pipeline,
     context: RequestContext,
     client_disconnected: DisconnectCheck,
 ) -> Row:
-    prediction = await pipeline.predict(image_HW3, loaded.engine, context, client_disconnected)
-    return {"mask": prediction.mask_HW, "confidence": prediction.confidence_HW}
-
-
-async def _run_encoded(
-    data: bytes, loaded: LoadedModel, pipeline: Pipeline, context: RequestContext, client_disconnected: DisconnectCheck
-) -> Row:
-    prediction = (await pipeline.segment(data, loaded.engine, context, client_disconnected)).prediction
+    if not isinstance(image, bytes):
+        prediction = await pipeline.predict(image, loaded.engine, context, client_disconnected)
+        return {"mask": prediction.mask_HW, "confidence": prediction.confidence_HW}
+    prediction = (await pipeline.segment(image, loaded.engine, context, client_disconnected)).prediction
     png = await pipeline.encode(lambda: mask_png(prediction.mask_HW, loaded.class_table), context)
     return {"mask_png": png, "mean_confidence": np.float32(mean_confidence(prediction))}
 

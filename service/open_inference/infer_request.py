@@ -49,12 +49,9 @@ class InferRequest:
 
 
 def parse(body: bytes, header: str | None, signature: ModelSignature) -> InferRequest:
-    """Parse a request and validate it against the signature of its model.
+    """Parse a decompressed request and validate it against the signature of its model.
 
-    Args:
-        body: The decompressed body.
-        header: Value of the header `Inference-Header-Content-Length`, if it was sent.
-        signature: Input and outputs of the model.
+    `header` is the value of `Inference-Header-Content-Length`, if it was sent.
 
     Raises:
         BadInput: The request is invalid, or does not match the model.
@@ -81,7 +78,6 @@ def parse(body: bytes, header: str | None, signature: ModelSignature) -> InferRe
 
 
 def _raw(body: bytes, signature: ModelSignature) -> InferRequest:
-    """Parse a body without JSON: one encoded image."""
     if signature.kind != "encoded":
         raise BadInput(
             "A body without JSON (Inference-Header-Content-Length: 0) does not state the height and width of the "
@@ -98,7 +94,7 @@ def _id(value: object) -> str | None:
 
 
 def _input(inputs: object, spec: TensorSpec, tensors: memoryview) -> tuple[Shape, Images]:
-    """Return the shape and the images of the one input; `tensors` is the part of the body after the JSON."""
+    """Return the shape and the images of the one input; `tensors` follow the JSON in the body."""
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadInput(f"`inputs` must be a list with one object, the tensor {spec.name}.")
     (given,) = inputs
@@ -150,12 +146,10 @@ def _check_count(spec: TensorSpec, shape: Shape, count: int) -> None:
 
 
 def _flat(data: list[Any]) -> list[Any]:
-    """Flatten a list of strings by one level."""
     return [element for part in data for element in (part if isinstance(part, list) else [part])]
 
 
 def _outputs(outputs: object, signature: ModelSignature, *, binary: bool) -> tuple[RequestedOutput, ...]:
-    """Parse the requested outputs; by default all."""
     if not outputs:
         return tuple(RequestedOutput(spec=spec, binary=binary) for spec in signature.outputs)
     if not isinstance(outputs, list) or not all(isinstance(output, dict) for output in outputs):

@@ -9,24 +9,15 @@ from service.errors import BadInput
 from service.open_inference.json_tensor import JsonNumbers, extract
 
 MAX_TOKENS = 20_000
-"""Limit on objects, arrays, commas and backslashes in the JSON outside its tensors. Each costs time and memory, and
-requests need far fewer."""
+"""Limit on objects, arrays, commas and backslashes outside tensors: each costs time and memory."""
 TOKENS = (b"{", b"[", b",", b"\\")
 CHUNK_BYTES = 64 * 1024
 
 
 def header_length(header: str | None, body_bytes: int) -> int | None:
-    """Parse `Inference-Header-Content-Length`: the length of the JSON in the decompressed body.
+    """Parse `Inference-Header-Content-Length`: the bytes of JSON in the decompressed body.
 
-    Args:
-        header: Value of the header, if it was sent.
-        body_bytes: Size of the decompressed body.
-
-    Returns:
-        Bytes of JSON; None: the whole body; 0: the body is the tensor itself.
-
-    Raises:
-        BadInput: The header is not a number, or exceeds the body.
+    None: the whole body is JSON; 0: the body is the tensor itself. Raises BadInput.
     """
     if header is None:
         return None
@@ -41,11 +32,7 @@ def header_length(header: str | None, body_bytes: int) -> int | None:
 
 
 def read(text: bytes) -> dict[str, Any]:
-    """Parse a JSON object; arrays of numbers with the key "data" become `JsonNumbers`.
-
-    Raises:
-        BadInput: The text is not JSON, or not an object.
-    """
+    """Parse a JSON object; arrays of numbers with the key "data" become `JsonNumbers`. Raises BadInput."""
     rest, arrays = extract(text)
     _check_tokens(rest)
     parsed = _loads(rest, arrays)

@@ -1,8 +1,7 @@
 """Parse and write tensors as JSON numbers, in chunks.
 
 The parser of the standard library holds the GIL until it is done: half a second for an image of 640x480. So the numbers
-are extracted from the text before the rest is parsed, and are parsed in chunks into a uint8 array. Other threads run
-between the chunks, and no list of millions of Python integers is built.
+are extracted from the text before the rest is parsed, and parsed in chunks into a uint8 array, without a list of all.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ PLACEHOLDER = b"NaN"
 """Replaces an extracted array in the text. It is not valid JSON, so a client's own is rejected."""
 
 KEY = b'"data"'
-# The key and the begin of an array whose first element is a number. No string matches: its quotes would be escaped.
+# The key and the begin of an array of numbers. No string matches: its quotes would be escaped.
 NUMBERS = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*(?=\[[\[ \t\r\n]*[-\d\]])')
 EMPTY = re.compile(rb"\[[ \t\r\n]*\]")
 # Two separators without a number between them, or a number next to a bracket without a comma.
@@ -45,11 +44,7 @@ class JsonNumbers:
     end: int
 
     def read(self) -> npt.NDArray[np.uint8]:
-        """Parse the numbers into a flat array.
-
-        Raises:
-            BadInput: The array holds anything but integers from 0 to 255.
-        """
+        """Parse the numbers into a flat array. Raises BadInput for anything but integers from 0 to 255."""
         if EMPTY.fullmatch(self.text, self.begin, self.end):
             return np.zeros(0, np.uint8)
         return np.concatenate([_parse(chunk) for chunk in self._chunks()])

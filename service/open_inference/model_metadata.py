@@ -1,4 +1,4 @@
-"""Metadata of the server and of models, and the model configuration in Triton's format."""
+"""Metadata of models, and the model configuration in Triton's format."""
 
 from __future__ import annotations
 
@@ -9,17 +9,9 @@ from service.models.bundle import Manifest
 from service.open_inference.model_repository import ResolvedModel
 from service.open_inference.tensor_spec import MAX_BATCH, ModelSignature, TensorSpec, signature_of
 
-EXTENSIONS = [
-    *("binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy", "statistics"),
-]
 PLATFORMS = {"tensor": ("onnxruntime_onnx", "onnxruntime"), "encoded": ("python", "python")}
 """Platform and backend, as Triton reports them for the models that `exporter triton` writes."""
 TRITON_TYPES = {"BYTES": "TYPE_STRING"}
-
-
-def server_metadata(version: str) -> dict[str, Any]:
-    """Return the metadata of the server, given the version of the service."""
-    return {"name": "maskloop", "version": version, "extensions": EXTENSIONS}
 
 
 def model_metadata(found: ResolvedModel, manifest: Manifest) -> dict[str, Any]:

@@ -8,9 +8,9 @@
 | version `20261122T101112-…` | the same by the version of the bundle, as in the rest of the API                     |
 | no version                  | the active one; if its bundle has another name, the newest ready one of this name    |
 
-The protocol's servers use numbers as versions, so responses carry numbers; the bundle's version is in `bundle_version`
-(responses) and in `version_3` (`config`). The store never deletes versions, so the numbers are stable; another store
-may assign other numbers. If a name has two meanings, `seg` precedes the encoded model, and that a bundle of this name.
+Responses carry numbers, as in other servers of the protocol; the bundle's version is in `bundle_version` (responses)
+and in `version_3` (`config`). Numbers are stable within one store, which never deletes versions. If a name has two
+meanings, `seg` precedes the encoded model, and that a bundle of this name.
 """
 
 from __future__ import annotations
@@ -61,11 +61,7 @@ def safe_name(name: str) -> str:
 
 
 def number_versions(rows: Sequence[Model]) -> list[StoreEntry]:
-    """Number the versions of a store, oldest first.
-
-    Args:
-        rows: Newest first, as the store lists them.
-    """
+    """Number the versions, oldest first, from rows that are newest first."""
     return [StoreEntry(number, row) for number, row in enumerate(reversed(rows), start=1)]
 
 
@@ -82,11 +78,7 @@ def list_names(entries: Iterable[StoreEntry]) -> list[ModelName]:
 
 
 def resolve_name(text: str, entries: Iterable[StoreEntry]) -> ModelName:
-    """Find a model by name.
-
-    Raises:
-        ModelNotFound: There is no such model.
-    """
+    """Find a model by name. Raises ModelNotFound."""
     for name in list_names(entries):
         if name.text == text:
             return name
@@ -94,11 +86,7 @@ def resolve_name(text: str, entries: Iterable[StoreEntry]) -> ModelName:
 
 
 def select_version(version: str, entries: Sequence[StoreEntry], name: ModelName) -> StoreEntry:
-    """Find a version of a model by number, or by the version of its bundle; a number takes precedence.
-
-    Raises:
-        ModelNotFound: The model has no such version.
-    """
+    """Find a version by number or, failing that, by its bundle's version. Raises ModelNotFound."""
     included = [entry for entry in entries if name.includes(entry)]
     for entry in included:
         if version == str(entry.number):

@@ -50,12 +50,7 @@ class ResolvedModel:
 
 
 class ModelRepository:
-    """Finds, loads and unloads versions. Only `loaded` may be called on the event loop: the others query the database.
-
-    Args:
-        models: The store.
-        active_model: The active model, and the cache of other loaded versions.
-    """
+    """Finds, loads and unloads versions. Of its methods only `loaded` may be called on the event loop."""
 
     def __init__(self, models: ModelStore, active_model: ActiveModel) -> None:
         self._models = models
@@ -79,13 +74,7 @@ class ModelRepository:
         return None
 
     def lease(self, model: str, version: str | None) -> Served:
-        """Return a version, loading it if necessary, which takes seconds.
-
-        Raises:
-            ModelNotFound: There is no such model or version.
-            NoModel: No version was given and no model is ready.
-            MaskloopError: As `ActiveModel.lease`.
-        """
+        """Return a version, loading it if necessary, which takes seconds. Raises as `find` and `ActiveModel.lease`."""
         found = self.find(model, version)
         return Served(found.name, found.entry.number, self._active_model.lease(found.entry.row.version))
 
@@ -115,16 +104,10 @@ class ModelRepository:
         return entry.row.version in self._active_model.loaded_versions
 
     def unload(self, model: str, version: str | None) -> None:
-        """Unload a version, or all versions of a model.
-
-        Raises:
-            ModelNotFound: There is no such model or version.
-            Conflict: It is the active version.
-        """
+        """Unload a version, or all versions of a model. Raises ModelNotFound, or Conflict for the active version."""
         found = self.find(model, version)
         entries = found.entries if version is None else (found.entry,)
-        active = self._active_model.current.version if self._active_model.current else None
-        if any(entry.row.version == active for entry in entries):
+        if any(entry.row.version == self._active_model.current_version for entry in entries):
             raise Conflict(
                 f"{model} is active and cannot be unloaded: activate another version first "
                 "(POST /v1/models/VERSION/activate)."
@@ -142,14 +125,12 @@ class ModelRepository:
         ]
 
     def _pairs(self, model: str | None = None) -> Iterator[tuple[ModelName, StoreEntry]]:
-        """Yield every version of every model, or of one."""
         entries = self._entries()
         for name in list_names(entries):
             if model in (None, name.text):
                 yield from ((name, entry) for entry in entries if name.includes(entry))
 
     def _state(self, name: ModelName, entry: StoreEntry) -> tuple[str, str]:
-        """Return the state of a version, and why it is not ready."""
         row = entry.row
         if self.is_ready(entry):
             return "READY", ""

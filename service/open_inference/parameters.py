@@ -1,7 +1,6 @@
 """Parameters of a request.
 
-`timeout` and `priority` become an `InferPriority`. `binary_data_output` and, for one output, `binary_data` choose the
-form of the response. Sequences, classification and shared memory are rejected; unknown parameters are ignored.
+Sequences, classification and shared memory are rejected; unknown parameters are ignored.
 """
 
 from __future__ import annotations
@@ -18,56 +17,34 @@ MAX_PRIORITY = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InferPriority:
-    """Priority and deadline from the parameters of a request."""
+    """Priority and deadline from the parameters of a request; None: not given."""
 
-    timeout_us: int | None = None
-    """Microseconds from now after which the client no longer needs the answer; None: no deadline."""
-    priority: int = 0
-    """1 is the most urgent, then 2 and so on; 0: not given."""
-
-    @property
-    def timeout_s(self) -> float | None:
-        """The timeout in seconds."""
-        return None if self.timeout_us is None else self.timeout_us / 1e6
-
-    @property
-    def urgency(self) -> int | None:
-        """Urgency by RFC 9218, 0 to 7: the protocol's priority minus 1; None if not given."""
-        return min(self.priority - 1, LEAST_URGENT) if self.priority else None
+    timeout_s: float | None = None
+    """Seconds from now after which the client no longer needs the answer."""
+    urgency: int | None = None
+    """By RFC 9218, 0 to 7: the protocol's priority minus 1."""
 
 
 def infer_priority(parameters: dict[str, Any]) -> InferPriority:
-    """Read the priority and timeout of a request.
-
-    Raises:
-        BadInput: A value is invalid.
-        NotSupported: The request belongs to a sequence.
-    """
+    """Read `priority` and `timeout`. Raises BadInput, or NotSupported if the request belongs to a sequence."""
     if parameters.get("sequence_id") not in (None, 0, ""):
         raise NotSupported("The models keep no state between requests: omit `sequence_id`.")
+    timeout_us, priority = integer(parameters, "timeout", MAX_TIMEOUT_US), integer(parameters, "priority", MAX_PRIORITY)
     # In both, 0 means the same as omitting it.
     return InferPriority(
-        timeout_us=integer(parameters, "timeout", MAX_TIMEOUT_US) or None,
-        priority=integer(parameters, "priority", MAX_PRIORITY) or 0,
+        timeout_s=timeout_us / 1e6 if timeout_us else None,
+        urgency=min(priority - 1, LEAST_URGENT) if priority else None,
     )
 
 
 def reject_shared_memory(parameters: dict[str, Any]) -> None:
-    """Reject an input or output in memory shared between client and server.
-
-    Raises:
-        NotSupported: The parameters name shared memory.
-    """
+    """Raise NotSupported for an input or output in memory shared between client and server."""
     if any(name.startswith("shared_memory_") for name in parameters):
         raise NotSupported("Shared memory is not supported: send and receive tensors in binary form.")
 
 
 def parameters_of(part: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return the optional object `parameters` of a part of a request.
-
-    Raises:
-        BadInput: It is not an object.
-    """
+    """Return the optional object `parameters` of a part of a request. Raises BadInput."""
     parameters = part.get("parameters")
     if parameters is None:
         return {}
@@ -77,11 +54,7 @@ def parameters_of(part: dict[str, Any], what: str) -> dict[str, Any]:
 
 
 def integer(parameters: dict[str, Any], name: str, largest: int) -> int | None:
-    """Return an integer parameter from 0 to `largest`; None if it is absent.
-
-    Raises:
-        BadInput: The value is not an integer, or out of range.
-    """
+    """Return an integer parameter from 0 to `largest`; None if it is absent. Raises BadInput."""
     value = parameters.get(name)
     if value is None:
         return None
@@ -91,11 +64,7 @@ def integer(parameters: dict[str, Any], name: str, largest: int) -> int | None:
 
 
 def flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
-    """Return a boolean parameter.
-
-    Raises:
-        BadInput: The value is not a boolean.
-    """
+    """Return a boolean parameter. Raises BadInput."""
     value = parameters.get(name, default)
     if not isinstance(value, bool):
         raise BadInput(f"Parameter `{name}` must be true or false.")

@@ -1,8 +1,8 @@
 """Statistics of inference requests, in the format of Triton's tools.
 
 `inference_stats` counts each request once, with the times of all its images; its `queue` time ends when its first image
-starts. `inference_count` counts images, and `execution_count` runs of the graph: on a GPU, images of one size share a
-run, and each counts as its fraction of it.
+starts. `inference_count` counts images, and `execution_count` runs of the graph, which images of one size share on a
+GPU.
 """
 
 from __future__ import annotations
@@ -66,8 +66,6 @@ class RequestTimings:
 
 @dataclass(slots=True)
 class _BatchStats:
-    """Runs of one batch size."""
-
     images: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COMPUTE_STAGES, 0.0))
 

@@ -1,7 +1,7 @@
 """Inputs and outputs of the two kinds of model.
 
-A `tensor` model takes pixels and returns masks; an `encoded` model takes encoded images and returns PNGs. Each has one
-input. A dimension of -1 has any length.
+A `tensor` model takes pixels and returns masks; an `encoded` model takes encoded images and returns PNGs. A dimension
+of -1 has any length.
 """
 
 from __future__ import annotations
@@ -36,11 +36,7 @@ class TensorSpec:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
     def check(self, datatype: object, shape: object) -> Shape:
-        """Validate the datatype and shape that a request declares; return the shape.
-
-        Raises:
-            BadInput: The datatype differs, or the shape does not match.
-        """
+        """Validate the datatype and shape that a request declares; return the shape. Raises BadInput."""
         if datatype != self.datatype:
             known = "" if datatype in DATATYPES else f", which is none of the protocol's {', '.join(DATATYPES)}"
             raise BadInput(f"`datatype` of {self.name} is {datatype!r:.40}{known}: send {self.datatype}.")
@@ -69,11 +65,7 @@ class ModelSignature:
     outputs: tuple[TensorSpec, ...]
 
     def output(self, name: object) -> TensorSpec:
-        """Return an output by name.
-
-        Raises:
-            BadInput: There is no such output.
-        """
+        """Return an output by name. Raises BadInput."""
         for spec in self.outputs:
             if spec.name == name:
                 return spec

@@ -1,7 +1,7 @@
 """Run the trainer or the exporter as a child process: read its JSON lines, stop it, report its errors.
 
-The child runs in its own process group, so that signals reach its own children, and ends with this process, even if the
-worker is killed. Its stderr is appended to the log of the run.
+The child has its own process group, so that signals reach its own children, and ends with this process, even if that is
+killed. Its stderr is appended to the log of the run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any
 
 import structlog
@@ -27,7 +28,6 @@ log = structlog.stdlib.get_logger(__name__)
 POLL_S = 0.1
 DRAIN_S = 5.0
 LOG_TAIL_BYTES = 2000
-# Longer lines are not events.
 MAX_LINE_BYTES = 1 << 20
 
 Event = dict[str, Any]
@@ -39,32 +39,21 @@ class ProgramError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program to run.
-
-    Attributes:
-        command: Command line.
-        log_file: Receives its stderr.
-        on_event: Called with every event that it prints, in the thread that called `run_program`.
-        interruption: Polled several times a second; a result other than None stops the program.
-        grace_s: Seconds between SIGTERM and SIGKILL.
-    """
+    """A program to run."""
 
     command: list[str]
     log_file: Path
+    """Receives its stderr."""
     on_event: Callable[[Event], None]
+    """Called with every event that it prints, in the thread that called `run_program`."""
     interruption: Callable[[], str | None]
+    """Polled several times a second; a result other than None stops the program."""
     grace_s: float
+    """Seconds between SIGTERM and SIGKILL."""
 
 
 def run_program(program: Program) -> Event | None:
-    """Run a program until it ends. No process of its group remains.
-
-    Returns:
-        Its `done` event; None if it was interrupted.
-
-    Raises:
-        ProgramError: It failed.
-    """
+    """Run a program until it ends; return its `done` event, None if it was interrupted. Raises ProgramError."""
     with program.log_file.open("ab") as stderr:
         stderr.write(f"$ {' '.join(program.command)}\n".encode())
         stderr.flush()
@@ -87,7 +76,7 @@ def _follow(program: Program, child: subprocess.Popen[bytes]) -> Event | None:
     done: Event | None = None
     message: str | None = None
     while True:
-        # Poll before reading, so that everything the child printed before it ended is read.
+        # Before reading, so that everything that it printed is read.
         ended = child.poll() is not None
         if ended:
             reader.wait(DRAIN_S)
@@ -118,7 +107,6 @@ def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    # The group id cannot be reused while the group has a process.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, number)
 
@@ -134,16 +122,12 @@ class _EventReader:
     """Reads the lines of a pipe in a thread, so that a silent child does not block."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
-        self._events: list[Event] = []
-        self._lock = threading.Lock()
+        self._events: SimpleQueue[Event] = SimpleQueue()
         self._thread = threading.Thread(target=self._read, args=(pipe,), name="program output", daemon=True)
         self._thread.start()
 
     def take(self) -> list[Event]:
-        """Return the events since the last call."""
-        with self._lock:
-            events, self._events = self._events, []
-        return events
+        return [self._events.get() for _ in range(self._events.qsize())]
 
     def wait(self, timeout_s: float) -> None:
         """Wait for the end of the pipe, with a limit: a grandchild may keep it open."""
@@ -152,10 +136,8 @@ class _EventReader:
     def _read(self, pipe: IO[bytes]) -> None:
         with contextlib.suppress(ValueError, OSError):
             while line := pipe.readline(MAX_LINE_BYTES):
-                event = _parse(line)
-                if event is not None:
-                    with self._lock:
-                        self._events.append(event)
+                if (event := _parse(line)) is not None:
+                    self._events.put(event)
 
 
 def _parse(line: bytes) -> Event | None:

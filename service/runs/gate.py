@@ -1,7 +1,7 @@
 """The promotion gate: compare the candidate with the active model on the validation images of the run.
 
-Both run in the serving engine, after their probes passed in this process. The metric is mIoU: the mean over the classes
-that occur in the ground truth; the IoU of a class is computed over the pixels of all images.
+Both run in the serving engine, after their probes passed in this process. The metric is mIoU over all pixels of the
+images: the mean over the classes that occur in the ground truth.
 """
 
 # H, W pixels; K classes; rows of a confusion matrix are the ground truth, columns the prediction
@@ -9,7 +9,7 @@ that occur in the ground truth; the IoU of a class is computed over the pixels o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,7 @@ Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Score of a model.
-
-    Attributes:
-        version: Its version.
-        miou: 0..1.
-        per_class: IoU by class name, 0..1; None for a class that does not occur in the ground truth.
-    """
+    """mIoU of a model (0..1), and the IoU by class name; None for a class that is not in the ground truth."""
 
     version: str
     miou: float
@@ -54,21 +48,11 @@ class Verdict:
     active: Score | None
     """None if there was no active model, or it has other classes."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report of the run."""
-        return asdict(self)
-
 
 def compare(
     candidate: Bundle, active: Bundle | None, pairs: Callable[[Bundle], Iterable[Pair]], settings: Settings
 ) -> Verdict:
-    """Compare two models on the same images.
-
-    Args:
-        candidate: The new model.
-        active: The active model, if any.
-        pairs: Yields the validation images (uint8 [H, W, 3]) and masks (ids [H, W]) for a bundle.
-        settings: Threads and device of inference, and the tolerance.
+    """Compare two models on the same images; `pairs` yields those for a bundle: uint8 [H, W, 3] and ids [H, W].
 
     Raises:
         BundleInvalid: The active bundle is broken, or its probe fails.
@@ -89,12 +73,7 @@ def compare(
 
 
 def read_pairs(images: ImageStore, ids: Iterable[str], manifest: Manifest, limits: Limits) -> Iterator[Pair]:
-    """Yield the images with these ids and their masks.
-
-    Raises:
-        ImageNotFound: An image was deleted.
-        MaskInvalid: A mask holds an id that is not a class of the manifest.
-    """
+    """Yield the images with these ids and their masks. Raises ImageNotFound, MaskInvalid."""
     for image_id in ids:
         image_HW3 = decode(images.path(image_id).read_bytes(), limits).image_HW3
         height, width = image_HW3.shape[:2]

@@ -1,16 +1,17 @@
 """Lease of a run: only its holder may write to the run, and every write is fenced.
 
-`claim` increments `attempts` by compare-and-set, and later writes require that value. A worker that was presumed dead
-finds another value, or another status, and can change nothing. A clean release decrements `attempts` again; lost leases
-stay counted, so that no value is used twice.
+`claim` increments `attempts` by compare-and-set, and later writes require that value: a worker that was presumed dead
+can change nothing. A clean release decrements `attempts` again; lost leases stay counted, so that no value is used
+twice.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from types import TracebackType
-from typing import Any, Literal, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import structlog
 from sqlalchemy import update
@@ -22,9 +23,7 @@ from service.storage.tables import Run, RunStatus, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Interval in seconds at which cancellation is checked.
 POLL_S = 0.5
-# Least interval in seconds between two writes of progress.
 PROGRESS_EVERY_S = 0.5
 
 Interruption = Literal["cancelled", "lost"]
@@ -52,7 +51,7 @@ def claim(database: Database, run_id: str) -> Lease | None:
 
 
 class Lease:
-    """Lease of a running run. As a context manager it sends heartbeats from a thread."""
+    """Lease of a running run. All methods that write raise LeaseLost."""
 
     def __init__(self, database: Database, run_id: str, attempt: int) -> None:
         self.run_id = run_id
@@ -61,34 +60,23 @@ class Lease:
         """Set by the heartbeat thread when the run was cancelled or taken over."""
         self._database = database
         self._ended = threading.Event()
-        self._heartbeat_s = 0.0
-        self._thread: threading.Thread | None = None
         self._progress_at = -PROGRESS_EVERY_S
 
-    def with_heartbeat(self, heartbeat_s: float) -> Self:
-        """Set the heartbeat interval: `with lease.with_heartbeat(seconds):`."""
-        self._heartbeat_s = heartbeat_s
-        return self
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, name=f"heartbeat {self.run_id}", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
+    @contextmanager
+    def with_heartbeat(self, heartbeat_s: float) -> Iterator[None]:
+        """Send heartbeats from a thread for the duration of the block."""
+        name = f"heartbeat {self.run_id}"
+        thread = threading.Thread(target=self._send_heartbeats, args=(heartbeat_s,), name=name, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
 
     def phase(self, name: str) -> None:
-        """Record the start of a phase.
-
-        Raises:
-            LeaseLost: The lease is lost. All writing methods raise it.
-        """
-        self._write({"phase": name, "step": None, "steps": None, "loss": None}, "phase", phase=name)
+        """Record the start of a phase."""
+        self.record({"phase": name, "step": None, "steps": None, "loss": None}, "phase", phase=name)
 
     def progress(self, event: dict[str, Any]) -> None:
         """Record a `progress` event of a program, unless the last one was recorded just before."""
@@ -96,24 +84,21 @@ class Lease:
         if step != steps and time.monotonic() - self._progress_at < PROGRESS_EVERY_S:
             return
         self._progress_at = time.monotonic()
-        self._write({"step": step, "steps": steps, "loss": loss}, **event)
-
-    def record(self, values: dict[str, Any], event: str, **fields: Any) -> None:
-        """Write columns of the run and an event, in one transaction."""
-        self._write(values, event, **fields)
+        self.record({"step": step, "steps": steps, "loss": loss}, **event)
 
     def finish(self, status: RunStatus, error: str | None = None) -> None:
         """Record the end of the run."""
         values = {"status": status, "error": error, "finished_at": utc_now()}
-        self._write(values, "finished", status=status, error=error)
+        self.record(values, "finished", status=status, error=error)
         log.info("run finished", run_id=self.run_id, status=status, error=error)
 
     def release(self) -> None:
         """Return the run to the queue for another worker, without counting the attempt."""
-        self._write({"status": "queued", "attempts": Run.attempts - 1}, "interrupted", reason="the worker is stopping")
+        self.record({"status": "queued", "attempts": Run.attempts - 1}, "interrupted", reason="the worker is stopping")
         log.info("run returned to the queue", run_id=self.run_id)
 
-    def _write(self, values: dict[str, Any], event: str, **fields: Any) -> None:
+    def record(self, values: dict[str, Any], event: str, **fields: Any) -> None:
+        """Write columns of the run and an event, in one transaction."""
         with self._database.write() as session:
             held = session.execute(
                 update(Run)
@@ -125,10 +110,10 @@ class Lease:
                 raise LeaseLost(self.run_id)
             add_event(session, self.run_id, event, **_public(fields))
 
-    def _run(self) -> None:
+    def _send_heartbeats(self, heartbeat_s: float) -> None:
         beaten_at = time.monotonic()
-        while not self._ended.wait(min(POLL_S, self._heartbeat_s)):
-            due = time.monotonic() - beaten_at >= self._heartbeat_s
+        while not self._ended.wait(min(POLL_S, heartbeat_s)):
+            due = time.monotonic() - beaten_at >= heartbeat_s
             try:
                 self._check(beat=due)
             except Exception:
@@ -149,5 +134,5 @@ class Lease:
 
 
 def _public(fields: dict[str, Any]) -> dict[str, Any]:
-    """Reduce paths in messages to file names, since clients read the rows; `log.txt` has the full paths."""
+    """Reduce paths in messages to file names, since clients read the rows."""
     return {name: names_only(value) if isinstance(value, str) else value for name, value in fields.items()}

@@ -35,14 +35,7 @@ def perform(
 ) -> None:
     """Perform a queued run until it ends; return at once if it is not queued.
 
-    Args:
-        run_id: The run.
-        stopping: Set when the worker shuts down: the run is returned to the queue, to be resumed.
-        settings: Settings of the worker.
-        database: The database.
-        images: The image pool.
-        models: The store for the candidate.
-        tracing: Receives a span for each phase.
+    When `stopping` is set, because the worker shuts down, the run is returned to the queue, to be resumed.
     """
     lease = claim(database, run_id)
     if lease is None:

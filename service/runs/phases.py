@@ -7,13 +7,14 @@ whose worker died continues from the last state that the trainer saved, and a du
     DATA/runs/ID/recipe.toml   recipe of the trainer             (prepare)
     DATA/runs/ID/train/        output of the trainer             (train)
     DATA/runs/ID/bundle/       candidate                         (export)
-    DATA/runs/ID/log.txt       command lines and stderr of both programs, to repeat them by hand
+    DATA/runs/ID/log.txt       command lines and stderr of both programs
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 
 import structlog
 
@@ -41,30 +42,21 @@ class Interrupted(Exception):  # noqa: N818 - no error: the stop was requested
     """The run is stopped; the text is the reason: cancelled, lost, stopping or timeout."""
 
 
+@dataclass(kw_only=True)
 class Phases:
-    """The phases of a run whose lease this process holds.
+    """The phases of a run whose lease this process holds."""
 
-    `interruption` returns the reason to stop now, or None.
-    """
+    settings: Settings
+    runs: RunStore
+    images: ImageStore
+    models: ModelStore
+    lease: Lease
+    interruption: Callable[[], str | None]
+    """Returns the reason to stop now, or None."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        runs: RunStore,
-        images: ImageStore,
-        models: ModelStore,
-        lease: Lease,
-        interruption: Callable[[], str | None],
-    ) -> None:
-        self._settings = settings
-        self._runs = runs
-        self._images = images
-        self._models = models
-        self._lease = lease
-        self._interruption = interruption
-        self._limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
-        self._folder = settings.data_dir.absolute() / "runs" / lease.run_id
+    def __post_init__(self) -> None:
+        self._limits = Limits(max_bytes=self.settings.max_image_bytes, max_pixels=self.settings.max_image_pixels)
+        self._folder = self.settings.data_dir.absolute() / "runs" / self.lease.run_id
 
     def run(self) -> bool:
         """Run all phases; return whether the candidate was promoted.
@@ -85,10 +77,7 @@ class Phases:
         return accepted
 
     def delete_copies(self) -> None:
-        """Delete the snapshot and the bundle of an ended run.
-
-        The candidate is in the model store, and images that a client deletes must not remain in a snapshot.
-        """
+        """Delete the snapshot, which may hold images that clients delete, and the imported bundle of an ended run."""
         for name in ("dataset", "bundle"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
@@ -98,11 +87,11 @@ class Phases:
         base = self._base()
         dataset = self._folder / "dataset"
         sizes = build_dataset(
-            dataset, self._lease.run_id, base.manifest, runs=self._runs, images=self._images, limits=self._limits
+            dataset, self.lease.run_id, base.manifest, runs=self.runs, images=self.images, limits=self._limits
         )
         recipe = self._folder / "recipe.toml"
         if not recipe.exists():
-            write_recipe(recipe, template=self._settings.recipe_path, base=base, dataset=dataset, sizes=sizes)
+            write_recipe(recipe, template=self.settings.recipe_path, base=base, dataset=dataset, sizes=sizes)
 
     def _train(self) -> None:
         self._enter("train")
@@ -123,73 +112,73 @@ class Phases:
 
     def _precisions(self) -> list[str]:
         """Also export a graph that is fast on this machine; the exporter drops it if it loses too much accuracy."""
-        precision = choose_precision(self._settings.precision, expected_provider(self._settings.device))
+        precision = choose_precision(self.settings.precision, expected_provider(self.settings.device))
         if precision == "fp32":
             return []
         return ["--precision", f"fp32,{precision}", "--data", str(self._folder / "dataset")]
 
     def _judge(self) -> bool:
         self._enter("judge")
-        run = self._runs.get(self._lease.run_id)
+        run = self.runs.get(self.lease.run_id)
         if run.report is not None:
             # An earlier attempt finished this phase; the candidate may be active by now.
             return bool(run.report["accepted"])
-        version = self._models.import_folder(self._folder / "bundle", state="candidate", run_id=run.id).version
-        self._lease.record({"candidate_version": version}, "candidate", version=version)
-        activated = self._models.activated()
-        active = self._models.bundle(activated.version) if activated else None
-        verdict = compare(self._models.bundle(version), active, self._pairs, self._settings)
+        version = self.models.import_folder(self._folder / "bundle", state="candidate", run_id=run.id).version
+        self.lease.record({"candidate_version": version}, "candidate", version=version)
+        activated = self.models.activated()
+        active = self.models.bundle(activated.version) if activated else None
+        verdict = compare(self.models.bundle(version), active, self._pairs, self.settings)
         before = verdict.active.miou if verdict.active else None
         after = verdict.candidate.miou if verdict.candidate else None
-        values = {"report": verdict.as_dict(), "miou_before": before, "miou_after": after}
+        values = {"report": asdict(verdict), "miou_before": before, "miou_after": after}
         if verdict.accepted:
-            self._models.mark(version, "candidate", miou=after)
+            self.models.mark(version, "candidate", miou=after)
         else:
-            self._models.mark(version, "rejected", error=verdict.reason, miou=after)
-        self._lease.record(values, "verdict", accepted=verdict.accepted, reason=verdict.reason)
+            self.models.mark(version, "rejected", error=verdict.reason, miou=after)
+        self.lease.record(values, "verdict", accepted=verdict.accepted, reason=verdict.reason)
         return verdict.accepted
 
     def _promote(self) -> None:
         # This write is fenced: a worker that lost the lease stops here.
         self._enter("promote")
-        version = self._runs.get(self._lease.run_id).candidate_version
-        activated = self._models.activated()
+        version = self.runs.get(self.lease.run_id).candidate_version
+        activated = self.models.activated()
         if version is not None and (activated is None or activated.version != version):
-            self._models.activate(version, f"run {self._lease.run_id}")
+            self.models.activate(version, f"run {self.lease.run_id}")
 
     def _base(self) -> Bundle:
-        version = self._runs.get(self._lease.run_id).base_version
+        version = self.runs.get(self.lease.run_id).base_version
         assert version is not None  # noqa: S101 - the policy writes it
-        return self._models.bundle(version)
+        return self.models.bundle(version)
 
     def _pairs(self, bundle: Bundle) -> Iterator[Pair]:
-        ids = self._runs.images(self._lease.run_id, "val")
-        for pair in read_pairs(self._images, ids, bundle.manifest, self._limits):
+        ids = self.runs.images(self.lease.run_id, "val")
+        for pair in read_pairs(self.images, ids, bundle.manifest, self._limits):
             self._check()
             yield pair
 
     def _enter(self, phase: str) -> None:
         self._check()
-        self._lease.phase(phase)
+        self.lease.phase(phase)
 
     def _check(self) -> None:
-        why = self._interruption()
+        why = self.interruption()
         if why is not None:
             raise Interrupted(why)
 
     def _run_program(self, module: str, *arguments: str) -> None:
         program = Program(
-            command=[self._settings.python, "-m", module, *arguments],
+            command=[self.settings.python, "-m", module, *arguments],
             log_file=self._folder / "log.txt",
             on_event=self._on_event,
-            interruption=self._interruption,
-            grace_s=self._settings.stop_grace_s,
+            interruption=self.interruption,
+            grace_s=self.settings.stop_grace_s,
         )
         if run_program(program) is None:
-            raise Interrupted(self._interruption() or "stopping")
+            raise Interrupted(self.interruption() or "stopping")
 
     def _on_event(self, event: Event) -> None:
         if event["event"] == "progress":
-            self._lease.progress(event)
+            self.lease.progress(event)
         else:
-            self._lease.record({}, **event)
+            self.lease.record({}, **event)

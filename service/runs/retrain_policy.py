@@ -1,12 +1,12 @@
 """Decide when to retrain, and start runs.
 
-A run and its snapshot of the pool are written in one transaction; then the id is sent to the broker. If the message is
-lost, the worker's sweep sends it again.
+A run and its snapshot of the pool are written in one transaction; then the id is sent to the broker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
@@ -19,52 +19,38 @@ from service.errors import Conflict, NoModel, NotEnoughImages, QueueUnreachable,
 from service.metrics import Metrics
 from service.models.model_store import ModelStore
 from service.runs.reaper import MISSED_HEARTBEATS
-from service.runs.run_store import ACTIVE, add_event
+from service.runs.run_store import add_event
 from service.settings import Settings
 from service.storage.database import Database
-from service.storage.tables import Image, Run, RunImage, RunReason, Worker, utc_now
+from service.storage.tables import ACTIVE, Image, Run, RunImage, RunReason, Worker, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
 INSTALL = "run `make trainer` (or `uv pip install '.[trainer,exporter]'` in its environment)"
 
 
+@dataclass
 class RetrainPolicy:
-    """Decides whether a run is due, writes it, and enqueues its id.
+    """Decides whether a run is due, writes it, and enqueues its id."""
 
-    Args:
-        settings: Thresholds.
-        database: The database.
-        models: The store, for the active model.
-        metrics: Counts started runs.
-        enqueue: Sends the id of a run to the broker, or raises QueueUnreachable.
-    """
+    settings: Settings
+    database: Database
+    models: ModelStore
+    metrics: Metrics
+    enqueue: Callable[[str], None]
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        models: ModelStore,
-        metrics: Metrics,
-        enqueue: Callable[[str], None],
-    ) -> None:
-        self._settings = settings
-        self._database = database
-        self._models = models
-        self._metrics = metrics
-        self._enqueue = enqueue
+    def __post_init__(self) -> None:
         # Log each obstacle once, not again for every image.
         self._last_obstacle = ""
 
     def consider(self) -> Run | None:
         """Start a run if one is due and nothing prevents it. Called after each upload and by the sweep."""
         try:
-            # Usually no run is due: check that with a read transaction, which blocks nobody.
-            with self._database.read() as session:
-                _check(session, self._settings, "auto")
+            # Usually no run is due: a read transaction blocks nobody.
+            with self.database.read() as session:
+                _check(session, self.settings, "auto")
             return self.start("auto")
         except (Conflict, Unavailable) as error:
-            # Labels are missing, a run is active, or no worker can train. The next upload or sweep checks again.
             if not isinstance(error, RunActive) and str(error) != self._last_obstacle:
                 log.warning("a run is due but cannot start", reason=str(error))
                 self._last_obstacle = str(error)
@@ -79,19 +65,19 @@ class RetrainPolicy:
             TrainerMissing: No live worker can train.
             NoModel: No model is active, which defines the classes.
         """
-        base = self._models.activated()
+        base = self.models.activated()
         if base is None:
             raise NoModel("No model is active, which defines the classes: upload one (POST /v1/models), activate it.")
         try:
-            with self._database.write() as session:
-                _check(session, self._settings, reason)
+            with self.database.write() as session:
+                _check(session, self.settings, reason)
                 run = _insert(session, reason, base.version)
         except IntegrityError:
             raise RunActive("Another process has just started a run: see GET /v1/runs.") from None
-        self._metrics.runs_started.labels(reason).inc()
+        self.metrics.runs_started.labels(reason).inc()
         log.info("run written", run_id=run.id, reason=reason, base=base.version)
         try:
-            self._enqueue(run.id)
+            self.enqueue(run.id)
         except QueueUnreachable as error:
             log.warning("run not enqueued; the worker's sweep will retry", run_id=run.id, reason=str(error))
         return run

@@ -26,22 +26,11 @@ MIN_UNLABELLED = 2
 
 
 class RecipeError(ValueError):
-    """The recipe cannot be made; the message says what to do."""
+    """The recipe cannot be made."""
 
 
 def write_recipe(target: Path, *, template: Path, base: Bundle, dataset: Path, sizes: Sizes) -> None:
-    """Write the recipe for the trainer.
-
-    Args:
-        target: The file to write.
-        template: `settings.recipe_path`.
-        base: The bundle from which training starts.
-        dataset: The data set folder of the run.
-        sizes: Number of images in it.
-
-    Raises:
-        RecipeError: The template is unreadable, or neither it nor the bundle defines the network.
-    """
+    """Write the recipe for training from `base` on `dataset`. Raises RecipeError."""
     recipe = make_recipe(_read(template), base, dataset=dataset, sizes=sizes)
     write_durably(target, tomli_w.dumps(recipe).encode())
 

@@ -10,9 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.errors import RunNotActive, RunNotFound
 from service.storage.database import Database
-from service.storage.tables import Role, Run, RunEvent, RunImage, utc_now
-
-ACTIVE = ("queued", "running")
+from service.storage.tables import ACTIVE, Role, Run, RunEvent, RunImage, utc_now
 
 
 class RunStore:
@@ -22,11 +20,7 @@ class RunStore:
         self._database = database
 
     def get(self, run_id: str) -> Run:
-        """Get a run.
-
-        Raises:
-            RunNotFound: There is no such run.
-        """
+        """Get a run. Raises RunNotFound."""
         with self._database.read() as session:
             return existing_run(session, run_id)
 
@@ -36,11 +30,7 @@ class RunStore:
             return session.scalars(select(Run).order_by(Run.created_at.desc(), Run.id.desc()).limit(limit)).all()
 
     def events(self, run_id: str, after: int = 0, limit: int = 500) -> Sequence[RunEvent]:
-        """Get at most `limit` events of a run after the event with id `after`, in order.
-
-        Raises:
-            RunNotFound: There is no such run.
-        """
+        """Get at most `limit` events of a run after the event with id `after`, in order. Raises RunNotFound."""
         query = select(RunEvent).where(RunEvent.run_id == run_id, RunEvent.id > after).order_by(RunEvent.id)
         with self._database.read() as session:
             existing_run(session, run_id)
@@ -58,12 +48,7 @@ class RunStore:
             return session.scalars(select(Run.id).where(Run.status == "queued").order_by(Run.created_at)).all()
 
     def request_cancel(self, run_id: str) -> Run:
-        """Cancel a run. A queued run ends at once, a running one within seconds.
-
-        Raises:
-            RunNotFound: There is no such run.
-            RunNotActive: It has ended.
-        """
+        """Cancel a run: a queued one ends at once, a running one within seconds. Raises RunNotFound, RunNotActive."""
         with self._database.write() as session:
             run = existing_run(session, run_id)
             if run.status not in ACTIVE:

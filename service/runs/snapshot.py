@@ -1,11 +1,11 @@
 """Write the snapshot of a run as a data set folder for the trainer.
 
-    DATASET/classes.toml   classes of the active model
+    DATASET/classes.toml        classes of the active model
     DATASET/images/SHA256.ext   hard links to the files of the pool, or copies
     DATASET/masks/SHA256.png
     DATASET/splits/{labelled,unlabelled,val}.txt
 
-The folder is written under a temporary name and renamed, so that it is complete if it exists.
+The folder is written under a temporary name and renamed: it is complete if it exists.
 """
 
 from __future__ import annotations
@@ -41,20 +41,7 @@ class Sizes:
 def build_dataset(
     folder: Path, run_id: str, manifest: Manifest, *, runs: RunStore, images: ImageStore, limits: Limits
 ) -> Sizes:
-    """Write the snapshot of a run; an existing folder is complete and is kept.
-
-    Args:
-        folder: The data set folder to write.
-        run_id: The run.
-        manifest: Defines the classes of the masks.
-        runs: Holds the snapshot.
-        images: The pool, which keeps the images of an active run.
-        limits: Limits on images that must be converted.
-
-    Raises:
-        ImageNotFound: An image was deleted nevertheless.
-        FileLost: The file of an image or mask is missing.
-    """
+    """Write the snapshot of a run, unless it exists. Raises ImageNotFound, or FileLost for a missing file."""
     members = {role: runs.images(run_id, role) for role in ROLES}
     sizes = Sizes(*(len(members[role]) for role in ROLES))
     if folder.exists():

@@ -18,7 +18,7 @@ The rules, in the order in which they apply:
 | alpha                      | composited on white, as browsers do; hidden colours stay hidden                       |
 | CMYK, YCbCr, LAB           | converted by Pillow (including Adobe's inverted CMYK)                                 |
 
-Training images are decoded by the same rules, so that the model sees the same pixels in training and in serving.
+Training images are decoded by the same rules.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Pixels = npt.NDArray[np.uint8]
 
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
-    # Pillow's name for a JPEG followed by more JPEGs: previews and gain maps of phones. The first is the picture.
+    # A JPEG followed by more JPEGs: previews and gain maps of phones. The first is the picture.
     "MPO": "image/jpeg",
     "PNG": "image/png",
     "WEBP": "image/webp",
@@ -54,11 +54,10 @@ EXTENSIONS = {
     "image/tiff": "tif",
     "image/avif": "avif",
 }
-FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF"]
+FORMATS = [name for name in MEDIA_TYPES if name != "MPO"]
 
-# EXIF and TIFF tags.
 BITS, ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0102, 0x0112, 0x0142, 0x0143
-# Transposition that makes a picture of each EXIF orientation upright; 1 is upright.
+# Transposition that makes each EXIF orientation upright.
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,17 +69,16 @@ TRANSPOSITIONS = {
 }
 # Where a PNG may hold an orientation: a chunk, or a text with EXIF or XMP in it.
 PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
-# Orientations that swap width and height.
 SWAPPED = {5, 6, 7, 8}
 # Orientations whose first row becomes the last row or column.
 REVERSED = {3, 4, 6, 7}
-# A progressive JPEG has about ten scans. Each costs a pass over all pixels, and a small file may hold thousands.
+# A progressive JPEG has about ten scans. Each costs a pass over all pixels.
 MAX_SCANS, SCAN = 100, b"\xff\xda"
-# Pillow decodes run-length BMPs in Python and holds the GIL: this many bytes take a second.
+# Pillow decodes run-length BMPs in Python: this many bytes hold the GIL for a second.
 MAX_RLE_BYTES = 2 * 2**20
-# Memory per pixel while decoding, as measured: 4 bytes of Pillow and 3 of the result; AVIF 12, WebP 16.
+# Memory per pixel while decoding, as measured: 7 bytes, AVIF 12, WebP 16.
 PIXEL_BYTES = 17
-# Decoded images are converted to upright RGB in strips of this many pixels; most images are one strip.
+# Images are converted to upright RGB in strips of this many pixels; most are one strip.
 STRIP_PIXELS = 2**19
 
 
@@ -112,12 +110,7 @@ class DecodedImage:
 
 
 class EncodedImage:
-    """An image whose header was parsed and is within the limits; `decode` reads its pixels, once.
-
-    Attributes:
-        header: The header.
-        decode_bytes: Upper bound of the memory that `decode` uses, in bytes.
-    """
+    """An image whose header was parsed and is within the limits; `decode` reads its pixels, once."""
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         """Parse the header; decode no pixels.
@@ -136,6 +129,7 @@ class EncodedImage:
             width, height = height, width
         self.header = Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation)
         self.decode_bytes = PIXEL_BYTES * width * height
+        """Upper bound of the memory that `decode` uses, in bytes."""
 
     def decode(self) -> DecodedImage:
         """Decode the pixels by the rules at the head of this module.
@@ -227,7 +221,7 @@ def _orientation(image: Image.Image, data: bytes) -> int:
 
 
 def _upright(image: Image.Image, orientation: int) -> Pixels:
-    """Convert a decoded image to upright RGB, strip by strip: each step on the whole image would be one more copy."""
+    """Convert a decoded image to upright RGB, strip by strip: whole images would need a copy per step."""
     width, height = image.size
     upright_HW3 = np.empty((width, height, 3) if orientation in SWAPPED else (height, width, 3), np.uint8)
     to_rgb = _rgb_conversion(image)
@@ -241,7 +235,7 @@ def _upright(image: Image.Image, orientation: int) -> Pixels:
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """Split an image into strips of rows; yield the first row and the strip."""
+    """Yield strips of rows with the number of their first row."""
     rows = max(1, STRIP_PIXELS // image.width)
     if rows >= image.height:
         yield 0, image
@@ -251,9 +245,9 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 
 
 def _rgb_conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return the function that converts any strip of this image to RGB; some need the range of the whole image."""
+    """Return the function that converts any strip to RGB; some need the range of the whole image."""
     if image.mode.startswith("I;16"):
-        # A 12-bit grey TIFF has this mode, too.
+        # So has a 12-bit grey TIFF.
         return partial(_shift_to_8_bits, bits=4 if getattr(image, "tag_v2", {}).get(BITS) == (12,) else 8)
     if image.mode in ("I", "F"):
         low, high = _value_range(image)

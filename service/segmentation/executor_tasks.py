@@ -25,11 +25,6 @@ def submit(
     return asyncio.get_running_loop().run_in_executor(pool, unless_cancelled)
 
 
-async def run_in_pool(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    """Run work in a pool and wait for its result."""
-    return await submit(pool, work)
-
-
 def call_when_done(work: asyncio.Future[T] | None, callback: Callable[[], None]) -> None:
     """Call `callback` when the work has ended, even if nobody awaits it any more. None: there is no work, call now."""
 

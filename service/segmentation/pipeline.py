@@ -1,7 +1,7 @@
 """The path of a segmentation request: admit or reject, decode, queue, infer, encode.
 
-The event loop does none of the work. Decoding and encoding share a small thread pool and inference has its own, so that
-one huge JPEG does not delay the model, nor the model the health checks.
+Decoding and encoding share a small thread pool and inference has its own, so that one huge JPEG does not delay the
+model, nor the model the health checks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from service.segmentation.admission.priority_limiter import PriorityLimiter
 from service.segmentation.admission.request_context import INTERACTIVE, RequestContext
 from service.segmentation.admission.wait_estimator import WaitEstimator
 from service.segmentation.decode import DecodedImage, EncodedImage, Limits, Pixels
-from service.segmentation.executor_tasks import call_when_done, run_in_pool, submit
+from service.segmentation.executor_tasks import call_when_done, submit
 from service.segmentation.inference.arena import release_memory
 from service.segmentation.inference.predictor import Prediction, Predictor
 from service.segmentation.inference.providers import CPU
@@ -34,16 +34,13 @@ T = TypeVar("T")
 DisconnectCheck = Callable[[], Awaitable[bool]]
 """Returns whether the client has closed its connection."""
 
-# Images that are decoded before their inference can start, so that inference never waits for decoding. A large one
-# takes 72 MB.
+# Images that are decoded ahead, so that inference never waits for decoding. A large one takes 72 MB.
 DECODED_AHEAD = 2
-# Images below these fractions of the memory limit do not count against it: images of usual sizes never wait for memory.
+# Images below these fractions of the memory limit do not count against it.
 SMALL_DECODING, SMALL_INFERENCE = 16, 4
-# Interval in seconds at which a long inference checks whether the client is still connected.
 DISCONNECT_POLL_S = 1.0
-# Batches, or images, that are on their way through a GPU: one computes while the next is copied.
+# Batches on their way through a GPU: one computes while the next is copied.
 GPU_RUNS = 2
-# Seconds without a request after which free memory goes back to the system.
 IDLE_S = 1.0
 
 
@@ -70,8 +67,8 @@ class Pipeline:
         policy = WaitPolicy(self._wait_estimator.wait_s, settings.max_wait_s, unlimited_requests=2 * cores)
         rejected = metrics.rejected.labels("overloaded")
         self._gate = AdmissionGate(settings.max_concurrent_requests, metrics.admitted, rejected, policy)
-        metrics.places.set(settings.max_concurrent_requests)
-        # Decoding and inference may each use this much memory for large images.
+        metrics.capacity.set(settings.max_concurrent_requests)
+        # For large images, once for decoding and once for inference.
         memory_limit = settings.max_inference_bytes
         self._small_decoding_bytes = memory_limit // SMALL_DECODING
         self._decode_slots = cores + DECODED_AHEAD
@@ -93,11 +90,7 @@ class Pipeline:
         return self._decode_slots
 
     def check_admission(self) -> None:
-        """Check whether a request would be admitted now, before any work is done for it; count a rejection.
-
-        Raises:
-            Overloaded: As `admission`.
-        """
+        """Raise Overloaded if a request would be rejected now, before any work is done for it."""
         self._gate.check()
 
     @asynccontextmanager
@@ -143,23 +136,16 @@ class Pipeline:
     async def segment(
         self, data: bytes, predictor: Predictor, context: RequestContext, client_disconnected: DisconnectCheck
     ) -> Result:
-        """Decode an encoded image and run it through the model.
+        """Decode an encoded image and run it through the model; a swap in the meantime does not change `predictor`.
 
-        Args:
-            data: The encoded image.
-            predictor: The model that answers; a swap in the meantime does not change it.
-            context: Receives the stages `decode`, `queue` and `infer`.
-            client_disconnected: Called before the inference and every second during it.
+        `context` receives the stages `decode`, `queue` and `infer`. `client_disconnected` is called as in `predict`.
 
         Raises:
-            ClientDisconnected: The client closed the connection.
-            ImageTooLarge: As `decode` and the memory budget of the model.
-            ImageUnsupported, ImageUnreadable: As `decode`.
-            OutOfMemory: The machine lacks the memory.
-            Overloaded: The image waited in queues longer than `context.max_wait_s`.
+            ImageTooLarge, ImageUnsupported, ImageUnreadable: As `decode`.
+            ClientDisconnected, ImageTooLarge, OutOfMemory, Overloaded: As `predict`.
         """
         begin = time.perf_counter()
-        encoded = await run_in_pool(self._images, lambda: EncodedImage(data, self._limits))
+        encoded = await submit(self._images, lambda: EncodedImage(data, self._limits))
         memory_bytes = encoded.decode_bytes
         # Large images queue for each other, and not in the slots of the small ones.
         limiter = self._large_decoding if memory_bytes > self._small_decoding_bytes else self._decoding
@@ -192,7 +178,7 @@ class Pipeline:
 
         Args:
             image_HW3: uint8 [H, W, 3], RGB.
-            predictor: The model that answers; a swap in the meantime does not change it.
+            predictor: The model that answers.
             context: Receives the stages `queue` and `infer`.
             client_disconnected: Called before the inference and every second during it.
             waited_s: Seconds that the image has waited already.
@@ -229,11 +215,11 @@ class Pipeline:
     async def encode(self, render: Callable[[], T], context: RequestContext) -> T:
         """Render the answer in a thread; `context` receives the stage `encode`."""
         with context.stage("encode"):
-            return await run_in_pool(self._images, render)
+            return await submit(self._images, render)
 
     async def run_in_thread(self, work: Callable[[], T]) -> T:
         """Do other work of a request in the threads that decode and encode."""
-        return await run_in_pool(self._images, work)
+        return await submit(self._images, work)
 
     def close(self) -> None:
         """Wait for running work and drop the rest. May be called from any thread."""
@@ -250,11 +236,7 @@ class Pipeline:
         memory_bytes: int,
         waited_s: float = 0.0,
     ) -> int:
-        """Acquire slots. The estimate at admission may have been wrong, so the wait is limited here as well.
-
-        Raises:
-            Overloaded: The request waited longer than `context.max_wait_s`.
-        """
+        """Acquire slots, or raise Overloaded: the estimate at admission may have been wrong."""
         max_wait_s = context.max_wait_s
         try:
             async with asyncio.timeout(None if max_wait_s is None else max_wait_s - waited_s):
@@ -263,13 +245,12 @@ class Pipeline:
             raise self._gate.wait_exceeded() from None
 
     def _limiter_for(self, predictor: Predictor, memory_bytes: int) -> tuple[PriorityLimiter, Callable[[int], int]]:
-        """Return the limiter of the predictor's device, and the function that says how many slots to take."""
         if predictor.provider == CPU:
             return self._cpu, lambda free: self._threads_for(predictor, free, memory_bytes)
         return self._gpu, lambda _: 1
 
     def _threads_for(self, predictor: Predictor, free: int, memory_bytes: int) -> int:
-        # Admitted requests outside inference need cores as well. Those that wait for this one's memory do not.
+        # Admitted requests outside inference need cores as well, but not those that wait for this one's memory.
         inferences = self._cpu.max_concurrent(memory_bytes)
         load = inferences if self._cpu.is_large(memory_bytes) else max(self._gate.in_progress, inferences)
         return min(free, predictor.threads_for(free=free, load=load))
@@ -296,7 +277,6 @@ class Pipeline:
             raise ClientDisconnected
 
     async def _await_connected(self, work: asyncio.Future[T], client_disconnected: DisconnectCheck) -> T:
-        """Wait for the result of the work, as long as the client is connected."""
         while not work.done():
             # Unlike `wait_for`, this does not cancel the work when we are cancelled.
             await asyncio.wait([work], timeout=DISCONNECT_POLL_S)

@@ -28,11 +28,7 @@ class BlobStore:
         return sha256
 
     def path(self, collection: Collection, sha256: str) -> Path:
-        """Return the path of the file, for reading.
-
-        Raises:
-            FileNotFoundError: There is no such blob.
-        """
+        """Return the path of the file, for reading. Raises FileNotFoundError."""
         target = self._target(collection, sha256)
         if not target.is_file():
             raise FileNotFoundError(target)
@@ -43,7 +39,6 @@ class BlobStore:
         self._target(collection, sha256).unlink(missing_ok=True)
 
     def _target(self, collection: Collection, sha256: str) -> Path:
-        # Only valid digests reach the file system.
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
             raise FileNotFoundError(sha256)
         return self._root / collection / sha256[:2] / sha256

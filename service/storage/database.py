@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -23,20 +23,15 @@ class Database:
         self._read = sessionmaker(self.engine, expire_on_commit=False)
         self._write = sessionmaker(self.engine.execution_options(maskloop_write=True), expire_on_commit=False)
 
-    @contextmanager
-    def read(self) -> Iterator[Session]:
+    def read(self) -> AbstractContextManager[Session]:
         """Open a read-only transaction with a consistent view. Rows stay usable after it."""
-        with self._read.begin() as session:
-            yield session
+        return self._read.begin()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """Open a write transaction: committed at the end, rolled back on an error.
-
-        On SQLite it takes the write lock at its start, so what it reads stays true until it writes.
-        """
+        """Open a write transaction: committed at the end, rolled back on an error. SQLite locks at its start."""
         with self._write.begin() as session:
-            # Begin now: a session would begin, and take the lock, at its first statement.
+            # Lock now and not at the first statement, so that what it reads stays true until it writes.
             session.connection()
             yield session
 
@@ -46,11 +41,7 @@ class Database:
 
 
 def open_engine(url: str) -> Engine:
-    """Create an engine with the settings that the service relies on.
-
-    Args:
-        url: SQLAlchemy URL; `sqlite:///file` or a server such as `postgresql+psycopg://...`.
-    """
+    """Create an engine for a SQLAlchemy URL: `sqlite:///file`, or a server such as `postgresql+psycopg://...`."""
     if make_url(url).get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     engine = create_engine(url, connect_args={"check_same_thread": False})
@@ -60,14 +51,13 @@ def open_engine(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
-    # None: sqlite3 begins no transactions itself; `_begin_sqlite` does.
     connection.isolation_level = None
     cursor = connection.cursor()
-    # First, since changing the journal mode may have to wait for another process.
+    # First, since changing the journal mode may have to wait.
     cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_MS}")
     # In WAL mode readers and the writer do not block each other: API and worker share this file.
     cursor.execute("PRAGMA journal_mode = WAL")
-    # In WAL mode, NORMAL may lose the last transactions in a power cut but never corrupts the file.
+    # In WAL mode a power cut may lose the last transactions, but never corrupts the file.
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()

@@ -1,7 +1,6 @@
 """Create or migrate the database when a process starts; safe if several processes start at the same time.
 
-An empty database gets the present tables directly; an older one is migrated with Alembic. A test compares both schemas.
-The shortcut saves start time: importing Alembic takes longer than everything else before the service is ready.
+An empty database gets the present tables directly, since importing Alembic would take most of the start time.
 """
 
 from __future__ import annotations
@@ -25,12 +24,7 @@ ADVISORY_LOCK = 6_275_717_101
 
 
 def migrate(engine: Engine, lock_file: Path) -> None:
-    """Create the tables or apply the missing migrations, in one transaction.
-
-    Args:
-        engine: The database.
-        lock_file: Locked during the migration, so that other processes wait.
-    """
+    """Create the tables or apply the missing migrations, in one transaction; other processes wait for `lock_file`."""
     with _locked(lock_file):
         with engine.connect() as connection:
             if _revision(connection) == NEWEST_REVISION:
@@ -49,7 +43,7 @@ def _locked(lock_file: Path) -> Iterator[None]:
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     with lock_file.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield  # Closing the file releases the lock, as does the end of the process.
+        yield
 
 
 def _revision(connection: Connection) -> str | None:

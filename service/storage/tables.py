@@ -1,6 +1,6 @@
 """Database tables. The rows are the only truth about images, models and runs; files only hold the bytes.
 
-All times are UTC and timezone-aware. A change here needs a migration; a test compares the two.
+All times are UTC and timezone-aware. A change here needs a migration.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ ModelState = Literal["candidate", "ready", "rejected", "failed"]
 RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed", "cancelled"]
 RunReason = Literal["auto", "manual"]
 
+ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
 ACTIVE_RUN = "status IN ('queued', 'running')"
 VALID_KEY = "revoked_at IS NULL"
 
@@ -125,7 +126,6 @@ class Run(Base):
 
     __tablename__ = "runs"
     __table_args__ = (
-        # At most one run is queued or running, even if two processes start one at the same time.
         Index("one_active_run", text("(1)"), unique=True, sqlite_where=text(ACTIVE_RUN)),
         Index("ix_runs_created_at", "created_at"),
     )
@@ -152,7 +152,7 @@ class Run(Base):
 
 
 class RunImage(Base):
-    """An image in the snapshot of a run. No foreign key to images: the record stays if the image is deleted."""
+    """An image in the snapshot of a run; the record stays if the image is deleted."""
 
     __tablename__ = "run_images"
 
@@ -162,7 +162,7 @@ class RunImage(Base):
 
 
 class RunEvent(Base):
-    """An event of a run. Ids increase, so a reader continues after the last one that it has seen."""
+    """An event of a run. Ids increase."""
 
     __tablename__ = "run_events"
 

@@ -1,4 +1,4 @@
-"""Celery application of the worker, with the reason for every option that differs from Celery's default.
+"""Celery application of the worker.
 
 The pool is `threads` with one thread: a run is a subprocess, so the thread only waits and writes rows. `prefork` would
 add processes that can be orphaned, and `solo` would not answer the broker during a run.
@@ -6,11 +6,9 @@ add processes that can be orphaned, and `solo` would not answer the broker durin
 
 from __future__ import annotations
 
-from typing import Any
-
 from celery import Celery
 
-from service.queue import CONNECT_TIMEOUT_S, KEY_PREFIX, QUEUE, RESPONSE_TIMEOUT_S
+from service.queue import QUEUE, make_celery
 from service.settings import Settings
 
 # Added to the longest run, since a message may wait behind one; see `visibility_timeout`.
@@ -18,23 +16,26 @@ SLACK_S = 3600.0
 
 
 def create_worker_app(settings: Settings) -> Celery:
-    """Create the application; `tasks.register` adds the tasks."""
-    app = Celery("maskloop", broker=settings.broker_url, set_as_current=False)
+    """Create the application, without tasks."""
+    app: Celery = make_celery(
+        settings.broker_url,
+        # Time after which unacknowledged messages are redelivered. A duplicate is harmless.
+        visibility_timeout=settings.run_timeout_s + SLACK_S,
+        # Detect half-open connections.
+        socket_keepalive=True,
+        health_check_interval=15,
+    )
     app.conf.update(
-        # Messages carry ids only, and nothing from the broker is unpickled.
-        task_serializer="json",
+        # Nothing from the broker is unpickled.
         accept_content=["json"],
-        # The database row is the only truth about a run.
         result_backend=None,
         task_ignore_result=True,
         task_default_queue=QUEUE,
-        # Acknowledge when a task starts (the default): the reaper decides what happens to the run of a dead worker;
-        # a redelivery would not know the number of attempts.
+        # Acknowledge when a task starts (the default): the reaper decides about the run of a dead worker.
         task_acks_late=False,
-        # See the module docstring.
         worker_pool="threads",
         worker_concurrency=1,
-        # A run takes minutes or days: a worker must not hold messages that another worker could take.
+        # A worker must not hold messages that another one could take.
         worker_prefetch_multiplier=1,
         # Not used, and each is another connection: cancellation goes through the database.
         worker_enable_remote_control=False,
@@ -42,25 +43,11 @@ def create_worker_app(settings: Settings) -> Celery:
         # `service/logs.py` configures logging.
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        # Wait for an unreachable broker, at start and later, without a limit.
+        # Wait for an unreachable broker without a limit.
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,
         # With early acknowledgement a run may continue while the connection is restored.
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        broker_transport_options=_transport_options(settings),
     )
     return app
-
-
-def _transport_options(settings: Settings) -> dict[str, Any]:
-    return {
-        "global_keyprefix": KEY_PREFIX,
-        # Time after which unacknowledged messages are redelivered. A duplicate is harmless.
-        "visibility_timeout": settings.run_timeout_s + SLACK_S,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "socket_timeout": RESPONSE_TIMEOUT_S,
-        # Detect half-open connections.
-        "socket_keepalive": True,
-        "health_check_interval": 15,
-    }

@@ -1,69 +1,73 @@
 """Periodic work of a worker, every few seconds: heartbeat, recovery of abandoned runs, and the retraining policy.
 
-Abandoned runs are queued again, queued runs are enqueued again (their message may have been lost), and the policy
-starts a run if one is due. All of this is idempotent.
+All of this is idempotent.
 """
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 import threading
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 
 import structlog
+from sqlalchemy import delete
 
 from service.errors import QueueUnreachable
 from service.queue import RUN_TASK
 from service.runs.reaper import reap
 from service.state import State
-from service.worker.heartbeat import WorkerHeartbeat, can_train
+from service.storage.database import Database
+from service.storage.tables import Worker, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
-# The sweep costs a few queries: every second heartbeat is enough.
 HEARTBEATS_PER_SWEEP = 2
+REQUIRED_PACKAGES = ("trainer", "exporter", "torch", "timm", "safetensors", "onnx", "onnxscript")
+# Find the packages without importing them: importing torch takes seconds.
+PROBE = "import importlib.util as u, sys; sys.exit(not all(u.find_spec(n) for n in sys.argv[1:]))"
+PROBE_TIMEOUT_S = 60
+# Rows of killed workers are deleted after this time.
+EXPIRY = timedelta(days=1)
 
 
-class Sweeper:
-    """Background thread of the worker, running for the duration of the context."""
+@contextmanager
+def sweeping(state: State) -> Iterator[None]:
+    """Do the periodic work in a background thread for the duration of the block."""
+    ending = threading.Event()
+    thread = threading.Thread(target=_run, args=(state, ending), name="sweeper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
 
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        settings = self._state.settings
-        trainable = can_train(settings.python)
-        log.info("worker is up", can_train=trainable, python=settings.python)
-        heartbeat = WorkerHeartbeat(self._state.database, can_train=trainable)
-        swept_at = -float("inf")
-        while not self._ending.is_set():
-            try:
-                heartbeat.beat()
-                if time.monotonic() - swept_at >= HEARTBEATS_PER_SWEEP * settings.heartbeat_s:
-                    sweep(self._state)
-                    swept_at = time.monotonic()
-            except Exception:
-                # For example, the database was unreachable. Try again at the next heartbeat.
-                log.exception("sweep failed")
-            self._ending.wait(settings.heartbeat_s)
-        heartbeat.remove()
+def _run(state: State, ending: threading.Event) -> None:
+    settings = state.settings
+    trainable = can_train(settings.python)
+    log.info("worker is up", can_train=trainable, python=settings.python)
+    heartbeat = WorkerHeartbeat(state.database, can_train=trainable)
+    swept_at = -float("inf")
+    while not ending.is_set():
+        try:
+            heartbeat.beat()
+            if time.monotonic() - swept_at >= HEARTBEATS_PER_SWEEP * settings.heartbeat_s:
+                sweep(state)
+                swept_at = time.monotonic()
+        except Exception:
+            log.exception("sweep failed")
+        ending.wait(settings.heartbeat_s)
+    heartbeat.remove()
 
 
 def sweep(state: State) -> None:
-    """Recover abandoned and unsent runs, and start a run if one is due."""
+    """Queue abandoned runs again, send queued runs again (their message may be lost), and start a run if one is due."""
     reap(state.database, state.settings.heartbeat_s)
     for run_id in state.runs.queued():
         try:
@@ -72,3 +76,37 @@ def sweep(state: State) -> None:
             log.warning("the broker does not answer", reason=str(error))
             return
     state.retrain_policy.consider()
+
+
+def can_train(python: str) -> bool:
+    """Whether an interpreter has the trainer, the exporter and their dependencies."""
+    try:
+        found = subprocess.run(
+            [python, "-c", PROBE, *REQUIRED_PACKAGES], check=False, timeout=PROBE_TIMEOUT_S, capture_output=True
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning("cannot run the trainer's interpreter", python=python, reason=str(error))
+        return False
+    return found.returncode == 0
+
+
+class WorkerHeartbeat:
+    """The worker row of this process."""
+
+    def __init__(self, database: Database, *, can_train: bool) -> None:
+        self._database = database
+        self._can_train = can_train
+        self._host, self._pid = socket.gethostname(), os.getpid()
+        self._id = f"{self._host}:{self._pid}"
+
+    def beat(self) -> None:
+        """Record that this worker is alive, and delete expired rows."""
+        row = Worker(id=self._id, seen_at=utc_now(), can_train=self._can_train, pid=self._pid, host=self._host)
+        with self._database.write() as session:
+            session.merge(row)
+            session.execute(delete(Worker).where(Worker.seen_at < utc_now() - EXPIRY))
+
+    def remove(self) -> None:
+        """Delete the row, on a clean shutdown."""
+        with self._database.write() as session:
+            session.execute(delete(Worker).where(Worker.id == self._id))

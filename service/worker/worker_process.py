@@ -1,4 +1,4 @@
-"""The worker process: state, sweeper, and Celery's loop until a signal ends it."""
+"""The worker process: state, sweeper, task, and Celery's loop until a signal ends it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ from celery.exceptions import SecurityWarning
 
 from service.errors import QueueUnreachable
 from service.logs import configure_logs
+from service.queue import RUN_TASK
+from service.runs.perform import perform
 from service.settings import Settings, open_telemetry_variables
-from service.state import open_state
+from service.state import State, open_state
 from service.tracing import open_tracing
 from service.worker.celery_app import create_worker_app
-from service.worker.sweeper import Sweeper
-from service.worker.tasks import register
+from service.worker.sweeper import sweeping
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 def run_worker(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT and return the exit code. A run in progress is saved and queued again.
-
-    Raises:
-        QueueUnreachable: No broker is configured.
-    """
+    """Run until SIGTERM or SIGINT and return the exit code; a run in progress is saved. Raises QueueUnreachable."""
     if not settings.broker_url:
         raise QueueUnreachable("A worker needs MASKLOOP_BROKER_URL; `python -m service up` starts one with its broker.")
     configure_logs(settings)
@@ -35,11 +32,26 @@ def run_worker(settings: Settings) -> int:
     try:
         stopping = threading.Event()
         app = create_worker_app(settings)
-        register(app, state, stopping)
-        with Sweeper(state):
+        _register_task(app, state, stopping)
+        with sweeping(state):
             return _work(app, stopping)
     finally:
         state.close()
+
+
+def _register_task(app: Celery, state: State, stopping: threading.Event) -> None:
+    # It takes an id and makes one call; the database row makes duplicates harmless.
+    @app.task(name=RUN_TASK)  # type: ignore[untyped-decorator]  # celery ships no types
+    def run(run_id: str) -> None:
+        perform(
+            run_id,
+            stopping,
+            settings=state.settings,
+            database=state.database,
+            images=state.images,
+            models=state.models,
+            tracing=state.tracing,
+        )
 
 
 def _work(app: Celery, stopping: threading.Event) -> int:
@@ -52,7 +64,7 @@ def _work(app: Celery, stopping: threading.Event) -> int:
 
     signals.worker_shutting_down.connect(on_shutdown)
     signals.setup_logging.connect(on_logging)
-    # Celery warns about pickle if it runs as root, as in a container; this worker accepts only JSON.
+    # Celery warns about pickle if it runs as root; this worker accepts only JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(quiet=True, without_gossip=True, without_mingle=True, without_heartbeat=True)
     worker.start()

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.keys.local_key import read_local_key
+from service.keys.api_key import read_local_key
 from tests.service.conftest import eventually
 
 

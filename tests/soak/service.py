@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from service.keys.local_key import read_local_key
+from service.keys.api_key import read_local_key
 from service.parent_watch import killed_with_parent
 from tests.benchmarks.serving.loads import Target
 from tests.benchmarks.serving.processes import process_tree, resident_bytes

@@ -19,8 +19,6 @@ POLICY = (
 
 
 class _Static(StaticFiles):
-    """Static files with a cache lifetime of an hour."""
-
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "public, max-age=3600"

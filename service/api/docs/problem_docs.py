@@ -1,19 +1,15 @@
-"""Document errors in OpenAPI: which statuses a route may return, and what their bodies hold, under /v1 and /v2.
-
-A route lists its own errors with `problem_docs`; `document_errors` adds those that all routes of a kind share.
-"""
+"""Document errors in OpenAPI: `problem_docs` those of one route, `document_errors` those that routes share."""
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from service.api.problems import MEDIA_TYPE, PROTOCOL
+from service.api.problems import MEDIA_TYPE, in_protocol
 from service.errors import BodyTooLarge, MaskloopError
 
 Responses = dict[int | str, dict[str, Any]]
@@ -34,27 +30,10 @@ class ErrorOut(BaseModel):
     error: str = Field(description="what is wrong and what to do about it")
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorFormat:
-    """Media type and body of the errors of one protocol."""
-
-    media_type: str
-    model: type[BaseModel]
-
-    def response(self, status: int, description: str) -> dict[str, Any]:
-        """Return the OpenAPI response object of one status."""
-        schema = {"$ref": f"#/components/schemas/{self.model.__name__}"}
-        response = {"description": description, "content": {self.media_type: {"schema": schema}}}
-        return response | {"headers": HEADERS[status]} if status in HEADERS else response
-
-
-FORMATS = (ErrorFormat(MEDIA_TYPE, Problem), ErrorFormat("application/json", ErrorOut))
-
 RETRY = {"Retry-After": {"description": "seconds, if waiting helps", "schema": {"type": "integer", "minimum": 0}}}
 CHALLENGE = {"WWW-Authenticate": {"description": "RFC 6750", "schema": {"type": "string"}}}
 HEADERS: dict[int, dict[str, Any]] = {401: CHALLENGE, 403: CHALLENGE, 429: RETRY, 503: RETRY}
 
-# Errors of routes that need a key.
 AUTH_ERRORS = {
     401: "No key was sent, or it is not valid",
     403: "The key lacks the scope, or a page of another site sent the request",
@@ -64,7 +43,7 @@ INTERNAL_ERROR = {500: f"{MaskloopError.title} ({MaskloopError.slug})"}
 BODY_ERROR = {413: f"{BodyTooLarge.title} ({BodyTooLarge.slug})"}
 # FastAPI's validation errors, as `problems.py` writes them.
 PARAMETER_ERROR = {422: "The request is not valid (invalid-request)"}
-# FastAPI's description of those errors and the schemas of their bodies, which are replaced.
+# Of FastAPI; replaced.
 FASTAPI_DESCRIPTION = "Validation Error"
 FASTAPI_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
@@ -74,12 +53,11 @@ def problem_docs(*errors: type[MaskloopError], path: str = "/v1") -> Responses:
     titles: dict[int, list[str]] = defaultdict(list)
     for error in dict.fromkeys(errors):
         titles[error.status].append(f"{error.title} ({error.slug})")
-    error_format = _format_of(path)
-    return {status: error_format.response(status, "; ".join(texts)) for status, texts in sorted(titles.items())}
+    return {status: _response(path, status, "; ".join(texts)) for status, texts in sorted(titles.items())}
 
 
 def document_errors(app: FastAPI) -> None:
-    """Add to the OpenAPI document of an app the errors that routes of a kind share."""
+    """Add to the OpenAPI document the errors that all routes of a kind share."""
     make_document, lock = app.openapi, threading.Lock()
     completed: dict[str, Any] | None = None
 
@@ -96,9 +74,11 @@ def document_errors(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _format_of(path: str) -> ErrorFormat:
-    """Return the error format of a path, as `problems.problem` chooses it."""
-    return FORMATS[path == PROTOCOL or path.startswith(f"{PROTOCOL}/")]
+def _response(path: str, status: int, description: str) -> dict[str, Any]:
+    media_type, model = ("application/json", ErrorOut) if in_protocol(path) else (MEDIA_TYPE, Problem)
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    response = {"description": description, "content": {media_type: {"schema": schema}}}
+    return response | {"headers": HEADERS[status]} if status in HEADERS else response
 
 
 def _complete(document: dict[str, Any]) -> None:
@@ -106,7 +86,7 @@ def _complete(document: dict[str, Any]) -> None:
         for operation in operations.values():
             _add_errors(path, operation)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update({each.model.__name__: each.model.model_json_schema() for each in FORMATS})
+    schemas.update({model.__name__: model.model_json_schema() for model in (Problem, ErrorOut)})
     for name in FASTAPI_SCHEMAS:
         schemas.pop(name, None)
 
@@ -119,5 +99,5 @@ def _add_errors(path: str, operation: dict[str, Any]) -> None:
     for status, text in shared.items():
         own = responses.get(str(status), {}).get("description", FASTAPI_DESCRIPTION)
         texts = [text] if own == FASTAPI_DESCRIPTION else [own] if text in own else [own, text]
-        responses[str(status)] = _format_of(path).response(status, "; ".join(texts))
+        responses[str(status)] = _response(path, status, "; ".join(texts))
     operation["responses"] = dict(sorted(responses.items()))

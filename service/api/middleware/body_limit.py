@@ -1,4 +1,4 @@
-"""Limit the size of request bodies while they arrive, before anything parses or stores them.
+"""Limit the size of request bodies while they arrive.
 
 Starlette's own limit (`max_body_size`) answers in plain text; this one answers like every other error of the path.
 """
@@ -16,28 +16,22 @@ from service.errors import BodyTooLarge
 
 # Part headers and boundaries of a multipart upload.
 MULTIPART_SLACK = 64 * 1024
-# Headers and boundary of each further part.
 PART_SLACK = 4 * 1024
 
 
-class _TooLarge(Exception):  # noqa: N818 - unwinds the application; nobody else sees it
+class _TooLarge(Exception):  # noqa: N818 - only unwinds the application
     pass
 
 
 class BodyLimit:
-    """ASGI middleware: answer 413 if a body exceeds the limit of its path, with or without Content-Length.
-
-    Args:
-        app: The wrapped application.
-        limit: Largest body in bytes, by path.
-    """
+    """ASGI middleware: answer 413 if a body exceeds the limit of its path in bytes, with or without Content-Length."""
 
     def __init__(self, app: ASGIApp, limit: Callable[[str], int]) -> None:
         self._app = app
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request and count the bytes of its body."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,8 +1,7 @@
 """Limit the size of request headers, and the time that a client takes to read a response.
 
-uvicorn's parser buffers each header line, and each trailer of a chunked body, without a limit: a client without a key
-could fill the memory with one endless header. A client that requests much and reads nothing could hold its response,
-and its place among the batch requests, for any time.
+uvicorn's parser buffers header lines and trailers without a limit: one endless header could fill the memory. A client
+that reads nothing could keep its response, and its place among the batch requests.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from service.state import State
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Similar to other servers. Checked after each read from the socket.
 MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 128
-# Least bytes of a response that a client must read in `send_timeout_s`; otherwise a byte now and then would do.
+# Least bytes of a response that a client must read in `send_timeout_s`.
 MIN_READ_BYTES = 64 * 1024
 MAX_LOGGED_PATH = 200
 HEADERS_TOO_LARGE = (
@@ -33,7 +31,7 @@ HEADERS_TOO_LARGE = (
 )
 
 
-class _HeadersTooLarge(Exception):  # noqa: N818 - unwinds the parser; nobody else sees it
+class _HeadersTooLarge(Exception):  # noqa: N818 - only unwinds the parser
     pass
 
 
@@ -111,13 +109,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if before - now >= MIN_READ_BYTES:
             self._start_timer()
             return
-        # Percent-encoded, as received: it cannot contain a line break.
+        # Percent-encoded: it cannot contain a line break.
         path = self.scope["raw_path"].decode("ascii", "replace")[:MAX_LOGGED_PATH]
         log.warning("response not read, connection closed", path=path, unread_bytes=now, after_s=self._send_timeout_s)
         self.transport.abort()
 
     def _unread_bytes(self) -> int:
-        """Bytes of the response that the client has not received."""
         return self.transport.get_write_buffer_size() + _unacknowledged_bytes(self.transport)
 
 

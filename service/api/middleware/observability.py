@@ -1,4 +1,4 @@
-"""Observe every request: request id, one log line, metrics and, if tracing is on, a trace."""
+"""Observe every request: request id, log line, metrics and, if tracing is on, a trace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.middleware.security_headers import SecurityHeaders
+from service.api.middleware.security_headers import complete_headers
 from service.keys.caller import Caller
 from service.state import State
 from service.tracing import Tracing
@@ -19,7 +19,7 @@ from service.tracing import Tracing
 log = structlog.stdlib.get_logger(__name__)
 
 HEADER = b"x-request-id"
-# Request ids that are accepted from clients: nothing that could break or flood a log line.
+# Request ids of clients must not break or flood a log line.
 VALID_ID = re.compile(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
 # Probed every few seconds: counted, but neither logged nor traced.
 QUIET = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
@@ -32,15 +32,15 @@ MAX_LOGGED_PATH = 200
 
 
 class ObservedApp(FastAPI):
-    """FastAPI inside `Observe` and `SecurityHeaders`, which also see its response to an unexpected error."""
+    """FastAPI inside two middlewares that also see its response to an unexpected error."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Wrap FastAPI's middleware stack."""
-        return Observe(SecurityHeaders(super().build_middleware_stack()))
+        """Build the stack."""
+        return observe(complete_headers(super().build_middleware_stack()))
 
 
 def telemetry(tracing: Tracing | None) -> TelemetryConfig:
-    """Telemetry of FastAPI: one span per request. `RequestContext` adds the child spans; Prometheus has the counts."""
+    """Configure FastAPI to create one span per request; `RequestContext` adds its children."""
     return {
         "tracer_provider": tracing.provider if tracing else None,
         "operation_spans": False,
@@ -51,16 +51,12 @@ def telemetry(tracing: Tracing | None) -> TelemetryConfig:
     }
 
 
-class Observe:
-    """ASGI middleware: log and count requests. Metrics are labelled by route template, never by path with its ids."""
+def observe(app: ASGIApp) -> ASGIApp:
+    """ASGI middleware: log and count requests. Metrics are labelled by route template, not by path."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request and record its status and duration."""
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
         begin, status = time.perf_counter(), 500
         state: State = scope["state"]["maskloop"]
@@ -76,27 +72,26 @@ class Observe:
 
         state.metrics.requests_in_flight.inc()
         try:
-            await self._app(scope, receive, send_with_id)
+            await app(scope, receive, send_with_id)
         finally:
             state.metrics.requests_in_flight.dec()
             _record(state, scope, status, time.perf_counter() - begin)
 
+    return handle
+
 
 def request_id_of(scope: Scope) -> str:
     """Return the request's own `X-Request-Id` if it is valid, otherwise a new one."""
-    for name, value in scope["headers"]:
-        if name == HEADER:
-            return value.decode() if VALID_ID.fullmatch(value) else secrets.token_hex(16)
-    return secrets.token_hex(16)
+    sent = next((value for name, value in scope["headers"] if name == HEADER), b"")
+    return sent.decode() if VALID_ID.fullmatch(sent) else secrets.token_hex(16)
 
 
 def _bind_ids(state: State, scope: Scope, request_id: str) -> None:
-    """Bind the request id and trace id to all log lines of this task, which ends with the request."""
     if state.tracing is None or scope["path"] in UNTRACED:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         return
     trace = state.tracing.current_span()
-    trace.set_attributes({"http.request.header.x-request-id": [request_id]})
+    trace.span.set_attributes({"http.request.header.x-request-id": [request_id]})
     structlog.contextvars.bind_contextvars(request_id=request_id, **trace.ids)
 
 

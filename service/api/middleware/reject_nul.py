@@ -1,7 +1,4 @@
-"""Reject NUL characters in URLs, since no id or value contains one.
-
-PostgreSQL raises an error for them and SQLite finds nothing; rejecting them here gives the same answer on both.
-"""
+"""Reject NUL characters in URLs: PostgreSQL raises an error for them, and SQLite finds nothing."""
 
 from __future__ import annotations
 
@@ -14,16 +11,14 @@ IN_PATH = "This path contains a NUL character (%00) and does not exist: send the
 IN_QUERY = "The query contains a NUL character (%00): remove it."
 
 
-class RejectNul:
+def reject_nul(app: ASGIApp) -> ASGIApp:
     """ASGI middleware: answer 404 for a path with NUL, 422 for a query with NUL."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        rejection = _rejection(scope) if scope["type"] == "http" else None
+        await (rejection or app)(scope, receive, send)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request, or reject it."""
-        app = _rejection(scope) if scope["type"] == "http" else None
-        await (app or self._app)(scope, receive, send)
+    return handle
 
 
 def _rejection(scope: Scope) -> Response | None:

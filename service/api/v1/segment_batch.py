@@ -1,7 +1,7 @@
 """`POST /v1/segment/batch`: segment many images in one request; results are streamed as they are ready.
 
-The images of the form are on disk. A few at a time pass through the same pipeline as single images, with lower urgency;
-they queue for admission instead of being rejected.
+The images are stored on disk. A few at a time pass through the pipeline of single images, with lower urgency; they
+queue for admission instead of being rejected.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import structlog
@@ -19,24 +19,15 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
 from service.api.auth import needs
-from service.api.dependencies import StateOf
+from service.api.dependencies import StateOf, receive_within
 from service.api.docs.problem_docs import Problem, problem_docs
 from service.api.forms import form_files, is_form
 from service.api.problems import INTERNAL_DETAIL, problem_body
 from service.api.request_priority import PriorityOf, RequestPriority
 from service.api.v1.render import describe_result
 from service.api.v1.segment_query import QueryOf, SegmentQuery
-from service.errors import (
-    MODEL_ERRORS,
-    UPLOAD_ERRORS,
-    BadInput,
-    BodyTooSlow,
-    ClassUnknown,
-    MaskloopError,
-    Overloaded,
-    names_only,
-)
-from service.segmentation.admission.request_context import BATCH, RequestContext
+from service.errors import MODEL_ERRORS, UPLOAD_ERRORS, BadInput, ClassUnknown, MaskloopError, names_only
+from service.segmentation.admission.request_context import BATCH
 from service.segmentation.output.description import Description
 from service.segmentation.pipeline import ClientDisconnected
 from service.state import State
@@ -59,13 +50,13 @@ class BatchLine(BaseModel):
     problem: Problem | None = None
 
     def to_line(self) -> bytes:
-        """Serialise as one line of JSON, without empty fields."""
+        """Serialise as one line of JSON."""
         return self.model_dump_json(exclude_none=True).encode() + b"\n"
 
 
 def _line_schema() -> dict[str, Any]:
     schema = BatchLine.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
-    # The schema of a result is in the document already, from /v1/segment; that of a problem is short.
+    # The schema of a result is in the document already, from /v1/segment.
     schema["properties"]["problem"] = schema.pop("$defs")["Problem"]
     return schema
 
@@ -81,7 +72,7 @@ LINES_DOCS: dict[int | str, dict[str, Any]] = {
         "description": "One JSON document per line and image, in the order in which they are ready. An image that "
         "fails yields a line with its problem; the others continue.",
         "content": {NDJSON: {"schema": _line_schema()}},
-    },
+    }
 }
 
 
@@ -100,26 +91,8 @@ async def receive_batch(request: Request, state: StateOf, _query: QueryOf) -> As
     form = form_files(request, folder=settings.tmp_dir, most=settings.max_batch_images, remedy=remedy)
     timeout_s = settings.receive_timeout_s * max(1, settings.max_batch_bytes / settings.max_image_bytes)
     async with AsyncExitStack() as stack:
-        await _admit_batch(stack, state)
-        try:
-            async with asyncio.timeout(timeout_s):
-                files = await stack.enter_async_context(form)
-        except TimeoutError:
-            raise BodyTooSlow(
-                f"The batch did not arrive within {timeout_s:g} s: send less, or raise MASKLOOP_RECEIVE_TIMEOUT_S."
-            ) from None
-        yield files
-
-
-async def _admit_batch(stack: AsyncExitStack, state: State) -> None:
-    try:
         await stack.enter_async_context(state.batch_gate.admit())
-    except Overloaded as error:
-        raise Overloaded(
-            f"{state.settings.max_concurrent_batches} batches are in progress: try again in {error.retry_after_s} s, "
-            "or raise MASKLOOP_MAX_CONCURRENT_BATCHES.",
-            retry_after_s=error.retry_after_s,
-        ) from None
+        yield await receive_within(stack.enter_async_context(form), timeout_s)
 
 
 Images = Annotated[list[UploadFile], Depends(receive_batch)]
@@ -151,10 +124,8 @@ class Batch:
         self._client_disconnected = request.is_disconnected
 
     async def lines(self, images: list[UploadFile]) -> AsyncIterator[bytes]:
-        """Yield one line per image, in the order in which they are ready. Closing the iterator cancels the rest."""
-        # Enough workers to keep the model busy, and never the whole capacity.
+        """Yield one line per image, in the order in which they are ready. Closing the iterator cancels the others."""
         workers = max(1, min(self._state.pipeline.saturating_images, self._state.settings.max_concurrent_requests // 2))
-        # At most this many lines wait for a client that reads slowly.
         done: asyncio.Queue[bytes] = asyncio.Queue(workers)
         numbered = enumerate(images)
         tasks = [asyncio.create_task(self._work(numbered, done)) for _ in range(workers)]
@@ -177,7 +148,6 @@ class Batch:
         except MaskloopError as error:
             body = problem_body(error.status, error.slug, error.title, names_only(error.message))
         except ClientDisconnected:
-            # Nobody reads this line: the stream is about to be cancelled.
             body = problem_body(499, "client-gone", "Client disconnected", "The connection was closed.")
         except Exception as error:
             log.exception("unexpected error in a batch", index=index, error=repr(error))
@@ -186,7 +156,11 @@ class Batch:
 
     async def _segment(self, index: int, name: str, image: UploadFile) -> bytes:
         state, query = self._state, self._query
-        async with self._admission() as context:
+        remaining_s = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        admission = state.pipeline.admission(
+            urgency=self._urgency, timeout_s=remaining_s, model=query.model.version, wait_s=ADMISSION_TIMEOUT_S
+        )
+        async with admission as context:
             # Read the file after admission, and no more than one image may have.
             data = await image.read(state.settings.max_image_bytes + 1)
             if not data:
@@ -198,18 +172,3 @@ class Batch:
                 return BatchLine(index=index, filename=name, status=200, result=description).to_line()
 
             return await state.pipeline.encode(encode, context)
-
-    def _admission(self) -> AbstractAsyncContextManager[RequestContext]:
-        """Queue one image for admission.
-
-        Raises:
-            Overloaded: It was not admitted within a minute.
-            DeadlinePassed: The deadline of the whole batch passed.
-        """
-        remaining_s = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        return self._state.pipeline.admission(
-            urgency=self._urgency,
-            timeout_s=remaining_s,
-            model=self._query.model.version,
-            wait_s=ADMISSION_TIMEOUT_S,
-        )

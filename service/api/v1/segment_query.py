@@ -15,12 +15,7 @@ from service.segmentation.output.description import MaskForm, OutputOptions
 
 @dataclass(frozen=True, slots=True)
 class SegmentQuery:
-    """The model that answers, and what the response contains.
-
-    Attributes:
-        model: Stays loaded until the request is answered, even if another version is activated in the meantime.
-        options: What the response contains; classes are ids of this model.
-    """
+    """The model, loaded until the request is answered even if another is activated, and what the response contains."""
 
     model: LoadedModel
     options: OutputOptions
@@ -34,7 +29,7 @@ async def read_query(
         list[str] | None,
         Query(
             description="Classes to include, by name or id, separated by commas or in repeated parameters. The others "
-            "get the ignore value (usually 255) in a PNG, are left out of JSON, and stay unpainted in an overlay",
+            "get the ignore value (usually 255) in a PNG, are left out of JSON, and stay unpainted in an overlay"
         ),
     ] = None,
     masks: Annotated[
@@ -55,7 +50,7 @@ async def read_query(
     ] = False,
 ) -> SegmentQuery:
     """Read the query parameters of a segmentation, before its body is read."""
-    # Loading a version holds no place in admission control.
+    # Before admission: loading a version takes seconds.
     loaded = await run_in_threadpool(state.active_model.lease, model) if model else state.active_model.require()
     options = OutputOptions(
         classes=None if classes is None else loaded.class_table.ids(classes),

@@ -52,7 +52,7 @@ ERRORS = (*UPLOAD_ERRORS, *IMAGE_ERRORS, *ADMISSION_ERRORS, *MODEL_ERRORS, Encod
 @of_model(router, "POST", "/infer", docs=DOCS, response_class=Response, responses=RESPONSE_DOCS | error_docs(*ERRORS))
 async def infer(request: Request, state: StateOf, model: str, version: Version, priority: PriorityOf) -> Response:
     """Segment images. Timeout and priority in the parameters take precedence over those in the headers."""
-    # Loading a version holds no place in admission control.
+    # Before admission: loading a version takes seconds.
     served = state.model_repository.loaded(model, version)
     if served is None:
         served = await run_in_threadpool(state.model_repository.lease, model, version)

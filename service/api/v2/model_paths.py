@@ -21,7 +21,6 @@ VERSION_DOCS = {
     "description": "Version number, or the version of the bundle",
 }
 
-# Errors of every route that names a model.
 UNKNOWN = (ModelNotFound, NoModel)
 
 

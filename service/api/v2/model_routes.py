@@ -16,7 +16,6 @@ from service.state import State
 
 router = new_router()
 
-# Only readiness needs no key, like health probes.
 ANY_KEY = [needs()]
 READ = error_docs(*UNKNOWN, BundleInvalid, StorageFailed)
 

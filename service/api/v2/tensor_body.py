@@ -17,7 +17,6 @@ from service.state import State
 
 JSON_SLACK = 64 * 1024
 CHANNELS = 3
-# Responses above this size are streamed, in chunks of CHUNK_BYTES.
 MAX_UNSTREAMED_BYTES = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
 
@@ -36,10 +35,8 @@ def largest_body(settings: Settings) -> int:
 async def large_body_slot(request: Request, state: State) -> AsyncIterator[None]:
     """Limit the large bodies in memory: wait for a slot if the body may exceed the limit for encoded images.
 
-    Use it before admission, so that waiting requests hold no other resource.
-
-    Raises:
-        Overloaded: No slot was free within `receive_timeout_s`.
+    Use it before admission, so that waiting requests hold no other resource. Raises Overloaded after
+    `receive_timeout_s`.
     """
     declared = request.headers.get("content-length", "")
     small = declared.isdigit() and int(declared) <= state.settings.max_image_bytes + JSON_SLACK

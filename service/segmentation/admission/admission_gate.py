@@ -20,18 +20,13 @@ RETRY_AFTER_S = 1
 
 @dataclass(frozen=True, slots=True)
 class WaitPolicy:
-    """Limit on the time that an admitted request may spend in queues.
-
-    Attributes:
-        estimate_s: Estimated queueing time in seconds behind `n` requests.
-        max_wait_s: Longest queueing time in seconds.
-        unlimited_requests: Up to this many interactive requests are admitted whatever the estimate, without a limit on
-            their wait.
-    """
+    """Limit on the time that an admitted request may spend in queues."""
 
     estimate_s: Callable[[int], float]
+    """Estimated queueing time in seconds behind `n` requests."""
     max_wait_s: float
     unlimited_requests: int
+    """Up to this many interactive requests are admitted whatever the estimate, without a limit on their wait."""
 
 
 class AdmissionGate:
@@ -42,12 +37,23 @@ class AdmissionGate:
         admitted: Gauge of the requests in progress.
         rejected: Counter of rejected requests.
         policy: Limit on queueing time; None: no limit.
+        jobs: What is limited, for error messages.
+        setting: The setting of `capacity`, for error messages.
     """
 
-    def __init__(self, capacity: int, admitted: Gauge, rejected: Counter, policy: WaitPolicy | None = None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        admitted: Gauge,
+        rejected: Counter,
+        policy: WaitPolicy | None = None,
+        *,
+        jobs: str = "images",
+        setting: str = "MASKLOOP_MAX_CONCURRENT_REQUESTS",
+    ) -> None:
+        self._jobs, self._setting = jobs, setting
         self._capacity = capacity
         self._interactive = 0
-        # At least one, or batch requests would never be admitted.
         self._batch_capacity = max(1, capacity // 2)
         self._batch = PriorityLimiter(self._batch_capacity)
         admitted.set_function(lambda: self.in_progress)
@@ -60,18 +66,15 @@ class AdmissionGate:
         return self._interactive + self._batch.active
 
     def check(self) -> float | None:
-        """Check whether a request would be admitted now, without admitting it; count a rejection.
-
-        Returns:
-            The longest time in seconds that the request may spend in queues; None: no limit.
+        """Return the longest time in seconds that a request may spend in queues (None: no limit), without admitting it.
 
         Raises:
-            Overloaded: The gate is full, or the estimated queueing time is too long.
+            Overloaded: The gate is full, or the estimated queueing time is too long. This counts as a rejection.
         """
         if self.in_progress >= self._capacity:
-            raise self._reject("MASKLOOP_MAX_CONCURRENT_REQUESTS")
+            raise self._reject(self._setting)
         policy = self._policy
-        # Batch requests let interactive ones pass, so they do not count here.
+        # Batch requests do not count: interactive ones go first.
         if policy is None or self._interactive < policy.unlimited_requests:
             return None
         if policy.estimate_s(self._interactive) > policy.max_wait_s:
@@ -80,14 +83,7 @@ class AdmissionGate:
 
     @asynccontextmanager
     async def admit(self) -> AsyncIterator[float | None]:
-        """Admit an interactive request for the duration of the block, or reject it at once.
-
-        Yields:
-            The longest time in seconds that the request may spend in queues; None: no limit.
-
-        Raises:
-            Overloaded: As `check`.
-        """
+        """Admit an interactive request for the duration of the block; yields and raises as `check`."""
         max_wait_s = self.check()
         self._interactive += 1
         try:
@@ -111,7 +107,7 @@ class AdmissionGate:
             async with asyncio.timeout(timeout_s):
                 slots = await self._batch.acquire(urgency, lambda _: int(self.in_progress < self._batch_capacity))
         except TimeoutError:
-            raise self._reject("MASKLOOP_MAX_CONCURRENT_REQUESTS") from None
+            raise self._reject(self._setting) from None
         try:
             yield
         finally:
@@ -124,6 +120,7 @@ class AdmissionGate:
     def _reject(self, setting: str) -> Overloaded:
         self._rejected.inc()
         return Overloaded(
-            f"{self.in_progress} images are in progress or queued: try again in {RETRY_AFTER_S} s, or raise {setting}.",
+            f"{self.in_progress} {self._jobs} are in progress or queued: try again in {RETRY_AFTER_S} s, or raise "
+            f"{setting}.",
             retry_after_s=RETRY_AFTER_S,
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from service.segmentation.admission.request_context import RequestContext
@@ -34,20 +35,13 @@ class _PendingImage:
 
 @dataclass(slots=True)
 class _Batch:
-    """A batch that has not started."""
-
     images: list[_PendingImage] = field(default_factory=list)
     full: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
 
 class MicroBatcher:
-    """Belongs to one event loop.
-
-    Args:
-        run_batch: Runs a batch when the GPU is free.
-        delay_s: Seconds that a batch waits for more images before it queues for the GPU.
-    """
+    """Belongs to one event loop. A batch waits `delay_s` seconds for more images before it queues for the GPU."""
 
     def __init__(self, run_batch: RunBatch, delay_s: float) -> None:
         self._run_batch = run_batch
@@ -85,7 +79,6 @@ class MicroBatcher:
             batch.task = asyncio.create_task(self._process(key, batch, predictor))
         batch.images.append(image)
         if len(batch.images) >= predictor.plan(height, width).max_batch:
-            # The next image starts a new batch.
             batch.full.set()
             self._close(key, batch)
 
@@ -94,8 +87,9 @@ class MicroBatcher:
             del self._batches[key]
 
     async def _process(self, key: BatchKey, batch: _Batch, predictor: Predictor) -> None:
-        """Process one batch from its first image to the results."""
-        await self._fill(batch)
+        if self._delay_s:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(batch.full.wait(), self._delay_s)
         started: list[_PendingImage] = []
 
         def start() -> list[Pixels]:
@@ -121,11 +115,3 @@ class MicroBatcher:
             image.context.record_stage("infer", time.perf_counter() - image.since)
             if not image.prediction.done():
                 image.prediction.set_result(prediction)
-
-    async def _fill(self, batch: _Batch) -> None:
-        if self._delay_s:
-            try:
-                async with asyncio.timeout(self._delay_s):
-                    await batch.full.wait()
-            except TimeoutError:
-                return

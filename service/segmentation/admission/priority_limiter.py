@@ -33,30 +33,25 @@ class PriorityLimiter:
 
     def __init__(self, slots: int, *, memory_limit: int = 0, small_bytes: int = 0) -> None:
         self._free_slots = slots
-        self._active = 0
+        self.active = 0
+        """Number of jobs that run."""
         self._memory_limit, self._small_bytes = memory_limit, small_bytes
         self._active_large = 0
         self._used_bytes = 0
-        # Sorted: the next to start is first.
         self._waiters: list[_Waiter] = []
         self._numbers = itertools.count()
 
     @property
-    def active(self) -> int:
-        """Number of jobs that run."""
-        return self._active
-
-    @property
     def demand(self) -> int:
         """Number of jobs that run or wait."""
-        return self._active + len(self._waiting())
+        return self.active + len(self._waiting())
 
     def is_large(self, memory_bytes: int) -> bool:
         """Whether a job of this size shares the memory limit."""
         return self._counted(memory_bytes) > 0
 
     def max_concurrent(self, memory_bytes: int) -> int:
-        """How many of the jobs that run or wait could run at the same time if each large one used this many bytes."""
+        """How many of the jobs that run or wait could run at once if each large one used this many bytes."""
         if not self.is_large(memory_bytes):
             return self.demand
         large = self._active_large + sum(waiter.memory_bytes > 0 for waiter in self._waiting())
@@ -65,16 +60,13 @@ class PriorityLimiter:
     async def acquire(
         self, urgency: int, wanted_slots: Callable[[int], int] = lambda _: 1, *, memory_bytes: int = 0
     ) -> int:
-        """Wait for slots.
+        """Wait for slots; return how many were taken, for `release`.
 
         Args:
             urgency: Lower goes first.
             wanted_slots: Called with the number of free slots when the job is next; returns how many to take. 0: wait
                 until more are free, while no other job starts.
             memory_bytes: Memory that the job uses.
-
-        Returns:
-            The number of slots taken; pass it to `release`, with the memory.
         """
         granted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(urgency, next(self._numbers), wanted_slots, self._counted(memory_bytes), granted)
@@ -125,7 +117,7 @@ class PriorityLimiter:
         return min(memory_bytes, self._memory_limit) if memory_bytes > self._small_bytes else 0
 
     def _count(self, jobs: int, slots: int, memory_bytes: int) -> None:
-        self._active += jobs
+        self.active += jobs
         self._free_slots -= slots
         self._active_large += jobs * (memory_bytes > 0)
         self._used_bytes += jobs * memory_bytes

@@ -1,4 +1,4 @@
-"""What the service knows about a request in progress: urgency, deadline, wait limit, and the duration of each stage."""
+"""State of a request in progress: urgency, deadline, wait limit, and the duration of each stage."""
 
 from __future__ import annotations
 
@@ -20,32 +20,26 @@ LONGEST_TIMER_S = 86_400.0
 
 @dataclass(slots=True)
 class RequestContext:
-    """State of one request, passed through the stages of the pipeline.
-
-    Attributes:
-        metrics: Receives the duration of each stage.
-        urgency: 0 to 7, lower goes first.
-        model: Version of the model that answers, for the metrics.
-        seconds: Duration by stage, in the order of the stages.
-        timeout_s: Seconds after which the client no longer needs the answer; None: no deadline.
-        max_wait_s: Longest time in queues in seconds; None: no limit.
-        batch: Number of images that went through the model together with this one, itself included.
-        trace: Trace of the request, parent of the spans of all stages; None: the request is not traced.
-    """
+    """State of one request, passed through the stages of the pipeline; `trace` is the parent of their spans."""
 
     metrics: Metrics
     urgency: int = INTERACTIVE
     model: str = ""
+    """Version of the model that answers, for the metrics."""
     seconds: dict[str, float] = field(default_factory=dict)
+    """Duration by stage, in the order of the stages."""
     trace: Trace | None = field(default_factory=current_trace)
     timeout_s: float | None = field(default=None, init=False)
+    """Seconds after which the client no longer needs the answer; None: no deadline."""
     max_wait_s: float | None = field(default=None, init=False)
+    """Longest time in queues in seconds; None: no limit."""
     batch: int = field(default=1, init=False)
+    """Number of images that went through the model together with this one, itself included."""
     _deadline: asyncio.Timeout | None = None
 
     def __post_init__(self) -> None:
         if self.trace is not None:
-            self.trace.set_attributes({"maskloop.model.version": self.model})
+            self.trace.span.set_attributes({"maskloop.model.version": self.model})
 
     def set_deadline(self, timeout_s: float) -> None:
         """End the request with DeadlinePassed in `timeout_s` seconds from now. Only for admitted requests."""

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 EMA_WEIGHT = 0.1
-"""Weight of the newest inference in the moving average, after the first ten: about the last twenty count."""
-
+"""Weight of the newest inference, after the first ten: about the last twenty count."""
 MAX_RATIO = 2
-"""One inference counts at most this many times the average: one large image says little about the images after it."""
+"""One inference counts at most this many times the average."""
 
 
 class WaitEstimator:
-    """Moving average of the time that an inference takes on all cores.
-
-    Attributes:
-        mean_s: The average in seconds; 0 before the first inference.
-    """
+    """Moving average `mean_s` of the seconds that an inference takes on all cores; 0 before the first."""
 
     def __init__(self, slots: int) -> None:
-        """Args: `slots`, the total number, of which each inference uses some."""
         self._slots = slots
         self._count = 0
         self.mean_s = 0.0
@@ -27,7 +21,7 @@ class WaitEstimator:
         self._count += 1
         all_cores_s = seconds * slots / self._slots
         sample_s = min(all_cores_s, MAX_RATIO * self.mean_s) if self.mean_s else all_cores_s
-        # The first samples have equal weight, so that the very first does not dominate.
+        # The first samples have equal weight.
         self.mean_s += max(EMA_WEIGHT, 1 / self._count) * (sample_s - self.mean_s)
 
     def wait_s(self, requests_ahead: int) -> float:

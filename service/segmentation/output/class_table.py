@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from service.errors import ClassUnknown
 
-# An error message lists at most this many classes: more than the usual data sets have.
 MAX_LISTED = 200
 
 
@@ -20,13 +19,9 @@ class ClassTable:
     ignore_index: int
 
     def ids(self, texts: Iterable[str]) -> frozenset[int]:
-        """Look up classes by name or id; each text holds one, or several separated by commas.
+        """Look up classes by name or id; each text holds one, or several separated by commas. Raises ClassUnknown.
 
-        A text that as a whole is a name means that class, and names take precedence over ids: names may contain commas
-        and digits.
-
-        Raises:
-            ClassUnknown: A part is neither a name nor an id; the message lists the classes.
+        Names may contain commas and digits: a text that as a whole is a name means that class, and names precede ids.
         """
         known = {name: class_id for class_id, name in reversed(list(enumerate(self.names)))}
         known = {str(class_id): class_id for class_id in range(len(self.names))} | known

@@ -20,21 +20,18 @@ MaskForm = Literal["rle", "png"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputOptions:
-    """What a response contains.
-
-    Attributes:
-        classes: The classes to include; None: all.
-        masks: Format of masks in JSON: COCO RLE for each class, or one PNG for all.
-        polygons: Include the outlines of each class in JSON.
-        tolerance_px: Largest distance of a polygon from the exact outline, in pixels; 0 keeps every corner.
-        confidence: Include the confidence map.
-    """
+    """What a response contains."""
 
     classes: frozenset[int] | None = None
+    """None: all."""
     masks: MaskForm = "rle"
+    """Masks in JSON: COCO RLE for each class, or one PNG for all."""
     polygons: bool = False
+    """Include the outlines of each class in JSON."""
     tolerance_px: float = 1.0
+    """Largest distance of a polygon from the exact outline, in pixels; 0 keeps every corner."""
     confidence: bool = False
+    """Include the confidence map."""
 
 
 class Rle(BaseModel):
@@ -85,11 +82,7 @@ class Description(BaseModel):
 def describe(
     prediction: Prediction, class_table: ClassTable, *, model: str, options: OutputOptions, orientation: int = 1
 ) -> Description:
-    """Describe every requested class that occurs.
-
-    Raises:
-        ImageTooLarge: As `outlines`, if polygons are requested.
-    """
+    """Describe every requested class that occurs. Raises ImageTooLarge as `outlines`, if polygons are requested."""
     height, width = prediction.mask_HW.shape
     return Description(
         model=model,

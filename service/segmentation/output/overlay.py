@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from service.errors import ImageTooLarge
 from service.segmentation.decode import Pixels
 from service.segmentation.inference.predictor import Mask
 from service.segmentation.output.class_table import ClassTable
-from service.segmentation.output.legend_image import draw_legend
 from service.segmentation.output.png import encode_image, keep_classes, palette
 
 JPEG_QUALITY = 90
-# Longest side that libjpeg encodes.
 MAX_JPEG_SIDE_PX = 65_500
 OPACITY = 0.5
+# Legend. Text height: 1/32 of the picture's shorter side, within these limits.
+TEXT_FRACTION, MIN_TEXT_PX, MAX_TEXT_PX = 32, 12, 40
+MAX_ENTRIES, MAX_LETTERS = 40, 40
+TEXT_COLOR, FRAME_COLOR = (40, 40, 40), (160, 160, 160)
 
 
 def overlay_jpeg(
@@ -27,15 +29,10 @@ def overlay_jpeg(
     classes: frozenset[int] | None = None,
     legend: bool = True,
 ) -> bytes:
-    """Paint the class colours over the image, with white lines between classes.
+    """Paint the colours of `classes` (None: all) over the image, with white lines between classes.
 
-    Args:
-        image_HW3: uint8 [H, W, 3], RGB.
-        mask_HW: uint8 or uint16 [H, W], class ids below the number of colours.
-        class_table: Colours and names.
-        classes: The classes to paint; None: all.
-        legend: Draw the legend under the picture, which makes it higher, and wider if a name needs it. The legend is
-            left out if the JPEG would be too high.
+    The legend under the picture may make it wider; it is left out if the JPEG would be too high. The image is uint8 [H,
+    W, 3] RGB, the mask uint8 or uint16 [H, W] of class ids below the number of colours.
 
     Raises:
         ImageTooLarge: A side is longer than a JPEG allows.
@@ -71,7 +68,7 @@ def _with_legend(
     # Pillow counts bytes directly; numpy would convert them to 8-byte integers first.
     pixels = Image.fromarray(mask_HW).histogram() if mask_HW.dtype == np.uint8 else np.bincount(mask_HW.ravel())
     shown = [i for i in np.flatnonzero(pixels).tolist() if classes is None or i in classes]
-    legend = draw_legend({i: pixels[i] / mask_HW.size for i in shown}, class_table, picture.size)
+    legend = _draw_legend({i: pixels[i] / mask_HW.size for i in shown}, class_table, picture.size)
     if legend is None or picture.height + legend.height > MAX_JPEG_SIDE_PX:
         return picture
     page = Image.new("RGB", (max(picture.width, legend.width), picture.height + legend.height), "white")
@@ -81,8 +78,42 @@ def _with_legend(
 
 
 def _borders(mask_HW: Mask) -> npt.NDArray[np.bool_]:
-    """Mark the pixels whose right or lower neighbour has another class."""
     border = np.zeros(mask_HW.shape, dtype=bool)
     np.not_equal(mask_HW[:, :-1], mask_HW[:, 1:], out=border[:, :-1])
     border[:-1] |= mask_HW[:-1] != mask_HW[1:]
     return border
+
+
+def _draw_legend(
+    fractions: dict[int, float], class_table: ClassTable, picture_size: tuple[int, int]
+) -> Image.Image | None:
+    if not fractions:
+        return None
+    size = min(MAX_TEXT_PX, max(MIN_TEXT_PX, min(picture_size) // TEXT_FRACTION))
+    font = ImageFont.load_default(size)
+    largest = sorted(fractions, key=lambda class_id: -fractions[class_id])
+    texts = [f"{_shorten(class_table.names[i])}  {_percent(fractions[i])}" for i in largest[:MAX_ENTRIES]]
+    colors = [class_table.colors[i] for i in largest[:MAX_ENTRIES]]
+    if len(largest) > MAX_ENTRIES:
+        texts.append(f"and {len(largest) - MAX_ENTRIES} more")
+        colors.append((255, 255, 255))
+    # An entry is a square as high as the text, a gap of half of that, and the text.
+    entry_width, entry_height = int(max(font.getlength(text) for text in texts)) + 3 * size, size * 3 // 2
+    columns = max(1, min(len(texts), (picture_size[0] - size) // entry_width))
+    rows = -(-len(texts) // columns)
+    legend = Image.new("RGB", (max(picture_size[0], entry_width + size), rows * entry_height + size), "white")
+    draw = ImageDraw.Draw(legend)
+    for number, (text, color) in enumerate(zip(texts, colors, strict=True)):
+        x, y = size // 2 + number // rows * entry_width, size // 2 + number % rows * entry_height
+        draw.rectangle((x, y, x + size, y + size), color, FRAME_COLOR)
+        draw.text((x + size * 3 // 2, y + size // 2), text, TEXT_COLOR, font, anchor="lm")
+    return legend
+
+
+def _shorten(name: str) -> str:
+    line = " ".join(name.split())
+    return line if len(line) <= MAX_LETTERS else line[: MAX_LETTERS - 3] + "..."
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction:.1%}" if fraction >= 0.001 else "<0.1%"

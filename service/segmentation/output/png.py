@@ -11,21 +11,17 @@ from PIL import Image
 from service.segmentation.inference.predictor import Mask
 from service.segmentation.output.class_table import ClassTable
 
-# Masks consist of runs. At level 1 zlib's Z_RLE strategy (3) takes no longer than the default one, half as long for
-# noisy masks, and files have half to two thirds of the size (tests/benchmarks/png_level.py).
+# zlib's Z_RLE strategy (3) at level 1 is as fast as the default one, twice as fast for noisy masks, and gives half to
+# two thirds of the size (tests/benchmarks/png_level.py).
 PNG_LEVEL, PNG_STRATEGY = 1, 3
-# Confidence is noise to a compressor: higher levels take two to four times as long for a tenth less.
+# Higher levels take two to four times as long for a tenth less.
 CONFIDENCE_LEVEL = 1
 
 
 def mask_png(mask_HW: Mask, class_table: ClassTable) -> bytes:
-    """Encode a mask as a PNG whose pixel values are class ids.
+    """Encode a mask of class ids, uint8 or uint16 [H, W], as a PNG whose pixel values are the ids.
 
     The PNG is indexed, with the class colours as palette; above 256 classes it is 16-bit grey.
-
-    Args:
-        mask_HW: uint8 or uint16 [H, W], class ids.
-        class_table: The colours.
     """
     image = Image.fromarray(mask_HW)
     if mask_HW.dtype == np.uint8:
@@ -39,15 +35,9 @@ def confidence_png(confidence_HW: npt.NDArray[np.uint8]) -> bytes:
 
 
 def keep_classes(mask_HW: Mask, classes: frozenset[int] | None, class_table: ClassTable) -> Mask:
-    """Set the pixels of all other classes to the ignore value.
+    """Set the pixels of classes that are not in `classes` (None: keep all) to the ignore value, usually 255.
 
-    Args:
-        mask_HW: uint8 or uint16 [H, W], class ids.
-        classes: The classes to keep; None: all.
-        class_table: Holds the ignore value, usually 255.
-
-    Returns:
-        A mask of the same type, or uint16 if the ignore value needs it.
+    Returns a mask of the same type (uint8 or uint16 [H, W]), or uint16 if the ignore value needs it.
     """
     if classes is None:
         return mask_HW

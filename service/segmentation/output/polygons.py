@@ -1,9 +1,7 @@
 """Trace the outlines of the classes of a mask as polygons, exact to the pixel, then simplified.
 
-An outline runs along pixel edges, so a single pixel becomes a square of four corners. Its straight edges run from
-corner to corner with the class on the right; where two pixels of a class touch only at a corner, the outline separates
-them. The edges of all classes are found, linked and simplified with array operations: neither many classes nor a noisy
-mask cause a Python loop over outlines.
+An outline runs along pixel edges with the class on its right; where two pixels of a class touch only at a corner, it
+separates them. The edges of all classes are processed with array operations, without a Python loop over outlines.
 """
 
 from __future__ import annotations
@@ -16,15 +14,12 @@ import numpy.typing as npt
 from service.errors import ImageTooLarge
 from service.segmentation.inference.predictor import Mask
 
-Ring = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
-# Limit on the corners of all exact outlines. A photograph has tens of thousands; a million take 300 MB to link.
+# A photograph has tens of thousands; a million take 300 MB to link.
 MAX_CORNERS = 1_000_000
-# Outlines are simplified in pieces of this many corners, whose ends are kept: the time of Douglas-Peucker is quadratic
-# for regular shapes such as a comb.
+# Outlines are simplified in pieces of this many corners: Douglas-Peucker is quadratic for shapes such as a comb.
 PIECE_CORNERS = 128
 
 
@@ -32,7 +27,7 @@ PIECE_CORNERS = 128
 class Rings:
     """Closed outlines, concatenated: `points` [N, 2] (x, y), the first point and the class of each ring."""
 
-    points: Ring
+    points: Ints
     starts: Ints
     class_ids: Ints
 
@@ -47,14 +42,14 @@ class Rings:
         points = self.points[np.repeat(rings, self.lengths)]
         return Rings(points, np.cumsum(lengths) - lengths, self.class_ids[rings])
 
-    def split(self) -> list[Ring]:
+    def split(self) -> list[Ints]:
         """Return the points of each ring, [N, 2]."""
         return np.split(self.points, self.starts[1:])
 
 
 def outlines(
     mask_HW: Mask, *, tolerance_px: float = 1.0, min_area_px: float = 8.0, max_corners: int = MAX_CORNERS
-) -> dict[int, list[Ring]]:
+) -> dict[int, list[Ints]]:
     """Trace the rings around each class. Fill them by the even-odd rule: a hole is a ring inside a ring.
 
     Args:
@@ -75,7 +70,7 @@ def outlines(
     large = areas >= min_area_px
     rings, areas = rings.select(large), areas[large]
     polygons = _simplify(rings, tolerance_px)
-    found: dict[int, list[Ring]] = {}
+    found: dict[int, list[Ints]] = {}
     for number in np.argsort(-areas, kind="stable").tolist():
         found.setdefault(int(rings.class_ids[number]), []).append(polygons[number])
     return found
@@ -84,8 +79,8 @@ def outlines(
 def _edges(mask_HW: Mask, max_corners: int) -> tuple[Ints, Ints]:
     """Find every straight edge of an outline; return the keys of its begin and its end.
 
-    A key encodes class, vertex and direction in one number; directions are 0 right, 1 down, 2 left, 3 up. At an end it
-    holds the direction of a right turn, which is the way on where two edges of one class leave a vertex.
+    A key encodes class, vertex and direction (0 right, 1 down, 2 left, 3 up) in one number. At an end the direction is
+    that of a right turn: the way on where two edges of one class leave a vertex.
     """
     height, width = mask_HW.shape
     mask_WH: Mask = mask_HW.T.copy()
@@ -124,7 +119,7 @@ def _border_runs(lines: Mask, *, after: bool) -> tuple[Bits, Bits]:
 
 
 def _link(begins: Ints, ends: Ints, shape: tuple[int, int]) -> Rings:
-    """Link edges to rings. At each vertex as many edges of a class end as begin, and the keys say how they turn."""
+    """Link edges to rings: at each vertex as many edges of a class end as begin, and the keys say how they turn."""
     in_order = np.argsort(begins)
     begins, ends = begins[in_order], ends[in_order]
     following = np.empty(len(begins), dtype=np.int64)
@@ -151,7 +146,7 @@ def _cycles(following: Ints) -> tuple[Ints, Ints]:
     return order, np.flatnonzero(root[order])
 
 
-def _areas(rings: Rings) -> Floats:
+def _areas(rings: Rings) -> npt.NDArray[np.float64]:
     if len(rings.starts) == 0:
         return np.zeros(0)
     x, y = rings.points.T
@@ -166,7 +161,7 @@ def _next(rings: Rings) -> Ints:
     return following
 
 
-def _simplify(rings: Rings, tolerance_px: float) -> list[Ring]:
+def _simplify(rings: Rings, tolerance_px: float) -> list[Ints]:
     """Simplify by Douglas-Peucker. Rings of four corners, and those that would collapse to a line, stay exact."""
     exact = rings.split()
     if tolerance_px <= 0 or not (rings.lengths > 4).any():

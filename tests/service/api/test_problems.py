@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from service.api.app import create_app
-from service.api.v1.accept_header import negotiate
+from service.api.v1.render import negotiate
 from service.errors import MaskloopError, NotAcceptable
 from service.state import State
 from tests.service.conftest import MakeSettings, encoded, eventually, serve

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from service.addresses import http_url, is_loopback
+from service.keys.api_key import read_local_key, write_local_key
 from service.keys.first_start import PublicWithoutKey, check_exposure, create_first_key
 from service.keys.key_ring import KeyRing
 from service.keys.key_store import open_keys
-from service.keys.local_key import read_local_key, write_local_key
 from service.scopes import SCOPES
 from service.settings import Settings
 from tests.service.conftest import MakeSettings

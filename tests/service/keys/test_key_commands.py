@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
-from service.keys.local_key import write_local_key
+from service.keys.api_key import write_local_key
 
 Captured = pytest.CaptureFixture[str]
 

@@ -64,7 +64,7 @@ def test_invalid_bundle_leaves_no_files(state: State, bundle: Path) -> None:
     with pytest.raises(BundleInvalid):
         state.models.import_folder(bundle)
     with pytest.raises(BundleInvalid):
-        state.models.import_zip(io.BytesIO(zipped(bundle)))
+        state.models.import_upload(io.BytesIO(zipped(bundle)))
     folder = state.settings.data_dir / "models"
     assert not folder.exists() or list(folder.iterdir()) == []
     assert state.models.list() == []

@@ -132,7 +132,7 @@ def test_priority_and_timeout_are_parsed_and_unknown_parameters_ignored() -> Non
     priority = parse_tensor(
         request_body(IMAGE, parameters={"timeout": 2_500_000, "priority": 2, "custom": [1]})
     ).priority
-    assert priority == InferPriority(timeout_us=2_500_000, priority=2)
+    assert priority == InferPriority(timeout_s=2.5, urgency=1)
     assert priority.timeout_s == 2.5
     assert parse_tensor(request_body(IMAGE, parameters={"timeout": 0, "priority": 0})).priority == InferPriority()
 

@@ -17,7 +17,7 @@ from service.queue import RUN_TASK, Queue
 from service.settings import Settings
 from service.state import State
 from service.storage.tables import Worker
-from service.worker.heartbeat import can_train
+from service.worker.sweeper import can_train
 from tests.service.conftest import eventually
 from tests.service.runs.actor import Actor, alive
 from tests.service.runs.conftest import GOOD, fill
