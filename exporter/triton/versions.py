@@ -24,9 +24,9 @@ class Source:
 
 
 def choose_graph(bundle: Path, manifest: Manifest, precision: Precision, *, tensorrt: bool) -> Source:
-    """Return the bundle's graph of a precision: the one with fused attention, which needs less memory, if there is one.
+    """Return the bundle's graph of a precision: with fused attention, which needs less memory, if there is one.
 
-    For TensorRT, which lacks onnxruntime's fused operators, return the one without.
+    TensorRT lacks onnxruntime's fused operators and gets the graph without them.
 
     Raises:
         BundleError: The bundle has no graph of this precision.
@@ -44,7 +44,7 @@ def choose_graph(bundle: Path, manifest: Manifest, precision: Precision, *, tens
 
 
 def version_numbers(folder: Path) -> list[int]:
-    """Return the numbers of a model's version folders, ascending: names of digits that do not start with 0."""
+    """Return the numbers of a model's version folders, ascending."""
     return sorted(int(path.name) for path in folder.iterdir() if re.fullmatch(r"[1-9][0-9]*", path.name))
 
 
