@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 import torch
 
 from exporter import probe
@@ -153,9 +154,9 @@ def _write_int8(exported: Path, file: Path, reference: Reference) -> Artifact:
     )
     # After quantisation, because onnxruntime's quantisation tools cannot infer the types of its own operators.
     count = _fuse(file, file)
-    model = onnx.load(file)
+    model = ir.load(file)
     resize_channels_last(model)
-    save(model, file)
+    save(ir.to_proto(model), file)
     return _measure(file, "int8", reference, 0.0, fused_attention=count, left_in_float=in_float)
 
 

@@ -4,9 +4,9 @@ A Relu behind a convolution only limits the convolution's output range. A sum or
 would otherwise convert int8 to float and back.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
-import onnx
+import onnx_ir as ir
 
 ACTIVATIONS = ("Clip", "Relu")
 """Quantised together with the operator that precedes them."""
@@ -17,36 +17,25 @@ BETWEEN = ("Add", "Resize")
 PASSTHROUGH = (*ACTIVATIONS, *BETWEEN)
 
 
-def int8_passthrough(graph: onnx.GraphProto, quantized: Collection[str]) -> list[str]:
+def int8_passthrough(graph: ir.Graph, quantized: Collection[str]) -> list[str]:
     """Names of the operators that can stay in int8 in addition to `quantized`.
 
     Args:
         graph: a graph whose operators all have names.
         quantized: names of the operators with weights that are quantised.
     """
-    producers = {name: node for node in graph.node for name in node.output}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    outputs = {value.name for value in graph.output}
-    in_int8 = {node.name for node in graph.node if node.name in quantized or node.op_type in PASSTHROUGH}
+    candidates = [node for node in graph if node.op_type in PASSTHROUGH]
+    in_int8 = {*candidates, *(node for node in graph if node.name in quantized)}
 
-    def fits(node: onnx.NodeProto) -> bool:
-        if not all(name in producers and producers[name].name in in_int8 for name in _data_inputs(node)):
+    def fits(node: ir.Node) -> bool:
+        features = node.inputs if node.op_type == "Add" else node.inputs[:1]  # the others are bounds and sizes
+        if not all(value is not None and value.producer() in in_int8 for value in features):
             return False
-        result = node.output[0]
-        read_by = {reader.name for reader in readers.get(result, ())}
-        return node.op_type in ACTIVATIONS or (read_by <= in_int8 and result not in outputs)
+        result = node.outputs[0]
+        return node.op_type in ACTIVATIONS or (in_int8.issuperset(result.consumers()) and not result.is_graph_output())
 
-    candidates = [node for node in graph.node if node.op_type in PASSTHROUGH]
     # Repeat until stable: rejecting one operator can invalidate those that it is connected to.
     while unfit := [node for node in candidates if not fits(node)]:
-        in_int8 -= {node.name for node in unfit}
-        candidates = [node for node in candidates if node.name in in_int8]
-    return [node.name for node in candidates]
-
-
-def _data_inputs(node: onnx.NodeProto) -> Iterator[str]:
-    """The inputs that are feature maps, without bounds and sizes."""
-    return iter(node.input if node.op_type == "Add" else node.input[:1])
+        in_int8.difference_update(unfit)
+        candidates = [node for node in candidates if node in in_int8]
+    return [str(node.name) for node in candidates]

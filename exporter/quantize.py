@@ -1,9 +1,9 @@
 """Static int8 quantisation for CPUs, with as few operators in float as the loss limit requires.
 
 Weights are int8 per output channel, activations uint8, in QDQ format (QuantizeLinear and DequantizeLinear around each
-operator), which onnxruntime runs in integers; operators between quantised ones stay in integers too. Only the
-convolution that reads the image stays in float at first. While the loss exceeds the limit, 1, 2, 4, ... operators are
-added, those first that change the masks most when only they are quantised.
+operator), which onnxruntime runs in integers. Only the convolution that reads the image stays in float at first. While
+the loss exceeds the limit, 1, 2, 4, ... operators are added, those first that change the masks most when only they are
+quantised.
 """
 
 import tempfile
@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -27,7 +27,6 @@ FEW_CHANNELS = 4
 """Convolutions with at most this many input channels stay in float: they are slower in integers."""
 
 RANKING_IMAGES = 4
-"""Number of images by which operators are ranked."""
 
 
 class QuantizationError(ValueError):
@@ -53,7 +52,7 @@ def quantize(graph: Path, file: Path, images: Sequence[Bytes], loss: Callable[[P
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(graph, prepared, skip_symbolic_shape=True)
-        names, few_channels = _quantizable(onnx.load(prepared).graph)
+        names, few_channels = _quantizable(ir.load(prepared).graph)
         losses: dict[int, float] = {}
         ranked: list[str] = []
         for excluded in _exclusion_counts(len(names) // 2):
@@ -74,34 +73,33 @@ def _exclusion_counts(limit: int) -> list[int]:
     return [0, *(1 << power for power in range(limit.bit_length()))]
 
 
-def _quantizable(graph: onnx.GraphProto) -> tuple[list[str], int]:
+def _quantizable(graph: ir.Graph) -> tuple[list[str], int]:
     """The names of the operators to quantise, and the number of those with few input channels, which are not.
 
     Products of two activations, as in attention, are neither.
     """
-    channels = {tensor.name: _channels(tensor) for tensor in graph.initializer}
-    found = [node for node in graph.node if node.op_type in QUANTIZED and node.input[1] in channels]
-    names = [
-        node.name for node in found if node.op_type != "Conv" or _groups(node) * channels[node.input[1]] > FEW_CHANNELS
-    ]
+    found = {str(node.name): node for node in graph if node.op_type in QUANTIZED and _weight_shape(node)}
+    names = [name for name, node in found.items() if node.op_type != "Conv" or _input_channels(node) > FEW_CHANNELS]
     return names, len(found) - len(names)
 
 
-def _channels(tensor: onnx.TensorProto) -> int:
-    """Input channels per group, if the tensor holds the weights of a convolution."""
-    return tensor.dims[1] if len(tensor.dims) > 1 else 1
+def _weight_shape(node: ir.Node) -> tuple[int, ...]:
+    """The shape of the second input if it is constant, otherwise ()."""
+    weights = node.inputs[1] and node.inputs[1].const_value
+    return tuple(weights.shape.numpy()) if weights else ()
 
 
-def _groups(convolution: onnx.NodeProto) -> int:
-    return next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)
+def _input_channels(convolution: ir.Node) -> int:
+    return _groups(convolution) * _weight_shape(convolution)[1]
+
+
+def _groups(convolution: ir.Node) -> int:
+    return convolution.attributes.get_int("group", 1)
 
 
 def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantized: Collection[str]) -> None:
-    """Quantise these operators.
-
-    Ranges are measured once and cached beside `prepared`, so the first call must name all operators.
-    """
-    graph = onnx.load(prepared).graph
+    """Quantise these operators. The first call must name all: it measures the ranges, which are cached."""
+    graph = ir.load(prepared).graph
     quantize_static(
         prepared,
         file,
@@ -121,14 +119,11 @@ def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantized: Colle
     )
 
 
-def _depthwise_weights(graph: onnx.GraphProto) -> list[str]:
+def _depthwise_weights(graph: ir.Graph) -> list[str]:
     """Weights [C,1,h,w] of depthwise convolutions: onnxruntime adds their products in 32 bits, so 8 bits are safe."""
-    channels = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
-    return [
-        node.input[1]
-        for node in graph.node
-        if node.op_type == "Conv" and _groups(node) == channels.get(node.input[1]) != 1
-    ]
+    convolutions = [node for node in graph if node.op_type == "Conv"]
+    depthwise = [node for node in convolutions if _weight_shape(node)[:1] == (_groups(node),) != (1,)]
+    return [str(node.inputs[1].name) for node in depthwise if node.inputs[1]]
 
 
 def _by_damage(prepared: Path, images: Sequence[Bytes], names: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import pytest
 from PIL import Image
 
@@ -129,7 +130,7 @@ def test_int8_removes_activations_behind_convolutions(bundle: Path) -> None:
 
 def test_only_the_int8_graph_resizes_channels_last(bundle: Path) -> None:
     """The fp32 graph also has to run on GPUs."""
-    fp32, int8 = (onnx.load(bundle / f"{name}.onnx") for name in ("model", "model.int8"))
+    fp32, int8 = (ir.load(bundle / f"{name}.onnx") for name in ("model", "model.int8"))
     assert (resize_channels_last(fp32), resize_channels_last(int8)) == (1, 0)
 
 
