@@ -24,12 +24,9 @@ class CalibrationImages(CalibrationDataReader):  # type: ignore[misc] # onnxrunt
 
 
 def large_tensors(graph: Path, images: Sequence[Bytes], limit: float) -> list[str]:
-    """Names of the floating-point tensors with an absolute value above `limit` on any of the images.
+    """Names of the floating-point tensors with an absolute value above `limit` on any of the images, uint8 [H,W,3].
 
-    Args:
-        graph: in fp32.
-        images: uint8 [H,W,3]; all tensors of all images are held in memory at once.
-        limit: of the absolute value.
+    Holds all tensors of all images in memory at once. `graph` is in fp32.
     """
     with tempfile.TemporaryDirectory() as folder:
         observed = Path(folder) / "observed.onnx"

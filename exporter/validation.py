@@ -26,12 +26,7 @@ class DataError(ValueError):
 
 
 class Validator:
-    """The validation images of a data set, with PyTorch's masks for them.
-
-    Attributes:
-        miou: PyTorch's mean IoU, [0, 1].
-        images: number of validation images.
-    """
+    """The validation images of a data set, with PyTorch's masks for them and its mean IoU `miou`, [0, 1]."""
 
     def __init__(self, root: Path, taxonomy: Taxonomy, data: Mapping[str, Any], predict: Predict) -> None:
         """Open the data set and run PyTorch on its validation images.

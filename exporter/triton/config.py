@@ -1,7 +1,7 @@
 """Write config.pbtxt, in protocol buffers' text format, of the tensor model and of the model for encoded images.
 
-The texts are templates because protobuf's own writer needs Triton's message schema, which none of the exporter's
-libraries contains. A test parses them with that schema.
+protobuf's own writer needs Triton's message schema, which none of the exporter's libraries contains. A test parses the
+texts with that schema.
 """
 
 import json
@@ -34,7 +34,7 @@ MAX_NATIVE_PIXELS = 2_100_000
 """Largest image for a graph that runs at the image's native size: its memory grows with the image."""
 
 TENSORRT = 'name: "tensorrt"'
-"""Text in config.pbtxt that shows that the graph runs on TensorRT, also after edits of the file."""
+"""Text in config.pbtxt if the graph runs on TensorRT."""
 
 HEADER = (
     "# Written by `python -m exporter triton`. Edit it freely: later exports keep it, except with --rewrite-config."
@@ -47,16 +47,16 @@ dynamic_batching { default_queue_policy { max_queue_size: 64 } }"""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """Settings of config.pbtxt; all of them can be edited in the file later."""
+    """Settings of config.pbtxt, which can be edited in the file later."""
 
     kind: Kind = "auto"
-    """Device of the graph. `auto`: every GPU that Triton sees, or the CPU if there is none."""
+    """Device of the graph. `auto`: every GPU, or the CPU if there is none."""
     instances: int = 1
     """Sessions of the graph; with `gpu`, per GPU."""
     max_batch_size: int = 4
     """Most images in one run of the graph; Triton batches only images of equal height and width."""
     backend: Backend = "onnxruntime"
-    """Triton's backend. `python`: onnxruntime from its wheel, for Triton builds without the onnxruntime backend."""
+    """`python`: onnxruntime from its wheel, for Triton builds without the onnxruntime backend."""
     tensorrt: bool = False
     """Run the graph through onnxruntime's TensorRT provider, in fp16."""
     tensorrt_cache: str = "/tmp/tensorrt-cache"  # noqa: S108 - in the server's container; a default to replace
@@ -91,10 +91,10 @@ def tensor_config(name: str, tensors: str, manifest: Manifest, versions: Mapping
     """Return config.pbtxt of the tensor model.
 
     Args:
-        name: Name of the model and of its folder.
+        name: Of the model and of its folder.
         tensors: From `tensor_entries`.
         manifest: Of the bundle.
-        versions: Label of each version folder, by number.
+        versions: Label of each version folder.
         options: The other settings.
     """
     height, width = usual_size(manifest.inference.long_side)
