@@ -31,7 +31,7 @@ class _Small(nn.Module):
         return class_NHW.to(torch.uint8), (confidence_NHW * 255).round().to(torch.uint8)
 
 
-@pytest.mark.parametrize("classes", [2, 11, CLASSES_AT_ONCE + 1, 150])
+@pytest.mark.parametrize("classes", [2, 2 * CLASSES_AT_ONCE + 1])
 def test_masks_stay_equal(classes: int, tmp_path: Path) -> None:
     nchw, nhwc = tmp_path / "nchw.onnx", tmp_path / "nhwc.onnx"
     write_graph(_Small(classes), nchw, multiple=4)
