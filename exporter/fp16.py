@@ -7,19 +7,10 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-FP32_OPERATORS = (
-    # Coordinates in an image or in a position table: fp16 has 11 bits, so at 2048 it cannot represent half a pixel.
-    "Resize",
-    # Sums of many terms, and divisions by them.
-    "LayerNormalization",
-    "GroupNormalization",
-    "InstanceNormalization",
-    "Softmax",
-    "ReduceMean",
-    "ReduceSum",
-    "Pow",
-    "Sqrt",
-)
+# Resize: coordinates in an image or in a position table; at 2048, fp16 with its 11 bits cannot represent half a pixel.
+# SUMS, Pow, Sqrt: sums of many terms, and divisions by them.
+SUMS = ("LayerNormalization", "GroupNormalization", "InstanceNormalization", "Softmax", "ReduceMean", "ReduceSum")
+FP32_OPERATORS = ("Resize", *SUMS, "Pow", "Sqrt")
 """Operators that compute in fp32, with casts before and after them."""
 
 FP16_LIMIT = 3e4

@@ -8,7 +8,7 @@ larger than that.
 # N images, H W pixels, 3 = RGB
 
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,15 +103,11 @@ def read_probe(file: Path) -> tuple[list[Bytes], list[Ids]]:
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
-            arrays: Mapping[str, Bytes] = dict(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            numbers = range(sum(name.startswith("image_") for name in archive))
+            images: list[Bytes] = [archive[f"image_{number}"] for number in numbers]
+            masks: list[Ids] = [archive[f"mask_{number}"] for number in numbers]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file}: cannot be read ({error}); export the bundle again") from error
-    numbers = range(sum(name.startswith("image_") for name in arrays))
-    try:
-        images = [arrays[f"image_{number}"] for number in numbers]
-        masks: list[Ids] = [arrays[f"mask_{number}"] for number in numbers]
-    except KeyError as error:
-        raise ValueError(f"{file}: array {error} is missing; export the bundle again") from error
     if not images:
         raise ValueError(f"{file}: contains no image; export the bundle again")
     for image, mask in zip(images, masks, strict=True):

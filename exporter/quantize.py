@@ -16,12 +16,19 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from exporter.calibration import CalibrationImages
-from exporter.int8_passthrough import PASSTHROUGH, int8_passthrough
 from exporter.probe import Bytes, Ids
 from exporter.runtime import OnnxPredictor
 
 QUANTIZED = ("Conv", "MatMul", "Gemm")
 """Operators whose arithmetic becomes integer."""
+
+ACTIVATIONS = ("Clip", "Relu")
+"""Quantised together with the operator that precedes them."""
+
+BETWEEN = ("Add", "Resize")
+"""Quantised only if all their inputs and all their readers are quantised; other readers need the float value."""
+
+PASSTHROUGH = (*ACTIVATIONS, *BETWEEN)
 
 FEW_CHANNELS = 4
 """Convolutions with at most this many input channels stay in float: they are slower in integers."""
@@ -106,7 +113,7 @@ def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantized: Colle
         CalibrationImages(images),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=[*QUANTIZED, *PASSTHROUGH],
-        nodes_to_quantize=[*quantized, *int8_passthrough(graph, quantized)],
+        nodes_to_quantize=[*quantized, *_int8_passthrough(graph, quantized)],
         per_channel=True,
         # CPUs without VNNI add 8-bit x 8-bit products in 16 bits, which overflow; with 7-bit weights they do not.
         reduce_range=True,
@@ -117,6 +124,29 @@ def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantized: Colle
         },
         calibration_cache_path=prepared.with_suffix(".ranges.json"),
     )
+
+
+def _int8_passthrough(graph: ir.Graph, quantized: Collection[str]) -> list[str]:
+    """Names of the operators between the quantised ones that also stay in int8.
+
+    A Relu behind a convolution only limits its output range. A sum or an upsampling between convolutions would convert
+    int8 to float and back.
+    """
+    candidates = [node for node in graph if node.op_type in PASSTHROUGH]
+    in_int8 = {*candidates, *(node for node in graph if node.name in quantized)}
+
+    def fits(node: ir.Node) -> bool:
+        features = node.inputs if node.op_type == "Add" else node.inputs[:1]  # the others are bounds and sizes
+        if not all(value is not None and value.producer() in in_int8 for value in features):
+            return False
+        result = node.outputs[0]
+        return node.op_type in ACTIVATIONS or (in_int8.issuperset(result.consumers()) and not result.is_graph_output())
+
+    # Repeat until stable: rejecting one operator can invalidate those that it is connected to.
+    while unfit := [node for node in candidates if not fits(node)]:
+        in_int8.difference_update(unfit)
+        candidates = [node for node in candidates if node in in_int8]
+    return [str(node.name) for node in candidates]
 
 
 def _depthwise_weights(graph: ir.Graph) -> list[str]:

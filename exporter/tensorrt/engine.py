@@ -8,7 +8,6 @@ without one, for every GPU since Ampere. The rest of the exporter works without 
 
 import importlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,10 +120,6 @@ def load_predictor(file: Path, library: Library) -> Predict:
     engine = runtime.deserialize_cuda_engine(file.read_bytes())
     if engine is None:
         raise BundleError(f"{library.title} does not load {file}: {'; '.join(library.errors[-3:])}")
-    return _runner(engine, torch, runtime=runtime)
-
-
-def _runner(engine: Any, torch: Any, *, runtime: Any) -> Callable[[Bytes], tuple[Ids, Bytes]]:
     context = engine.create_execution_context()
 
     def predict(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
@@ -137,7 +132,7 @@ def _runner(engine: Any, torch: Any, *, runtime: Any) -> Callable[[Bytes], tuple
             dtype = torch.uint8 if engine.get_tensor_dtype(name).itemsize == 1 else torch.int32
             outputs[name] = torch.empty(tuple(context.get_tensor_shape(name)), dtype=dtype, device="cuda")
             context.set_tensor_address(name, outputs[name].data_ptr())
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call] # not annotated in torch
         stream.wait_stream(torch.cuda.current_stream())
         context.execute_async_v3(stream.cuda_stream)
         stream.synchronize()

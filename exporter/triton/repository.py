@@ -6,8 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.bundle import GRAPH, MANIFEST, BundleError, new_bundle, sha256_of
-from exporter.manifest import Precision
+from exporter.bundle import GRAPH, MANIFEST, BundleError, new_bundle, read_manifest, sha256_of
+from exporter.manifest import Artifact, Manifest, Precision
 from exporter.triton.config import (
     LABELS,
     TENSORRT,
@@ -19,7 +19,6 @@ from exporter.triton.config import (
     tensor_entries,
     update_versions,
 )
-from exporter.triton.versions import Source, choose_graph, read_version, version_numbers
 from exporter.verify import verify
 
 CONFIG, PROGRAM = "config.pbtxt", "model.py"
@@ -39,6 +38,21 @@ class WrittenModel:
     """False: the newest version already had this graph, and no folder was added."""
     is_listed: bool
     """False: config.pbtxt does not list the version, because somebody removed the markers around the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One graph and the manifest of its bundle."""
+
+    graph: Path
+    """The file; manifest.json is in the same folder."""
+    manifest: Manifest
+    artifact: Artifact
+
+    @property
+    def label(self) -> str:
+        """The version's entry in config.pbtxt: the bundle's version and the graph's file name."""
+        return f"{self.manifest.version} {self.artifact.file}"
 
 
 def safe_name(name: str) -> str:
@@ -87,7 +101,7 @@ def write_repository(
     options = options or Options()
     tensorrt = TENSORRT in (folder / CONFIG).read_text(encoding="utf-8") if keep_config else options.tensorrt
     precision = precision or (old[max(old)].artifact.precision if old else "fp32")
-    source = choose_graph(bundle, manifest, precision, tensorrt=tensorrt)
+    source = _choose_graph(bundle, manifest, precision, tensorrt=tensorrt)
     if old:
         _check_same(old[max(old)], source)
         version, is_new = _add_version(folder, source, old, None if keep_config else options)
@@ -96,17 +110,55 @@ def write_repository(
         _create_tensor_model(folder, source, options)
     config = encoded_config(encoded.name, model, manifest, options)
     _write_encoded_model(encoded, config, rewrite_config=rewrite_config)
-    label = read_version(folder / str(version)).label
+    label = _read_version(folder / str(version)).label
     is_listed = f'"{label}"' in (folder / CONFIG).read_text(encoding="utf-8")
     return WrittenModel(model=model, encoded=encoded.name, version=version, is_new=is_new, is_listed=is_listed)
 
 
-def _read_versions(folder: Path) -> dict[int, Source]:
+def _choose_graph(bundle: Path, manifest: Manifest, precision: Precision, *, tensorrt: bool) -> _Source:
+    """Return the bundle's graph of a precision: with fused attention, which needs less memory, if there is one.
+
+    TensorRT lacks onnxruntime's fused operators and gets the graph without them.
+
+    Raises:
+        BundleError: The bundle has no graph of this precision.
+        ValueError: `tensorrt` with a precision other than fp32.
+    """
+    if tensorrt and precision != "fp32":
+        raise ValueError(f"TensorRT converts the fp32 graph to fp16 itself: give --precision fp32, not {precision}")
+    candidates = [artifact for artifact in manifest.artifacts if artifact.precision == precision]
+    if not candidates:
+        found = ", ".join(dict.fromkeys(artifact.precision for artifact in manifest.artifacts))
+        raise BundleError(f"{bundle} has no graph of precision {precision}; give --precision with one of: {found}")
+    rank = min if tensorrt else max
+    artifact = rank(candidates, key=lambda artifact: artifact.fused_attention or 0)
+    return _Source(bundle / artifact.file, manifest, artifact)
+
+
+def _version_numbers(folder: Path) -> list[int]:
+    """Return the numbers of a model's version folders, ascending."""
+    return sorted(int(path.name) for path in folder.iterdir() if re.fullmatch(r"[1-9][0-9]*", path.name))
+
+
+def _read_version(folder: Path) -> _Source:
+    """Read a version folder. A graph that was edited since the export counts as the bundle's first artifact.
+
+    Raises:
+        BundleError: The folder has no manifest.
+        FileNotFoundError: The folder has no graph.
+    """
+    manifest, graph = read_manifest(folder), folder / GRAPH
+    size = graph.stat().st_size
+    matching = (artifact for artifact in manifest.artifacts if artifact.bytes == size)
+    return _Source(graph, manifest, next(matching, manifest.artifacts[0]))
+
+
+def _read_versions(folder: Path) -> dict[int, _Source]:
     """The versions of a tensor model, by number; raises BundleError if the folder holds something else."""
     if not folder.exists():
         return {}
     try:
-        found = {number: read_version(folder / str(number)) for number in version_numbers(folder)}
+        found = {number: _read_version(folder / str(number)) for number in _version_numbers(folder)}
     except (BundleError, FileNotFoundError):
         found = {}
     if not found or not (folder / CONFIG).is_file():
@@ -118,13 +170,13 @@ def _check_encoded(encoded: Path, folder: Path) -> None:
     """Raise BundleError if the encoded model's folder was not written by this command or has no tensor model."""
     if not encoded.exists():
         return
-    programs = [encoded / str(number) / PROGRAM for number in version_numbers(encoded)]
+    programs = [encoded / str(number) / PROGRAM for number in _version_numbers(encoded)]
     ours = programs and all(program.is_file() for program in programs) and (encoded / CONFIG).is_file()
     if not ours or not folder.exists():
         raise BundleError(f"{encoded} exists and does not belong to {folder.name}: remove it, or give another --name")
 
 
-def _check_same(newest: Source, source: Source) -> None:
+def _check_same(newest: _Source, source: _Source) -> None:
     """Raise BundleError if the new version has other classes or tensors."""
     if newest.manifest.classes != source.manifest.classes:
         difference = "classes or colours"
@@ -138,7 +190,7 @@ def _check_same(newest: Source, source: Source) -> None:
     )
 
 
-def _create_tensor_model(folder: Path, source: Source, options: Options) -> None:
+def _create_tensor_model(folder: Path, source: _Source, options: Options) -> None:
     with new_bundle(folder) as new:
         # First, because its name differs from the temporary folder's: a polling Triton does not load the folder then.
         (new / CONFIG).write_text(_config(folder, source, {1: source}, options), encoding="utf-8")
@@ -146,7 +198,7 @@ def _create_tensor_model(folder: Path, source: Source, options: Options) -> None
         _write_version(new / "1", source, options.backend)
 
 
-def _add_version(folder: Path, source: Source, old: dict[int, Source], options: Options | None) -> tuple[int, bool]:
+def _add_version(folder: Path, source: _Source, old: dict[int, _Source], options: Options | None) -> tuple[int, bool]:
     """Add a version, unless the newest one has the same content, and update config.pbtxt.
 
     With `options` config.pbtxt is replaced, otherwise only its list of versions. Returns the version's number and
@@ -167,15 +219,15 @@ def _add_version(folder: Path, source: Source, old: dict[int, Source], options: 
     return number, is_new
 
 
-def _config(folder: Path, source: Source, versions: dict[int, Source], options: Options) -> str:
+def _config(folder: Path, source: _Source, versions: dict[int, _Source], options: Options) -> str:
     return tensor_config(folder.name, tensor_entries(source.graph), source.manifest, _labels(versions), options)
 
 
-def _labels(versions: dict[int, Source]) -> dict[int, str]:
+def _labels(versions: dict[int, _Source]) -> dict[int, str]:
     return {number: source.label for number, source in versions.items()}
 
 
-def _write_version(folder: Path, source: Source, backend: Backend) -> None:
+def _write_version(folder: Path, source: _Source, backend: Backend) -> None:
     with new_bundle(folder) as new:
         shutil.copyfile(source.graph, new / GRAPH)
         shutil.copyfile(source.graph.with_name(MANIFEST), new / MANIFEST)
@@ -194,7 +246,7 @@ def _write_encoded_model(folder: Path, config: str, *, rewrite_config: bool) -> 
             (new / CONFIG).write_text(config, encoding="utf-8")
             _write_program(new / "1")
         return
-    newest = max(version_numbers(folder))
+    newest = max(_version_numbers(folder))
     if sha256_of(folder / str(newest) / PROGRAM) != sha256_of(PROGRAMS / "encoded.py"):
         _write_program(folder / str(newest + 1))
     if rewrite_config:

@@ -4,7 +4,7 @@ import fcntl
 import functools
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,13 @@ def spread_classes(segmenter: Segmenter) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def trace_each_network_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def write_graph_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
     """Cache the graph of each network for all tests and workers: tracing takes nearly all the time of an export."""
     base = tmp_path_factory.getbasetemp()
     cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traced"
     cache.mkdir(exist_ok=True)
 
-    def write_graph_once(predictor: MaskPredictor, file: Path, *, multiple: int, metadata: Mapping[str, str]) -> None:
+    def write(predictor: MaskPredictor, file: Path, *, multiple: int, metadata: Mapping[str, str]) -> None:
         weights = b"".join(tensor.numpy().tobytes() for tensor in predictor.state_dict().values())
         key = f"{hashlib.sha256(weights).hexdigest()}-{predictor.long_side}-{multiple}"
         kept = cache / f"{key}.onnx"
@@ -99,8 +99,8 @@ def trace_each_network_once(tmp_path_factory: pytest.TempPathFactory) -> Iterato
         save(model, file)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_module, "write_graph", write_graph_once)
-        yield
+        patch.setattr(export_module, "write_graph", write)
+        yield write
 
 
 @pytest.fixture(scope="session")

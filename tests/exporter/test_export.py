@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -98,12 +99,10 @@ def test_model_card_has_metrics_and_classes(vit_bundle: Path) -> None:
 
 
 def test_graph_beyond_the_tolerance_is_refused(
-    vit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_graph_once: Callable[..., None]
 ) -> None:
-    write_graph = export_module.write_graph
-
     def write_wrong_graph(predictor: nn.Module, file: Path, *, multiple: int, metadata: dict[str, str]) -> None:
-        write_graph(predictor, file, multiple=multiple, metadata=metadata)
+        write_graph_once(predictor, file, multiple=multiple, metadata=metadata)
         damage(file)
 
     monkeypatch.setattr(export_module, "write_graph", write_wrong_graph)

@@ -9,8 +9,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from exporter.int8_passthrough import int8_passthrough
-from exporter.quantize import _quantizable
+from exporter.quantize import _int8_passthrough, _quantizable
 
 TENSORS = {
     "w": np.ones((8, 8, 1, 1), np.float32),
@@ -85,12 +84,12 @@ CHAINS = {
 def test_operators_that_stay_in_int8(name: str) -> None:
     nodes, expected = CHAINS[name]
     graph = graph_of(*nodes)
-    assert int8_passthrough(graph, [each.name for each in nodes if each.op_type == "Conv"]) == expected
+    assert _int8_passthrough(graph, [each.name for each in nodes if each.op_type == "Conv"]) == expected
 
 
 def test_nothing_stays_in_int8_next_to_a_float_convolution() -> None:
     nodes, _ = CHAINS["sum between convolutions"]
-    assert int8_passthrough(graph_of(*nodes), ["a", "end"]) == []
+    assert _int8_passthrough(graph_of(*nodes), ["a", "end"]) == []
 
 
 def test_image_convolution_stays_in_float_and_depthwise_convolution_does_not() -> None:

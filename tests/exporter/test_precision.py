@@ -18,9 +18,8 @@ from exporter.calibration import large_tensors
 from exporter.channels_last import resize_channels_last
 from exporter.export import eager, export
 from exporter.fp16 import FP16_LIMIT, FP32_OPERATORS, convert_to_fp16, shape_derived_tensors
-from exporter.int8_passthrough import ACTIVATIONS
 from exporter.probe import Bytes, Ids, scene
-from exporter.quantize import QUANTIZED, QuantizationError, _exclusion_counts, quantize
+from exporter.quantize import ACTIVATIONS, QUANTIZED, QuantizationError, _exclusion_counts, quantize
 from exporter.runtime import OnnxPredictor
 from exporter.validation import DataError, Validator, _evenly_spaced
 from exporter.verify import verify
