@@ -14,7 +14,7 @@ from exporter.triton import triton_command
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 success, 1 error, 2 wrong usage (argparse)."""
+    """Run one command and return its exit code: 0 success, 1 error; argparse exits with 2 on wrong usage."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.command(options))
@@ -66,13 +66,12 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _precisions(text: str) -> tuple[Precision, ...]:
-    """Parse the comma-separated value of --precision. Raises ArgumentTypeError."""
-    known: dict[str, Precision] = {precision: precision for precision in typing.get_args(Precision)}
-    words = [word.strip() for word in text.split(",")]
+def _precisions(text: str) -> tuple[str, ...]:
+    """Parse the comma-separated value of --precision."""
+    words, known = tuple(word.strip() for word in text.split(",")), typing.get_args(Precision)
     if unknown := [word for word in words if word not in known]:
         raise argparse.ArgumentTypeError(f"unknown precision {unknown[0]!r}; choose from {', '.join(known)}")
-    return tuple(known[word] for word in words)
+    return words
 
 
 def _verify(options: argparse.Namespace) -> int:

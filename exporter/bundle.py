@@ -9,13 +9,8 @@ from pathlib import Path
 
 from exporter.manifest import Manifest, ManifestError
 
-MANIFEST, GRAPH, PROBE, CARD, CHECKPOINT = (
-    "manifest.json",
-    "model.onnx",
-    "probe.npz",
-    "MODEL_CARD.md",
-    "model.safetensors",
-)
+MANIFEST, CARD, PROBE = "manifest.json", "MODEL_CARD.md", "probe.npz"
+GRAPH, CHECKPOINT = "model.onnx", "model.safetensors"
 
 
 class BundleError(ValueError):
@@ -26,7 +21,7 @@ class BundleError(ValueError):
 def new_bundle(out: Path) -> Iterator[Path]:
     """Yield a folder to fill; it is renamed to `out` if the block succeeds and removed if the block raises.
 
-    A process that is killed inside the block leaves a folder with another name, which the next attempt removes.
+    A process that is killed leaves a folder with another name, which the next attempt removes.
 
     Raises:
         BundleError: `out` exists already.

@@ -1,23 +1,21 @@
 """Run images through a graph for onnxruntime's quantisation tools, and find tensors with large values."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from onnxruntime.quantization import CalibrationDataReader
 from onnxruntime.quantization.qdq_loss_debug import collect_activations, modify_model_output_intermediate_tensors
 
 from exporter.probe import Bytes
 
 
-class CalibrationImages:
-    """Calibration data reader for onnxruntime: feeds images one at a time."""
+class CalibrationImages(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has no types
+    """Feeds images one at a time."""
 
     def __init__(self, images: Sequence[Bytes]) -> None:
         self._images = iter(images)
-
-    def __iter__(self) -> Iterator[dict[str, Bytes]]:
-        return iter(self.get_next, None)
 
     def get_next(self) -> dict[str, Bytes] | None:
         """The next image as the graph's input, uint8 [1,H,W,3]; None at the end."""
@@ -26,12 +24,9 @@ class CalibrationImages:
 
 
 def large_tensors(graph: Path, images: Sequence[Bytes], limit: float) -> list[str]:
-    """Names of the floating-point tensors with an absolute value above `limit` on any of the images.
+    """Names of the floating-point tensors with an absolute value above `limit` on any of the images, uint8 [H,W,3].
 
-    Args:
-        graph: in fp32.
-        images: uint8 [H,W,3]; all tensors of all images are held in memory at once.
-        limit: of the absolute value.
+    Holds all tensors of all images in memory at once. `graph` is in fp32.
     """
     with tempfile.TemporaryDirectory() as folder:
         observed = Path(folder) / "observed.onnx"

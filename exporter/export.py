@@ -65,8 +65,7 @@ def export(
         name: display name; default: the encoder's name.
         parent: version of the bundle that training started from.
         weights: storage of large tensors in fp32 graphs; their arithmetic is fp32 in both cases.
-        precisions: graphs to write. The fp32 graph is always written, and for networks with attention also an fp32
-            graph for onnxruntime that needs less memory.
+        precisions: graphs to write; fp32 is always written, for networks with attention also with fused attention.
         data: the data set of the training: graphs are measured on its `val` images, int8 is calibrated on the others.
         with_checkpoint: include the checkpoint, so that training can continue from the bundle.
         about: Markdown to add to the model card.
@@ -114,11 +113,6 @@ class _Source:
         return tuple(ClassEntry(id=number, name=name, color=color) for number, (name, color) in enumerate(pairs))
 
     @property
-    def long_side(self) -> int:
-        side: int = self.checkpoint.recipe["inference"]["long_side"]
-        return side
-
-    @property
     def metadata(self) -> dict[str, str]:
         """metadata_props of the graph files, which identify them outside the bundle."""
         return {
@@ -140,15 +134,19 @@ def _write_graphs(
 ) -> tuple[list[Artifact], Tile | None]:
     """Write the graphs and the probe to `folder`."""
     checkpoint = source.checkpoint
-    predictor = MaskPredictor(checkpoint.model, long_side=source.long_side).eval()
+    model, recipe = checkpoint.model, checkpoint.recipe
+    predictor = MaskPredictor(model, long_side=recipe["inference"]["long_side"]).eval()
     with tempfile.TemporaryDirectory() as scratch:
         progress("trace")
         exported = Path(scratch) / GRAPH
-        write_graph(predictor, exported, multiple=checkpoint.model.size_multiple, metadata=source.metadata)
+        write_graph(predictor, exported, multiple=model.size_multiple, metadata=source.metadata)
 
         progress("run PyTorch")
-        reference = _reference(predictor, checkpoint, data)
-        probe.write_probe(folder / PROBE, reference.predictions[: len(reference.images)])
+        images = probe.probe_images(multiple=model.size_multiple, long_side=predictor.long_side)
+        predict = eager(predictor)
+        validator = Validator(data, checkpoint.taxonomy, recipe["data"], predict) if data else None
+        reference = Reference(images, probe.run(predict, images), validator)
+        probe.write_probe(folder / PROBE, reference.predictions[: len(images)])
 
         progress("compare")
         artifacts = [
@@ -156,13 +154,6 @@ def _write_graphs(
             *write_optional_graphs(exported, folder, weights, precisions, reference, skipped=skipped),
         ]
     return artifacts, _export_tile(checkpoint, folder, source.metadata)
-
-
-def _reference(predictor: MaskPredictor, checkpoint: Checkpoint, data: Path | None) -> Reference:
-    images = probe.probe_images(multiple=predictor.segmenter.size_multiple, long_side=predictor.long_side)
-    predict = eager(predictor)
-    validator = Validator(data, checkpoint.taxonomy, checkpoint.recipe["data"], predict) if data else None
-    return Reference(images, probe.run(predict, images), validator)
 
 
 def eager(predictor: nn.Module) -> Predict:
@@ -180,11 +171,16 @@ def eager(predictor: nn.Module) -> Predict:
 def _export_tile(checkpoint: Checkpoint, folder: Path, metadata: Mapping[str, str]) -> Tile | None:
     """The graph of one window, if the run was evaluated with a sliding window."""
     inference = checkpoint.recipe["inference"]
-    if not any(inference.get("window", ())):
+    height, width = inference.get("window", (0, 0))
+    if not height:
         return None
-    window = inference["window"][0], inference["window"][1]
-    file, stride = folder / TILE_GRAPH, inference["window_stride"]
-    return export_tile_graph(checkpoint.model, file, window=window, stride=stride, metadata=metadata)
+    return export_tile_graph(
+        checkpoint.model,
+        folder / TILE_GRAPH,
+        window=(height, width),
+        stride=inference["window_stride"],
+        metadata=metadata,
+    )
 
 
 def _metrics(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -205,7 +201,7 @@ def _manifest(
     """The manifest of the files in `folder`."""
     checkpoint, graph = source.checkpoint, artifacts[0]
     tolerance = Tolerance(mask_agreement=PROBE_AGREEMENT[graph.weights])
-    kept = folder / CHECKPOINT
+    kept, long_side = folder / CHECKPOINT, checkpoint.recipe["inference"]["long_side"]
     return Manifest(
         format_version=FORMAT_VERSION,
         name=source.name,
@@ -213,7 +209,7 @@ def _manifest(
         created_at=f"{source.created:%Y-%m-%dT%H:%M:%SZ}",
         classes=source.classes,
         ignore_index=checkpoint.taxonomy.ignore_index,
-        inference=Inference(rule="whole", long_side=source.long_side, multiple=checkpoint.model.size_multiple),
+        inference=Inference(rule="whole", long_side=long_side, multiple=checkpoint.model.size_multiple),
         metrics=_metrics(checkpoint),
         provenance=Provenance(
             parent=parent,
@@ -225,5 +221,5 @@ def _manifest(
         artifacts=tuple(artifacts),
         checkpoint=CheckpointFile(file=CHECKPOINT, sha256=sha256_of(kept)) if kept.exists() else None,
         tile=tile,
-        tensorrt=for_onnxruntime(graph.file, graph.sha256, usual_profile(source.long_side)),
+        tensorrt=for_onnxruntime(graph.file, graph.sha256, usual_profile(long_side)),
     )

@@ -7,19 +7,10 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-FP32_OPERATORS = (
-    # Coordinates in an image or in a position table: fp16 has 11 bits, so at 2048 it cannot represent half a pixel.
-    "Resize",
-    # Sums of many terms, and divisions by them.
-    "LayerNormalization",
-    "GroupNormalization",
-    "InstanceNormalization",
-    "Softmax",
-    "ReduceMean",
-    "ReduceSum",
-    "Pow",
-    "Sqrt",
-)
+# Resize: coordinates in an image or in a position table; at 2048, fp16 with its 11 bits cannot represent half a pixel.
+# SUMS, Pow, Sqrt: sums of many terms, and divisions by them.
+SUMS = ("LayerNormalization", "GroupNormalization", "InstanceNormalization", "Softmax", "ReduceMean", "ReduceSum")
+FP32_OPERATORS = ("Resize", *SUMS, "Pow", "Sqrt")
 """Operators that compute in fp32, with casts before and after them."""
 
 FP16_LIMIT = 3e4
@@ -27,7 +18,7 @@ FP16_LIMIT = 3e4
 
 
 def convert_to_fp16(model: onnx.ModelProto, large: Collection[str] = ()) -> onnx.ModelProto:
-    """Return the graph in fp16. Inputs and outputs are integers and keep their types.
+    """Return the graph in fp16. Inputs and outputs, integers, keep their types.
 
     Args:
         model: in fp32; it is not changed.
@@ -70,24 +61,19 @@ def _casts_to_fp32(node: onnx.NodeProto) -> bool:
 def _outside_the_network(model: onnx.ModelProto) -> list[str]:
     """Names of the nodes before the first and after the last convolution, and of those that only handle shapes.
 
-    After the last convolution, arg-max and confidence must be computed from the same logits. The others compute
-    coordinates.
+    Arg-max and confidence must be computed from the same logits; the other nodes compute coordinates.
     """
     nodes = list(model.graph.node)
     places = [place for place, node in enumerate(nodes) if node.op_type == "Conv"]
-    first, last = (places[0], places[-1]) if places else (0, len(nodes))
+    network = range(places[0], places[-1] + 1) if places else range(len(nodes))
     known = shape_derived_tensors(model.graph)
-    return [
-        node.name
-        for place, node in enumerate(nodes)
-        if place < first or place > last or all(name in known for name in node.output)
-    ]
+    return [node.name for place, node in enumerate(nodes) if place not in network or known.issuperset(node.output)]
 
 
 def shape_derived_tensors(graph: onnx.GraphProto) -> set[str]:
     """Names of the tensors that depend only on input shapes and constants, as positions do; constants included."""
     known = {tensor.name for tensor in graph.initializer} | {""}
     for node in graph.node:  # ONNX sorts nodes topologically
-        if node.op_type in {"Shape", "Size"} or all(name in known for name in node.input):
+        if node.op_type in {"Shape", "Size"} or known.issuperset(node.input):
             known.update(node.output)
     return known

@@ -29,44 +29,28 @@ def write_graph(
         predictor: uint8 [N,H,W,3] to (integer mask [N,H,W], confidence uint8 [N,H,W]); on the CPU.
         file: output file.
         multiple: pixels; width and height of the network's input are multiples of it.
-        metadata: contents of the file's metadata_props.
+        metadata: the file's metadata_props.
     """
     # Two images, and two different sizes that are not multiples: torch.export specialises on special values.
     example_NHW3 = torch.zeros(2, 2 * multiple + 11, 3 * multiple + 5, 3, dtype=torch.uint8)
-    model = _export(_MaskType(predictor), example_NHW3, "NHW", ["mask", "confidence"])
-    onnx.helper.set_model_props(model, dict(metadata))
-    save(model, file)
+    _export(_MaskType(predictor), example_NHW3, "NHW", ["mask", "confidence"], file, props=metadata)
 
 
 def write_tile_graph(
     predictor: nn.Module, file: Path, *, window: tuple[int, int], metadata: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    """Export the predictor of a window with dynamic N and fixed height and width.
-
-    Args:
-        predictor: uint8 [N,T,U,3] to probability float32 [N,K,T,U]; on the CPU.
-        file: output file.
-        window: T and U, pixels.
-        metadata: contents of the file's metadata_props.
-    """
-    model = _export(predictor, torch.zeros(2, *window, 3, dtype=torch.uint8), "N", ["probability"])
-    onnx.helper.set_model_props(model, dict(metadata))
-    save(model, file)
+    """Export `predictor`, uint8 [N,T,U,3] to probability float32 [N,K,T,U], with dynamic N and `window` = (T, U)."""
+    _export(predictor, torch.zeros(2, *window, 3, dtype=torch.uint8), "N", ["probability"], file, props=metadata)
 
 
 def store_weights_as_fp16(graph: Path, file: Path) -> None:
-    """Write a graph whose large fp32 weights are stored as fp16, each followed by a Cast to fp32.
-
-    The arithmetic stays fp32: onnxruntime runs the Casts once, when it loads the file.
-    """
+    """Write a graph whose large weights are stored as fp16 and cast to fp32; onnxruntime casts once, at load."""
     model = onnx.load(graph)
     fp16_max = float(np.finfo(np.float16).max)
     casts = []
     for tensor in model.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT:
-            continue
         values = onnx.numpy_helper.to_array(tensor)
-        if values.size < FP16_MIN_SIZE or np.abs(values).max() > fp16_max:
+        if values.dtype != np.float32 or values.size < FP16_MIN_SIZE or np.abs(values).max() > fp16_max:
             continue
         name, stored = tensor.name, f"{tensor.name}.fp16"
         tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), stored))
@@ -76,7 +60,7 @@ def store_weights_as_fp16(graph: Path, file: Path) -> None:
 
 
 def save(model: onnx.ModelProto, file: Path) -> None:
-    """Check a graph and write it deterministically, without intermediate shapes and unused opset imports."""
+    """Check a graph and write it deterministically, without intermediate shapes and unused opsets."""
     del model.graph.value_info[:]
     used = {node.domain for node in model.graph.node}
     imports = [entry for entry in model.opset_import if entry.domain in used]
@@ -98,8 +82,16 @@ class _MaskType(nn.Module):
         return (mask_NHW if mask_NHW.dtype == torch.uint8 else mask_NHW.to(torch.uint16)), confidence_NHW
 
 
-def _export(predictor: nn.Module, example_NHW3: Tensor, dynamic: str, outputs: list[str]) -> onnx.ModelProto:
-    """The ONNX graph; each letter of `dynamic` names one of the first dimensions, which become dynamic."""
+def _export(
+    predictor: nn.Module,
+    example_NHW3: Tensor,
+    dynamic: str,
+    outputs: list[str],
+    file: Path,
+    *,
+    props: Mapping[str, str],
+) -> None:
+    """Write the ONNX graph; each letter of `dynamic` names one of the first dimensions, which become dynamic."""
     with warnings.catch_warnings():
         # torch.export itself copies tree specifications in the way that torch deprecates.
         warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
@@ -117,12 +109,17 @@ def _export(predictor: nn.Module, example_NHW3: Tensor, dynamic: str, outputs: l
     if program is None:
         raise RuntimeError("torch.onnx.export returned None, which it does only for dynamo=False")
     model: onnx.ModelProto = program.model_proto
-    _strip_debug_data(model)
+    # Stack traces contain local paths.
+    del model.graph.metadata_props[:]
+    for each in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        each.doc_string = ""
+        del each.metadata_props[:]
+    onnx.helper.set_model_props(model, dict(props))
     for value in (*model.graph.input, *model.graph.output):
         for side, name in zip(value.type.tensor_type.shape.dim, dynamic, strict=False):
             side.dim_param = name
     _take_shape_from_float_image(model.graph)
-    return model
+    save(model, file)
 
 
 def _take_shape_from_float_image(graph: onnx.GraphProto) -> None:
@@ -140,12 +137,3 @@ def _take_shape_from_float_image(graph: onnx.GraphProto) -> None:
 def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-def _strip_debug_data(model: onnx.ModelProto) -> None:
-    """Remove stack traces, which contain local paths, and intermediate shapes."""
-    graph = model.graph
-    del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
-    for each in (*graph.node, *graph.input, *graph.output, *graph.initializer):
-        each.doc_string = ""
-        del each.metadata_props[:]

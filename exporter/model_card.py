@@ -24,21 +24,20 @@ def model_card(manifest: Manifest, about: str = "") -> str:
 
 def _summary(manifest: Manifest) -> str:
     names = ", ".join(entry.name for entry in manifest.classes)
-    rows = {
-        "Version": f"`{manifest.version}`",
-        "Created": manifest.created_at,
-        "Encoder": f"`{_recipe(manifest, 'model', 'encoder')}`, DPT head",
-    }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    head = (
-        f"Semantic segmentation: assigns every pixel of a photograph one of {len(manifest.classes)} classes ({names})."
-    )
-    return f"{head}\n\n| | |\n|---|---|\n{table}\n\n{artifacts_table(manifest)}"
+    return f"""\
+Semantic segmentation: assigns every pixel of a photograph one of {len(manifest.classes)} classes ({names}).
+
+| | |
+|---|---|
+| Version | `{manifest.version}` |
+| Created | {manifest.created_at} |
+| Encoder | `{_recipe(manifest, "model", "encoder")}`, DPT head |
+
+{artifacts_table(manifest)}"""
 
 
 def artifacts_table(manifest: Manifest) -> str:
     """Size, speed and accuracy of each graph as a Markdown table."""
-    head = ["graph", "MB", "ms per image", "equal to PyTorch: probe", "validation", "mIoU", "mIoU lost"]
     rows = []
     for artifact in manifest.artifacts:
         measured = artifact.validation
@@ -54,12 +53,18 @@ def artifacts_table(manifest: Manifest) -> str:
                 *validation,
             ]
         )
+    head = ["graph", "MB", "ms per image", "equal to PyTorch: probe", "validation", "mIoU", "mIoU lost"]
     speed = manifest.artifacts[0].speed
-    note = (
+    return (
+        f"{markdown_table(head, rows)}\n\n"
         f"Speed: images of {speed.size[1]}x{speed.size[0]} pixels ({speed.provider}, {speed.threads} threads). "
         "Probe: the fraction of equal pixels in the worst image."
     )
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]) + f"\n\n{note}"
+
+
+def markdown_table(head: list[str], rows: list[list[str]]) -> str:
+    """Format a Markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 def _quality(manifest: Manifest) -> str:
@@ -72,31 +77,29 @@ def _quality(manifest: Manifest) -> str:
     rows = []
     for entry in manifest.classes:
         iou = per_class.get(entry.name)
-        color = "#{:02x}{:02x}{:02x}".format(*entry.color)
-        rows.append(f"| {entry.id} | {entry.name} | `{color}` | {'absent' if iou is None else f'{iou:.3f}'} |")
-    head = (
+        color = "`#{:02x}{:02x}{:02x}`".format(*entry.color)
+        rows.append([str(entry.id), entry.name, color, "absent" if iou is None else f"{iou:.3f}"])
+    return (
         f"Mean intersection over union **{metrics['miou']:.3f}** on {metrics.get('images', '?')} labelled images "
-        f"(split `{metrics.get('split', '?')}`) that were not used for training. IoU per class (1 is perfect):"
+        f"(split `{metrics.get('split', '?')}`) that were not used for training. IoU per class (1 is perfect):\n\n"
+        + markdown_table(["id", "class", "colour", "IoU"], rows)
     )
-    return f"{head}\n\n| id | class | colour | IoU |\n|---|---|---|---|\n" + "\n".join(rows)
 
 
 def _training(manifest: Manifest) -> str:
     provenance = manifest.provenance
-    data = manifest.provenance.recipe.get("data", {})
+    data = provenance.recipe.get("data", {})
     root = Path(data.get("root", "?")).name  # the name only: the path is private
     parent = f"It started from version `{provenance.parent}`. " if provenance.parent else ""
     return (
         f"Method `{provenance.recipe.get('method', '?')}`, {_recipe(manifest, 'train', 'steps')} steps, data set "
         f"`{root}` (labelled: `{data.get('labelled', '?')}`, unlabelled: `{data.get('unlabelled', '?')}`). "
-        f"{parent}The complete recipe is in manifest.json under "
-        f"`provenance.recipe`. Fingerprint of the data: `{provenance.data_fingerprint}`. "
-        f"Code: `{provenance.code_version}`."
+        f"{parent}The complete recipe is in manifest.json under `provenance.recipe`. Fingerprint of the data: "
+        f"`{provenance.data_fingerprint}`. Code: `{provenance.code_version}`."
     )
 
 
 def _use(manifest: Manifest) -> str:
-    artifact = manifest.artifacts[0]
     return f"""\
 ```sh
 python -m service serve --model BUNDLE
@@ -108,7 +111,7 @@ or without Maskloop:
 ```python
 import numpy, onnxruntime
 from PIL import Image
-session = onnxruntime.InferenceSession("{artifact.file}")
+session = onnxruntime.InferenceSession("{manifest.artifacts[0].file}")
 image = numpy.asarray(Image.open("photo.jpg").convert("RGB"))[None]   # uint8 [1, H, W, 3]
 mask, confidence = session.run(["mask", "confidence"], {{"image": image}})
 ```
@@ -118,18 +121,14 @@ normalisation and resizing."""
 
 
 def _limits(manifest: Manifest) -> str:
-    long_side = manifest.inference.long_side
-    size = (
-        f"The graph resizes the image's long side to {long_side} pixels; details thinner than one pixel are lost."
-        if long_side
-        else "The network processes the image at its own size: time and memory grow with the number of pixels."
-    )
-    return (
-        f"- The model assigns one of the {len(manifest.classes)} classes above to every pixel, whatever it shows.\n"
-        "- The figures above apply to images like those of the data set. Test the model on your own images first.\n"
-        "- The confidence is the network's softmax and is not calibrated.\n"
-        f"- {size}"
-    )
+    size = "The network processes the image at its own size: time and memory grow with the number of pixels."
+    if side := manifest.inference.long_side:
+        size = f"The graph resizes the image's long side to {side} pixels; details thinner than one pixel are lost."
+    return f"""\
+- The model assigns one of the {len(manifest.classes)} classes above to every pixel, whatever it shows.
+- The figures above apply to images like those of the data set. Test the model on your own images first.
+- The confidence is the network's softmax and is not calibrated.
+- {size}"""
 
 
 def _recipe(manifest: Manifest, table: str, key: str) -> Any:

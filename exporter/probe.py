@@ -1,14 +1,14 @@
 """Probe images: deterministic synthetic test images on which graphs are compared with PyTorch.
 
-They show soft light, discs, boxes and grain, so that a network sees edges, surfaces and texture, and contain no
-photographs. The sides of the first image are multiples of the network's, those of the second are not, and if the graph
-resizes to a long side, a third image is larger than that.
+They show soft light, discs, boxes and grain, so that a network sees edges, surfaces and texture. The sides of the first
+image are multiples of the network's, those of the second are not; if the graph resizes to a long side, a third image is
+larger than that.
 """
 
 # N images, H W pixels, 3 = RGB
 
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,13 +66,11 @@ def scene(height: int, width: int, seed: int) -> Bytes:
 def run(predict: Predict, images: list[Bytes]) -> list[Prediction]:
     """Predict each image alone, then the first one again in a batch with its mirror image.
 
-    The result is one longer than `images`. Its last element equals the first one if a prediction does not depend on
-    the other images of the batch.
+    The result is one longer than `images`. Its last and first elements are equal if predictions do not depend on the
+    other images of the batch.
     """
-    batches = [image[None] for image in images]
-    batches.append(np.stack([images[0], images[0][:, ::-1]]))
     predictions = []
-    for batch_NHW3 in batches:
+    for batch_NHW3 in [*(image[None] for image in images), np.stack([images[0], images[0][:, ::-1]])]:
         mask_NHW, confidence_NHW = predict(batch_NHW3)
         predictions.append(Prediction(image=batch_NHW3[0], mask=mask_NHW[0], confidence=confidence_NHW[0]))
     return predictions
@@ -105,15 +103,11 @@ def read_probe(file: Path) -> tuple[list[Bytes], list[Ids]]:
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
-            arrays: Mapping[str, Bytes] = dict(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            numbers = range(sum(name.startswith("image_") for name in archive))
+            images: list[Bytes] = [archive[f"image_{number}"] for number in numbers]
+            masks: list[Ids] = [archive[f"mask_{number}"] for number in numbers]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file}: cannot be read ({error}); export the bundle again") from error
-    count = sum(name.startswith("image_") for name in arrays)
-    try:
-        images = [arrays[f"image_{number}"] for number in range(count)]
-        masks: list[Ids] = [arrays[f"mask_{number}"] for number in range(count)]
-    except KeyError as error:
-        raise ValueError(f"{file}: array {error} is missing; export the bundle again") from error
     if not images:
         raise ValueError(f"{file}: contains no image; export the bundle again")
     for image, mask in zip(images, masks, strict=True):

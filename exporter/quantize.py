@@ -1,9 +1,9 @@
 """Static int8 quantisation for CPUs, with as few operators in float as the loss limit requires.
 
 Weights are int8 per output channel, activations uint8, in QDQ format (QuantizeLinear and DequantizeLinear around each
-operator), which onnxruntime runs in integers; operators between quantised ones stay in integers too. Only the
-convolution that reads the image stays in float at first. While the loss exceeds the limit, 1, 2, 4, ... operators are
-added, those first that change the masks most when only they are quantised.
+operator), which onnxruntime runs in integers. Only the convolution that reads the image stays in float at first. While
+the loss exceeds the limit, 1, 2, 4, ... operators are added, those first that change the masks most when only they are
+quantised.
 """
 
 import tempfile
@@ -11,23 +11,29 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from exporter.calibration import CalibrationImages
-from exporter.int8_passthrough import PASSTHROUGH, int8_passthrough
 from exporter.probe import Bytes, Ids
 from exporter.runtime import OnnxPredictor
 
 QUANTIZED = ("Conv", "MatMul", "Gemm")
 """Operators whose arithmetic becomes integer."""
 
+ACTIVATIONS = ("Clip", "Relu")
+"""Quantised together with the operator that precedes them."""
+
+BETWEEN = ("Add", "Resize")
+"""Quantised only if all their inputs and all their readers are quantised; other readers need the float value."""
+
+PASSTHROUGH = (*ACTIVATIONS, *BETWEEN)
+
 FEW_CHANNELS = 4
 """Convolutions with at most this many input channels stay in float: they are slower in integers."""
 
 RANKING_IMAGES = 4
-"""Number of images by which operators are ranked."""
 
 
 class QuantizationError(ValueError):
@@ -53,7 +59,7 @@ def quantize(graph: Path, file: Path, images: Sequence[Bytes], loss: Callable[[P
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(graph, prepared, skip_symbolic_shape=True)
-        names, few_channels = _quantizable(onnx.load(prepared).graph)
+        names, few_channels = _quantizable(ir.load(prepared).graph)
         losses: dict[int, float] = {}
         ranked: list[str] = []
         for excluded in _exclusion_counts(len(names) // 2):
@@ -74,41 +80,40 @@ def _exclusion_counts(limit: int) -> list[int]:
     return [0, *(1 << power for power in range(limit.bit_length()))]
 
 
-def _quantizable(graph: onnx.GraphProto) -> tuple[list[str], int]:
+def _quantizable(graph: ir.Graph) -> tuple[list[str], int]:
     """The names of the operators to quantise, and the number of those with few input channels, which are not.
 
     Products of two activations, as in attention, are neither.
     """
-    channels = {tensor.name: _channels(tensor) for tensor in graph.initializer}
-    found = [node for node in graph.node if node.op_type in QUANTIZED and node.input[1] in channels]
-    names = [
-        node.name for node in found if node.op_type != "Conv" or _groups(node) * channels[node.input[1]] > FEW_CHANNELS
-    ]
+    found = {str(node.name): node for node in graph if node.op_type in QUANTIZED and _weight_shape(node)}
+    names = [name for name, node in found.items() if node.op_type != "Conv" or _input_channels(node) > FEW_CHANNELS]
     return names, len(found) - len(names)
 
 
-def _channels(tensor: onnx.TensorProto) -> int:
-    """Input channels per group, if the tensor holds the weights of a convolution."""
-    return tensor.dims[1] if len(tensor.dims) > 1 else 1
+def _weight_shape(node: ir.Node) -> tuple[int, ...]:
+    """The shape of the second input if it is constant, otherwise ()."""
+    weights = node.inputs[1] and node.inputs[1].const_value
+    return tuple(weights.shape.numpy()) if weights else ()
 
 
-def _groups(convolution: onnx.NodeProto) -> int:
-    return next((attribute.i for attribute in convolution.attribute if attribute.name == "group"), 1)
+def _input_channels(convolution: ir.Node) -> int:
+    return _groups(convolution) * _weight_shape(convolution)[1]
+
+
+def _groups(convolution: ir.Node) -> int:
+    return convolution.attributes.get_int("group", 1)
 
 
 def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantized: Collection[str]) -> None:
-    """Quantise these operators.
-
-    Ranges are measured once and cached beside `prepared`, so the first call must name all operators.
-    """
-    graph = onnx.load(prepared).graph
+    """Quantise these operators. The first call must name all: it measures the ranges, which are cached."""
+    graph = ir.load(prepared).graph
     quantize_static(
         prepared,
         file,
         CalibrationImages(images),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=[*QUANTIZED, *PASSTHROUGH],
-        nodes_to_quantize=[*quantized, *int8_passthrough(graph, quantized)],
+        nodes_to_quantize=[*quantized, *_int8_passthrough(graph, quantized)],
         per_channel=True,
         # CPUs without VNNI add 8-bit x 8-bit products in 16 bits, which overflow; with 7-bit weights they do not.
         reduce_range=True,
@@ -121,14 +126,34 @@ def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantized: Colle
     )
 
 
-def _depthwise_weights(graph: onnx.GraphProto) -> list[str]:
+def _int8_passthrough(graph: ir.Graph, quantized: Collection[str]) -> list[str]:
+    """Names of the operators between the quantised ones that also stay in int8.
+
+    A Relu behind a convolution only limits its output range. A sum or an upsampling between convolutions would convert
+    int8 to float and back.
+    """
+    candidates = [node for node in graph if node.op_type in PASSTHROUGH]
+    in_int8 = {*candidates, *(node for node in graph if node.name in quantized)}
+
+    def fits(node: ir.Node) -> bool:
+        features = node.inputs if node.op_type == "Add" else node.inputs[:1]  # the others are bounds and sizes
+        if not all(value is not None and value.producer() in in_int8 for value in features):
+            return False
+        result = node.outputs[0]
+        return node.op_type in ACTIVATIONS or (in_int8.issuperset(result.consumers()) and not result.is_graph_output())
+
+    # Repeat until stable: rejecting one operator can invalidate those that it is connected to.
+    while unfit := [node for node in candidates if not fits(node)]:
+        in_int8.difference_update(unfit)
+        candidates = [node for node in candidates if node in in_int8]
+    return [str(node.name) for node in candidates]
+
+
+def _depthwise_weights(graph: ir.Graph) -> list[str]:
     """Weights [C,1,h,w] of depthwise convolutions: onnxruntime adds their products in 32 bits, so 8 bits are safe."""
-    channels = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
-    return [
-        node.input[1]
-        for node in graph.node
-        if node.op_type == "Conv" and _groups(node) == channels.get(node.input[1]) != 1
-    ]
+    convolutions = [node for node in graph if node.op_type == "Conv"]
+    depthwise = [node for node in convolutions if _weight_shape(node)[:1] == (_groups(node),) != (1,)]
+    return [str(node.inputs[1].name) for node in depthwise if node.inputs[1]]
 
 
 def _by_damage(prepared: Path, images: Sequence[Bytes], names: Sequence[str]) -> list[str]:

@@ -21,7 +21,7 @@ MASK_TYPES = ("tensor(uint8)", "tensor(uint16)")
 
 
 class OnnxPredictor:
-    """A graph file as a callable: images in, masks and confidences out."""
+    """A graph file as a callable."""
 
     def __init__(self, graph: Path, *, threads: int = 0, mask_types: Collection[str] = MASK_TYPES) -> None:
         """Load a graph and check its inputs and outputs.
@@ -41,19 +41,17 @@ class OnnxPredictor:
             self._session = onnxruntime.InferenceSession(graph, options, providers=[CPU])
         except Exception as error:  # onnxruntime's exceptions have no common base class
             raise ValueError(f"{graph}: onnxruntime cannot load it ({error}); export the bundle again") from error
-        found = {value.name: (value.type, len(value.shape)) for value in self._values()}
+        values = [*self._session.get_inputs(), *self._session.get_outputs()]
+        found = {value.name: (value.type, len(value.shape)) for value in values}
         accepted = [
             {"image": ("tensor(uint8)", 4), "mask": (kind, 3), "confidence": ("tensor(uint8)", 3)}
             for kind in mask_types
         ]
         if found not in accepted:
             raise ValueError(f"{graph}: inputs and outputs are {found}, not a bundle's; export the bundle again")
-        for value in self._values():
+        for value in values:
             if any(isinstance(side, int) for side in value.shape[:3]):
                 raise ValueError(f"{graph}: {value.name} has the fixed shape {value.shape}; export the bundle again")
-
-    def _values(self) -> list[onnxruntime.NodeArg]:
-        return [*self._session.get_inputs(), *self._session.get_outputs()]
 
     def __call__(self, image_NHW3: Bytes) -> tuple[Ids, Bytes]:
         """Mask [N,H,W] of class ids and confidence uint8 [N,H,W] for images uint8 [N,H,W,3]."""

@@ -49,7 +49,7 @@ def export_tile_graph(
         file: output file.
         window: height and width in pixels, multiples of the network's.
         stride: step between windows as a fraction of the window's side.
-        metadata: contents of the file's metadata_props.
+        metadata: the file's metadata_props.
 
     Raises:
         BundleError: A probability differs by more than PROBABILITY_MAX_ABS.

@@ -2,7 +2,7 @@
 
 # H W pixels
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,7 @@ class DataError(ValueError):
 
 
 class Validator:
-    """The validation images of a data set, with PyTorch's masks for them.
-
-    Attributes:
-        miou: PyTorch's mean IoU, [0, 1].
-        images: number of validation images.
-    """
+    """The validation images of a data set, with PyTorch's masks for them and its mean IoU `miou`, [0, 1]."""
 
     def __init__(self, root: Path, taxonomy: Taxonomy, data: Mapping[str, Any], predict: Predict) -> None:
         """Open the data set and run PyTorch on its validation images.
@@ -52,20 +47,18 @@ class Validator:
             raise DataError(f"{root}: its classes are not the checkpoint's; give the data set it was trained on")
         self._val_split = self._dataset.split(data.get("val") or "val")
         self._samples = _evenly_spaced(self._val_split, MAX_VALIDATION_IMAGES)
-        self.images = len(self._samples)
-        self._masks: list[Ids] = []
-        self.miou = self._miou(predict, lambda _, mask_HW: self._masks.append(mask_HW))
+        self._masks, self.miou = self._masks_and_miou(predict)
+
+    @property
+    def images(self) -> int:
+        """Number of validation images."""
+        return len(self._samples)
 
     def measure(self, predict: Predict) -> Validation:
         """Compare a graph's masks with PyTorch's and with the labels."""
-        equal, total = 0, 0
-
-        def compare(number: int, mask_HW: Ids) -> None:
-            nonlocal equal, total
-            equal += int((mask_HW == self._masks[number]).sum())
-            total += mask_HW.size
-
-        miou = self._miou(predict, compare)
+        masks, miou = self._masks_and_miou(predict)
+        equal = sum(int((a_HW == b_HW).sum()) for a_HW, b_HW in zip(masks, self._masks, strict=True))
+        total = sum(mask_HW.size for mask_HW in masks)
         return Validation(images=self.images, mask=equal / total, miou=miou, miou_lost=self.miou - miou)
 
     def calibration_images(self) -> list[Bytes]:
@@ -78,20 +71,16 @@ class Validator:
         training = without(dict.fromkeys(samples), self._val_split)
         return [self._dataset.read(each) for each in _evenly_spaced(training or self._samples, MAX_CALIBRATION_IMAGES)]
 
-    def _miou(self, predict: Predict, on_mask: Callable[[int, Ids], None]) -> float:
-        taxonomy = self._dataset.taxonomy
+    def _masks_and_miou(self, predict: Predict) -> tuple[list[Ids], float]:
+        taxonomy, masks = self._dataset.taxonomy, []
         counts_KK = torch.zeros((len(taxonomy), len(taxonomy)), dtype=torch.int64)
-        for number, sample in enumerate(self._samples):
+        for sample in self._samples:
             image_HW3, label_HW = self._dataset.read_pair(sample)
             mask_HW = predict(image_HW3[None])[0][0]
-            on_mask(number, mask_HW)
-            counts_KK += confusion(
-                torch.from_numpy(mask_HW.astype(np.int64)),
-                torch.from_numpy(label_HW),
-                len(taxonomy),
-                taxonomy.ignore_index,
-            )
-        return scores(counts_KK, taxonomy.names, self.images).miou
+            masks.append(mask_HW)
+            ids_HW, label_ids_HW = torch.from_numpy(mask_HW.astype(np.int64)), torch.from_numpy(label_HW)
+            counts_KK += confusion(ids_HW, label_ids_HW, len(taxonomy), taxonomy.ignore_index)
+        return masks, scores(counts_KK, taxonomy.names, self.images).miou
 
 
 def _evenly_spaced(samples: tuple[Sample, ...], limit: int) -> tuple[Sample, ...]:

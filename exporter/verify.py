@@ -8,18 +8,18 @@ import numpy as np
 from exporter import probe
 from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.manifest import Artifact, Manifest, TensorRT, Tile
-from exporter.probe import Bytes, Ids, scene
+from exporter.model_card import markdown_table
+from exporter.probe import scene
 from exporter.runtime import OnnxPredictor, run_tile_graph
 from exporter.tensorrt.profile import OPTIONS, PREFIX
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
-    """Result of the verification of a valid bundle."""
+    """Manifest of a valid bundle and number of its probe images."""
 
     manifest: Manifest
     images: int
-    """Number of probe images."""
     agreement: dict[str, float]
     """By graph file: fraction of pixels equal to the stored mask in the worst image, [0, 1]."""
 
@@ -33,14 +33,17 @@ def verify(bundle: Path) -> Verified:
     """Check a bundle as the service does before it serves the bundle.
 
     Raises:
-        BundleError: The format is not supported, a file is missing or altered, a graph does not load or is not a
-            bundle's, or its masks differ from the probe's beyond the bundle's tolerance.
+        BundleError: The format is not supported, a file is missing or altered, a graph is not a bundle's, or its masks
+            differ from the probe's beyond the tolerance.
     """
     manifest = read_manifest(bundle)
     _check_sums(bundle, manifest)
     try:
         images, masks = probe.read_probe(bundle / manifest.probe.file)
-        found = {artifact.file: _run(bundle / artifact.file, images) for artifact in manifest.artifacts}
+        found = {
+            artifact.file: [each.mask for each in probe.run(OnnxPredictor(bundle / artifact.file), images)]
+            for artifact in manifest.artifacts
+        }
     except ValueError as error:
         raise BundleError(str(error)) from error
     expected = [*masks, masks[0]]  # probe.run predicts the first image a second time, in a batch of two
@@ -66,7 +69,7 @@ def verify(bundle: Path) -> Verified:
 
 
 def verified_table(verified: Verified) -> str:
-    """The measured and the required agreement of each graph as a Markdown table."""
+    """A Markdown table of the graphs."""
     manifest = verified.manifest
     rows = [
         [
@@ -80,18 +83,13 @@ def verified_table(verified: Verified) -> str:
     ]
     if manifest.tile:
         rows.append([f"`{manifest.tile.file}`", "fp32", f"{manifest.tile.bytes / 1e6:.1f}", "probabilities", ""])
-    head = ["graph", "precision", "MB", "agreement", "required"]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+    return markdown_table(["graph", "precision", "MB", "agreement", "required"], rows)
 
 
 def required_agreement(manifest: Manifest, artifact: Artifact) -> float:
     """Minimum fraction of equal probe pixels for a graph, [0, 1]."""
     own = artifact.probe_agreement
     return manifest.probe.tolerance.mask_agreement if own is None else own
-
-
-def _run(graph: Path, images: list[Bytes]) -> list[Ids]:
-    return [prediction.mask for prediction in probe.run(OnnxPredictor(graph), images)]
 
 
 def _check_tile(graph: Path, tile: Tile, classes: int) -> None:

@@ -8,7 +8,6 @@ without one, for every GPU since Ampere. The rest of the exporter works without 
 
 import importlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,12 @@ MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 
 
 class TensorRTUnavailableError(ValueError):
-    """TensorRT or the GPU that it needs is missing; the message names what is missing and the remedy."""
+    """TensorRT or the GPU that it needs is missing; the message states the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """NVIDIA's Python module and the errors that it has logged."""
+    """NVIDIA's Python module and its logged errors."""
 
     name: str
     module: Any
@@ -71,38 +70,31 @@ def find_library() -> Library:
 
 
 def parse_errors(model: bytes, library: Library) -> str:
-    """Return what the parser rejects in a serialised ONNX model, one clause for each reason; empty if it accepts it."""
-    return _parse(library.module.Builder(_logger(library)), model, library).errors
+    """Return the parser's reasons to reject a serialised ONNX model; empty if it accepts the model."""
+    _, _, errors = _parse(library.module.Builder(_logger(library)), model, library)
+    return errors
 
 
 def build(graph: Path, file: Path, profile: Profile, library: Library, *, exact: bool = False) -> None:
-    """Build an engine from an ONNX file.
+    """Build the engine `file` from the ONNX file `graph` for the image sizes of `profile`.
 
-    Args:
-        graph: The ONNX file.
-        file: The engine to write.
-        profile: The image sizes that the engine accepts.
-        library: From `find_library`.
-        exact: Multiply fp32 in full. Otherwise the GPU may use TF32, whose fractions have ten bits.
+    `exact` multiplies fp32 in full. Otherwise the GPU may use TF32, whose fractions have ten bits.
 
     Raises:
         BundleError: TensorRT rejects the graph or cannot build an engine.
     """
     trt = library.module
     builder = trt.Builder(_logger(library))
-    parsed = _parse(builder, graph.read_bytes(), library)
-    if parsed.errors:
-        raise BundleError(
-            f"{library.title} rejects the graph: {parsed.errors}. Export the bundle again from its checkpoint with "
-            "this version"
-        )
+    network, _parser, errors = _parse(builder, graph.read_bytes(), library)
+    if errors:
+        raise BundleError(f"{library.title} rejects the graph: {errors}. Export the bundle again with this version")
     config, shapes = builder.create_builder_config(), profile.shapes
     if exact:
         config.clear_flag(trt.BuilderFlag.TF32)
     optimization = builder.create_optimization_profile()
     optimization.set_shape(IMAGE, shapes["min"], shapes["opt"], shapes["max"])
     config.add_optimization_profile(optimization)
-    engine = builder.build_serialized_network(parsed.network, config)
+    engine = builder.build_serialized_network(network, config)
     if engine is None:
         reason = "; ".join(library.errors[-3:]) or "it gives no reason"
         raise BundleError(f"{library.title} cannot build an engine: {reason}")
@@ -110,7 +102,7 @@ def build(graph: Path, file: Path, profile: Profile, library: Library, *, exact:
 
 
 def load_predictor(file: Path, library: Library) -> Predict:
-    """Load an engine on the GPU and return a function from images to masks and confidences.
+    """Load an engine on the GPU.
 
     Raises:
         TensorRTUnavailableError: There is no GPU, or torch is not installed.
@@ -128,10 +120,6 @@ def load_predictor(file: Path, library: Library) -> Predict:
     engine = runtime.deserialize_cuda_engine(file.read_bytes())
     if engine is None:
         raise BundleError(f"{library.title} does not load {file}: {'; '.join(library.errors[-3:])}")
-    return _runner(engine, torch, runtime=runtime)
-
-
-def _runner(engine: Any, torch: Any, *, runtime: Any) -> Callable[[Bytes], tuple[Ids, Bytes]]:
     context = engine.create_execution_context()
 
     def predict(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
@@ -144,7 +132,7 @@ def _runner(engine: Any, torch: Any, *, runtime: Any) -> Callable[[Bytes], tuple
             dtype = torch.uint8 if engine.get_tensor_dtype(name).itemsize == 1 else torch.int32
             outputs[name] = torch.empty(tuple(context.get_tensor_shape(name)), dtype=dtype, device="cuda")
             context.set_tensor_address(name, outputs[name].data_ptr())
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call] # not annotated in torch
         stream.wait_stream(torch.cuda.current_stream())
         context.execute_async_v3(stream.cuda_stream)
         stream.synchronize()
@@ -153,21 +141,11 @@ def _runner(engine: Any, torch: Any, *, runtime: Any) -> Callable[[Bytes], tuple
     return predict
 
 
-@dataclass(frozen=True, slots=True)
-class _Parsed:
-    """A parsed network. The parser holds the weights until the engine is built."""
-
-    network: Any
-    parser: Any
-    errors: str
-
-
-def _parse(builder: Any, model: bytes, library: Library) -> _Parsed:
-    trt = library.module
-    network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, _logger(library))
-    errors = "" if parser.parse(model) else _errors(parser)
-    return _Parsed(network, parser, errors)
+def _parse(builder: Any, model: bytes, library: Library) -> tuple[Any, Any, str]:
+    """Return the network, the parser, which holds its weights until the engine is built, and the errors."""
+    network = builder.create_network(_network_flags(library.module))
+    parser = library.module.OnnxParser(network, _logger(library))
+    return network, parser, "" if parser.parse(model) else _errors(parser)
 
 
 def _errors(parser: Any) -> str:
@@ -190,7 +168,7 @@ def _logger(library: Library) -> Any:
     trt = library.module
 
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-        """Collect errors, which TensorRT's own logger writes to the terminal."""
+        """Collect errors, which TensorRT's logger prints."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)

@@ -36,9 +36,9 @@ class Verdict:
 
     file: str
     obstacles: str
-    """What the parser rejects in the graph as it is in the bundle; empty: nothing."""
+    """What the parser rejects in the graph as it is; empty: nothing."""
     rewritten: bool = False
-    """The parser rejects the graph as it is and accepts what `for_tensorrt` makes of it."""
+    """The parser accepts the graph only after `for_tensorrt`."""
 
     @property
     def is_fit(self) -> bool:
@@ -47,7 +47,7 @@ class Verdict:
 
 
 def check_graphs(bundle: Path, manifest: Manifest, library: engine.Library) -> list[Verdict]:
-    """Ask TensorRT's parser about every graph of a bundle, tiles included, as it is and rewritten."""
+    """Run TensorRT's parser on every graph of a bundle, as it is and, if it is rejected, rewritten."""
     files = [artifact.file for artifact in manifest.artifacts]
     return [_verdict(bundle / file, library) for file in [*files, *([manifest.tile.file] if manifest.tile else [])]]
 
@@ -63,12 +63,9 @@ def _verdict(file: Path, library: engine.Library) -> Verdict:
 def prepare(
     bundle: Path, manifest: Manifest, out: Path, profile: Profile, precision: Literal["fp32", "fp16"]
 ) -> dict[str, Any]:
-    """Write the folder for TensorRT; it appears complete or not at all.
+    """Write the folder for TensorRT, complete or not at all, and return the content of tensorrt.json.
 
-    Without NVIDIA's library the graph is rewritten but unchecked: `checked_by` is None in the report.
-
-    Returns:
-        The content of tensorrt.json.
+    Without NVIDIA's library the graph is unchecked, and `checked_by` is None.
 
     Raises:
         BundleError: TensorRT rejects the rewritten graph, its masks differ too much from the probe's, or `out` exists.
@@ -77,7 +74,9 @@ def prepare(
     images, masks = probe.read_probe(bundle / PROBE)
     with new_bundle(out) as folder:
         graph = folder / GRAPH
-        _write_graph(bundle / artifact.file, graph, images if precision == "fp16" else None)
+        save(for_tensorrt(onnx.load(bundle / artifact.file)), graph)
+        if precision == "fp16":
+            save(convert_to_fp16(onnx.load(graph), large_tensors(graph, images, FP16_LIMIT)), graph)
         expected = [*masks, masks[0]]  # `probe.run` repeats the first image in a batch of two
         needed = manifest.probe.tolerance.mask_agreement if precision == "fp32" else FP16_PROBE_AGREEMENT
         agreement = _agreement(OnnxPredictor(graph, mask_types=MASK_TYPES), images, expected)
@@ -104,12 +103,12 @@ def prepare(
 
 
 def plain_graph(manifest: Manifest) -> Artifact:
-    """Return the fp32 graph of standard operators, which is rewritten for TensorRT."""
+    """Return the fp32 graph of standard operators."""
     return next(each for each in manifest.artifacts if each.precision == "fp32" and not each.fused_attention)
 
 
 def trtexec_command(profile: Profile, precision: Literal["fp32", "fp16"]) -> str:
-    """Return the command that builds the engine with TensorRT 10 or 11, to be run in the folder."""
+    """Return the command that builds the engine with TensorRT 10 or 11 in the folder."""
     arguments = profile.arguments
     return shlex.join(
         [
@@ -123,17 +122,10 @@ def trtexec_command(profile: Profile, precision: Literal["fp32", "fp16"]) -> str
     )
 
 
-def _write_graph(source: Path, file: Path, images: list[Bytes] | None) -> None:
-    """Rewrite a graph; with probe images, convert it to fp16 except for tensors whose values are too large for it."""
-    save(for_tensorrt(onnx.load(source)), file)
-    if images is not None:
-        save(convert_to_fp16(onnx.load(file), large_tensors(file, images, FP16_LIMIT)), file)
-
-
 def _build_engine(
     folder: Path, profile: Profile, images: list[Bytes], expected: list[Ids], needed: float, *, exact: bool
 ) -> dict[str, Any]:
-    """Build the engine and run the probe on it, as far as this machine can; `missing` names what it lacks."""
+    """Build the engine and run the probe on it; `missing` names what the machine lacks for that."""
     file = folder / ENGINE
     report: dict[str, Any] = {"built_by": None, "bytes": None, "agreement": None, "missing": None}
     try:

@@ -10,7 +10,6 @@ from exporter.runtime import SPEED_SIZE
 Size = tuple[int, int, int]
 """N, H, W."""
 
-CHANNELS = 3
 IMAGE = "image"
 MAX_BATCH_SIZE = 4
 MAX_SIDE, MAX_NATIVE_SIDE = 2048, 1024
@@ -54,12 +53,12 @@ class Profile:
     def shapes(self) -> dict[str, tuple[int, int, int, int]]:
         """min, opt and max as shapes [N, H, W, 3]."""
         named = {"min": self.minimum, "opt": self.optimum, "max": self.maximum}
-        return {name: (*size, CHANNELS) for name, size in named.items()}
+        return {name: (*size, 3) for name, size in named.items()}
 
     @property
     def arguments(self) -> dict[str, str]:
         """min, opt and max as arguments of trtexec and onnxruntime: `image:1x384x512x3`."""
-        return {name: f"{IMAGE}:{'x'.join(map(str, shape))}" for name, shape in self.shapes.items()}
+        return {name: f"{IMAGE}:{_text(shape)}" for name, shape in self.shapes.items()}
 
 
 def usual_size(long_side: int) -> tuple[int, int]:
@@ -71,8 +70,7 @@ def usual_profile(long_side: int) -> Profile:
     """Return the default profile: from 1x1 pixels to a batch of large images, tuned for one image of the usual size.
 
     Args:
-        long_side: Pixels, from the manifest; 0: the network runs at the image's native size, and its memory grows with
-            the image.
+        long_side: Pixels, from the manifest; 0: the network runs at native size, and its memory grows with the image.
     """
     best = usual_size(long_side)
     largest = max(MAX_SIDE if long_side else MAX_NATIVE_SIDE, *best)
@@ -82,22 +80,22 @@ def usual_profile(long_side: int) -> Profile:
 def parse_size(text: str) -> Size:
     """Parse `4x1080x1920` as N, H, W. Raises ValueError."""
     parts = text.lower().split("x")
-    if len(parts) != len(("N", "H", "W")) or not all(part.isdecimal() for part in parts):
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
         raise ValueError(f"{text!r} is not a size; give images x height x width, as 4x1080x1920")
     images, height, width = map(int, parts)
     return images, height, width
 
 
 def for_onnxruntime(file: str, sha256: str, profile: Profile) -> TensorRT:
-    """Return the options of onnxruntime's TensorRT provider for a graph, and the key of its engines in a cache.
+    """Return the options of onnxruntime's TensorRT provider for a graph.
 
-    Each pair of graph and profile has its own key. The program that runs the graph adds trt_engine_cache_path and
-    trt_timing_cache_path, folders of its own.
+    Each pair of graph and profile has its own key in a cache of engines. The program that runs the graph adds
+    trt_engine_cache_path and trt_timing_cache_path, folders of its own.
     """
     key = f"{sha256[:16]}_{'_'.join(_text(size) for size in (profile.minimum, profile.optimum, profile.maximum))}"
     options = {f"trt_profile_{name}_shapes": shape for name, shape in profile.arguments.items()}
     return TensorRT(file=file, cache_key=key, provider_options={**options, **SETTINGS, PREFIX: key})
 
 
-def _text(size: Size) -> str:
+def _text(size: tuple[int, ...]) -> str:
     return "x".join(map(str, size))

@@ -1,8 +1,7 @@
 """Rewrite a bundle's graph in operators and types that TensorRT has, with the same results.
 
 - TensorRT's Resize has no antialiasing, with which graphs resize images and the position embeddings of a ViT. It is
-  replaced by matrix products with the filter's weights. The bundle's own graph keeps Resize: on a CPU the products are
-  about seven times slower.
+  replaced by matrix products with the filter's weights, which are about seven times slower on a CPU.
 - TensorRT has no uint16, the type of masks of more than 256 classes. They become int32.
 """
 
@@ -34,7 +33,7 @@ def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _with_fp32_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Convert weights that are stored as fp16 and remove their casts, since TensorRT computes in the types it finds."""
+    """Convert weights that are stored as fp16, since TensorRT computes in the types that it finds."""
     full = onnx.ModelProto()
     full.CopyFrom(model)
     graph = full.graph

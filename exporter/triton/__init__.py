@@ -5,6 +5,5 @@
     REPO/NAME_encoded/config.pbtxt          encoded images in, PNG masks out; calls the tensor model
     REPO/NAME_encoded/1/model.py            needs Pillow, which Triton's container lacks: pip install pillow
 
-A later export under the same name adds a version folder. It changes only the list of versions in config.pbtxt, so users
-can edit the rest of that file.
+A later export under the same name adds a version folder and changes only the list of versions in config.pbtxt.
 """

@@ -1,26 +1,31 @@
-"""Write config.pbtxt of the tensor model and of the model for encoded images."""
+"""Write config.pbtxt, in protocol buffers' text format, of the tensor model and of the model for encoded images.
+
+protobuf's own writer needs Triton's message schema, which none of the exporter's libraries contains. A test parses the
+texts with that schema.
+"""
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import onnx
+
+from exporter.bundle import BundleError
 from exporter.manifest import ClassEntry, Manifest
 from exporter.tensorrt.profile import usual_size
-from exporter.triton.pbtxt import EnumValue, Message, Value, map_entries, to_text
-from exporter.triton.signature import Signature, Tensor
 
 Kind = Literal["auto", "cpu", "gpu"]
 Backend = Literal["onnxruntime", "python"]
 
 LABELS = "labels.txt"
-PLATFORMS: dict[Backend, dict[str, str]] = {
-    "onnxruntime": {"platform": "onnxruntime_onnx", "backend": "onnxruntime"},
-    "python": {"backend": "python"},
+DATA_TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.UINT16: "TYPE_UINT16"}
+PLATFORMS: dict[Backend, str] = {
+    "onnxruntime": 'platform: "onnxruntime_onnx"\nbackend: "onnxruntime"',
+    "python": 'backend: "python"',
 }
-MAX_QUEUE_SIZE = 64
-"""Waiting requests per model; Triton rejects further ones at once, before the server runs out of memory."""
 ENCODED_INSTANCES = 2
 """Processes that decode and encode: one works while the network runs the images of the other."""
 MAX_IMAGE_BYTES = 20 * 2**20
@@ -29,26 +34,29 @@ MAX_NATIVE_PIXELS = 2_100_000
 """Largest image for a graph that runs at the image's native size: its memory grows with the image."""
 
 TENSORRT = 'name: "tensorrt"'
-"""Text in config.pbtxt that shows that the graph runs on TensorRT, also after edits of the file."""
+"""Text in config.pbtxt if the graph runs on TensorRT."""
 
-HEADER = """\
-# Written by `python -m exporter triton`. Edit it freely: later exports keep it, except with --rewrite-config.
-"""
+HEADER = (
+    "# Written by `python -m exporter triton`. Edit it freely: later exports keep it, except with --rewrite-config."
+)
 MARKERS = ("# versions: each export writes the lines from here ...", "# ... to here")
+BATCHING = """\
+# Batches the requests that are waiting, without a delay. Rejects requests above the limit before memory runs out.
+dynamic_batching { default_queue_policy { max_queue_size: 64 } }"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """Settings of config.pbtxt; all of them can be edited in the file later."""
+    """Settings of config.pbtxt, which can be edited in the file later."""
 
     kind: Kind = "auto"
-    """Device of the graph. `auto`: every GPU that Triton sees, or the CPU if there is none."""
+    """Device of the graph. `auto`: every GPU, or the CPU if there is none."""
     instances: int = 1
     """Sessions of the graph; with `gpu`, per GPU."""
     max_batch_size: int = 4
     """Most images in one run of the graph; Triton batches only images of equal height and width."""
     backend: Backend = "onnxruntime"
-    """Triton's backend. `python`: onnxruntime from its wheel, for Triton builds without the onnxruntime backend."""
+    """`python`: onnxruntime from its wheel, for Triton builds without the onnxruntime backend."""
     tensorrt: bool = False
     """Run the graph through onnxruntime's TensorRT provider, in fp16."""
     tensorrt_cache: str = "/tmp/tensorrt-cache"  # noqa: S108 - in the server's container; a default to replace
@@ -68,35 +76,45 @@ class Options:
             )
 
 
-def tensor_config(
-    name: str, signature: Signature, manifest: Manifest, versions: Mapping[int, str], options: Options
-) -> str:
+def tensor_entries(graph: Path) -> str:
+    """Return the entries `input` and `output` of config.pbtxt for an ONNX file.
+
+    Raises:
+        BundleError: A tensor is not uint8 or uint16, or its first dimension is not a dynamic batch.
+    """
+    model = onnx.load(graph, load_external_data=False).graph
+    inputs = [_tensor_entry("input", value, graph) for value in model.input]
+    return "\n".join([*inputs, *(_tensor_entry("output", value, graph) for value in model.output)])
+
+
+def tensor_config(name: str, tensors: str, manifest: Manifest, versions: Mapping[int, str], options: Options) -> str:
     """Return config.pbtxt of the tensor model.
 
     Args:
-        name: Name of the model and of its folder.
-        signature: Of the graph.
+        name: Of the model and of its folder.
+        tensors: From `tensor_entries`.
         manifest: Of the bundle.
-        versions: Label of each version folder, by number.
+        versions: Label of each version folder.
         options: The other settings.
     """
-    message: dict[str, Value] = {
-        "name": name,
-        **PLATFORMS[options.backend],
-        "max_batch_size": options.max_batch_size,
-        "input": [_tensor(tensor) for tensor in signature.inputs],
-        "output": [
-            {**_tensor(tensor), **({"label_filename": LABELS} if tensor.name == "mask" else {})}
-            for tensor in signature.outputs
-        ],
-        "instance_group": [{"kind": EnumValue(f"KIND_{options.kind.upper()}"), "count": options.instances}],
-        "dynamic_batching": _batching(),
-        "model_warmup": [_warm_up(signature, manifest)],
-        "parameters": map_entries({"classes": _text(_classes(manifest.classes)), "bundle_name": _text(manifest.name)}),
-    }
-    if options.tensorrt:
-        message["optimization"] = _tensorrt(options.tensorrt_cache)
-    return HEADER + to_text(message) + _versions(versions)
+    height, width = usual_size(manifest.inference.long_side)
+    return f"""\
+{HEADER}
+name: {_quoted(name)}
+{PLATFORMS[options.backend]}
+max_batch_size: {options.max_batch_size}
+{tensors}
+instance_group {{ kind: KIND_{options.kind.upper()} count: {options.instances} }}
+{BATCHING}
+# Allocates memory and builds TensorRT's engine before the first request.
+model_warmup {{
+  name: "one image"
+  batch_size: 1
+  inputs {{ key: "image" value {{ data_type: TYPE_UINT8 dims: [{height}, {width}, 3] random_data: true }} }}
+}}
+{_parameters({"classes": _classes(manifest.classes), "bundle_name": manifest.name})}\
+{_tensorrt(options.tensorrt_cache) if options.tensorrt else ""}\
+{_versions(versions)}"""
 
 
 def encoded_config(name: str, tensor_model: str, manifest: Manifest, options: Options) -> str:
@@ -109,17 +127,16 @@ def encoded_config(name: str, tensor_model: str, manifest: Manifest, options: Op
         "classes": _classes(manifest.classes),
     }
     # No warm-up: the tensor model may not be loaded yet, and Triton does not load a model whose warm-up fails.
-    message: Message = {
-        "name": name,
-        "backend": "python",
-        "max_batch_size": options.max_batch_size,
-        "input": [_tensor(Tensor("image_bytes", "TYPE_STRING", (1,)))],
-        "output": [_tensor(Tensor("mask_png", "TYPE_STRING", (1,)))],
-        "instance_group": [{"kind": EnumValue("KIND_CPU"), "count": ENCODED_INSTANCES}],
-        "dynamic_batching": _batching(),
-        "parameters": map_entries({key: _text(value) for key, value in parameters.items()}),
-    }
-    return HEADER + to_text(message)
+    return f"""\
+{HEADER}
+name: {_quoted(name)}
+{PLATFORMS["python"]}
+max_batch_size: {options.max_batch_size}
+input {{ name: "image_bytes" data_type: TYPE_STRING dims: [1] }}
+output {{ name: "mask_png" data_type: TYPE_STRING dims: [1] }}
+instance_group {{ kind: KIND_CPU count: {ENCODED_INSTANCES} }}
+{BATCHING}
+{_parameters(parameters)}"""
 
 
 def update_versions(text: str, versions: Mapping[int, str]) -> str:
@@ -133,47 +150,47 @@ def labels_text(classes: tuple[ClassEntry, ...]) -> str:
     return "".join(" ".join(entry.name.split()) + "\n" for entry in classes)
 
 
+def _tensor_entry(field: str, value: onnx.ValueInfoProto, graph: Path) -> str:
+    tensor = value.type.tensor_type
+    dims = [-1 if dim.dim_param else dim.dim_value for dim in tensor.shape.dim]
+    if tensor.elem_type not in DATA_TYPES or dims[:1] != [-1]:
+        raise BundleError(
+            f"{graph}: {value.name} must be uint8 or uint16 with a dynamic batch; export the bundle again"
+        )
+    labels = f' label_filename: "{LABELS}"' if value.name == "mask" else ""
+    return f'{field} {{ name: "{value.name}" data_type: {DATA_TYPES[tensor.elem_type]} dims: {dims[1:]}{labels} }}'
+
+
 def _versions(versions: Mapping[int, str]) -> str:
     begin, end = MARKERS
-    pairs = map_entries({f"version_{number}": _text(label) for number, label in sorted(versions.items())})
-    return f"{begin}\n{to_text({'parameters': pairs})}{end}\n"
+    return f"{begin}\n{_parameters({f'version_{number}': versions[number] for number in sorted(versions)})}{end}\n"
 
 
-def _tensor(tensor: Tensor) -> Message:
-    return {"name": tensor.name, "data_type": EnumValue(tensor.data_type), "dims": tensor.dims}
+def _tensorrt(cache: str) -> str:
+    return f"""\
+optimization {{ execution_accelerators {{ gpu_execution_accelerator {{
+  name: "tensorrt"
+  parameters {{ key: "precision_mode" value: "FP16" }}
+  # The mean and variance of layer norms overflow in fp16.
+  parameters {{ key: "trt_layer_norm_fp32_fallback" value: "1" }}
+  # An engine takes minutes to build, and an image outside the sizes seen so far needs another one.
+  parameters {{ key: "trt_engine_cache_enable" value: "1" }}
+  parameters {{ key: "trt_engine_cache_path" value: {_quoted(cache)} }}
+  parameters {{ key: "trt_timing_cache_enable" value: "1" }}
+  parameters {{ key: "trt_timing_cache_path" value: {_quoted(cache)} }}
+}} }} }}
+"""
 
 
-def _batching() -> Message:
-    # No delay: Triton batches the requests that are waiting and does not wait for more.
-    return {"default_queue_policy": {"max_queue_size": MAX_QUEUE_SIZE}}
+def _parameters(values: Mapping[str, str]) -> str:
+    return "".join(
+        f'parameters {{ key: "{key}" value {{ string_value: {_quoted(value)} }} }}\n' for key, value in values.items()
+    )
 
 
-def _warm_up(signature: Signature, manifest: Manifest) -> Message:
-    """Run one image before the model is ready, so that no client waits for allocations or for an engine."""
-    (image,) = signature.inputs
-    size = usual_size(manifest.inference.long_side)
-    noise: Message = {"data_type": EnumValue(image.data_type), "dims": (*size, 3), "random_data": True}
-    return {"name": "one image", "batch_size": 1, "inputs": map_entries({image.name: noise})}
-
-
-def _tensorrt(cache: str) -> Message:
-    parameters = {
-        "precision_mode": "FP16",
-        # The mean and variance of layer norms overflow in fp16.
-        "trt_layer_norm_fp32_fallback": "1",
-        # An engine takes minutes to build, and an image outside the sizes seen so far needs another one.
-        "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": cache,
-        "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": cache,
-    }
-    accelerator: Message = {"name": "tensorrt", "parameters": map_entries(parameters)}
-    return {"execution_accelerators": {"gpu_execution_accelerator": [accelerator]}}
-
-
-def _text(value: str) -> Message:
-    """Return a value of a model's `parameters`."""
-    return {"string_value": value}
+def _quoted(text: str) -> str:
+    """Quote a string, with reserved and control characters as octal escapes."""
+    return '"' + "".join(f"\\{ord(char):03o}" if char in '"\\' or ord(char) < 32 else char for char in text) + '"'
 
 
 def _classes(classes: tuple[ClassEntry, ...]) -> str:

@@ -6,8 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.bundle import GRAPH, MANIFEST, BundleError, new_bundle, sha256_of
-from exporter.manifest import Precision
+from exporter.bundle import GRAPH, MANIFEST, BundleError, new_bundle, read_manifest, sha256_of
+from exporter.manifest import Artifact, Manifest, Precision
 from exporter.triton.config import (
     LABELS,
     TENSORRT,
@@ -16,10 +16,9 @@ from exporter.triton.config import (
     encoded_config,
     labels_text,
     tensor_config,
+    tensor_entries,
     update_versions,
 )
-from exporter.triton.signature import read_signature
-from exporter.triton.versions import Source, choose_graph, read_version, version_numbers
 from exporter.verify import verify
 
 CONFIG, PROGRAM = "config.pbtxt", "model.py"
@@ -30,26 +29,34 @@ MAX_NAME_LENGTH = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WrittenModel:
-    """Names and version of a bundle in a repository."""
+    """Names of a bundle's models in a repository, and their version, which is the number of the folder."""
 
     model: str
-    """Name of the tensor model."""
     encoded: str
-    """Name of the model that takes encoded images."""
     version: int
-    """Triton's version: the number of the folder."""
     is_new: bool
     """False: the newest version already had this graph, and no folder was added."""
     is_listed: bool
-    """False: config.pbtxt does not list the version, because the markers around the list were removed."""
+    """False: config.pbtxt does not list the version, because somebody removed the markers around the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One graph and the manifest of its bundle."""
+
+    graph: Path
+    """The file; manifest.json is in the same folder."""
+    manifest: Manifest
+    artifact: Artifact
+
+    @property
+    def label(self) -> str:
+        """The version's entry in config.pbtxt: the bundle's version and the graph's file name."""
+        return f"{self.manifest.version} {self.artifact.file}"
 
 
 def safe_name(name: str) -> str:
-    """Reduce `name` to letters, digits, `_` and `-`, which are safe in a URL and as a folder name.
-
-    Raises:
-        ValueError: No character is left.
-    """
+    """Reduce `name` to letters, digits, `_` and `-`. Raises ValueError if none is left."""
     safe = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:MAX_NAME_LENGTH]
     if not safe:
         raise ValueError(f"{name!r} has no letter or digit for a model's name: give another --name")
@@ -70,9 +77,9 @@ def write_repository(
     Args:
         bundle: Folder of the bundle; it is verified first.
         repository: Triton's --model-repository; created if missing.
-        name: Name of the model, made safe; default: the bundle's name.
+        name: Name of the model; `safe_name` is applied. Default: the bundle's name.
         precision: Graph to serve. None: the precision of the model's newest version, or fp32.
-        options: Settings for a config.pbtxt that is written: the first, or with `rewrite_config`. None: the defaults.
+        options: Settings for a new config.pbtxt. None: the defaults.
         rewrite_config: Replace config.pbtxt of both models.
 
     Raises:
@@ -85,40 +92,73 @@ def write_repository(
     folder, encoded = repository / model, repository / (model + ENCODED)
     old = _read_versions(folder)
     _check_encoded(encoded, folder)
-    if old and options and not rewrite_config:
+    keep_config = bool(old) and not rewrite_config
+    if options and keep_config:
         raise ValueError(
             f"{folder / CONFIG} exists and is kept, so the options for it would have no effect: edit it, or add "
             "--rewrite-config"
         )
-    new_options = (options or Options()) if rewrite_config or not old else None
-    tensorrt = new_options.tensorrt if new_options else TENSORRT in (folder / CONFIG).read_text(encoding="utf-8")
+    options = options or Options()
+    tensorrt = TENSORRT in (folder / CONFIG).read_text(encoding="utf-8") if keep_config else options.tensorrt
     precision = precision or (old[max(old)].artifact.precision if old else "fp32")
-    source = choose_graph(bundle, manifest, precision, tensorrt=tensorrt)
+    source = _choose_graph(bundle, manifest, precision, tensorrt=tensorrt)
     if old:
         _check_same(old[max(old)], source)
-    repository.mkdir(parents=True, exist_ok=True)
-    if old:
-        version, is_new = _add_version(folder, source, old, new_options)
+        version, is_new = _add_version(folder, source, old, None if keep_config else options)
     else:
-        version, is_new = _create_tensor_model(folder, source, new_options or Options()), True
-    _write_encoded_model(
-        encoded, encoded_config(encoded.name, model, manifest, options or Options()), rewrite_config=rewrite_config
-    )
-    label = read_version(folder / str(version)).label
+        version, is_new = 1, True
+        _create_tensor_model(folder, source, options)
+    config = encoded_config(encoded.name, model, manifest, options)
+    _write_encoded_model(encoded, config, rewrite_config=rewrite_config)
+    label = _read_version(folder / str(version)).label
     is_listed = f'"{label}"' in (folder / CONFIG).read_text(encoding="utf-8")
     return WrittenModel(model=model, encoded=encoded.name, version=version, is_new=is_new, is_listed=is_listed)
 
 
-def _read_versions(folder: Path) -> dict[int, Source]:
-    """Read the version folders of a tensor model, by number; empty if there is no such folder.
+def _choose_graph(bundle: Path, manifest: Manifest, precision: Precision, *, tensorrt: bool) -> _Source:
+    """Return the bundle's graph of a precision: with fused attention, which needs less memory, if there is one.
+
+    TensorRT lacks onnxruntime's fused operators and gets the graph without them.
 
     Raises:
-        BundleError: The folder holds something else.
+        BundleError: The bundle has no graph of this precision.
+        ValueError: `tensorrt` with a precision other than fp32.
     """
+    if tensorrt and precision != "fp32":
+        raise ValueError(f"TensorRT converts the fp32 graph to fp16 itself: give --precision fp32, not {precision}")
+    candidates = [artifact for artifact in manifest.artifacts if artifact.precision == precision]
+    if not candidates:
+        found = ", ".join(dict.fromkeys(artifact.precision for artifact in manifest.artifacts))
+        raise BundleError(f"{bundle} has no graph of precision {precision}; give --precision with one of: {found}")
+    rank = min if tensorrt else max
+    artifact = rank(candidates, key=lambda artifact: artifact.fused_attention or 0)
+    return _Source(bundle / artifact.file, manifest, artifact)
+
+
+def _version_numbers(folder: Path) -> list[int]:
+    """Return the numbers of a model's version folders, ascending."""
+    return sorted(int(path.name) for path in folder.iterdir() if re.fullmatch(r"[1-9][0-9]*", path.name))
+
+
+def _read_version(folder: Path) -> _Source:
+    """Read a version folder. A graph that was edited since the export counts as the bundle's first artifact.
+
+    Raises:
+        BundleError: The folder has no manifest.
+        FileNotFoundError: The folder has no graph.
+    """
+    manifest, graph = read_manifest(folder), folder / GRAPH
+    size = graph.stat().st_size
+    matching = (artifact for artifact in manifest.artifacts if artifact.bytes == size)
+    return _Source(graph, manifest, next(matching, manifest.artifacts[0]))
+
+
+def _read_versions(folder: Path) -> dict[int, _Source]:
+    """The versions of a tensor model, by number; raises BundleError if the folder holds something else."""
     if not folder.exists():
         return {}
     try:
-        found = {number: read_version(folder / str(number)) for number in version_numbers(folder)}
+        found = {number: _read_version(folder / str(number)) for number in _version_numbers(folder)}
     except (BundleError, FileNotFoundError):
         found = {}
     if not found or not (folder / CONFIG).is_file():
@@ -130,17 +170,17 @@ def _check_encoded(encoded: Path, folder: Path) -> None:
     """Raise BundleError if the encoded model's folder was not written by this command or has no tensor model."""
     if not encoded.exists():
         return
-    programs = [encoded / str(number) / PROGRAM for number in version_numbers(encoded)]
+    programs = [encoded / str(number) / PROGRAM for number in _version_numbers(encoded)]
     ours = programs and all(program.is_file() for program in programs) and (encoded / CONFIG).is_file()
     if not ours or not folder.exists():
         raise BundleError(f"{encoded} exists and does not belong to {folder.name}: remove it, or give another --name")
 
 
-def _check_same(newest: Source, source: Source) -> None:
-    """Raise BundleError if a new version has other classes or tensors, on which the model's clients rely."""
+def _check_same(newest: _Source, source: _Source) -> None:
+    """Raise BundleError if the new version has other classes or tensors."""
     if newest.manifest.classes != source.manifest.classes:
         difference = "classes or colours"
-    elif read_signature(newest.graph) != read_signature(source.graph):
+    elif tensor_entries(newest.graph) != tensor_entries(source.graph):
         difference = "inputs or outputs"
     else:
         return
@@ -150,26 +190,19 @@ def _check_same(newest: Source, source: Source) -> None:
     )
 
 
-def _create_tensor_model(folder: Path, source: Source, options: Options) -> int:
+def _create_tensor_model(folder: Path, source: _Source, options: Options) -> None:
     with new_bundle(folder) as new:
         # First, because its name differs from the temporary folder's: a polling Triton does not load the folder then.
         (new / CONFIG).write_text(_config(folder, source, {1: source}, options), encoding="utf-8")
         (new / LABELS).write_text(labels_text(source.manifest.classes), encoding="utf-8")
         _write_version(new / "1", source, options.backend)
-    return 1
 
 
-def _add_version(folder: Path, source: Source, old: dict[int, Source], options: Options | None) -> tuple[int, bool]:
-    """Add a version folder, unless the newest one has the same content, and update config.pbtxt.
+def _add_version(folder: Path, source: _Source, old: dict[int, _Source], options: Options | None) -> tuple[int, bool]:
+    """Add a version, unless the newest one has the same content, and update config.pbtxt.
 
-    Args:
-        folder: Folder of the tensor model.
-        source: The version to add.
-        old: The version folders, by number.
-        options: Settings for a new config.pbtxt; None: keep the file and update its list of versions.
-
-    Returns:
-        The version's number, and whether it is new.
+    With `options` config.pbtxt is replaced, otherwise only its list of versions. Returns the version's number and
+    whether it is new.
     """
     newest = old[max(old)].graph
     backend = options.backend if options else _backend(newest)
@@ -177,23 +210,24 @@ def _add_version(folder: Path, source: Source, old: dict[int, Source], options: 
     number = max(old) + 1 if is_new else max(old)
     if is_new:
         _write_version(folder / str(number), source, backend)
-    listed, file = (old | {number: source} if is_new else old), folder / CONFIG
+        old = old | {number: source}
+    file = folder / CONFIG
     if options:
-        _replace(file, _config(folder, source, listed, options))
+        _replace(file, _config(folder, source, old, options))
     else:
-        _replace(file, update_versions(file.read_text(encoding="utf-8"), _labels(listed)))
+        _replace(file, update_versions(file.read_text(encoding="utf-8"), _labels(old)))
     return number, is_new
 
 
-def _config(folder: Path, source: Source, listed: dict[int, Source], options: Options) -> str:
-    return tensor_config(folder.name, read_signature(source.graph), source.manifest, _labels(listed), options)
+def _config(folder: Path, source: _Source, versions: dict[int, _Source], options: Options) -> str:
+    return tensor_config(folder.name, tensor_entries(source.graph), source.manifest, _labels(versions), options)
 
 
-def _labels(listed: dict[int, Source]) -> dict[int, str]:
-    return {number: source.label for number, source in listed.items()}
+def _labels(versions: dict[int, _Source]) -> dict[int, str]:
+    return {number: source.label for number, source in versions.items()}
 
 
-def _write_version(folder: Path, source: Source, backend: Backend) -> None:
+def _write_version(folder: Path, source: _Source, backend: Backend) -> None:
     with new_bundle(folder) as new:
         shutil.copyfile(source.graph, new / GRAPH)
         shutil.copyfile(source.graph.with_name(MANIFEST), new / MANIFEST)
@@ -206,13 +240,13 @@ def _backend(graph: Path) -> Backend:
 
 
 def _write_encoded_model(folder: Path, config: str, *, rewrite_config: bool) -> None:
-    """Create the model, or add a version if its program has changed; all versions call the newest tensor model."""
+    """Create the model, or add a version if its program has changed."""
     if not folder.exists():
         with new_bundle(folder) as new:
             (new / CONFIG).write_text(config, encoding="utf-8")
             _write_program(new / "1")
         return
-    newest = max(version_numbers(folder))
+    newest = max(_version_numbers(folder))
     if sha256_of(folder / str(newest) / PROGRAM) != sha256_of(PROGRAMS / "encoded.py"):
         _write_program(folder / str(newest + 1))
     if rewrite_config:
@@ -225,7 +259,7 @@ def _write_program(folder: Path) -> None:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Replace a file that Triton may be reading, with a temporary file and a rename; keep it if the text is equal."""
+    """Replace a file that Triton may be reading, unless the text is equal."""
     if file.read_text(encoding="utf-8") == text:
         return
     partial = file.with_name(f".{file.name}.partial")

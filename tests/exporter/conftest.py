@@ -1,12 +1,20 @@
 """Two checkpoints that export within seconds, and their bundles."""
 
+import fcntl
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 
+from exporter import export as export_module
 from exporter.export import export
+from exporter.graph import save, write_graph
 from exporter.probe import probe_images
 from trainer import checkpoint
 from trainer.models.predictor import MaskPredictor
@@ -71,6 +79,30 @@ def spread_classes(segmenter: Segmenter) -> None:
         last.bias.sub_(logits_KHW.mean(dim=(1, 2))).mul_(4 / spread_K)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def write_graph_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
+    """Cache the graph of each network for all tests and workers: tracing takes nearly all the time of an export."""
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traced"
+    cache.mkdir(exist_ok=True)
+
+    def write(predictor: MaskPredictor, file: Path, *, multiple: int, metadata: Mapping[str, str]) -> None:
+        weights = b"".join(tensor.numpy().tobytes() for tensor in predictor.state_dict().values())
+        key = f"{hashlib.sha256(weights).hexdigest()}-{predictor.long_side}-{multiple}"
+        kept = cache / f"{key}.onnx"
+        with (cache / f"{key}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                write_graph(predictor, kept, multiple=multiple)
+        model = onnx.load(kept)
+        onnx.helper.set_model_props(model, dict(metadata))
+        save(model, file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_module, "write_graph", write)
+        yield write
+
+
 @pytest.fixture(scope="session")
 def vit_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-block ViT that processes images at their own size."""
@@ -99,6 +131,7 @@ def convnet_bundle(convnet_checkpoint: Path, tmp_path_factory: pytest.TempPathFa
     return out
 
 
+@functools.cache
 def predictor_of(file: Path) -> MaskPredictor:
     """The network of a checkpoint, as the trainer evaluates it."""
     loaded = checkpoint.load(file)

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import pytest
 import torch
 from torch import Tensor, nn
 
 from exporter.channels_last import resize_channels_last
-from exporter.graph import OPSET, write_graph
+from exporter.graph import OPSET, save, write_graph
 from exporter.probe import Bytes, scene
 from exporter.runtime import OnnxPredictor
 from trainer.models.upsampled_argmax import CLASSES_AT_ONCE, upsampled_argmax
@@ -30,14 +31,13 @@ class _Small(nn.Module):
         return class_NHW.to(torch.uint8), (confidence_NHW * 255).round().to(torch.uint8)
 
 
-@pytest.mark.parametrize("classes", [2, 11, CLASSES_AT_ONCE + 1, 150])
+@pytest.mark.parametrize("classes", [2, 2 * CLASSES_AT_ONCE + 1])
 def test_masks_stay_equal(classes: int, tmp_path: Path) -> None:
     nchw, nhwc = tmp_path / "nchw.onnx", tmp_path / "nhwc.onnx"
     write_graph(_Small(classes), nchw, multiple=4)
-    model = onnx.load(nchw)
+    model = ir.load(nchw)
     assert resize_channels_last(model) == -(-classes // CLASSES_AT_ONCE)
-    onnx.checker.check_model(model)
-    onnx.save(model, nhwc)
+    save(ir.to_proto(model), nhwc)
     expect, predict = OnnxPredictor(nchw), OnnxPredictor(nhwc)
     for image_NHW3 in (_batch(37, 53), _batch(64, 32), _batch(4, 9)):
         expected, found = expect(image_NHW3), predict(image_NHW3)
@@ -61,11 +61,10 @@ def _batch(height: int, width: int) -> Bytes:
     ids=["other reader", "keepdims", "over rows", "over all axes", "other reader of the exponential"],
 )
 def test_other_resizes_are_not_changed(reduction: str) -> None:
-    model = onnx.parser.parse_model(
-        f"""<ir_version: 9, opset_import: ["" : {OPSET}]> g (float[1,3,4,4] x) => (float y, float z)
+    text = f"""<ir_version: 9, opset_import: ["" : {OPSET}]> g (float[1,3,4,4] x) => (float y, float z)
         <int64[4] size = {{1, 3, 8, 8}}, int64[1] one = {{1}}>
         {{ u = Resize <mode = "linear"> (x, , , size) {reduction} }}"""
-    )
-    before = model.SerializeToString()
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    before = ir.to_proto(model)
     assert resize_channels_last(model) == 0
-    assert model.SerializeToString() == before
+    assert ir.to_proto(model) == before

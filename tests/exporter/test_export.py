@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from torch import nn
 from exporter import export as export_module
 from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.export import STAGES, eager, export
-from exporter.graph import write_graph
 from exporter.model_card import model_card
 from exporter.verify import verify
 from tests.exporter.conftest import COLORS, NAMES, predictor_of
@@ -99,10 +99,10 @@ def test_model_card_has_metrics_and_classes(vit_bundle: Path) -> None:
 
 
 def test_graph_beyond_the_tolerance_is_refused(
-    vit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_graph_once: Callable[..., None]
 ) -> None:
     def write_wrong_graph(predictor: nn.Module, file: Path, *, multiple: int, metadata: dict[str, str]) -> None:
-        write_graph(predictor, file, multiple=multiple, metadata=metadata)
+        write_graph_once(predictor, file, multiple=multiple, metadata=metadata)
         damage(file)
 
     monkeypatch.setattr(export_module, "write_graph", write_wrong_graph)

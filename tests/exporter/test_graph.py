@@ -1,5 +1,6 @@
 """The exported graph equals PyTorch at every size, and is one file without local paths."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,11 @@ def test_graph_is_one_file_without_local_paths(kind: str, request: pytest.Fixtur
     assert b".py" not in file.read_bytes()
 
 
-def test_fp16_weights_are_cast_to_fp32(convnet_bundle: Path, tmp_path: Path, convnet_checkpoint: Path) -> None:
+def test_fp16_weights_are_cast_to_fp32(
+    convnet_bundle: Path, tmp_path: Path, convnet_checkpoint: Path, write_graph_once: Callable[..., None]
+) -> None:
     predictor, fp32, fp16 = predictor_of(convnet_checkpoint), tmp_path / "fp32.onnx", convnet_bundle / "model.onnx"
-    write_graph(predictor, fp32, multiple=32)
+    write_graph_once(predictor, fp32, multiple=32, metadata={})
     counts = {len(onnx.load(file).graph.initializer) for file in (fp32, fp16)}
     assert len(counts) == 1, "the same number of tensors"
     assert 0.5 <= _weight_bytes(fp16) / _weight_bytes(fp32) < 0.65

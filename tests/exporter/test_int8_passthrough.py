@@ -1,30 +1,35 @@
 """Operators that stay in int8 between convolutions, on small graphs."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx.numpy_helper
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from exporter.int8_passthrough import int8_passthrough
-from exporter.quantize import _quantizable
+from exporter.quantize import _int8_passthrough, _quantizable
+
+TENSORS = {
+    "w": np.ones((8, 8, 1, 1), np.float32),
+    "thin": np.ones((8, 3, 1, 1), np.float32),
+    "depthwise": np.ones((8, 1, 3, 3), np.float32),
+}
 
 
-def node(kind: str, inputs: str, output: str) -> onnx.NodeProto:
+def node(kind: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
     """A node named after its output; a dot in `inputs` stands for an omitted input."""
     names = ["" if name == "." else name for name in inputs.split()]
-    return helper.make_node(kind, names, [output], name=output)
+    return helper.make_node(kind, names, [output], name=output, **attributes)
 
 
-def graph_of(*nodes: onnx.NodeProto) -> onnx.GraphProto:
+def graph_of(*nodes: onnx.NodeProto) -> ir.Graph:
     value = helper.make_tensor_value_info
-    return helper.make_graph(
-        list(nodes),
-        "g",
-        [value("image", TensorProto.FLOAT, None)],
-        [value(nodes[-1].output[0], TensorProto.FLOAT, None)],
-        [onnx.numpy_helper.from_array(np.ones((8, 8, 1, 1), np.float32), "w")],
-    )
+    inputs = [value("image", TensorProto.FLOAT, None), value("sizes", TensorProto.INT64, None)]
+    outputs = [value(nodes[-1].output[0], TensorProto.FLOAT, None)]
+    tensors = [onnx.numpy_helper.from_array(values, name) for name, values in TENSORS.items()]
+    return ir.serde.deserialize_graph(helper.make_graph(list(nodes), "g", inputs, outputs, tensors))
 
 
 CHAINS = {
@@ -79,23 +84,18 @@ CHAINS = {
 def test_operators_that_stay_in_int8(name: str) -> None:
     nodes, expected = CHAINS[name]
     graph = graph_of(*nodes)
-    assert int8_passthrough(graph, [each.name for each in nodes if each.op_type == "Conv"]) == expected
+    assert _int8_passthrough(graph, [each.name for each in nodes if each.op_type == "Conv"]) == expected
 
 
 def test_nothing_stays_in_int8_next_to_a_float_convolution() -> None:
     nodes, _ = CHAINS["sum between convolutions"]
-    assert int8_passthrough(graph_of(*nodes), ["a", "end"]) == []
+    assert _int8_passthrough(graph_of(*nodes), ["a", "end"]) == []
 
 
 def test_image_convolution_stays_in_float_and_depthwise_convolution_does_not() -> None:
-    image, depthwise = np.ones((8, 3, 1, 1), np.float32), np.ones((8, 1, 3, 3), np.float32)
     graph = graph_of(
         node("Conv", "image thin", "first"),
-        node("Conv", "first depthwise", "second"),
+        node("Conv", "first depthwise", "second", group=8),
         node("Conv", "second w", "third"),
-    )
-    graph.node[1].attribute.append(helper.make_attribute("group", 8))
-    graph.initializer.extend(
-        onnx.numpy_helper.from_array(values, name) for name, values in (("thin", image), ("depthwise", depthwise))
     )
     assert _quantizable(graph) == (["second", "third"], 1)

@@ -15,13 +15,18 @@ from hypothesis import strategies as st
 
 from exporter.bundle import BundleError, read_manifest
 from exporter.manifest import ClassEntry
-from exporter.triton.config import Options, encoded_config, labels_text, tensor_config, update_versions
-from exporter.triton.pbtxt import EnumValue, map_entries, to_text
-from exporter.triton.signature import Tensor, read_signature
+from exporter.triton.config import (
+    Options,
+    encoded_config,
+    labels_text,
+    tensor_config,
+    tensor_entries,
+    update_versions,
+)
 from tests.exporter.conftest import GOLDEN, NAMES
 
 MANIFEST = read_manifest(GOLDEN)
-SIGNATURE = read_signature(GOLDEN / "model.onnx")
+TENSORS = tensor_entries(GOLDEN / "model.onnx")
 
 
 def triton_schema() -> ModuleType:
@@ -46,7 +51,7 @@ def parsed(text: str) -> Any:
 
 
 def tensor(options: Options) -> Any:
-    return parsed(tensor_config("places", SIGNATURE, MANIFEST, {1: "20260101T000000-00000000 model.onnx"}, options))
+    return parsed(tensor_config("places", TENSORS, MANIFEST, {1: "20260101T000000-00000000 model.onnx"}, options))
 
 
 def parameters(config: Any) -> dict[str, str]:
@@ -135,36 +140,30 @@ def test_encoded_model_maps_image_files_to_png_files() -> None:
     ],
 )
 def test_schema_rejects_an_invalid_config(old: str, new: str) -> None:
-    text = tensor_config("places", SIGNATURE, MANIFEST, {}, Options(kind="cpu"))
+    text = tensor_config("places", TENSORS, MANIFEST, {}, Options(kind="cpu"))
     assert old in text
     with pytest.raises(TEXT_FORMAT.ParseError):
         parsed(text.replace(old, new))
 
 
-@given(st.text(), st.text(min_size=1), st.integers(-(2**31), 2**31 - 1), st.booleans())
-def test_text_format_round_trips_through_the_schema(text: str, key: str, number: int, flag: bool) -> None:
-    message = to_text(
-        {
-            "name": text,
-            "max_batch_size": number,
-            "input": [
-                {"name": "a", "data_type": EnumValue("TYPE_BF16"), "dims": [1, -1]},
-                {"name": "b", "optional": flag},
-            ],
-            "parameters": map_entries({key: {"string_value": text}}),
-        }
-    )
-    config = parsed(message)
+@given(st.text(), st.text(), st.integers(1, 2**31 - 1))
+def test_any_text_and_number_round_trips_through_the_schema(text: str, label: str, number: int) -> None:
+    first = MANIFEST.classes[0].model_copy(update={"name": text})
+    manifest = MANIFEST.model_copy(update={"name": text, "classes": (first, *MANIFEST.classes[1:])})
+    options = Options(max_batch_size=number, tensorrt=True, tensorrt_cache=text)
+    config = parsed(tensor_config(text, TENSORS, manifest, {number: label}, options))
     assert (config.name, config.max_batch_size) == (text, number)
-    assert [(value.name, list(value.dims), value.optional) for value in config.input] == [
-        ("a", [1, -1], False),
-        ("b", [], flag),
-    ]
-    assert parameters(config) == {key: text}
+    found = parameters(config)
+    assert (found["bundle_name"], found[f"version_{number}"]) == (text, label)
+    assert json.loads(found["classes"])[0]["name"] == text
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.parameters["trt_timing_cache_path"] == text
+    encoded = parsed(encoded_config(text, label, manifest, options))
+    assert (encoded.name, parameters(encoded)["tensor_model"]) == (text, label)
 
 
 def test_update_changes_only_the_list_of_versions() -> None:
-    written = tensor_config("places", SIGNATURE, MANIFEST, {1: "first"}, Options())
+    written = tensor_config("places", TENSORS, MANIFEST, {1: "first"}, Options())
     edited = written.replace("max_batch_size: 4", "max_batch_size: 7  # tried out")
     text = update_versions(edited, {1: "first", 2: "second"})
     config = parsed(text)
@@ -174,7 +173,7 @@ def test_update_changes_only_the_list_of_versions() -> None:
 
 
 def test_text_without_markers_is_unchanged() -> None:
-    text = to_text({"name": "places"})
+    text = 'name: "places"\n'
     assert update_versions(text, {1: "first"}) == text
 
 
@@ -194,11 +193,12 @@ def graph_file(file: Path, mask_type: int, batch: str | int = "N") -> Path:
 
 
 def test_uint16_mask_is_type_uint16(tmp_path: Path) -> None:
-    (mask,) = read_signature(graph_file(tmp_path / "model.onnx", onnx.TensorProto.UINT16)).outputs
-    assert mask == Tensor("mask", "TYPE_UINT16", (-1, -1))
+    config = parsed(tensor_entries(graph_file(tmp_path / "model.onnx", onnx.TensorProto.UINT16)))
+    (mask,) = config.output
+    assert (mask.name, mask.data_type, list(mask.dims)) == ("mask", SCHEMA.TYPE_UINT16, [-1, -1])
 
 
 @pytest.mark.parametrize(("mask_type", "batch"), [(onnx.TensorProto.FLOAT, "N"), (onnx.TensorProto.UINT8, 1)])
 def test_graph_with_other_tensors_is_rejected(tmp_path: Path, mask_type: int, batch: str | int) -> None:
     with pytest.raises(BundleError, match="must be uint8 or uint16 with a dynamic batch"):
-        read_signature(graph_file(tmp_path / "model.onnx", mask_type, batch))
+        tensor_entries(graph_file(tmp_path / "model.onnx", mask_type, batch))

@@ -1,9 +1,9 @@
 """Decode images, run the tensor model and return PNG masks, in Triton's Python backend.
 
-Needs Python 3.10 or newer, numpy, which Triton's container has, and Pillow: `pip install pillow` in the container. Do
-not upgrade the container's numpy: the Python backend of Triton 24.10 corrupts tensors under numpy 2.
+Needs Python 3.10 or newer, the container's numpy, and Pillow: `pip install pillow` in the container. Do not upgrade
+numpy: the Python backend of Triton 24.10 corrupts tensors under numpy 2.
 
-Rules for images, in the order in which they apply; Maskloop's service has the same:
+Rules for images, in this order; Maskloop's service has the same:
 
 | image                      | result                                                               |
 |----------------------------|----------------------------------------------------------------------|
@@ -19,7 +19,7 @@ Rules for images, in the order in which they apply; Maskloop's service has the s
 | palette, grey, CMYK, ...   | converted to RGB by Pillow                                           |
 | EXIF orientation           | applied: the mask matches the image as viewers show it               |
 
-A rejected image is an error of its own request; the other requests of the batch get their masks.
+A rejected image fails only its own request, not the others of the batch.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ PNG_LEVEL, PNG_STRATEGY = 1, 3
 
 
 class InvalidImageError(ValueError):
-    """The image breaks one of the rules; the message states which one and the remedy."""
+    """The image breaks a rule; the message states which one and the remedy."""
 
 
 class TensorModelError(RuntimeError):
@@ -59,7 +59,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Read the parameters of config.pbtxt; `args["model_config"]` is that file as JSON."""
-        # This module exists only inside Triton; the functions below do not need it.
+        # Exists only inside Triton; the functions below do not need it.
         import triton_python_backend_utils  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
 
         self.triton: Any = triton_python_backend_utils
@@ -70,7 +70,7 @@ class TritonPythonModel:
         self.palette = palette(json.loads(parameters["classes"]["string_value"]))
 
     async def execute(self, requests: list[Any]) -> list[Any]:
-        """Return one response per request, in order: masks or that request's error."""
+        """Return the response or error of each request, in order."""
         return list(await asyncio.gather(*map(self._respond, requests)))
 
     async def _respond(self, request: Any) -> Any:
@@ -82,19 +82,19 @@ class TritonPythonModel:
             return triton.InferenceResponse(error=triton.TritonError(str(error), triton.TritonError.INVALID_ARG))
         except TensorModelError as error:
             return triton.InferenceResponse(error=triton.TritonError(str(error), error.code))
-        except Exception as error:  # most likely MemoryError; the other requests must not fail with it
+        except Exception as error:  # most likely MemoryError
             return triton.InferenceResponse(error=triton.TritonError(f"{type(error).__name__}: {error}"))
         output = np.array(pngs, dtype=np.object_).reshape(files.shape)
         return triton.InferenceResponse(output_tensors=[triton.Tensor("mask_png", output)])
 
     async def _mask_png(self, file: bytes) -> bytes:
-        # In threads: Pillow releases the GIL while it decodes and encodes, so requests run in parallel.
+        # In threads, because Pillow releases the GIL while it decodes and encodes.
         image_HW3 = await asyncio.to_thread(decode, file, self.max_bytes, self.max_pixels)
         mask_HW = await self._segment(image_HW3)
         return await asyncio.to_thread(mask_png, mask_HW, self.palette)
 
     async def _segment(self, image_HW3: Pixels) -> Mask:
-        """Run the newest ready version of the tensor model; Triton batches images of equal size there."""
+        """Run the newest ready version of the tensor model."""
         triton = self.triton
         response = await triton.InferenceRequest(
             model_name=self.tensor_model,
@@ -113,15 +113,12 @@ class TritonPythonModel:
 
 
 def decode(data: bytes, max_bytes: int, max_pixels: int) -> Pixels:
-    """Decode an image by the rules above.
+    """Decode an image file by the rules above to uint8 [H, W, 3], RGB, contiguous.
 
     Args:
         data: Content of the file.
         max_bytes: Largest allowed file.
         max_pixels: Largest allowed width times height.
-
-    Returns:
-        uint8 [H, W, 3], RGB, contiguous.
 
     Raises:
         InvalidImageError: The image breaks a rule.
@@ -154,12 +151,11 @@ def check_header(image: Image.Image, data: bytes, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise InvalidImageError(too_many_pixels(f"{width}x{height}", max_pixels))
-    # `n_frames` would read all pages of a TIFF; `is_animated` reads only the first. Pillow calls a JPEG file with
-    # several images MPO; the first is the main one.
+    # Unlike `n_frames`, `is_animated` does not read all pages of a TIFF. MPO is a JPEG file with several images.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise InvalidImageError("the file has several frames: send one frame as a separate file")
     tags = getattr(image, "tag_v2", {})
-    # Pillow decodes whole tiles, even where the image covers only a part.
+    # Pillow decodes whole tiles.
     tile_pixels = int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
     if tile_pixels > max_pixels:
         raise InvalidImageError(too_many_pixels(f"tiles with {tile_pixels}", max_pixels))
@@ -169,7 +165,7 @@ def check_header(image: Image.Image, data: bytes, max_pixels: int) -> None:
 
 
 def too_many_pixels(found: str, max_pixels: int) -> str:
-    """Return the error message for an image that is too large."""
+    """Return the error message."""
     return (
         f"the image has {found} pixels and {max_pixels} are allowed: scale it down, or increase max_image_pixels in "
         "config.pbtxt"
@@ -182,7 +178,7 @@ def orientation_of(image: Image.Image) -> int:
         return 1  # Pillow applies a TIFF's orientation when it loads the image
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow raises many types for broken EXIF; the pixels are still valid
+    except Exception:  # Pillow raises many types for broken EXIF
         return 1
     return value if isinstance(value, int) else 1
 
@@ -232,14 +228,7 @@ def palette(classes: list[dict[str, Any]]) -> bytes:
 
 
 def mask_png(mask_HW: Mask, colors: bytes) -> bytes:
-    """Encode a mask as a PNG whose pixel values are class ids.
-
-    uint8 masks become indexed PNGs with the class colours as palette; uint16 masks become 16-bit grey PNGs.
-
-    Args:
-        mask_HW: uint8 or uint16 [H, W].
-        colors: From `palette`.
-    """
+    """Encode class ids [H, W]: uint8 as an indexed PNG with the colours of `palette`, uint16 as a 16-bit grey PNG."""
     image = Image.fromarray(mask_HW)
     if mask_HW.dtype == np.uint8:
         image.putpalette(colors)

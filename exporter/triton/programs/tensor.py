@@ -1,7 +1,6 @@
 """Run the graph with onnxruntime in Triton's Python backend, for Triton builds without the onnxruntime backend.
 
-Needs Python 3.10 or newer, numpy, which Triton's container has, and onnxruntime or onnxruntime-gpu: `pip install
-onnxruntime` in the container.
+Needs Python 3.10 or newer, the container's numpy, and onnxruntime or onnxruntime-gpu: `pip install onnxruntime` there.
 """
 
 from pathlib import Path
@@ -18,7 +17,6 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load model.onnx from this file's folder."""
-        # This module exists only inside Triton.
         import triton_python_backend_utils  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415
 
         self.triton: Any = triton_python_backend_utils
@@ -29,7 +27,7 @@ class TritonPythonModel:
         self.session = onnxruntime.InferenceSession(graph, providers=providers)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Run the requests as one batch; Triton batches only images of equal size."""
+        """Run the requests, whose images have equal sizes, as one batch."""
         images = [self.triton.get_input_tensor_by_name(request, "image").as_numpy() for request in requests]
         outputs = self.session.run(OUTPUTS, {"image": np.concatenate(images)})
         ends = np.cumsum([len(image_NHW3) for image_NHW3 in images])[:-1]
