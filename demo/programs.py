@@ -100,7 +100,8 @@ def _process(
     prefix = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", *module_and_arguments],
-        env=os.environ | (settings or {}),
+        # The demonstration must not depend on settings of the shell that it is started from.
+        env={name: value for name, value in os.environ.items() if not name.startswith("MASKLOOP_")} | (settings or {}),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,

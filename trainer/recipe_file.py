@@ -45,9 +45,15 @@ def recipe_from_dict(table: dict[str, Any], where: str = "recipe") -> Recipe:
     """Build a recipe from plain values. RecipeError has a line per mistake, with `where` and the key's dotted path."""
     try:
         # As JSON, since pydantic's strict mode accepts neither a list for a tuple nor a dict for a dataclass in Python.
-        return TypeAdapter(Recipe).validate_json(json.dumps(table, default=str), strict=True)
+        return TypeAdapter(Recipe).validate_json(json.dumps(table, default=_plain), strict=True)
     except ValidationError as error:
         raise RecipeError("\n".join(f"{where}: {_message(mistake)}" for mistake in error.errors())) from error
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise RecipeError(f"{value} is a date or time; write text in quotes")
 
 
 def _message(mistake: ErrorDetails) -> str:

@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from service.addresses import parse_address
-from service.api.cross_site import SAFE_METHODS, check_host, check_origin
+from service.api.cross_site import check_host, check_origin
 from service.api.dependencies import StateOf
 from service.api.middleware.security_headers import add_headers
 from service.errors import Forbidden, KeyInvalid, KeyMissing, MaskloopError, Unauthorized
@@ -131,13 +131,13 @@ def _authenticate(request: Request, state: State, key: str | None, cookie: str |
     if key is not None:
         return _authenticate_key(request, state, key)
     if cookie is not None:
-        # Browsers also attach the cookie for pages on another port of this host.
-        if request.method not in SAFE_METHODS:
-            check_host(request.scope, settings.allowed_hosts)
-            check_origin(request.scope, ())
+        # Browsers also attach the cookie for pages on another port of this host. They attach it for no other host, so
+        # DNS rebinding is no risk here.
+        check_origin(request.scope, ())
         return _authenticate_cookie(request, state, unquote(cookie))
     scopes = settings.resolved_anonymous_scopes
-    if not scopes:
+    # The default opens the service to programs on this machine, and not to those behind a proxy that names them.
+    if not scopes or (settings.anonymous_scopes is None and not is_local(request)):
         raise KeyMissing(KEY_MISSING)
     check_host(request.scope, settings.allowed_hosts)
     check_origin(request.scope, settings.cors_origins)

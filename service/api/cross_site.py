@@ -2,7 +2,8 @@
 
 A web page in a browser on this machine can send requests to 127.0.0.1, although it cannot read the responses: the
 `Origin` check rejects them. It can also let its own domain name resolve to 127.0.0.1 and become "same origin": the
-`Host` check rejects that. Both apply to requests without a key, or with the key of a cookie.
+`Host` check rejects that. Both apply to requests without a key. The `Origin` check also applies to
+requests with the key of a cookie, which browsers send to the host that set it, whatever page they show.
 """
 
 from __future__ import annotations

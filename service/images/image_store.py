@@ -59,10 +59,8 @@ class ImageStore:
         `decode`.
         """
         encoded = EncodedImage(data, self._limits)
-        header = encoded.header
-        if not decoded:
-            with self._decoding:
-                encoded.decode()
+        with self._decoding:
+            header = encoded.header if decoded else encoded.decode().header
         with self._database.write() as session:
             # Inside the transaction, against a concurrent `delete` of this image.
             sha256 = self._blobs.put("images", data)

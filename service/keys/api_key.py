@@ -80,7 +80,7 @@ def _read_key_file(path: Path) -> list[str]:
 def read_local_key(data_dir: Path) -> str | None:
     """Read the key; None if the service never created one. Raises OSError if the file cannot be read."""
     try:
-        return (data_dir / KEY_FILE).read_text(encoding="ascii").strip()
+        return (data_dir / KEY_FILE).read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError:
         return None
 

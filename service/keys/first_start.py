@@ -6,12 +6,16 @@ import sys
 from functools import partial
 from urllib.parse import quote
 
+import structlog
+
 from service.addresses import is_loopback
 from service.errors import MaskloopError
 from service.keys.api_key import KEY_FILE, configured_digests, write_local_key
 from service.keys.key_ring import KeyRing
 from service.keys.key_store import KeyStore, is_valid, open_keys
 from service.settings import Settings
+
+log = structlog.stdlib.get_logger(__name__)
 
 FIRST_KEY = "first"
 
@@ -52,9 +56,13 @@ def create_first_key(settings: Settings, ring: KeyRing, store: KeyStore) -> str 
 
 
 def print_first_key(settings: Settings, text: str, url: str) -> None:
-    """Tell the operator the new key, with a link that logs a browser in."""
+    """Tell the operator the new key, with a link that logs a browser in; in JSON logs, only where to find it."""
+    file = settings.data_dir / KEY_FILE
+    if settings.log_format == "json":
+        log.info("created an API key with every scope", file=str(file), show="python -m service keys show")
+        return
     sys.stderr.write(
-        f"Created an API key with every scope. It is shown once and stored in {settings.data_dir / KEY_FILE}.\n"
+        f"Created an API key with every scope and stored it in {file}; `python -m service keys show` prints it again.\n"
         f"To use it in a browser, open:\n    {url}/?key={quote(text, safe='')}\n"
     )
     sys.stderr.flush()

@@ -136,7 +136,9 @@ def _show(options: argparse.Namespace) -> int:
             f"exists or is configured. Pass the --data-dir of the service, or create a key with {CREATE}."
         )
     if not settings.api_key and not any(row.id == id_of(text) and is_valid(row) for row in _rows(settings)):
-        raise KeyNotFound(f"The key in {file} was revoked or belongs to another database: create one with {CREATE}.")
+        raise KeyNotFound(
+            f"The key in {file} was revoked, has expired or belongs to another database: create one with {CREATE}."
+        )
     sys.stdout.write(f"{text}\n")
     return 0
 

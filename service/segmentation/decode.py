@@ -26,7 +26,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -110,26 +110,29 @@ class DecodedImage:
 
 
 class EncodedImage:
-    """An image whose header was parsed and is within the limits; `decode` reads its pixels, once."""
+    """An image that is within the limits; `decode` reads its pixels, once."""
 
     def __init__(self, data: bytes, limits: Limits) -> None:
-        """Parse the header; decode no pixels.
+        """Check format and size; decode no pixels.
 
         Raises:
             ImageTooLarge: More bytes or pixels than the limits allow.
             ImageUnsupported: The format, or this variant of it, is not supported.
             ImageUnreadable: The header is damaged.
         """
+        self._data = data
         self._image = _open(data, limits)
+        self.decode_bytes = PIXEL_BYTES * self._image.width * self._image.height
+        """Upper bound of the memory that `header` and `decode` use, in bytes."""
+
+    @cached_property
+    def header(self) -> Header:
+        """Header. Read it where an image may be decoded: Pillow decodes a PNG whose metadata is behind its pixels."""
         width, height = self._image.size
-        orientation = _orientation(self._image, data)
-        # Pillow reports the upright size of a TIFF, and makes it upright when it loads the pixels.
-        self._orientation = 1 if self._image.format == "TIFF" else orientation
-        if self._orientation in SWAPPED:
+        orientation = _orientation(self._image, self._data)
+        if self._transposition(orientation) in SWAPPED:
             width, height = height, width
-        self.header = Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation)
-        self.decode_bytes = PIXEL_BYTES * width * height
-        """Upper bound of the memory that `decode` uses, in bytes."""
+        return Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation)
 
     def decode(self) -> DecodedImage:
         """Decode the pixels by the rules at the head of this module.
@@ -138,12 +141,19 @@ class EncodedImage:
             ImageTooLarge: The machine lacks the memory.
             ImageUnreadable: Damaged or truncated.
         """
-        with self._image as image:
-            try:
-                image.load()
-                return DecodedImage(_upright(image, self._orientation), self.header)
-            except Exception as error:
-                raise _pillow_error(error, "image is damaged or incomplete") from None
+        try:
+            header = self.header
+            self._image.load()
+            return DecodedImage(_upright(self._image, self._transposition(header.orientation)), header)
+        except Exception as error:
+            raise _pillow_error(error, "image is damaged or incomplete") from None
+        finally:
+            # Frees Pillow's copy of the pixels, while this object waits with the request for its inference.
+            self._image.close()
+
+    def _transposition(self, orientation: int) -> int:
+        # Pillow reports the upright size of a TIFF, and makes it upright when it loads the pixels.
+        return 1 if self._image.format == "TIFF" else orientation
 
 
 def decode(data: bytes, limits: Limits) -> DecodedImage:

@@ -1,5 +1,6 @@
 """Decoding of recipes: TOML, overrides, and messages about mistakes."""
 
+import datetime as dt
 import tomllib
 from pathlib import Path
 
@@ -87,3 +88,9 @@ def test_overrides_accept_toml_values_and_bare_words(tmp_path: Path) -> None:
     )
     with pytest.raises(RecipeError, match=r"write a\.b=value"):
         load_recipe(path, ["train.steps"])
+
+
+def test_dates_are_rejected() -> None:
+    """TOML has dates and times; no setting is one, and as text they would be a file or split that does not exist."""
+    with pytest.raises(RecipeError, match="2024-01-01 is a date or time; write text in quotes"):
+        recipe_from_dict(good() | {"init": dt.date(2024, 1, 1)})

@@ -359,6 +359,17 @@ def test_anonymous_callers_never_train_or_administer(
             assert (client.post(path, content=image).status_code != 401) is (scope in allowed)
 
 
+def test_default_scopes_are_for_this_machine_alone(make_settings: MakeSettings) -> None:
+    """A reverse proxy that names its clients does not pass them off as this machine's; explicit scopes are for all."""
+    image = encoded(picture())
+    for changes, proxied, remote in (({}, 401, 401), ({"anonymous_scopes": "predict"}, 200, 200)):
+        with serve(make_settings(api_key="k" * 40, **changes)) as client:
+            assert from_address(client, "127.0.0.1").post("/v1/segment", content=image).status_code == 200
+            forwarded = {"X-Forwarded-For": "203.0.113.7"}
+            assert client.post("/v1/segment", content=image, headers=forwarded).status_code == proxied
+            assert from_address(client, "203.0.113.7").post("/v1/segment", content=image).status_code == remote
+
+
 def test_metrics_need_no_key_locally_or_if_open(make_settings: MakeSettings) -> None:
     key = {"X-API-Key": "k" * 40}
     for changes, codes in (({}, (200, 401, 200)), ({"open_metrics": True}, (200, 200, 200))):

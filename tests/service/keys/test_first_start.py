@@ -7,10 +7,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.addresses import http_url, is_loopback
 from service.keys.api_key import read_local_key, write_local_key
-from service.keys.first_start import PublicWithoutKey, check_exposure, create_first_key
+from service.keys.first_start import PublicWithoutKey, check_exposure, create_first_key, print_first_key
 from service.keys.key_ring import KeyRing
 from service.keys.key_store import open_keys
 from service.scopes import SCOPES
@@ -99,6 +100,15 @@ def test_configured_keys_and_anonymous_scopes_allow_a_public_address(
     with open_keys(make_settings()) as keys:
         keys.create("camera", ["predict"])
     check_exposure(make_settings(api_key="", host=EVERYWHERE))
+
+
+def test_json_logs_do_not_contain_the_key(make_settings: MakeSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    with capture_logs() as lines:
+        print_first_key(make_settings(log_format="json"), "maskloop_id_secret", "http://127.0.0.1:8000")
+    assert [line["show"] for line in lines] == ["python -m service keys show"]
+    assert "secret" not in f"{lines}{capsys.readouterr().err}"
+    print_first_key(make_settings(), "maskloop_id_secret", "http://127.0.0.1:8000")
+    assert "http://127.0.0.1:8000/?key=maskloop_id_secret" in capsys.readouterr().err
 
 
 def test_first_start_creates_a_key_with_every_scope(settings: Settings) -> None:

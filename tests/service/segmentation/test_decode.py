@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from service.errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
 from service.segmentation.decode import FORMATS, EncodedImage, Limits, decode
@@ -339,3 +340,23 @@ def test_result_is_contiguous_rgb() -> None:
         assert pixels.shape == (3, 5, 3)
         assert pixels.dtype == np.uint8
         assert pixels.flags["C_CONTIGUOUS"]
+
+
+def test_pixels_are_decoded_only_on_request_and_then_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow decodes a whole PNG to look for metadata behind its pixels: not before the image has its turn."""
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", "<x/>")
+    loads: list[Image.Image] = []
+    load = PngImageFile.load
+
+    def recorded(image: PngImageFile) -> Any:
+        loads.append(image)
+        return load(image)
+
+    monkeypatch.setattr(PngImageFile, "load", recorded)
+    waiting = EncodedImage(encoded(IMAGE, "PNG", pnginfo=info), LIMITS)
+    assert loads == []
+    assert waiting.decode().header.orientation == 1
+    assert loads
+    with pytest.raises(ValueError, match="closed"):
+        waiting._image.getpixel((0, 0))
