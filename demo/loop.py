@@ -149,7 +149,7 @@ def print_result(result: Result, trainer_miou: float, seconds: float, terminal: 
         "mIoU after, with unlabelled images": f"{result.after:.4f}   ({result.after - result.before:+.4f})",
         "images": f"{LABELLED} labelled, {UNLABELLED} unlabelled, {VAL} for validation",
         "requests during retraining and swap": f"{counts.answered} answered, {len(counts.failures)} failed",
-        "answers by model version": ", ".join(f"{count} by {version}" for version, count in counts.by_version.items()),
+        "responses by model": ", ".join(f"{count} by {version}" for version, count in counts.by_version.items()),
         **{f"seconds: {name}": f"{value:.1f}" for name, value in terminal.phase_seconds.items()},
         "seconds: total": f"{seconds:.1f}",
     }

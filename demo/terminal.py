@@ -1,4 +1,4 @@
-"""Terminal output: a progress bar for each phase, or plain lines if stdout is no terminal."""
+"""Terminal output: a progress bar for each phase, or plain lines if stdout is not a terminal."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
 Exported attention is MatMul, Softmax, MatMul, and its scores take heads x tokens x tokens floats: 11 GB for an image of
 2048x2048 pixels at patch size 14. MultiHeadAttention computes them in tiles, as FlashAttention (arXiv 2205.14135) does.
-It is not a standard ONNX operator, so the fused graph is an additional file beside model.onnx.
+It is not a standard ONNX operator, so the fused graph is a separate file next to model.onnx.
 """
 
-# N images, T tokens, G heads, D width of a head
+# N images, T tokens, G heads, D channels of a head
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def fuse_attention(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
 
 def _exported_attention(op: Any, query: Any, key: Any, value: Any, root: Any, flat: Any, full: Any) -> Any:  # noqa: PLR0917 (names that the pattern binds)
     """Pattern: query, key, value float [N,G,T,D]; query and key are each multiplied by the square root of the scale."""
-    # The exporter transposes the key as [N*G,T,D].
+    # torch's ONNX exporter transposes the key as [N*G,T,D].
     transposed = op.Transpose(op.Reshape(key, flat, _allow_other_attributes=True), perm=[0, 2, 1])
     transposed = op.Reshape(transposed, full, _allow_other_attributes=True)
     scores = op.MatMul(op.Mul(query, root), op.Mul(transposed, root))

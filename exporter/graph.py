@@ -93,7 +93,7 @@ def _export(
 ) -> None:
     """Write the ONNX graph; each letter of `dynamic` names one of the first dimensions, which become dynamic."""
     with warnings.catch_warnings():
-        # torch.export itself copies tree specifications in the way that torch deprecates.
+        # torch.export itself uses LeafSpec in a way that torch has deprecated.
         warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
         program = torch.onnx.export(
             predictor.eval(),
@@ -123,7 +123,7 @@ def _export(
 
 
 def _take_shape_from_float_image(graph: onnx.GraphProto) -> None:
-    """Compute the image's shape from its float cast, if there is one: TensorRT has no Shape of a uint8 tensor."""
+    """Take the image's shape from its float cast, if there is one: TensorRT has no Shape of uint8 tensors."""
     (image,) = graph.input
     cast = next((node for node in graph.node if node.op_type == "Cast" and node.input[0] == image.name), None)
     if cast is None:

@@ -10,7 +10,7 @@ COLOR_BLOCK = "\x1b[48;2;{};{};{}m      \x1b[0m"
 
 
 def model_card(manifest: Manifest, about: str = "") -> str:
-    """The text of MODEL_CARD.md; `about` is Markdown that the exporting person adds after the summary."""
+    """The text of MODEL_CARD.md; `about` is the user's own Markdown, placed after the summary."""
     sections = [
         f"# {manifest.name}\n\n{_summary(manifest)}",
         about.strip(),
@@ -116,7 +116,7 @@ image = numpy.asarray(Image.open("photo.jpg").convert("RGB"))[None]   # uint8 [1
 mask, confidence = session.run(["mask", "confidence"], {{"image": image}})
 ```
 
-`mask[0]` holds the class id of each pixel and `confidence[0]` its confidence (255 = 1.0). The graph contains
+`mask[0]` contains the class id of each pixel and `confidence[0]` its confidence (255 = 1.0). The graph contains
 normalisation and resizing."""
 
 

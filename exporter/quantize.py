@@ -26,7 +26,7 @@ ACTIVATIONS = ("Clip", "Relu")
 """Quantised together with the operator that precedes them."""
 
 BETWEEN = ("Add", "Resize")
-"""Quantised only if all their inputs and all their readers are quantised; other readers need the float value."""
+"""Quantised only if all their inputs and all their consumers are quantised; other consumers need the float value."""
 
 PASSTHROUGH = (*ACTIVATIONS, *BETWEEN)
 

@@ -1,8 +1,8 @@
 """Export the graph of one window for models that were evaluated with a sliding window.
 
-A reader combines the windows as the trainer does (trainer/evaluation/sliding.py): windows at the manifest's stride, the
-last one flush with the border; an image smaller than a window is padded with black on the right and at the bottom; each
-pixel gets the mean of the probabilities of all windows that contain it.
+A program that uses the bundle combines the windows as the trainer does (trainer/evaluation/sliding.py): windows at the
+manifest's stride, the last one flush with the border; an image smaller than a window is padded with black on the right
+and at the bottom; each pixel gets the mean of the probabilities of all windows that contain it.
 """
 
 # N windows, K classes, T U height and width of a window

@@ -146,10 +146,10 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser(
         "settings",
-        help="list all settings with their present values",
-        description="List the MASKLOOP_* variables with their present values, defaults and descriptions.",
+        help="list all settings with their current values",
+        description="List the MASKLOOP_* variables with their current values, defaults and descriptions.",
     )
-    command.add_argument("--markdown", action="store_true", help="print docs/settings.md, which has no present values")
+    command.add_argument("--markdown", action="store_true", help="print docs/settings.md, which has no current values")
     command.set_defaults(command=_settings)
     return parser
 
@@ -162,7 +162,7 @@ def _add_address(command: argparse.ArgumentParser) -> None:
 def _add_data_and_model(command: argparse.ArgumentParser) -> None:
     add_data_dir(command)
     command.add_argument(
-        "--model", metavar="BUNDLE", help="bundle folder of the first model (default: the starter model of the package)"
+        "--model", metavar="BUNDLE", help="bundle folder of the first model (default: the bundled starter model)"
     )
 
 

@@ -131,7 +131,7 @@ class RunNotFound(NotFound, slug="run-not-found", title="No such run"):
 
 
 class Conflict(MaskloopError, status=409, slug="conflict", title="Not possible now"):
-    """The request is valid, but the present state does not allow it."""
+    """The request is valid, but the current state does not allow it."""
 
 
 class KeyNameTaken(Conflict, slug="key-name-taken", title="The name is taken"):
@@ -217,4 +217,4 @@ IMAGE_ERRORS = (ImageUnreadable, ImageTooLarge, ImageUnsupported)
 ADMISSION_ERRORS = (Overloaded, DeadlinePassed, OutOfMemory, Unavailable)
 """Errors of admission control and inference."""
 MODEL_ERRORS = (ModelNotFound, ModelNotServable, ModelLoading, NoModel, Unavailable)
-"""Errors of choosing the model that answers."""
+"""Errors when the model for a request is selected."""

@@ -49,7 +49,8 @@ class Settings(BaseSettings):
     database_url: str = ""
     """SQLAlchemy URL of the database. Empty: an SQLite file in `data_dir`."""
     broker_url: str = ""
-    """URL of the Redis or Valkey that queues training runs. Empty: `up` starts a Valkey and stops it at its end."""
+    """URL of the Redis or Valkey server that queues training runs. Empty: `up` starts a Valkey server and stops it when
+    it exits."""
 
     # HTTP server
     host: str = "127.0.0.1"
@@ -77,7 +78,7 @@ class Settings(BaseSettings):
     receive_timeout_s: float = Field(default=30.0, gt=0)
     """Time in which the body of an image or mask must arrive, in seconds; otherwise the request gets 408."""
     send_timeout_s: float = Field(default=30.0, gt=0)
-    """Time in which a client must accept 64 KiB of a waiting response, in seconds. Slower clients are disconnected and
+    """Time in which a client must accept 64 KiB of a response, in seconds. Slower clients are disconnected and
     their remaining work is cancelled."""
     drain_s: float = Field(default=20.0, gt=0)
     """Time that running requests have to finish after SIGTERM, in seconds; then their connections are closed. A process
@@ -109,11 +110,11 @@ class Settings(BaseSettings):
     """Maximum invalid keys per minute from one address; further ones get 429. Valid keys from the address still work.
     0: no limit."""
     keys_poll_s: float = Field(default=1.0, gt=0)
-    """Interval in which a serving process reads the keys again, in seconds. New and revoked keys apply this fast."""
+    """Seconds between two reads of the keys by a serving process. New and revoked keys take effect within it."""
 
     # Model and inference
     model: str = ""
-    """Bundle folder of the first model. Empty: the starter model of the package."""
+    """Bundle folder of the first model. Empty: the starter model in `service/starter`."""
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     """Where onnxruntime runs inference. `auto`: CUDA if available, otherwise the CPU. With `cuda` and `tensorrt` the
     model fails to load if the device is missing."""
@@ -138,7 +139,7 @@ class Settings(BaseSettings):
     extra_models: int = Field(default=1, ge=1)
     """Number of model versions requested with `?model=` that stay loaded in addition to the active one."""
     model_poll_s: float = Field(default=1.0, gt=0)
-    """Interval in which a serving process checks for a newly activated model, in seconds."""
+    """Interval at which a serving process checks for a newly activated model, in seconds."""
 
     # Training
     retrain_after_images: int = Field(default=50, gt=0)
@@ -146,13 +147,13 @@ class Settings(BaseSettings):
     min_labelled_images: int = Field(default=4, gt=0)
     """Number of labelled images that a training run needs; with fewer, none starts."""
     recipe: str = ""
-    """Path of the training recipe, a TOML file. Empty: `runs/recipe.toml` of the package."""
+    """Path of the training recipe, a TOML file. Empty: `service/runs/recipe.toml`."""
     trainer_python: str = ""
     """Python interpreter that runs the trainer and the exporter. Empty: the one that runs the service."""
     gate_tolerance_miou: float = Field(default=0.0, ge=0.0, le=1.0)
     """How much validation mIoU (0..1) a new model may lose against the active one and still be activated."""
     heartbeat_s: float = Field(default=5.0, gt=0)
-    """Interval in which a training run reports that it is alive, in seconds."""
+    """Interval at which a training run reports that it is alive, in seconds."""
     stop_grace_s: float = Field(default=30.0, gt=0)
     """Time that the trainer has to save its state after SIGTERM, in seconds; then it is killed."""
     run_timeout_s: float = Field(default=24 * 3600.0, gt=0)
@@ -229,7 +230,7 @@ class Settings(BaseSettings):
 
 
 def mistyped_variables() -> dict[str, str | None]:
-    """Find variables that start with MASKLOOP_ and are no settings; each with the closest setting."""
+    """Find variables that start with MASKLOOP_ but are not settings, each with the most similar setting."""
     known = list(Settings.model_fields)
     named = {name: name.lower().removeprefix(PREFIX.lower()) for name in os.environ if name.upper().startswith(PREFIX)}
     similar = {name: difflib.get_close_matches(bare, known, n=1) for name, bare in named.items() if bare not in known}

@@ -1,6 +1,6 @@
 """Keep freed memory in the process instead of returning it to the operating system (glibc only).
 
-By default glibc maps each large block anew, and the kernel zeroes its pages, in every training step on a CPU.
+By default glibc maps each large block again, and the kernel zeroes its pages, in every training step on a CPU.
 """
 
 import ctypes

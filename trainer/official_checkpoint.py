@@ -56,7 +56,7 @@ ENCODERS = {
     1024: "vit_large_patch14_dinov2",
     1536: "vit_giant_patch14_dinov2",
 }
-"""Encoder by token width (embedding dimension)."""
+"""Encoder by embedding dimension."""
 
 PREFIXES = {
     "encoder.vit.": "backbone.",

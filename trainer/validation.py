@@ -1,4 +1,4 @@
-"""Validation during a run: score the EMA teacher, whose weights are the ones that are kept."""
+"""Validation during a run: score the EMA teacher, whose weights become the model."""
 
 from pathlib import Path
 
@@ -27,7 +27,9 @@ def validate(state: TrainingState, context: RunContext) -> None:
 
 
 def validation_scores(model: Segmenter, context: RunContext, *, full: bool) -> Scores:
-    """Scores of a network on the `val` split, divided among the processes; `full` adds boundaries and calibration.
+    """Scores of a network on the `val` split, computed by all processes together.
+
+    `full` adds boundary IoU and calibration error.
 
     Raises RunError if the device has too little memory for an image.
     """

@@ -1,8 +1,9 @@
 """Rewrite a bundle's graph in operators and types that TensorRT has, with the same results.
 
-- TensorRT's Resize has no antialiasing, with which graphs resize images and the position embeddings of a ViT. It is
-  replaced by matrix products with the filter's weights, which are about seven times slower on a CPU.
-- TensorRT has no uint16, the type of masks of more than 256 classes. They become int32.
+- TensorRT's Resize does not support antialiasing, with which graphs resize images and the position
+  embeddings of a ViT. It is replaced by matrix products with the filter's weights, which are about seven times slower
+  on a CPU.
+- TensorRT does not support uint16, the type of masks of more than 256 classes. They become int32.
 """
 
 # N images, C channels, H W pixels before and h w after resizing, p pixels before and q after along one axis

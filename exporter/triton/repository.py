@@ -37,7 +37,7 @@ class WrittenModel:
     is_new: bool
     """False: the newest version already had this graph, and no folder was added."""
     is_listed: bool
-    """False: config.pbtxt does not list the version, because somebody removed the markers around the list."""
+    """False: config.pbtxt does not list the version, because the markers around the list were removed."""
 
 
 @dataclass(frozen=True, slots=True)

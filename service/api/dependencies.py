@@ -66,7 +66,7 @@ async def _read(request: Request) -> bytes:
 
 
 async def receive_upload(request: Request, state: StateOf) -> AsyncIterator[bytes]:
-    """Receive a file for the pool; the request holds its place at the upload gate until it is answered."""
+    """Receive a file for the pool; the upload counts against its limit until the response is complete."""
     async with state.upload_gate.admit():
         yield await read_image(request, state.settings.receive_timeout_s)
 

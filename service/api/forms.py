@@ -26,9 +26,9 @@ def is_form(request: Request) -> bool:
 async def form_files(
     request: Request, *, folder: Path | None, most: int = 1, remedy: str = "send one part named `file`"
 ) -> AsyncIterator[list[UploadFile]]:
-    """Yield the parts `file` of a form, at least one and at most `most`. Raises BadInput with the remedy otherwise.
+    """Yield the parts `file` of a form, at least one and at most `most`. Raises BadInput, which ends with `remedy`.
 
-    Files are stored in `folder`, without names. None: they are kept in memory, for routes with a small limit.
+    Files are stored in `folder` as unnamed temporary files. None: in memory, for routes with a small limit.
     """
     with ExitStack() as files:
         try:
@@ -37,7 +37,7 @@ async def form_files(
             raise BadInput(f"The form cannot be read ({error.message}): {remedy}.") from None
         parts = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
         if not parts:
-            raise BadInput("The form holds no file: send it as a part named `file`.")
+            raise BadInput("The form contains no file: send it as a part named `file`.")
         yield parts
 
 
@@ -73,5 +73,5 @@ class _Parser(MultiPartParser):
         if self._folder is not None:
             part.file.close()
             part.file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by `files`
-        # Close it however the request ends, even in the middle of the file.
+        # Close it when the request ends, even if the file is incomplete.
         self._files.callback(part.file.close)

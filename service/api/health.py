@@ -1,4 +1,4 @@
-"""Health probes and metrics. The probes are async and read no disk, so that busy threads never delay them."""
+"""Health checks and metrics. The checks are async and read no disk, so that busy threads never delay them."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 def problem(
     path: str, status: int, slug: str, title: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
 ) -> Response:
-    """Return an error response in the form of the path's protocol."""
+    """Return an error response in the format of the path's protocol."""
     body: dict[str, Any]
     if in_protocol(path):
         body, media_type = {"error": detail}, "application/json"

@@ -1,4 +1,4 @@
-"""Priority (RFC 9218) and deadline of a request, from its headers."""
+"""Priority (RFC 9218) and timeout of a request, from its headers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ URGENCY = re.compile(r"(?:^|,)\s*u\s*=\s*([0-7])\s*(?:[,;]|$)")
 
 @dataclass(frozen=True, slots=True)
 class RequestPriority:
-    """Urgency, 0 to 7 (lower goes first), and the deadline in seconds from now; None: no deadline."""
+    """Urgency, 0 to 7 (lower goes first), and timeout in seconds; None: no timeout."""
 
     urgency: int = INTERACTIVE
     timeout_s: float | None = None
@@ -25,7 +25,7 @@ class RequestPriority:
 # Async: FastAPI would run a plain function in a thread.
 async def read_priority(
     x_request_timeout_ms: Annotated[
-        int | None, Header(ge=1, le=MAX_TIMEOUT_MS, description="Deadline in milliseconds; after it the answer is 504")
+        int | None, Header(ge=1, le=MAX_TIMEOUT_MS, description="Timeout in milliseconds; after it the response is 504")
     ] = None,
     priority: Annotated[str | None, Header(description="RFC 9218: `u=0` goes first, `u=7` last; default 3")] = None,
 ) -> RequestPriority:

@@ -53,7 +53,7 @@ class Inference(Part):
 
 
 class Tolerance(Part):
-    """Least share of equal mask pixels for the probe to pass, 0..1."""
+    """Minimum fraction of equal mask pixels for the probe to pass, 0..1."""
 
     mask_agreement: Annotated[float, Field(gt=0, le=1)]
 

@@ -26,7 +26,7 @@ PLACEHOLDER = b"NaN"
 """Replaces an extracted array in the text. It is not valid JSON, so a client's own is rejected."""
 
 KEY = b'"data"'
-# The key and the begin of an array of numbers. No string matches: its quotes would be escaped.
+# The key and the start of an array of numbers. No string matches: its quotes would be escaped.
 NUMBERS = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*(?=\[[\[ \t\r\n]*[-\d\]])')
 EMPTY = re.compile(rb"\[[ \t\r\n]*\]")
 # Two separators without a number between them, or a number next to a bracket without a comma.

@@ -17,7 +17,7 @@ MAX_PRIORITY = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InferPriority:
-    """Priority and deadline from the parameters of a request; None: not given."""
+    """Urgency and timeout from the parameters of a request; None: not given."""
 
     timeout_s: float | None = None
     """Seconds from now after which the client no longer needs the answer."""
@@ -30,7 +30,7 @@ def infer_priority(parameters: dict[str, Any]) -> InferPriority:
     if parameters.get("sequence_id") not in (None, 0, ""):
         raise NotSupported("The models keep no state between requests: omit `sequence_id`.")
     timeout_us, priority = integer(parameters, "timeout", MAX_TIMEOUT_US), integer(parameters, "priority", MAX_PRIORITY)
-    # In both, 0 means the same as omitting it.
+    # For both parameters, 0 means that it is not given.
     return InferPriority(
         timeout_s=timeout_us / 1e6 if timeout_us else None,
         urgency=min(priority - 1, LEAST_URGENT) if priority else None,

@@ -46,7 +46,7 @@ class RetrainPolicy:
     def consider(self) -> Run | None:
         """Start a run if one is due and nothing prevents it. Called after each upload and by the sweep."""
         try:
-            # Usually no run is due: a read transaction blocks nobody.
+            # Usually no run is due: a read transaction does not block other requests.
             with self.database.read() as session:
                 _check(session, self.settings, "auto")
             return self.start("auto")

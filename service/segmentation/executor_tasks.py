@@ -26,7 +26,7 @@ def submit(
 
 
 def call_when_done(work: asyncio.Future[T] | None, callback: Callable[[], None]) -> None:
-    """Call `callback` when the work has ended, even if nobody awaits it any more. None: there is no work, call now."""
+    """Call `callback` when the work has ended, even if it is no longer awaited. None: call it now."""
 
     def on_done(done: asyncio.Future[T]) -> None:
         # Retrieve the exception, or asyncio logs that it was never retrieved.

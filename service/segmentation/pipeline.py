@@ -39,13 +39,13 @@ DECODED_AHEAD = 2
 # Images below these fractions of the memory limit do not count against it.
 SMALL_DECODING, SMALL_INFERENCE = 16, 4
 DISCONNECT_POLL_S = 1.0
-# Batches on their way through a GPU: one computes while the next is copied.
+# Batches in progress on a GPU: one computes while the next is copied.
 GPU_RUNS = 2
 IDLE_S = 1.0
 
 
-class ClientDisconnected(Exception):  # noqa: N818 - no error: nobody receives it
-    """The client closed the connection; its image is not inferred, or not to the end."""
+class ClientDisconnected(Exception):  # noqa: N818 - not an error: no client receives it
+    """The client closed the connection; its inference is not started, or is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Result:
 
 
 class Pipeline:
-    """Admission gate, limiters and thread pools. Belongs to one event loop."""
+    """Admission control, limiters and thread pools. Belongs to one event loop."""
 
     def __init__(self, settings: Settings, metrics: Metrics, limits: Limits) -> None:
         cores = settings.threads
@@ -129,7 +129,7 @@ class Pipeline:
                 raise
             self._metrics.rejected.labels("deadline").inc()
             raise DeadlinePassed(
-                f"The request's deadline of {context.timeout_s:g} s passed before the answer was ready: allow more "
+                f"The request's timeout of {context.timeout_s:g} s passed before the response was ready: allow more "
                 "time, or try again when the load is lower."
             ) from None
 
@@ -147,7 +147,7 @@ class Pipeline:
         begin = time.perf_counter()
         encoded = await submit(self._images, lambda: EncodedImage(data, self._limits))
         memory_bytes = encoded.decode_bytes
-        # Large images queue for each other, and not in the slots of the small ones.
+        # Large images wait for each other, and use no slots of small ones.
         limiter = self._large_decoding if memory_bytes > self._small_decoding_bytes else self._decoding
         slots = await self._acquire(limiter, context, memory_bytes=memory_bytes)
         work: asyncio.Future[DecodedImage] | None = None

@@ -1,4 +1,4 @@
-"""Database tables. The rows are the only truth about images, models and runs; files only hold the bytes.
+"""Database tables. The rows are the source of truth about images, models and runs; files contain only the data.
 
 All times are UTC and timezone-aware. A change here needs a migration.
 """

@@ -19,7 +19,7 @@ def add(command: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     command.description = (
         "Write report.html, a self-contained page with curves, scores by class, confusions, calibration, validation "
-        "images and an audit of the pseudo-labels. A run writes it at its end; this command repeats it."
+        "images and an audit of the pseudo-labels. A run writes it when it ends; this command writes it again."
     )
     command.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of a finished run")
     command.add_argument("--data", metavar="DATASET", help="folder of the data set (default: the recipe's data.root)")

@@ -1,6 +1,6 @@
 """What a training method gets, besides its two batches, and what it returns."""
 
-# R rows, B labelled images, C channels, D width of the head's fused map, K classes, H W pixels
+# R rows, B labelled images, C channels, D channels of the head's fused map, K classes, H W pixels
 
 from collections.abc import Callable
 from dataclasses import dataclass

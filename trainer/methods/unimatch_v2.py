@@ -4,7 +4,7 @@ Deviation: one student forward pass for labelled images and strong views, where 
 same for networks without batch norm, such as all of the paper's.
 """
 
-# R rows, C channels, D width of the head's fused map
+# R rows, C channels, D channels of the head's fused map
 
 import torch
 from torch import Tensor

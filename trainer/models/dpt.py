@@ -4,7 +4,7 @@ Vision Transformers for Dense Prediction (arXiv 2103.13413), in the form of UniM
 reassembly into a pyramid, and fusion from coarse to fine by RefineNet residual units without batch norm.
 """
 
-# B batch, C channels, D fusion width, K classes, H W pixels
+# B batch, C channels, D fusion channels, K classes, H W pixels
 
 from collections.abc import Sequence
 

@@ -4,7 +4,7 @@ The maps are the outputs of four blocks after the final norm, without class toke
 arXiv 2410.10777, section 5.1; DPT, arXiv 2103.13413).
 """
 
-# B batch, C channels, H W pixels, h w patches, N tokens, D width
+# B batch, C channels, H W pixels, h w patches, N tokens, D channels
 
 import math
 from typing import Any

@@ -8,7 +8,7 @@ is 1% of a smooth table and 12% of a random one (measured in tests/trainer/test_
 Products with small matrices give the same in an exported graph with dynamic sides, and a deterministic gradient.
 """
 
-# G rows and columns of the trained table, h w rows and columns of patches, D width, T the four taps of the cubic kernel
+# G rows and columns of the trained table, h w of the patches, D channels, T the four taps of the cubic kernel
 
 from contextlib import AbstractContextManager, nullcontext
 

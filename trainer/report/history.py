@@ -51,7 +51,7 @@ def build_history(events: Iterable[dict[str, Any]]) -> History:
         if kind == "start":
             starts.append(fields)
         elif kind in by_step:
-            # A step is evaluated a second time, with more figures, if its weights are the ones that are kept.
+            # A step is evaluated a second time, with more figures, if its weights become the model.
             by_step[kind][fields["step"]] = by_step[kind].get(fields["step"], {}) | fields
     ordered = {kind: dict(sorted(table.items())) for kind, table in by_step.items()}
     return History(starts[0] if starts else {}, len(starts), ordered["progress"], ordered["evaluation"])

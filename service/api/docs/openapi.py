@@ -33,7 +33,7 @@ def add_docs(app: FastAPI) -> None:
     app.mount("/docs/swagger", _Static(directory=_swagger()), name="docs-swagger")
 
 
-# Not async, unlike FastAPI's own: building the document takes long enough to delay health probes.
+# Not async, unlike FastAPI's own: building the document takes long enough to delay health checks.
 def _document(request: Request) -> JSONResponse:
     return JSONResponse(request.app.openapi())
 

@@ -1,7 +1,7 @@
 """Limit the size of request headers, and the time that a client takes to read a response.
 
 uvicorn's parser buffers header lines and trailers without a limit: one endless header could fill the memory. A client
-that reads nothing could keep its response, and its place among the batch requests.
+that reads nothing could keep its response in memory and count against the limit on batch requests.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ log = structlog.stdlib.get_logger(__name__)
 HEADER = b"x-request-id"
 # Request ids of clients must not break or flood a log line.
 VALID_ID = re.compile(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
-# Probed every few seconds: counted, but neither logged nor traced.
+# Health checks and scrapes, every few seconds: counted, but neither logged nor traced.
 QUIET = {"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"}
-# `/?key=...` logs a browser in; a trace would contain the query.
+# `/?key=...` signs a browser in; a trace would contain the key.
 UNTRACED = QUIET | {"/"}
 # Other methods share one label: clients can invent any number of them.
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
@@ -32,7 +32,7 @@ MAX_LOGGED_PATH = 200
 
 
 class ObservedApp(FastAPI):
-    """FastAPI inside two middlewares that also see its response to an unexpected error."""
+    """FastAPI with two outermost middlewares, which also see the 500 response to an unexpected error."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Build the stack."""
@@ -40,7 +40,7 @@ class ObservedApp(FastAPI):
 
 
 def telemetry(tracing: Tracing | None) -> TelemetryConfig:
-    """Configure FastAPI to create one span per request; `RequestContext` adds its children."""
+    """Configure FastAPI to create one span per request; `RequestContext` adds a child span for each stage."""
     return {
         "tracer_provider": tracing.provider if tracing else None,
         "operation_spans": False,

@@ -105,8 +105,8 @@ def _zip(result: Result, query: SegmentQuery) -> bytes:
 
 FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 HEADERS = {
-    "X-Model-Version": "version of the model that answered",
-    "X-Model-Precision": "arithmetic of the graph that answered: fp32, fp16 or int8",
+    "X-Model-Version": "version of the model that computed the mask",
+    "X-Model-Precision": "precision of the graph that computed the mask: fp32, fp16 or int8",
     "X-Confidence-Mean": "mean over the image, 0..1",
     "X-Mask-Scale": "only if below 1: the image was reduced to this fraction of its sides and the mask enlarged again",
     "X-Image-Orientation": "EXIF orientation of the file, 1 to 8; it has been applied, so the answer is upright",

@@ -1,7 +1,7 @@
-"""`POST /v1/segment/batch`: segment many images in one request; results are streamed as they are ready.
+"""`POST /v1/segment/batch`: segment many images in one request; each result is streamed as soon as it is ready.
 
-The images are stored on disk. A few at a time pass through the pipeline of single images, with lower urgency; they
-queue for admission instead of being rejected.
+The images are stored on disk. A few at a time pass through the pipeline of single images, after interactive requests;
+they wait for admission instead of being rejected.
 """
 
 from __future__ import annotations
@@ -69,20 +69,20 @@ FORM = {
 BODY_DOCS = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
 LINES_DOCS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "One JSON document per line and image, in the order in which they are ready. An image that "
-        "fails yields a line with its problem; the others continue.",
+        "description": "One JSON document per line and image, in order of completion. A failed image gives a "
+        "line with its problem; the other images continue.",
         "content": {NDJSON: {"schema": _line_schema()}},
     }
 }
 
 
 async def receive_batch(request: Request, state: StateOf, _query: QueryOf) -> AsyncIterator[list[UploadFile]]:
-    """Receive the images of a form on disk, after the query was validated; delete them after the last response.
+    """Store the images of a form on disk, after the query was validated; delete them when the response ends.
 
     Raises:
         Overloaded: Too many batch requests are in progress.
         BadInput: Not a form, no files, or too many.
-        BodyTooSlow: The body arrived more slowly than that of a single image may.
+        BodyTooSlow: The body did not arrive within the timeout, which grows with the size limit.
     """
     if not is_form(request):
         raise BadInput("A batch is a form (multipart/form-data): send each image as a part named `file`.")
@@ -124,7 +124,7 @@ class Batch:
         self._client_disconnected = request.is_disconnected
 
     async def lines(self, images: list[UploadFile]) -> AsyncIterator[bytes]:
-        """Yield one line per image, in the order in which they are ready. Closing the iterator cancels the others."""
+        """Yield one line per image, in order of completion. Closing the iterator cancels the remaining images."""
         workers = max(1, min(self._state.pipeline.saturating_images, self._state.settings.max_concurrent_requests // 2))
         done: asyncio.Queue[bytes] = asyncio.Queue(workers)
         numbered = enumerate(images)
@@ -161,7 +161,7 @@ class Batch:
             urgency=self._urgency, timeout_s=remaining_s, model=query.model.version, wait_s=ADMISSION_TIMEOUT_S
         )
         async with admission as context:
-            # Read the file after admission, and no more than one image may have.
+            # Read the file only after admission, and at most one byte more than the limit.
             data = await image.read(state.settings.max_image_bytes + 1)
             if not data:
                 raise BadInput("The part is empty: send the file itself.")

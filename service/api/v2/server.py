@@ -12,7 +12,7 @@ from service.errors import NoModel, NotSupported
 
 router = new_router()
 
-# Health probes need no key.
+# Health checks need no key.
 ANY_KEY = [needs()]
 EXTENSIONS = [
     *("binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy", "statistics")

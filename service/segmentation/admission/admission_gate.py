@@ -69,7 +69,7 @@ class AdmissionGate:
         """Return the longest time in seconds that a request may spend in queues (None: no limit), without admitting it.
 
         Raises:
-            Overloaded: The gate is full, or the estimated queueing time is too long. This counts as a rejection.
+            Overloaded: The service is full, or the estimated queueing time is too long. This counts as a rejection.
         """
         if self.in_progress >= self._capacity:
             raise self._reject(self._setting)

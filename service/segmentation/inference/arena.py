@@ -1,8 +1,8 @@
 """One onnxruntime memory arena, shared by all sessions of the process that run on the CPU.
 
 From the second image of a size on, onnxruntime allocates most of an inference's memory as one block (its "memory
-pattern"). Without an arena, the C library maps this block anew for every image, and the page faults take up to a third
-of the inference's time. An arena per session would keep the largest block of every session for ever.
+pattern"). Without an arena, the C library maps this block again forevery image, and the page faults take up to a third
+of the inference's time. An arena per session would keep the largest block of every session forever.
 
 Alternatives were measured with the fp32 starter, 8 concurrent requests of about 640x480 pixels on two cores: resident
 memory is 24 % higher with the plain C library and 22 % higher with a preloaded mimalloc 3.4, neither of them faster.

@@ -14,7 +14,7 @@ from service.errors import ImageTooLarge
 # Measured with tests/benchmarks/graph_memory.py on graphs of 2 to 150 classes at 1 to 16 megapixels, rounded up.
 # Per pixel of the image: a fixed part, and a part for each class whose score becomes a probability at that moment.
 PIXEL_BYTES, CLASS_BYTES, CLASSES_AT_ONCE = 12, 16, 16
-# Per pixel that the network gets: feature maps.
+# Per pixel of the network's input: feature maps.
 NETWORK_BYTES = 256
 # Per pair of patches: float32 scores and their softmax, measured as 8 bytes per head, times 12 heads (ViT-B).
 ATTENTION_BYTES = 96
@@ -25,8 +25,8 @@ class MemoryBudget:
     """The memory limit of one graph.
 
     Attributes:
-        max_bytes: Most estimated memory of one inference.
-        max_native_pixels: Most pixels of an image for a graph that runs at the image's own size.
+        max_bytes: Maximum estimated memory of one inference.
+        max_native_pixels: Maximum pixels of an image for a graph that runs at the image's own size.
         classes: Number of classes.
         long_side: Pixels to which the graph scales the longer side; 0: it runs at the image's own size.
         patch: Side of the network's patches, pixels; 1: no patches.
@@ -44,7 +44,7 @@ class MemoryBudget:
         """Check an image at its own size.
 
         Raises:
-            ImageTooLarge: It exceeds a limit; the message advises a size.
+            ImageTooLarge: It exceeds a limit; the message suggests a size.
         """
         if self.long_side == 0 and height * width > self.max_native_pixels:
             raise ImageTooLarge(

@@ -124,7 +124,7 @@ def _open_session(ort: Any, graph: Path, chosen: list[Any], threads: int, arena:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # A session's own arena would keep the memory of its largest image for ever.
+    # A session's own arena would keep the memory of its largest image forever.
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena is not None
     for name, value in arena.SESSION_CONFIG.items() if arena is not None else ():
         options.add_session_config_entry(name, value)

@@ -61,7 +61,7 @@ class ClassRegion(BaseModel):
 class Description(BaseModel):
     """The `application/json` response. Coordinates are pixels of the upright (EXIF-transposed) image."""
 
-    model: str = Field(description="version of the model that answered")
+    model: str = Field(description="version of the model that computed the mask")
     width: int
     height: int
     orientation: int = Field(description="EXIF orientation of the file, 1 to 8; it has been applied")

@@ -168,7 +168,7 @@ def _simplify(rings: Rings, tolerance_px: float) -> list[Ints]:
         return exact
     import shapely  # noqa: PLC0415 - only polygons need it
 
-    # A piece has the corners from its begin to the begin of the next one, or to the first corner of its ring.
+    # A piece has the corners from its start to the start of the next one, or to the first corner of its ring.
     index = np.arange(len(rings.points))
     ring_of_point = np.repeat(np.arange(len(rings.starts)), rings.lengths)
     begins = np.flatnonzero((index - rings.starts[ring_of_point]) % PIECE_CORNERS == 0)
