@@ -31,7 +31,7 @@ def write_graph(
         multiple: pixels; width and height of the network's input are multiples of it.
         metadata: the file's metadata_props.
     """
-    # Two images, and two different sizes that are not multiples: torch.export specialises on special values.
+    # Not one image, no multiples and no square: torch.export specialises on special values.
     example_NHW3 = torch.zeros(2, 2 * multiple + 11, 3 * multiple + 5, 3, dtype=torch.uint8)
     _export(_MaskType(predictor), example_NHW3, "NHW", ["mask", "confidence"], file, props=metadata)
 
@@ -71,7 +71,7 @@ def save(model: onnx.ModelProto, file: Path) -> None:
 
 
 class _MaskType(nn.Module):
-    """Cast masks to the type that the bundle format defines: uint8, or uint16 above 256 classes."""
+    """Cast masks to uint8, or to uint16 above 256 classes."""
 
     def __init__(self, predictor: nn.Module) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ def _export(
 
 
 def _take_shape_from_float_image(graph: onnx.GraphProto) -> None:
-    """Compute the image's shape from its float cast, if there is one: TensorRT has no Shape of a uint8 tensor."""
+    """Compute the image's shape from its float cast: TensorRT has no Shape of a uint8 tensor."""
     (image,) = graph.input
     cast = next((node for node in graph.node if node.op_type == "Cast" and node.input[0] == image.name), None)
     if cast is None:

@@ -1,8 +1,8 @@
 """Export the graph of one window for models that were evaluated with a sliding window.
 
-A reader combines the windows as the trainer does (trainer/evaluation/sliding.py): windows at the manifest's stride, the
-last one flush with the border; an image smaller than a window is padded with black on the right and at the bottom; each
-pixel gets the mean of the probabilities of all windows that contain it.
+A reader combines windows as trainer/evaluation/sliding.py: at the manifest's stride, the last one flush with the
+border; smaller images are padded with black on the right and at the bottom; each pixel gets the mean of the
+probabilities of all windows that contain it.
 """
 
 # N windows, K classes, T U height and width of a window
@@ -27,14 +27,14 @@ PROBABILITY_MAX_ABS = 1e-3
 
 
 class TilePredictor(nn.Module):
-    """Class probabilities of a window, as the trainer's sliding window uses them."""
+    """Class probabilities of a window."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         self.segmenter = segmenter
 
     def forward(self, image_NTU3: Tensor) -> Tensor:
-        """Images uint8 [N,T,U,3], RGB, to the softmax over the classes, float32 [N,K,T,U]."""
+        """Images uint8 [N,T,U,3], RGB, to the softmax float32 [N,K,T,U]."""
         probability_NKTU: Tensor = self.segmenter(to_float(image_NTU3)).float().softmax(dim=1)
         return probability_NKTU
 

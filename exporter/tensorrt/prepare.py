@@ -2,7 +2,7 @@
 
 OUT/model.onnx      the graph in operators and types that TensorRT has; fp16 by default
 OUT/tensorrt.json   image sizes, the trtexec command, the library that checked the graph, agreement with the probe
-OUT/model.plan      the engine, if NVIDIA's library is installed and could build it
+OUT/model.plan      the engine, if it could be built
 """
 
 import json

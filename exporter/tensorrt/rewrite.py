@@ -50,7 +50,7 @@ def _with_fp32_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _rule(mode: str, kernel: Callable[[Any, Any], Any], **attributes: float) -> pattern.RewriteRule:
-    """Replace an antialiased Resize with PyTorch's attributes, over height and width, by matrix products."""
+    """Replace an antialiased Resize with PyTorch's attributes by matrix products."""
 
     def resized(op: Any, image: Any, sizes: Any) -> Any:
         """Images float [N,C,H,W], sizes int64 [4]."""

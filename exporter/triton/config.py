@@ -140,7 +140,7 @@ instance_group {{ kind: KIND_CPU count: {ENCODED_INSTANCES} }}
 
 
 def update_versions(text: str, versions: Mapping[int, str]) -> str:
-    """Replace the list of versions between MARKERS in a config.pbtxt; without markers, return the text unchanged."""
+    """Replace the list of versions between MARKERS; without markers, return the text unchanged."""
     begin, end = map(re.escape, MARKERS)
     return re.sub(f"{begin}\n.*?{end}\n", lambda _: _versions(versions), text, count=1, flags=re.DOTALL)
 
