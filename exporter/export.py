@@ -173,13 +173,8 @@ def _export_tile(checkpoint: Checkpoint, folder: Path, metadata: Mapping[str, st
     height, width = inference.get("window", (0, 0))
     if not height:
         return None
-    return export_tile_graph(
-        checkpoint.model,
-        folder / TILE_GRAPH,
-        window=(height, width),
-        stride=inference["window_stride"],
-        metadata=metadata,
-    )
+    file, stride = folder / TILE_GRAPH, inference["window_stride"]
+    return export_tile_graph(checkpoint.model, file, window=(height, width), stride=stride, metadata=metadata)
 
 
 def _metrics(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -18,11 +18,9 @@ FP16_LIMIT = 3e4
 
 
 def convert_to_fp16(model: onnx.ModelProto, large: Collection[str] = ()) -> onnx.ModelProto:
-    """Return the graph in fp16. Inputs and outputs, integers, keep their types.
+    """Return a copy of an fp32 graph in fp16. Inputs and outputs, integers, keep their types.
 
-    Args:
-        model: in fp32; it is not changed.
-        large: names of tensors that exceed FP16_LIMIT; nodes that write or read them compute in fp32.
+    Nodes that write or read the tensors named in `large`, which exceed FP16_LIMIT, compute in fp32.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -28,7 +28,7 @@ def write_graph(
     Args:
         predictor: uint8 [N,H,W,3] to (integer mask [N,H,W], confidence uint8 [N,H,W]); on the CPU.
         file: output file.
-        multiple: pixels; width and height of the network's input are multiples of it.
+        multiple: width and height of the network's input are multiples of it, pixels.
         metadata: the file's metadata_props.
     """
     # Not one image, no multiples and no square: torch.export specialises on special values.

@@ -122,8 +122,7 @@ def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantized: Colle
 def _int8_passthrough(graph: ir.Graph, quantized: Collection[str]) -> list[str]:
     """Names of the operators between the quantised ones that also stay in int8.
 
-    A Relu behind a convolution only limits its output range. A sum or an upsampling between convolutions would convert
-    int8 to float and back.
+    A Relu only limits the convolution's output range; sums and upsamplings would convert int8 to float and back.
     """
     candidates = [node for node in graph if node.op_type in PASSTHROUGH]
     in_int8 = {*candidates, *(node for node in graph if node.name in quantized)}

@@ -90,7 +90,7 @@ def _weights(op: Any, image: ir.Value, sizes: ir.Value, axis: int, kernel: Calla
 
 
 def _centres(op: Any, count: Any) -> Any:
-    """The centres of `count` pixels in a row: 0.5, 1.5, ..."""
+    """0.5, 1.5, ... for `count` pixels."""
     # In integers: TensorRT's Range takes floats only if they are known at build time.
     indices = op.Range(op.Constant(value_int=0), count, op.Constant(value_int=1))
     return op.Add(op.Cast(indices, to=FLOAT), _number(op, 0.5))

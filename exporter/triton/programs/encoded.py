@@ -219,7 +219,7 @@ def apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def palette(classes: list[dict[str, Any]]) -> bytes:
-    """Return the class colours as a PNG palette: 256 times RGB."""
+    """Return the class colours as a PNG palette, 256 times RGB."""
     colors = np.zeros((256, 3), dtype=np.uint8)
     for entry in classes[:256]:
         colors[entry["id"]] = entry["color"]
