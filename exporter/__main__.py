@@ -31,8 +31,9 @@ def _export(options: argparse.Namespace) -> int:
     from exporter.export import STAGES, export  # noqa: PLC0415
 
     def progress(stage: str) -> None:
-        emit("progress", step=STAGES.index(stage), steps=len(STAGES), stage=stage)
-        say(f"[{STAGES.index(stage) + 1}/{len(STAGES)}] {stage}")
+        step = STAGES.index(stage)
+        emit("progress", step=step, steps=len(STAGES), stage=stage)
+        say(f"[{step + 1}/{len(STAGES)}] {stage}")
 
     def skipped(reason: str) -> None:
         emit("notice", message=reason)
@@ -52,16 +53,16 @@ def _export(options: argparse.Namespace) -> int:
         progress=progress,
         skipped=skipped,
     )
-    artifact = manifest.artifacts[0]
+    graph = manifest.artifacts[0]
     say(f"{options.out}: version {manifest.version}\n{artifacts_table(manifest)}")
     emit(
         "done",
         bundle=str(options.out),
         version=manifest.version,
-        bytes=artifact.bytes,
-        mask_agreement=artifact.agreement.mask,
-        confidence_max_abs=artifact.agreement.confidence_max_abs,
-        ms_per_image=artifact.speed.ms_per_image,
+        bytes=graph.bytes,
+        mask_agreement=graph.agreement.mask,
+        confidence_max_abs=graph.agreement.confidence_max_abs,
+        ms_per_image=graph.speed.ms_per_image,
     )
     return 0
 

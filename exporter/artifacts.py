@@ -47,30 +47,22 @@ INT8_PROBE_MARGIN = 0.02
 
 
 class DisagreementError(ValueError):
-    """A graph that differs too much from PyTorch; the message states by how much."""
+    """A graph that differs too much from PyTorch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """PyTorch's predictions, with which graphs are compared.
-
-    Attributes:
-        images: the probe images, uint8 [H,W,3].
-        predictions: of probe.run in fp32, one more than images.
-        validator: the validation images; None without a data set.
-    """
+    """PyTorch's predictions, with which graphs are compared."""
 
     images: list[Bytes]
+    """The probe images, uint8 [H,W,3]."""
     predictions: list[Prediction]
+    """Of `probe.run`."""
     validator: Validator | None
 
 
 def write_fp32_graph(exported: Path, folder: Path, weights: Weights, reference: Reference) -> Artifact:
-    """Write model.onnx: fp32 and standard operators only.
-
-    Raises:
-        BundleError: The graph differs too much from PyTorch.
-    """
+    """Write model.onnx, with standard operators. Raises BundleError if it differs too much from PyTorch."""
     file = folder / GRAPH
     if weights == "fp16":
         store_weights_as_fp16(exported, file)
@@ -96,13 +88,7 @@ def write_optional_graphs(
 ) -> list[Artifact]:
     """Write the graphs that only onnxruntime can run: fused attention, fp16 and int8.
 
-    Args:
-        exported: the fp32 graph with fp32 weights.
-        folder: the bundle.
-        weights: storage of the weights of fp32 graphs.
-        precisions: the precisions to write.
-        reference: PyTorch's predictions.
-        skipped: called with the reason for each graph that is not kept.
+    `exported` is the fp32 graph with fp32 weights. `skipped` is called with the reason for each graph that is not kept.
     """
     writers = {
         "fp32": (FUSED_GRAPH, _write_fused),
@@ -157,7 +143,7 @@ def _write_int8(exported: Path, file: Path, _weights: Weights, reference: Refere
 
 
 def _fuse(graph: Path, file: Path) -> int:
-    """Write the graph with fused attention if it has attention to fuse; return the number of fused blocks."""
+    """Write the graph if it has attention to fuse; return the number of fused blocks."""
     model, count = fuse_attention(onnx.load(graph))
     if count:
         save(model, file)

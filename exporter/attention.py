@@ -18,11 +18,9 @@ FUSED = "MultiHeadAttention"
 
 
 def fuse_attention(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
-    """Return a graph with fused attention and the number of attention blocks that were fused.
+    """Return a graph with fused attention and the number of fused attention blocks; `model` is not changed.
 
-    Args:
-        model: scaled_dot_product_attention without a mask, as torch's ONNX exporter writes it. Attention in another
-            form, for example with relative positions, is not fused. `model` is not changed.
+    Fuses scaled_dot_product_attention without a mask, as torch's ONNX exporter writes it, and no other form.
     """
     # The number of heads is read from the inferred shapes.
     shaped = onnx.shape_inference.infer_shapes(model, data_prop=True)
@@ -42,8 +40,8 @@ def _exported_attention(op: Any, query: Any, key: Any, value: Any, root: Any, fl
     return op.MatMul(op.Softmax(scores, axis=-1), value)
 
 
-def _fused_attention(op: Any, query: ir.Value, key: ir.Value, value: ir.Value, root: ir.Value, **_: Any) -> Any:
-    heads, scale = _heads(query), _number(root) ** 2
+def _fused_attention(op: Any, query: ir.Value, key: ir.Value, value: ir.Value, root: Any, **_: Any) -> Any:
+    heads, scale = _heads(query), float(root.const_value.numpy().item()) ** 2
     merged = op.Constant(value_ints=[0, 0, -1])
     inputs_NTC = [op.Reshape(op.Transpose(each, perm=[0, 2, 1, 3]), merged) for each in (query, key, value)]
     output_NTC = op.MultiHeadAttention(*inputs_NTC, num_heads=heads, scale=scale, _domain=DOMAIN)
@@ -56,11 +54,6 @@ def _can_fuse(_context: Any, query: ir.Value, root: ir.Value, **_: Any) -> bool:
 
 def _heads(query: ir.Value) -> Any:
     return query.shape[1] if query.shape is not None and len(query.shape) == 4 else None
-
-
-def _number(root: ir.Value) -> float:
-    assert root.const_value is not None  # noqa: S101 (_can_fuse has checked it)
-    return float(root.const_value.numpy().item())
 
 
 RULE = pattern.RewriteRule(_exported_attention, _fused_attention, _can_fuse)

@@ -44,11 +44,7 @@ def new_bundle(out: Path) -> Iterator[Path]:
 
 
 def read_manifest(bundle: Path) -> Manifest:
-    """Read the manifest of a bundle folder.
-
-    Raises:
-        BundleError: The folder has no manifest, or the manifest is invalid.
-    """
+    """Read the manifest of a bundle folder. Raises BundleError if it is missing or invalid."""
     file = bundle / MANIFEST
     if not file.is_file():
         raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}; make one with `python -m exporter export`")
@@ -65,7 +61,7 @@ def sha256_of(file: Path) -> str:
 
 
 def _fsync(path: Path) -> None:
-    """Flush a file or folder to disk; without it, a power failure after the rename could leave empty files."""
+    """Flush to disk; otherwise a power failure after the rename could leave empty files."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -18,7 +18,7 @@ class CalibrationImages(CalibrationDataReader):  # type: ignore[misc] # onnxrunt
         self._images = iter(images)
 
     def get_next(self) -> dict[str, Bytes] | None:
-        """The next image as the graph's input, uint8 [1,H,W,3]; None at the end."""
+        """The next input, uint8 [1,H,W,3]; None at the end."""
         image_HW3 = next(self._images, None)
         return None if image_HW3 is None else {"image": image_HW3[None]}
 

@@ -1,8 +1,7 @@
 """Run the final resize of class maps in NHWC (channels-last): faster on onnxruntime's CPU provider.
 
 The exported graph resizes K class maps in NCHW and then reduces over K (arg-max, maximum, sum), which strides through
-memory. In NHWC the K values of a pixel are adjacent. TensorRT and other runtimes resize only NCHW, so the exporter
-applies this pass only to graphs for CPUs.
+memory. In NHWC the K values of a pixel are adjacent. Only for CPUs: TensorRT and other runtimes resize only NCHW.
 """
 
 # N images, K classes, h w the size of the head's output, H W pixels
@@ -16,11 +15,7 @@ REDUCTIONS = ("ArgMax", "ReduceMax", "ReduceSum")
 
 
 def resize_channels_last(model: ir.Model) -> int:
-    """Change each Resize from [N,K,h,w] to [N,K,H,W] whose result is only reduced over K to one in NHWC, in place.
-
-    Returns:
-        The number of changed Resize operators.
-    """
+    """Change each Resize [N,K,h,w] to [N,K,H,W] whose result is only reduced over K, in place; return their number."""
     changed = 0
     for node in list(model.graph):
         if node.op_type == "Resize" and len(node.inputs) == 4 and (found := _class_reductions(node.outputs[0])):

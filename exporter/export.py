@@ -94,7 +94,7 @@ def export(
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A checkpoint with the name and version of the bundle that is made from it."""
+    """A checkpoint, and the name and version of its bundle."""
 
     checkpoint: Checkpoint
     name: str
@@ -114,7 +114,7 @@ class _Source:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """metadata_props of the graph files, which identify them outside the bundle."""
+        """metadata_props, which identify a graph file outside the bundle."""
         return {
             "maskloop.name": self.name,
             "maskloop.version": self.version,
@@ -132,7 +132,6 @@ def _write_graphs(
     progress: Callable[[str], object],
     skipped: Callable[[str], object],
 ) -> tuple[list[Artifact], Tile | None]:
-    """Write the graphs and the probe to `folder`."""
     checkpoint = source.checkpoint
     model, recipe = checkpoint.model, checkpoint.recipe
     predictor = MaskPredictor(model, long_side=recipe["inference"]["long_side"]).eval()
@@ -157,7 +156,7 @@ def _write_graphs(
 
 
 def eager(predictor: nn.Module) -> Predict:
-    """PyTorch as a callable with the same arguments and results as OnnxPredictor."""
+    """PyTorch as a callable like OnnxPredictor."""
 
     def predict(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
         with torch.inference_mode():
@@ -174,13 +173,8 @@ def _export_tile(checkpoint: Checkpoint, folder: Path, metadata: Mapping[str, st
     height, width = inference.get("window", (0, 0))
     if not height:
         return None
-    return export_tile_graph(
-        checkpoint.model,
-        folder / TILE_GRAPH,
-        window=(height, width),
-        stride=inference["window_stride"],
-        metadata=metadata,
-    )
+    file, stride = folder / TILE_GRAPH, inference["window_stride"]
+    return export_tile_graph(checkpoint.model, file, window=(height, width), stride=stride, metadata=metadata)
 
 
 def _metrics(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -198,7 +192,6 @@ def _metrics(checkpoint: Checkpoint) -> dict[str, Any]:
 def _manifest(
     source: _Source, artifacts: Sequence[Artifact], tile: Tile | None, folder: Path, parent: str | None
 ) -> Manifest:
-    """The manifest of the files in `folder`."""
     checkpoint, graph = source.checkpoint, artifacts[0]
     tolerance = Tolerance(mask_agreement=PROBE_AGREEMENT[graph.weights])
     kept, long_side = folder / CHECKPOINT, checkpoint.recipe["inference"]["long_side"]

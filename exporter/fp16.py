@@ -7,8 +7,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-# Resize: coordinates in an image or in a position table; at 2048, fp16 with its 11 bits cannot represent half a pixel.
-# SUMS, Pow, Sqrt: sums of many terms, and divisions by them.
+# Resize computes coordinates; at 2048, fp16 with its 11 bits cannot represent half a pixel.
+# The others compute sums of many terms and divisions by them.
 SUMS = ("LayerNormalization", "GroupNormalization", "InstanceNormalization", "Softmax", "ReduceMean", "ReduceSum")
 FP32_OPERATORS = ("Resize", *SUMS, "Pow", "Sqrt")
 """Operators that compute in fp32, with casts before and after them."""
@@ -18,11 +18,9 @@ FP16_LIMIT = 3e4
 
 
 def convert_to_fp16(model: onnx.ModelProto, large: Collection[str] = ()) -> onnx.ModelProto:
-    """Return the graph in fp16. Inputs and outputs, integers, keep their types.
+    """Return a copy of an fp32 graph in fp16. Inputs and outputs, integers, keep their types.
 
-    Args:
-        model: in fp32; it is not changed.
-        large: names of tensors that exceed FP16_LIMIT; nodes that write or read them compute in fp32.
+    Nodes that write or read the tensors named in `large`, which exceed FP16_LIMIT, compute in fp32.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -46,16 +44,11 @@ def _remove_fp16_round_trips(model: onnx.ModelProto) -> None:
     """Connect fp32 nodes directly: the converter casts to fp16 and back between them, which loses large values."""
     nodes = model.graph.node
     to_fp16 = {node.output[0]: node.input[0] for node in nodes if node.name.endswith("_cast_to_fp16_node")}
-    original = {
-        node.output[0]: to_fp16[node.input[0]] for node in nodes if _casts_to_fp32(node) and node.input[0] in to_fp16
-    }
+    casts = [node for node in nodes if node.op_type == "Cast" and node.attribute[0].i == onnx.TensorProto.FLOAT]
+    original = {node.output[0]: to_fp16[node.input[0]] for node in casts if node.input[0] in to_fp16}
     for node in nodes:
         for place, name in enumerate(node.input):
             node.input[place] = original.get(name, name)
-
-
-def _casts_to_fp32(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Cast" and bool(node.attribute[0].i == onnx.TensorProto.FLOAT)
 
 
 def _outside_the_network(model: onnx.ModelProto) -> list[str]:

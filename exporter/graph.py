@@ -28,10 +28,10 @@ def write_graph(
     Args:
         predictor: uint8 [N,H,W,3] to (integer mask [N,H,W], confidence uint8 [N,H,W]); on the CPU.
         file: output file.
-        multiple: pixels; width and height of the network's input are multiples of it.
+        multiple: width and height of the network's input are multiples of it, pixels.
         metadata: the file's metadata_props.
     """
-    # Two images, and two different sizes that are not multiples: torch.export specialises on special values.
+    # Not one image, no multiples and no square: torch.export specialises on special values.
     example_NHW3 = torch.zeros(2, 2 * multiple + 11, 3 * multiple + 5, 3, dtype=torch.uint8)
     _export(_MaskType(predictor), example_NHW3, "NHW", ["mask", "confidence"], file, props=metadata)
 
@@ -71,7 +71,7 @@ def save(model: onnx.ModelProto, file: Path) -> None:
 
 
 class _MaskType(nn.Module):
-    """Cast masks to the type that the bundle format defines: uint8, or uint16 above 256 classes."""
+    """Cast masks to uint8, or to uint16 above 256 classes."""
 
     def __init__(self, predictor: nn.Module) -> None:
         super().__init__()

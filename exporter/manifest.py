@@ -1,7 +1,7 @@
 """manifest.json of a bundle as pydantic models; BUNDLE.md explains the fields.
 
-Reading checks `format_version` first, then every field. A missing field or an unknown value is an error. Unknown fields
-are ignored, so that a later writer may add optional ones.
+Reading checks `format_version` first. A missing field or an unknown value is an error; unknown fields are ignored, so
+that a later writer may add optional ones.
 """
 
 import json
@@ -26,11 +26,11 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 
 
 class ManifestError(ValueError):
-    """A manifest that cannot be read; the message names the field and the remedy."""
+    """An invalid manifest; the message names the field and the remedy."""
 
 
 class _Model(BaseModel):
-    """Settings of all models here: immutable, no type conversion, docstrings of fields as schema descriptions."""
+    """Immutable, without type conversion; docstrings of fields become the schema's descriptions."""
 
     model_config = ConfigDict(frozen=True, strict=True, use_attribute_docstrings=True)
 
@@ -87,7 +87,7 @@ class _File(_Model):
 
 
 class CheckpointFile(_File):
-    """The checkpoint from which the graphs were exported; training can continue from it."""
+    """The exported checkpoint, from which training can continue."""
 
 
 class Probe(_File):
@@ -109,7 +109,6 @@ class Validation(_Model):
     """Accuracy of a graph on images of a data set's `val` split."""
 
     images: int
-    """Number of images."""
     mask: float
     """Fraction of pixels, over all images, at which PyTorch in fp32 predicts the same class, [0, 1]."""
     miou: float
@@ -137,7 +136,7 @@ class Artifact(_Model):
     precision: Precision
     """Arithmetic. int8: integers in convolutions and products with weights, fp32 elsewhere."""
     weights: Literal["fp32", "fp16"] = "fp32"
-    """Storage of large fp32 tensors; fp16 is converted to fp32 when the file is loaded."""
+    """Storage of large fp32 tensors; fp16 is converted to fp32 at load."""
     sha256: Sha256
     opset: int
     agreement: Agreement
@@ -148,8 +147,7 @@ class Artifact(_Model):
     left_in_float: int | None = None
     """int8: number of convolutions and products with weights that stay in fp32 to keep the mIoU."""
     fused_attention: int | None = None
-    """Number of attention blocks fused into onnxruntime's own operator; absent: none. Only onnxruntime runs a graph
-    that has any."""
+    """Number of attention blocks fused into onnxruntime's own operator, which other runtimes lack; absent: none."""
     validation: Validation | None = None
 
 
@@ -172,7 +170,7 @@ class TensorRT(_Model):
     file: FileName
     """The artifact's file."""
     cache_key: FileName
-    """Differs between graphs and between the input sizes that engines are built for."""
+    """Differs between graphs and between engines' input sizes."""
     provider_options: dict[str, Any]
     """Names and values as text. The reader adds the cache paths."""
 
@@ -214,7 +212,7 @@ class Manifest(_Model):
 
     @property
     def files(self) -> dict[str, Sha256]:
-        """Every file of the bundle that has a checksum, with its SHA-256."""
+        """SHA-256 of each file of the bundle that has one."""
         entries = [*self.artifacts, self.probe, self.checkpoint, self.tile]
         return {entry.file: entry.sha256 for entry in entries if entry}
 
@@ -227,8 +225,7 @@ class Manifest(_Model):
         """Read manifest.json.
 
         Raises:
-            ManifestError: The text is not JSON, its `format_version` is not supported, or a field is missing or
-                invalid.
+            ManifestError: Not JSON, another `format_version`, or a missing or invalid field.
         """
         try:
             fields = json.loads(text)

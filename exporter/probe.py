@@ -66,8 +66,7 @@ def scene(height: int, width: int, seed: int) -> Bytes:
 def run(predict: Predict, images: list[Bytes]) -> list[Prediction]:
     """Predict each image alone, then the first one again in a batch with its mirror image.
 
-    The result is one longer than `images`. Its last and first elements are equal if predictions do not depend on the
-    other images of the batch.
+    The last and first of the results, one more than `images`, are equal if a batch does not change predictions.
     """
     predictions = []
     for batch_NHW3 in [*(image[None] for image in images), np.stack([images[0], images[0][:, ::-1]])]:
@@ -96,11 +95,7 @@ def write_probe(file: Path, predictions: list[Prediction]) -> None:
 
 
 def read_probe(file: Path) -> tuple[list[Bytes], list[Ids]]:
-    """Read the images [H,W,3] and masks [H,W] that `write_probe` wrote.
-
-    Raises:
-        ValueError: The file is not readable, an array is missing, or shapes or types do not match.
-    """
+    """Read images [H,W,3] and masks [H,W]. Raises ValueError if an array is missing or does not match the others."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             numbers = range(sum(name.startswith("image_") for name in archive))

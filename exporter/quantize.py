@@ -1,9 +1,8 @@
 """Static int8 quantisation for CPUs, with as few operators in float as the loss limit requires.
 
 Weights are int8 per output channel, activations uint8, in QDQ format (QuantizeLinear and DequantizeLinear around each
-operator), which onnxruntime runs in integers. Only the convolution that reads the image stays in float at first. While
-the loss exceeds the limit, 1, 2, 4, ... operators are added, those first that change the masks most when only they are
-quantised.
+operator), which onnxruntime runs in integers. At first, only the convolution that reads the image stays in float. While
+the loss exceeds the limit, 1, 2, 4, ... operators follow, those first that alone change the masks most.
 """
 
 import tempfile
@@ -41,7 +40,7 @@ class QuantizationError(ValueError):
 
 
 def quantize(graph: Path, file: Path, images: Sequence[Bytes], loss: Callable[[Path], float], limit: float) -> int:
-    """Write an int8 graph whose loss is within the limit.
+    """Write an int8 graph whose loss is within the limit; return the number of operators of QUANTIZED left in float.
 
     Args:
         graph: in fp32.
@@ -49,9 +48,6 @@ def quantize(graph: Path, file: Path, images: Sequence[Bytes], loss: Callable[[P
         images: uint8 [H,W,3]; the ranges of the activations are measured on them.
         loss: the loss of a graph file against fp32.
         limit: the largest accepted loss, in the same unit.
-
-    Returns:
-        The number of operators of QUANTIZED that stay in float.
 
     Raises:
         QuantizationError: The loss exceeds the limit even with half of the operators in float; `file` is removed.
@@ -76,15 +72,12 @@ def quantize(graph: Path, file: Path, images: Sequence[Bytes], loss: Callable[[P
 
 
 def _exclusion_counts(limit: int) -> list[int]:
-    """Numbers of operators to exclude, one attempt each: 0, 1, 2, 4, 8, ... up to `limit`."""
+    """0, 1, 2, 4, 8, ... up to `limit`."""
     return [0, *(1 << power for power in range(limit.bit_length()))]
 
 
 def _quantizable(graph: ir.Graph) -> tuple[list[str], int]:
-    """The names of the operators to quantise, and the number of those with few input channels, which are not.
-
-    Products of two activations, as in attention, are neither.
-    """
+    """The names of the operators to quantise, and the number of the others, which have few input channels."""
     found = {str(node.name): node for node in graph if node.op_type in QUANTIZED and _weight_shape(node)}
     names = [name for name, node in found.items() if node.op_type != "Conv" or _input_channels(node) > FEW_CHANNELS]
     return names, len(found) - len(names)
@@ -129,8 +122,7 @@ def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantized: Colle
 def _int8_passthrough(graph: ir.Graph, quantized: Collection[str]) -> list[str]:
     """Names of the operators between the quantised ones that also stay in int8.
 
-    A Relu behind a convolution only limits its output range. A sum or an upsampling between convolutions would convert
-    int8 to float and back.
+    A Relu only limits the convolution's output range; sums and upsamplings would convert int8 to float and back.
     """
     candidates = [node for node in graph if node.op_type in PASSTHROUGH]
     in_int8 = {*candidates, *(node for node in graph if node.name in quantized)}
@@ -157,7 +149,7 @@ def _depthwise_weights(graph: ir.Graph) -> list[str]:
 
 
 def _by_damage(prepared: Path, images: Sequence[Bytes], names: Sequence[str]) -> list[str]:
-    """The operators, those first that change the masks most when only they are quantised."""
+    """The operators, those first that alone change the masks most."""
     single, ranking_images = prepared.with_name("single.onnx"), images[:RANKING_IMAGES]
     expected = _predictions(prepared, ranking_images)
     damage = {}

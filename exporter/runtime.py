@@ -24,7 +24,7 @@ class OnnxPredictor:
     """A graph file as a callable."""
 
     def __init__(self, graph: Path, *, threads: int = 0, mask_types: Collection[str] = MASK_TYPES) -> None:
-        """Load a graph and check its inputs and outputs.
+        """Load a graph.
 
         Args:
             graph: model.onnx.
@@ -32,7 +32,7 @@ class OnnxPredictor:
             mask_types: accepted types of the output `mask`.
 
         Raises:
-            ValueError: onnxruntime cannot load the file, or its inputs and outputs are not those of a bundle.
+            ValueError: onnxruntime cannot load the file, or it is not the graph of a bundle.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -77,7 +77,7 @@ def run_tile_graph(graph: Path, image_NTU3: Bytes) -> npt.NDArray[np.float32]:
 
 
 def measure_speed(graph: Path, *, threads: int, budget_s: float = 2.0) -> Speed:
-    """Median time for one image of SPEED_SIZE over up to nine runs within the budget, after one warm-up run."""
+    """Median time for one image of SPEED_SIZE over up to nine runs, after one warm-up run."""
     predict = OnnxPredictor(graph, threads=threads)
     image_1HW3 = scene(*SPEED_SIZE, seed=0)[None]
     predict(image_1HW3)

@@ -27,14 +27,14 @@ PROBABILITY_MAX_ABS = 1e-3
 
 
 class TilePredictor(nn.Module):
-    """Class probabilities of a window, as the trainer's sliding window uses them."""
+    """Class probabilities of a window."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         self.segmenter = segmenter
 
     def forward(self, image_NTU3: Tensor) -> Tensor:
-        """Images uint8 [N,T,U,3], RGB, to the softmax over the classes, float32 [N,K,T,U]."""
+        """Images uint8 [N,T,U,3], RGB, to the softmax float32 [N,K,T,U]."""
         probability_NKTU: Tensor = self.segmenter(to_float(image_NTU3)).float().softmax(dim=1)
         return probability_NKTU
 

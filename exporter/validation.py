@@ -29,11 +29,11 @@ class Validator:
     """The validation images of a data set, with PyTorch's masks for them and its mean IoU `miou`, [0, 1]."""
 
     def __init__(self, root: Path, taxonomy: Taxonomy, data: Mapping[str, Any], predict: Predict) -> None:
-        """Open the data set and run PyTorch on its validation images.
+        """Open the data set in `root` and run PyTorch on its validation images.
 
         Args:
             root: folder of the data set.
-            taxonomy: the checkpoint's classes; the data set's must be equal.
+            taxonomy: the checkpoint's classes.
             data: the recipe's table `data`: format and names of the splits.
             predict: PyTorch in fp32.
 
@@ -84,7 +84,7 @@ class Validator:
 
 
 def _evenly_spaced(samples: tuple[Sample, ...], limit: int) -> tuple[Sample, ...]:
-    """At most `limit` samples at even intervals: adjacent ones are often frames of the same video."""
+    """At most `limit` samples at even intervals; adjacent ones are often frames of one video."""
     if len(samples) <= limit:
         return samples
     return tuple(samples[index * len(samples) // limit] for index in range(limit))

@@ -1,7 +1,7 @@
 """Parse graphs and build and run engines with NVIDIA TensorRT or TensorRT for RTX.
 
-Both libraries have the same Python interface. TensorRT needs a GPU even to parse; TensorRT for RTX parses and builds
-without one, for every GPU since Ampere. The rest of the exporter works without either.
+Both have the same Python interface. TensorRT needs a GPU even to parse; TensorRT for RTX parses and builds without one,
+for every GPU since Ampere. The rest of the exporter needs neither.
 """
 
 # N images, H W pixels
@@ -40,11 +40,7 @@ class Library:
 
 
 def find_library() -> Library:
-    """Return the first of MODULES that is installed and works on this machine.
-
-    Raises:
-        TensorRTUnavailableError: None is installed, or the installed one needs a GPU and finds none.
-    """
+    """Return the first of MODULES that works here. Raises TensorRTUnavailableError if none does."""
     needs_gpu = ""
     for name in MODULES:
         try:
@@ -143,7 +139,9 @@ def load_predictor(file: Path, library: Library) -> Predict:
 
 def _parse(builder: Any, model: bytes, library: Library) -> tuple[Any, Any, str]:
     """Return the network, the parser, which holds its weights until the engine is built, and the errors."""
-    network = builder.create_network(_network_flags(library.module))
+    # Keeps the graph's types: an option of TensorRT 10, and the only mode of TensorRT 11.
+    flag = getattr(library.module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = library.module.OnnxParser(network, _logger(library))
     return network, parser, "" if parser.parse(model) else _errors(parser)
 
@@ -156,12 +154,6 @@ def _errors(parser: Any) -> str:
         for (operator, reason), count in counts.items()
     )
     return "; ".join(clauses) or "it gives no reason"
-
-
-def _network_flags(trt: Any) -> int:
-    """Keep the types of the graph: an option of TensorRT 10, and the only mode from TensorRT 11 on."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    return 0 if flag is None else 1 << int(flag)
 
 
 def _logger(library: Library) -> Any:

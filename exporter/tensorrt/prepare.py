@@ -2,7 +2,7 @@
 
 OUT/model.onnx      the graph in operators and types that TensorRT has; fp16 by default
 OUT/tensorrt.json   image sizes, the trtexec command, the library that checked the graph, agreement with the probe
-OUT/model.plan      the engine, if NVIDIA's library is installed and could build it
+OUT/model.plan      the engine, if it could be built
 """
 
 import json
@@ -32,7 +32,7 @@ MASK_TYPES = ("tensor(uint8)", "tensor(int32)")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The parser's result for one graph of a bundle."""
+    """The parser's result for one graph."""
 
     file: str
     obstacles: str
@@ -42,7 +42,7 @@ class Verdict:
 
     @property
     def is_fit(self) -> bool:
-        """Whether the parser accepts the graph, as it is or rewritten."""
+        """Whether the parser accepts the graph in either form."""
         return self.rewritten or not self.obstacles
 
 
@@ -109,17 +109,9 @@ def plain_graph(manifest: Manifest) -> Artifact:
 
 def trtexec_command(profile: Profile, precision: Literal["fp32", "fp16"]) -> str:
     """Return the command that builds the engine with TensorRT 10 or 11 in the folder."""
-    arguments = profile.arguments
-    return shlex.join(
-        [
-            "trtexec",
-            f"--onnx={GRAPH}",
-            f"--saveEngine={ENGINE}",
-            "--stronglyTyped",
-            *(["--noTF32"] if precision == "fp32" else []),
-            *(f"--{name}Shapes={arguments[name]}" for name in ("min", "opt", "max")),
-        ]
-    )
+    full = ["--noTF32"] if precision == "fp32" else []
+    shapes = [f"--{name}Shapes={argument}" for name, argument in profile.arguments.items()]
+    return shlex.join(["trtexec", f"--onnx={GRAPH}", f"--saveEngine={ENGINE}", "--stronglyTyped", *full, *shapes])
 
 
 def _build_engine(

@@ -1,4 +1,4 @@
-"""TensorRT's optimisation profile: the image sizes that an engine accepts, as its tools and onnxruntime take them."""
+"""TensorRT's optimisation profile: the image sizes that an engine accepts."""
 
 # N images, H W pixels
 
@@ -13,7 +13,7 @@ Size = tuple[int, int, int]
 IMAGE = "image"
 MAX_BATCH_SIZE = 4
 MAX_SIDE, MAX_NATIVE_SIDE = 2048, 1024
-"""Height and width of the largest image, pixels, if the graph resizes images and if the network runs at native size."""
+"""Largest height and width, pixels, if the graph resizes images and if the network runs at native size."""
 
 PREFIX = "trt_engine_cache_prefix"
 SETTINGS = {
@@ -44,7 +44,7 @@ class Profile:
                 )
 
     def with_sizes(self, minimum: Size | None, optimum: Size | None, maximum: Size | None) -> "Profile":
-        """Replace the sizes that are not None; an optimum that is None is clipped to between the other two."""
+        """Replace the sizes that are not None; clip the optimum if it is not given."""
         low, high = minimum or self.minimum, maximum or self.maximum
         clipped = [max(least, min(best, most)) for least, best, most in zip(low, self.optimum, high, strict=True)]
         return Profile(low, optimum or (clipped[0], clipped[1], clipped[2]), high)
@@ -62,7 +62,7 @@ class Profile:
 
 
 def usual_size(long_side: int) -> tuple[int, int]:
-    """Height and width of the image that a graph most likely gets, pixels; `long_side` is the manifest's."""
+    """Height and width of a typical image, pixels; `long_side` is the manifest's."""
     return (long_side * 3 // 4, long_side) if long_side else SPEED_SIZE
 
 

@@ -51,7 +51,7 @@ def _with_fp32_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _rule(mode: str, kernel: Callable[[Any, Any], Any], **attributes: float) -> pattern.RewriteRule:
-    """Replace an antialiased Resize with PyTorch's attributes, over height and width, by matrix products."""
+    """Replace an antialiased Resize with PyTorch's attributes by matrix products."""
 
     def resized(op: Any, image: Any, sizes: Any) -> Any:
         """Images float [N,C,H,W], sizes int64 [4]."""
@@ -91,7 +91,7 @@ def _weights(op: Any, image: ir.Value, sizes: ir.Value, axis: int, kernel: Calla
 
 
 def _centres(op: Any, count: Any) -> Any:
-    """The centres of `count` pixels in a row: 0.5, 1.5, ..."""
+    """0.5, 1.5, ... for `count` pixels."""
     # In integers: TensorRT's Range takes floats only if they are known at build time.
     indices = op.Range(op.Constant(value_int=0), count, op.Constant(value_int=1))
     return op.Add(op.Cast(indices, to=FLOAT), _number(op, 0.5))

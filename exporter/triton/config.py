@@ -1,7 +1,6 @@
 """Write config.pbtxt, in protocol buffers' text format, of the tensor model and of the model for encoded images.
 
-protobuf's own writer needs Triton's message schema, which none of the exporter's libraries contains. A test parses the
-texts with that schema.
+protobuf's own writer needs Triton's schema, which none of the exporter's libraries contains; a test parses with it.
 """
 
 import json
@@ -31,7 +30,7 @@ ENCODED_INSTANCES = 2
 MAX_IMAGE_BYTES = 20 * 2**20
 MAX_IMAGE_PIXELS = 24_000_000
 MAX_NATIVE_PIXELS = 2_100_000
-"""Largest image for a graph that runs at the image's native size: its memory grows with the image."""
+"""For graphs that run at native size: their memory grows with the image."""
 
 TENSORRT = 'name: "tensorrt"'
 """Text in config.pbtxt if the graph runs on TensorRT."""
@@ -41,7 +40,7 @@ HEADER = (
 )
 MARKERS = ("# versions: each export writes the lines from here ...", "# ... to here")
 BATCHING = """\
-# Batches the requests that are waiting, without a delay. Rejects requests above the limit before memory runs out.
+# Batches waiting requests without a delay; rejects requests above the limit, before memory runs out.
 dynamic_batching { default_queue_policy { max_queue_size: 64 } }"""
 
 
@@ -58,9 +57,9 @@ class Options:
     backend: Backend = "onnxruntime"
     """`python`: onnxruntime from its wheel, for Triton builds without the onnxruntime backend."""
     tensorrt: bool = False
-    """Run the graph through onnxruntime's TensorRT provider, in fp16."""
+    """Use onnxruntime's TensorRT provider, in fp16."""
     tensorrt_cache: str = "/tmp/tensorrt-cache"  # noqa: S108 - in the server's container; a default to replace
-    """Folder on the server for the engines that TensorRT builds."""
+    """Folder on the server for engines."""
     max_pixels: int = 0
     """Largest encoded image, width times height; 0: the limit of Maskloop's service."""
 
@@ -140,7 +139,7 @@ instance_group {{ kind: KIND_CPU count: {ENCODED_INSTANCES} }}
 
 
 def update_versions(text: str, versions: Mapping[int, str]) -> str:
-    """Replace the list of versions between MARKERS in a config.pbtxt; without markers, return the text unchanged."""
+    """Replace the list of versions between MARKERS; without markers, return the text unchanged."""
     begin, end = map(re.escape, MARKERS)
     return re.sub(f"{begin}\n.*?{end}\n", lambda _: _versions(versions), text, count=1, flags=re.DOTALL)
 

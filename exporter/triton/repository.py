@@ -42,16 +42,15 @@ class WrittenModel:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """One graph and the manifest of its bundle."""
+    """A graph file and the manifest in its folder."""
 
     graph: Path
-    """The file; manifest.json is in the same folder."""
     manifest: Manifest
     artifact: Artifact
 
     @property
     def label(self) -> str:
-        """The version's entry in config.pbtxt: the bundle's version and the graph's file name."""
+        """The version's entry in config.pbtxt."""
         return f"{self.manifest.version} {self.artifact.file}"
 
 
@@ -84,7 +83,7 @@ def write_repository(
 
     Raises:
         BundleError: The bundle is invalid or has no such graph; or the model in the repository has other classes or
-            tensors, or was not written by this function. Nothing is written then.
+            tensors, or was not written by this function. Then nothing is written.
         ValueError: `name` has no usable character, or `options` are given for a config.pbtxt that is kept.
     """
     manifest = verify(bundle).manifest
@@ -116,14 +115,7 @@ def write_repository(
 
 
 def _choose_graph(bundle: Path, manifest: Manifest, precision: Precision, *, tensorrt: bool) -> _Source:
-    """Return the bundle's graph of a precision: with fused attention, which needs less memory, if there is one.
-
-    TensorRT lacks onnxruntime's fused operators and gets the graph without them.
-
-    Raises:
-        BundleError: The bundle has no graph of this precision.
-        ValueError: `tensorrt` with a precision other than fp32.
-    """
+    """The bundle's graph of a precision: with fused attention, which needs less memory, except for TensorRT."""
     if tensorrt and precision != "fp32":
         raise ValueError(f"TensorRT converts the fp32 graph to fp16 itself: give --precision fp32, not {precision}")
     candidates = [artifact for artifact in manifest.artifacts if artifact.precision == precision]
@@ -136,17 +128,12 @@ def _choose_graph(bundle: Path, manifest: Manifest, precision: Precision, *, ten
 
 
 def _version_numbers(folder: Path) -> list[int]:
-    """Return the numbers of a model's version folders, ascending."""
+    """The numbers of a model's version folders, ascending."""
     return sorted(int(path.name) for path in folder.iterdir() if re.fullmatch(r"[1-9][0-9]*", path.name))
 
 
 def _read_version(folder: Path) -> _Source:
-    """Read a version folder. A graph that was edited since the export counts as the bundle's first artifact.
-
-    Raises:
-        BundleError: The folder has no manifest.
-        FileNotFoundError: The folder has no graph.
-    """
+    """Read a version folder. A graph that was edited since the export counts as the bundle's first artifact."""
     manifest, graph = read_manifest(folder), folder / GRAPH
     size = graph.stat().st_size
     matching = (artifact for artifact in manifest.artifacts if artifact.bytes == size)
@@ -167,7 +154,7 @@ def _read_versions(folder: Path) -> dict[int, _Source]:
 
 
 def _check_encoded(encoded: Path, folder: Path) -> None:
-    """Raise BundleError if the encoded model's folder was not written by this command or has no tensor model."""
+    """Raise BundleError if the encoded model is not the tensor model's or was not written by this command."""
     if not encoded.exists():
         return
     programs = [encoded / str(number) / PROGRAM for number in _version_numbers(encoded)]
@@ -177,7 +164,6 @@ def _check_encoded(encoded: Path, folder: Path) -> None:
 
 
 def _check_same(newest: _Source, source: _Source) -> None:
-    """Raise BundleError if the new version has other classes or tensors."""
     if newest.manifest.classes != source.manifest.classes:
         difference = "classes or colours"
     elif tensor_entries(newest.graph) != tensor_entries(source.graph):

@@ -24,6 +24,13 @@ IMPLEMENTATIONS = ("plain", "ours")
 MODELS: dict[str, dict[str, Any]] = {
     "small": {"encoder": "vit_small_patch14_dinov2"},
     "base": {"encoder": "vit_base_patch14_dinov2", "features": 128, "projections": [96, 192, 384, 768]},
+    # For a quick run of the benchmark itself.
+    "tiny": {
+        "encoder": "vit_small_patch14_dinov2",
+        "encoder_options": {"depth": 4, "embed_dim": 24, "num_heads": 2},
+        "features": 8,
+        "projections": [8, 8, 8, 8],
+    },
 }
 
 

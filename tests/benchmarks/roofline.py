@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.benchmarks.implementations import OurTrainer, synchronise
 from trainer.step import uses_bf16
 
+MATRIX_SIZE, COPY_BYTES = {"cuda": 8192, "cpu": 2048}, {"cuda": 2**30, "cpu": 2**28}
 BYTES_PER_PARAMETER = 10 * 4
 """Weight, gradient, AdamW's two moments and the teacher's weight: each is read and written once a step, in fp32."""
 
@@ -41,14 +42,14 @@ def roofline(trainer: OurTrainer, step_s: float) -> dict[str, Any]:
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     """Measure the FLOP/s of a large matrix product."""
-    size = 8192 if device.type == "cuda" else 2048
+    size = MATRIX_SIZE[device.type]
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     return 2 * size**3 / _seconds(lambda: left @ right, device)
 
 
 def copy_peak(device: torch.device) -> float:
     """Measure the bytes/s of a large copy, reads and writes added."""
-    source = torch.empty(2**30 if device.type == "cuda" else 2**28, dtype=torch.uint8, device=device)
+    source = torch.empty(COPY_BYTES[device.type], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _seconds(lambda: target.copy_(source), device)
 

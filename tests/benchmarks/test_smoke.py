@@ -1,18 +1,34 @@
 """Each benchmark program runs at its smallest size."""
 
+import argparse
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from service.settings import PACKAGE
-from tests.benchmarks import exported, graph_memory, large_image, png_level, sizes, train_step
-from tests.exporter.conftest import TINY_CONVNET
+from tests.benchmarks import data_pipeline, exported, graph_memory, large_image, png_level, roofline, sizes, train_step
+from tests.benchmarks.implementations import build_implementation
+from tests.exporter.conftest import TINY_CONVNET, make_checkpoint, write_graph_once  # noqa: F401 (a fixture)
+from trainer.checkpoint import load
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Limit torch to one thread, also in the benchmarks' processes."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def arguments(monkeypatch: pytest.MonkeyPatch, *values: object) -> None:
@@ -22,18 +38,58 @@ def arguments(monkeypatch: pytest.MonkeyPatch, *values: object) -> None:
 def test_train_step(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(train_step, "IMAGES", 2)
     monkeypatch.setattr(train_step, "PAPER_CROP", 28)
-    arguments(monkeypatch, "--device=cpu", "--crop=28", "--batch=2", "--steps=1", "--rounds=1", "--plain-workers=0")
+    monkeypatch.setattr(data_pipeline, "ROUNDS", 1)
+    monkeypatch.setattr(roofline, "MATRIX_SIZE", {"cpu": 64})
+    monkeypatch.setattr(roofline, "COPY_BYTES", {"cpu": 2**20})
+    in_a_process = train_step.run_round
+
+    def run_round(name: str, root: Path, options: argparse.Namespace) -> dict[str, Any]:
+        """Start one process only: each imports torch for seconds."""
+        if name == "plain":
+            return in_a_process(name, root, options)
+        return train_step.one_round(build_implementation(name, root, options), options)
+
+    monkeypatch.setattr(train_step, "run_round", run_round)
+    smallest = ("--crop=28", "--batch=2", "--steps=1", "--rounds=1", "--plain-workers=0")
+    arguments(monkeypatch, "--device=cpu", "--model=tiny", *smallest)
     assert train_step.main() == 0
     out = capsys.readouterr().out
     assert "| images/s |" in out
     assert "of the machine's peak" in out
 
 
-def test_exported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+# The next two tests export the network of tests/exporter, which is traced once for all of them.
+@pytest.mark.usefixtures("write_graph_once")
+def test_exported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_a_process = exported.run_candidate
+
+    def run_candidate(candidate: str, graph: Path, size: str, threads: int, seconds: float) -> dict[str, Any]:
+        """Start one process only: each imports torch for seconds."""
+        if candidate == "torch eager":
+            return in_a_process(candidate, graph, size, threads, seconds)
+        return exported.measure(
+            argparse.Namespace(candidate=candidate, graph=graph, size=size, threads=[threads], seconds=seconds)
+        )
+
     monkeypatch.setattr(exported, "TORCH_CANDIDATES", ("torch eager",))  # torch.compile takes a minute
-    arguments(monkeypatch, "test_efficientnet", "--size=32x32", "--threads=1", "--rounds=1", "--seconds=0.1")
+    monkeypatch.setattr(exported, "run_candidate", run_candidate)
+    checkpoint = make_checkpoint(tmp_path / "model.safetensors", TINY_CONVNET, long_side=192)
+    arguments(monkeypatch, checkpoint, "--size=32x32", "--threads=1", "--rounds=1", "--seconds=0.1")
     assert exported.main() == 0
     assert "| model.onnx |" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("write_graph_once")
+def test_sizes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sizes, "ENCODERS", {"tiny": (TINY_CONVNET, 192)})
+    arguments(monkeypatch, "--max-pixels=5")
+    assert sizes.main() == 0
+    assert "| tiny | `model.onnx` | 5 of 1x1 |" in capsys.readouterr().out
+
+
+def test_an_encoders_name_becomes_a_random_checkpoint(tmp_path: Path) -> None:
+    file = exported.random_checkpoint(tmp_path / "model.safetensors", "test_efficientnet", None)
+    assert len(load(file).taxonomy) == 21
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak memory is read from /proc")
@@ -53,13 +109,6 @@ def test_large_image(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtu
     arguments(monkeypatch, "--side=64")
     assert large_image.main() == 0
     assert "| PNG, 0 MB | image/png |" in capfd.readouterr().out
-
-
-def test_sizes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sizes, "ENCODERS", {"tiny": (TINY_CONVNET, 0)})
-    arguments(monkeypatch, "--max-pixels=5")
-    assert sizes.main() == 0
-    assert "| tiny | `model.onnx` | 5 of 1x1 |" in capsys.readouterr().out
 
 
 def test_png_level(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """Compare our training step with a plain implementation of the published one (make bench-train).
 
-python -m tests.benchmarks.train_step [--model small|base] [--crop N] [--batch N] [--device cuda] [--steps N] [--json]
+python -m tests.benchmarks.train_step [--model NAME] [--crop N] [--batch N] [--device cuda] [--steps N] [--json]
 
 Both implementations train the same network with random weights on the same generated images, from decoding to the
 updated teacher. Every image counts once, labelled or not: a step has twice --batch images. Rounds alternate, each in
@@ -23,6 +23,7 @@ import torch
 from tests.benchmarks.data_pipeline import pipeline_figures
 from tests.benchmarks.implementations import (
     IMPLEMENTATIONS,
+    MODELS,
     Implementation,
     OurTrainer,
     build_implementation,
@@ -57,7 +58,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cuda = torch.cuda.is_available()
     parser.add_argument("--device", default="cuda" if cuda else "cpu")
-    parser.add_argument("--model", choices=("small", "base"), help="DINOv2-S or B (default: base on a GPU)")
+    parser.add_argument("--model", choices=MODELS, help="DINOv2-S or B (default: base on a GPU)")
     parser.add_argument("--crop", type=int, help="pixels, a multiple of 14 (default: 518 on a GPU, 224 on a CPU)")
     parser.add_argument("--batch", type=int, default=4, help="labelled images per step, and as many unlabelled ones")
     parser.add_argument("--steps", type=int, help="timed steps per round (default: 30 on a GPU, 3 on a CPU)")

@@ -46,12 +46,11 @@ class InvalidImageError(ValueError):
 
 
 class TensorModelError(RuntimeError):
-    """The tensor model returned an error."""
+    """An error of the tensor model, with Triton's code, which tells the client whether to retry."""
 
     def __init__(self, message: str, code: Any) -> None:
         super().__init__(message)
         self.code = code
-        """Triton's error code, which tells the client whether to retry."""
 
 
 class TritonPythonModel:
@@ -173,7 +172,7 @@ def too_many_pixels(found: str, max_pixels: int) -> str:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 if there is none or it cannot be read."""
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or unreadable."""
     if image.format == "TIFF":
         return 1  # Pillow applies a TIFF's orientation when it loads the image
     try:
@@ -212,7 +211,7 @@ def scale_to_uint8(values_HW: npt.NDArray[np.float64], mode: str) -> Pixels:
 
 def apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
     """Rotate and flip the image as viewers show it."""
-    # The conversion to RGB may have dropped the EXIF data, so set the file's orientation again.
+    # The conversion to RGB may have dropped the EXIF data.
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     image.info = {"exif": exif.tobytes()}
@@ -220,7 +219,7 @@ def apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def palette(classes: list[dict[str, Any]]) -> bytes:
-    """Return the class colours as a PNG palette: 256 times RGB."""
+    """Return the class colours as a PNG palette, 256 times RGB."""
     colors = np.zeros((256, 3), dtype=np.uint8)
     for entry in classes[:256]:
         colors[entry["id"]] = entry["color"]
