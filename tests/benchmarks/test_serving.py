@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,22 @@ def test_targets_by_hand() -> None:
     assert ("5x: 90 % of the round's peak", "70.0%", False) in rows
     assert ("default settings: 1.7 times the best peer's fp32", "1.70 times LitServe", True) in rows
     assert ("start to ready under 2 s", "1.80 s", True) in rows
+
+
+def test_comparison_with_an_earlier_build_by_hand() -> None:
+    found = report(measured())
+    before = deepcopy(found["servers"]["ours"])
+    turns = before["loads"]["8 clients"]["masks_per_s_of_turns"]
+    before["loads"]["8 clients"]["masks_per_s_of_turns"] = [rate / 0.96 for rate in turns]
+    before["loads"]["1 client"]["p50_ms"] /= 1.02
+    before["warm_bytes"] /= 1.04
+    found["servers"]["before"] = before
+    rows = check_targets(found)
+    assert ("8 clients: masks/s of the earlier build", "0.960", False) in rows
+    assert ("32 clients: masks/s of the earlier build", "1.000", True) in rows
+    assert ("1 client: p50 of the earlier build", "1.020", True) in rows
+    assert ("memory after the warm-up of the earlier build", "1.040", False) in rows
+    assert len(rows) == len(check_targets(report(measured()))) + 5
 
 
 def test_plot_is_deterministic() -> None:

@@ -133,6 +133,7 @@ def test_proxy_on_the_same_machine_gets_only_the_anonymous_scopes(bundle: Path, 
         {},
         {"Host": "127.0.0.1"},
         {"Host": "localhost", "Connection": "close"},
+        {"Host": "www.example.com"},
         {"Host": "www.example.com", "X-Forwarded-For": "203.0.113.7"},
         {"X-Forwarded-For": "127.0.0.1", "X-Real-IP": "127.0.0.1"},
         {"Forwarded": "for=127.0.0.1"},
@@ -148,9 +149,11 @@ def test_proxy_on_the_same_machine_gets_only_the_anonymous_scopes(bundle: Path, 
     with serving(bundle, tmp_path / "data") as address, httpx.Client(base_url=address, timeout=20) as client:
         for method, path in calls:
             for headers in proxied:
-                expected = 403 if headers.get("Host") == "www.example.com" else 401
+                expected = 403 if headers == {"Host": "www.example.com"} else 401
                 assert client.request(method, path, headers=headers).status_code == expected, (path, headers)
         assert client.post("/v1/segment", content=encoded(picture())).status_code == 200
+        for headers in proxied[-3:]:
+            assert client.post("/v1/segment", content=encoded(picture()), headers=headers).status_code == 401
         assert client.get("/metrics").status_code == 200
         assert client.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 401
 

@@ -1,6 +1,6 @@
 """Compare our service with other servers and raw onnxruntime: same model, machine, client and work (make bench-serve).
 
-python -m tests.benchmarks.serving [--sides NAME ...] [--rounds N] [--seconds S] [--quick] [--bundle FOLDER] ...
+python -m tests.benchmarks.serving [--sides NAME ...] [--before FOLDER] [--rounds N] [--seconds S] [--quick] ...
 
 Measures closed loops of 1, 8 and 32 clients, and open loops (Poisson) at 0.5, 0.8, 2 and 5 times each server's own
 capacity. Prints the figures and writes them as JSON, Markdown and SVG to --out; --publish also writes docs/serving.svg
@@ -60,6 +60,12 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", nargs="+", choices=list(SERVERS), help="servers to measure; default: all")
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="FOLDER",
+        help="also measure an earlier build: a checkout with a .venv",
+    )
     parser.add_argument("--rounds", type=int, help="number of rounds (default: 3)")
     parser.add_argument("--seconds", type=float, help="duration of a window without its warm-up (default: 4)")
     parser.add_argument(
@@ -83,10 +89,14 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         )
     if wrong := [entry for entry in options.set if not entry.startswith("MASKLOOP_") or "=" not in entry]:
         parser.error(f"--set {wrong[0]} is not a setting; give MASKLOOP_NAME=VALUE")
+    if options.before and not (options.before / ".venv" / "bin" / "python").exists():
+        parser.error(f"--before {options.before} has no .venv/bin/python; run `make trainer` in that checkout")
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.seconds = options.seconds or (1.5 if options.quick else 4.0)
     options.starts = options.starts or (1 if options.quick else 5)
     options.sides = tuple(options.sides or default_servers(options.bundle))
+    if options.before and "before" not in options.sides:
+        options.sides = (*options.sides, "before")
     return options
 
 
@@ -94,7 +104,7 @@ def default_servers(bundle: Path) -> list[str]:
     """Return all servers; `ours-auto` only if the service would select another graph than the others run."""
     manifest = read_bundle(bundle, verify=False).manifest
     differs = choose(manifest, "auto", CPU, "cpu").file != "model.onnx"
-    return [name for name in SERVERS if differs or name != "ours-auto"]
+    return [name for name in SERVERS if name != "before" and (differs or name != "ours-auto")]
 
 
 def plan(options: argparse.Namespace, folder: Path) -> Plan:
@@ -111,6 +121,7 @@ def plan(options: argparse.Namespace, folder: Path) -> Plan:
         settings=dict(entry.split("=", 1) for entry in options.set),
         folder=server_folder,
         photographs=write_photographs(folder / "photographs", options.images),
+        before=options.before and options.before.absolute(),
     )
 
 

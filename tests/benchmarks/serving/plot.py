@@ -15,6 +15,7 @@ GREY = "#7d8590"
 """Colour of text and axes, readable on white and on black."""
 COLORS = {
     "ours": "#d55e00",
+    "before": "#f0a860",
     "ours-auto": "#a66a00",
     "fastapi": "#0082c8",
     "litserve": "#009e73",

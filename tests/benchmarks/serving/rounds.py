@@ -63,6 +63,8 @@ class Plan:
     settings: dict[str, str]
     folder: Path
     photographs: Path
+    before: Path | None = None
+    """Checkout of an earlier build, for the server `before`."""
 
     @property
     def steps(self) -> int:
@@ -74,7 +76,14 @@ class Plan:
         """Return launch parameters with a free port and a new folder."""
         folder = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
         folder.mkdir()
-        return Launch(port=free_port(), folder=folder, bundle=self.bundle, cores=self.cores, settings=self.settings)
+        return Launch(
+            port=free_port(),
+            folder=folder,
+            bundle=self.bundle,
+            cores=self.cores,
+            settings=self.settings,
+            before=self.before,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

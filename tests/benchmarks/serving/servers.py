@@ -29,6 +29,8 @@ class Launch:
     """Cores that it may use."""
     settings: dict[str, str] = field(default_factory=dict)
     """Additional environment variables of our service."""
+    before: Path | None = None
+    """Checkout of an earlier build with its `.venv`, for the server `before`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,15 +71,28 @@ def _module(environment: str, module: str) -> Callable[[Launch], list[str]]:
 
 
 def _service_command(launch: Launch) -> list[str]:
-    command = [sys.executable, "-m", "service", "serve", "--port", str(launch.port), "--model", str(launch.bundle)]
+    return [sys.executable, *_service_arguments(launch)]
+
+
+def _before_command(launch: Launch) -> list[str]:
+    if launch.before is None:
+        raise ServerError("it needs --before, a checkout of an earlier build")
+    # -P: `service` must be the package installed in that environment, not the one of the current folder.
+    return [str(launch.before / ".venv" / "bin" / "python"), "-P", *_service_arguments(launch)]
+
+
+def _service_arguments(launch: Launch) -> list[str]:
+    command = ["-m", "service", "serve", "--port", str(launch.port), "--model", str(launch.bundle)]
     return [*command, "--data-dir", str(launch.folder / "data")]
 
 
-def _service(title: str, description: str, **variables: str) -> ServerSpec:
+def _service(
+    title: str, description: str, command: Callable[[Launch], list[str]] = _service_command, **variables: str
+) -> ServerSpec:
     return ServerSpec(
         title=title,
         description=description,
-        command=_service_command,
+        command=command,
         environment=lambda launch: clean_environment() | variables | launch.settings,
         path="/v1/segment",
         ready_path="/readyz",
@@ -143,6 +158,7 @@ def _triton_home() -> tuple[Path, str]:
 
 SERVERS = {
     "ours": _service("Maskloop", "`python -m service serve`, fp32 like all others", MASKLOOP_PRECISION="fp32"),
+    "before": _service("Maskloop, earlier build", "as Maskloop", _before_command, MASKLOOP_PRECISION="fp32"),
     # For a bundle of several graphs: the service selects the one that suits the device; the others run fp32.
     "ours-auto": _service("Maskloop, its choice of graph", "`python -m service serve` with default settings"),
     "fastapi": ServerSpec(

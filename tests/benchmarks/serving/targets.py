@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from tests.benchmarks.serving.figures import median_ratio
 from tests.benchmarks.serving.report import MAX_OVERLOAD, SINGLE, Report
 from tests.benchmarks.serving.windows import CLOSED
 
@@ -12,7 +13,9 @@ MIN_GOODPUT = 0.9
 MIN_SPEEDUP_AUTO = 1.7
 MAX_START_S = 2.0
 MAX_MEMORY_BYTES = 250e6
-OURS = ("ours", "ours-auto")
+MAX_LOSS = 0.03
+"""Relative to an earlier build: in masks per second, and in p50 and memory."""
+OURS = ("ours", "ours-auto", "before")
 
 
 def check_targets(found: Report) -> list[tuple[str, str, bool]]:
@@ -29,6 +32,7 @@ def check_targets(found: Report) -> list[tuple[str, str, bool]]:
     beyond = loads[SINGLE]["beyond_limit_ms"]
     rows.append((f"{SINGLE}: p50 within 3 ms of the raw steps", f"{beyond:+.1f} ms", beyond <= MAX_MS_BEYOND_LIMIT))
     rows += _compare_with_peers(found)
+    rows += _compare_with_earlier_build(found)
     share = loads[MAX_OVERLOAD]["of_peak"]
     rows.append((f"{MAX_OVERLOAD}: 90 % of the round's peak", f"{share:.1%}", share >= MIN_GOODPUT))
     rows.append(("start to ready under 2 s", f"{starts['first_s']:.2f} s", starts["first_s"] < MAX_START_S))
@@ -50,6 +54,24 @@ def _compare_with_peers(found: Report) -> list[tuple[str, str, bool]]:
         speedup = _peak(found["servers"]["ours-auto"]) / peaks[best] if peaks[best] else math.inf
         target = "default settings: 1.7 times the best peer's fp32"
         rows.append((target, f"{speedup:.2f} times {best}", speedup >= MIN_SPEEDUP_AUTO))
+    return rows
+
+
+def _compare_with_earlier_build(found: Report) -> list[tuple[str, str, bool]]:
+    """Compare masks per second under closed loads turn by turn, p50 of a single client, and memory."""
+    ours, before = found["servers"]["ours"], found["servers"].get("before")
+    if not before:
+        return []
+    rows = []
+    for load in (each.name for each in CLOSED):
+        rates = [server["loads"][load]["masks_per_s_of_turns"] for server in (ours, before)]
+        ratio = median_ratio(*rates)
+        rows.append((f"{load}: masks/s of the earlier build", f"{ratio:.3f}", ratio >= 1 - MAX_LOSS))
+    for what, ratio in (
+        (f"{SINGLE}: p50", ours["loads"][SINGLE]["p50_ms"] / before["loads"][SINGLE]["p50_ms"]),
+        ("memory after the warm-up", ours["warm_bytes"] / before["warm_bytes"]),
+    ):
+        rows.append((f"{what} of the earlier build", f"{ratio:.3f}", ratio <= 1 + MAX_LOSS))
     return rows
 
 
