@@ -48,7 +48,9 @@ class RetrainPolicy:
         try:
             # Usually no run is due: a read transaction does not block other requests.
             with self.database.read() as session:
-                _check(session, self.settings, "auto")
+                if not enough_new_images(session, self.settings.retrain_after_images):
+                    return None
+                _check(session, self.settings)
             return self.start("auto")
         except (Conflict, Unavailable) as error:
             if not isinstance(error, RunActive) and str(error) != self._last_obstacle:
@@ -70,7 +72,10 @@ class RetrainPolicy:
             raise NoModel("No model is active, which defines the classes: upload one (POST /v1/models), activate it.")
         try:
             with self.database.write() as session:
-                _check(session, self.settings, reason)
+                wanted = self.settings.retrain_after_images
+                if reason == "auto" and not enough_new_images(session, wanted):
+                    raise NotEnoughImages(f"Fewer than {wanted} images arrived since the last run.")
+                _check(session, self.settings)
                 run = _insert(session, reason, base.version)
         except IntegrityError:
             raise RunActive("Another process has just started a run: see GET /v1/runs.") from None
@@ -93,9 +98,7 @@ def enough_new_images(session: Session, wanted: int) -> bool:
     return len(session.scalars(query.limit(wanted)).all()) == wanted
 
 
-def _check(session: Session, settings: Settings, reason: RunReason) -> None:
-    if reason == "auto" and not enough_new_images(session, settings.retrain_after_images):
-        raise NotEnoughImages(f"Fewer than {settings.retrain_after_images} images arrived since the last run.")
+def _check(session: Session, settings: Settings) -> None:
     active = session.scalars(select(Run.id).where(Run.status.in_(ACTIVE))).first()
     if active is not None:
         raise RunActive(f"Run {active} is active: wait for it, or POST /v1/runs/{active}/cancel.")

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from service.errors import MaskloopError, NoModel, NotEnoughImages, RunActive, TrainerMissing
 from service.settings import Settings
@@ -61,6 +62,19 @@ def test_missing_images_are_named_in_the_error(
         loop.retrain_policy.start("manual")
     assert loop.retrain_policy.consider() is None
     assert not loop.runs.list()
+
+
+def test_only_a_due_run_that_cannot_start_is_logged_and_only_once(loop: State) -> None:
+    fill(loop, labelled=1, val=1, unlabelled=0)
+    register_worker(loop)
+    with capture_logs() as entries:
+        assert loop.retrain_policy.consider() is None
+        assert not entries
+        fill(loop, labelled=0, val=0, unlabelled=3, seed=1)
+        assert loop.retrain_policy.consider() is None
+        assert loop.retrain_policy.consider() is None
+    (entry,) = (entry for entry in entries if entry["log_level"] == "warning")
+    assert "1 images are labelled for training and 2 are needed" in entry["reason"]
 
 
 def test_missing_worker_and_missing_trainer_are_distinct_errors(loop: State) -> None:
