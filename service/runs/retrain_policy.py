@@ -112,8 +112,8 @@ def _check_labels(session: Session, minimum: int) -> None:
     labelled, val = counts.get("labelled", 0), counts.get("val", 0)
     if labelled < minimum:
         raise NotEnoughImages(
-            f"{labelled} images are labelled for training and {minimum} are needed: PUT more masks to "
-            "/v1/images/ID/mask?split=labelled, or lower MASKLOOP_MIN_LABELLED_IMAGES."
+            f"The number of images labelled for training is {labelled}, and must be at least {minimum}: PUT more "
+            "masks to /v1/images/ID/mask?split=labelled, or lower MASKLOOP_MIN_LABELLED_IMAGES."
         )
     if val < 1:
         raise NotEnoughImages(

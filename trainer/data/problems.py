@@ -90,7 +90,7 @@ def _shared_images(inspection: Inspection) -> Iterator[Problem]:
             for record in inspection.records_of(first.samples)
             for other in others.get(record.pixel_sha256, ())
         )
-        message = f"{len(names)} images are in {first.name} and in {second.name}"
+        message = f"{first.name} and {second.name} share {len(names)} of their images"
         remedy = f"remove them from {first.name}: an image must have one role, and validation must not be trained on"
         yield Problem("shared", "error", message, names, remedy)
 
@@ -141,7 +141,7 @@ def _rare_classes(inspection: Inspection) -> Iterator[Problem]:
     share_K = counts_K / max(int(counts_K.sum()), 1)
     pairs = zip(inspection.dataset.taxonomy.names, share_K, strict=True)
     rare = tuple(f"{name} {share:.2%}" for name, share in pairs if 0 < share < RARE)
-    message = f"{len(rare)} classes have less than {RARE:.0%} of the labelled pixels"
+    message = f"{len(rare)} of {len(share_K)} classes have less than {RARE:.0%} of the labelled pixels"
     remedy = "label more of them, or increase their weight: loss.class_weights, loss.class_balance"
     yield Problem("rare class", "warning", message, rare, remedy)
 

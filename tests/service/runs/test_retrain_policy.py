@@ -74,7 +74,7 @@ def test_only_a_due_run_that_cannot_start_is_logged_and_only_once(loop: State) -
         assert loop.retrain_policy.consider() is None
         assert loop.retrain_policy.consider() is None
     (entry,) = (entry for entry in entries if entry["log_level"] == "warning")
-    assert "1 images are labelled for training and 2 are needed" in entry["reason"]
+    assert "labelled for training is 1, and must be at least 2" in entry["reason"]
 
 
 def test_missing_worker_and_missing_trainer_are_distinct_errors(loop: State) -> None:
