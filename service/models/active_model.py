@@ -136,13 +136,13 @@ class ActiveModel:
         except Exception as error:
             self._defer(version, error)
             return
-        # The error first: a reader of the new model must not see an old error.
+        # Error and metrics first: whoever sees the new model must not see the old error or the old metrics.
         self._deferred, self._attempts, self.error = None, 0, None
+        self._metrics.model_swaps.inc()
+        self._metrics.set_active_model(version, loaded.artifact.precision, loaded.engine.provider)
         previous, self._current = self._current, loaded
         trim_heap()
         self._cache.evict(version)
-        self._metrics.model_swaps.inc()
-        self._metrics.set_active_model(version, loaded.artifact.precision, loaded.engine.provider)
         self._previous = previous.version if previous else None
         self._prune_metrics()
         log.info("model serves", version=version, previous=previous and previous.version, on=loaded.engine.provider)

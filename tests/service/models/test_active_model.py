@@ -12,7 +12,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.errors import NoModel
+from service.metrics import Metrics
 from service.models.active_model import ActiveModel
+from service.settings import Settings
 from service.state import State
 from tests.service.conftest import MakeSettings, encoded, eventually, read, serve
 from tests.service.tiny_bundle import COLORS, nearest, picture, write_manifest, zipped
@@ -76,6 +78,27 @@ def test_active_model_follows_the_database(active_model: ActiveModel, state: Sta
         active_model.refresh()
         assert active_model.require().version == version
     assert active_model.error is None
+
+
+def test_metrics_name_a_new_model_before_it_serves(
+    state: State, settings: Settings, bundle: Path, other_bundle: Path
+) -> None:
+    serving_then: list[str | None] = []
+    for folder in (bundle, other_bundle):
+        state.models.import_folder(folder)
+
+    class Recorder(Metrics):
+        def set_active_model(self, version: str, precision: str, provider: str) -> None:
+            super().set_active_model(version, precision, provider)
+            serving_then.append(recorded.current_version)
+
+    recorded = ActiveModel(settings, state.models, Recorder())
+    for version in (FIRST, SECOND):
+        state.models.activate(version, "test")
+        recorded.refresh()
+        assert recorded.current_version == version
+    recorded.stop()
+    assert serving_then == [None, FIRST]
 
 
 def test_request_keeps_the_model_it_began_with(active_model: ActiveModel, state: State) -> None:
