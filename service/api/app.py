@@ -48,7 +48,7 @@ EXPOSED_HEADERS = [
 
 
 def create_app(settings: Settings, state: State | None = None) -> FastAPI:
-    """Create the application. Without an open `state`, its lifespan opens one; and closes it on shutdown."""
+    """Create the application. Its lifespan opens the `state`, unless given, and closes it on shutdown."""
     tracing = state.tracing if state else open_tracing(open_telemetry_variables())
     app = ObservedApp(
         title="Maskloop",

@@ -1,6 +1,6 @@
 """Authentication and authorisation. Each route declares its scopes: `dependencies=[needs("train")]`.
 
-`needs()` accepts any valid key. Routes that need no key are listed in `FREE`.
+`needs()` accepts any valid key; the routes in `FREE` need none.
 """
 
 from __future__ import annotations
@@ -70,19 +70,19 @@ CookieKey = Annotated[str | None, Depends(_cookie)]
 
 
 def needs(*scopes: Scope) -> Any:
-    """Dependency of a route: the caller must have all these scopes."""
+    """Dependency of a route that requires all these scopes."""
     return Security(_authorise, scopes=scopes)
 
 
 def require(request: Request, scope: Scope) -> None:
-    """Require one more scope, because of a parameter. Raises Unauthorized without a key, else ScopeMissing."""
+    """Require one more scope, because of a parameter. Raises Unauthorized (no key) or ScopeMissing."""
     caller: Caller = request.state.caller
     with _refusals_recorded(request):
         caller.require(scope)
 
 
 def log_in(request: Request, state: State, key: str) -> Response:
-    """Store a valid key in the browser's session cookie, and redirect to `/` so that the key leaves the address bar.
+    """Store a valid key in a session cookie, and redirect to `/` so that it leaves the address bar.
 
     Raises:
         KeyInvalid: The key is unknown, revoked or expired.
@@ -108,7 +108,7 @@ async def _authorise(request: Request, scopes: SecurityScopes, state: StateOf, k
 
 
 async def authorise_unless_local(request: Request, state: StateOf, key: SentKey, cookie: CookieKey) -> None:
-    """Dependency of /metrics: callers on this machine need no key, nor does anyone if `open_metrics` is set."""
+    """Dependency of /metrics: callers on this machine need no key; with `open_metrics`, nobody does."""
     if state.settings.open_metrics or is_local(request):
         return
     with _refusals_recorded(request):
@@ -131,12 +131,12 @@ def _authenticate(request: Request, state: State, key: str | None, cookie: str |
     if key is not None:
         return _authenticate_key(request, state, key)
     if cookie is not None:
-        # Browsers also attach the cookie for pages on another port of this host. They attach it for no other host, so
-        # DNS rebinding is no risk here.
+        # Browsers also attach the cookie for pages on another port of this host, but for no other host name: DNS
+        # rebinding is no risk.
         check_origin(request.scope, ())
         return _authenticate_cookie(request, state, unquote(cookie))
     scopes = settings.resolved_anonymous_scopes
-    # The default opens the service to programs on this machine, and not to those behind a proxy that names them.
+    # The default opens the service to programs on this machine, not to callers that a proxy names.
     if not scopes or (settings.anonymous_scopes is None and not is_local(request)):
         raise KeyMissing(KEY_MISSING)
     check_host(request.scope, settings.allowed_hosts)
@@ -177,7 +177,7 @@ def _add_quota(request: Request, quota: Quota | None) -> None:
 
 @contextmanager
 def _refusals_recorded(request: Request) -> Iterator[None]:
-    """Count a refusal, and add the response headers that belong to it."""
+    """Count a refusal, and add its response headers."""
     try:
         yield
     except MaskloopError as error:

@@ -1,9 +1,9 @@
 """Reject requests that a web page of another site sends through a browser (CSRF, DNS rebinding).
 
-A web page in a browser on this machine can send requests to 127.0.0.1, although it cannot read the responses: the
-`Origin` check rejects them. It can also let its own domain name resolve to 127.0.0.1 and become "same origin": the
-`Host` check rejects that. Both apply to requests without a key. The `Origin` check also applies to
-requests with the key of a cookie, which browsers send to the host that set it, whatever page they show.
+A page in a browser on this machine can send requests to 127.0.0.1, although it cannot read the responses: the `Origin`
+check rejects them. It can also let its domain name resolve to 127.0.0.1 and become "same origin": the `Host` check
+rejects that. Both apply to requests without a key. The `Origin` check also applies to requests with a key from the
+cookie, which browsers attach whatever page sends them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
 def check_host(scope: Scope, allowed_hosts: Collection[str]) -> None:
-    """Reject a request whose `Host` is a domain name that is not allowed. Raises ForeignPage."""
+    """Raise ForeignPage if `Host` is a domain name that is not allowed."""
     name = _host_name(Headers(scope=scope).get("host", ""))
     allowed = {host.lower() for host in allowed_hosts}
     if "." not in name or parse_address(name) or name.endswith(".localhost") or name in allowed:
@@ -34,7 +34,7 @@ def check_host(scope: Scope, allowed_hosts: Collection[str]) -> None:
 
 
 def check_origin(scope: Scope, allowed_origins: Collection[str]) -> None:
-    """Reject a request that changes something and comes from a page of another origin. Raises ForeignPage."""
+    """Raise ForeignPage if a request that changes something comes from a page of another origin."""
     headers = Headers(scope=scope)
     origin = headers.get("origin", "")
     if scope["method"] in SAFE_METHODS or {origin, "*"} & set(allowed_origins):

@@ -1,4 +1,4 @@
-"""FastAPI dependencies: the state of the process, and the uploaded file of a request."""
+"""FastAPI dependencies: the process state, and the uploaded file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ def upload_docs(*media_types: str) -> dict[str, Any]:
 IMAGE_DOCS = upload_docs("image/jpeg", "image/png", "image/webp", "image/bmp", "image/tiff", "image/avif")
 
 
-# Async: FastAPI would run a plain function in a thread.
 async def get_state(request: Request) -> State:
     """Return the state that the lifespan opened."""
     state: State = request.state.maskloop
@@ -39,7 +38,7 @@ StateOf = Annotated[State, Depends(get_state)]
 async def read_image(request: Request, timeout_s: float) -> bytes:
     """Read the file of a request into memory: the body, or the part `file` of a form. Call it after admission.
 
-    Raises BadInput if there is no file, BodyTooSlow if it did not arrive within `timeout_s` seconds.
+    Raises BadInput if there is no file, BodyTooSlow after `timeout_s` seconds.
     """
     data = await receive_within(_read(request), timeout_s)
     if not data:

@@ -18,7 +18,7 @@ from service.errors import BadInput
 
 
 def is_form(request: Request) -> bool:
-    """Whether the body is a multipart form; any other body is the file itself, whatever its content type."""
+    """Whether the body is a multipart form; any other body is the file itself."""
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
@@ -26,9 +26,9 @@ def is_form(request: Request) -> bool:
 async def form_files(
     request: Request, *, folder: Path | None, most: int = 1, remedy: str = "send one part named `file`"
 ) -> AsyncIterator[list[UploadFile]]:
-    """Yield the parts `file` of a form, at least one and at most `most`. Raises BadInput, which ends with `remedy`.
+    """Yield the parts `file` of a form, one to `most`. Raises BadInput; `remedy` ends the message about a bad form.
 
-    Files are stored in `folder` as unnamed temporary files. None: in memory, for routes with a small limit.
+    Files are stored in `folder` as unnamed temporary files; None: in memory, for routes with a small limit.
     """
     with ExitStack() as files:
         try:

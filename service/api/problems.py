@@ -24,7 +24,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 PROTOCOL = "/v2"
-# nginx's status for a request whose client closed the connection.
+# nginx's status if the client closed the connection.
 CLIENT_CLOSED_REQUEST = 499
 
 INTERNAL_DETAIL = "The service has a fault; its log has the details. Please report it with that log."
@@ -35,7 +35,7 @@ REMEDIES = {
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Register the error handlers of an app."""
+    """Register the error handlers."""
     app.add_exception_handler(MaskloopError, _maskloop_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -22,7 +22,6 @@ class RequestPriority:
     timeout_s: float | None = None
 
 
-# Async: FastAPI would run a plain function in a thread.
 async def read_priority(
     x_request_timeout_ms: Annotated[
         int | None, Header(ge=1, le=MAX_TIMEOUT_MS, description="Timeout in milliseconds; after it the response is 504")

@@ -1,16 +1,16 @@
 """Decode an uploaded image to RGB pixels, after its header was checked against the limits.
 
-The rules, in the order in which they apply:
+The rules, in order:
 
 | input                      | result                                                                                |
 |----------------------------|---------------------------------------------------------------------------------------|
 | more bytes than allowed    | 413                                                                                   |
 | not one of FORMATS         | 415                                                                                   |
-| several frames or pages    | 415: the service cannot know which one is meant. Of a JPEG with previews or gain maps |
-|                            | (MPO), the main picture is used.                                                      |
-| more pixels than allowed   | 413, from the header alone, before anything is decoded                                |
+| several frames or pages    | 415: the service cannot know which one is meant. A JPEG with previews or gain maps    |
+|                            | (MPO) gives its main picture.                                                         |
+| more pixels than allowed   | 413, from the header alone                                                            |
 | truncated or damaged       | 400                                                                                   |
-| EXIF orientation           | applied: the mask matches the upright view; a broken EXIF block is ignored            |
+| EXIF orientation           | applied, so the mask is upright; a broken EXIF block is ignored                       |
 | 12 or 16 bits per channel  | the upper 8 bits are kept (Pillow would clip values above 255 to white)               |
 | 32-bit integers, floats    | scaled by the range that `_value_range` finds; NaN counts as damage                   |
 | palette                    | looked up, with its transparency                                                      |
@@ -38,7 +38,7 @@ Pixels = npt.NDArray[np.uint8]
 
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
-    # A JPEG followed by more JPEGs: previews and gain maps of phones. The first is the picture.
+    # A JPEG followed by more JPEGs: previews and gain maps of phones.
     "MPO": "image/jpeg",
     "PNG": "image/png",
     "WEBP": "image/webp",
@@ -67,7 +67,7 @@ TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Where a PNG may hold an orientation: a chunk, or a text with EXIF or XMP in it.
+# Where a PNG may hold an orientation: a chunk, or a text with EXIF or XMP.
 PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 SWAPPED = {5, 6, 7, 8}
 # Orientations whose first row becomes the last row or column.
@@ -84,7 +84,7 @@ STRIP_PIXELS = 2**19
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits on an image: encoded bytes, and pixels (width times height)."""
+    """Limits on an image: encoded bytes, and pixels."""
 
     max_bytes: int
     max_pixels: int
@@ -110,7 +110,7 @@ class DecodedImage:
 
 
 class EncodedImage:
-    """An image that is within the limits; `decode` reads its pixels, once."""
+    """An image within the limits; `decode` reads its pixels, once."""
 
     def __init__(self, data: bytes, limits: Limits) -> None:
         """Check format and size; decode no pixels.
@@ -123,11 +123,11 @@ class EncodedImage:
         self._data = data
         self._image = _open(data, limits)
         self.decode_bytes = PIXEL_BYTES * self._image.width * self._image.height
-        """Upper bound of the memory that `header` and `decode` use, in bytes."""
+        """Upper bound of the memory that `header` and `decode` use."""
 
     @cached_property
     def header(self) -> Header:
-        """Header. Read it where an image may be decoded: Pillow decodes a PNG whose metadata is behind its pixels."""
+        """The header. Read it in a thread: Pillow decodes a PNG whose metadata is behind its pixels."""
         width, height = self._image.size
         orientation = _orientation(self._image, self._data)
         if self._transposition(orientation) in SWAPPED:
@@ -135,7 +135,7 @@ class EncodedImage:
         return Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation)
 
     def decode(self) -> DecodedImage:
-        """Decode the pixels by the rules at the head of this module.
+        """Decode the pixels by the rules of this module.
 
         Raises:
             ImageTooLarge: The machine lacks the memory.
@@ -148,7 +148,7 @@ class EncodedImage:
         except Exception as error:
             raise _pillow_error(error, "image is damaged or incomplete") from None
         finally:
-            # Frees Pillow's copy of the pixels, while this object waits with the request for its inference.
+            # Frees Pillow's copy of the pixels while the request waits for its inference.
             self._image.close()
 
     def _transposition(self, orientation: int) -> int:
@@ -157,7 +157,7 @@ class EncodedImage:
 
 
 def decode(data: bytes, limits: Limits) -> DecodedImage:
-    """Parse the header and decode the pixels. Raises as `EncodedImage` and `EncodedImage.decode`."""
+    """Parse the header and decode the pixels. Raises as `EncodedImage`."""
     return EncodedImage(data, limits).decode()
 
 
@@ -180,7 +180,7 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
 
 
 def _pillow_error(error: Exception, what: str) -> BadInput:
-    """Pillow raises errors of many types about damaged files: each is an error of the input."""
+    """Convert an error of Pillow, which raises many types for damaged files, to an input error."""
     if isinstance(error, MemoryError):
         return ImageTooLarge("The machine lacks the memory to decode this image: scale it down.")
     return ImageUnreadable(f"The {what} ({error}): send the whole file again.")
@@ -207,7 +207,7 @@ def _check(image: Image.Image, data: bytes, limits: Limits) -> None:
 
 
 def _tile_pixels(image: Image.Image) -> int:
-    """Pixels of one TIFF tile: a tile is decoded whole, however little of it the picture covers."""
+    """Pixels of one TIFF tile: it is decoded whole, however little of it the picture covers."""
     tags = getattr(image, "tag_v2", {})
     return int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
 
@@ -257,7 +257,7 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
 def _rgb_conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     """Return the function that converts any strip to RGB; some need the range of the whole image."""
     if image.mode.startswith("I;16"):
-        # So has a 12-bit grey TIFF.
+        # A 12-bit grey TIFF has this mode, too.
         return partial(_shift_to_8_bits, bits=4 if getattr(image, "tag_v2", {}).get(BITS) == (12,) else 8)
     if image.mode in ("I", "F"):
         low, high = _value_range(image)

@@ -29,7 +29,7 @@ def call_when_done(work: asyncio.Future[T] | None, callback: Callable[[], None])
     """Call `callback` when the work has ended, even if it is no longer awaited. None: call it now."""
 
     def on_done(done: asyncio.Future[T]) -> None:
-        # Retrieve the exception, or asyncio logs that it was never retrieved.
+        # Retrieve the exception, or asyncio logs it.
         done.cancelled() or done.exception()
         callback()
 

@@ -34,7 +34,7 @@ T = TypeVar("T")
 DisconnectCheck = Callable[[], Awaitable[bool]]
 """Returns whether the client has closed its connection."""
 
-# Images that are decoded ahead, so that inference never waits for decoding. A large one takes 72 MB.
+# Images decoded ahead, so that inference never waits for decoding. A large one takes 72 MB.
 DECODED_AHEAD = 2
 # Images below these fractions of the memory limit do not count against it.
 SMALL_DECODING, SMALL_INFERENCE = 16, 4
@@ -50,7 +50,7 @@ class ClientDisconnected(Exception):  # noqa: N818 - not an error: no client rec
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The decoded image and the model's prediction for it."""
+    """A decoded image and its prediction."""
 
     image: DecodedImage
     prediction: Prediction
@@ -68,7 +68,7 @@ class Pipeline:
         rejected = metrics.rejected.labels("overloaded")
         self._gate = AdmissionGate(settings.max_concurrent_requests, metrics.admitted, rejected, policy)
         metrics.capacity.set(settings.max_concurrent_requests)
-        # For large images, once for decoding and once for inference.
+        # Limits large images, once in decoding and once in inference.
         memory_limit = settings.max_inference_bytes
         self._small_decoding_bytes = memory_limit // SMALL_DECODING
         self._decode_slots = cores + DECODED_AHEAD
@@ -90,7 +90,7 @@ class Pipeline:
         return self._decode_slots
 
     def check_admission(self) -> None:
-        """Raise Overloaded if a request would be rejected now, before any work is done for it."""
+        """Raise Overloaded if a request would be rejected now."""
         self._gate.check()
 
     @asynccontextmanager
@@ -107,9 +107,8 @@ class Pipeline:
         Args:
             urgency: 0 to 7, lower goes first.
             timeout_s: Seconds after which the client no longer needs the answer; None: no deadline.
-            model: Version of the model that answers, for the metrics.
-            wait_s: Longest wait for admission in seconds, as a batch request; None: interactive, admitted at once or
-                rejected.
+            model: Version of the model, for the metrics.
+            wait_s: Longest wait for admission of a batch request, in seconds; None: interactive, no waiting.
 
         Raises:
             Overloaded: The service is full, or the queueing time would be too long.
@@ -136,7 +135,7 @@ class Pipeline:
     async def segment(
         self, data: bytes, predictor: Predictor, context: RequestContext, client_disconnected: DisconnectCheck
     ) -> Result:
-        """Decode an encoded image and run it through the model; a swap in the meantime does not change `predictor`.
+        """Decode an encoded image and run it through the model; a model swap does not change `predictor`.
 
         `context` receives the stages `decode`, `queue` and `infer`. `client_disconnected` is called as in `predict`.
 
@@ -174,22 +173,18 @@ class Pipeline:
         *,
         waited_s: float = 0.0,
     ) -> Prediction:
-        """Run a decoded image through the model.
+        """Run a decoded image, uint8 [H, W, 3] RGB, which has waited `waited_s` seconds already, through the model.
 
-        Args:
-            image_HW3: uint8 [H, W, 3], RGB.
-            predictor: The model that answers.
-            context: Receives the stages `queue` and `infer`.
-            client_disconnected: Called before the inference and every second during it.
-            waited_s: Seconds that the image has waited already.
+        `context` receives the stages `queue` and `infer`. `client_disconnected` is called before the inference and
+        every second during it.
 
         Raises:
             ClientDisconnected: The client closed the connection.
-            ImageTooLarge: As the memory budget of the model.
+            ImageTooLarge: It exceeds the model's memory limit.
             OutOfMemory: The machine lacks the memory.
-            Overloaded: The image waited in queues longer than `context.max_wait_s`.
+            Overloaded: It waited in queues longer than `context.max_wait_s`.
         """
-        # Before the image queues for a run that it may not need.
+        # Before the image queues: it may be too large.
         plan = predictor.plan(*image_HW3.shape[:2])
         memory_bytes = plan.estimated_bytes
         if plan.max_batch > 1:
@@ -218,7 +213,7 @@ class Pipeline:
             return await submit(self._images, render)
 
     async def run_in_thread(self, work: Callable[[], T]) -> T:
-        """Do other work of a request in the threads that decode and encode."""
+        """Do other work in the threads that decode and encode."""
         return await submit(self._images, work)
 
     def close(self) -> None:
@@ -257,7 +252,7 @@ class Pipeline:
 
     @asynccontextmanager
     async def _busy(self) -> AsyncIterator[None]:
-        """Start a timer when the last request ends; if no other comes, free memory goes back to the system."""
+        """Start a timer when the last request ends; if no other comes, unused memory is returned to the system."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         try:
@@ -278,7 +273,7 @@ class Pipeline:
 
     async def _await_connected(self, work: asyncio.Future[T], client_disconnected: DisconnectCheck) -> T:
         while not work.done():
-            # Unlike `wait_for`, this does not cancel the work when we are cancelled.
+            # Unlike `wait_for`, this does not cancel the work on cancellation.
             await asyncio.wait([work], timeout=DISCONNECT_POLL_S)
             if not work.done():
                 await self._raise_if_disconnected(client_disconnected)

@@ -43,7 +43,7 @@ INTERNAL_ERROR = {500: f"{MaskloopError.title} ({MaskloopError.slug})"}
 BODY_ERROR = {413: f"{BodyTooLarge.title} ({BodyTooLarge.slug})"}
 # FastAPI's validation errors, as `problems.py` writes them.
 PARAMETER_ERROR = {422: "The request is not valid (invalid-request)"}
-# Of FastAPI; replaced.
+# FastAPI's own, which are replaced.
 FASTAPI_DESCRIPTION = "Validation Error"
 FASTAPI_SCHEMAS = ("HTTPValidationError", "ValidationError")
 

@@ -1,6 +1,6 @@
 """Limit the size of request bodies while they arrive.
 
-Starlette's own limit (`max_body_size`) answers in plain text; this one answers like every other error of the path.
+Starlette's own limit (`max_body_size`) answers in plain text; this one like every other error of the path.
 """
 
 from __future__ import annotations

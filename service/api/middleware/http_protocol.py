@@ -40,7 +40,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Bytes received since the last part of a body or the last complete header block.
+        # Bytes received since the last body part or complete header block.
         self._header_bytes = 0
         self._too_large = False
         state: State = self.app_state["maskloop"]
@@ -48,7 +48,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._read_timer: asyncio.TimerHandle | None = None
 
     def pause_writing(self) -> None:
-        """Pause a response that the client does not read, and start the timer."""
+        """Pause the response, and start the timer."""
         super().pause_writing()
         self._start_timer()
 
@@ -88,7 +88,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """Reject an invalid request, or too large headers, and close the connection."""
+        """Reject the request, and close the connection."""
         if not self._too_large:
             super().send_400_response(msg)
             return

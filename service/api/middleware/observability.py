@@ -40,7 +40,7 @@ class ObservedApp(FastAPI):
 
 
 def telemetry(tracing: Tracing | None) -> TelemetryConfig:
-    """Configure FastAPI to create one span per request; `RequestContext` adds a child span for each stage."""
+    """Configure FastAPI to create one span per request; `RequestContext` adds a child per stage."""
     return {
         "tracer_provider": tracing.provider if tracing else None,
         "operation_spans": False,
@@ -81,7 +81,7 @@ def observe(app: ASGIApp) -> ASGIApp:
 
 
 def request_id_of(scope: Scope) -> str:
-    """Return the request's own `X-Request-Id` if it is valid, otherwise a new one."""
+    """Return the request's `X-Request-Id` if it is valid, otherwise a new one."""
     sent = next((value for name, value in scope["headers"] if name == HEADER), b"")
     return sent.decode() if VALID_ID.fullmatch(sent) else secrets.token_hex(16)
 

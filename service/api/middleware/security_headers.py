@@ -7,9 +7,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Lower-case names, as ASGI requires. A header that a route sets itself takes precedence.
+# ASGI requires lower-case names. A header that a route sets takes precedence.
 HEADERS = {
-    # Browsers must not interpret an image or JSON as a page.
     b"x-content-type-options": b"nosniff",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"x-frame-options": b"DENY",

@@ -58,7 +58,7 @@ class PageOut(BaseModel):
 
 
 def keep(state: State, data: bytes, *, decoded: bool = False) -> tuple[Image, bool]:
-    """Add an image to the pool and start a run if one is due; return the record, and whether the image is new."""
+    """Add an image to the pool and start a run if one is due; return its record, and whether it is new."""
     image, new = state.images.add(data, decoded=decoded)
     if new:
         state.metrics.images_added.inc()

@@ -20,9 +20,9 @@ PNG, JSON, JPEG, ZIP = "image/png", "application/json", "image/jpeg", "applicati
 
 
 def render(result: Result, query: SegmentQuery, media_type: str, *, legend: bool = True) -> bytes:
-    """Render a result as one of `media_types(query.options)`. This takes milliseconds of CPU: call it in a thread.
+    """Render a result as one of `media_types(query.options)`. It takes milliseconds of CPU: call it in a thread.
 
-    Raises ImageTooLarge if the format cannot hold an image of this size, or the outlines of this mask.
+    Raises ImageTooLarge if the format cannot hold the image or its outlines.
     """
     if media_type == JSON:
         return describe_result(result, query, query.options).to_json()
@@ -56,8 +56,7 @@ def media_types(options: OutputOptions) -> list[str]:
 def negotiate(accept: str | None, offers: Sequence[str]) -> str:
     """Choose a media type by RFC 9110, section 12.5.1; of equal quality, the first of `offers`.
 
-    The quality of an offer is that of the most specific range that matches it. A missing or empty header accepts
-    anything. Raises NotAcceptable if no offer has a quality above 0.
+    A missing or empty header accepts anything. Raises NotAcceptable if no offer has a quality above 0.
     """
     if accept is None or not accept.strip():
         return offers[0]

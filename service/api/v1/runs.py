@@ -23,7 +23,7 @@ from service.storage.tables import ACTIVE, RunReason, RunStatus
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[needs("train")])
 
 POLL_S = 0.5
-# Milliseconds after which a client reconnects, with the id of the last event that it received.
+# Milliseconds after which a client reconnects.
 RETRY_MS = 2000
 # SQL's BIGINT: a larger id fails in the database.
 LARGEST_ID = 2**63 - 1

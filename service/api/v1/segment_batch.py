@@ -1,7 +1,7 @@
-"""`POST /v1/segment/batch`: segment many images in one request; each result is streamed as soon as it is ready.
+"""`POST /v1/segment/batch`: segment many images; each result is streamed as soon as it is ready.
 
-The images are stored on disk. A few at a time pass through the pipeline of single images, after interactive requests;
-they wait for admission instead of being rejected.
+A few images at a time pass through the pipeline of single images, after interactive requests; they wait for admission
+instead of being rejected.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = structlog.stdlib.get_logger(__name__)
 router = APIRouter(prefix="/v1", tags=["segment"], dependencies=[needs("predict")])
 
 NDJSON = "application/x-ndjson"
-# Longest wait of an image for admission, in seconds.
+# Longest wait of an image for admission.
 ADMISSION_TIMEOUT_S = 60.0
 
 
@@ -56,7 +56,7 @@ class BatchLine(BaseModel):
 
 def _line_schema() -> dict[str, Any]:
     schema = BatchLine.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
-    # The schema of a result is in the document already, from /v1/segment.
+    # /v1/segment already adds the schema of a result.
     schema["properties"]["problem"] = schema.pop("$defs")["Problem"]
     return schema
 

@@ -49,7 +49,7 @@ async def read_query(
         ),
     ] = False,
 ) -> SegmentQuery:
-    """Read the query parameters of a segmentation, before its body is read."""
+    """Read the query parameters, before the body."""
     # Before admission: loading a version takes seconds.
     loaded = await run_in_threadpool(state.active_model.lease, model) if model else state.active_model.require()
     options = OutputOptions(

@@ -27,7 +27,7 @@ def takes_tensors(path: str) -> bool:
 
 
 def largest_body(settings: Settings) -> int:
-    """Largest inference request in bytes, compressed or not: the pixels of one image of the largest size, and JSON."""
+    """Largest inference request in bytes, compressed or not: the pixels of one largest image, and JSON."""
     return max(CHANNELS * settings.max_image_pixels, settings.max_image_bytes) + JSON_SLACK
 
 

@@ -20,7 +20,7 @@ RETRY_AFTER_S = 1
 
 @dataclass(frozen=True, slots=True)
 class WaitPolicy:
-    """Limit on the time that an admitted request may spend in queues."""
+    """Limit on the queueing time of admitted requests."""
 
     estimate_s: Callable[[int], float]
     """Estimated queueing time in seconds behind `n` requests."""
@@ -30,15 +30,10 @@ class WaitPolicy:
 
 
 class AdmissionGate:
-    """Limits the requests in progress. Belongs to one event loop.
+    """Limits the requests in progress to `capacity`. Belongs to one event loop.
 
-    Args:
-        capacity: Maximum number of requests in progress.
-        admitted: Gauge of the requests in progress.
-        rejected: Counter of rejected requests.
-        policy: Limit on queueing time; None: no limit.
-        jobs: What is limited, for error messages.
-        setting: The setting of `capacity`, for error messages.
+    Error messages contain `jobs`, what is limited, and `setting`, which sets `capacity`. Without `policy`, waiting time
+    is unlimited.
     """
 
     def __init__(
@@ -66,7 +61,7 @@ class AdmissionGate:
         return self._interactive + self._batch.active
 
     def check(self) -> float | None:
-        """Return the longest time in seconds that a request may spend in queues (None: no limit), without admitting it.
+        """Return the longest time in queues for a request, in seconds (None: no limit), without admitting it.
 
         Raises:
             Overloaded: The service is full, or the estimated queueing time is too long. This counts as a rejection.
@@ -96,12 +91,7 @@ class AdmissionGate:
     async def admit_queued(self, urgency: int, timeout_s: float) -> AsyncIterator[None]:
         """Admit a batch request for the duration of the block; wait while half of the capacity or more is in use.
 
-        Args:
-            urgency: Lower goes first; then arrival order.
-            timeout_s: Longest wait for admission in seconds.
-
-        Raises:
-            Overloaded: It was not admitted in that time.
+        A lower `urgency` goes first, then an earlier arrival. Raises Overloaded after `timeout_s` seconds.
         """
         try:
             async with asyncio.timeout(timeout_s):

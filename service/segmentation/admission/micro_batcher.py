@@ -41,7 +41,7 @@ class _Batch:
 
 
 class MicroBatcher:
-    """Belongs to one event loop. A batch waits `delay_s` seconds for more images before it queues for the GPU."""
+    """Forms batches; each waits `delay_s` seconds for more images, then for the GPU. Belongs to one event loop."""
 
     def __init__(self, run_batch: RunBatch, delay_s: float) -> None:
         self._run_batch = run_batch
@@ -53,11 +53,8 @@ class MicroBatcher:
     ) -> Prediction:
         """Run an image, together with others of its size and urgency that arrive before the batch starts.
 
-        Args:
-            image_HW3: uint8 [H, W, 3], RGB.
-            predictor: The model that answers.
-            context: Receives the stages `queue` and `infer`; its `max_wait_s` limits the wait.
-            waited_s: Seconds that the image has waited already.
+        The image is uint8 [H, W, 3] RGB and has waited `waited_s` seconds already. `context` receives the stages
+        `queue` and `infer`; its `max_wait_s` limits the wait.
 
         Raises:
             TimeoutError: The batch did not start within `max_wait_s`.

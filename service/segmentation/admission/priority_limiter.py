@@ -25,16 +25,14 @@ class _Waiter:
 class PriorityLimiter:
     """Slots, and memory for large jobs. Belongs to one event loop.
 
-    Args:
-        slots: Number of slots.
-        memory_limit: Bytes that all large jobs may use together; a larger job runs as the only large one. 0: no limit.
-        small_bytes: Jobs that use at most this many bytes are small: they do not count against `memory_limit`.
+    All large jobs together may use `memory_limit` bytes (0: no limit); a larger job runs as the only large one. Jobs
+    that use at most `small_bytes` do not count against the limit.
     """
 
     def __init__(self, slots: int, *, memory_limit: int = 0, small_bytes: int = 0) -> None:
         self._free_slots = slots
         self.active = 0
-        """Number of jobs that run."""
+        """Number of running jobs."""
         self._memory_limit, self._small_bytes = memory_limit, small_bytes
         self._active_large = 0
         self._used_bytes = 0
@@ -43,7 +41,7 @@ class PriorityLimiter:
 
     @property
     def demand(self) -> int:
-        """Number of jobs that run or wait."""
+        """Number of running and waiting jobs."""
         return self.active + len(self._waiting())
 
     def is_large(self, memory_bytes: int) -> bool:
@@ -51,7 +49,7 @@ class PriorityLimiter:
         return self._counted(memory_bytes) > 0
 
     def max_concurrent(self, memory_bytes: int) -> int:
-        """How many of the jobs that run or wait could run at once if each large one used this many bytes."""
+        """How many running and waiting jobs could run at once if each large one used this many bytes."""
         if not self.is_large(memory_bytes):
             return self.demand
         large = self._active_large + sum(waiter.memory_bytes > 0 for waiter in self._waiting())
@@ -60,13 +58,10 @@ class PriorityLimiter:
     async def acquire(
         self, urgency: int, wanted_slots: Callable[[int], int] = lambda _: 1, *, memory_bytes: int = 0
     ) -> int:
-        """Wait for slots; return how many were taken, for `release`.
+        """Wait for slots; return how many were taken, for `release`. A lower `urgency` goes first.
 
-        Args:
-            urgency: Lower goes first.
-            wanted_slots: Called with the number of free slots when the job is next; returns how many to take. 0: wait
-                until more are free, while no other job starts.
-            memory_bytes: Memory that the job uses.
+        `wanted_slots` is called with the number of free slots when the job is next, and returns how many to take. 0:
+        wait until more are free, while no other job starts.
         """
         granted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(urgency, next(self._numbers), wanted_slots, self._counted(memory_bytes), granted)

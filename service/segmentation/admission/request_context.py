@@ -1,4 +1,4 @@
-"""State of a request in progress: urgency, deadline, wait limit, and the duration of each stage."""
+"""State of a request in progress: urgency, deadline, wait limit and stage durations."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ LONGEST_TIMER_S = 86_400.0
 
 @dataclass(slots=True)
 class RequestContext:
-    """State of one request, passed through the stages of the pipeline; `trace` is the parent of their spans."""
+    """State of one request; `trace` is the parent of the spans of its stages."""
 
     metrics: Metrics
     urgency: int = INTERACTIVE
     model: str = ""
-    """Version of the model that answers, for the metrics."""
+    """Version of the model, for the metrics."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Duration by stage, in the order of the stages."""
+    """Duration by stage, in order."""
     trace: Trace | None = field(default_factory=current_trace)
     timeout_s: float | None = field(default=None, init=False)
     """Seconds after which the client no longer needs the answer; None: no deadline."""
     max_wait_s: float | None = field(default=None, init=False)
-    """Longest time in queues in seconds; None: no limit."""
+    """Longest time in queues; None: no limit."""
     batch: int = field(default=1, init=False)
-    """Number of images that went through the model together with this one, itself included."""
+    """Number of images in the batch that contained this one."""
     _deadline: asyncio.Timeout | None = None
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class RequestContext:
             self.trace.span.set_attributes({"maskloop.model.version": self.model})
 
     def set_deadline(self, timeout_s: float) -> None:
-        """End the request with DeadlinePassed in `timeout_s` seconds from now. Only for admitted requests."""
+        """End the request with DeadlinePassed in `timeout_s` seconds. Only for admitted requests."""
         self.timeout_s = timeout_s
         if self._deadline is not None:
             self._deadline.reschedule(asyncio.get_running_loop().time() + min(timeout_s, LONGEST_TIMER_S))

@@ -9,7 +9,7 @@ MAX_RATIO = 2
 
 
 class WaitEstimator:
-    """Moving average `mean_s` of the seconds that an inference takes on all cores; 0 before the first."""
+    """Moving average `mean_s` of the seconds of an inference on all cores; 0 before the first."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots

@@ -1,11 +1,11 @@
-"""One onnxruntime memory arena, shared by all sessions of the process that run on the CPU.
+"""One onnxruntime memory arena, shared by all CPU sessions of the process.
 
 From the second image of a size on, onnxruntime allocates most of an inference's memory as one block (its "memory
-pattern"). Without an arena, the C library maps this block again forevery image, and the page faults take up to a third
-of the inference's time. An arena per session would keep the largest block of every session forever.
+pattern"). Without an arena, the C library maps this block again for every image, and the page faults take up to a third
+of the inference's time. An arena per session would keep the largest block of each session forever.
 
-Alternatives were measured with the fp32 starter, 8 concurrent requests of about 640x480 pixels on two cores: resident
-memory is 24 % higher with the plain C library and 22 % higher with a preloaded mimalloc 3.4, neither of them faster.
+Measured with the fp32 starter, 8 concurrent requests of about 640x480 pixels on two cores: resident memory is 24 %
+higher with the plain C library and 22 % higher with a preloaded mimalloc 3.4; neither is faster.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ import numpy as np
 from service import allocator
 
 REGION_BYTES = 2**26
-"""Size of the regions that the arena allocates, if a single block is not larger. One holds an image of usual size.
+"""Size of the arena's regions, except for larger blocks. One holds an image of usual size.
 
-More than `allocator.MMAP_THRESHOLD_BYTES`, so that the C library maps each region separately, reports it in
-`mallinfo2`, and unmaps it when the arena frees it.
+It exceeds `allocator.MMAP_THRESHOLD_BYTES`, so the C library maps each region separately, reports it in `mallinfo2`,
+and unmaps it when the arena frees it.
 """
 
 KEPT_BYTES = 2**27
-"""Most mapped memory per core to keep for the next inferences. Only large images use more."""
+"""Most mapped memory per core to keep between inferences. Only large images use more."""
 
 FIRST_REGION_BYTES = 4096
 """Size of the first region, which onnxruntime never frees."""
 
 
 class Arena:
-    """The arena of the sessions that were opened with `SESSION_CONFIG`. All methods are thread-safe.
+    """The arena of sessions opened with `SESSION_CONFIG`. All methods are thread-safe.
 
-    Args:
-        ort: The onnxruntime module. A process can register only one such arena: use `shared_arena`.
+    A process can register only one with onnxruntime (`ort`): use `shared_arena`.
     """
 
     SESSION_CONFIG: ClassVar = {
@@ -68,11 +67,11 @@ class Arena:
         self.shrink()
 
     def shrink(self) -> None:
-        """Free all regions that are not in use."""
+        """Free all unused regions."""
         self._session.run(None, {"x": np.zeros(1, np.bool_)}, self._shrink_options)
 
     def shrink_after_run(self, *, cores: int, is_new_shape: bool) -> None:
-        """Shrink after an inference of a new input shape, or if more memory is mapped than may be kept.
+        """Shrink after an inference of a new input shape, or if more than `KEPT_BYTES` per core is mapped.
 
         The first run of an input shape allocates per tensor and peaks at almost twice the memory of later runs.
         """
@@ -82,14 +81,14 @@ class Arena:
 
 @cache
 def shared_arena() -> Arena:
-    """The arena of this process, created at the first call."""
-    import onnxruntime as ort  # noqa: PLC0415 - takes 0.7 s; imported in the loading thread, when the port is open
+    """The arena of this process."""
+    import onnxruntime as ort  # noqa: PLC0415 - takes 0.7 s; the loading thread imports it
 
     return Arena(ort)
 
 
 def release_memory() -> None:
-    """Return all unused memory of the arena and the heaps to the system. Takes tens of milliseconds."""
+    """Return unused memory of the arena and the heaps to the system. Takes tens of milliseconds."""
     shared_arena().shrink()
     allocator.trim_heap()
 
@@ -107,22 +106,22 @@ def smallest_graph() -> bytes:
 
 
 def _field(number: int, value: int | bytes) -> bytes:
-    """A protobuf field: an integer below 128, or less than 128 bytes (a string or a message)."""
+    """A protobuf field: an integer below 128, or less than 128 bytes."""
     if isinstance(value, int):
         return bytes([number << 3, value])
     return bytes([number << 3 | 2, len(value)]) + value
 
 
 class _Mallinfo2(ctypes.Structure):
-    """The result of mallinfo2(3): ten counters, of which the fifth is `hblkhd`, the bytes in separate mappings."""
+    """Result of mallinfo2(3): ten counters; the fifth is `hblkhd`, the bytes in separate mappings."""
 
     _fields_: ClassVar = [("counters", ctypes.c_size_t * 10)]
 
 
 def mapped_bytes() -> int:
-    """Memory that the C library has mapped separately, for the arena and large arrays. Takes tens of microseconds.
+    """Memory that the C library maps separately, for the arena and large arrays. Takes tens of microseconds.
 
-    If the C library lacks mallinfo2, returns a number so large that nothing is kept.
+    Without mallinfo2, returns a number so large that nothing is kept.
     """
     mallinfo2 = _mallinfo2()
     return int(mallinfo2().counters[4]) if mallinfo2 is not None else sys.maxsize

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 CancelCheck = Callable[[], bool]
-"""Returns whether the inference is cancelled. Called between steps, from the thread that computes."""
+"""Returns whether the inference is cancelled. Called between steps, from the computing thread."""
 
 
 class InferenceCancelled(Exception):  # noqa: N818 - not an error: the client disconnected or timed out
@@ -13,5 +13,5 @@ class InferenceCancelled(Exception):  # noqa: N818 - not an error: the client di
 
 
 def never_cancelled() -> bool:
-    """The `CancelCheck` of an inference that always runs to the end."""
+    """The `CancelCheck` of an inference that always finishes."""
     return False

@@ -25,9 +25,8 @@ class Engine:
     """A loaded graph: the `Predictor` of a bundle without sliding windows. Its memory is freed with it.
 
     Attributes:
-        provider: onnxruntime's name of the execution provider.
         cores: Most threads of one inference.
-        max_batch: Most images to run together; 1 on a CPU, which computes them one after the other.
+        max_batch: Most images to run together; 1 on a CPU, where batches are not faster.
     """
 
     def __init__(
@@ -41,20 +40,15 @@ class Engine:
         tensorrt: Mapping[str, str] | None = None,
         engine_cache: Path | None = None,
     ) -> None:
-        """Load the graph and check its inputs and outputs.
+        """Load the graph, an .onnx file of a bundle, and check its inputs and outputs.
 
-        Args:
-            graph: An .onnx file of a bundle.
-            threads: Most threads of one inference.
-            device: Where to run it; all but "auto" fail if that device does not work.
-            budget: Memory limit of one inference; None: no limit.
-            max_batch: Most images that a GPU runs together.
-            tensorrt: Options of the TensorRT provider.
-            engine_cache: Folder for TensorRT's engines.
+        One inference uses at most `threads` threads and the memory of `budget` (None: no limit); a GPU runs up to
+        `max_batch` images together. `tensorrt` holds TensorRT's options; it keeps its engines in the folder
+        `engine_cache`.
 
         Raises:
             BundleInvalid: The file is not an ONNX graph, or has other inputs and outputs.
-            Unavailable: The required device does not work, or the machine ran out of memory.
+            Unavailable: The device, if not "auto", does not work, or the machine ran out of memory.
         """
         self._budget = budget
         self._sessions = SessionPool(
@@ -69,7 +63,7 @@ class Engine:
         return self._sessions.threads_for(free=free, load=load)
 
     def plan(self, height: int, width: int) -> Plan:
-        """See `Predictor`. A batch may take as much memory as a single image."""
+        """See `Predictor`. A batch has the memory limit of a single image."""
         if self._budget is None:
             return Plan((height, width), 0, self.max_batch)
         size = self._budget.largest_size(height, width)
@@ -81,7 +75,7 @@ class Engine:
     ) -> Prediction:
         """See `Predictor`. `is_cancelled` is called once, before the graph runs.
 
-        An image above the memory limit is scaled down if the graph would scale it down further anyway. That moves
+        An image above the memory limit is scaled down if the graph would scale it down further anyway. This moves
         class borders by about a pixel of the smaller image; `Prediction.scale` reports it.
         """
         full = image_HW3.shape[0], image_HW3.shape[1]
@@ -95,7 +89,7 @@ class Engine:
         return Prediction(mask_HW, confidence_HW, scale=max(size) / max(full))
 
     def run_batch(self, images: Sequence[Pixels]) -> list[Prediction]:
-        """See `Predictor`. Runs the images one by one if they need scaling, or if the batch runs out of memory."""
+        """See `Predictor`. Runs the images one by one if they need scaling or the batch runs out of memory."""
         if len(images) > 1 and self.plan(*images[0].shape[:2]).size == images[0].shape[:2]:
             try:
                 return self._run(np.stack(images), None)

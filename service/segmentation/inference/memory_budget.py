@@ -1,7 +1,7 @@
 """Estimate the memory of an inference and reject images that exceed the limit.
 
-Most memory goes to arrays at the size of the image: the scores of a few classes for every pixel. A transformer without
-fused attention also stores a score for every pair of patches.
+Most memory holds the scores of a few classes for every pixel of the image. A transformer without fused attention also
+stores a score for every pair of patches.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ class MemoryBudget:
 
     Attributes:
         max_bytes: Maximum estimated memory of one inference.
-        max_native_pixels: Maximum pixels of an image for a graph that runs at the image's own size.
-        classes: Number of classes.
+        max_native_pixels: Maximum pixels of an image if the graph runs at the image's own size.
         long_side: Pixels to which the graph scales the longer side; 0: it runs at the image's own size.
         patch: Side of the network's patches, pixels; 1: no patches.
-        fused_attention: Whether the graph's attention avoids storing all pairs of patches.
+        fused_attention: Whether attention avoids storing all pairs of patches.
     """
 
     max_bytes: int
@@ -62,9 +61,9 @@ class MemoryBudget:
             )
 
     def largest_size(self, height: int, width: int) -> tuple[int, int]:
-        """The largest height and width, up to those of the image, that stay within the limit.
+        """The largest height and width within the limit, up to those of the image.
 
-        A smaller size is returned only if the graph would scale the image down further anyway, so that little is lost.
+        A smaller size is returned only if the graph would scale down further anyway: little is lost.
 
         Raises:
             ImageTooLarge: There is no such size.
@@ -81,7 +80,7 @@ class MemoryBudget:
         return sum(self._parts(height, width))
 
     def _scale(self, height: int, width: int) -> float:
-        """Largest factor for both sides that stays within the limit; above 1 if there is room; 0: none does."""
+        """Largest factor for both sides within the limit; above 1 if there is room, 0 if none fits."""
         output, network, attention = self._parts(height, width)
         if self.long_side:
             return math.sqrt(max(0, self.max_bytes - network - attention) / output)
@@ -90,7 +89,7 @@ class MemoryBudget:
         return math.sqrt(2 * self.max_bytes / (output + math.sqrt(output**2 + 4 * attention * self.max_bytes)))
 
     def _parts(self, height: int, width: int) -> tuple[int, int, int]:
-        """Bytes of arrays at the size of the image, of arrays at the size of the network, and of pairs of patches."""
+        """Bytes of arrays at the image's size, of arrays at the network's size, and of pairs of patches."""
         factor = self.long_side / max(height, width) if self.long_side else 1
         rows, columns = (max(1, math.ceil(side * factor / self.patch)) for side in (height, width))
         output = (PIXEL_BYTES + CLASS_BYTES * min(self.classes, CLASSES_AT_ONCE)) * height * width

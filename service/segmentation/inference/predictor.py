@@ -1,4 +1,4 @@
-"""The interface of a loaded model, and the types of what it returns."""
+"""The interface of a loaded model, and its result types."""
 
 # H W pixels
 
@@ -34,7 +34,7 @@ class Plan:
     """How images of one size are run."""
 
     size: tuple[int, int]
-    """Height and width to which an image is scaled before it reaches the graph, pixels."""
+    """Height and width at which an image reaches the graph, pixels."""
     estimated_bytes: int
     """Estimated memory of one image; 0: unknown."""
     max_batch: int
@@ -50,17 +50,17 @@ class Predictor(Protocol):
 
     @property
     def max_batch(self) -> int:
-        """Most images to run together, whatever their size; 1 if batches are not faster."""
+        """Upper bound of `Plan.max_batch`; 1 if batches are not faster."""
 
     def plan(self, height: int, width: int) -> Plan:
-        """Say how an image of this size will be run, without running it.
+        """Plan how an image of this size will be run.
 
         Raises:
             ImageTooLarge: It exceeds the memory limit.
         """
 
     def threads_for(self, *, free: int, load: int) -> int:
-        """Number of threads that the next inference should use; see `thread_counts.choose_threads`."""
+        """Number of threads for the next inference; see `thread_counts.choose_threads`."""
 
     def run(self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = ...) -> Prediction:
         """Segment one image.

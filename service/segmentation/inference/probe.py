@@ -1,4 +1,4 @@
-"""Run a bundle's probe: test images and the masks that its graph must return for them."""
+"""Run a bundle's probe: test images and the masks that its graph must return."""
 
 from __future__ import annotations
 
@@ -14,15 +14,10 @@ from service.segmentation.inference.predictor import Mask, Pixels
 
 
 def run_probe(engine: Engine, file: Path, *, mask_agreement: float) -> float:
-    """Run every image of a probe and compare the masks. Runs in the process that will serve the model.
+    """Run every image of a probe, in the process that will serve the model; return the smallest share of equal pixels.
 
-    Args:
-        engine: The engine to test.
-        file: probe.npz: image_0, mask_0, image_1, mask_1, ...
-        mask_agreement: Least share of equal pixels in each mask, 0..1.
-
-    Returns:
-        The smallest share found.
+    `file` is probe.npz with image_0, mask_0, image_1, mask_1, ...; in each mask a share of at least `mask_agreement`,
+    0..1, must be equal.
 
     Raises:
         BundleInvalid: The share is too small, the graph failed, or the probe is unreadable.

@@ -22,13 +22,10 @@ CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": 
 def providers(
     ort: Any, device: Device, *, tensorrt: Mapping[str, str] | None = None, cache: Path | None = None
 ) -> list[Any]:
-    """The `providers` argument of an InferenceSession, the preferred one first.
+    """The `providers` argument of an InferenceSession, the preferred one first; "auto" uses CUDA if available.
 
-    Args:
-        ort: The onnxruntime module.
-        device: "auto" uses CUDA if onnxruntime has it.
-        tensorrt: Options of the TensorRT provider, from the bundle's manifest.
-        cache: Folder in which TensorRT keeps its engines, as building one takes minutes.
+    `tensorrt` holds TensorRT's options from the bundle's manifest. TensorRT keeps its engines in the folder `cache`, as
+    building one takes minutes.
 
     Raises:
         Unavailable: This onnxruntime lacks the provider of the device.
@@ -51,8 +48,8 @@ def providers(
 
 
 def expected_provider(device: Device) -> str:
-    """The provider that will probably run a graph; only a loaded session knows for certain. Raises Unavailable."""
-    import onnxruntime as ort  # noqa: PLC0415 - takes 0.7 s; imported in the loading thread, when the port is open
+    """The provider that will probably run a graph; only a loaded session knows. Raises Unavailable."""
+    import onnxruntime as ort  # noqa: PLC0415 - takes 0.7 s; the loading thread imports it
 
     name: str = providers(ort, device)[0][0]
     return name
@@ -62,7 +59,7 @@ def check_provider(session: Any, device: Device) -> str:
     """The provider that runs a session.
 
     Raises:
-        Unavailable: onnxruntime silently fell back to another provider than the device requires.
+        Unavailable: onnxruntime silently fell back to a provider that the device does not allow.
     """
     found: str = session.get_providers()[0]
     if REQUIRED.get(device, found) != found:

@@ -14,21 +14,19 @@ from PIL import Image
 from service.segmentation.inference.predictor import Pixels
 
 STRIP_PIXELS = 2**21
-"""Pixels of a strip before or after scaling, whichever are more: 8 MB in Pillow, which uses four bytes per pixel."""
+"""Pixels of a strip before or after scaling, whichever are more: 8 MB at Pillow's four bytes per pixel."""
 
 
 def resized(image_HW3: Pixels, size: tuple[int, int]) -> Pixels:
-    """Resize an image: bilinear, with antialiasing when scaling down. Returns the image itself if it has that size.
+    """Resize an image, uint8 [H, W, 3], to a height and width: bilinear, with antialiasing when scaling down.
 
-    Args:
-        image_HW3: uint8 [H, W, 3].
-        size: Height and width of the result.
+    Returns the image itself if it has that size.
     """
     height, width = image_HW3.shape[:2]
     if size == (height, width):
         return image_HW3
     scale = height / size[0]
-    # Rows beyond its strip that influence a row of the result.
+    # Rows outside a strip that influence its result.
     margin = math.ceil(max(scale, 1)) + 1
     found_hw3 = np.empty((*size, 3), dtype=np.uint8)
     for begin, end in _strips(size[0], max(width * scale, size[1])):
@@ -41,12 +39,7 @@ def resized(image_HW3: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def enlarged(map_HW: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
-    """Resize a map: nearest neighbour.
-
-    Args:
-        map_HW: [H, W] of any type.
-        size: Height and width of the result.
-    """
+    """Resize a map, [H, W] of any type, to a height and width: nearest neighbour."""
     rows_h, columns_w = (_nearest(before, after) for before, after in zip(map_HW.shape, size, strict=True))
     found_hw = np.empty(size, dtype=map_HW.dtype)
     for begin, end in _strips(*size):

@@ -1,4 +1,4 @@
-"""Open a graph in onnxruntime, with one session for each number of threads, and run it."""
+"""Open a graph in onnxruntime, one session per number of threads, and run it."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class SessionPool:
         tensorrt: Mapping[str, str] | None = None,
         engine_cache: Path | None = None,
     ) -> None:
-        """Load the graph. See `Engine`."""
-        import onnxruntime as ort  # noqa: PLC0415 - takes 0.7 s; imported in the loading thread, when the port is open
+        """Load the graph; see `Engine`."""
+        import onnxruntime as ort  # noqa: PLC0415 - takes 0.7 s; the loading thread imports it
 
         self.cores = threads
         chosen = providers(ort, device, tensorrt=tensorrt, cache=engine_cache)
@@ -68,20 +68,15 @@ class SessionPool:
 
     @property
     def thread_counts(self) -> tuple[int, ...]:
-        """Numbers of threads with which it can run, ascending."""
+        """Possible numbers of threads, ascending."""
         return tuple(self._sessions)
 
     def threads_for(self, *, free: int, load: int) -> int:
-        """Number of threads that the next inference should use; see `thread_counts.choose_threads`."""
+        """Number of threads for the next inference; see `thread_counts.choose_threads`."""
         return choose_threads(self.thread_counts, cores=self.cores, free=free, load=load)
 
     def run(self, outputs: list[str], inputs: Mapping[str, Any], threads: int | None = None) -> list[Any]:
-        """Run the graph.
-
-        Args:
-            outputs: Names of the outputs to compute.
-            inputs: Arrays by name.
-            threads: One of `thread_counts`; None: the most.
+        """Compute the named outputs from inputs by name, with one of `thread_counts` (None: the most).
 
         Raises:
             OutOfMemory: The machine ran out of memory.
@@ -102,14 +97,13 @@ class SessionPool:
 
     def _run(self, threads: int, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
         found: list[Any] = self._sessions[threads].run(outputs, inputs)
-        # The arena cannot free a region that contains an output, so outputs are copied out of it.
+        # The arena cannot free a region that contains an output, so outputs are copied.
         return found if self._arena is None else [array.copy() for array in found]
 
     def _count_run(self, *key: Any) -> bool:
-        """Count a run of a session with these input shapes; return whether there were few so far.
+        """Count a run of a session with these input shapes; return whether it is among the first `2 * cores`.
 
-        "Few" is twice the number of cores: as many as there are cores may run before the first of them ends, each
-        allocating per tensor; the runs after those free what they leave.
+        Up to `cores` runs may begin before the first ends, each allocating per tensor; the next ones free their memory.
         """
         if len(self._runs) >= REMEMBERED_SHAPES and key not in self._runs:
             self._runs.clear()
@@ -118,7 +112,7 @@ class SessionPool:
 
 
 def _open_session(ort: Any, graph: Path, chosen: list[Any], threads: int, arena: Arena | None) -> Any:
-    """Raise BundleInvalid if onnxruntime does not load the graph, Unavailable if the machine is the cause."""
+    """Open a session. Raises BundleInvalid if the graph does not load, Unavailable if the machine is the cause."""
     options = ort.SessionOptions()
     # By default onnxruntime counts the cores of the machine, not those of the container, and pins its threads.
     options.intra_op_num_threads = threads
@@ -128,8 +122,8 @@ def _open_session(ort: Any, graph: Path, chosen: list[Any], threads: int, arena:
     options.enable_cpu_mem_arena = options.enable_mem_pattern = arena is not None
     for name, value in arena.SESSION_CONFIG.items() if arena is not None else ():
         options.add_session_config_entry(name, value)
-    # Spinning threads start the next operator without delay. Between requests they must not spin: they would take the
-    # cores from decoding and from training on the same machine.
+    # Spinning threads start the next operator without delay. Between requests they must stop: they would take cores
+    # from decoding and training.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
     try:
@@ -142,7 +136,7 @@ def _open_session(ort: Any, graph: Path, chosen: list[Any], threads: int, arena:
 
 
 def _machine_fault(error: Exception) -> MaskloopError | None:
-    """The error to raise instead if memory or the GPU failed; None if the graph or its input is at fault."""
+    """The error to raise if memory or the GPU failed; None if the graph or its input is at fault."""
     text = names_only(str(error))
     if isinstance(error, MemoryError) or NO_MEMORY.search(text):
         return OutOfMemory(

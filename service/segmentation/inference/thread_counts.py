@@ -1,8 +1,8 @@
 """Choose the number of threads of an inference.
 
-A single inference is fastest with all cores. Several at a time have a higher throughput with one core each, because no
-thread waits for another (28 instead of 18 images/s, measured on two cores). So each graph has several sessions with
-different numbers of threads, and each inference uses the one that fits the current load.
+A single inference is fastest with all cores. Concurrent ones have a higher throughput with one core each, because no
+thread waits for another (28 instead of 18 images/s, measured on two cores). So each graph has sessions with different
+numbers of threads, and an inference uses the one that fits the load.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ STEP = 4
 
 
 def thread_counts_for(cores: int) -> tuple[int, ...]:
-    """Thread counts of the sessions for this number of cores, ascending: 1, 4, 16, ... and `cores`."""
+    """Thread counts of the sessions, ascending: 1, 4, 16, ... and `cores`."""
     counts = [1]
     while counts[-1] * STEP < cores:
         counts.append(counts[-1] * STEP)
@@ -24,11 +24,7 @@ def thread_counts_for(cores: int) -> tuple[int, ...]:
 def choose_threads(counts: Sequence[int], *, cores: int, free: int, load: int) -> int:
     """The largest count that is free and leaves an equal share of the cores to each other request.
 
-    Args:
-        counts: Thread counts of the sessions, ascending; the first is the fallback.
-        cores: Number of all cores.
-        free: Number of cores not in use.
-        load: Number of current requests, including this one.
+    `counts` ascend; the first is the fallback. `free` cores are unused; `load` requests are current, with this one.
     """
     share = min(free, cores // max(1, load))
     return max((count for count in counts if count <= share), default=counts[0])

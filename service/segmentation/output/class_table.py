@@ -12,7 +12,7 @@ MAX_LISTED = 200
 
 @dataclass(frozen=True, slots=True)
 class ClassTable:
-    """Names and colours (RGB, 0..255) by class id: `names[3]` is the class of pixels with value 3."""
+    """Names and colours (RGB, 0..255) by class id: `names[3]` belongs to pixels with value 3."""
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
@@ -21,7 +21,7 @@ class ClassTable:
     def ids(self, texts: Iterable[str]) -> frozenset[int]:
         """Look up classes by name or id; each text holds one, or several separated by commas. Raises ClassUnknown.
 
-        Names may contain commas and digits: a text that as a whole is a name means that class, and names precede ids.
+        Names may contain commas and digits: a text that equals a name means that class, and names precede ids.
         """
         known = {name: class_id for class_id, name in reversed(list(enumerate(self.names)))}
         known = {str(class_id): class_id for class_id in range(len(self.names))} | known

@@ -27,11 +27,10 @@ class OutputOptions:
     masks: MaskForm = "rle"
     """Masks in JSON: COCO RLE for each class, or one PNG for all."""
     polygons: bool = False
-    """Include the outlines of each class in JSON."""
+    """Outlines of each class, in JSON."""
     tolerance_px: float = 1.0
-    """Largest distance of a polygon from the exact outline, in pixels; 0 keeps every corner."""
+    """Largest distance of a polygon from the exact outline; 0 keeps every corner."""
     confidence: bool = False
-    """Include the confidence map."""
 
 
 class Rle(BaseModel):
@@ -75,14 +74,14 @@ class Description(BaseModel):
     )
 
     def to_json(self) -> bytes:
-        """Serialise without the fields that were not requested."""
+        """Serialise the requested fields."""
         return self.model_dump_json(exclude_none=True).encode()
 
 
 def describe(
     prediction: Prediction, class_table: ClassTable, *, model: str, options: OutputOptions, orientation: int = 1
 ) -> Description:
-    """Describe every requested class that occurs. Raises ImageTooLarge as `outlines`, if polygons are requested."""
+    """Describe every requested class that occurs. Raises ImageTooLarge as `outlines`."""
     height, width = prediction.mask_HW.shape
     return Description(
         model=model,
@@ -97,7 +96,7 @@ def describe(
 
 
 def mean_confidence(prediction: Prediction) -> float:
-    """Return the mean confidence over the image, 0..1."""
+    """Mean confidence over the image, 0..1."""
     # An integer sum takes a third of the time of numpy's mean.
     confidence_HW = prediction.confidence_HW
     return round(int(confidence_HW.sum(dtype=np.uint64)) / confidence_HW.size / 255, 4)

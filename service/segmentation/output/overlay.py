@@ -15,7 +15,7 @@ from service.segmentation.output.png import encode_image, keep_classes, palette
 JPEG_QUALITY = 90
 MAX_JPEG_SIDE_PX = 65_500
 OPACITY = 0.5
-# Legend. Text height: 1/32 of the picture's shorter side, within these limits.
+# Text height of the legend: 1/32 of the picture's shorter side, within these limits.
 TEXT_FRACTION, MIN_TEXT_PX, MAX_TEXT_PX = 32, 12, 40
 MAX_ENTRIES, MAX_LETTERS = 40, 40
 TEXT_COLOR, FRAME_COLOR = (40, 40, 40), (160, 160, 160)
@@ -31,8 +31,8 @@ def overlay_jpeg(
 ) -> bytes:
     """Paint the colours of `classes` (None: all) over the image, with white lines between classes.
 
-    The legend under the picture may make it wider; it is left out if the JPEG would be too high. The image is uint8 [H,
-    W, 3] RGB, the mask uint8 or uint16 [H, W] of class ids below the number of colours.
+    The legend may make the picture wider; it is left out if the JPEG would be too high. The image is uint8 [H, W, 3]
+    RGB, the mask uint8 or uint16 [H, W] of class ids below the number of colours.
 
     Raises:
         ImageTooLarge: A side is longer than a JPEG allows.

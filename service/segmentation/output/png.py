@@ -19,7 +19,7 @@ CONFIDENCE_LEVEL = 1
 
 
 def mask_png(mask_HW: Mask, class_table: ClassTable) -> bytes:
-    """Encode a mask of class ids, uint8 or uint16 [H, W], as a PNG whose pixel values are the ids.
+    """Encode a mask, uint8 or uint16 [H, W], as a PNG whose pixel values are the class ids.
 
     The PNG is indexed, with the class colours as palette; above 256 classes it is 16-bit grey.
     """
@@ -35,9 +35,9 @@ def confidence_png(confidence_HW: npt.NDArray[np.uint8]) -> bytes:
 
 
 def keep_classes(mask_HW: Mask, classes: frozenset[int] | None, class_table: ClassTable) -> Mask:
-    """Set the pixels of classes that are not in `classes` (None: keep all) to the ignore value, usually 255.
+    """Set pixels of other classes than `classes` (None: keep all) to the ignore value, usually 255.
 
-    Returns a mask of the same type (uint8 or uint16 [H, W]), or uint16 if the ignore value needs it.
+    The mask keeps its type (uint8 or uint16 [H, W]) unless the ignore value needs uint16.
     """
     if classes is None:
         return mask_HW

@@ -1,7 +1,7 @@
 """Trace the outlines of the classes of a mask as polygons, exact to the pixel, then simplified.
 
 An outline runs along pixel edges with the class on its right; where two pixels of a class touch only at a corner, it
-separates them. The edges of all classes are processed with array operations, without a Python loop over outlines.
+separates them. The edges of all classes are processed together, with array operations.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ def outlines(
 
     Args:
         mask_HW: uint8 or uint16 [H, W], class ids.
-        tolerance_px: Largest distance of a simplified outline from the exact one, in pixels; 0 keeps every corner.
-        min_area_px: Rings with a smaller area are left out.
+        tolerance_px: Largest distance of a simplified outline from the exact one; 0 keeps every corner.
+        min_area_px: Smaller rings are left out.
         max_corners: Limit on the corners of the exact outlines.
 
     Returns:
-        The rings of each class that has any: int64 [N, 2] corners (x, y) in pixels, 0..W and 0..H, without repeating
-        the first; the largest ring first.
+        The rings of each class that has any, the largest first: int64 [N, 2] corners (x, y) in pixels, 0..W and 0..H,
+        without repeating the first.
 
     Raises:
-        ImageTooLarge: The mask is so noisy that its outlines exceed `max_corners`.
+        ImageTooLarge: The outlines of a noisy mask exceed `max_corners`.
     """
     rings = _link(*_edges(mask_HW, max_corners), mask_HW.shape)
     areas = _areas(rings)
@@ -77,10 +77,10 @@ def outlines(
 
 
 def _edges(mask_HW: Mask, max_corners: int) -> tuple[Ints, Ints]:
-    """Find every straight edge of an outline; return the keys of its begin and its end.
+    """Find the straight edges of all outlines; return the keys of their begins and ends.
 
-    A key encodes class, vertex and direction (0 right, 1 down, 2 left, 3 up) in one number. At an end the direction is
-    that of a right turn: the way on where two edges of one class leave a vertex.
+    A key encodes class, vertex and direction (0 right, 1 down, 2 left, 3 up) in one number. The direction of an end is
+    a right turn: the way on where two edges of one class leave a vertex.
     """
     height, width = mask_HW.shape
     mask_WH: Mask = mask_HW.T.copy()
@@ -119,7 +119,7 @@ def _border_runs(lines: Mask, *, after: bool) -> tuple[Bits, Bits]:
 
 
 def _link(begins: Ints, ends: Ints, shape: tuple[int, int]) -> Rings:
-    """Link edges to rings: at each vertex as many edges of a class end as begin, and the keys say how they turn."""
+    """Link edges to rings: at each vertex as many edges of a class end as begin, and the keys match them."""
     in_order = np.argsort(begins)
     begins, ends = begins[in_order], ends[in_order]
     following = np.empty(len(begins), dtype=np.int64)

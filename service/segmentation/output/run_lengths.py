@@ -15,14 +15,13 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Runs of equal pixels in column-major order, which is COCO's order."""
+    """Runs of equal pixels in column-major order, as in COCO."""
 
     height: int
     width: int
     starts: Ints
     """First pixel of each run."""
     class_ids: Mask
-    """Class of each run."""
 
     @property
     def lengths(self) -> Ints:

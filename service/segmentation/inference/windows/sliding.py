@@ -1,7 +1,7 @@
-"""Sliding-window inference: sum the probabilities of overlapping windows, row by row of windows.
+"""Sliding-window inference: sum the probabilities of overlapping windows, row by row.
 
-Rows of pixels above the next row of windows are final and are yielded at once. So memory holds class maps of one
-window's height only, and only for the requested columns.
+Rows of pixels above the next row of windows are final and are yielded at once, so memory holds class maps of one
+window's height, for the requested columns only.
 """
 
 # N windows, K classes, T U height and width of a window, H W pixels of the image, b finished rows, c columns
@@ -26,7 +26,7 @@ Network = Callable[[Pixels], Floats]
 MAX_BATCH = 4
 BATCH_VALUES = 2**24
 """Most probabilities of a batch of windows: 64 MB, of which the graph holds a few copies. Larger windows run one at a
-time, where a batch is no faster."""
+time: a batch is no faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class FinishedRows:
     Attributes:
         top: The first of them.
         sum_Kbc: Sum of the softmax of all windows, float32; overwritten when the iterator advances.
-        windows_bc: Number of windows that were summed, float32.
+        windows_bc: Number of summed windows, float32.
     """
 
     top: int
@@ -46,15 +46,7 @@ class FinishedRows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlidingWindows:
-    """Windows over one image.
-
-    Attributes:
-        network: Computes the probabilities of a batch of windows.
-        classes: Number of classes.
-        tiling: Positions of the windows.
-        image_HW3: uint8, RGB.
-        is_cancelled: Called before each batch.
-    """
+    """Windows over one image, uint8 RGB; `is_cancelled` is called before each batch."""
 
     network: Network
     classes: int
@@ -63,11 +55,9 @@ class SlidingWindows:
     is_cancelled: CancelCheck = never_cancelled
 
     def finished_rows(self, first: int, last: int) -> Iterator[FinishedRows]:
-        """Summed softmax of all windows, from the top of the image to its bottom, without gap or overlap.
+        """Summed softmax of all windows, for the columns from `first` to `last`, exclusive.
 
-        Args:
-            first: First requested column.
-            last: End of the requested columns, exclusive.
+        The rows go from the top of the image to its bottom, without gap or overlap.
 
         Raises:
             OutOfMemory: The network ran out of memory with a single window.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tiling:
-    """The rule.
+    """Rule for the positions of windows.
 
     Attributes:
         window: Height and width, pixels.
@@ -25,18 +25,18 @@ class Tiling:
     long_side: int
 
     def scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the image when the windows are cut from it."""
+        """Height and width of the image after scaling."""
         if self.long_side == 0:
             return height, width
         factor = self.long_side / max(height, width)
         return max(1, round(height * factor)), max(1, round(width * factor))
 
     def tops(self, height: int) -> list[int]:
-        """First rows of the windows. An image lower than a window is padded."""
+        """First rows of the windows. A lower image is padded."""
         return _starts(max(height, self.window[0]), self.window[0], self.stride)
 
     def lefts(self, width: int) -> list[int]:
-        """First columns of the windows. An image narrower than a window is padded."""
+        """First columns of the windows. A narrower image is padded."""
         return _starts(max(width, self.window[1]), self.window[1], self.stride)
 
 

@@ -52,11 +52,7 @@ def upsampled(
 ) -> Iterator[tuple[int, Floats]]:
     """Mean softmax of all windows, at the size of the image.
 
-    Args:
-        blocks: Finished rows from top to bottom.
-        rows: Interpolation of all rows of the image.
-        columns: Interpolation of the requested columns.
-        first: The column at which the blocks begin.
+    `rows` interpolates all rows of the image, `columns` the requested columns; the blocks begin at column `first`.
 
     Yields:
         Strips from top to bottom without gap: the first row of each, and its probabilities, float32 [K, r, W].

@@ -16,27 +16,18 @@ IMAGE, PROBABILITY = "image", "probability"
 
 
 class WindowSession:
-    """A loaded graph. All methods are thread-safe.
-
-    Attributes:
-        provider: onnxruntime's name of the execution provider.
-    """
+    """A loaded graph; `provider` is onnxruntime's name of its execution provider. All methods are thread-safe."""
 
     def __init__(
         self, graph: Path, *, threads: int, window: tuple[int, int], classes: int, device: Device = "auto"
     ) -> None:
-        """Load the graph and check its inputs and outputs.
+        """Load the graph, model.tile.onnx of a bundle, and check its inputs and outputs.
 
-        Args:
-            graph: model.tile.onnx of a bundle.
-            threads: Most threads of one inference.
-            window: Height and width, pixels.
-            classes: Number of classes.
-            device: Where to run it; all but "auto" fail if that device does not work.
+        `window` is height and width, pixels; `threads` the most for one inference.
 
         Raises:
             BundleInvalid: The file is not an ONNX graph, or has another window size or number of classes.
-            Unavailable: The required device does not work, or the machine ran out of memory.
+            Unavailable: The device, if not "auto", does not work, or the machine ran out of memory.
         """
         self._sessions = SessionPool(graph, threads=threads, device=device)
         self.provider = self._sessions.provider
@@ -50,7 +41,7 @@ class WindowSession:
             )
 
     def threads_for(self, *, free: int, load: int) -> int:
-        """Number of threads that the next image should use; see `thread_counts.choose_threads`."""
+        """Number of threads for the next image; see `thread_counts.choose_threads`."""
         return self._sessions.threads_for(free=free, load=load)
 
     def probabilities(self, image_NTU3: Pixels, threads: int | None = None) -> Floats:

@@ -1,4 +1,4 @@
-"""Sliding-window inference of whole images, for a bundle whose metrics were measured with sliding windows.
+"""Sliding-window inference of whole images, for a bundle whose metrics were measured that way.
 
 Besides the image and its result, memory holds class maps of one window's height. If the image is too wide for that, it
 is processed in blocks of columns; windows that span a border between blocks run twice.
@@ -36,7 +36,7 @@ class WindowGraph(Protocol):
         """The execution provider, as onnxruntime names it."""
 
     def threads_for(self, *, free: int, load: int) -> int:
-        """Number of threads that the next image should use."""
+        """Number of threads for the next image."""
 
     def probabilities(self, image_NTU3: Pixels, threads: int | None) -> Floats:
         """Softmax over the classes, float32 [N, K, T, U], of windows uint8 [N, T, U, 3]."""
@@ -47,10 +47,7 @@ class WindowedPredictor:
     """A `Predictor` that slides the graph of one window over the image.
 
     Attributes:
-        graph: Computes the probabilities of windows.
-        tiling: Positions of the windows.
-        classes: Number of classes.
-        max_map_bytes: Most memory for the class maps; at least one column is held in any case.
+        max_map_bytes: Most memory for the class maps, which hold at least one column.
         max_batch: Always 1: the windows of a single image already form batches.
     """
 
@@ -62,7 +59,7 @@ class WindowedPredictor:
 
     @property
     def provider(self) -> str:
-        """The execution provider, as onnxruntime names it."""
+        """See `Predictor`."""
         return self.graph.provider
 
     def threads_for(self, *, free: int, load: int) -> int:
@@ -70,7 +67,7 @@ class WindowedPredictor:
         return self.graph.threads_for(free=free, load=load)
 
     def plan(self, height: int, width: int) -> Plan:
-        """See `Predictor`. No image is too large: a larger one takes more time, and no more memory than this."""
+        """See `Predictor`. No image is too large: a larger one takes more time, not more memory."""
         size = self.tiling.scaled_size(height, width)
         return Plan(size, min(self.max_map_bytes, size[1] * self._column_bytes), self.max_batch)
 
