@@ -1,9 +1,9 @@
 """Demonstration of the whole loop on one machine: train, serve, collect images, retrain, swap the model.
 
-It uses Maskloop as any user can: it starts the three programs as subprocesses and sends HTTP requests. It imports none
-of them.
+It uses Maskloop as any user can: it starts the three programs as subprocesses, without importing them, and sends HTTP
+requests.
 """
 
 
 class DemoError(Exception):
-    """The demonstration cannot continue; the message states the cause and the remedy."""
+    """The demonstration cannot continue; the message states the remedy."""

@@ -50,11 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def check_installed() -> None:
-    """Check that every required package is installed, without importing it.
-
-    Raises:
-        DemoError: A package is missing; the message contains the command that installs it.
-    """
+    """Check that the required packages are installed, without importing them. Raises DemoError."""
     missing = [name for name in REQUIRED_PACKAGES if find_spec(name) is None]
     if missing:
         raise DemoError(

@@ -19,17 +19,12 @@ from demo.dataset import Mask
 from demo.terminal import Report
 
 TIMEOUT_S = 60.0
-# Leaves most of the CPU time to the training run.
+# Leaves most CPU time to the training run.
 PAUSE_S = 0.2
 
 
 class Client:
-    """Calls that the demonstration makes. Every method raises `httpx.HTTPError` on failure.
-
-    Args:
-        url: Address of the service.
-        key: An API key with every scope, as the service stores it in its data folder.
-    """
+    """HTTP client with an API key of every scope. Its methods raise `httpx.HTTPError`."""
 
     def __init__(self, url: str, key: str) -> None:
         headers = {"Authorization": f"Bearer {key}"}
@@ -42,13 +37,13 @@ class Client:
         self._http.close()
 
     def segment(self, image: Path, accept: str = "image/png", **query: str) -> bytes:
-        """Segment an image file and return the response body in the format `accept`."""
+        """Segment an image file; return the response body in the format `accept`."""
         headers = {"Accept": accept}
         response = self._http.post("/v1/segment", content=image.read_bytes(), headers=headers, params=query)
         return response.raise_for_status().content
 
     def masks(self, images: Iterable[Path], report: Report) -> list[Mask]:
-        """Segment image files one after the other and return their class ids, uint8 [H, W] each."""
+        """Segment image files one by one; return their class ids, uint8 [H, W] each."""
         files = list(images)
         masks = []
         for number, image in enumerate(files, 1):
@@ -79,7 +74,7 @@ class Client:
 
 @dataclass(slots=True)
 class RequestCounts:
-    """Results of the requests that a `BackgroundClient` sent."""
+    """Results of the requests of a `BackgroundClient`."""
 
     answered: int = 0
     failures: list[str] = field(default_factory=list)
@@ -89,7 +84,7 @@ class RequestCounts:
 
 
 class BackgroundClient:
-    """Context manager: a thread segments the same image again and again until the block ends."""
+    """Context manager whose thread segments the same image again and again."""
 
     def __init__(self, url: str, image: bytes, pause_s: float = PAUSE_S) -> None:
         self.counts = RequestCounts()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 COLUMNS = ("image", "label", "before", "after")
-# In pixels: side of a cell, space between cells, height of the header, side of a legend square.
+# Pixels: side of a cell, space between cells, height of the header, side of a legend square.
 CELL, GAP, HEADER, SWATCH = 256, 12, 34, 22
 BACKGROUND, TEXT = (255, 255, 255), (30, 30, 30)
 
@@ -22,7 +22,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the picture: an RGB image, uint8 [H, W, 3], and three masks of class ids, uint8 [H, W]."""
+    """One row: an RGB image, uint8 [H, W, 3], and three masks of class ids, uint8 [H, W]."""
 
     image: Picture
     label: Picture
@@ -31,13 +31,7 @@ class Row:
 
 
 def draw_comparison(target: Path, rows: list[Row], classes: dict[str, Color]) -> None:
-    """Write the comparison as PNG.
-
-    Args:
-        target: Output file.
-        rows: Rows from top to bottom.
-        classes: Colour by class name, in the order of the ids.
-    """
+    """Write a PNG of `rows` from top to bottom; `classes` has the colour by name, in the order of the ids."""
     legend_rows = -(-len(classes) // len(COLUMNS))
     width = GAP + len(COLUMNS) * (CELL + GAP)
     height = HEADER + len(rows) * (CELL + GAP) + legend_rows * (SWATCH + GAP) + GAP

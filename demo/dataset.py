@@ -26,7 +26,7 @@ class Dataset:
     folder: Path
 
     def images(self, split: str) -> list[Path]:
-        """Image files of a split, in the order of the split file."""
+        """Image files of a split, in the order of its file."""
         names = (self.folder / "splits" / f"{split}.txt").read_text(encoding="utf-8").split()
         return [self.folder / "images" / f"{name}.png" for name in names]
 

@@ -26,16 +26,16 @@ RECIPE = Path(__file__).with_name("textures.toml")
 FIRST_STEPS, LABELLED, UNLABELLED, VAL = 200, 6, 240, 60
 SAVED_MASKS, COMPARED_IMAGES = 8, 4
 RUN_TIMEOUT_S, SWAP_TIMEOUT_S, POLL_S = 1800.0, 60.0, 0.5
-# The new model must answer this many background requests before the demonstration continues.
+# Background requests that the new model must answer before the demonstration continues.
 ANSWERS_AFTER_SWAP = 10
-# Output of an earlier demonstration in the same folder, deleted at the start.
+# Output of an earlier demonstration, deleted at the start.
 FOLDERS = ("dataset", "first", "bundle", "data", "pictures")
 LOGS = ("programs.log", "service.log")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """mIoU (0..1) of the served masks of the `val` split before and after retraining, and request counts."""
+    """mIoU (0..1) of the served `val` masks before and after retraining, and request counts."""
 
     before: float
     after: float
@@ -44,17 +44,9 @@ class Result:
 
 
 def run_demo(out: Path, photo: Path | None) -> int:
-    """Run the demonstration and print its result.
+    """Run the demonstration and print its result; return 0 if the mIoU increased and no request failed, else 1.
 
-    Args:
-        out: Output folder.
-        photo: Street photograph for the starter model. None: an image of a CamVid copy next to the repository, if any.
-
-    Returns:
-        Exit code: 0 if the mIoU increased and no request failed, else 1.
-
-    Raises:
-        DemoError: A step failed.
+    Without a `photo`, an image of a CamVid copy next to the repository is used, if any. Raises DemoError.
     """
     if photo is not None and not photo.is_file():
         raise DemoError(f"{photo} is not a file: set --photo to a photograph")
@@ -142,7 +134,7 @@ def retrain(client: Client, url: str, dataset: Dataset, pictures: Path, terminal
 
 
 def print_result(result: Result, trainer_miou: float, seconds: float, terminal: Terminal) -> int:
-    """Print the table, the paths of the pictures and any errors; return the exit code, 0 or 1."""
+    """Print the table, the pictures' paths and any errors; return the exit code, 0 or 1."""
     counts = result.counts
     rows = {
         "mIoU before, labels only": f"{result.before:.4f}   (measured by the trainer: {trainer_miou:.4f})",
@@ -173,7 +165,7 @@ def _delete_earlier_output(out: Path) -> None:
 
 
 def _save_masks(client: Client, images: list[Path], folder: Path) -> list[Path]:
-    """Segment images and write `NAME-mask.png` and `NAME-overlay.jpg` of each to `folder`."""
+    """Write `NAME-mask.png` and `NAME-overlay.jpg` of each image to `folder`."""
     folder.mkdir(parents=True)
     files = []
     for image in images:

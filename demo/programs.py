@@ -27,12 +27,9 @@ POLL_S = 0.05
 
 
 def run_module(module: str, *arguments: str, log_file: Path, report: Report) -> dict[str, Any]:
-    """Run `python -m MODULE ARGUMENTS`, report its progress, and return its `done` event.
+    """Run `python -m MODULE ARGUMENTS`, report its progress, and return its `done` event. Raises DemoError.
 
-    The program prints one JSON event per line on stdout. Its stderr is appended to `log_file`.
-
-    Raises:
-        DemoError: The program failed.
+    The program prints one JSON event per line on stdout; its stderr is appended to `log_file`.
     """
     done, message = None, "it printed no error event"
     with log_file.open("ab") as log, _process([module, *arguments], TRAINER_STOP_TIMEOUT_S, stderr=log) as process:
@@ -58,14 +55,8 @@ def run_module(module: str, *arguments: str, log_file: Path, report: Report) -> 
 def running_service(data_dir: Path, bundle: Path, log_file: Path, settings: dict[str, str]) -> Iterator[str]:
     """Run `python -m service up` on a free port for the duration of the block, and yield its URL.
 
-    Args:
-        data_dir: Data folder of the service; it must be new.
-        bundle: Bundle folder of the first model.
-        log_file: stdout and stderr of the service are appended to this file.
-        settings: MASKLOOP_* environment variables.
-
-    Raises:
-        DemoError: The service is not ready after `READY_TIMEOUT_S`.
+    `data_dir` must be new, `bundle` is the first model, and `settings` are MASKLOOP_* variables. Raises DemoError if
+    the service is not ready after `READY_TIMEOUT_S`.
     """
     arguments = ["service", "up", "--port", "0", "--data-dir", str(data_dir), "--model", str(bundle)]
     with (
@@ -100,12 +91,12 @@ def _process(
     prefix = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", *module_and_arguments],
-        # The demonstration must not depend on settings of the shell that it is started from.
+        # Settings of the shell must not affect the demonstration.
         env={name: value for name, value in os.environ.items() if not name.startswith("MASKLOOP_")} | (settings or {}),
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
-        # Ctrl-C in the terminal reaches this process only, which then stops the program.
+        # Ctrl-C reaches this process only, which then stops the program.
         start_new_session=True,
     )
     try:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from demo.client import Client
 
 STARTER = Path(__file__).parents[1] / "service" / "starter"
-# Default photographs: a copy of CamVid in a folder next to the repository.
+# Default photographs: a copy of CamVid next to the repository.
 CAMVID_IMAGES = Path("../shared/camvid/images")
 
 

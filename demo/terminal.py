@@ -24,7 +24,7 @@ class Report(Protocol):
 
 
 class Terminal:
-    """Prints phases, lines and tables, and measures how long each phase takes."""
+    """Prints phases, lines and tables, and measures durations of phases."""
 
     def __init__(self) -> None:
         self._console = Console() if Console().is_terminal else Console(width=COLUMNS)
@@ -46,7 +46,7 @@ class Terminal:
             self.print(f"{name}: {self.phase_seconds[name]:.1f} s")
 
     def table(self, title: str, rows: dict[str, str]) -> None:
-        """Print a table of two columns: name and value."""
+        """Print a table of names and values."""
         table = Table("", "", title=title, show_header=False, title_justify="left")
         for name, value in rows.items():
             table.add_row(name, value)
@@ -55,7 +55,7 @@ class Terminal:
     @contextmanager
     def _progress_bar(self, name: str) -> Iterator[Report]:
         text = TextColumn("{task.description}", style="dim")
-        # Fits into a terminal of 80 columns: these take 70.
+        # These take 70 of a terminal's 80 columns.
         columns = (SpinnerColumn(), TextColumn(f"{name:38}"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, text, console=self._console) as progress:
             task = progress.add_task("", total=None)

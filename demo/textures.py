@@ -1,9 +1,9 @@
 """Generate a segmentation data set of texture mosaics, without a download.
 
 The images follow the Prague texture segmentation benchmark (Haindl and Mikes, 2008): irregular regions, each filled
-with one of eight textures; the class of a pixel is its texture. The textures are crops of photographs in scikit-image's
-wheel. Training mosaics use the left part of each photograph and validation mosaics the right part, with a gap between,
-so that no pixel occurs in both.
+with one of eight textures, which is its class. The textures are crops of photographs in scikit-image's wheel. Training
+mosaics use the left part of each photograph, validation mosaics the right part, with a gap between, so that no pixel
+occurs in both.
 """
 
 # H, W pixels of a mosaic; P pixels of one region; S regions; h, w pixels of a crop of a photograph; 3 = RGB
@@ -26,33 +26,32 @@ Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 REGIONS = (3, 6)
-"""Minimum and maximum number of regions in a mosaic."""
+"""Minimum and maximum per mosaic."""
 SCALE = (0.7, 1.4)
-"""Range of the random scale: output pixels per pixel of the (reduced) photograph."""
+"""Output pixels per pixel of the (reduced) photograph."""
 CONTRAST = (0.7, 1.3)
-"""Range of the random factor on the difference from the mean."""
+"""Factor on the difference from the mean."""
 BRIGHTNESS = (-30.0, 30.0)
-"""Range of the random offset, on a scale of 0 to 255."""
+"""Offset, on a scale of 0 to 255."""
 TRAINING_END, VALIDATION_START = 0.58, 0.62
-"""End of the training part and start of the validation part, as fractions of a photograph's width."""
+"""Ends of the parts, as fractions of a photograph's width."""
 SMALLEST_REGION = 0.04
-"""Every region covers at least this fraction of its mosaic, so that each class in it is visible."""
+"""Minimum fraction of its mosaic that a region covers, so that each class is visible."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Texture:
-    """One class and the photograph that its pixels come from."""
+    """One class and the photograph of its pixels."""
 
     name: str
-    """Name of the class."""
     color: tuple[int, int, int]
-    """Colour of the class in mask pictures: RGB, [0, 255]."""
+    """RGB in mask pictures, [0, 255]."""
     file: str
     """File name in scikit-image's data folder."""
     reduce: int = 1
     """Factor by which the photograph is downscaled first, so that its pattern repeats within a region."""
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    """Part of the photograph that shows the texture: left, top, right, bottom as fractions of its width and height."""
+    """Part that shows the texture: left, top, right, bottom as fractions of the photograph's width and height."""
 
 
 TEXTURES = (
@@ -63,11 +62,11 @@ TEXTURES = (
     Texture(name="tissue", color=(170, 110, 190), file="ihc.png", reduce=2),
     Texture(name="page", color=(240, 220, 140), file="page.png"),
     Texture(name="coins", color=(64, 176, 186), file="coins.png"),
-    # The retina is a disc on black; the box is a square inside the disc.
+    # The retina is a disc on black; the box lies inside it.
     Texture(name="retina", color=(238, 132, 60), file="retina.jpg", reduce=3, box=(0.17, 0.17, 0.83, 0.83)),
 )
 MIN_MOSAICS = -(-len(TEXTURES) // REGIONS[0])
-"""Number of mosaics that contain every class even if each has the minimum number of regions."""
+"""Mosaics that contain every class even if each has the fewest regions."""
 
 
 def make_textures(
@@ -75,20 +74,11 @@ def make_textures(
 ) -> None:
     """Write the data set: a folder with classes.toml, images/, masks/ and splits/.
 
-    Masks are written for the splits `labelled` and `val` only. The same arguments give the same bytes. The folder is
-    renamed into place once it is complete.
+    `labelled`, `unlabelled` and `val` are the numbers of mosaics per split; only `labelled` and `val` have masks, and
+    both contain every class. `size` is the height and width of a mosaic in pixels, at least 32. The same arguments give
+    the same bytes. The folder is renamed into place once it is complete.
 
-    Args:
-        out: Output folder; it must be empty or not exist.
-        labelled: Number of mosaics in split `labelled`; every class occurs in at least one of them.
-        unlabelled: Number of mosaics in split `unlabelled`, from the same parts of the photographs.
-        val: Number of mosaics in split `val`, from the other parts; every class occurs in at least one of them.
-        size: Height and width of a mosaic in pixels, at least 32.
-        seed: Seed of the random generator.
-
-    Raises:
-        DemoError: scikit-image is not installed, `out` is not empty, `labelled` or `val` is too small to contain every
-            class, or `size` is too small to show a texture.
+    Raises DemoError if scikit-image is not installed, `out` is not empty, or a number or the size is too small.
     """
     if min(labelled, val) < MIN_MOSAICS or unlabelled < 0:
         raise DemoError(
@@ -152,8 +142,8 @@ def _load_photographs(start: float, stop: float) -> list[Floats]:
 def _draw_classes(count: int, rng: np.random.Generator) -> list[list[int]]:
     """Draw the distinct class ids of each of `count` mosaics.
 
-    Classes are drawn without replacement from a shuffled queue of all classes, so that even a few mosaics contain every
-    class. A class that the mosaic already has stays in the queue for the next mosaic.
+    They come from a shuffled queue of all classes, so that even a few mosaics contain every class. A class that the
+    mosaic already has stays in the queue.
     """
     mosaics: list[list[int]] = []
     queue: list[int] = []
@@ -182,8 +172,8 @@ def _mosaic(photographs: list[Floats], classes: list[int], size: int, rng: np.ra
 def _regions(count: int, size: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
     """Partition a square of `size` pixels into `count` irregular regions, numbered from 0: intp [H, W].
 
-    The regions are the Voronoi cells of random sites, deformed by a smooth random displacement. They are drawn again
-    until each covers `SMALLEST_REGION`.
+    They are Voronoi cells of random sites, deformed by a smooth random displacement, and are drawn again until each
+    covers `SMALLEST_REGION`.
     """
     ndimage = _ndimage()
     while True:
@@ -200,7 +190,7 @@ def _regions(count: int, size: int, rng: np.random.Generator) -> npt.NDArray[np.
 def _fill(photograph_hw3: Floats, position_2P: npt.NDArray[np.intp], size: int, rng: np.random.Generator) -> Bytes:
     """Sample the pixels of one region, uint8 [P, 3], from a randomly scaled, rotated and flipped photograph.
 
-    Contrast and brightness are random too. The photograph is mirrored at its border, so that no pixel is empty.
+    Contrast and brightness are random too. The photograph is mirrored at its border.
     """
     ndimage = _ndimage()
     scale, angle = rng.uniform(*SCALE), rng.uniform(0, 2 * np.pi)

@@ -1,4 +1,4 @@
-"""The command line: python -m exporter export | verify | inspect | check-tensorrt | triton."""
+"""Command line: python -m exporter export | verify | inspect | check-tensorrt | triton."""
 
 import argparse
 import sys
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> int:
     if not options.checkpoint.is_file():
         raise FileNotFoundError(f"{options.checkpoint}: no such file; give the model.safetensors of a run")
-    # Importing torch takes seconds, and verify, inspect and usage errors do not need it.
+    # Importing torch takes seconds; verify, inspect and usage errors do not need it.
     from exporter.export import STAGES, export  # noqa: PLC0415
 
     def progress(stage: str) -> None:
@@ -68,7 +68,6 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _precisions(text: str) -> tuple[str, ...]:
-    """Parse the comma-separated value of --precision."""
     words, known = tuple(word.strip() for word in text.split(",")), typing.get_args(Precision)
     if unknown := [word for word in words if word not in known]:
         raise argparse.ArgumentTypeError(f"unknown precision {unknown[0]!r}; choose from {', '.join(known)}")

@@ -28,7 +28,7 @@ NO_DATA = "int8 is calibrated and validated on images of a data set: give --data
 
 PROBE_AGREEMENT: dict[Weights, float] = {"fp32": 0.999, "fp16": 0.995}
 """Minimum fraction of equal mask pixels between PyTorch (in fp32) and onnxruntime in each probe image, by storage of
-the weights. Probe images have many near-ties between classes and so are a stricter test than photographs."""
+the weights. Probe images have many near-ties between classes: a stricter test than photographs."""
 
 FP16_PROBE_AGREEMENT = 0.98
 """The same for fp16 arithmetic, which changes more near-ties."""
@@ -55,7 +55,7 @@ class Reference:
     """PyTorch's predictions, with which graphs are compared."""
 
     images: list[Bytes]
-    """The probe images, uint8 [H,W,3]."""
+    """Probe images, uint8 [H,W,3]."""
     predictions: list[Prediction]
     """Of `probe.run`."""
     validator: Validator | None
@@ -88,7 +88,7 @@ def write_optional_graphs(
 ) -> list[Artifact]:
     """Write the graphs that only onnxruntime can run: fused attention, fp16 and int8.
 
-    `exported` is the fp32 graph with fp32 weights. `skipped` is called with the reason for each graph that is not kept.
+    `exported` has fp32 arithmetic and weights. `skipped` is called with the reason for each graph that is not kept.
     """
     writers = {
         "fp32": (FUSED_GRAPH, _write_fused),
@@ -108,7 +108,7 @@ def write_optional_graphs(
 
 
 def _write_fused(exported: Path, file: Path, weights: Weights, reference: Reference) -> Artifact | None:
-    """fp32 with fused attention; None if the graph has no attention to fuse."""
+    """Write fp32 with fused attention; return None if there is no attention to fuse."""
     count = _fuse(exported, file)
     if not count:
         return None
@@ -118,7 +118,7 @@ def _write_fused(exported: Path, file: Path, weights: Weights, reference: Refere
 
 
 def _write_fp16(exported: Path, file: Path, _weights: Weights, reference: Reference) -> Artifact:
-    # The CPU used for the comparison computes fp16 operators in fp32, so it would not show an overflow.
+    # The CPU of the comparison computes fp16 operators in fp32: it would not show an overflow.
     large = large_tensors(exported, reference.images, FP16_LIMIT)
     count = _fuse(exported, file)
     save(convert_to_fp16(onnx.load(file if count else exported), large), file)
@@ -134,7 +134,7 @@ def _write_int8(exported: Path, file: Path, _weights: Weights, reference: Refere
         return validator.measure(OnnxPredictor(graph)).miou_lost
 
     in_float = quantize(exported, file, validator.calibration_images(), loss, MAX_MIOU_LOSS)
-    # After quantisation, because onnxruntime's quantisation tools cannot infer the types of its own operators.
+    # After quantisation, whose tools cannot infer the types of onnxruntime's own operators.
     count = _fuse(file, file)
     model = ir.load(file)
     resize_channels_last(model)
@@ -143,7 +143,7 @@ def _write_int8(exported: Path, file: Path, _weights: Weights, reference: Refere
 
 
 def _fuse(graph: Path, file: Path) -> int:
-    """Write the graph if it has attention to fuse; return the number of fused blocks."""
+    """Write the graph if it has attention to fuse; return the number of blocks."""
     model, count = fuse_attention(onnx.load(graph))
     if count:
         save(model, file)

@@ -2,7 +2,7 @@
 
 Exported attention is MatMul, Softmax, MatMul, and its scores take heads x tokens x tokens floats: 11 GB for an image of
 2048x2048 pixels at patch size 14. MultiHeadAttention computes them in tiles, as FlashAttention (arXiv 2205.14135) does.
-It is not a standard ONNX operator, so the fused graph is a separate file next to model.onnx.
+It is not a standard ONNX operator, so the fused graph is a separate file.
 """
 
 # N images, T tokens, G heads, D channels of a head
@@ -18,9 +18,9 @@ FUSED = "MultiHeadAttention"
 
 
 def fuse_attention(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
-    """Return a graph with fused attention and the number of fused attention blocks; `model` is not changed.
+    """Return a copy of the graph with fused attention, and the number of fused blocks.
 
-    Fuses scaled_dot_product_attention without a mask, as torch's ONNX exporter writes it, and no other form.
+    Fuses only scaled_dot_product_attention without a mask, as torch's ONNX exporter writes it.
     """
     # The number of heads is read from the inferred shapes.
     shaped = onnx.shape_inference.infer_shapes(model, data_prop=True)

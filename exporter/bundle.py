@@ -14,17 +14,15 @@ GRAPH, CHECKPOINT = "model.onnx", "model.safetensors"
 
 
 class BundleError(ValueError):
-    """A bundle that must not be written or used; the message states the reason and the remedy."""
+    """A bundle that must not be written or used; the message states the remedy."""
 
 
 @contextmanager
 def new_bundle(out: Path) -> Iterator[Path]:
-    """Yield a folder to fill; it is renamed to `out` if the block succeeds and removed if the block raises.
+    """Yield a folder to fill; it is renamed to `out` if the block succeeds and removed if it raises.
 
-    A process that is killed leaves a folder with another name, which the next attempt removes.
-
-    Raises:
-        BundleError: `out` exists already.
+    A killed process leaves a folder with another name, which the next attempt removes. Raises BundleError if `out`
+    exists.
     """
     if out.exists():
         raise BundleError(f"{out} exists already, and bundles are never changed in place; remove it or name another")
@@ -44,7 +42,7 @@ def new_bundle(out: Path) -> Iterator[Path]:
 
 
 def read_manifest(bundle: Path) -> Manifest:
-    """Read the manifest of a bundle folder. Raises BundleError if it is missing or invalid."""
+    """Read the manifest of a bundle. Raises BundleError if it is missing or invalid."""
     file = bundle / MANIFEST
     if not file.is_file():
         raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}; make one with `python -m exporter export`")
@@ -61,7 +59,7 @@ def sha256_of(file: Path) -> str:
 
 
 def _fsync(path: Path) -> None:
-    """Flush to disk; otherwise a power failure after the rename could leave empty files."""
+    """Flush to disk: otherwise a power failure could leave empty files."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

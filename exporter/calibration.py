@@ -24,9 +24,9 @@ class CalibrationImages(CalibrationDataReader):  # type: ignore[misc] # onnxrunt
 
 
 def large_tensors(graph: Path, images: Sequence[Bytes], limit: float) -> list[str]:
-    """Names of the floating-point tensors with an absolute value above `limit` on any of the images, uint8 [H,W,3].
+    """Names of an fp32 graph's tensors with an absolute value above `limit` on any of the images, uint8 [H,W,3].
 
-    Holds all tensors of all images in memory at once. `graph` is in fp32.
+    Holds all tensors of all images in memory.
     """
     with tempfile.TemporaryDirectory() as folder:
         observed = Path(folder) / "observed.onnx"

@@ -6,12 +6,12 @@ from typing import Any
 
 
 def emit(event: str, **fields: Any) -> None:
-    """Write one event as a line of JSON to stdout and flush."""
+    """Write an event to stdout as a line of JSON."""
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
 
 
 def say(text: str) -> None:
-    """Write a message to stderr and flush."""
+    """Write a message to stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()

@@ -64,17 +64,17 @@ def export(
         out: the folder to create; it must not exist.
         name: display name; default: the encoder's name.
         parent: version of the bundle that training started from.
-        weights: storage of large tensors in fp32 graphs; their arithmetic is fp32 in both cases.
-        precisions: graphs to write; fp32 is always written, for networks with attention also with fused attention.
-        data: the data set of the training: graphs are measured on its `val` images, int8 is calibrated on the others.
-        with_checkpoint: include the checkpoint, so that training can continue from the bundle.
+        weights: storage of large tensors in fp32 graphs, whose arithmetic stays fp32.
+        precisions: graphs to write; fp32 is always written, also with fused attention if the network has attention.
+        data: the data set of the training: its `val` images measure graphs, the others calibrate int8.
+        with_checkpoint: include the checkpoint, to continue training from the bundle.
         about: Markdown to add to the model card.
-        progress: called with the name of each stage of STAGES when it starts.
+        progress: called at the start of each of STAGES.
         skipped: called with the reason for each requested graph that is not kept.
 
     Raises:
         CheckpointError: The checkpoint is invalid.
-        BundleError: `out` exists, the fp32 graph differs too much from PyTorch, or int8 is requested without data.
+        BundleError: `out` exists, the fp32 graph differs too much from PyTorch, or int8 lacks data.
         DataError, DatasetError, ImageError: The data set cannot be read or does not fit the checkpoint.
     """
     if "int8" in precisions and data is None:
@@ -114,7 +114,7 @@ class _Source:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """metadata_props, which identify a graph file outside the bundle."""
+        """metadata_props, which identify the graph outside the bundle."""
         return {
             "maskloop.name": self.name,
             "maskloop.version": self.version,
@@ -168,7 +168,7 @@ def eager(predictor: nn.Module) -> Predict:
 
 
 def _export_tile(checkpoint: Checkpoint, folder: Path, metadata: Mapping[str, str]) -> Tile | None:
-    """The graph of one window, if the run was evaluated with a sliding window."""
+    """Export one window's graph, if the run was evaluated with a sliding window."""
     inference = checkpoint.recipe["inference"]
     height, width = inference.get("window", (0, 0))
     if not height:

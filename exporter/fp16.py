@@ -11,16 +11,16 @@ from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_floa
 # The others compute sums of many terms and divisions by them.
 SUMS = ("LayerNormalization", "GroupNormalization", "InstanceNormalization", "Softmax", "ReduceMean", "ReduceSum")
 FP32_OPERATORS = ("Resize", *SUMS, "Pow", "Sqrt")
-"""Operators that compute in fp32, with casts before and after them."""
+"""Operators that compute in fp32, between casts."""
 
 FP16_LIMIT = 3e4
-"""Half of the largest fp16 value: a tensor that exceeds it on some images may overflow on others."""
+"""Half of the largest fp16 value: a tensor above it on some images may overflow on others."""
 
 
 def convert_to_fp16(model: onnx.ModelProto, large: Collection[str] = ()) -> onnx.ModelProto:
     """Return a copy of an fp32 graph in fp16. Inputs and outputs, integers, keep their types.
 
-    Nodes that write or read the tensors named in `large`, which exceed FP16_LIMIT, compute in fp32.
+    Nodes that write or read the tensors named in `large` compute in fp32.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -33,7 +33,7 @@ def convert_to_fp16(model: onnx.ModelProto, large: Collection[str] = ()) -> onnx
     )
     _remove_fp16_round_trips(converted)
     graph = ir.from_proto(converted)
-    # The converter appends its casts at the end of the node list.
+    # The converter appends its casts at the end.
     graph.graph.sort()
     RemoveUnusedNodesPass()(graph)
     ordered: onnx.ModelProto = ir.to_proto(graph)
@@ -64,7 +64,7 @@ def _outside_the_network(model: onnx.ModelProto) -> list[str]:
 
 
 def shape_derived_tensors(graph: onnx.GraphProto) -> set[str]:
-    """Names of the tensors that depend only on input shapes and constants, as positions do; constants included."""
+    """Names of the tensors that depend only on input shapes and constants; constants included."""
     known = {tensor.name for tensor in graph.initializer} | {""}
     for node in graph.node:  # ONNX sorts nodes topologically
         if node.op_type in {"Shape", "Size"} or known.issuperset(node.input):

@@ -25,13 +25,10 @@ def write_graph(
 ) -> None:
     """Export `predictor` with dynamic N, H and W to one self-contained file.
 
-    Args:
-        predictor: uint8 [N,H,W,3] to (integer mask [N,H,W], confidence uint8 [N,H,W]); on the CPU.
-        file: output file.
-        multiple: width and height of the network's input are multiples of it, pixels.
-        metadata: the file's metadata_props.
+    `predictor`, on the CPU, maps uint8 [N,H,W,3] to (integer mask [N,H,W], confidence uint8 [N,H,W]). Sides of the
+    network's input are multiples of `multiple` pixels. `metadata` becomes the file's metadata_props.
     """
-    # Not one image, no multiples and no square: torch.export specialises on special values.
+    # Not one image, no multiples, no square: torch.export specialises on such values.
     example_NHW3 = torch.zeros(2, 2 * multiple + 11, 3 * multiple + 5, 3, dtype=torch.uint8)
     _export(_MaskType(predictor), example_NHW3, "NHW", ["mask", "confidence"], file, props=metadata)
 
@@ -91,9 +88,9 @@ def _export(
     *,
     props: Mapping[str, str],
 ) -> None:
-    """Write the ONNX graph; each letter of `dynamic` names one of the first dimensions, which become dynamic."""
+    """Write the ONNX graph; the letters of `dynamic` name the first dimensions, which become dynamic."""
     with warnings.catch_warnings():
-        # torch.export itself uses LeafSpec in a way that torch has deprecated.
+        # torch.export itself uses LeafSpec in a deprecated way.
         warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
         program = torch.onnx.export(
             predictor.eval(),
@@ -123,7 +120,7 @@ def _export(
 
 
 def _take_shape_from_float_image(graph: onnx.GraphProto) -> None:
-    """Take the image's shape from its float cast, if there is one: TensorRT has no Shape of uint8 tensors."""
+    """Take the image's shape from its float cast, if any: TensorRT has no Shape of uint8 tensors."""
     (image,) = graph.input
     cast = next((node for node in graph.node if node.op_type == "Cast" and node.input[0] == image.name), None)
     if cast is None:

@@ -1,7 +1,7 @@
 """manifest.json of a bundle as pydantic models; BUNDLE.md explains the fields.
 
-Reading checks `format_version` first. A missing field or an unknown value is an error; unknown fields are ignored, so
-that a later writer may add optional ones.
+`format_version` is checked first. A missing field or an unknown value is an error; unknown fields are ignored, so that
+a later writer may add optional ones.
 """
 
 import json
@@ -21,7 +21,7 @@ FORMAT_VERSION: Literal[1] = 1
 
 Precision = Literal["fp32", "fp16", "int8"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# These names become parts of paths: `/` and a leading `.` are rejected.
+# They become paths: `/` and a leading `.` are rejected.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 
 
@@ -222,11 +222,7 @@ class Manifest(_Model):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
-        """Read manifest.json.
-
-        Raises:
-            ManifestError: Not JSON, another `format_version`, or a missing or invalid field.
-        """
+        """Read manifest.json. Raises ManifestError for another `format_version` or an invalid field."""
         try:
             fields = json.loads(text)
         except ValueError as error:
@@ -245,7 +241,7 @@ class Manifest(_Model):
 
 
 def _first_problem(error: ValidationError) -> str:
-    """The path of the first invalid field, as `artifacts[0].file`, and what is wrong with it."""
+    """The first invalid field, as `artifacts[0].file`, and what is wrong with it."""
     problem = error.errors()[0]
     field = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in problem["loc"]).removeprefix(".")
     value = problem["input"]

@@ -10,7 +10,7 @@ COLOR_BLOCK = "\x1b[48;2;{};{};{}m      \x1b[0m"
 
 
 def model_card(manifest: Manifest, about: str = "") -> str:
-    """The text of MODEL_CARD.md; `about` is the user's own Markdown, placed after the summary."""
+    """The text of MODEL_CARD.md; `about` is the user's Markdown, placed after the summary."""
     sections = [
         f"# {manifest.name}\n\n{_summary(manifest)}",
         about.strip(),

@@ -1,8 +1,7 @@
 """Probe images: deterministic synthetic test images on which graphs are compared with PyTorch.
 
 They show soft light, discs, boxes and grain, so that a network sees edges, surfaces and texture. The sides of the first
-image are multiples of the network's, those of the second are not; if the graph resizes to a long side, a third image is
-larger than that.
+image are multiples of the network's, those of the second are not; if the graph resizes, a third exceeds its long side.
 """
 
 # N images, H W pixels, 3 = RGB
@@ -34,9 +33,8 @@ class Prediction:
 def probe_images(*, multiple: int, long_side: int) -> list[Bytes]:
     """The probe images, uint8 [H,W,3].
 
-    Args:
-        multiple: pixels; width and height of the network's input are multiples of it.
-        long_side: pixels to which the graph resizes the longer side; 0 = it does not resize.
+    Sides of the network's input are multiples of `multiple` pixels. The graph resizes the longer side to `long_side`
+    pixels, unless it is 0.
     """
     height, width = (-(-side // multiple) * multiple for side in (96, 128))
     sizes = [(height, width), (width + multiple // 2 + 1, height - multiple // 2 - 1)]
@@ -46,7 +44,7 @@ def probe_images(*, multiple: int, long_side: int) -> list[Bytes]:
 
 
 def scene(height: int, width: int, seed: int) -> Bytes:
-    """One synthetic image, uint8 [H,W,3]; the same arguments give the same pixels."""
+    """A synthetic image, uint8 [H,W,3]; the same arguments give the same pixels."""
     rng = np.random.default_rng(seed)
     light = Image.fromarray(rng.integers(40, 216, (5, 5, 3), dtype=np.uint8))
     image_HW3 = np.array(light.resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
@@ -76,7 +74,7 @@ def run(predict: Predict, images: list[Bytes]) -> list[Prediction]:
 
 
 def mask_agreement(first: list[Ids], second: list[Ids]) -> float:
-    """Fraction of pixels at which two lists of masks are equal, in the worst image: [0, 1]."""
+    """Fraction of equal pixels in the worst pair of masks, [0, 1]."""
     return min(float(np.mean(a == b)) for a, b in zip(first, second, strict=True))
 
 
@@ -95,7 +93,7 @@ def write_probe(file: Path, predictions: list[Prediction]) -> None:
 
 
 def read_probe(file: Path) -> tuple[list[Bytes], list[Ids]]:
-    """Read images [H,W,3] and masks [H,W]. Raises ValueError if an array is missing or does not match the others."""
+    """Read images [H,W,3] and masks [H,W]. Raises ValueError if one is missing or does not match."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             numbers = range(sum(name.startswith("image_") for name in archive))

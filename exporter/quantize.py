@@ -1,8 +1,8 @@
 """Static int8 quantisation for CPUs, with as few operators in float as the loss limit requires.
 
-Weights are int8 per output channel, activations uint8, in QDQ format (QuantizeLinear and DequantizeLinear around each
-operator), which onnxruntime runs in integers. At first, only the convolution that reads the image stays in float. While
-the loss exceeds the limit, 1, 2, 4, ... operators follow, those first that alone change the masks most.
+Weights are int8 per output channel, activations uint8, in QDQ format, which onnxruntime runs in integers. At first,
+only the convolution that reads the image stays in float. While the loss exceeds the limit, 1, 2, 4, ... operators
+follow, those first that alone change the masks most.
 """
 
 import tempfile
@@ -22,10 +22,10 @@ QUANTIZED = ("Conv", "MatMul", "Gemm")
 """Operators whose arithmetic becomes integer."""
 
 ACTIVATIONS = ("Clip", "Relu")
-"""Quantised together with the operator that precedes them."""
+"""Quantised with the operator before them."""
 
 BETWEEN = ("Add", "Resize")
-"""Quantised only if all their inputs and all their consumers are quantised; other consumers need the float value."""
+"""Quantised only if all their inputs and consumers are: other consumers need the float value."""
 
 PASSTHROUGH = (*ACTIVATIONS, *BETWEEN)
 
@@ -42,12 +42,7 @@ class QuantizationError(ValueError):
 def quantize(graph: Path, file: Path, images: Sequence[Bytes], loss: Callable[[Path], float], limit: float) -> int:
     """Write an int8 graph whose loss is within the limit; return the number of operators of QUANTIZED left in float.
 
-    Args:
-        graph: in fp32.
-        file: output file.
-        images: uint8 [H,W,3]; the ranges of the activations are measured on them.
-        loss: the loss of a graph file against fp32.
-        limit: the largest accepted loss, in the same unit.
+    The ranges of the activations are measured on `images`, uint8 [H,W,3]; `loss` compares a graph file with fp32.
 
     Raises:
         QuantizationError: The loss exceeds the limit even with half of the operators in float; `file` is removed.
@@ -77,7 +72,7 @@ def _exclusion_counts(limit: int) -> list[int]:
 
 
 def _quantizable(graph: ir.Graph) -> tuple[list[str], int]:
-    """The names of the operators to quantise, and the number of the others, which have few input channels."""
+    """Names of the operators to quantise, and number of those with few input channels."""
     found = {str(node.name): node for node in graph if node.op_type in QUANTIZED and _weight_shape(node)}
     names = [name for name, node in found.items() if node.op_type != "Conv" or _input_channels(node) > FEW_CHANNELS]
     return names, len(found) - len(names)
@@ -120,7 +115,7 @@ def _write(prepared: Path, file: Path, images: Sequence[Bytes], quantized: Colle
 
 
 def _int8_passthrough(graph: ir.Graph, quantized: Collection[str]) -> list[str]:
-    """Names of the operators between the quantised ones that also stay in int8.
+    """Names of the operators between the quantised ones that stay in int8.
 
     A Relu only limits the convolution's output range; sums and upsamplings would convert int8 to float and back.
     """
@@ -134,7 +129,7 @@ def _int8_passthrough(graph: ir.Graph, quantized: Collection[str]) -> list[str]:
         result = node.outputs[0]
         return node.op_type in ACTIVATIONS or (in_int8.issuperset(result.consumers()) and not result.is_graph_output())
 
-    # Repeat until stable: rejecting one operator can invalidate those that it is connected to.
+    # Repeat until stable: rejecting one operator can invalidate its neighbours.
     while unfit := [node for node in candidates if not fits(node)]:
         in_int8.difference_update(unfit)
         candidates = [node for node in candidates if node in in_int8]

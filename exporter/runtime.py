@@ -16,7 +16,7 @@ from exporter.probe import Bytes, Ids, scene
 
 CPU = "CPUExecutionProvider"
 SPEED_SIZE = (384, 512)
-"""Height and width at which speed is measured, pixels."""
+"""Height and width, pixels."""
 MASK_TYPES = ("tensor(uint8)", "tensor(uint16)")
 
 
@@ -24,19 +24,13 @@ class OnnxPredictor:
     """A graph file as a callable."""
 
     def __init__(self, graph: Path, *, threads: int = 0, mask_types: Collection[str] = MASK_TYPES) -> None:
-        """Load a graph.
+        """Load a graph, to run each operator with `threads` (0 = onnxruntime's default).
 
-        Args:
-            graph: model.onnx.
-            threads: threads within an operator; 0 = onnxruntime's default.
-            mask_types: accepted types of the output `mask`.
-
-        Raises:
-            ValueError: onnxruntime cannot load the file, or it is not the graph of a bundle.
+        Raises ValueError if onnxruntime cannot load the file, or it is not the graph of a bundle.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors only: its warnings are about optimisations that do not apply
+        options.log_severity_level = 3  # errors: its warnings are about optimisations that do not apply
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=[CPU])
         except Exception as error:  # onnxruntime's exceptions have no common base class
@@ -60,11 +54,7 @@ class OnnxPredictor:
 
 
 def run_tile_graph(graph: Path, image_NTU3: Bytes) -> npt.NDArray[np.float32]:
-    """Class probabilities of windows, float32 [N,K,T,U], for uint8 [N,T,U,3].
-
-    Raises:
-        ValueError: The file is not the graph of a window of this size.
-    """
+    """Class probabilities of windows, float32 [N,K,T,U], for uint8 [N,T,U,3]. Raises ValueError for another graph."""
     try:
         session = onnxruntime.InferenceSession(graph, providers=[CPU])
         probability_NKTU: npt.NDArray[np.float32] = session.run(["probability"], {"image": image_NTU3})[0]

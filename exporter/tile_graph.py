@@ -1,8 +1,6 @@
 """Export the graph of one window for models that were evaluated with a sliding window.
 
-A program that uses the bundle combines the windows as the trainer does (trainer/evaluation/sliding.py): windows at the
-manifest's stride, the last one flush with the border; an image smaller than a window is padded with black on the right
-and at the bottom; each pixel gets the mean of the probabilities of all windows that contain it.
+BUNDLE.md states how a program combines the windows; trainer/evaluation/sliding.py does the same.
 """
 
 # N windows, K classes, T U height and width of a window
@@ -44,15 +42,9 @@ def export_tile_graph(
 ) -> Tile:
     """Write the graph and compare it with PyTorch.
 
-    Args:
-        segmenter: in eval mode, on the CPU.
-        file: output file.
-        window: height and width in pixels, multiples of the network's.
-        stride: step between windows as a fraction of the window's side.
-        metadata: the file's metadata_props.
-
-    Raises:
-        BundleError: A probability differs by more than PROBABILITY_MAX_ABS.
+    `segmenter` is in eval mode, on the CPU; `window` is height and width in pixels, multiples of the network's;
+    `stride` is the step between windows as a fraction of the side; `metadata` becomes the file's metadata_props. Raises
+    BundleError if a probability differs by more than PROBABILITY_MAX_ABS.
     """
     network = TilePredictor(segmenter).eval()
     write_tile_graph(network, file, window=window, metadata=metadata)

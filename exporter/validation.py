@@ -22,24 +22,18 @@ MAX_CALIBRATION_IMAGES = 64
 
 
 class DataError(ValueError):
-    """A data set that does not fit the checkpoint; the message states the remedy."""
+    """A data set that does not fit the checkpoint."""
 
 
 class Validator:
     """The validation images of a data set, with PyTorch's masks for them and its mean IoU `miou`, [0, 1]."""
 
     def __init__(self, root: Path, taxonomy: Taxonomy, data: Mapping[str, Any], predict: Predict) -> None:
-        """Open the data set in `root` and run PyTorch on its validation images.
+        """Open the data set in `root` and run `predict`, PyTorch in fp32, on its validation images.
 
-        Args:
-            root: folder of the data set.
-            taxonomy: the checkpoint's classes.
-            data: the recipe's table `data`: format and names of the splits.
-            predict: PyTorch in fp32.
+        `taxonomy` is the checkpoint's; `data` is the recipe's table with the format and the names of the splits.
 
-        Raises:
-            DataError: The data set has other classes.
-            DatasetError, ImageError: The data set cannot be read.
+        Raises DataError for other classes, DatasetError or ImageError if the data set cannot be read.
         """
         lists = Path(data["splits"]) if data.get("splits") else None
         self._dataset, self._data = open_dataset(root, data.get("format", "auto"), lists), data

@@ -16,12 +16,12 @@ from exporter.tensorrt.profile import OPTIONS, PREFIX
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
-    """Manifest of a valid bundle and number of its probe images."""
+    """A valid bundle's manifest and number of probe images."""
 
     manifest: Manifest
     images: int
     agreement: dict[str, float]
-    """By graph file: fraction of pixels equal to the stored mask in the worst image, [0, 1]."""
+    """Fraction of equal pixels in the worst image, by graph file, [0, 1]."""
 
     @property
     def mask_agreement(self) -> float:
@@ -32,9 +32,8 @@ class Verified:
 def verify(bundle: Path) -> Verified:
     """Check a bundle as the service does before it serves the bundle.
 
-    Raises:
-        BundleError: The format is not supported, a file is missing or altered, a graph is not a bundle's, or its masks
-            differ from the probe's beyond the tolerance.
+    Raises BundleError if the manifest is invalid, a file is missing or altered, a graph is not a bundle's, or its masks
+    differ from the probe's beyond the tolerance.
     """
     manifest = read_manifest(bundle)
     _check_sums(bundle, manifest)
@@ -106,13 +105,13 @@ def _check_tile(graph: Path, tile: Tile, classes: int) -> None:
 def _check_tensorrt(bundle: Path, manifest: Manifest, tensorrt: TensorRT) -> None:
     fp32 = {each.file: each.sha256 for each in manifest.artifacts if each.precision == "fp32"}
     options = tensorrt.provider_options
-    # Some of onnxruntime's options load a library or write a file: accept only those that the exporter writes.
+    # Some of onnxruntime's options load a library or write a file: accept only the exporter's.
     unknown = sorted(name for name, value in options.items() if name not in OPTIONS or not isinstance(value, str))
     if unknown:
         raise BundleError(
             f"{bundle}: `tensorrt.provider_options` has unknown options: {', '.join(unknown)}; do not use this bundle"
         )
-    # Engines are cached under the key: a wrong key would run the engine of another graph.
+    # A wrong key would run another graph's engine from the cache.
     key = f"{fp32.get(tensorrt.file, '?')[:16]}_"
     if not tensorrt.cache_key.startswith(key) or options.get(PREFIX) != tensorrt.cache_key:
         raise BundleError(f"{bundle}: `tensorrt` does not match the graph {tensorrt.file!r}; export the bundle again")

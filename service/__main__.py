@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        # Imported late to keep the start fast.
+        # Imported late, for a fast start.
         from pydantic import ValidationError  # noqa: PLC0415
 
         from service.errors import MaskloopError  # noqa: PLC0415
@@ -54,7 +54,7 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # Imports create many permanent objects and hardly any garbage; collections would take a fifth of the start time.
+    # Imports create hardly any garbage; collections would take a fifth of the start time.
     gc.disable()
     try:
         from service.listening_socket import receive_socket  # noqa: PLC0415
@@ -64,7 +64,7 @@ def _serve(options: argparse.Namespace) -> int:
         if options.handover is None:
             serve(Settings(**_given_settings(options)))
         else:
-            # Received after the imports above, while the parent opens the port.
+            # After the imports above, while the parent opens the port.
             sock, broker_url = receive_socket(options.handover)
             serve(Settings(broker_url=broker_url, **_given_settings(options)), sock)
     finally:
@@ -73,7 +73,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _worker(options: argparse.Namespace) -> int:
-    # Before the imports, which would delay the API's start. The trainer inherits it.
+    # Before the imports, which would delay the API's start. The trainer inherits this.
     os.nice(WORKER_NICENESS)
     from service.settings import Settings  # noqa: PLC0415
     from service.worker.worker_process import run_worker  # noqa: PLC0415

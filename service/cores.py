@@ -20,7 +20,7 @@ def usable_cores() -> int:
 def cpu_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
     """Smallest CPU quota of this process's control groups (version 1 or 2), in cores; None without a quota.
 
-    Inside a container, `membership` may list paths of the host; then only the container's own group is mounted.
+    In a container, `membership` may list paths of the host; then only the container's own group is mounted.
     """
     found = []
     for line in _read(membership).splitlines():
@@ -34,7 +34,7 @@ def cpu_quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float |
 
 
 def _chain(root: Path, path: str) -> list[Path]:
-    """A group's folder and its parents; the smallest quota among them applies."""
+    """A group's folder and its parents."""
     own = root / path.lstrip("/")
     return [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
 

@@ -1,7 +1,7 @@
 """Prometheus metrics from the database: pool, runs and workers.
 
-Counting takes time in a large pool: a thread counts, and scrapes share the result for a few seconds. If the database
-does not answer, `maskloop_database_up` is 0 and the other metrics are absent.
+Counting takes time in a large pool: a thread counts, and scrapes share the result. If the database does not answer,
+`maskloop_database_up` is 0 and the other metrics are absent.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from service.storage.tables import Image, Role, Run, RunStatus, Worker, utc_now
 log = structlog.stdlib.get_logger(__name__)
 
 FRESH_S = 5.0
-"""Seconds for which a count is reused."""
+"""Time for which a count is reused."""
 STALE_S = 60.0
-"""Seconds after which an old count is no longer reported."""
+"""Age from which a count is not reported."""
 MAX_WAIT_S = 1.0
-"""Longest time in seconds that a scrape waits for a count."""
+"""Longest wait of a scrape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class DatabaseCollector(Collector):
         self._task: asyncio.Task[None] | None = None
 
     async def refresh(self) -> None:
-        """Count again if the last count is too old; wait at most `MAX_WAIT_S` for the result."""
+        """Count again if the last count is too old; wait at most `MAX_WAIT_S`."""
         if self._task is None:
             if time.monotonic() - self._counted_at < FRESH_S:
                 return

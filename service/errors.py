@@ -12,16 +12,15 @@ FOLDERS = re.compile(r"(?<![\w:/.])/(?!v[12]/)(?:[^\s/'\"(),;:]+/)+")
 
 
 def names_only(text: str) -> str:
-    """Reduce absolute paths in a text to file names: responses must not disclose folders."""
+    """Reduce absolute paths to file names: responses must not disclose folders."""
     return FOLDERS.sub("", text)
 
 
 class MaskloopError(Exception):
     """Base class of all errors that the service reports to clients.
 
-    Args:
-        message: What is wrong and what to do about it.
-        retry_after_s: Seconds after which the same call may succeed; None if waiting does not help.
+    `message` states what is wrong and the remedy. After `retry_after_s` the same call may succeed; None if waiting does
+    not help.
     """
 
     status: ClassVar[int] = 500
@@ -41,7 +40,7 @@ class MaskloopError(Exception):
 
 
 class BadInput(MaskloopError, status=400, slug="bad-input", title="The request cannot be used"):
-    """The request cannot be used as it is."""
+    """The request is invalid."""
 
 
 class ImageUnreadable(BadInput, status=400, slug="image-unreadable", title="The image cannot be decoded"):
@@ -61,7 +60,7 @@ class BodyTooLarge(BadInput, status=413, slug="body-too-large", title="The reque
 
 
 class ImageUnsupported(BadInput, status=415, slug="image-unsupported", title="The image format is not supported"):
-    """Not an image, or of a format that the service does not decode."""
+    """Not an image, or of an unsupported format."""
 
 
 class EncodingUnsupported(
@@ -71,7 +70,7 @@ class EncodingUnsupported(
 
 
 class NotAcceptable(BadInput, status=406, slug="not-acceptable", title="No acceptable representation"):
-    """The Accept header matches no media type that the service can produce."""
+    """The Accept header matches no media type of the route."""
 
 
 class ClassUnknown(BadInput, status=422, slug="class-unknown", title="No such class"):
@@ -107,7 +106,7 @@ class ScopeMissing(Forbidden, slug="scope-missing", title="The key lacks a scope
 
 
 class ForeignPage(Forbidden, slug="foreign-page", title="Pages of other sites need a key"):
-    """A web page of another site sent the request from a browser, without a key."""
+    """A web page of another site sent the request, without a key."""
 
 
 class NotFound(MaskloopError, status=404, slug="not-found", title="Not found"):
@@ -167,7 +166,7 @@ class RateLimited(MaskloopError, status=429, slug="rate-limited", title="Too man
 
 
 class FileLost(MaskloopError, status=500, slug="file-lost", title="The file is lost"):
-    """The database has the record, but its file is missing in the data folder."""
+    """The file of a database record is missing."""
 
 
 class DeadlinePassed(MaskloopError, status=504, slug="deadline-passed", title="The deadline passed"):
@@ -183,7 +182,7 @@ class Unavailable(MaskloopError, status=503, slug="unavailable", title="Unavaila
 
 
 class Overloaded(Unavailable, slug="overloaded", title="Too many requests"):
-    """The service is full, or the queueing time would be too long."""
+    """The service is full, or the queueing time too long."""
 
 
 class OutOfMemory(Unavailable, slug="out-of-memory", title="Not enough memory"):
@@ -207,14 +206,10 @@ class QueueUnreachable(Unavailable, slug="queue-unreachable", title="The queue c
 
 
 class TrainerMissing(Unavailable, slug="trainer-missing", title="The trainer is not installed"):
-    """The trainer is not installed where runs are performed."""
+    """No worker has the trainer."""
 
 
 UPLOAD_ERRORS = (BadInput, BodyTooSlow, Overloaded)
-"""Errors of receiving a body."""
 IMAGE_ERRORS = (ImageUnreadable, ImageTooLarge, ImageUnsupported)
-"""Errors of decoding an image."""
 ADMISSION_ERRORS = (Overloaded, DeadlinePassed, OutOfMemory, Unavailable)
-"""Errors of admission control and inference."""
 MODEL_ERRORS = (ModelNotFound, ModelNotServable, ModelLoading, NoModel, Unavailable)
-"""Errors when the model for a request is selected."""

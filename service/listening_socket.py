@@ -1,6 +1,6 @@
-"""Open the TCP port, and pass the open socket from the supervisor to the API process.
+"""Open the TCP port, and pass the socket from the supervisor to the API process.
 
-It is sent over a Unix socket pair, because the API process starts importing before the port is open.
+It is sent over a Unix socket pair, because the API process starts before the port is open.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import socket
 # Connections wait here while a crashed API process restarts.
 BACKLOG = 512
 MAX_MESSAGE_BYTES = 4096
-# The kernel disconnects a client that does not acknowledge data for this long. http_protocol.py limits the time for
-# data that this process buffers.
+# The kernel disconnects a client that does not acknowledge data for this long; http_protocol.py limits the time of data
+# that this process buffers.
 TCP_USER_TIMEOUT_MS = 60_000
 
 
@@ -21,7 +21,7 @@ class PortTaken(OSError):  # noqa: N818 - named like the errors of service/error
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a listening TCP socket; port 0 chooses a free port. Raises PortTaken if the address cannot be used."""
+    """Open a listening TCP socket; port 0 chooses a free port. Raises PortTaken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
@@ -38,7 +38,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def send_socket(pair: socket.socket, sock: socket.socket, broker_url: str) -> None:
-    """Send a listening socket and the broker's URL to the process at the other end of a Unix socket pair."""
+    """Send a listening socket and the broker's URL to the other end of a Unix socket pair."""
     # A descriptor needs at least one byte of data; the URL may be empty.
     socket.send_fds(pair, [b"\n" + broker_url.encode()], [sock.fileno()])
 

@@ -1,4 +1,4 @@
-"""Configure logging: structlog for the service, and the same format for libraries that use `logging`."""
+"""Configure logging: structlog, and the same format for libraries that use `logging`."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def configure_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
-    # Oddities in files that matter are rejected with an error.
+    # Pillow warns of faults in files; those that matter raise errors.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    # The request log is our own (api/middleware/observability.py); migrations log only problems.
+    # The request log is our own (api/middleware/observability.py).
     for name, level in {"uvicorn.access": "WARNING", "alembic": "WARNING"}.items():
         logging.getLogger(name).setLevel(level)
 
 
 class _StderrLogger:
-    """Write our own log lines directly: `logging` takes three times as long per request."""
+    """Writes log lines directly: `logging` takes three times as long per request."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name

@@ -14,11 +14,11 @@ REJECTIONS = ("overloaded", "deadline", "client_gone", "rate_limited")
 
 
 class Metrics:
-    """The metrics of one process. Durations are in seconds; labels have few values and are never ids."""
+    """The metrics of one process. Durations are in seconds; labels are never ids."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        # Memory, CPU time, open files and start time, under their standard names.
+        # Memory, CPU time, open files and start time.
         ProcessCollector(registry=self.registry)
         counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)

@@ -1,9 +1,9 @@
 """Kill a program when its parent process dies, however the parent dies.
 
-`killed_with_parent(command)` runs this file as a script. On Linux the script asks the kernel for SIGKILL at the
-parent's death (prctl PR_SET_PDEATHSIG) and then becomes the program by `exec`, with its process id, exit code and
-signals. On other systems it stays the program's parent and polls. A `preexec_fn` would be unsafe in a process with
-threads. The kernel watches the *thread* that started the program, which must live as long as the program.
+`killed_with_parent(command)` runs this file as a script. On Linux it asks the kernel for SIGKILL at the parent's death
+(prctl PR_SET_PDEATHSIG) and becomes the program by `exec`, with its process id, exit code and signals. On other systems
+it stays the program's parent and polls. A `preexec_fn` would be unsafe in a process with threads. The kernel watches
+the *thread* that started the program, which must live as long as the program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PARENT_DIED = 1
 
 def killed_with_parent(command: list[str]) -> list[str]:
     """Return the command line that runs `command` bound to this process. Start it with `start_new_session=True`."""
-    # -I -S: it needs neither the environment nor site-packages, and starts in 15 ms.
+    # -I -S: it needs no environment and no site-packages, and starts in 15 ms.
     return [sys.executable, "-I", "-S", str(Path(__file__).absolute()), str(os.getpid()), *command]
 
 
@@ -34,15 +34,15 @@ def main(arguments: list[str]) -> int:
         return run_and_poll(parent, command)
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         return run_and_poll(parent, command)
-    # The parent may have died before the call of prctl.
+    # The parent may have died before prctl.
     if os.getppid() != parent:
         return PARENT_DIED
     return os.execvp(command[0], command)  # noqa: S606 - a list, no shell
 
 
 def run_and_poll(parent: int, command: list[str]) -> int:
-    """Run the program as a child, and kill the process group when the parent has died. For systems without prctl."""
-    # Signals are sent to the whole group. They are meant for the program; this process ends with it.
+    """Run the program as a child, and kill the process group when the parent has died."""
+    # Signals to the group are meant for the program; this process ends with it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     child = subprocess.Popen(command, close_fds=False, preexec_fn=_restore_signals)  # noqa: PLW1509 - no threads here

@@ -1,4 +1,4 @@
-"""Send tasks to the broker. A message holds the name of a task and an id, and nothing else."""
+"""Send tasks to the broker. A message holds only the name of a task and an id."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ log = structlog.stdlib.get_logger(__name__)
 QUEUE = "maskloop"
 RUN_TASK = "maskloop.run"
 
-# Other programs, with other visibility timeouts, may use the same broker.
+# Programs with other visibility timeouts may use the same broker.
 KEY_PREFIX = "maskloop:"
 
-# Timeouts for an unreachable broker; the database row keeps the run in the meantime.
+# For an unreachable broker; the database row keeps the run.
 CONNECT_TIMEOUT_S = 2.0
 RESPONSE_TIMEOUT_S = 5.0
 
 
 class Queue:
-    """Producer of tasks. Celery is imported at first use, so that the API starts without it."""
+    """Producer of tasks. Celery is imported at first use: the API starts without it."""
 
     def __init__(self, broker_url: str) -> None:
         self._broker_url = broker_url
         self._app: Any = None
 
     def enqueue(self, task: str, run_id: str) -> None:
-        """Send a task to the workers, after the row of the run was committed. Raises QueueUnreachable."""
+        """Send a task, after the row of the run was committed. Raises QueueUnreachable."""
         if not self._broker_url:
             raise QueueUnreachable(
                 "No broker is configured: start everything with `python -m service up`, or set MASKLOOP_BROKER_URL."
@@ -45,7 +45,7 @@ class Queue:
         log.info("enqueued", task=task, run_id=run_id)
 
     def close(self) -> None:
-        """Close the connections to the broker."""
+        """Close the connections."""
         if self._app is not None:
             self._app.close()
 
@@ -57,7 +57,7 @@ class Queue:
 
 
 def make_celery(broker_url: str, **transport_options: Any) -> Any:
-    """Create a Celery application for JSON messages, with the timeouts and the key prefix of this service."""
+    """Create a Celery application for JSON messages, with this service's timeouts and key prefix."""
     from celery import Celery  # noqa: PLC0415 - see `Queue`
 
     app = Celery("maskloop", broker=broker_url, set_as_current=False)

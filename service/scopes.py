@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 Scope = Literal["predict", "contribute", "train", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-# Scopes that callers without a key may have. The others always need a key.
+# Scopes that callers without a key may have.
 ANONYMOUS_SCOPES: tuple[Scope, ...] = ("predict", "contribute")
 
 

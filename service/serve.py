@@ -1,6 +1,6 @@
 """Run the HTTP API as a process.
 
-What loads the model is imported first, and the HTTP side while a thread loads it.
+The modules that load the model are imported first, the HTTP modules while a thread loads it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,7 @@ from service.tracing import open_tracing
 def serve(settings: Settings, sock: socket | None = None) -> None:
     """Serve until SIGTERM or SIGINT, on `sock` or on the address of the settings; running requests are finished first.
 
-    Raises:
-        PublicWithoutKey: The address is public and no key is valid.
-        PortTaken: The address cannot be listened on.
-        BundleInvalid: The start model is not a valid bundle.
+    Raises PublicWithoutKey, PortTaken, or BundleInvalid for the start model.
     """
     configure_malloc()
     configure_logs(settings)
@@ -48,6 +45,6 @@ def serve(settings: Settings, sock: socket | None = None) -> None:
 
 
 def resume_garbage_collection() -> None:
-    """Enable garbage collection after a start without it; what exists now is not scanned again."""
+    """Enable garbage collection after a start without it; existing objects are not scanned again."""
     gc.freeze()
     gc.enable()

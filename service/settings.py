@@ -1,4 +1,4 @@
-"""Settings of the service, read from environment variables. No other module reads the environment.
+"""Settings of the service, from environment variables. No other module reads the environment.
 
 The variable of a field is `MASKLOOP_` and its name in capitals. The docstring below a field is its documentation:
 effect, unit, and the meaning of an empty value or 0.
@@ -21,7 +21,7 @@ from service.scopes import ANONYMOUS_SCOPES, Scope, parse_scopes
 
 PACKAGE = Path(__file__).parent
 PREFIX = "MASKLOOP_"
-# Minimum length of a key that an operator supplies.
+# For keys that an operator supplies.
 MIN_API_KEY_LENGTH = 20
 
 
@@ -200,7 +200,7 @@ class Settings(BaseSettings):
 
     @property
     def tmp_dir(self) -> Path:
-        """Folder for uploads in progress, in `data_dir` because /tmp may be small. Each start empties it."""
+        """Folder for uploads in progress, not in /tmp, which may be small. Each start empties it."""
         return self.data_dir / "tmp"
 
     @property
@@ -210,17 +210,17 @@ class Settings(BaseSettings):
 
     @property
     def recipe_path(self) -> Path:
-        """Path of the training recipe."""
+        """Training recipe."""
         return Path(self.recipe) if self.recipe else PACKAGE / "runs" / "recipe.toml"
 
     @property
     def python(self) -> str:
-        """The interpreter that runs `-m trainer` and `-m exporter`."""
+        """Interpreter of the trainer and the exporter."""
         return self.trainer_python or sys.executable
 
     @property
     def threads(self) -> int:
-        """Number of CPU threads that all inferences share, at least 1."""
+        """Number of CPU threads for inference, at least 1."""
         return self.inference_threads or usable_cores()
 
     @property
@@ -230,7 +230,7 @@ class Settings(BaseSettings):
 
 
 def mistyped_variables() -> dict[str, str | None]:
-    """Find variables that start with MASKLOOP_ but are not settings, each with the most similar setting."""
+    """Find variables with the prefix MASKLOOP_ that are no settings, and the most similar setting."""
     known = list(Settings.model_fields)
     named = {name: name.lower().removeprefix(PREFIX.lower()) for name in os.environ if name.upper().startswith(PREFIX)}
     similar = {name: difflib.get_close_matches(bare, known, n=1) for name, bare in named.items() if bare not in known}

@@ -1,4 +1,4 @@
-"""Tables of all settings: with current values for people, as Markdown for docs/settings.md."""
+"""Tables of all settings: with current values, and as Markdown for docs/settings.md."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PASSWORD = re.compile(r"(://[^/@:]*:).*(?=@)|(\bpassword=)[^&]*")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting: variable, type in words, default as in the environment, and description in one paragraph."""
+    """One setting: variable, type in words, default as in the environment, and description."""
 
     name: str
     type: str
@@ -106,7 +106,7 @@ def _type(annotation: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value as it would be written in the environment; passwords are hidden."""
+    """A value as in the environment; passwords are hidden."""
     if isinstance(value, SecretStr):
         return "**********" if value.get_secret_value() else ""
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""State of a process: settings, stores, model and pipeline. App and worker open and close it; nothing is global."""
+"""State of a process: settings, stores, model and pipeline. App and worker open and close it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from service.tracing import Tracing
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Concurrent /v2 requests whose bodies may exceed the limit for encoded images.
+# Concurrent /v2 requests with bodies above the limit for encoded images.
 LARGE_BODIES = 4
 
 
@@ -43,7 +43,6 @@ class State:
 
     settings: Settings
     limits: Limits
-    """Limits on an image."""
     metrics: Metrics
     database: Database
     images: ImageStore
@@ -62,12 +61,11 @@ class State:
     model_repository: ModelRepository
     statistics: Statistics
     large_bodies: asyncio.Semaphore
-    """Limits large bodies in memory."""
     database_collector: DatabaseCollector
     tracing: Tracing | None
 
     def close(self) -> None:
-        """Stop the threads and close connections and files."""
+        """Stop the threads and close connections."""
         self.keys.stop()
         self.active_model.stop()
         self.pipeline.close()
@@ -126,14 +124,11 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
 def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
     """Open the state of a serving process and start its background threads, which load the model first.
 
-    Raises:
-        BundleInvalid: The start model is not a valid bundle.
-        KeyFileInvalid: The file `MASKLOOP_API_KEY_FILE` contains no valid key.
-        StorageFailed: The start model cannot be read.
+    Raises BundleInvalid or StorageFailed for the start model, or KeyFileInvalid.
     """
     state = open_state(settings, tracing)
     try:
-        # Delete what a killed process left; the worker does not use this folder.
+        # A killed process may have left files; the worker does not use this folder.
         shutil.rmtree(settings.tmp_dir, ignore_errors=True)
         settings.tmp_dir.mkdir(exist_ok=True)
         state.models.ensure_start_model()

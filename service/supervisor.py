@@ -38,14 +38,10 @@ class SupervisorError(Exception):
 def up(options: dict[str, Any]) -> int:
     """Run API, worker and broker until SIGTERM, SIGINT or SIGHUP, and return the exit code.
 
-    `options` are settings given on the command line, by name. The others come from the environment.
+    `options` are settings of the command line, by name. The others come from the environment.
 
-    Raises:
-        ValidationError: A setting is invalid.
-        PublicWithoutKey: The address is public and no key is valid.
-        PortTaken: The address cannot be listened on.
-        SupervisorError: Another `up` uses the data folder.
-        OSError: No broker is available for this platform.
+    Raises ValidationError for an invalid setting, PublicWithoutKey, PortTaken, SupervisorError if another `up` uses the
+    data folder, or OSError without a broker for this platform.
     """
     return _Group(options).run()
 
@@ -63,7 +59,7 @@ class _Group:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
-            # The API starts first: its imports take two seconds, and everything else here happens meanwhile.
+            # The API starts first: its imports take two seconds, during which everything else happens.
             self._start(_api_spec(self._options, self._api_end.fileno()), self._send_socket)
             return self._run_all()
         finally:
@@ -138,13 +134,13 @@ class _Group:
 
 
 def print_line(text: str) -> None:
-    """Print a message in the format of the children's output."""
+    """Print in the format of the children's output."""
     sys.stderr.write(f"up     | {text}\n")
     sys.stderr.flush()
 
 
 def _api_spec(options: dict[str, Any], descriptor: int) -> ProcessSpec:
-    # --host decides on the scopes of anonymous callers, although the socket is passed on.
+    # --host decides on the scopes of anonymous callers.
     arguments = _arguments(options, ("host", "data_dir", "model"))
     command = [sys.executable, "-m", "service", "serve", "--handover", str(descriptor), *arguments]
     return ProcessSpec(name="api", command=command, descriptors=(descriptor,), grace_s=API_GRACE_S)
@@ -154,7 +150,7 @@ def _worker_spec(options: dict[str, Any], broker_url: str, stop_grace_s: float) 
     return ProcessSpec(
         name="worker",
         command=[sys.executable, "-m", "service", "worker", *_arguments(options, ("data_dir", "model"))],
-        # The worker and the programs that it starts do not need the key.
+        # The worker and its programs do not need the key.
         environment={"MASKLOOP_BROKER_URL": broker_url, "MASKLOOP_API_KEY": ""},
         grace_s=stop_grace_s + WORKER_GRACE_S,
     )
@@ -178,7 +174,7 @@ def _is_ready(url: str) -> bool:
 
 @contextmanager
 def _lock_data_dir(data_dir: Path) -> Iterator[None]:
-    """Hold a lock on the data folder: two brokers must not share its files."""
+    """Lock the data folder: two brokers must not share its files."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "up.lock").open("w") as lock:
         try:

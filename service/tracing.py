@@ -1,7 +1,7 @@
 """OpenTelemetry traces of requests and runs, exported by OTLP over HTTP.
 
-The standard variables configure it (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ...). Without
-them nothing of OpenTelemetry is imported here.
+The standard variables configure it (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SERVICE_NAME, ...). Without them nothing of
+OpenTelemetry is imported here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL = "http/protobuf"
 INSTALL = "install it with `uv pip install '.[otel]'`, or unset the OTEL_* variables"
-# Longest wait for an unresponsive collector at shutdown, in seconds.
+# Longest wait for the collector at shutdown.
 FLUSH_S = 3.0
 
 Attributes = Mapping[str, str | int | list[str]]
@@ -30,7 +30,7 @@ _current: ContextVar[Trace | None] = ContextVar("maskloop_trace", default=None)
 
 
 class Trace:
-    """An open span, to which child spans can be added. `ids` are `trace_id` and `span_id`, for log lines."""
+    """An open span, to which child spans can be added. `ids` are for log lines."""
 
     def __init__(self, tracer: Any, span: Any) -> None:
         from opentelemetry.trace import set_span_in_context  # noqa: PLC0415 - imported only if tracing is on
@@ -42,7 +42,7 @@ class Trace:
         self.ids = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
     def add_span(self, name: str, seconds: float, error: BaseException | None = None) -> None:
-        """Add a child span that ended now and took `seconds`."""
+        """Add a child span of `seconds` that ended now."""
         if self.span.is_recording():
             now = time.time_ns()
             child = self._tracer.start_span(name, self._context, start_time=now - int(seconds * 1e9))
@@ -71,7 +71,7 @@ class Tracing:
         self.provider.add_span_processor(self._processor)
 
     def current_span(self) -> Trace:
-        """Return the span that a library has opened, and make it current for this task."""
+        """Return a library's open span, and make it current for this task."""
         from opentelemetry.trace import get_current_span  # noqa: PLC0415 - imported only if tracing is on
 
         trace = Trace(self.tracer, get_current_span())
@@ -87,7 +87,7 @@ class Tracing:
 
 
 def open_tracing(variables: Mapping[str, str]) -> Tracing | None:
-    """Open tracing if `variables`, those of OTEL_*, configure it; otherwise, or on an error (logged), return None."""
+    """Open tracing if the OTEL_* `variables` configure it; otherwise, or on an error (logged), return None."""
     if not _is_configured(variables):
         return None
     protocol = next((variables[name] for name in PROTOCOLS if variables.get(name)), PROTOCOL)
@@ -99,7 +99,7 @@ def open_tracing(variables: Mapping[str, str]) -> Tracing | None:
     except ImportError as error:
         log.warning("tracing is off: the extra `otel` is not installed", missing=error.name, remedy=INSTALL)
     except Exception as error:
-        # A wrong variable must not prevent the service from starting.
+        # A wrong variable must not prevent the start.
         log.warning("tracing is off: OpenTelemetry does not start", reason=f"{type(error).__name__}: {error}")
     return None
 
@@ -126,7 +126,7 @@ def traced(tracing: Tracing | None, name: str, attributes: Attributes) -> Iterat
 
 @contextmanager
 def span(name: str) -> Iterator[None]:
-    """Trace the block as a child span of the current trace, if there is one."""
+    """Trace the block as a child span of the current trace, if any."""
     trace, begin, error = current_trace(), time.perf_counter(), None
     try:
         yield
@@ -151,7 +151,7 @@ def _is_configured(variables: Mapping[str, str]) -> bool:
 
 
 def _open() -> Tracing:
-    # The exporter, so that a missing package is reported at start.
+    # The exporter's import reports a missing package at the start.
     from importlib.metadata import version  # noqa: PLC0415
 
     import opentelemetry.exporter.otlp.proto.http.trace_exporter  # noqa: F401, PLC0415

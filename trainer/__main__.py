@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     except torch.OutOfMemoryError as error:
         return _fail(f"{error}\nThe device has too little memory; use --device cpu, smaller images or a window")
     except Exception as error:
-        # A bug: emit the error event for the program that reads stdout, and show the traceback.
+        # A bug: emit the error event for the reader of stdout, and show the traceback.
         _fail(f"{type(error).__name__}: {error}")
         raise
 

@@ -7,7 +7,7 @@ import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Parameters of mallopt(3); the trim threshold -1 disables trimming of the heap's top."""
+"""Parameters of mallopt(3)."""
 
 
 def keep_freed_memory() -> bool:
@@ -15,5 +15,5 @@ def keep_freed_memory() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    # Allocate from the heap only, and never trim it. mallopt returns 1 on success.
+    # Allocate from the heap only, and never (-1) trim it. mallopt returns 1 on success.
     return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))

@@ -36,9 +36,8 @@ class Checkpoint:
     Attributes:
         model: on the CPU, in eval mode.
         metrics: "miou" 0..1, "per_class", "pixel_accuracy", "images", "split"; empty without a validation split.
-        recipe: the resolved recipe as plain values.
+        recipe: resolved, as plain values.
         data_fingerprint: sha256 over the training data.
-        code_version: of the training.
     """
 
     model: Segmenter
@@ -118,7 +117,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def code_version() -> str:
-    """Package version, and in a git checkout of this project the revision: "0.1.0+g1a2b3c4"."""
+    """Package version, with the revision in a git checkout of this project: "0.1.0+g1a2b3c4"."""
     version = importlib.metadata.version("maskloop")
     root = Path(__file__).resolve().parents[1]
     try:

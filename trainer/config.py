@@ -1,4 +1,4 @@
-"""The recipe of a training run: every setting, its default, its range and its meaning.
+"""The recipe of a training run: every setting with its default, range and meaning.
 
 Defaults follow the paper (UniMatch V2, arXiv 2410.10777, section 5.1) where it states them.
 """
@@ -18,7 +18,7 @@ CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class RecipeError(ValueError):
-    """A recipe that cannot be run; the message names the setting and the values it accepts."""
+    """A recipe that cannot be run; the message names the setting and its accepted values."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=CHECKED)
@@ -28,17 +28,17 @@ class Data:
     root: str
     """Folder of the data set."""
     format: Literal["auto", "folder", "voc", "cityscapes", "ade20k", "coco", "huggingface"] = "auto"
-    """Layout of the folder; "auto" detects it from the folder's content."""
+    """Layout of the folder; "auto" detects it."""
     splits: str = ""
-    """Folder of the split files; "" = ROOT/splits. The official UniMatch lists can be used unchanged."""
+    """Folder of the split files; "" = ROOT/splits. The official UniMatch lists work unchanged."""
     labelled: str = "labelled"
     """Split of the labelled training images: a split file without .txt, also in a subfolder (1_8/labelled)."""
     unlabelled: str = "unlabelled"
     """Split of the unlabelled training images; `supervised` ignores it. "*" = every image of unlabelled_root."""
     unlabelled_root: str = ""
-    """Data set or plain folder of images that provides the unlabelled images; "" = root."""
+    """Data set or plain folder with the unlabelled images; "" = root."""
     val: str = "val"
-    """Split on which the run is evaluated; "" turns evaluation off."""
+    """Split for evaluation; "" turns evaluation off."""
     crop: tuple[PositiveInt, PositiveInt] = (518, 518)
     """Height and width of a training crop, in pixels."""
     scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
@@ -74,17 +74,15 @@ class Train:
     steps: PositiveInt
     """Optimizer steps of the whole run."""
     batch_labelled: PositiveInt = 4
-    """Labelled images per optimizer step, summed over all processes and micro-batches."""
+    """Labelled images per optimizer step, over all processes and micro-batches."""
     batch_unlabelled: NonNegativeInt = 4
-    """Unlabelled images per optimizer step, summed over all processes and micro-batches."""
+    """The same for unlabelled images."""
     accumulate: PositiveInt = 1
     """Micro-batches per process and optimizer step, split after mixing: less memory, more time."""
     freeze_encoder: bool = False
     """Train the head only."""
     freeze_norms: bool = False
-    """Keep the pretrained statistics of the encoder's batch norms, if it has any: small batches and strong views give
-    worse ones.
-    """
+    """Keep the pretrained statistics of the encoder's batch norms: small batches and strong views give worse ones."""
     lr_encoder: PositiveFloat = 5e-6
     """Initial learning rate of the encoder."""
     lr_head_factor: PositiveFloat = 40.0
@@ -96,7 +94,7 @@ class Train:
     warmup_steps: NonNegativeInt = 0
     """Steps of linear learning-rate warm-up; the paper uses none."""
     layer_decay: Fraction = 1.0
-    """Factor on the learning rate from each encoder block to the block before it; 1 = one rate, as in the paper."""
+    """Factor on the learning rate from each encoder block to the previous one; 1 = one rate, as in the paper."""
     weight_decay: NonNegativeFloat = 0.01
     """Weight decay of AdamW."""
     clip_norm: NonNegativeFloat = 0.0
@@ -104,13 +102,13 @@ class Train:
     ema_decay: Fraction = 0.996
     """Upper bound of the EMA teacher's decay; 0 = no teacher: the student labels its own images and is saved."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Autocast dtype of the network; auto = bf16 on a GPU that supports it, else fp32. Losses are always fp32."""
+    """Autocast dtype of the network; auto = bf16 on a GPU that supports it, else fp32. Losses are in fp32."""
     device: str = "auto"
-    """Device such as cpu, cuda or cuda:1; auto = the first GPU, or the CPU if there is none."""
+    """Device such as cpu, cuda or cuda:1; auto = the first GPU, or else the CPU."""
     compile: bool = False
     """Use torch.compile on each encoder block; the first steps take minutes, later steps are faster."""
     log_every: PositiveInt = 1
-    """Steps between progress events; each event costs one device synchronization."""
+    """Steps between progress events; each costs one device synchronization."""
     evaluate_every: NonNegativeInt = 0
     """Steps between evaluations; 0 = only at the end."""
     keep: Literal["best", "last"] = "best"
@@ -130,7 +128,7 @@ class Loss:
     ohem_threshold: Fraction = 0.7
     """Pixels whose true class has at most this probability are hard."""
     ohem_min_kept: PositiveInt = 200_000
-    """Minimum number of pixels that count in the labelled batch of one process."""
+    """Minimum number of hard pixels in one process's labelled batch."""
     class_weights: dict[str, NonNegativeFloat] = field(default_factory=dict)
     """Weight by class name; other classes have weight 1."""
     class_balance: NonNegativeFloat = 0.0
@@ -146,13 +144,13 @@ class UniMatch:
     adaptive_threshold: bool = False
     """Lower the threshold for classes with low teacher confidence (FreeMatch, arXiv 2205.07246, eq. 5-8)."""
     cutmix_probability: Fraction = 0.5
-    """Probability that CutMix is applied to an image."""
+    """Probability of CutMix per image."""
     streams: Literal[1, 2] = 2
     """Number of strong views per image in UniMatch V2."""
     dropout: Literal["complementary", "independent", "none"] = "complementary"
     """Channel dropout of UniMatch V2's strong views: each drops what the other keeps, each draws its own, or none."""
     dropout_place: Literal["encoder", "head"] = "encoder"
-    """Feature maps that dropout is applied to: the encoder's, as in the paper, or the head's fused map."""
+    """Feature maps that get the dropout: the encoder's, as in the paper, or the head's fused map."""
     dropout_probability: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Probability that a channel is dropped."""
     undropped_fraction: Fraction = 0.5
@@ -163,12 +161,12 @@ class UniMatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=CHECKED)
 class Inference:
-    """How images of any size are predicted. Sliding windows are used by the trainer only, not by the exported graph."""
+    """How images of any size are predicted. The exported graph uses no sliding windows."""
 
     long_side: NonNegativeInt = 0
     """Resize the image's long side to this many pixels before the network, also for training crops; 0 = no resize."""
     window: tuple[NonNegativeInt, NonNegativeInt] = (0, 0)
-    """Height and width of a sliding window, in pixels; [0, 0] = the whole image at once."""
+    """Height and width of a sliding window, in pixels; [0, 0] = the whole image."""
     window_stride: Annotated[float, Field(gt=0, le=1)] = 2 / 3
     """Step of the sliding window as a fraction of its side."""
 

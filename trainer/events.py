@@ -39,7 +39,7 @@ class Events:
             self._curves.close()
 
     def emit(self, event: str, **fields: Any) -> None:
-        """Write `{"event": event, ...fields}` as one line and flush it, so that readers see it at once."""
+        """Write `{"event": event, ...fields}` as one line, and flush it."""
         line = json.dumps({"event": event, **fields})
         # If stdout and stderr are the same terminal, the bar already shows the progress.
         shown = event != "progress" or self._bar is None or not self._stream.isatty()
@@ -55,7 +55,7 @@ class Events:
                 self._curves.add_scalar(name, value, fields["step"])
 
     def progress(self, step: int, steps: int, **fields: float) -> None:
-        """Emit a `progress` event: `step` of `steps` is complete, with the step's figures."""
+        """Emit a `progress` event with the figures of a completed step."""
         self.emit("progress", step=step, steps=steps, **fields)
         if self._bar and self._task is not None:
             text = "  ".join(f"{name} {value:.4g}" for name, value in fields.items())

@@ -16,11 +16,10 @@ KEPT, LAST, STUDENT = "model.safetensors", "last.safetensors", "student.safetens
 def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Scores | None:
     """Evaluate the last weights and write the run's checkpoints.
 
-    model.safetensors holds the teacher's best or last weights (train.keep). It is written after the other checkpoints:
-    a folder that contains it holds a finished run. last.safetensors is written if the best weights are older,
-    student.safetensors if there is a teacher.
+    model.safetensors, the teacher's best or last weights (train.keep), is written after the others: it marks a finished
+    run. last.safetensors is written if the best weights are older, student.safetensors if there is a teacher.
 
-    Returns the scores of the kept weights, None without a validation split. Raises Stopped if a signal requested it.
+    Returns the scores of the kept weights, None without a validation split. Raises Stopped after a signal.
     """
     main = context.processes.main
     last = _evaluate_last(state, context, stop)

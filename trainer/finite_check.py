@@ -25,8 +25,8 @@ class FiniteCheck:
     def check(self, values: dict[str, float], state: TrainingState, context: RunContext, *, weights: bool) -> None:
         """Raise RunError if a loss was not finite, after saving its batch as RUN/nonfinite-RANK.pt in each process.
 
-        Call it before a state or a model is saved. `values` are the losses of the step before `state`, summed over all
-        processes. `weights` also checks the student's weights, which that step has changed since the loss.
+        Call it before saving a state or a model. `values` are the last step's losses, summed over all processes;
+        `weights` also checks the student's weights, which that step changed after its loss.
         """
         first = int(context.processes.minimum(self._first_bad))
         finite = all(map(math.isfinite, values.values())) and first > state.step

@@ -1,7 +1,7 @@
 """Weighted cross-entropy, and weights of labelled pixels by hardness (OHEM) and by class.
 
-Losses are sums, since the pixel weights contain the division of every mean. They are computed in fp32 under any
-autocast, a few rows at a time.
+Losses are sums, since the pixel weights contain the division of every mean. They are in fp32 under any autocast, and
+computed a few rows at a time.
 """
 
 # R rows, K classes, H W pixels of the image, h w of the logits
@@ -17,7 +17,7 @@ from trainer.models.dpt import resize
 
 TINY = torch.finfo(torch.float32).tiny
 MAX_ELEMENTS = 2**26
-"""Maximum elements of one intermediate tensor (classes x pixels): 256 MiB in fp32, for any batch and class count."""
+"""Maximum elements of one intermediate tensor (classes x pixels): 256 MiB in fp32."""
 
 
 def row_chunks(rows: int, elements_per_row: int, max_elements: int = MAX_ELEMENTS) -> Iterator[slice]:
@@ -36,7 +36,7 @@ def chunked_cross_entropy(
     align_corners: bool,
     max_elements: int = MAX_ELEMENTS,
 ) -> tuple[Tensor, Tensor]:
-    """Weighted cross-entropy of upsampled logits, and its gradient, computed chunk by chunk.
+    """Weighted cross-entropy of upsampled logits, and its gradient, in chunks.
 
     No autograd graph of [K,H,W] tensors is kept: the caller continues with `logits_RKhw.backward(gradient_RKhw)`.
 
@@ -94,14 +94,14 @@ def ohem_weights(
     align_corners: bool,
     max_elements: int = MAX_ELEMENTS,
 ) -> Tensor:
-    """Pixel weights of online hard example mining (OHEM, arXiv 1604.03540), which UniMatch V2 uses on Cityscapes.
+    """Pixel weights of online hard example mining (OHEM, arXiv 1604.03540), as in UniMatch V2 on Cityscapes.
 
-    A pixel is hard if its true class has at most the probability `threshold`. If there are fewer than `min_kept` hard
-    pixels over all rows, the `min_kept` (at least one) with the lowest probability count as hard. A pixel of weight 0
-    is not labelled; the other arguments are those of `chunked_cross_entropy`.
+    A pixel is hard if its true class has at most the probability `threshold`, or one of the `min_kept` (at least one)
+    lowest probabilities over all rows. A pixel of weight 0 is not labelled; the other arguments are those of
+    `chunked_cross_entropy`.
 
     Returns:
-        Float [R,H,W]: 0 on easy pixels; on hard pixels the weight, scaled so that the sum over all pixels is unchanged.
+        Float [R,H,W]: 0 on easy pixels; on hard pixels the weight, scaled to keep the sum over all pixels.
     """
     elements = logits_RKhw.shape[1] * label_RHW[0].numel()
     probability_RHW = torch.cat(
@@ -110,7 +110,7 @@ def ohem_weights(
             for rows in row_chunks(len(logits_RKhw), elements, max_elements)
         ]
     )
-    # Unlabelled pixels get 2, above every probability, so they rank last; with too few labelled pixels the bound is 2.
+    # Unlabelled pixels get 2, above every probability, so they rank last.
     ranked = torch.where(weight_RHW > 0, probability_RHW, 2.0).flatten()
     bound = ranked.kthvalue(max(1, min(min_kept, len(ranked)))).values.clamp(min=threshold)
     kept_RHW = weight_RHW * (probability_RHW <= bound)
@@ -128,7 +128,7 @@ def class_weights(names: Sequence[str], by_name: Mapping[str, float], frequency_
     """Weight of each class in the labelled loss, float32 [K].
 
     The weight is `by_name` (1 for other classes) times frequency ** -balance, scaled to a mean of 1 over the classes
-    that occur, and 1 for classes that do not. `frequency_K` are pixels in the labelled images, as counts or fractions.
+    that occur, and 1 for classes that do not. `frequency_K` are labelled pixels, as counts or fractions.
 
     Raises RecipeError if `by_name` contains an unknown class, or no class that occurs has a weight above 0.
     """

@@ -30,9 +30,9 @@ class Published:
     Attributes:
         classes: name of the class table in trainer/data/classes.
         crop: side of a training crop, in pixels.
-        batch: labelled images per step over all four GPUs, and the same number of unlabelled images.
-        steps: approximate; the exact number depends on the split, which a checkpoint does not state.
-        sliding: evaluate with a sliding window of the crop's size and a stride of 2/3, instead of whole images.
+        batch: labelled images per step over all four GPUs, and as many unlabelled ones.
+        steps: approximate; the number depends on the split, which a checkpoint does not state.
+        sliding: evaluate with a sliding window of the crop's size and a stride of 2/3.
     """
 
     classes: str
@@ -70,7 +70,7 @@ PREFIXES = {
 }
 """Prefixes of weight names here, and those of the authors."""
 GATED = {"mlp.fc1.": "mlp.w12.", "mlp.fc2.": "mlp.w3."}
-"""The same for the gated MLP in the blocks of the giant encoder."""
+"""The same for the giant encoder's gated MLP."""
 UNUSED = ("backbone.mask_token", "head.scratch.refinenet4.resConfUnit1.")
 """The authors' weights that no forward pass uses."""
 WRAPPER = "module."
@@ -91,9 +91,8 @@ def import_official(
 ) -> Segmenter:
     """Convert the authors' `best.pth` or `latest.pth` to the checkpoint `out`; returns the network in eval mode.
 
-    Give the data set of its training, a key of `PUBLISHED`, or a classes.toml. "ema" selects the teacher's weights,
-    which the paper reports. Raises TaxonomyError, and CheckpointError if the file is not such a checkpoint or has other
-    classes; the message names the weight.
+    Give `dataset`, a key of `PUBLISHED`, or `classes`, a classes.toml. "ema" selects the teacher's weights, which the
+    paper reports. Raises TaxonomyError, and CheckpointError if the file is not such a checkpoint or has other classes.
     """
     content = _read(file)
     state = _state(file, content, weights)
@@ -149,7 +148,7 @@ def _weight(file: Path, state: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def _recipe(dataset: str, model: Model) -> Recipe:
-    """The authors' settings on that data set; for other data, their settings on Pascal."""
+    """The authors' settings on that data set; for other data, those on Pascal."""
     known = PUBLISHED[dataset or "pascal"]
     window = known.crop if known.sliding else 0
     return Recipe(
@@ -192,7 +191,7 @@ def _published_name(name: str, *, gated: bool) -> str:
 
 
 def _reported(content: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
-    """The best mIoU of that run, if the file contains it; as text, since this code did not measure it."""
+    """The run's best mIoU, if the file contains it; as text, since this code did not measure it."""
     key = "previous_best_ema" if weights == "ema" else "previous_best"
     if key not in content:
         return {}

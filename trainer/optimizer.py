@@ -1,4 +1,4 @@
-"""AdamW with a small learning rate for the pretrained encoder and a larger one for the new head, and their schedule."""
+"""AdamW with a small learning rate for the pretrained encoder and a larger one for the head, and their schedule."""
 
 from collections import defaultdict
 
@@ -10,7 +10,7 @@ from trainer.models.segmenter import Segmenter
 
 
 def build_optimizer(model: Segmenter, train: Train) -> AdamW:
-    """AdamW (betas 0.9, 0.999) over all parameters of encoder and head that require gradients."""
+    """AdamW over all parameters of encoder and head that require gradients."""
     lr = learning_rate(train)
     by_layer: dict[int, list[nn.Parameter]] = defaultdict(list)
     layers = model.encoder.layers() if train.layer_decay < 1 else {}
@@ -43,7 +43,7 @@ def set_learning_rate(optimizer: AdamW, step: int, train: Train) -> None:
 def lr_factor(step: int, steps: int, *, power: float, warmup_steps: int = 0) -> float:
     """Learning rate at `step` (0-based) as a fraction of the initial one.
 
-    Polynomial decay, (1 - step / steps) ** power, multiplied by a linear warm-up that ends at `warmup_steps`.
+    Polynomial decay, (1 - step / steps) ** power, times a linear warm-up over `warmup_steps`.
     """
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     return warmup * float((1 - step / steps) ** power)

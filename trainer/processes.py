@@ -22,9 +22,9 @@ from trainer.run_error import RunError
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process's device, its rank from 0 to `count` - 1, and collective operations.
+    """This process's device, its rank (0 to `count` - 1), and collective operations.
 
-    All processes must call the latter in the same order.
+    All processes must call these operations in the same order.
     """
 
     device: torch.device
@@ -37,7 +37,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, batch: int) -> range:
-        """This process's rows of a global batch of size `batch`."""
+        """This process's rows of a global batch."""
         return range(self.rank * batch // self.count, (self.rank + 1) * batch // self.count)
 
     def total(self, tensor: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ def pick_device(name: str) -> torch.device:
 
 @contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Join the launcher's process group; `device` is the recipe's train.device. Raises RunError as `pick_device`."""
+    """Join the launcher's process group, if there is one. Raises RunError as `pick_device`."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes(pick_device(device))
         return

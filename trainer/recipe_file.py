@@ -1,6 +1,6 @@
 """Recipe files: TOML to `trainer.config.Recipe`, with inheritance, a preset and overrides.
 
-    extends = "../pascal.toml"      take every setting that this file does not set from there
+    extends = "../pascal.toml"      take all other settings from there
     preset = "fast"                 run a third of the steps; "paper" runs them all
 
 The resolved recipe contains neither key.
@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 from trainer.config import Recipe, RecipeError
 
 PRESETS = {"paper": 1.0, "fast": 1 / 3}
-"""Fraction of the steps that each preset runs. Half of the paper's schedule comes within 0.5 mIoU of its best."""
+"""Fraction of the steps. Half of the paper's schedule comes within 0.5 mIoU of its best."""
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -72,7 +72,7 @@ def _message(mistake: ErrorDetails) -> str:
 
 
 def _known_keys(unknown: str) -> str:
-    """The known keys nearest to `unknown`; if none is near, all keys of its table."""
+    """The known keys nearest to `unknown`, or else all of its table."""
     sections = typing.get_type_hints(Recipe)
     keys = [
         f"{name}.{inner.name}" if inner else name

@@ -1,4 +1,4 @@
-"""The images of a run: opened and checked before the first step, then loaded as training batches."""
+"""The images of a run: checked before the first step, then loaded as training batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +31,6 @@ from trainer.data.scan import check_images
 from trainer.processes import Processes
 
 Batches = tuple[LabelledBatch, UnlabelledBatch | None]
-"""The labelled and the unlabelled batch of one step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class RunData:
 
 
 def open_run_data(recipe: Recipe) -> RunData:
-    """Open the data sets of a recipe; DatasetError, TaxonomyError or ImageError if one of its images cannot be used."""
+    """Open and check the data sets of a recipe. Raises DatasetError, TaxonomyError or ImageError."""
     table = recipe.data
     splits = Path(table.splits) if table.splits else None
     dataset = open_dataset(Path(table.root), table.format, splits)

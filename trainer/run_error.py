@@ -1,10 +1,10 @@
-"""The error of a run that cannot start or continue, and the detection of out-of-memory errors."""
+"""The error of a run, and the detection of out-of-memory errors."""
 
 import torch
 
 
 class RunError(ValueError):
-    """A run that cannot start or continue; the message names the remedy."""
+    """A run that cannot start or continue."""
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -39,8 +39,7 @@ def training_step(state: TrainingState, recipe: Recipe, batches: Batches, proces
     autocast = torch.autocast(processes.device.type, dtype=torch.bfloat16, enabled=uses_bf16(recipe, processes.device))
     with autocast:
         batch = build_student_batch(state, recipe, batches, processes)
-    # The network's own random draws (stochastic depth) also depend only on seed, step and rank, and no process repeats
-    # what another draws in the next step.
+    # One seed per step and rank, for the network's random draws (stochastic depth).
     seed = step_seed(recipe.seed, state.step * processes.count + processes.rank)
     parts = micro_batches(batch, recipe.train.accumulate)
     if recipe.loss.kind == "ohem" and recipe.train.accumulate > 1:
@@ -63,7 +62,7 @@ def training_step(state: TrainingState, recipe: Recipe, batches: Batches, proces
 
 
 def build_student_batch(state: TrainingState, recipe: Recipe, batches: Batches, processes: Processes) -> StudentBatch:
-    """The student's rows in this step; a function of teacher, batches, seed and step."""
+    """The student's rows: a function of teacher, batches, seed and step."""
     context = StepContext(
         teacher=state.teacher,
         channels=state.student.encoder.channels,
@@ -102,10 +101,10 @@ def forward_backward(state: TrainingState, part: StudentBatch, recipe: Recipe, p
 
 @torch.no_grad()
 def with_joint_ohem_weights(state: TrainingState, parts: Sequence[StudentBatch], recipe: Recipe) -> list[StudentBatch]:
-    """Micro-batches with OHEM weights that are chosen over all labelled pixels of this process together.
+    """Micro-batches with OHEM weights chosen over the labelled pixels of all of them.
 
-    One more forward pass in training mode, with the same random state, ranks each pixel by the logits that its loss is
-    computed from. Batch norm still uses each micro-batch's own statistics.
+    One more forward pass in training mode, with the same random state, gives the logits that the loss is computed from.
+    Batch norm still uses each micro-batch's own statistics.
     """
     with _restored_buffers(state.student):
         logits = [
@@ -116,7 +115,7 @@ def with_joint_ohem_weights(state: TrainingState, parts: Sequence[StudentBatch],
 
 
 def micro_batches(batch: StudentBatch, count: int) -> list[StudentBatch]:
-    """Split a batch into `count` parts with the same mixture of labelled rows and views; fewer if rows are few."""
+    """Split a batch into at most `count` parts with the same mixture of labelled rows and views."""
     if count == 1:
         return [batch]
     labelled, views = torch.arange(len(batch.image_RCHW)).tensor_split([batch.labelled])
@@ -193,7 +192,6 @@ def rows_of(batch: StudentBatch, row_R: Tensor) -> StudentBatch:
 
 
 def _gradient_sync(student: torch.nn.Module, *, enabled: bool) -> AbstractContextManager[None]:
-    """Let processes average their gradients only in the backward pass of the last micro-batch."""
     if enabled or not isinstance(student, DistributedDataParallel):
         return nullcontext()
     return student.no_sync()

@@ -20,7 +20,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within the context, SIGTERM and Ctrl-C only set `requested`; the loop saves its state after the current step."""
+    """Let SIGTERM and Ctrl-C only set `requested`; the loop saves its state after the current step."""
     stop = StopRequest()
 
     def request(_signal: int, _frame: FrameType | None) -> None:

@@ -11,7 +11,7 @@ WIDE_IGNORE = 65535
 
 
 class TaxonomyError(ValueError):
-    """An invalid list of classes; the message names the remedy."""
+    """An invalid list of classes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ def make_teacher(student: Net) -> Net:
 def update_teacher(teacher: nn.Module, student: nn.Module, decay: float) -> None:
     """Teacher = decay * teacher + (1 - decay) * student, in place.
 
-    Deviation: integer buffers (counters, BEiT's position index) are copied. The authors' code averages and so corrupts
-    them: an index 7 becomes 6.99 and then 6.
+    Deviation: integer buffers (counters, BEiT's position index) are copied. The authors' code averages them: an index 7
+    becomes 6.99 and then 6.
     """
     pairs = list(zip(teacher.state_dict().values(), student.state_dict().values(), strict=True))
     averaged = [pair for pair in pairs if pair[0].is_floating_point()]
@@ -31,5 +31,5 @@ def update_teacher(teacher: nn.Module, student: nn.Module, decay: float) -> None
 
 
 def ema_decay(step: int, limit: float) -> float:
-    """The teacher's decay at `step` (0-based): min(1 - 1 / (step + 1), limit); 0 at the first step, a copy."""
+    """The teacher's decay at `step` (0-based), at most `limit`; 0 at the first step, a copy."""
     return min(1 - 1 / (step + 1), limit)

@@ -37,8 +37,8 @@ from trainer.validation import validate
 def train(recipe: Recipe, out: Path, events: Events, *, resume: bool = False) -> Path:
     """Train a model in the run folder `out` and return the path of its checkpoint.
 
-    `resume` continues from the state that an earlier run saved there. Raises Stopped after SIGTERM or Ctrl-C, with the
-    state saved; DatasetError, TaxonomyError, ImageError, EncoderError, CheckpointError or RunError with the remedy.
+    `resume` continues from the state saved there. Raises Stopped after SIGTERM or Ctrl-C, with the state saved;
+    DatasetError, TaxonomyError, ImageError, EncoderError, CheckpointError or RunError.
     """
     with join_processes(recipe.train.device) as processes, _out_of_memory_remedies(recipe, processes):
         _check_batch_sizes(recipe, processes)
@@ -69,8 +69,8 @@ def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity
         losses = training_step(state, recipe, batches, processes)
         finite_check.record(losses["loss"], state.step)
         last, log = state.step == recipe.train.steps, _is_due(state.step, recipe.train.log_every)
-        # Read once, so that a signal during the save takes effect at the next step; several processes read it only at
-        # logged steps, where they synchronize.
+        # Read once: a signal during the save takes effect at the next step. Several processes read it only at logged
+        # steps, where they synchronize.
         stopping = stop.requested if processes.count == 1 else log and processes.any(flag=stop.requested)
         evaluate = _is_due(state.step, recipe.train.evaluate_every) and not (last or stopping)
         save = last or stopping or _is_due(state.step, recipe.train.save_every)
@@ -134,7 +134,6 @@ def _is_due(step: int, every: int) -> bool:
 
 @contextlib.contextmanager
 def _out_of_memory_remedies(recipe: Recipe, processes: Processes) -> Iterator[None]:
-    """Turn an out-of-memory error into a RunError that lists the settings to change."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

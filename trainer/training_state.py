@@ -1,4 +1,4 @@
-"""The context of a run, and the state that changes: how it is built, saved and loaded for resuming."""
+"""The context of a run, and its state: built, saved, and loaded for resuming."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,11 +40,10 @@ class TrainingState:
     """Networks, optimizer and progress of a run.
 
     Attributes:
-        parallel_student: the student wrapped for data-parallel training; the student itself in a single process.
-        teacher: the student's moving average; the weights that are evaluated and kept.
-        ignore_index: the mask value of pixels that do not count.
+        parallel_student: the student, wrapped if there are several processes.
+        teacher: the student's moving average, which is evaluated and kept.
         class_weights_K: weight of each class in the labelled loss, float on the device; None = 1.
-        thresholds: adaptive confidence thresholds per class, if the recipe enables them.
+        thresholds: adaptive confidence thresholds per class, if enabled.
         step: number of completed steps.
         best: mIoU and step of the best evaluation so far; empty before the first.
     """
@@ -68,7 +67,7 @@ def build_state(
     *,
     resumed: bool = False,
 ) -> TrainingState:
-    """Build student, teacher and optimizer, from pretrained encoder weights or from the recipe's `init` checkpoint.
+    """Build student, teacher and optimizer, from pretrained encoder weights or the recipe's `init` checkpoint.
 
     `resumed` leaves the weights random for `load_training_state`. Raises EncoderError or CheckpointError if the network
     or its weights are not available; RunError or RecipeError if crop, window or processes do not fit the encoder.
@@ -105,7 +104,7 @@ def _build_student(recipe: Recipe, taxonomy: Taxonomy, processes: Processes, *, 
         checkpoint.load_weights(Path(recipe.init), student, taxonomy)
     elif not resumed:
         load_encoder_weights(student.encoder, recipe.model.encoder, recipe.model.weights)
-    # Channels-last is the fastest layout for the convolutions of oneDNN and cuDNN.
+    # Channels-last is the fastest layout for oneDNN's and cuDNN's convolutions.
     student.to(processes.device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if recipe.train.freeze_encoder:
         student.encoder.freeze()
@@ -115,7 +114,7 @@ def _build_student(recipe: Recipe, taxonomy: Taxonomy, processes: Processes, *, 
 
 
 def resume_settings(recipe: Recipe) -> dict[str, Any]:
-    """The settings that must be the same when a run is resumed."""
+    """The settings that a resumed run must not change."""
     table = recipe.as_dict()
     for name in ("device", "compile", "accumulate", "log_every", "evaluate_every", "save_every", "keep", "report"):
         del table["train"][name]
@@ -177,7 +176,6 @@ def _check_sizes(recipe: Recipe, student: Segmenter) -> None:
 
 
 def _check_norms(recipe: Recipe, student: Segmenter, processes: Processes) -> None:
-    """Reject batch norm that is trained by several processes on CPUs, where it cannot be synchronized."""
     trained = not (recipe.train.freeze_norms or recipe.train.freeze_encoder)
     has_norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in student.encoder.modules())  # noqa: SLF001
     if processes.count > 1 and processes.device.type != "cuda" and trained and has_norms:

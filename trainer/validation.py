@@ -27,11 +27,9 @@ def validate(state: TrainingState, context: RunContext) -> None:
 
 
 def validation_scores(model: Segmenter, context: RunContext, *, full: bool) -> Scores:
-    """Scores of a network on the `val` split, computed by all processes together.
+    """Scores of a network on the `val` split, by all processes together.
 
-    `full` adds boundary IoU and calibration error.
-
-    Raises RunError if the device has too little memory for an image.
+    `full` adds boundary IoU and calibration error. Raises RunError if the device has too little memory for an image.
     """
     recipe, processes = context.recipe, context.processes
     try:

@@ -1,7 +1,7 @@
 """Parse graphs and build and run engines with NVIDIA TensorRT or TensorRT for RTX.
 
 Both have the same Python interface. TensorRT needs a GPU even to parse; TensorRT for RTX parses and builds without one,
-for every GPU since Ampere. The rest of the exporter needs neither.
+for every GPU since Ampere.
 """
 
 # N images, H W pixels
@@ -74,10 +74,9 @@ def parse_errors(model: bytes, library: Library) -> str:
 def build(graph: Path, file: Path, profile: Profile, library: Library, *, exact: bool = False) -> None:
     """Build the engine `file` from the ONNX file `graph` for the image sizes of `profile`.
 
-    `exact` multiplies fp32 in full. Otherwise the GPU may use TF32, whose fractions have ten bits.
+    `exact` multiplies fp32 in full; otherwise the GPU may use TF32.
 
-    Raises:
-        BundleError: TensorRT rejects the graph or cannot build an engine.
+    Raises BundleError if TensorRT rejects the graph or cannot build an engine.
     """
     trt = library.module
     builder = trt.Builder(_logger(library))
@@ -98,12 +97,7 @@ def build(graph: Path, file: Path, profile: Profile, library: Library, *, exact:
 
 
 def load_predictor(file: Path, library: Library) -> Predict:
-    """Load an engine on the GPU.
-
-    Raises:
-        TensorRTUnavailableError: There is no GPU, or torch is not installed.
-        BundleError: TensorRT does not load the engine.
-    """
+    """Load an engine on the GPU. Raises BundleError, or TensorRTUnavailableError without a GPU or torch."""
     try:
         import torch  # noqa: PLC0415 - takes seconds to import and is needed only here
     except ImportError as error:
@@ -138,7 +132,7 @@ def load_predictor(file: Path, library: Library) -> Predict:
 
 
 def _parse(builder: Any, model: bytes, library: Library) -> tuple[Any, Any, str]:
-    """Return the network, the parser, which holds its weights until the engine is built, and the errors."""
+    """Return the network, the parser, which holds its weights until the build, and the errors."""
     # Keeps the graph's types: an option of TensorRT 10, and the only mode of TensorRT 11.
     flag = getattr(library.module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flag is None else 1 << int(flag))
@@ -160,7 +154,7 @@ def _logger(library: Library) -> Any:
     trt = library.module
 
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
-        """Collect errors, which TensorRT's logger prints."""
+        """Collects errors instead of printing them."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)

@@ -36,18 +36,18 @@ class Verdict:
 
     file: str
     obstacles: str
-    """What the parser rejects in the graph as it is; empty: nothing."""
+    """What the parser rejects in the graph as it is."""
     rewritten: bool = False
     """The parser accepts the graph only after `for_tensorrt`."""
 
     @property
     def is_fit(self) -> bool:
-        """Whether the parser accepts the graph in either form."""
+        """Whether the parser accepts either form."""
         return self.rewritten or not self.obstacles
 
 
 def check_graphs(bundle: Path, manifest: Manifest, library: engine.Library) -> list[Verdict]:
-    """Run TensorRT's parser on every graph of a bundle, as it is and, if it is rejected, rewritten."""
+    """Run TensorRT's parser on every graph of a bundle, as it is and, if rejected, rewritten."""
     files = [artifact.file for artifact in manifest.artifacts]
     return [_verdict(bundle / file, library) for file in [*files, *([manifest.tile.file] if manifest.tile else [])]]
 
@@ -108,7 +108,7 @@ def plain_graph(manifest: Manifest) -> Artifact:
 
 
 def trtexec_command(profile: Profile, precision: Literal["fp32", "fp16"]) -> str:
-    """Return the command that builds the engine with TensorRT 10 or 11 in the folder."""
+    """Return the command that builds the engine with TensorRT 10 or 11."""
     full = ["--noTF32"] if precision == "fp32" else []
     shapes = [f"--{name}Shapes={argument}" for name, argument in profile.arguments.items()]
     return shlex.join(["trtexec", f"--onnx={GRAPH}", f"--saveEngine={ENGINE}", "--stronglyTyped", *full, *shapes])
@@ -117,7 +117,7 @@ def trtexec_command(profile: Profile, precision: Literal["fp32", "fp16"]) -> str
 def _build_engine(
     folder: Path, profile: Profile, images: list[Bytes], expected: list[Ids], needed: float, *, exact: bool
 ) -> dict[str, Any]:
-    """Build the engine and run the probe on it; `missing` names what the machine lacks for that."""
+    """Build the engine and run the probe on it; `missing` names what the machine lacks."""
     file = folder / ENGINE
     report: dict[str, Any] = {"built_by": None, "bytes": None, "agreement": None, "missing": None}
     try:

@@ -29,7 +29,7 @@ OPTIONS = frozenset({*SETTINGS, PREFIX, *(f"trt_profile_{name}_shapes" for name 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Smallest and largest size that an engine accepts, and the optimum that it is tuned for."""
+    """Smallest and largest size of an engine, and the optimum that it is tuned for."""
 
     minimum: Size
     optimum: Size
@@ -69,8 +69,7 @@ def usual_size(long_side: int) -> tuple[int, int]:
 def usual_profile(long_side: int) -> Profile:
     """Return the default profile: from 1x1 pixels to a batch of large images, tuned for one image of the usual size.
 
-    Args:
-        long_side: Pixels, from the manifest; 0: the network runs at native size, and its memory grows with the image.
+    `long_side` is the manifest's, in pixels; at 0 the network runs at native size, and memory grows with the image.
     """
     best = usual_size(long_side)
     largest = max(MAX_SIDE if long_side else MAX_NATIVE_SIDE, *best)
@@ -89,8 +88,8 @@ def parse_size(text: str) -> Size:
 def for_onnxruntime(file: str, sha256: str, profile: Profile) -> TensorRT:
     """Return the options of onnxruntime's TensorRT provider for a graph.
 
-    Each pair of graph and profile has its own key in a cache of engines. The program that runs the graph adds
-    trt_engine_cache_path and trt_timing_cache_path, folders of its own.
+    Each pair of graph and profile has its own key in an engine cache. The program that runs the graph adds the folders
+    trt_engine_cache_path and trt_timing_cache_path.
     """
     key = f"{sha256[:16]}_{'_'.join(_text(size) for size in (profile.minimum, profile.optimum, profile.maximum))}"
     options = {f"trt_profile_{name}_shapes": shape for name, shape in profile.arguments.items()}

@@ -1,9 +1,8 @@
 """Rewrite a bundle's graph in operators and types that TensorRT has, with the same results.
 
-- TensorRT's Resize does not support antialiasing, with which graphs resize images and the position
-  embeddings of a ViT. It is replaced by matrix products with the filter's weights, which are about seven times slower
-  on a CPU.
-- TensorRT does not support uint16, the type of masks of more than 256 classes. They become int32.
+- TensorRT's Resize lacks antialiasing, with which graphs resize images and the position embeddings of a ViT. It is
+  replaced by matrix products with the filter's weights, which are about seven times slower on a CPU.
+- TensorRT lacks uint16, the type of masks of more than 256 classes. They become int32.
 """
 
 # N images, C channels, H W pixels before and h w after resizing, p pixels before and q after along one axis
@@ -34,7 +33,7 @@ def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _with_fp32_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Convert weights that are stored as fp16, since TensorRT computes in the types that it finds."""
+    """Convert fp16 weights, since TensorRT computes in the types that it finds."""
     full = onnx.ModelProto()
     full.CopyFrom(model)
     graph = full.graph

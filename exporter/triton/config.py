@@ -1,6 +1,6 @@
 """Write config.pbtxt, in protocol buffers' text format, of the tensor model and of the model for encoded images.
 
-protobuf's own writer needs Triton's schema, which none of the exporter's libraries contains; a test parses with it.
+protobuf's own writer needs Triton's schema, which none of the exporter's libraries contains.
 """
 
 import json
@@ -26,11 +26,11 @@ PLATFORMS: dict[Backend, str] = {
     "python": 'backend: "python"',
 }
 ENCODED_INSTANCES = 2
-"""Processes that decode and encode: one works while the network runs the images of the other."""
+"""Processes that decode and encode: one works while the network runs the other's images."""
 MAX_IMAGE_BYTES = 20 * 2**20
 MAX_IMAGE_PIXELS = 24_000_000
 MAX_NATIVE_PIXELS = 2_100_000
-"""For graphs that run at native size: their memory grows with the image."""
+"""For graphs at native size, whose memory grows with the image."""
 
 TENSORRT = 'name: "tensorrt"'
 """Text in config.pbtxt if the graph runs on TensorRT."""
@@ -53,7 +53,7 @@ class Options:
     instances: int = 1
     """Sessions of the graph; with `gpu`, per GPU."""
     max_batch_size: int = 4
-    """Most images in one run of the graph; Triton batches only images of equal height and width."""
+    """Most images in one run; Triton batches only images of equal size."""
     backend: Backend = "onnxruntime"
     """`python`: onnxruntime from its wheel, for Triton builds without the onnxruntime backend."""
     tensorrt: bool = False
@@ -78,8 +78,7 @@ class Options:
 def tensor_entries(graph: Path) -> str:
     """Return the entries `input` and `output` of config.pbtxt for an ONNX file.
 
-    Raises:
-        BundleError: A tensor is not uint8 or uint16, or its first dimension is not a dynamic batch.
+    Raises BundleError if a tensor is not uint8 or uint16, or its first dimension is not dynamic.
     """
     model = onnx.load(graph, load_external_data=False).graph
     inputs = [_tensor_entry("input", value, graph) for value in model.input]
@@ -87,15 +86,7 @@ def tensor_entries(graph: Path) -> str:
 
 
 def tensor_config(name: str, tensors: str, manifest: Manifest, versions: Mapping[int, str], options: Options) -> str:
-    """Return config.pbtxt of the tensor model.
-
-    Args:
-        name: Of the model and of its folder.
-        tensors: From `tensor_entries`.
-        manifest: Of the bundle.
-        versions: Label of each version folder.
-        options: The other settings.
-    """
+    """Return config.pbtxt of the tensor model, with `tensors` of `tensor_entries` and the label of each version."""
     height, width = usual_size(manifest.inference.long_side)
     return f"""\
 {HEADER}
@@ -117,7 +108,7 @@ model_warmup {{
 
 
 def encoded_config(name: str, tensor_model: str, manifest: Manifest, options: Options) -> str:
-    """Return config.pbtxt of the model that takes encoded images and calls `tensor_model`."""
+    """Return config.pbtxt of the model for encoded images, which calls `tensor_model`."""
     max_pixels = MAX_IMAGE_PIXELS if manifest.inference.long_side else MAX_NATIVE_PIXELS
     parameters = {
         "tensor_model": tensor_model,
@@ -125,7 +116,7 @@ def encoded_config(name: str, tensor_model: str, manifest: Manifest, options: Op
         "max_image_pixels": str(options.max_pixels or max_pixels),
         "classes": _classes(manifest.classes),
     }
-    # No warm-up: the tensor model may not be loaded yet, and Triton does not load a model whose warm-up fails.
+    # No warm-up: it fails if the tensor model is not loaded yet, and then Triton does not load this one.
     return f"""\
 {HEADER}
 name: {_quoted(name)}

@@ -29,15 +29,15 @@ MAX_NAME_LENGTH = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WrittenModel:
-    """Names of a bundle's models in a repository, and their version, which is the number of the folder."""
+    """Names of a bundle's models in a repository, and the number of their version folder."""
 
     model: str
     encoded: str
     version: int
     is_new: bool
-    """False: the newest version already had this graph, and no folder was added."""
+    """False: the newest version already had this graph."""
     is_listed: bool
-    """False: config.pbtxt does not list the version, because the markers around the list were removed."""
+    """False: config.pbtxt lacks the version, because the markers of its list were removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +71,14 @@ def write_repository(
     options: Options | None = None,
     rewrite_config: bool = False,
 ) -> WrittenModel:
-    """Add a bundle to a Triton model repository, as the next version of its model.
+    """Verify a bundle and add it to a Triton model repository, as the next version of its model.
 
-    Args:
-        bundle: Folder of the bundle; it is verified first.
-        repository: Triton's --model-repository; created if missing.
-        name: Name of the model; `safe_name` is applied. Default: the bundle's name.
-        precision: Graph to serve. None: the precision of the model's newest version, or fp32.
-        options: Settings for a new config.pbtxt. None: the defaults.
-        rewrite_config: Replace config.pbtxt of both models.
+    The model's name is the `safe_name` of `name` or the bundle's name. `precision` None: that of the newest version, or
+    fp32. `options` are for a new config.pbtxt; `rewrite_config` replaces that of both models.
 
     Raises:
         BundleError: The bundle is invalid or has no such graph; or the model in the repository has other classes or
-            tensors, or was not written by this function. Then nothing is written.
+            tensors, or was not written by this function. Nothing is written.
         ValueError: `name` has no usable character, or `options` are given for a config.pbtxt that is kept.
     """
     manifest = verify(bundle).manifest
@@ -133,7 +128,7 @@ def _version_numbers(folder: Path) -> list[int]:
 
 
 def _read_version(folder: Path) -> _Source:
-    """Read a version folder. A graph that was edited since the export counts as the bundle's first artifact."""
+    """Read a version folder. A graph edited since the export counts as the bundle's first artifact."""
     manifest, graph = read_manifest(folder), folder / GRAPH
     size = graph.stat().st_size
     matching = (artifact for artifact in manifest.artifacts if artifact.bytes == size)
@@ -154,7 +149,7 @@ def _read_versions(folder: Path) -> dict[int, _Source]:
 
 
 def _check_encoded(encoded: Path, folder: Path) -> None:
-    """Raise BundleError if the encoded model is not the tensor model's or was not written by this command."""
+    """Raise BundleError if the encoded model is not the tensor model's."""
     if not encoded.exists():
         return
     programs = [encoded / str(number) / PROGRAM for number in _version_numbers(encoded)]
@@ -185,10 +180,9 @@ def _create_tensor_model(folder: Path, source: _Source, options: Options) -> Non
 
 
 def _add_version(folder: Path, source: _Source, old: dict[int, _Source], options: Options | None) -> tuple[int, bool]:
-    """Add a version, unless the newest one has the same content, and update config.pbtxt.
+    """Add a version, unless the newest one has the same content; return its number, and whether it is new.
 
-    With `options` config.pbtxt is replaced, otherwise only its list of versions. Returns the version's number and
-    whether it is new.
+    With `options` config.pbtxt is replaced, otherwise only its list of versions.
     """
     newest = old[max(old)].graph
     backend = options.backend if options else _backend(newest)

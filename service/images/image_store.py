@@ -18,9 +18,8 @@ from service.storage.blob_store import BlobStore, Collection
 from service.storage.database import Database
 from service.storage.tables import ACTIVE, Image, Run, RunImage, Split, utc_now
 
-# Every fifth label goes to the `val` split.
 LABELS_PER_VAL = 5
-# Images that are decoded concurrently for validation; each takes up to 200 MB.
+# For validation; each takes up to 200 MB.
 MAX_CONCURRENT_DECODES = 2
 
 LabelFilter = Literal["all", "labelled", "unlabelled"]
@@ -37,7 +36,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of images, newest first, and the cursor of the next page (None: this is the last)."""
+    """A page of images, newest first, and the cursor of the next page (None: the last)."""
 
     images: list[Image]
     next_cursor: str | None
@@ -53,10 +52,9 @@ class ImageStore:
         self._decoding = threading.Semaphore(MAX_CONCURRENT_DECODES)
 
     def add(self, data: bytes, *, decoded: bool = False) -> tuple[Image, bool]:
-        """Add an image; return its row, and whether it is new.
+        """Add an image; return its row, and whether it is new. Raises as `decode`.
 
-        Unless the caller has `decoded` the image, it is decoded here, so that no run fails on it later. Raises as
-        `decode`.
+        It is decoded, unless the caller has `decoded` it, so that no run fails on it later.
         """
         encoded = EncodedImage(data, self._limits)
         with self._decoding:
@@ -79,7 +77,7 @@ class ImageStore:
             return _existing(session, image_id)
 
     def page(self, *, which: LabelFilter = "all", limit: int = 100, cursor: str | None = None) -> Page:
-        """Get a page of images, newest first; `cursor` is from the previous page. Raises BadInput if it is invalid."""
+        """Get a page of images; `cursor` is from the previous page. Raises BadInput if it is invalid."""
         query = _filtered(which).order_by(Image.created_at.desc(), Image.id.desc()).limit(limit + 1)
         if cursor is not None:
             query = query.where(tuple_(Image.created_at, Image.id) < _from_cursor(cursor))
@@ -95,16 +93,11 @@ class ImageStore:
         return Counts(found.get("labelled", 0), found.get("val", 0), found.get(None, 0))
 
     def path(self, image_id: str) -> Path:
-        """Return the file with the encoded image, for reading. Raises ImageNotFound, or FileLost if it is missing."""
+        """Return the file with the encoded image, for reading. Raises ImageNotFound, FileLost."""
         return self._path("images", self.get(image_id).id, f"POST the image {image_id} to /v1/images again")
 
     def mask_path(self, image_id: str) -> Path:
-        """Return the file with the mask, a grey PNG of class ids, for reading.
-
-        Raises:
-            ImageNotFound: There is no such image, or it has no mask.
-            FileLost: The file is missing.
-        """
+        """Return the file with the mask, a grey PNG of class ids. Raises ImageNotFound if there is none, FileLost."""
         row = self.get(image_id)
         if row.mask_sha256 is None:
             raise ImageNotFound(f"Image {image_id} has no mask: PUT one to /v1/images/{image_id}/mask.")
@@ -113,13 +106,9 @@ class ImageStore:
     def put_mask(
         self, image_id: str, data: bytes, *, classes: int, ignore_index: int, split: Split | None = None
     ) -> Image:
-        """Set or replace the label of an image, with a PNG as `read_mask` takes it.
+        """Set or replace the label of an image, a PNG for `read_mask`. Raises ImageNotFound, MaskInvalid.
 
         Without `split`, a labelled image keeps its split; of new labels, every fifth goes to `val`.
-
-        Raises:
-            ImageNotFound: There is no such image.
-            MaskInvalid: As `read_mask`.
         """
         image = self.get(image_id)
         with self._decoding:
@@ -141,7 +130,7 @@ class ImageStore:
             if session.scalar(select(exists().where(*in_run))):
                 raise ImageInUse(f"An active run uses image {image_id}: wait until it ends, or cancel it.")
             session.delete(row)
-        # The row first: a file without a row only takes space.
+        # Files last: one without a row only takes space.
         self._delete_image_file(image_id)
         self._delete_mask_file(row.mask_sha256)
 

@@ -20,15 +20,10 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_index: int) -> Ids:
     """Read an uploaded label mask: a PNG with one channel, palette or grey with 1 to 16 bits.
 
-    Palette indices and grey values are used as they are in the file: colours are not looked up, and grey values of less
-    than 8 bits are not scaled. `width` and `height` are pixels of the upright image; ids are below `classes`, or
-    `ignore_index`.
+    Palette indices and grey values are used as they are in the file: no colours are looked up, no grey values scaled.
+    `width` and `height` are pixels of the upright image; ids are below `classes`, or `ignore_index`.
 
-    Returns:
-        uint8 [H, W], or uint16 if an id exceeds 255.
-
-    Raises:
-        MaskInvalid: Not such a PNG, of another size, or with an unknown id.
+    Returns uint8 [H, W], or uint16 if an id exceeds 255. Raises MaskInvalid.
     """
     if not data.startswith(PNG_SIGNATURE):
         raise MaskInvalid("The mask is not a PNG: save it as PNG, since lossy formats change class ids.")
@@ -44,7 +39,7 @@ def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_inde
 
 
 def encode_mask(ids: Ids) -> bytes:
-    """Encode class ids [H, W] as a grey PNG with 8 bits (16 if needed), as the trainer reads it."""
+    """Encode class ids [H, W] as a grey PNG with 8 bits (16 if needed)."""
     sink = io.BytesIO()
     Image.fromarray(ids).save(sink, format="PNG", compress_level=1)
     return sink.getvalue()

@@ -16,11 +16,11 @@ from service.settings import MIN_API_KEY_LENGTH, Settings
 # Lets people and secret scanners recognise a key.
 PREFIX = "maskloop"
 ID_LENGTH = 8
-# 256 bits. Letters and digits only, so that a double click selects the whole key.
+# 256 bits. Letters and digits, so that a double click selects the whole key.
 SECRET_LENGTH = 43
 LETTERS = string.ascii_letters + string.digits
 KEY_FILE = "api-key"
-"""File in the data folder with the key of the first start, for programs on this machine."""
+"""File in the data folder with the key of the first start."""
 ID_LETTERS = string.ascii_lowercase + string.digits
 
 
@@ -30,7 +30,7 @@ class KeyFileInvalid(MaskloopError):  # noqa: N818 - raised at the start, never 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A newly generated key: public id, text (shown once), and the SHA-256 of the text in hex (stored)."""
+    """A new key: public id, text (shown once), and SHA-256 of the text in hex (stored)."""
 
     id: str
     text: str
@@ -50,7 +50,7 @@ def digest_of(text: str) -> str:
 
 
 def id_of(text: str) -> str | None:
-    """Extract the id from a key's text; None if the text is not of the form `maskloop_ID_...`."""
+    """Extract the id from a key's text; None if it is not of the form `maskloop_ID_...`."""
     prefix, _, rest = text.partition("_")
     key_id, _, _secret = rest.partition("_")
     return key_id if prefix == PREFIX and key_id else None
@@ -78,7 +78,7 @@ def _read_key_file(path: Path) -> list[str]:
 
 
 def read_local_key(data_dir: Path) -> str | None:
-    """Read the key; None if the service never created one. Raises OSError if the file cannot be read."""
+    """Read the key of the first start; None if there is none. Raises OSError."""
     try:
         return (data_dir / KEY_FILE).read_text(encoding="ascii", errors="replace").strip()
     except FileNotFoundError:
@@ -87,7 +87,6 @@ def read_local_key(data_dir: Path) -> str | None:
 
 def write_local_key(data_dir: Path, text: str) -> None:
     """Store a key atomically, readable by its owner only."""
-    # mkstemp creates the file with mode 0600.
     descriptor, temporary = tempfile.mkstemp(prefix=f".{KEY_FILE}-", dir=data_dir)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:

@@ -10,10 +10,10 @@ from service.scopes import Scope
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Identity and permissions of a caller."""
+    """Identity and permissions."""
 
     id: str
-    """Identifies its rate limit: the id of the key, or the address of an anonymous client."""
+    """For the rate limit: the id of the key, or the address of an anonymous client."""
     name: str | None
     """Name of the key, for logs; None for anonymous clients."""
     scopes: frozenset[Scope]
@@ -21,7 +21,7 @@ class Caller:
     """Maximum requests per minute. 0: no limit."""
 
     def require(self, scope: Scope) -> None:
-        """Check that the caller has a scope. Raises KeyMissing if it is anonymous, else ScopeMissing."""
+        """Check for a scope. Raises KeyMissing if the caller is anonymous, else ScopeMissing."""
         if scope in self.scopes:
             return
         if self.name is None:

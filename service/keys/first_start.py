@@ -1,4 +1,4 @@
-"""Safe defaults at the start: no public address without a valid key, and a key created by the first start."""
+"""Safe defaults at the start: no public address without a valid key, and a key from the first start."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ FIRST_KEY = "first"
 
 
 class PublicWithoutKey(MaskloopError):  # noqa: N818 - raised at the start, never over HTTP
-    """The service would listen on a public address although no key is valid."""
+    """The service would listen on a public address without a valid key."""
 
 
 def check_exposure(settings: Settings) -> None:
     """Refuse to listen on a public address if no caller could authenticate; an empty keys table is allowed.
 
-    Raises:
-        PublicWithoutKey: All keys are revoked or expired, and none is configured.
-        KeyFileInvalid: The file of `MASKLOOP_API_KEY_FILE` contains no valid key.
+    Raises PublicWithoutKey if all keys are revoked or expired and none is configured, or KeyFileInvalid.
     """
     if configured_digests(settings) or settings.anonymous_scopes or is_loopback(settings.host):
         return
@@ -46,7 +44,7 @@ def check_exposure(settings: Settings) -> None:
 def create_first_key(settings: Settings, ring: KeyRing, store: KeyStore) -> str | None:
     """Create a key with every scope, if none was ever created or configured, and store its text in the data folder.
 
-    Returns the text, or None. If several processes start at once, one of them creates the key.
+    Returns the text, or None. Of several processes that start at once, one creates the key.
     """
     if ring.any_known:
         return None
@@ -56,7 +54,7 @@ def create_first_key(settings: Settings, ring: KeyRing, store: KeyStore) -> str 
 
 
 def print_first_key(settings: Settings, text: str, url: str) -> None:
-    """Tell the operator the new key, with a link that logs a browser in; in JSON logs, only where to find it."""
+    """Print the new key, with a link that logs a browser in; in JSON logs, only where to find it."""
     file = settings.data_dir / KEY_FILE
     if settings.log_format == "json":
         log.info("created an API key with every scope", file=str(file), show="python -m service keys show")

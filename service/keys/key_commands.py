@@ -1,6 +1,6 @@
 """`python -m service keys create | list | revoke | show`: manage keys.
 
-What is slow to import is imported inside the functions: every command of the program builds these parsers.
+Slow imports are inside the functions: every command of the program builds these parsers.
 """
 
 from __future__ import annotations

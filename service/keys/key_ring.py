@@ -1,7 +1,6 @@
 """In-memory copy of the valid keys, so that authentication does not query the database.
 
-A thread reads the keys again every `keys_poll_s` seconds. While the database is unreachable, the last known keys stay
-valid.
+A thread reads them every `keys_poll_s` seconds. While the database is unreachable, the last known keys stay valid.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from service.storage.tables import ApiKey, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
-# `last_used_at` is informative and need not be exact.
+# `last_used_at` need not be exact.
 RECORD_USE_EVERY_S = 10.0
 STOP_TIMEOUT_S = 5.0
 
@@ -57,7 +56,7 @@ class KeyRing:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the polling thread, which writes the pending times of use first."""
+        """Stop the thread, which writes the pending times of use first."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(STOP_TIMEOUT_S)
@@ -68,7 +67,7 @@ class KeyRing:
         return bool(self._snapshot.rows or self._snapshot.configured)
 
     def authenticate(self, text: str) -> Caller:
-        """Return the caller that a key belongs to. Raises KeyInvalid if it is unknown, revoked or expired."""
+        """Return the holder of a key. Raises KeyInvalid if it is unknown, revoked or expired."""
         snapshot, digest = self._snapshot, digest_of(text)
         if any(compare_digest(configured, digest) for configured in snapshot.configured):
             return Caller("configured", "configured", frozenset(SCOPES), self._settings.rate_limit_per_minute)

@@ -23,7 +23,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 @contextmanager
 def open_keys(settings: Settings) -> Iterator[KeyStore]:
-    """Open the keys table alone; create the database if needed. Raises StorageFailed if it cannot be reached."""
+    """Open the keys table alone; create the database if needed. Raises StorageFailed."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.resolved_database_url)
     try:
@@ -58,9 +58,7 @@ class KeyStore:
 
         `expires_at` None: never. `rate_per_minute` None: `MASKLOOP_RATE_LIMIT_PER_MINUTE`; 0: no limit.
 
-        Raises:
-            BadInput: The name is invalid, or there is no scope.
-            KeyNameTaken: Another key has the name and is not revoked.
+        Raises BadInput for an invalid name or no scope, KeyNameTaken if a key that is not revoked has the name.
         """
         if not NAME.fullmatch(name):
             raise BadInput(
@@ -90,7 +88,7 @@ class KeyStore:
     def create_first(self, name: str, save: Callable[[str], None]) -> str | None:
         """Create a key with every scope if the table is empty, even of revoked keys; return its text, otherwise None.
 
-        `save` stores the text. It is called before the commit, so that no key exists whose text is lost.
+        `save` stores the text before the commit, so that no key exists whose text is lost.
         """
         new = generate_key()
         try:
@@ -101,7 +99,7 @@ class KeyStore:
                 session.flush()
                 save(new.text)
         except IntegrityError:
-            # PostgreSQL runs two such transactions concurrently; the unique index lets one commit.
+            # PostgreSQL runs such transactions concurrently; the unique index lets one commit.
             return None
         return new.text
 
@@ -123,7 +121,7 @@ class KeyStore:
         return row
 
     def record_use(self, used: Mapping[str, datetime]) -> None:
-        """Record when keys were last used, by id; earlier times than the recorded ones are ignored."""
+        """Record when keys were last used, by id; times before the recorded ones are ignored."""
         with self._database.write() as session:
             for key_id, at in used.items():
                 earlier = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < at)

@@ -15,13 +15,13 @@ from service.errors import RateLimited
 from service.keys.caller import Caller
 
 WINDOW_S = 60
-# The least recently used one is evicted: it is the most likely to be full again.
+# The least recently used one is evicted: it is most likely full again.
 MAX_BUCKETS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A caller's limit per minute, the requests allowed immediately, and the seconds until the bucket is full."""
+    """A limit per minute, the requests allowed immediately, and the seconds until the bucket is full."""
 
     limit: int
     remaining: int
@@ -36,7 +36,7 @@ class Quota:
 
 
 class QuotaExceeded(RateLimited):
-    """A rate limit is exceeded; carries the quota for the response headers."""
+    """A rate limit is exceeded; `quota` is for the response headers."""
 
     def __init__(self, message: str, quota: Quota, *, retry_after_s: int) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
@@ -84,7 +84,7 @@ class _Buckets:
         self._store: Any = None
 
     def take(self, per_minute: int, key: str) -> tuple[Quota, int]:
-        """Take one token. Returns the quota, and the seconds to wait if there was none (else 0)."""
+        """Take a token; return the quota, and the seconds to wait if there was none (else 0)."""
         result = self._limiter(per_minute).limit(key)
         state = result.state
         quota = Quota(per_minute, state.remaining, math.ceil(state.reset_after))

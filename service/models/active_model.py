@@ -2,7 +2,7 @@
 
 A thread polls the database for the activated version. It loads, probes and warms a new version while the present one
 serves, then swaps them with one assignment; requests keep the model that they began with. If the new version fails, the
-present one stays. A broken bundle is marked in its row, for all processes; a fault of the machine is retried.
+present one stays: a broken bundle is marked in its row, for all processes; a fault of the machine is retried.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ActiveModel:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.error: str | None = None
-        """Why the last attempt to load a version failed; None if it succeeded."""
+        """Why the last load failed; None if it succeeded."""
 
     def start(self) -> None:
         """Start polling the database, in a background thread."""
@@ -53,14 +53,14 @@ class ActiveModel:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread; a load in progress is finished first."""
+        """Stop the thread, after a load in progress."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(STOP_TIMEOUT_S)
 
     def wake(self) -> None:
-        """Poll and retry now: a version was just activated in this process."""
+        """Poll and retry now: a version was just activated."""
         self._not_before = 0.0
         self._wake.set()
 
@@ -84,11 +84,8 @@ class ActiveModel:
     def lease(self, version: str) -> LoadedModel:
         """Return a version, loading it if necessary, which takes seconds: do not call this on the event loop.
 
-        Raises:
-            ModelNotFound: There is no such version.
-            ModelNotServable: It is not ready, or does not load.
-            ModelLoading: This or another version is being loaded.
-            Unavailable: The machine cannot load it.
+        Raises ModelNotFound, ModelNotServable if it is not ready or does not load, ModelLoading while a version is
+        loaded, or Unavailable if the machine cannot load it.
         """
         current = self._current
         return current if current and current.version == version else self._cache.lease(version)
@@ -105,11 +102,11 @@ class ActiveModel:
         return self._cache.loading
 
     def evict(self, version: str) -> None:
-        """Free the memory of a version other than the active one."""
+        """Free the memory of an inactive version."""
         self._cache.evict(version)
 
     def refresh(self) -> None:
-        """Poll the database once and swap if needed. Raises nothing: on errors the active model stays."""
+        """Poll the database once and swap if needed. On errors the active model stays."""
         try:
             activated = self._models.activated()
             self._database_failed, self.error = False, None if self._database_failed else self.error
@@ -136,7 +133,7 @@ class ActiveModel:
         except Exception as error:
             self._defer(version, error)
             return
-        # Error and metrics first: whoever sees the new model must not see the old error or the old metrics.
+        # Error and metrics first: whoever sees the new model must not see the old ones.
         self._deferred, self._attempts, self.error = None, 0, None
         self._metrics.model_swaps.inc()
         self._metrics.set_active_model(version, loaded.artifact.precision, loaded.engine.provider)
@@ -152,14 +149,12 @@ class ActiveModel:
         self._metrics.keep_models(self.loaded_versions | ({self._previous} if self._previous else set()))
 
     def _fail(self, version: str, error: BundleInvalid) -> None:
-        # Marked in its row, so that no process serves it.
         self.error = names_only(f"{version}: {error}")
         self._metrics.model_failures.inc()
         log.error("model failed; the previous one stays", version=version, error=str(error))
         self._models.mark(version, "failed", error=names_only(str(error)))
 
     def _defer(self, version: str, error: Exception) -> None:
-        # A fault of this machine: retry later.
         text = str(error) if isinstance(error, MaskloopError) else f"{type(error).__name__}: {error}"
         self.error = names_only(f"{version}: {text}")
         wait_s = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2**self._attempts)

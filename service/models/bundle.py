@@ -1,7 +1,7 @@
 """Read a bundle: a folder with a manifest, graphs, a probe and a model card (specification: exporter/BUNDLE.md).
 
-`format_version` is checked first. Then a missing field or an unknown value is an error that names file and field;
-unknown fields are ignored.
+`format_version` is checked first. A missing field or an unknown value is an error that names file and field; unknown
+fields are ignored.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from service.errors import BundleInvalid, StorageFailed
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-# File system errors that mean a broken bundle; all others are faults of the machine.
+# Errors that mean a broken bundle; all others are faults of the machine.
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 Channel = Annotated[int, Field(ge=0, le=255)]
 Side = Annotated[int, Field(gt=0, le=65_535)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# File names and the version become paths: only plain names are accepted.
+# They become paths: only plain names are accepted.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Part(BaseModel):
-    """Base of all parts of a manifest: frozen, without type conversion."""
+    """Base of all parts: frozen, without type conversion."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -45,7 +45,7 @@ class ClassInfo(Part):
 
 
 class Inference(Part):
-    """Inference rule of the graph. `long_side` 0: native size; the graph pads to `multiple` itself."""
+    """Inference rule of the graph, which pads to `multiple` itself. `long_side` 0: native size."""
 
     rule: Literal["whole"]
     long_side: Annotated[int, Field(ge=0)]
@@ -53,13 +53,13 @@ class Inference(Part):
 
 
 class Tolerance(Part):
-    """Minimum fraction of equal mask pixels for the probe to pass, 0..1."""
+    """Minimum fraction of equal mask pixels in the probe, 0..1."""
 
     mask_agreement: Annotated[float, Field(gt=0, le=1)]
 
 
 class Probe(Part):
-    """Images and the expected masks."""
+    """Images and expected masks."""
 
     file: FileName
     sha256: Sha256
@@ -79,16 +79,16 @@ class Artifact(FileSum):
     precision: Literal["fp32", "fp16", "int8"]
     """Arithmetic of the graph."""
     weights: Literal["fp32", "fp16"] = "fp32"
-    """Weights in the file; fp16 weights are converted to fp32 when the graph is loaded."""
+    """Weights in the file; fp16 is converted to fp32 at load."""
     opset: Annotated[int, Field(gt=0)]
     fused_attention: Annotated[int, Field(ge=0)] | None = None
-    """Number of attention blocks computed by onnxruntime's fused operator, in far less memory."""
+    """Number of attention blocks in onnxruntime's fused operator, which needs far less memory."""
     probe_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Least probe agreement of this graph; None: the tolerance of the probe."""
+    """Least probe agreement; None: the probe's tolerance."""
 
 
 class TensorRT(Part):
-    """Options of onnxruntime's TensorRT provider for the fp32 graph of standard operators."""
+    """Options of onnxruntime's TensorRT provider for the standard fp32 graph."""
 
     file: FileName
     cache_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
@@ -109,7 +109,7 @@ class Manifest(Part):
     """`manifest.json`, format 1."""
 
     format_version: Literal[1]
-    # Without control characters: not all databases store NUL, and log lines must not break.
+    # No control characters: not all databases store NUL, and log lines must not break.
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
     version: Annotated[str, Field(pattern=rf"^{VERSION.pattern}$")]
     created_at: str
@@ -141,13 +141,13 @@ class Manifest(Part):
 
     @property
     def parent(self) -> str | None:
-        """The version from which training started; None if absent or invalid."""
+        """The version from which training started; None if invalid."""
         value = self.provenance.get("parent")
         return value if isinstance(value, str) and VERSION.fullmatch(value) else None
 
     @property
     def files(self) -> list[FileSum]:
-        """All files whose SHA-256 the manifest holds."""
+        """All files with a SHA-256."""
         extra = [part for part in (self.checkpoint, self.tile) if part]
         return [*self.artifacts, FileSum(file=self.probe.file, sha256=self.probe.sha256), *extra]
 
@@ -161,16 +161,14 @@ class Bundle:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The checkpoint to continue training from, if the bundle has one."""
+        """The checkpoint to continue training from, if any."""
         return self.folder / self.manifest.checkpoint.file if self.manifest.checkpoint else None
 
 
 def read_bundle(folder: Path, *, verify: bool = True) -> Bundle:
     """Read the manifest of a bundle and, if `verify`, compare every file with its SHA-256.
 
-    Raises:
-        BundleInvalid: Not a bundle, another format, an invalid field, or a missing or changed file.
-        StorageFailed: A file exists but cannot be read.
+    Raises BundleInvalid for an invalid manifest or a missing or changed file, StorageFailed for an unreadable file.
     """
     bundle = Bundle(folder, _manifest(folder / MANIFEST))
     if verify:
@@ -195,7 +193,7 @@ def _manifest(path: Path) -> Manifest:
             "export with the matching exporter, or update the service"
         )
     try:
-        # JSON mode: lists are accepted as tuples, and nothing else is converted.
+        # JSON mode accepts lists as tuples, and converts nothing else.
         return Manifest.model_validate_json(json.dumps(raw))
     except ValidationError as error:
         first = error.errors()[0]

@@ -1,4 +1,4 @@
-"""Unpack an uploaded bundle safely: only plain file names, and a limit on the unpacked size."""
+"""Unpack an uploaded bundle safely: plain file names, and a limit on the unpacked size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAIN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(json|onnx|npz|md|sa
 MAX_FILES = 16
 CHUNK = 1 << 20
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-# Errors that `zipfile` raises about damaged files.
+# Errors of `zipfile` about damaged files.
 DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -34,11 +34,9 @@ DAMAGED = (
 def unpack(packed: BinaryIO, folder: Path, *, max_bytes: int) -> None:
     """Write the files of a zipped bundle, at its top or in one folder, into a new folder.
 
-    All names are checked before anything is written, and the unpacked bytes are counted, whatever the headers claim.
+    All names are checked before anything is written; the unpacked bytes are counted, whatever the headers claim.
 
-    Raises:
-        BundleInvalid: Not a zip, an unexpected name, or a damaged entry.
-        BodyTooLarge: It unpacks to more than `max_bytes`.
+    Raises BundleInvalid, or BodyTooLarge if it unpacks to more than `max_bytes`.
     """
     with _read_errors():
         archive = zipfile.ZipFile(packed)
@@ -67,7 +65,7 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _top_folder(names: list[str]) -> str:
-    """Return the folder of the manifest with a trailing slash; empty if it is at the top."""
+    """Return the folder of the manifest with a trailing slash; empty at the top."""
     holder = next((name for name in names if name.rsplit("/", 1)[-1] == MANIFEST), None)
     if holder is None:
         raise BundleInvalid(f"The zip holds no {MANIFEST}: zip a folder that `exporter export` wrote.")
@@ -94,7 +92,7 @@ def _read(source: IO[bytes]) -> bytes:
 
 @contextmanager
 def _read_errors() -> Iterator[None]:
-    """Convert errors of reading the zip to BundleInvalid, but not those of writing, such as a full disk."""
+    """Convert errors of reading to BundleInvalid, but not those of writing, such as a full disk."""
     try:
         yield
     except DAMAGED as error:

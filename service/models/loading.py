@@ -18,13 +18,9 @@ from service.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A bundle with the predictor of one of its graphs. The memory is freed with the last reference.
+    """A bundle with a predictor, whose memory is freed with the last reference.
 
-    Attributes:
-        bundle: The bundle.
-        artifact: The graph that was loaded.
-        engine: Runs that graph, or the window's graph if the bundle uses sliding windows.
-        class_table: Names and colours of the classes.
+    `engine` runs the graph `artifact`, or the window's graph if the bundle uses sliding windows.
     """
 
     bundle: Bundle
@@ -34,16 +30,14 @@ class LoadedModel:
 
     @property
     def version(self) -> str:
-        """The bundle's version."""
+        """Version of the bundle."""
         return self.bundle.manifest.version
 
 
 def load_model(bundle: Bundle, settings: Settings) -> LoadedModel:
     """Verify a bundle's checksums, load the graph that suits this machine, and run its probe, which also warms it up.
 
-    Raises:
-        BundleInvalid: A check failed, and would fail again.
-        Unavailable: The bundle is not at fault: the disk, the memory, or a device that does not work.
+    Raises BundleInvalid if a check failed, and would fail again, or Unavailable for a fault of the machine.
     """
     manifest = read_bundle(bundle.folder).manifest
     artifact, engine = _load(bundle, settings)
@@ -63,7 +57,7 @@ def _required_agreement(manifest: Manifest, artifact: Artifact) -> float:
 
 
 def _load(bundle: Bundle, settings: Settings) -> tuple[Artifact, Engine]:
-    """Choose a graph by the expected provider; choose again if onnxruntime runs it on another provider."""
+    """Choose a graph by the expected provider; choose again if onnxruntime runs it on another."""
     expected = expected_provider(settings.device)
     artifact = choose(bundle.manifest, settings.precision, expected, settings.device)
     engine = _open_engine(bundle, artifact, settings)

@@ -1,4 +1,4 @@
-"""LRU cache of versions that clients request in addition to the active one."""
+"""LRU cache of versions that clients request besides the active one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REMEDIES = {
 
 
 class ModelCache:
-    """Loads one version at a time; requests for another one are rejected meanwhile. A load calls `on_change`."""
+    """Loads one version at a time; requests for another are rejected meanwhile. A load calls `on_change`."""
 
     def __init__(self, settings: Settings, models: ModelStore, on_change: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
@@ -31,7 +31,7 @@ class ModelCache:
         self._on_change = on_change
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self._loading: str | None = None
-        # Held briefly, never while a version loads.
+        # Never held while a version loads.
         self._lock = threading.Lock()
 
     def lease(self, version: str) -> LoadedModel:

@@ -26,7 +26,7 @@ CARD = "MODEL_CARD.md"
 
 
 class ModelStore:
-    """Bundles in DATA/models/VERSION and their rows. A folder appears complete or not at all."""
+    """Bundles in DATA/models/VERSION and their rows. Folders appear complete or not at all."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
@@ -36,8 +36,8 @@ class ModelStore:
     def import_folder(self, folder: Path, *, state: ModelState = "ready", run_id: str | None = None) -> Model:
         """Copy a bundle into the store. A version that exists is returned; if it had failed, it is repaired and ready.
 
-        The probe is not run here, but before the model serves (`loading.load_model`). Raises BundleInvalid for a broken
-        bundle, or if another bundle has its version.
+        The probe runs later, before the model serves. Raises BundleInvalid for a broken bundle, or if another bundle
+        has its version.
         """
         manifest = read_bundle(folder).manifest
         with self._database.read() as session:
@@ -61,10 +61,8 @@ class ModelStore:
     def import_upload(self, packed: BinaryIO) -> Model:
         """Unpack a zipped bundle, run its probe, and `import_folder` it.
 
-        Raises:
-            BundleInvalid: Not a valid zip or bundle, or its probe failed in this process.
-            BodyTooLarge: It unpacks to more than `max_bundle_bytes`.
-            Unavailable: This machine cannot run its probe.
+        Raises BundleInvalid, BodyTooLarge if it unpacks to more than `max_bundle_bytes`, or Unavailable if this machine
+        cannot run its probe.
         """
         folder = self._settings.tmp_dir / f"bundle-{uuid4().hex}"
         try:
@@ -85,11 +83,11 @@ class ModelStore:
             return _existing(session, version)
 
     def bundle(self, version: str) -> Bundle:
-        """Read the manifest of a version. Raises ModelNotFound, or BundleInvalid if its folder is damaged."""
+        """Read the manifest of a version. Raises ModelNotFound, or BundleInvalid if it is damaged."""
         return read_bundle(self._settings.data_dir / self.get(version).path, verify=False)
 
     def activated(self) -> Model | None:
-        """Return the version to serve: that of the newest activation whose model has not failed."""
+        """Return the version to serve: of the newest activation whose model has not failed."""
         with self._database.read() as session:
             return session.scalars(_serving_order()).first()
 
@@ -114,7 +112,7 @@ class ModelStore:
             return _append(session, earlier.version, reason)
 
     def mark(self, version: str, state: ModelState, *, error: str | None = None, miou: float | None = None) -> None:
-        """Set the state of a version; `miou` (0..1) replaces that of the manifest. Raises ModelNotFound."""
+        """Set the state of a version, and `miou` (0..1) if given. Raises ModelNotFound."""
         with self._database.write() as session:
             model = _existing(session, version)
             model.state = state
@@ -124,12 +122,9 @@ class ModelStore:
     def ensure_start_model(self) -> None:
         """Import and activate the start model if it should serve.
 
-        The starter model of the package is activated only if nothing else is; one set by MASKLOOP_MODEL once, when it
-        is first seen.
+        The starter model is activated only if nothing else is; one set by MASKLOOP_MODEL once, when it is first seen.
 
-        Raises:
-            BundleInvalid: The bundle is broken, or the folder set by MASKLOOP_MODEL does not exist.
-            StorageFailed: It cannot be read.
+        Raises BundleInvalid if it is broken or missing, or StorageFailed.
         """
         folder, activated = self._settings.start_model, self.activated()
         if not self._settings.model:
@@ -156,7 +151,7 @@ class ModelStore:
         try:
             same = read_bundle(target, verify=known.state == "failed").manifest.files == bundle.manifest.files
         except BundleInvalid:
-            # The stored copy is damaged: replace it by the new one, if the version had failed.
+            # The stored copy is damaged: replace it if the version had failed.
             if known.state != "failed":
                 raise
             self._replace(bundle.folder, target)

@@ -12,21 +12,13 @@ Precision = Literal["auto", "fp32", "fp16", "int8"]
 
 CPU_INFO = Path("/proc/cpuinfo")
 INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
-"""CPU flags of int8 dot-product instructions, the last on ARM. Without them int8 is hardly faster than fp32."""
+"""Flags of int8 dot-product instructions, the last on ARM. Without them int8 is hardly faster than fp32."""
 
 
 def choose(manifest: Manifest, wanted: Precision, provider: str, device: Device) -> Artifact:
-    """The graph to load.
+    """Choose a graph of the wanted precision, or of fp32 if there is none or the bundle uses sliding windows.
 
-    Args:
-        manifest: The bundle's manifest.
-        wanted: The setting `precision`; "auto": the fastest for the provider.
-        provider: onnxruntime's name of the execution provider.
-        device: The setting `device`. TensorRT does not run onnxruntime's fused attention.
-
-    Returns:
-        A graph of the wanted precision, or of fp32 if there is none or if the bundle uses sliding windows; preferably
-        with fused attention.
+    It has fused attention if possible, which TensorRT does not run. `provider` is onnxruntime's name.
     """
     # The window's graph exists only in fp32, and is compared with a graph of whole images.
     precision = "fp32" if manifest.tile else choose_precision(wanted, provider)
@@ -39,7 +31,7 @@ def choose(manifest: Manifest, wanted: Precision, provider: str, device: Device)
 
 
 def has_int8_dot_product(cpu_info: Path = CPU_INFO) -> bool:
-    """Whether this CPU has int8 dot-product instructions; False if that is unknown."""
+    """Whether this CPU has int8 dot-product instructions; False if unknown."""
     try:
         return not INT8_FLAGS.isdisjoint(cpu_info.read_text().split())
     except OSError:

@@ -20,17 +20,13 @@ SUM_ATOL = 1e-3
 
 
 def make_predictor(bundle: Bundle, engine: Engine, settings: Settings, mask_agreement: float) -> Predictor:
-    """The predictor that the manifest specifies.
+    """Return `engine`, or a predictor with sliding windows if the manifest specifies one.
 
-    Args:
-        bundle: A bundle whose checksums were verified.
-        engine: Its graph of whole images, which passed its probe. Returned unless the bundle uses sliding windows.
-        settings: Threads and device.
-        mask_agreement: Least share of equal pixels in the masks of both graphs, 0..1.
+    The bundle's checksums were verified, and its `engine` of whole images passed its probe. `mask_agreement` is the
+    least share of equal pixels in the masks of both graphs, 0..1.
 
-    Raises:
-        BundleInvalid: The window's graph contradicts the manifest or the graph of whole images.
-        Unavailable: The machine cannot run it.
+    Raises BundleInvalid if the window's graph contradicts the manifest or the other graph, or Unavailable if the
+    machine cannot run it.
     """
     manifest = bundle.manifest
     if manifest.tile is None:
@@ -49,7 +45,7 @@ def make_predictor(bundle: Bundle, engine: Engine, settings: Settings, mask_agre
 
 
 def _check(graph: WindowSession, engine: Engine, tiling: Tiling, mask_agreement: float) -> None:
-    """Compare both graphs on one image of the window's size, as the probe contains no windows."""
+    """Compare both graphs on an image of the window's size, as the probe contains none."""
     image_TU3 = _test_image(*tiling.window)
     probability_KTU = graph.probabilities(image_TU3[None])[0]
     deviation = float(np.abs(probability_KTU.sum(axis=0) - 1).max())

@@ -39,7 +39,7 @@ def pack(elements: Sequence[bytes]) -> bytes:
 
 
 def from_base64(texts: list[object], content_type: object) -> list[bytes]:
-    """Decode the elements of a JSON tensor. Raises BadInput for another encoding, also by `content_type`."""
+    """Decode the elements of a JSON tensor. Raises BadInput for another encoding or `content_type`."""
     if content_type not in (None, BASE64):
         raise BadInput(f"`content_type` {content_type!r:.60} is unknown: send base64, or the tensor in binary form.")
     return [_decode(text, number) for number, text in enumerate(texts)]

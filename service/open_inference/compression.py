@@ -19,10 +19,7 @@ LEVEL = 1
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
     """Decompress a body by its `Content-Encoding` ("": none) to at most `limit` bytes.
 
-    Raises:
-        EncodingUnsupported: The encoding is neither gzip nor deflate.
-        BodyTooLarge: The decompressed body exceeds the limit.
-        BadInput: The body is damaged or truncated, or data follows the compressed stream.
+    Raises EncodingUnsupported, BodyTooLarge, or BadInput if the body is damaged or truncated, or data follows it.
     """
     name = encoding.strip().lower()
     if name in ("", "identity"):
@@ -41,7 +38,7 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
 def accepted_encoding(header: str | None) -> Encoding | None:
     """Return the encoding for a response by `Accept-Encoding`.
 
-    Only a single encoding requests compression: HTTP libraries send lists by default, and would have to wait for it.
+    A list does not request compression: HTTP libraries send one by default, and would have to wait.
     """
     return _encoding((header or "").strip().lower())
 
@@ -78,5 +75,5 @@ def _parts(stream: Any, data: bytes) -> Iterator[bytes]:
     while not stream.eof and (data or full):
         part = stream.decompress(data, CHUNK_BYTES)
         yield part
-        # After a full part, zlib may hold more output even if it has consumed all input.
+        # After a full part, zlib may hold more output without more input.
         data, full = stream.unconsumed_tail, len(part) == CHUNK_BYTES

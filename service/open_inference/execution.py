@@ -23,9 +23,9 @@ from service.segmentation.pipeline import DisconnectCheck, Pipeline
 
 T = TypeVar("T")
 Row = dict[str, Any]
-"""The values of all outputs for one image, by name of the output."""
+"""Values for one image, by name of the output."""
 MAX_CONCURRENT = 8
-"""Concurrent images of one request, to leave room for others; more on a GPU with larger batches."""
+"""Concurrent images of a request, to leave room for others; more on a GPU with larger batches."""
 
 
 async def execute(
@@ -39,12 +39,10 @@ async def execute(
 ) -> list[Row]:
     """Run the images of a request through the model; return one row per image, in their order.
 
-    `timings` receives the stages of each image, `context` their sum over the images.
+    `timings` receives the stages of each image, `context` their sum.
 
-    Raises:
-        MaskloopError: The error of the first image that fails; the other images are cancelled.
-        Overloaded: The first image waited in queues longer than `context.max_wait_s`.
-        ClientDisconnected: The client closed the connection.
+    Raises MaskloopError of the first image that fails (the others are cancelled), Overloaded if the first image waited
+    longer than `context.max_wait_s`, or ClientDisconnected.
     """
     urgency = _apply_priority(request.priority, context)
     contexts = [RequestContext(context.metrics, urgency, context.model) for _ in request.images]
@@ -121,7 +119,7 @@ async def _run_image(
 
 
 def _apply_priority(priority: InferPriority, context: RequestContext) -> int:
-    """Return the urgency of the request, and shorten its deadline if the parameters set an earlier one."""
+    """Return the request's urgency, and apply its deadline if that is earlier."""
     timeout_s = priority.timeout_s
     if timeout_s is not None and (context.timeout_s is None or timeout_s < context.timeout_s):
         context.set_deadline(timeout_s)

@@ -30,7 +30,7 @@ Images = npt.NDArray[np.uint8] | list[bytes]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestedOutput:
-    """An output that the client requests, and whether in binary form."""
+    """A requested output, and whether in binary form."""
 
     spec: TensorSpec
     binary: bool
@@ -51,11 +51,8 @@ class InferRequest:
 def parse(body: bytes, header: str | None, signature: ModelSignature) -> InferRequest:
     """Parse a decompressed request and validate it against the signature of its model.
 
-    `header` is the value of `Inference-Header-Content-Length`, if it was sent.
-
-    Raises:
-        BadInput: The request is invalid, or does not match the model.
-        NotSupported: It uses a part of the protocol that the service does not implement.
+    `header` is the value of `Inference-Header-Content-Length`. Raises BadInput, or NotSupported for a part of the
+    protocol that the service does not implement.
     """
     if not body:
         raise BadInput("The body is empty: send JSON, or an encoded image and Inference-Header-Content-Length: 0.")
@@ -94,7 +91,7 @@ def _id(value: object) -> str | None:
 
 
 def _input(inputs: object, spec: TensorSpec, tensors: memoryview) -> tuple[Shape, Images]:
-    """Return the shape and the images of the one input; `tensors` follow the JSON in the body."""
+    """Return the shape and the images of the input; `tensors` follow the JSON in the body."""
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise BadInput(f"`inputs` must be a list with one object, the tensor {spec.name}.")
     (given,) = inputs

@@ -1,4 +1,4 @@
-"""Serialise inference responses: JSON, followed by the tensors that were requested in binary form."""
+"""Serialise inference responses: JSON, followed by the tensors in binary form."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class InferResponse:
-    """Body of a response, in parts: joining large tensors would block other threads."""
+    """Body in parts: joining large tensors would block other threads."""
 
     parts: tuple[Part, ...]
     json_length: int | None
-    """Bytes of JSON before the tensors; None: the whole body is JSON."""
+    """Bytes of JSON before the tensors; None: the whole body."""
 
 
 def serialise(head: Head, outputs: Sequence[Output]) -> InferResponse:

@@ -9,7 +9,7 @@ from service.errors import BadInput
 from service.open_inference.json_tensor import JsonNumbers, extract
 
 MAX_TOKENS = 20_000
-"""Limit on objects, arrays, commas and backslashes outside tensors: each costs time and memory."""
+"""Limit on objects, arrays, commas and backslashes outside tensors, which cost time and memory."""
 TOKENS = (b"{", b"[", b",", b"\\")
 CHUNK_BYTES = 64 * 1024
 
@@ -21,7 +21,7 @@ def header_length(header: str | None, body_bytes: int) -> int | None:
     """
     if header is None:
         return None
-    # int() would accept signs, spaces, underscores and the digits of all scripts.
+    # int() accepts signs, spaces, underscores and the digits of all scripts.
     length = int(header) if header.isascii() and header.isdigit() and len(header) < 20 else -1
     if not 0 <= length <= body_bytes:
         raise BadInput(

@@ -1,7 +1,7 @@
 """Parse and write tensors as JSON numbers, in chunks.
 
-The parser of the standard library holds the GIL until it is done: half a second for an image of 640x480. So the numbers
-are extracted from the text before the rest is parsed, and parsed in chunks into a uint8 array, without a list of all.
+The standard library's parser holds the GIL for half a second for an image of 640x480. So the numbers are extracted
+before the rest is parsed, and parsed in chunks into a uint8 array.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from service.errors import BadInput
 
 CHUNK_BYTES = 128 * 1024
 MAX_NUMBER_BYTES = 1024
-"""Longest number, with the whitespace and brackets around it."""
+"""Longest number, with whitespace and brackets around it."""
 MAX_DEPTH = 8
 MAX_ARRAYS = 16
 PLACEHOLDER = b"NaN"
-"""Replaces an extracted array in the text. It is not valid JSON, so a client's own is rejected."""
+"""Replaces an extracted array. It is not valid JSON, so a client's own is rejected."""
 
 KEY = b'"data"'
-# The key and the start of an array of numbers. No string matches: its quotes would be escaped.
+# The key and the start of an array. No string matches: its quotes would be escaped.
 NUMBERS = re.compile(rb'"data"[ \t\r\n]*:[ \t\r\n]*(?=\[[\[ \t\r\n]*[-\d\]])')
 EMPTY = re.compile(rb"\[[ \t\r\n]*\]")
-# Two separators without a number between them, or a number next to a bracket without a comma.
+# Two separators without a number between, or a number next to a bracket without a comma.
 MALFORMED = re.compile(rb"[\[,]\s*[,\]]|[-\d]\s*\[|\]\s*[-\d]")
 ALLOWED = b"0123456789-,[] \t\r\n"
 NO_BRACKETS = bytes.maketrans(b"[]", b"  ")
@@ -37,14 +37,14 @@ NO_BRACKETS = bytes.maketrans(b"[]", b"  ")
 
 @dataclass(frozen=True, slots=True)
 class JsonNumbers:
-    """A JSON array of numbers, flat or nested, that is not parsed yet: `text[begin:end]`."""
+    """A JSON array of numbers, flat or nested, not parsed yet: `text[begin:end]`."""
 
     text: bytes
     begin: int
     end: int
 
     def read(self) -> npt.NDArray[np.uint8]:
-        """Parse the numbers into a flat array. Raises BadInput for anything but integers from 0 to 255."""
+        """Parse the numbers into a flat array. Raises BadInput for any but integers from 0 to 255."""
         if EMPTY.fullmatch(self.text, self.begin, self.end):
             return np.zeros(0, np.uint8)
         return np.concatenate([_parse(chunk) for chunk in self._chunks()])
@@ -63,11 +63,8 @@ class JsonNumbers:
 def extract(text: bytes) -> tuple[bytes, list[JsonNumbers]]:
     """Extract the arrays of numbers with the key "data" from a JSON text.
 
-    Returns:
-        The text with `PLACEHOLDER` in place of each array, and the arrays in their order.
-
-    Raises:
-        BadInput: An array is not closed or is nested too deeply, or there are too many.
+    Returns the text with `PLACEHOLDER` in place of each array, and the arrays. Raises BadInput if one is not closed or
+    is nested too deeply, or there are too many.
     """
     kept: list[bytes] = []
     arrays: list[JsonNumbers] = []
@@ -98,7 +95,7 @@ def write(numbers: npt.NDArray[Any]) -> Iterator[bytes]:
 
 
 def _array_end(text: bytes, begin: int) -> int:
-    """Return the position after the bracket that closes the array at `begin`."""
+    """Return the position after the array at `begin`."""
     depth = 0
     for at in range(begin, len(text), CHUNK_BYTES):
         chars = np.frombuffer(text, np.uint8, count=min(CHUNK_BYTES, len(text) - at), offset=at)

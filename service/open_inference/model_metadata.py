@@ -10,7 +10,7 @@ from service.open_inference.model_repository import ResolvedModel
 from service.open_inference.tensor_spec import MAX_BATCH, ModelSignature, TensorSpec, signature_of
 
 PLATFORMS = {"tensor": ("onnxruntime_onnx", "onnxruntime"), "encoded": ("python", "python")}
-"""Platform and backend, as Triton reports them for the models that `exporter triton` writes."""
+"""Platform and backend, as Triton reports them for models of `exporter triton`."""
 TRITON_TYPES = {"BYTES": "TYPE_STRING"}
 
 
@@ -30,7 +30,7 @@ def model_config(found: ResolvedModel, manifest: Manifest) -> dict[str, Any]:
     """Return the configuration of a model, with its classes."""
     signature = _signature(found, manifest)
     platform, backend = PLATFORMS[signature.kind]
-    # In Triton's terms, the tensor model supports batching; the encoded model takes a list of any length instead.
+    # In Triton's terms, the tensor model supports batching; the encoded model takes a list instead.
     batching = signature.kind == "tensor"
     parameters = {
         "bundle_name": manifest.name,

@@ -1,16 +1,14 @@
 """Map the model names and version numbers of the protocol to versions in the store.
 
-| request                     | means                                                                                |
-|-----------------------------|--------------------------------------------------------------------------------------|
-| `NAME`, `NAME_encoded`      | the versions whose bundle has this name; `exporter triton` uses the same model names |
-| `seg`, `seg_bytes`          | all versions, whatever the name of their bundle                                      |
-| version `3`                 | the third version that was added to this store, counted from 1 over all names        |
-| version `20261122T101112-…` | the same by the version of the bundle, as in the rest of the API                     |
-| no version                  | the active one; if its bundle has another name, the newest ready one of this name    |
+    NAME, NAME_encoded          versions whose bundle has this name; `exporter triton` uses the same model names
+    seg, seg_bytes              all versions, whatever the name of their bundle
+    version 3                   the third version that was added to this store, counted over all names
+    version 20261122T101112-…   the same by the version of the bundle, as in the rest of the API
+    no version                  the active one; if its bundle has another name, the newest ready one of this name
 
 Responses carry numbers, as in other servers of the protocol; the bundle's version is in `bundle_version` (responses)
-and in `version_3` (`config`). Numbers are stable within one store, which never deletes versions. If a name has two
-meanings, `seg` precedes the encoded model, and that a bundle of this name.
+and `version_3` (`config`). Numbers are stable within a store, which never deletes versions. If a name has two meanings,
+`seg` and `seg_bytes` take precedence over encoded models, and these over tensor models.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ class StoreEntry:
 
     @property
     def bundle_name(self) -> str:
-        """The name of its bundle, as used in URLs."""
+        """The bundle's name, as used in URLs."""
         return safe_name(self.row.name)
 
 
@@ -56,12 +54,12 @@ class ModelName:
 
 
 def safe_name(name: str) -> str:
-    """Return `name` as `exporter triton` writes it; if that is empty, the version is only reachable as `seg`."""
+    """Return `name` as `exporter triton` writes it; if empty, the version is only reachable as `seg`."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:MAX_NAME_LENGTH]
 
 
 def number_versions(rows: Sequence[Model]) -> list[StoreEntry]:
-    """Number the versions, oldest first, from rows that are newest first."""
+    """Number the versions, oldest first; `rows` are newest first."""
     return [StoreEntry(number, row) for number, row in enumerate(reversed(rows), start=1)]
 
 

@@ -1,4 +1,4 @@
-"""The model repository of the protocol: find, load and unload the versions in the store."""
+"""The model repository of the protocol: find, load and unload versions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """A model, the requested version of it, loaded or not, and all its versions."""
+    """A model, its requested version, loaded or not, and all its versions."""
 
     name: ModelName
     entry: StoreEntry
@@ -50,7 +50,7 @@ class ResolvedModel:
 
 
 class ModelRepository:
-    """Finds, loads and unloads versions. Of its methods only `loaded` may be called on the event loop."""
+    """Finds, loads and unloads versions. Only `loaded` may be called on the event loop."""
 
     def __init__(self, models: ModelStore, active_model: ActiveModel) -> None:
         self._models = models
@@ -58,7 +58,7 @@ class ModelRepository:
         self._numbers: dict[str, int] = {}
 
     def loaded(self, model: str, version: str | None) -> Served | None:
-        """Return the active model if it is what the request names; None if that needs the database to tell."""
+        """Return the active model if the request names it; None if only the database can tell."""
         loaded = self._active_model.current
         number = self._numbers.get(loaded.version) if loaded else None
         if loaded is None or number is None or version not in (None, str(number), loaded.version):
@@ -81,9 +81,7 @@ class ModelRepository:
     def find(self, model: str, version: str | None = None) -> ResolvedModel:
         """Find a version of a model, without loading it; without `version`, the default one.
 
-        Raises:
-            ModelNotFound: There is no such model or version.
-            NoModel: No version was given and no model is ready.
+        Raises ModelNotFound, or NoModel if no version was given and no model is ready.
         """
         entries = self._entries()
         name = resolve_name(model, entries)
@@ -96,7 +94,7 @@ class ModelRepository:
         return [name.text for name in list_names(self._entries())]
 
     def loaded_versions(self, model: str | None = None) -> list[tuple[str, int]]:
-        """List the model names and numbers of the loaded versions, of one model or all."""
+        """List names and numbers of the loaded versions, of one model or all."""
         return [(name.text, entry.number) for name, entry in self._pairs(model) if self.is_ready(entry)]
 
     def is_ready(self, entry: StoreEntry) -> bool:

@@ -17,7 +17,7 @@ MAX_PRIORITY = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InferPriority:
-    """Urgency and timeout from the parameters of a request; None: not given."""
+    """Urgency and timeout of a request; None: not given."""
 
     timeout_s: float | None = None
     """Seconds from now after which the client no longer needs the answer."""
@@ -30,7 +30,7 @@ def infer_priority(parameters: dict[str, Any]) -> InferPriority:
     if parameters.get("sequence_id") not in (None, 0, ""):
         raise NotSupported("The models keep no state between requests: omit `sequence_id`.")
     timeout_us, priority = integer(parameters, "timeout", MAX_TIMEOUT_US), integer(parameters, "priority", MAX_PRIORITY)
-    # For both parameters, 0 means that it is not given.
+    # 0 means not given.
     return InferPriority(
         timeout_s=timeout_us / 1e6 if timeout_us else None,
         urgency=min(priority - 1, LEAST_URGENT) if priority else None,
@@ -38,13 +38,13 @@ def infer_priority(parameters: dict[str, Any]) -> InferPriority:
 
 
 def reject_shared_memory(parameters: dict[str, Any]) -> None:
-    """Raise NotSupported for an input or output in memory shared between client and server."""
+    """Raise NotSupported for an input or output in shared memory."""
     if any(name.startswith("shared_memory_") for name in parameters):
         raise NotSupported("Shared memory is not supported: send and receive tensors in binary form.")
 
 
 def parameters_of(part: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return the optional object `parameters` of a part of a request. Raises BadInput."""
+    """Return the optional object `parameters` of a request's part. Raises BadInput."""
     parameters = part.get("parameters")
     if parameters is None:
         return {}

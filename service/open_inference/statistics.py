@@ -1,8 +1,7 @@
 """Statistics of inference requests, in the format of Triton's tools.
 
-`inference_stats` counts each request once, with the times of all its images; its `queue` time ends when its first image
-starts. `inference_count` counts images, and `execution_count` runs of the graph, which images of one size share on a
-GPU.
+`inference_stats` counts each request once, with the times of all its images; `queue` ends when its first image starts.
+`inference_count` counts images, `execution_count` runs of the graph, which images of one size share on a GPU.
 """
 
 from __future__ import annotations
@@ -40,11 +39,10 @@ class Duration:
 
 @dataclass(slots=True)
 class RequestTimings:
-    """Timings of one request in progress; seconds by stage."""
+    """Timings of one request; seconds by stage."""
 
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     contexts: Sequence[RequestContext] = ()
-    """Contexts of its images."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -133,7 +131,7 @@ class Statistics:
         stats.succeed(timings, time.perf_counter() - begin)
 
     def to_json(self, versions: list[tuple[str, int]], model: str | None, version: int | None) -> dict[str, Any]:
-        """Return the statistics of the given versions and of all that have any, filtered by model and version."""
+        """Return the statistics of `versions` and of all that have any, filtered by model and version."""
         selected = sorted(
             (name, number)
             for name, number in {*versions, *self._stats}

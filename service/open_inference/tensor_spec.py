@@ -1,7 +1,7 @@
 """Inputs and outputs of the two kinds of model.
 
-A `tensor` model takes pixels and returns masks; an `encoded` model takes encoded images and returns PNGs. A dimension
-of -1 has any length.
+A `tensor` model takes pixels and returns masks; an `encoded` model takes image files and returns PNGs. A dimension of
+-1 has any length.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class TensorSpec:
     shape: Shape
 
     def metadata(self) -> dict[str, Any]:
-        """Return the entry of this tensor in the model metadata."""
+        """Return its entry in the model metadata."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
     def check(self, datatype: object, shape: object) -> Shape:
-        """Validate the datatype and shape that a request declares; return the shape. Raises BadInput."""
+        """Validate the datatype and shape of a request; return the shape. Raises BadInput."""
         if datatype != self.datatype:
             known = "" if datatype in DATATYPES else f", which is none of the protocol's {', '.join(DATATYPES)}"
             raise BadInput(f"`datatype` of {self.name} is {datatype!r:.40}{known}: send {self.datatype}.")
@@ -52,7 +52,7 @@ class TensorSpec:
         return dims
 
     def _allowed_shapes(self) -> tuple[Shape, ...]:
-        # Triton adds a dimension for the elements of each item of a batch: `exporter triton` writes [-1, 1].
+        # Triton adds a dimension for the elements of each item: `exporter triton` writes [-1, 1].
         return (self.shape, (-1, 1)) if self.shape == (-1,) else (self.shape,)
 
 
@@ -74,7 +74,7 @@ class ModelSignature:
 
 
 def signature_of(kind: Kind, classes: int) -> ModelSignature:
-    """Return the signature of a model with this number of classes."""
+    """Return a model's signature."""
     if kind == "encoded":
         return ModelSignature(
             kind,

@@ -1,7 +1,7 @@
 """Run the trainer or the exporter as a child process: read its JSON lines, stop it, report its errors.
 
-The child has its own process group, so that signals reach its own children, and ends with this process, even if that is
-killed. Its stderr is appended to the log of the run.
+The child has its own process group, so that signals reach its children, and ends with this process, even if that is
+killed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Event = dict[str, Any]
 
 
 class ProgramError(Exception):
-    """The program failed; the message holds its error event, if any, and the end of its log."""
+    """The program failed; the message holds its error event and the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,15 @@ class Program:
     log_file: Path
     """Receives its stderr."""
     on_event: Callable[[Event], None]
-    """Called with every event that it prints, in the thread that called `run_program`."""
+    """Called with every event, in the thread that called `run_program`."""
     interruption: Callable[[], str | None]
-    """Polled several times a second; a result other than None stops the program."""
+    """Polled; a result other than None stops the program."""
     grace_s: float
     """Seconds between SIGTERM and SIGKILL."""
 
 
 def run_program(program: Program) -> Event | None:
-    """Run a program until it ends; return its `done` event, None if it was interrupted. Raises ProgramError."""
+    """Run a program; return its `done` event, None if it was interrupted. Raises ProgramError."""
     with program.log_file.open("ab") as stderr:
         stderr.write(f"$ {' '.join(program.command)}\n".encode())
         stderr.flush()
@@ -76,7 +76,7 @@ def _follow(program: Program, child: subprocess.Popen[bytes]) -> Event | None:
     done: Event | None = None
     message: str | None = None
     while True:
-        # Before reading, so that everything that it printed is read.
+        # Before reading, so that everything is read.
         ended = child.poll() is not None
         if ended:
             reader.wait(DRAIN_S)
@@ -95,7 +95,7 @@ def _follow(program: Program, child: subprocess.Popen[bytes]) -> Event | None:
 
 
 def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
-    """Send SIGTERM to the group, then SIGKILL after the grace time, even if the child itself has ended."""
+    """Send SIGTERM to the group, then SIGKILL after the grace time, even if the child has ended."""
     if child.poll() is None:
         _signal(child, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -130,7 +130,7 @@ class _EventReader:
         return [self._events.get() for _ in range(self._events.qsize())]
 
     def wait(self, timeout_s: float) -> None:
-        """Wait for the end of the pipe, with a limit: a grandchild may keep it open."""
+        """Wait for the end of the pipe, which a grandchild may keep open."""
         self._thread.join(timeout_s)
 
     def _read(self, pipe: IO[bytes]) -> None:

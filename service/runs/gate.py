@@ -1,7 +1,7 @@
 """The promotion gate: compare the candidate with the active model on the validation images of the run.
 
-Both run in the serving engine, after their probes passed in this process. The metric is mIoU over all pixels of the
-images: the mean over the classes that occur in the ground truth.
+Both run in the serving engine, after their probes passed in this process. The metric is mIoU over all pixels: the mean
+over the classes in the ground truth.
 """
 
 # H, W pixels; K classes; rows of a confusion matrix are the ground truth, columns the prediction
@@ -29,7 +29,7 @@ Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """mIoU of a model (0..1), and the IoU by class name; None for a class that is not in the ground truth."""
+    """mIoU of a model (0..1), and IoU by class name; None for a class that is not in the ground truth."""
 
     version: str
     miou: float
@@ -38,7 +38,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Decision of the gate, with its reason."""
+    """Decision of the gate."""
 
     accepted: bool
     reason: str
@@ -46,16 +46,15 @@ class Verdict:
     candidate: Score | None
     """None if it does not run or its probe fails."""
     active: Score | None
-    """None if there was no active model, or it has other classes."""
+    """None if there was none, or it has other classes."""
 
 
 def compare(
     candidate: Bundle, active: Bundle | None, pairs: Callable[[Bundle], Iterable[Pair]], settings: Settings
 ) -> Verdict:
-    """Compare two models on the same images; `pairs` yields those for a bundle: uint8 [H, W, 3] and ids [H, W].
+    """Compare two models on the same images; `pairs` yields them for a bundle: uint8 [H, W, 3] and ids [H, W].
 
-    Raises:
-        BundleInvalid: The active bundle is broken, or its probe fails.
+    Raises BundleInvalid if the active bundle is broken or its probe fails.
     """
     try:
         after, images = _score(candidate, pairs, settings)
@@ -88,7 +87,7 @@ def read_pairs(images: ImageStore, ids: Iterable[str], manifest: Manifest, limit
 
 
 def confusion(truth_HW: npt.NDArray[Any], found_HW: npt.NDArray[Any], classes: int, ignore: int) -> Confusion:
-    """Compute the confusion matrix int64 [K, K] of an image, without pixels whose ground truth is `ignore`."""
+    """Compute the confusion matrix int64 [K, K], without pixels whose ground truth is `ignore`."""
     counted = truth_HW != ignore
     cells = truth_HW[counted].astype(np.int64) * classes + found_HW[counted]
     matrix_KK = np.bincount(cells, minlength=classes * classes).reshape(classes, classes)

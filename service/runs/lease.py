@@ -1,8 +1,7 @@
 """Lease of a run: only its holder may write to the run, and every write is fenced.
 
 `claim` increments `attempts` by compare-and-set, and later writes require that value: a worker that was presumed dead
-can change nothing. A clean release decrements `attempts` again; lost leases stay counted, so that no value is used
-twice.
+can change nothing. A clean release decrements it; lost leases stay counted, so that no value is used twice.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class LeaseLost(Exception):  # noqa: N818 - no error of this worker: another one
 
 
 def claim(database: Database, run_id: str) -> Lease | None:
-    """Claim a queued run; return None if it is not queued: it has ended, or another worker has it."""
+    """Claim a queued run; return None if it has ended, or another worker has it."""
     with database.write() as session:
         row = session.execute(
             update(Run)
@@ -51,20 +50,20 @@ def claim(database: Database, run_id: str) -> Lease | None:
 
 
 class Lease:
-    """Lease of a running run. All methods that write raise LeaseLost."""
+    """Lease of a running run. Methods that write raise LeaseLost."""
 
     def __init__(self, database: Database, run_id: str, attempt: int) -> None:
         self.run_id = run_id
         self.attempt = attempt
         self.interruption: Interruption | None = None
-        """Set by the heartbeat thread when the run was cancelled or taken over."""
+        """Set by the heartbeat thread."""
         self._database = database
         self._ended = threading.Event()
         self._progress_at = -PROGRESS_EVERY_S
 
     @contextmanager
     def with_heartbeat(self, heartbeat_s: float) -> Iterator[None]:
-        """Send heartbeats from a thread for the duration of the block."""
+        """Send heartbeats from a thread during the block."""
         name = f"heartbeat {self.run_id}"
         thread = threading.Thread(target=self._send_heartbeats, args=(heartbeat_s,), name=name, daemon=True)
         thread.start()
@@ -79,7 +78,7 @@ class Lease:
         self.record({"phase": name, "step": None, "steps": None, "loss": None}, "phase", phase=name)
 
     def progress(self, event: dict[str, Any]) -> None:
-        """Record a `progress` event of a program, unless the last one was recorded just before."""
+        """Record a `progress` event, unless one was recorded just before."""
         step, steps, loss = event.get("step"), event.get("steps"), event.get("loss")
         if step != steps and time.monotonic() - self._progress_at < PROGRESS_EVERY_S:
             return
@@ -93,7 +92,7 @@ class Lease:
         log.info("run finished", run_id=self.run_id, status=status, error=error)
 
     def release(self) -> None:
-        """Return the run to the queue for another worker, without counting the attempt."""
+        """Return the run to the queue, without counting the attempt."""
         self.record({"status": "queued", "attempts": Run.attempts - 1}, "interrupted", reason="the worker is stopping")
         log.info("run returned to the queue", run_id=self.run_id)
 
@@ -117,7 +116,7 @@ class Lease:
             try:
                 self._check(beat=due)
             except Exception:
-                # The database may be unreachable for a moment. If it stays so, the lease expires.
+                # If the database stays unreachable, the lease expires.
                 log.exception("heartbeat failed", run_id=self.run_id)
                 continue
             beaten_at = time.monotonic() if due else beaten_at
@@ -134,5 +133,5 @@ class Lease:
 
 
 def _public(fields: dict[str, Any]) -> dict[str, Any]:
-    """Reduce paths in messages to file names, since clients read the rows."""
+    """Reduce paths to file names, since clients read the rows."""
     return {name: names_only(value) if isinstance(value, str) else value for name, value in fields.items()}

@@ -35,7 +35,7 @@ def perform(
 ) -> None:
     """Perform a queued run until it ends; return at once if it is not queued.
 
-    When `stopping` is set, because the worker shuts down, the run is returned to the queue, to be resumed.
+    When the worker sets `stopping`, the run is returned to the queue, to be resumed.
     """
     lease = claim(database, run_id)
     if lease is None:
@@ -65,7 +65,7 @@ def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
     except LeaseLost:
         raise
     except (MaskloopError, ProgramError, RecipeError, OSError) as error:
-        # Keep the folder of the run, so that it can be repeated by hand.
+        # Keep its folder, so that it can be repeated by hand.
         lease.finish("failed", str(error))
     except Exception as error:
         log.exception("run failed with an unexpected error", run_id=lease.run_id)

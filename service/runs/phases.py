@@ -1,7 +1,7 @@
 """Phases of a run: prepare, train, export, judge, promote.
 
-Each phase stores its complete result in the folder or the row of the run, and is skipped if the result exists. So a run
-whose worker died continues from the last state that the trainer saved, and a duplicate message is harmless.
+Each phase stores its result in the folder or the row of the run, and is skipped if that exists. So a run whose worker
+died continues from the last state that the trainer saved, and a duplicate message is harmless.
 
     DATA/runs/ID/dataset/      snapshot of the pool              (prepare)
     DATA/runs/ID/recipe.toml   recipe of the trainer             (prepare)
@@ -39,7 +39,7 @@ CHECKPOINT, RESUME_STATE = "model.safetensors", "resume.pt"
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: the stop was requested
-    """The run is stopped; the text is the reason: cancelled, lost, stopping or timeout."""
+    """The run is stopped; the text is cancelled, lost, stopping or timeout."""
 
 
 @dataclass(kw_only=True)
@@ -52,7 +52,7 @@ class Phases:
     models: ModelStore
     lease: Lease
     interruption: Callable[[], str | None]
-    """Returns the reason to stop now, or None."""
+    """Returns the reason to stop, or None."""
 
     def __post_init__(self) -> None:
         self._limits = Limits(max_bytes=self.settings.max_image_bytes, max_pixels=self.settings.max_image_pixels)
@@ -61,10 +61,7 @@ class Phases:
     def run(self) -> bool:
         """Run all phases; return whether the candidate was promoted.
 
-        Raises:
-            Interrupted: The run must stop.
-            LeaseLost: Another worker has taken over the run.
-            MaskloopError, ProgramError, RecipeError, OSError: A phase failed.
+        Raises Interrupted, LeaseLost, or MaskloopError, ProgramError, RecipeError or OSError if a phase failed.
         """
         for name, phase in (("prepare", self._prepare), ("train", self._train), ("export", self._export)):
             with span(name):
@@ -77,7 +74,7 @@ class Phases:
         return accepted
 
     def delete_copies(self) -> None:
-        """Delete the snapshot, which may hold images that clients delete, and the imported bundle of an ended run."""
+        """Delete an ended run's snapshot, which may hold images that clients delete, and its imported bundle."""
         for name in ("dataset", "bundle"):
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
@@ -111,7 +108,7 @@ class Phases:
         self._run_program("exporter", "export", str(checkpoint), "--out", str(bundle), *about, *self._precisions())
 
     def _precisions(self) -> list[str]:
-        """Also export a graph that is fast on this machine; the exporter drops it if it loses too much accuracy."""
+        """Also export a graph that is fast here; the exporter drops it if it loses too much accuracy."""
         precision = choose_precision(self.settings.precision, expected_provider(self.settings.device))
         if precision == "fp32":
             return []
@@ -121,7 +118,7 @@ class Phases:
         self._enter("judge")
         run = self.runs.get(self.lease.run_id)
         if run.report is not None:
-            # An earlier attempt finished this phase; the candidate may be active by now.
+            # An earlier attempt finished this phase; the candidate may be active.
             return bool(run.report["accepted"])
         version = self.models.import_folder(self._folder / "bundle", state="candidate", run_id=run.id).version
         self.lease.record({"candidate_version": version}, "candidate", version=version)

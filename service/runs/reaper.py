@@ -13,13 +13,13 @@ from service.storage.tables import Run, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
-# A run that kills its worker, for example by its memory, must not do so forever.
+# A run that kills its worker, such as by its memory, must not do so forever.
 MAX_ATTEMPTS = 3
 MISSED_HEARTBEATS = 6
 
 
 def reap(database: Database, heartbeat_s: float) -> list[str]:
-    """Queue abandoned runs again, or fail them after `MAX_ATTEMPTS`; return the ids of the queued ones."""
+    """Queue abandoned runs, or fail them after `MAX_ATTEMPTS`; return the ids of the queued ones."""
     last_seen = utc_now() - timedelta(seconds=MISSED_HEARTBEATS * heartbeat_s)
     with database.write() as session:
         abandoned = session.scalars(select(Run).where(Run.status == "running", Run.heartbeat_at < last_seen)).all()

@@ -31,7 +31,7 @@ INSTALL = "run `make trainer` (or `uv pip install '.[trainer,exporter]'` in its 
 
 @dataclass
 class RetrainPolicy:
-    """Decides whether a run is due, writes it, and enqueues its id."""
+    """Decides whether a run is due, and starts it."""
 
     settings: Settings
     database: Database
@@ -40,11 +40,11 @@ class RetrainPolicy:
     enqueue: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        # Log each obstacle once, not again for every image.
+        # Log each obstacle once, not for every image.
         self._last_obstacle = ""
 
     def consider(self) -> Run | None:
-        """Start a run if one is due and nothing prevents it. Called after each upload and by the sweep."""
+        """Start a run if one is due and possible. Called after each upload and by the sweep."""
         try:
             # Usually no run is due: a read transaction does not block other requests.
             with self.database.read() as session:
@@ -61,11 +61,8 @@ class RetrainPolicy:
     def start(self, reason: RunReason) -> Run:
         """Write a run and its snapshot, then enqueue it.
 
-        Raises:
-            RunActive: Another run is active.
-            NotEnoughImages: Too few labels or validation images, or (reason "auto") new images.
-            TrainerMissing: No live worker can train.
-            NoModel: No model is active, which defines the classes.
+        Raises RunActive, NotEnoughImages (for "auto" also if too few are new), TrainerMissing if no live worker can
+        train, or NoModel, since the active model defines the classes.
         """
         base = self.models.activated()
         if base is None:
@@ -94,7 +91,6 @@ def enough_new_images(session: Session, wanted: int) -> bool:
     last = session.scalar(select(func.max(Run.created_at)))
     if last is not None:
         query = query.where(Image.created_at > last)
-    # Reads no more rows of a large pool than needed.
     return len(session.scalars(query.limit(wanted)).all()) == wanted
 
 

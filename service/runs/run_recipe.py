@@ -13,7 +13,7 @@ from service.models.bundle import Bundle
 from service.runs.snapshot import Sizes
 from service.storage.blob_store import write_durably
 
-# Settings of the model: taken from the recipe in its bundle if the template does not set them.
+# Taken from the recipe in the model's bundle if the template does not set them.
 INHERITED = {
     "model": None,
     "inference": None,
@@ -30,7 +30,7 @@ class RecipeError(ValueError):
 
 
 def write_recipe(target: Path, *, template: Path, base: Bundle, dataset: Path, sizes: Sizes) -> None:
-    """Write the recipe for training from `base` on `dataset`. Raises RecipeError."""
+    """Write the recipe for training from `base`. Raises RecipeError."""
     recipe = make_recipe(_read(template), base, dataset=dataset, sizes=sizes)
     write_durably(target, tomli_w.dumps(recipe).encode())
 

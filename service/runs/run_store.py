@@ -1,4 +1,4 @@
-"""Read access to runs, and cancellation. The worker that performs a run writes through `lease.Lease`."""
+"""Read access to runs, and cancellation. Their worker writes through `lease.Lease`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class RunStore:
             return session.scalars(select(Run).order_by(Run.created_at.desc(), Run.id.desc()).limit(limit)).all()
 
     def events(self, run_id: str, after: int = 0, limit: int = 500) -> Sequence[RunEvent]:
-        """Get at most `limit` events of a run after the event with id `after`, in order. Raises RunNotFound."""
+        """Get at most `limit` events of a run after the id `after`, in order. Raises RunNotFound."""
         query = select(RunEvent).where(RunEvent.run_id == run_id, RunEvent.id > after).order_by(RunEvent.id)
         with self._database.read() as session:
             existing_run(session, run_id)
             return session.scalars(query.limit(limit)).all()
 
     def images(self, run_id: str, role: Role) -> Sequence[str]:
-        """List the ids of the images in one role of the snapshot, in a fixed order."""
+        """List the ids of the snapshot's images in a role, in a fixed order."""
         query = select(RunImage.image_id).where(RunImage.run_id == run_id, RunImage.role == role)
         with self._database.read() as session:
             return session.scalars(query.order_by(RunImage.image_id)).all()
@@ -70,7 +70,7 @@ def existing_run(session: Session, run_id: str) -> Run:
 
 
 def add_event(session: Session, run_id: str, event: str, **fields: Any) -> None:
-    """Add an event to a run, in the transaction of the caller."""
+    """Add an event to a run, in the caller's transaction."""
     session.add(RunEvent(run_id=run_id, event={"event": event, **fields}))
 
 

@@ -5,7 +5,7 @@
     DATASET/masks/SHA256.png
     DATASET/splits/{labelled,unlabelled,val}.txt
 
-The folder is written under a temporary name and renamed: it is complete if it exists.
+The folder is complete if it exists.
 """
 
 from __future__ import annotations
@@ -79,5 +79,5 @@ def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        # The target is on another file system, or has no hard links.
+        # Another file system, or one without hard links.
         shutil.copyfile(source, target)

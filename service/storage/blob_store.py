@@ -1,4 +1,4 @@
-"""Content-addressed storage: bytes in files named by their SHA-256."""
+"""Content-addressed storage: files named by their SHA-256."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Collection = Literal["images", "masks"]
 
 
 class BlobStore:
-    """Blobs in a folder, ROOT/COLLECTION/ab/abcd...; each file appears complete or not at all."""
+    """Files ROOT/COLLECTION/ab/abcd..., each of which appears complete or not at all."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def put(self, collection: Collection, data: bytes) -> str:
-        """Store data durably and return its SHA-256 in hex. Storing the same data again has no effect."""
+        """Store data durably, unless it exists, and return its SHA-256 in hex."""
         sha256 = hashlib.sha256(data).hexdigest()
         target = self._target(collection, sha256)
         if not target.exists():
@@ -45,7 +45,7 @@ class BlobStore:
 
 
 def write_durably(target: Path, data: bytes) -> None:
-    """Write a file atomically and durably: write a temporary file, flush it to disk, rename it."""
+    """Write a file atomically and durably: write a temporary file, flush it, rename it."""
     temporary = target.with_name(f".{target.name}.{uuid4().hex}")
     try:
         with temporary.open("xb") as handle:
@@ -60,14 +60,14 @@ def write_durably(target: Path, data: bytes) -> None:
 
 
 def copy_durably(source: Path, target: Path) -> None:
-    """Copy a file and flush the copy to disk; the caller flushes the folder with `sync_folder`."""
+    """Copy a file and flush the copy; the caller flushes the folder with `sync_folder`."""
     shutil.copyfile(source, target)
     with target.open("rb") as handle:
         os.fsync(handle.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder to disk: only then does a rename survive a power cut."""
+    """Flush a folder's entries to disk: only then does a rename survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

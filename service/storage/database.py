@@ -11,12 +11,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
-# Time that a writer waits for another transaction before it fails with "database is locked".
+# Time that a writer waits for another before it fails with "database is locked".
 SQLITE_BUSY_TIMEOUT_MS = 15_000
 
 
 class Database:
-    """Thread-safe access to a database; each transaction has its own connection."""
+    """Thread-safe access; each transaction has its own connection."""
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
@@ -24,14 +24,14 @@ class Database:
         self._write = sessionmaker(self.engine.execution_options(maskloop_write=True), expire_on_commit=False)
 
     def read(self) -> AbstractContextManager[Session]:
-        """Open a read-only transaction with a consistent view. Rows stay usable after it."""
+        """Open a read transaction with a consistent view. Rows stay usable after it."""
         return self._read.begin()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """Open a write transaction: committed at the end, rolled back on an error. SQLite locks at its start."""
+        """Open a write transaction: committed at the end, rolled back on an error."""
         with self._write.begin() as session:
-            # Lock now and not at the first statement, so that what it reads stays true until it writes.
+            # SQLite locks now, not at the first statement: what is read stays true until the write.
             session.connection()
             yield session
 
@@ -41,7 +41,7 @@ class Database:
 
 
 def open_engine(url: str) -> Engine:
-    """Create an engine for a SQLAlchemy URL: `sqlite:///file`, or a server such as `postgresql+psycopg://...`."""
+    """Create an engine for `sqlite:///file`, or a server such as `postgresql+psycopg://...`."""
     if make_url(url).get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     engine = create_engine(url, connect_args={"check_same_thread": False})
@@ -53,11 +53,11 @@ def open_engine(url: str) -> Engine:
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
-    # First, since changing the journal mode may have to wait.
+    # First, since the next statement may have to wait.
     cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_MS}")
-    # In WAL mode readers and the writer do not block each other: API and worker share this file.
+    # Readers and the writer do not block each other: API and worker share this file.
     cursor.execute("PRAGMA journal_mode = WAL")
-    # In WAL mode a power cut may lose the last transactions, but never corrupts the file.
+    # A power cut may lose the last transactions, but with WAL never corrupts the file.
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()

@@ -1,6 +1,6 @@
-"""Create or migrate the database when a process starts; safe if several processes start at the same time.
+"""Create or migrate the database when a process starts; safe if several start at the same time.
 
-An empty database gets the present tables directly, since importing Alembic would take most of the start time.
+An empty database gets its tables directly, since importing Alembic would take most of the start time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SCRIPTS = Path(__file__).parent / "migrations"
 # Revision of the newest file in migrations/versions; a test compares them.
 NEWEST_REVISION = "0003"
 
-# An arbitrary number that other programs on the same PostgreSQL are unlikely to use.
+# Arbitrary: other programs on the same PostgreSQL are unlikely to use it.
 ADVISORY_LOCK = 6_275_717_101
 
 
@@ -55,7 +55,7 @@ def _revision(connection: Connection) -> str | None:
 
 def _create(connection: Connection) -> None:
     Base.metadata.create_all(connection)
-    # The table that Alembic would have created.
+    # Alembic would create the same table.
     connection.execute(
         text(
             "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
@@ -71,7 +71,7 @@ def upgrade(connection: Connection) -> None:
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config(attributes={"connection": connection})
-    # Alembic interpolates options like an ini file: double the percent signs.
+    # Alembic interpolates percent signs.
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     command.upgrade(config, "head")

@@ -1,4 +1,4 @@
-"""Database tables. The rows are the source of truth about images, models and runs; files contain only the data.
+"""Database tables, the source of truth about images, models and runs; files contain only the data.
 
 All times are UTC and timezone-aware. A change here needs a migration.
 """
@@ -38,7 +38,7 @@ VALID_KEY = "revoked_at IS NULL"
 
 
 def utc_now() -> datetime:
-    """Return the present time, timezone-aware."""
+    """Return the time, timezone-aware."""
     return datetime.now(UTC)
 
 
@@ -58,7 +58,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """Base class; constraint names follow a convention, so that migrations can refer to them."""
+    """Base class with a convention for constraint names, to which migrations refer."""
 
     metadata = MetaData(
         naming_convention={
@@ -111,7 +111,7 @@ class Model(Base):
 
 
 class Activation(Base):
-    """An activation. The newest row whose model has not failed names the version to serve; rows are only added."""
+    """An activation. The newest whose model has not failed names the version to serve; rows are only added."""
 
     __tablename__ = "activations"
 
@@ -122,7 +122,7 @@ class Activation(Base):
 
 
 class Run(Base):
-    """A retraining run, from the snapshot of the pool to the decision about its candidate."""
+    """A retraining run, from the snapshot to the decision about its candidate."""
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -152,7 +152,7 @@ class Run(Base):
 
 
 class RunImage(Base):
-    """An image in the snapshot of a run; the record stays if the image is deleted."""
+    """An image in a run's snapshot; the row stays if the image is deleted."""
 
     __tablename__ = "run_images"
 
@@ -173,7 +173,7 @@ class RunEvent(Base):
 
 
 class ApiKey(Base):
-    """An API key: its hash, never the key itself. Revoked keys keep their row."""
+    """An API key's hash, never the key. Revoked keys keep their row."""
 
     __tablename__ = "api_keys"
     # The name of a revoked key can be used again.
@@ -186,7 +186,7 @@ class ApiKey(Base):
     """SHA-256 of the whole key, in hex."""
     scopes: Mapped[list[Scope]] = mapped_column(JSON)
     rate_per_minute: Mapped[int | None]
-    """Rate limit. NULL: the limit of the settings; 0: no limit."""
+    """NULL: the limit of the settings; 0: no limit."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
@@ -208,7 +208,7 @@ class Worker(Base):
 
 
 def _partial_on_postgresql(metadata: MetaData, connection: Connection, **_: Any) -> None:
-    """Make partial indexes partial on PostgreSQL, too; `postgresql_where` would import that dialect everywhere."""
+    """Make indexes partial on PostgreSQL, too; `postgresql_where` would import that dialect everywhere."""
     if connection.dialect.name == "postgresql":
         for index in (each for table in metadata.tables.values() for each in table.indexes):
             index.dialect_kwargs["postgresql_where"] = index.dialect_kwargs.get("sqlite_where")

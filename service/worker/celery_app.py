@@ -1,7 +1,7 @@
 """Celery application of the worker.
 
-The pool is `threads` with one thread: a run is a subprocess, so the thread only waits and writes rows. `prefork` would
-add processes that can be orphaned, and `solo` would not answer the broker during a run.
+The pool is `threads` with one thread: a run is a subprocess, and the thread only waits and writes rows. `prefork` would
+add processes that can be orphaned, `solo` would not answer the broker during a run.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from celery import Celery
 from service.queue import QUEUE, make_celery
 from service.settings import Settings
 
-# Added to the longest run, since a message may wait behind one; see `visibility_timeout`.
+# Added to the longest run, since a message may wait behind one.
 SLACK_S = 3600.0
 
 
@@ -35,9 +35,9 @@ def create_worker_app(settings: Settings) -> Celery:
         task_acks_late=False,
         worker_pool="threads",
         worker_concurrency=1,
-        # A worker must not hold messages that another one could take.
+        # A worker must not hold messages that another could take.
         worker_prefetch_multiplier=1,
-        # Not used, and each is another connection: cancellation goes through the database.
+        # Not used, and each is a connection: cancellation goes through the database.
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         # `service/logs.py` configures logging.

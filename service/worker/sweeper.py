@@ -1,7 +1,4 @@
-"""Periodic work of a worker, every few seconds: heartbeat, recovery of abandoned runs, and the retraining policy.
-
-All of this is idempotent.
-"""
+"""Periodic, idempotent work of a worker: heartbeat, recovery of abandoned runs, and the retraining policy."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 HEARTBEATS_PER_SWEEP = 2
 REQUIRED_PACKAGES = ("trainer", "exporter", "torch", "timm", "safetensors", "onnx", "onnxscript")
-# Find the packages without importing them: importing torch takes seconds.
+# Does not import the packages: torch takes seconds.
 PROBE = "import importlib.util as u, sys; sys.exit(not all(u.find_spec(n) for n in sys.argv[1:]))"
 PROBE_TIMEOUT_S = 60
 # Rows of killed workers are deleted after this time.
@@ -37,7 +34,7 @@ EXPIRY = timedelta(days=1)
 
 @contextmanager
 def sweeping(state: State) -> Iterator[None]:
-    """Do the periodic work in a background thread for the duration of the block."""
+    """Do the periodic work in a background thread during the block."""
     ending = threading.Event()
     thread = threading.Thread(target=_run, args=(state, ending), name="sweeper", daemon=True)
     thread.start()
@@ -67,7 +64,7 @@ def _run(state: State, ending: threading.Event) -> None:
 
 
 def sweep(state: State) -> None:
-    """Queue abandoned runs again, send queued runs again (their message may be lost), and start a run if one is due."""
+    """Queue abandoned runs, send queued runs again (their message may be lost), and start a run if one is due."""
     reap(state.database, state.settings.heartbeat_s)
     for run_id in state.runs.queued():
         try:

@@ -1,4 +1,4 @@
-"""The worker process: state, sweeper, task, and Celery's loop until a signal ends it."""
+"""The worker process: state, sweeper, task, and Celery's loop."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ def run_worker(settings: Settings) -> int:
 
 
 def _register_task(app: Celery, state: State, stopping: threading.Event) -> None:
-    # It takes an id and makes one call; the database row makes duplicates harmless.
     @app.task(name=RUN_TASK)  # type: ignore[untyped-decorator]  # celery ships no types
     def run(run_id: str) -> None:
         perform(
@@ -55,7 +54,7 @@ def _register_task(app: Celery, state: State, stopping: threading.Event) -> None
 
 
 def _work(app: Celery, stopping: threading.Event) -> int:
-    # Celery keeps only weak references to receivers: this frame keeps these two alive.
+    # Celery keeps weak references to receivers: this frame keeps these two alive.
     def on_shutdown(**_: Any) -> None:
         stopping.set()
 
@@ -64,7 +63,7 @@ def _work(app: Celery, stopping: threading.Event) -> int:
 
     signals.worker_shutting_down.connect(on_shutdown)
     signals.setup_logging.connect(on_logging)
-    # Celery warns about pickle if it runs as root; this worker accepts only JSON.
+    # Celery warns about pickle as root; this worker accepts only JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(quiet=True, without_gossip=True, without_mingle=True, without_heartbeat=True)
     worker.start()

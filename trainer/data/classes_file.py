@@ -12,7 +12,7 @@
     colors = [[128, 64, 128]]   its colours in masks of colours; default: its color
     id = 0                      its position; optional
 
-trainer/data/classes contains such files for the public data sets.
+trainer/data/classes has such files for the public data sets.
 """
 
 import tomllib
@@ -46,7 +46,7 @@ def read_classes(path: Path) -> tuple[Taxonomy, MaskEncoding]:
 
 
 def public_classes(name: str, root: Path) -> tuple[Taxonomy, MaskEncoding]:
-    """Classes of ROOT/classes.toml if it exists (to merge classes, for example), else those of a public data set."""
+    """Classes of ROOT/classes.toml if it exists (for example to merge classes), else of a public data set."""
     own = root / "classes.toml"
     return read_classes(own if own.exists() else PUBLIC / f"{name}.toml")
 

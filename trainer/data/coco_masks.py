@@ -35,13 +35,13 @@ from trainer.taxonomy import IGNORE, Taxonomy
 AnnotationSource = Literal["panoptic", "instances", "stuffthings"]
 Mask = npt.NDArray[np.uint8]
 MaskTask = tuple[str, Callable[[], Mask]]
-"""Stem of a mask's file name, and a function that computes the mask."""
+"""Stem of a mask's file name, and a function that computes it."""
 
 PARTS = ("train2017", "val2017")
 
 
 def prepare_coco(root: Path, source: AnnotationSource) -> tuple[int, int]:
-    """Write ROOT/masks for all annotated images, keep existing ones, and return the number of both.
+    """Write ROOT/masks for all annotated images, keep existing masks, and return the number of both.
 
     Raises DatasetError if the annotations are missing or have another format, ImageError if a PNG cannot be used.
     """
@@ -90,7 +90,6 @@ SOURCES: dict[AnnotationSource, tuple[Callable[[Path, str], Iterator[MaskTask]],
         "stuffthingmaps/{train,val}2017/*.png, annotations/stuff_ and instances_{train,val}2017.json",
     ),
 }
-"""For each source the tasks of a part, and its files."""
 
 
 def panoptic_mask(png: Path, segments: list[dict[str, Any]]) -> Mask:
@@ -105,14 +104,14 @@ def panoptic_mask(png: Path, segments: list[dict[str, Any]]) -> Mask:
 
 
 def instances_mask(image: dict[str, Any], things: list[dict[str, Any]]) -> Mask:
-    """Class ids of things drawn on background, larger things first, uint8 [H, W]."""
+    """Class ids, uint8 [H, W]: things on background."""
     mask_HW = np.zeros((image["height"], image["width"]), dtype=np.uint8)
     _paint(mask_HW, things, image["file_name"])
     return mask_HW
 
 
 def stuff_mask(image: dict[str, Any], things: list[dict[str, Any]], stuff: list[dict[str, Any]]) -> Mask:
-    """Class ids, uint8 [H, W]: things, drawn over background where there is stuff, and 255 elsewhere."""
+    """Class ids, uint8 [H, W]: things, background where there is stuff, and 255 elsewhere."""
     mask_HW = np.full((image["height"], image["width"]), IGNORE, dtype=np.uint8)
     for annotation in stuff:
         if annotation["category_id"] in STUFF_IDS:
@@ -136,7 +135,7 @@ def _paint(mask_HW: Mask, things: list[dict[str, Any]], name: str) -> None:
 
 
 def _area(annotation: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Pixels of an annotation, bool [H, W], from polygons or from run lengths (list or compressed)."""
+    """Pixels of an annotation, bool [H, W], from polygons or run lengths (list or compressed)."""
     segmentation = annotation["segmentation"]
     if isinstance(segmentation, list):
         segmentation = rle.merge(rle.frPyObjects(segmentation, shape[0], shape[1]))

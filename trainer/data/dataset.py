@@ -1,4 +1,4 @@
-"""Interface of a data set to the rest of the trainer; file_layouts.py and huggingface.py implement it."""
+"""Interface of a data set; file_layouts.py and huggingface.py implement it."""
 
 import hashlib
 import os
@@ -13,23 +13,23 @@ import numpy.typing as npt
 from trainer.taxonomy import Taxonomy
 
 EVERYTHING = "*"
-"""Name of the split that contains all images of a data set."""
+"""Name of the split with all images."""
 
 FULL_READ_LIMIT = 2000
-"""Up to this many unlabelled images are read completely; of more, only names and first bytes or headers: reading
-100 000 files before every run takes too long.
+"""Up to this many unlabelled images are read completely, of more only first bytes or headers: reading 100 000 files
+before every run takes too long.
 """
 
 FIRST_BYTES = 4096
-"""Bytes of an image that enter the fingerprint of a large data set."""
+"""Bytes per image in the fingerprint of a large data set."""
 
 
 class DatasetError(ValueError):
-    """A data set cannot be used for training; the message names the file and the remedy."""
+    """A data set cannot be used for training."""
 
 
 class MissingImagesError(DatasetError):
-    """A split lists images that do not exist: their names (`missing`), the other samples, and the remedy."""
+    """A split lists images that do not exist (`missing`); `samples` are the others."""
 
     def __init__(
         self, source: Path, missing: Sequence[str], samples: "tuple[Sample, ...]", remedy: str | None = None
@@ -52,7 +52,7 @@ class Sample:
     Attributes:
         name: its name in the split.
         image: path; in layouts that store many images in one file, an identifier for messages.
-        mask: path of its mask, which may not exist; None if the layout has no place for one.
+        mask: path, which may not exist; None if the layout has no place for one.
     """
 
     name: str
@@ -68,7 +68,7 @@ class SegmentationDataset(ABC):
 
     @abstractmethod
     def split(self, name: str) -> tuple[Sample, ...]:
-        """Samples of a split, in its order; EVERYTHING returns all images, sorted.
+        """Samples of a split, in its order; of EVERYTHING, sorted.
 
         Raises DatasetError if the split does not exist, is empty or lists a name twice, and MissingImagesError.
         """
@@ -89,17 +89,17 @@ class SegmentationDataset(ABC):
     def read_mask(self, sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """Read the mask of a sample, HW int64: class ids, or ignore_index.
 
-        Raises ImageError if it is missing, its (height, width) is not `size`, or a stored value belongs to no class.
+        Raises ImageError if it is missing, its (height, width) is not `size`, or it stores an unknown value.
         """
 
     def read_pair(self, sample: Sample) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Read image (HWC uint8 RGB) and mask (HW int64: class ids, or ignore_index). Raises ImageError."""
+        """Read image and mask, as `read` and `read_mask`. Raises ImageError."""
         image_HWC = self.read(sample)
         return image_HWC, self.read_mask(sample, (image_HWC.shape[0], image_HWC.shape[1]))
 
     @abstractmethod
     def size(self, sample: Sample) -> tuple[int, int]:
-        """(height, width) of the image of a sample, read from the file header only. Raises ImageError."""
+        """(height, width) of a sample's image, read from the file header only. Raises ImageError."""
 
     @abstractmethod
     def read_bytes(self, sample: Sample, *, mask: bool, limit: int = -1) -> bytes:
@@ -109,10 +109,7 @@ class SegmentationDataset(ABC):
 def fingerprint(
     labelled: tuple[SegmentationDataset, Iterable[Sample]], unlabelled: tuple[SegmentationDataset, Iterable[Sample]]
 ) -> str:
-    """SHA-256 over names, images and masks of labelled samples, and names and images of unlabelled ones.
-
-    With more than FULL_READ_LIMIT unlabelled images, only their names and first bytes are hashed.
-    """
+    """SHA-256 over names, images and masks of labelled samples, names and images (see FULL_READ_LIMIT) of others."""
     digest = hashlib.sha256()
     unlabelled_samples = tuple(unlabelled[1])
     limit = -1 if len(unlabelled_samples) <= FULL_READ_LIMIT else FIRST_BYTES
@@ -146,5 +143,5 @@ def check_disjoint(*splits: tuple[str, tuple[Sample, ...]]) -> None:
 
 
 def _path_key(sample: Sample) -> str:
-    # Unlabelled images may come from the same root spelled differently. Resolving links would access the disk.
+    # Two roots may be one folder, spelled differently. Resolving links would access the disk.
     return os.path.abspath(sample.image)  # noqa: PTH100 (Path.absolute keeps "..")

@@ -1,6 +1,6 @@
-"""Decode files to arrays: images to RGB, masks to the values that they store.
+"""Decode files to arrays: images to RGB, masks to their stored values.
 
-Rules for images, in the order in which they apply:
+Rules for images, in order:
 
 | content of the file             | Pillow's mode     | result                                                        |
 |---------------------------------|-------------------|---------------------------------------------------------------|
@@ -20,7 +20,7 @@ Rules for images, in the order in which they apply:
 | an unused fourth channel        | RGBX              | dropped                                                       |
 | damaged, truncated              |                   | ImageError                                                    |
 
-The service decodes by the same rules, but rejects files with several frames; tests/contract pins every row for both.
+The service decodes alike, but rejects files with several frames; tests/contract checks every row for both.
 """
 
 import io
@@ -36,9 +36,9 @@ from PIL import Image, ImageOps
 from PIL.Image import DecompressionBombError
 
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, DecompressionBombError)
-"""Exceptions that Pillow raises for damaged files; they differ by format."""
+"""Pillow's exceptions for damaged files; they differ by format."""
 BITS, ORIENTATION = 0x0102, 0x0112
-"""Tag numbers of TIFF and EXIF."""
+"""TIFF and EXIF tags."""
 
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """Orientations that swap width and height."""
@@ -51,23 +51,23 @@ REPLACE = "replace the file or remove its name from the split files"
 
 
 class ImageError(ValueError):
-    """An image or a mask cannot be used; the message names the file and the reason."""
+    """An image or a mask cannot be used."""
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an image file as HWC uint8 RGB, 0..255. Raises ImageError if it cannot be decoded."""
+    """Read an image file as HWC uint8 RGB, 0..255. Raises ImageError."""
     return decode_image(path, path)
 
 
 def decode_image(source: Source, name: Path) -> npt.NDArray[np.uint8]:
-    """Decode an image from a file or from memory, as HWC uint8 RGB; an ImageError calls it `name`."""
+    """Decode an image as HWC uint8 RGB. Raises ImageError, which calls it `name`."""
     with _image_errors(name, NO_IMAGE, "cannot be decoded", REPLACE), Image.open(source) as file:
         file.load()
         return np.asarray(to_rgb(_upright(file)))
 
 
 def image_size(source: Source, name: Path) -> tuple[int, int]:
-    """(height, width) of an image after EXIF orientation, read from its header only. Raises ImageError."""
+    """(height, width) of an image after EXIF orientation, from its header only. Raises ImageError."""
     with _image_errors(name, NO_IMAGE, "is not an image", REPLACE), Image.open(source) as file:
         width, height = file.size
         # For TIFF, Pillow applies the orientation itself and reports the final size.
@@ -85,7 +85,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    # `convert` would copy an image that is RGB already.
+    # `convert` would copy an RGB image.
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -101,15 +101,15 @@ def _scaled(values_HW: npt.NDArray[np.float64], mode: str) -> npt.NDArray[np.uin
         if low >= 0 and high <= white:
             low, high = 0.0, white
             break
-    # 256 equal steps; for integers up to 65535 they equal the upper 8 bits.
+    # 256 equal steps; up to 65535 they equal the upper 8 bits.
     step = 255.999 / (high - low) if high > low else 0.0
     return ((values_HW - low) * step).astype(np.uint8)
 
 
 def decode_values(source: Source, name: Path) -> npt.NDArray[np.integer[Any]]:
-    """Decode the stored values of a mask, HW, uint8, uint16 or int32; for a palette image, its indices.
+    """Decode the stored values of a mask, HW, uint8, uint16 or int32; of a palette image, the indices.
 
-    Raises ImageError, also if the file has more than one channel.
+    Raises ImageError, also for several channels.
     """
     with _image_errors(name, NO_MASK_FILE, "cannot be decoded", "export it again"), Image.open(source) as file:
         if file.mode not in {"L", "P", "1", "I;16", "I;16B", "I"}:
@@ -121,7 +121,7 @@ def decode_values(source: Source, name: Path) -> npt.NDArray[np.integer[Any]]:
 
 
 def decode_colors(source: Source, name: Path) -> npt.NDArray[np.uint8]:
-    """Decode a mask of colours, HWC uint8 RGB, ignoring alpha. Raises ImageError as `decode_values` does."""
+    """Decode a mask of colours, HWC uint8 RGB, ignoring alpha. Raises ImageError."""
     with _image_errors(name, NO_MASK_FILE, "cannot be decoded", "export it again"), Image.open(source) as file:
         return np.asarray(file.convert("RGB"))
 
@@ -139,7 +139,7 @@ def _image_errors(name: Path, missing: str, damaged: str, remedy: str) -> Iterat
 
 
 def _values(image: Image.Image) -> npt.NDArray[np.integer[Any]]:
-    # Pillow scales 2-bit and 4-bit grey to 0..255; undo that, since the values are ids.
+    # Pillow scales 2-bit and 4-bit grey to 0..255; undo that.
     tiles = getattr(image, "tile", [])
     stretch = {"L;2": 85, "L;4": 17}.get(str(tiles[0].args), 1) if tiles else 1
     stored_HW = np.asarray(image)
@@ -149,7 +149,7 @@ def _values(image: Image.Image) -> npt.NDArray[np.integer[Any]]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # `exif_transpose` would copy an image that is upright already.
+    # `exif_transpose` would copy an upright image.
     if _orientation(image) == 1:
         return image
     try:

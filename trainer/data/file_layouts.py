@@ -1,4 +1,4 @@
-"""The layouts with one file per image and one per mask: our own, and those of the public data sets."""
+"""Layouts with one file per image and one per mask: our own, and those of the public data sets."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -16,16 +16,16 @@ CITYSCAPES_IMAGE = "_leftImg8bit.png"
 CITYSCAPES_TRAIN_IDS = "_labelTrainIds.png"
 
 ADE20K_CHECKED_MASKS = 32
-"""Masks that are read to tell raw from reduced ones."""
+"""Masks read to tell raw from reduced ones."""
 
 COCO_FOLDERS = ("train2017", "val2017", "unlabeled2017")
 UNUSED_IDS = frozenset({12, 26, 29, 30, 45, 66, 68, 69, 71, 83})
-"""Category ids up to 90 that COCO does not use."""
+"""Category ids up to 90 without a category."""
 THING_IDS = tuple(index for index in range(1, 91) if index not in UNUSED_IDS)
-"""COCO's category ids of the 80 things; the class of a thing is its position here, plus 1."""
+"""COCO's category ids of the 80 things; a thing's class is its position here, plus 1."""
 CLASS_OF_THING = {thing: position + 1 for position, thing in enumerate(THING_IDS)}
 STUFF_IDS = range(92, 183)
-"""COCO-Stuff's category ids of stuff, which is background here."""
+"""COCO-Stuff's ids of stuff, which is background here."""
 PIXEL_MAPS = ("stuffthingmaps", "stuffthingmaps_trainval2017")
 
 
@@ -60,7 +60,7 @@ class ImageFolder(FileDataset):
 class VocDataset(FileDataset):
     """Pascal VOC 2012, 21 classes; 255 = border of objects. The lists in ImageSets/Segmentation are splits.
 
-    SegmentationClassAug contains the 10582 masks of the extended training set (Hariharan et al., ICCV 2011), which the
+    SegmentationClassAug has the 10582 masks of the extended training set (Hariharan et al., ICCV 2011), which the
     UniMatch lists call SegmentationClass.
     """
 
@@ -80,7 +80,7 @@ class VocDataset(FileDataset):
 class CityscapesDataset(FileDataset):
     """Cityscapes, 19 classes: leftImg8bit/SPLIT/CITY, with masks in gtFine or gtCoarse.
 
-    *_labelTrainIds.png, written by the data set's own scripts and named by the UniMatch lists, store the 19 ids;
+    *_labelTrainIds.png, written by the data set's scripts and named by the UniMatch lists, store the 19 ids;
     *_labelIds.png, from the download, are mapped to them.
     """
 
@@ -119,9 +119,9 @@ class CityscapesDataset(FileDataset):
 class Ade20kDataset(FileDataset):
     """ADE20K in the layout of the scene parsing challenge, 150 classes.
 
-    The masks of the download store 0 for "other" and k for class k - 1. Those published with UniMatch V2 store k for
-    class k and 255 for "other", under the same file names. A raw mask never contains 255 and almost every reduced one
-    does, so a sample of the masks tells them apart.
+    The download's masks store 0 for "other" and k for class k - 1. Those published with UniMatch V2 store k for class k
+    and 255 for "other", under the same names. A raw mask never contains 255 and almost every reduced one does, so a
+    sample tells them apart.
     """
 
     image_root = "images"
@@ -140,7 +140,7 @@ class CocoDataset(FileDataset):
     """COCO 2017, and masks/NAME.png of 81 classes: background and the 80 things.
 
     The masks are published with UniMatch, or written by `prepare-coco`. Images without one use COCO-Stuff's pixel map
-    (stuffthingmaps/train2017/NAME.png), if present.
+    (stuffthingmaps/train2017/NAME.png).
     """
 
     image_root = ""

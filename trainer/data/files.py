@@ -1,4 +1,4 @@
-"""Base class of the layouts with one file per image and one per mask; a layout states where these files are."""
+"""Base class of the layouts with one file per image and one per mask."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
@@ -15,18 +15,20 @@ from trainer.data.split_files import NO_MASK, find_split_file, parse_line, read_
 from trainer.taxonomy import Taxonomy
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
-"""File name extensions of images, matched in either case."""
+"""File name extensions of images, in either case."""
 
 
 class FileDataset(SegmentationDataset):
     """A data set with one file per image and one per mask.
 
-    A layout sets these class attributes; its paths are relative to the root:
+    A layout sets the attributes; paths are relative to the root.
+
+    Attributes:
         image_root: folder of all images, at any depth.
-        mask_roots: folders that mirror the tree of image_root with .png masks, the preferred one first.
+        mask_roots: folders that mirror image_root with .png masks, the preferred one first.
         name_folders: folders of image_root in which the names of split files are searched.
-        name_suffixes: what is appended to a name to get that of a file.
-        folder_of_split: splits that the layout defines as folders of images.
+        name_suffixes: appended to a name to get that of a file.
+        folder_of_split: splits that are folders of images.
     """
 
     image_root: ClassVar[str]
@@ -54,7 +56,7 @@ class FileDataset(SegmentationDataset):
         return self.encoding
 
     def builtin_splits(self) -> Iterable[str]:
-        """Names of splits that the layout defines without a split file."""
+        """Names of splits without a split file."""
         return (name for name, folder in self.folder_of_split.items() if (self.root / folder).is_dir())
 
     def builtin_split(self, name: str) -> list[str]:
@@ -125,7 +127,7 @@ class FileDataset(SegmentationDataset):
         return None
 
     def _suffix_remedy(self, missing: list[str], listing: "DirectoryListing") -> str | None:
-        """Remedy if an image exists under a missing name minus its extension."""
+        """Remedy if an image exists under a missing name without its extension."""
         for line in missing:
             name = PurePosixPath(line)
             stem = line.removesuffix(name.suffix)
@@ -134,7 +136,7 @@ class FileDataset(SegmentationDataset):
         return None
 
     def _mask(self, image: Path, listed: str, listing: "DirectoryListing") -> Path | None:
-        """The mask that the split file names, if it exists, else that of the layout."""
+        """The mask of the split file, if it exists, else that of the layout."""
         if listed == NO_MASK:
             return None
         candidates = [self.root / listed] if listed else []
@@ -152,7 +154,7 @@ class DirectoryListing:
         folder = path.parent
         if folder not in self._names:
             self._names[folder] = {child.name for child in folder.iterdir()} if folder.is_dir() else set()
-        # On a case-insensitive file system a name that is not in the listing may still exist.
+        # On a case-insensitive file system, a name that is not listed may exist.
         return path.name in self._names[folder] or (bool(self._names[folder]) and path.is_file())
 
 

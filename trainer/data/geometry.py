@@ -1,6 +1,6 @@
 """Weak augmentation: random resize, crop and horizontal flip, on uint8, the same for image and mask.
 
-UniMatch V2 (arXiv 2410.10777), section 5.1: resize by 0.5-2.0, crop, flip with probability 0.5.
+UniMatch V2 (arXiv 2410.10777), section 5.1: resize by 0.5-2.0, flip with probability 0.5.
 """
 
 # H W pixels of the image, C channels, h w pixels of the crop
@@ -18,7 +18,7 @@ T = TypeVar("T", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Position of a crop: size of the resized image, upper left corner of the crop in it, horizontal flip."""
+    """Position of a crop: size of the resized image, the crop's upper left corner in it, horizontal flip."""
 
     height: int
     width: int
@@ -49,7 +49,7 @@ def cut_image(image_HWC: npt.NDArray[np.uint8], window: Window, crop: tuple[int,
     box = (x_box[0], y_box[0], x_box[1], y_box[1])
     part = Image.fromarray(image_HWC[top:bottom, left:right]).resize((width, height), Image.Resampling.BILINEAR, box)
     if window.flip:
-        # Flipping in Pillow is twenty times as fast as copying reversed pixels in NumPy.
+        # Pillow flips twenty times as fast as NumPy copies reversed pixels.
         part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return _pad(np.asarray(part), window, crop, fill=0)
 
@@ -63,12 +63,12 @@ def cut_mask(
     columns_w = _nearest(mask_HW.shape[1], window.width, window.left, width)
     if window.flip:
         columns_w = columns_w[::-1]
-    # Two takes copy whole rows; one index over both axes would look up every pixel.
+    # Two takes copy whole rows; one index would look up every pixel.
     return _pad(mask_HW.take(rows_h, axis=0).take(columns_w, axis=1), window, crop, fill=ignore_index)
 
 
 def inside(window: Window, crop: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Mask of the crop's pixels that show the image, not padding, bool [h, w]."""
+    """Pixels of the crop that show the image, not padding, bool [h, w]."""
     return _pad(np.ones(_shown(window, crop), dtype=np.bool_), window, crop, fill=0)
 
 
@@ -80,7 +80,7 @@ def _shown(window: Window, crop: tuple[int, int]) -> tuple[int, int]:
 def _source(side: int, resized: int, first: int, length: int) -> tuple[int, int, tuple[float, float]]:
     """First and last (excluded) source pixel along one axis, with the filter's margin; the box relative to the first.
 
-    The crop is `length` pixels from pixel `first` of an image that is resized from `side` to `resized` pixels.
+    The crop is `length` pixels from pixel `first` of an image resized from `side` to `resized` pixels.
     """
     scale = side / resized
     begin, end = first * scale, min(first + length, resized) * scale
@@ -91,12 +91,12 @@ def _source(side: int, resized: int, first: int, length: int) -> tuple[int, int,
 
 
 def _nearest(side: int, resized: int, first: int, length: int) -> npt.NDArray[np.int64]:
-    """Index of the source pixel under the centre of each pixel of the crop, in exact integer arithmetic."""
+    """Index of the source pixel under the centre of each crop pixel, in exact integer arithmetic."""
     return (2 * (first + np.arange(length, dtype=np.int64)) + 1) * side // (2 * resized)
 
 
 def _pad(part: npt.NDArray[T], window: Window, crop: tuple[int, int], fill: int) -> npt.NDArray[T]:
-    """Pad `part` to the size of the crop, at the right (left if flipped) and at the bottom."""
+    """Pad `part` to the crop's size, at the right (left if flipped) and at the bottom."""
     height, width = part.shape[:2]
     if (height, width) == crop:
         # Always copy: Pillow's arrays are read-only, which torch.from_numpy does not support.

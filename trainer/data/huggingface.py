@@ -101,7 +101,7 @@ class HuggingFaceDataset(SegmentationDataset):
 
 
 def _load(root: Path) -> dict[str, Any]:
-    """Load the splits, with encoded images. Raises DatasetError without the package, or if loading fails."""
+    """Load the splits, with encoded images. Raises DatasetError."""
     try:
         import datasets  # noqa: PLC0415 (an optional dependency of this layout)
     except ImportError as error:
@@ -121,7 +121,7 @@ def _load(root: Path) -> dict[str, Any]:
 
 
 def _columns(rows: Any, where: Path) -> tuple[str, str | None]:
-    """Names of the image column and of the mask column. Raises DatasetError without an image column."""
+    """Names of the image and the mask column. Raises DatasetError without an image column."""
     pictures = [name for name, feature in rows.features.items() if type(feature).__name__ == "Image"]
     image = next((name for name in (*IMAGE_COLUMNS, *pictures) if name in pictures and name not in MASK_COLUMNS), None)
     if image is None:
@@ -147,7 +147,7 @@ def _classes(root: Path) -> tuple[Taxonomy, MaskEncoding]:
 
 
 def distinct_colors(count: int) -> list[tuple[int, int, int]]:
-    """First `count` colours of Pascal VOC's palette: bits of the id, distributed over red, green and blue."""
+    """First colours of Pascal VOC's palette: bits of the id, distributed over red, green and blue."""
 
     def channel(index: int, first_bit: int) -> int:
         return sum((index >> (3 * step + first_bit) & 1) << (7 - step) for step in range(8))

@@ -1,6 +1,6 @@
-"""Inspect a data set before training: decode every image and mask that its splits name, once each.
+"""Inspect a data set before training: decode every image and mask of its splits, once each.
 
-problems.py derives errors and warnings from these facts; commands/check_data.py prints both.
+problems.py derives errors and warnings from these facts.
 """
 
 # H W pixels, C channels, K classes
@@ -46,9 +46,9 @@ class ImageRecord:
 
     Attributes:
         size: (height, width) in pixels; None if the image cannot be decoded.
-        pixel_sha256: hash of size and decoded pixels; "" if the image cannot be decoded.
+        pixel_sha256: over size and decoded pixels; "" if the image cannot be decoded.
         counts_K: pixels per class; None without a usable mask.
-        problem: why image or mask cannot be used; "" if they can.
+        problem: why image or mask cannot be used.
     """
 
     sample: Sample
@@ -81,11 +81,11 @@ class Inspection:
     records: dict[str, ImageRecord] = field(default_factory=dict)
 
     def records_of(self, samples: Iterable[Sample]) -> list[ImageRecord]:
-        """Records of the given samples."""
+        """Records of the samples."""
         return [self.records[str(sample.image)] for sample in samples]
 
     def with_role(self, *roles: Role) -> list[ImageRecord]:
-        """Records of the images in all splits of the given roles, once each."""
+        """Records of the images in splits of the given roles, once each."""
         images = {str(sample.image) for split in self.splits if split.role in roles for sample in split.samples}
         return [self.records[image] for image in sorted(images)]
 
@@ -96,7 +96,7 @@ class Inspection:
 
 
 def inspect_dataset(dataset: SegmentationDataset) -> Inspection:
-    """Decode every image and mask of a data set's splits. Raises DatasetError if it has no splits."""
+    """Decode every image and mask of all splits. Raises DatasetError if there are none."""
     names = dataset.splits()
     if not names:
         raise DatasetError(

@@ -16,7 +16,7 @@ MARKS: dict[str, tuple[str, ...]] = {
     "coco": ("train2017", "val2017"),
     "folder": ("classes.toml",),
 }
-"""Files or folders that identify each layout; one of them is enough. The first layout that matches is used."""
+"""Files or folders that each identify a layout. The first layout that matches is used."""
 
 PUBLIC_LAYOUTS: dict[str, type[FileDataset]] = {
     "voc": file_layouts.VocDataset,
@@ -29,7 +29,7 @@ PUBLIC_LAYOUTS: dict[str, type[FileDataset]] = {
 def open_dataset(root: Path, layout: str = "auto", splits: Path | None = None) -> SegmentationDataset:
     """Open the data set at `root`; `layout` is "auto" or a key of MARKS, `splits` the folder of the split files.
 
-    Raises DatasetError or TaxonomyError if the folder is not a data set; the message lists what was expected.
+    Raises DatasetError or TaxonomyError if the folder is not a data set.
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; set data.root to a data set")
@@ -46,7 +46,7 @@ def open_dataset(root: Path, layout: str = "auto", splits: Path | None = None) -
 
 
 def open_unlabelled(root: Path, layout: str = "auto", splits: Path | None = None) -> SegmentationDataset:
-    """Open a source of unlabelled images: as `open_dataset`, or a plain folder of images without classes."""
+    """Open a source of unlabelled images: a data set, or a plain folder of images."""
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; set data.unlabelled_root to images or a data set")
     if layout == "auto" and not _matching(root):

@@ -21,7 +21,7 @@ from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, insi
 
 LABELLED_STREAM, UNLABELLED_STREAM = 1, 2
 CROP_DRAW, ORDER_DRAW = 0, 1
-"""Purpose of a draw; before its number in the seed, since NumPy treats [1, 2, 3] and [1, 2, 3, 0] as equal."""
+"""Purpose of a draw; before its number in the seed: NumPy treats [1, 2, 3] and [1, 2, 3, 0] as equal."""
 
 UINT8_IDS = 256
 
@@ -33,7 +33,7 @@ Draw = tuple[int, int]
 class Crop(NamedTuple):
     """Training crops: height and width in pixels, range of the random resize factor, seed of the run.
 
-    The image's long side is resized to `long_side` pixels before the factor is applied, as in inference; 0 = no resize.
+    The image's long side is first resized to `long_side` pixels, as in inference; 0 = no resize.
     """
 
     size: tuple[int, int]
@@ -42,21 +42,21 @@ class Crop(NamedTuple):
     long_side: int = 0
 
     def window(self, image: tuple[int, int], stream: int, draw: int) -> Window:
-        """Random window of draw number `draw` in an image of the given (height, width)."""
+        """Random window of draw number `draw` in an image of that (height, width)."""
         rng = np.random.default_rng([self.seed, stream, CROP_DRAW, draw])
         unit = self.long_side / max(image) if self.long_side else 1.0
         return draw_window(image, self.size, (self.scale[0] * unit, self.scale[1] * unit), rng)
 
 
 class LabelledBatch(NamedTuple):
-    """Images uint8 [B,H,W,3] RGB, and masks [B,H,W] uint8 (int32 if ignore_index exceeds 255), small to transfer."""
+    """Images uint8 [B,H,W,3] RGB, and masks [B,H,W] uint8 (int32 if ignore_index exceeds 255)."""
 
     image_BHWC: Tensor
     mask_BHW: Tensor
 
 
 class UnlabelledBatch(NamedTuple):
-    """Weak views uint8 [B,H,W,3] RGB, and their pixels that are not padding, bool [B,H,W]."""
+    """Weak views uint8 [B,H,W,3] RGB, and bool [B,H,W], False on padding."""
 
     image_BHWC: Tensor
     inside_BHW: Tensor
@@ -101,9 +101,8 @@ def shuffled(
 ) -> Iterator[list[Draw]]:
     """Batches of draws of one process for the steps from `start` to `steps` (excluded).
 
-    Each of the `count` images occurs once per epoch, in an order given by (seed, stream, epoch). If there are fewer
-    images than rows in a batch, the next epoch starts within the batch. `batch` counts the rows over all processes;
-    `rows` are those of this process, in this order.
+    Each of the `count` images occurs once per epoch, in an order given by (seed, stream, epoch); the next epoch may
+    start within a batch. `batch` counts the rows over all processes; `rows` are those of this process.
     """
 
     @lru_cache(maxsize=2)
@@ -116,14 +115,14 @@ def shuffled(
 
 
 def rows_with_partner(share: range, batch: int) -> list[int]:
-    """Rows of a process, and the row before its first one for CutMix, unless the process has the whole batch."""
+    """Rows of a process, and the one before them for CutMix, unless the process has the whole batch."""
     return [*share] if len(share) == batch else [*share, (share.start - 1) % batch]
 
 
 def detach_from_group_signals(_worker: int) -> None:
-    """Worker initialisation: ignore Ctrl-C, and leave the process group of the run.
+    """Worker initialisation: ignore Ctrl-C, and leave the run's process group.
 
-    Ctrl-C and the service's SIGTERM are sent to the group, but the run needs its workers until it has saved its state.
+    Ctrl-C and the service's SIGTERM are sent to the group, but the run needs its workers until its state is saved.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgrp"):

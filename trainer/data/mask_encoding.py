@@ -1,6 +1,6 @@
 """Convert the values that a mask file stores (ids, other numbers, or colours) to class ids.
 
-A value that is neither a class nor ignored is an error with its pixel count: it must not train as a wrong class.
+A value that is neither a class nor ignored is an error: it must not train as a wrong class.
 """
 
 # H W pixels, C channels
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from trainer.data.decode import ImageError, Source, decode_colors, decode_values
 
 NAMED_VALUES = 8
-"""Unknown values named in an error message."""
+"""Unknown values that a message names."""
 
 Color = tuple[int, int, int]
 Stored = npt.NDArray[np.integer[Any]]
@@ -25,9 +25,9 @@ Stored = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, slots=True)
 class MaskEncoding:
-    """Meaning of the stored values of a mask.
+    """Meaning of a mask's stored values.
 
-    `id_of_value` has pairs (stored value, class id or ignore_index); a colour is stored as r * 65536 + g * 256 + b.
+    `id_of_value` has pairs (stored value, class id or ignore_index); a colour is r * 65536 + g * 256 + b.
     """
 
     id_of_value: tuple[tuple[int, int], ...]
@@ -36,7 +36,7 @@ class MaskEncoding:
 
     @classmethod
     def from_values(cls, id_of_value: Mapping[int, int], ignored: Iterable[int], ignore_index: int) -> "MaskEncoding":
-        """Encoding of masks of numbers: class id by stored value, and stored values to ignore."""
+        """Encoding of masks of numbers: class id by value, and values to ignore."""
         return cls(tuple((dict.fromkeys(ignored, ignore_index) | dict(id_of_value)).items()), ignore_index)
 
     @classmethod
@@ -50,14 +50,14 @@ class MaskEncoding:
 
     @classmethod
     def identity(cls, classes: int, ignore_index: int) -> "MaskEncoding":
-        """Encoding of masks that store the ids 0..classes-1 and `ignore_index` themselves."""
+        """Encoding of masks that store the ids 0..classes-1 and `ignore_index`."""
         return cls.from_values({index: index for index in range(classes)}, (ignore_index,), ignore_index)
 
     def decode(self, source: Source, name: Path, size: tuple[int, int]) -> npt.NDArray[np.int64]:
-        """Decode a mask from a file or from memory, HW int64: class ids or ignore_index.
+        """Decode a mask, HW int64: class ids or ignore_index.
 
-        Raises ImageError, which calls it `name`, if the mask is missing, damaged, of another type, not of its image's
-        `size` (height, width), or stores an unknown value.
+        Raises ImageError, which calls it `name`, if the mask is missing, damaged, of another type, not of `size`
+        (height, width), or stores an unknown value.
         """
         stored_HW = self.stored_values(source, name)
         if stored_HW.shape != size:
@@ -70,7 +70,7 @@ class MaskEncoding:
         return mask_HW
 
     def stored_values(self, source: Source, name: Path) -> Stored:
-        """Stored values of a mask, HW; a colour as r * 65536 + g * 256 + b. Raises ImageError."""
+        """Stored values of a mask, HW. Raises ImageError."""
         if not self.colors:
             return decode_values(source, name)
         color_HWC = decode_colors(source, name).astype(np.int32)
@@ -108,7 +108,7 @@ class MaskEncoding:
 
 @lru_cache(maxsize=8)
 def _table(id_of_value: tuple[tuple[int, int], ...], size: int) -> npt.NDArray[np.int32]:
-    """Bitwise complement of the id, by stored value; 0 for unknown values, so that the 2^24 colours cost no memory."""
+    """Bitwise complement of the id, by stored value; 0 = unknown, so that the 2^24 colours cost no memory."""
     table = np.zeros(size, dtype=np.int32)
     for stored, index in id_of_value:
         table[stored] = ~index

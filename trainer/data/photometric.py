@@ -1,6 +1,6 @@
 """Strong augmentation on the device: colour jitter, greyscale and blur, with random parameters per image.
 
-UniMatch V2 (arXiv 2410.10777), section 5.1. The parameters are on the CPU, so that no operation waits for the device.
+UniMatch V2 (arXiv 2410.10777), section 5.1. The parameters are on the CPU: no operation waits for the device.
 """
 
 # B batch, R rows that an operation changes, C channels, T kernel taps, H W pixels
@@ -29,7 +29,7 @@ class Photometric(NamedTuple):
     """Parameters for each image of a batch, on the CPU.
 
     Attributes:
-        jitter_B, grey_B, blur_B: bool, whether to apply the operation.
+        jitter_B, grey_B, blur_B: bool, whether the operation applies.
         brightness_B, contrast_B, saturation_B: factors, float.
         hue_B: hue shift as a fraction of the colour circle, float.
         order_B4: int64, order of the four operations: 0 brightness, 1 contrast, 2 saturation, 3 hue.
@@ -47,12 +47,12 @@ class Photometric(NamedTuple):
     sigma_px_B: Tensor
 
     def rows(self, index: Tensor) -> "Photometric":
-        """Parameters of the images with the given indices, int64 on the CPU."""
+        """Parameters of the images at `index`, int64 on the CPU."""
         return Photometric(*(tensor[index] for tensor in self))
 
 
 def draw_photometric(batch: int, generator: torch.Generator) -> Photometric:
-    """Draw random parameters for each image of a batch, from a CPU generator."""
+    """Draw random parameters per image, from a CPU generator."""
     draw = torch.rand(12, batch, generator=generator)
     return Photometric(
         jitter_B=draw[0] < JITTER_PROBABILITY,
@@ -63,15 +63,15 @@ def draw_photometric(batch: int, generator: torch.Generator) -> Photometric:
         grey_B=draw[5] < GREYSCALE_PROBABILITY,
         blur_B=draw[6] < BLUR_PROBABILITY,
         sigma_px_B=SIGMA_PX[0] + (SIGMA_PX[1] - SIGMA_PX[0]) * draw[7],
-        # Random order, as in torchvision's ColorJitter, which the authors use.
+        # As in torchvision's ColorJitter, which the authors use.
         order_B4=draw[8:].argsort(dim=0).T,
     )
 
 
 @torch.no_grad()
 def strong_view(image_BCHW: Tensor, parameters: Photometric) -> Tensor:
-    """Augment a batch, float32 [B,C,H,W] RGB in 0..1; equals torchvision's functions on each image up to rounding."""
-    # No matrix product and no convolution, so that autocast does not apply: bf16 would cost most of a grey level.
+    """Augment a batch, float32 [B,C,H,W] RGB in 0..1; equals torchvision's functions up to rounding."""
+    # No matrix product or convolution, so that autocast does not apply: bf16 would cost most of a grey level.
     view_BCHW = image_BCHW.clone(memory_format=torch.contiguous_format)
     for op_B in torch.where(parameters.jitter_B[:, None], parameters.order_B4, NO_OP).unbind(dim=1):
         _blend(view_BCHW, op_B, parameters)
@@ -84,7 +84,7 @@ def strong_view(image_BCHW: Tensor, parameters: Photometric) -> Tensor:
 
 
 def _blend(view_BCHW: Tensor, op_B: Tensor, parameters: Photometric) -> None:
-    """Apply brightness, contrast or saturation per row: a blend with black, the mean grey or the grey image."""
+    """Brightness, contrast or saturation per row: a blend with black, the mean grey or the grey image."""
     factors_4B = torch.stack(
         [parameters.brightness_B, parameters.contrast_B, parameters.saturation_B, torch.ones_like(parameters.hue_B)]
     )
@@ -105,7 +105,7 @@ def _shift_hue(view_BCHW: Tensor, chosen_B: Tensor, shift_B: Tensor) -> None:
     red_RHW, green_RHW, blue_RHW = image_RCHW.unbind(dim=1)
     most_RHW = image_RCHW.amax(dim=1)
     range_RHW = most_RHW - image_RCHW.amin(dim=1)
-    # If the range is 0, all channels are equal and their differences are 0: any divisor works.
+    # If the range is 0, so are the differences of the channels: any divisor works.
     divisor_RHW = range_RHW.clamp(min=TINY)
     green_most_RHW = (blue_RHW - red_RHW).div_(divisor_RHW).add_(2)
     blue_most_RHW = (red_RHW - green_RHW).div_(divisor_RHW).add_(4)
@@ -121,9 +121,9 @@ def _shift_hue(view_BCHW: Tensor, chosen_B: Tensor, shift_B: Tensor) -> None:
 
 
 def _blur(view_BCHW: Tensor, chosen_B: Tensor, sigma_px_B: Tensor) -> None:
-    """Separable Gaussian blur as a weighted sum of shifted images, with one kernel of 2 ceil(3 sigma) + 1 taps per row.
+    """Separable Gaussian blur as a weighted sum of shifted images, with a kernel of 2 ceil(3 sigma) + 1 taps per row.
 
-    Several times as fast on a CPU as a grouped convolution, and fp32 on every device; a convolution may use TF32.
+    On a CPU it is several times as fast as a grouped convolution, which may also use TF32 on a GPU.
     """
     if not chosen_B.any():
         return

@@ -1,4 +1,4 @@
-"""Errors and warnings about a data set, each with a remedy: one rule per kind of problem."""
+"""Errors and warnings about a data set, each with a remedy."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ import numpy as np
 from trainer.data.inspection import LABELLED_ROLES, TRAINING_ROLES, ImageRecord, Inspection, SplitRecord
 
 RARE = 0.01
-"""Classes with a smaller share of the labelled pixels are reported as rare."""
+"""Classes with a smaller share of the labelled pixels are rare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Problem:
 
 
 def find_problems(inspection: Inspection, crop: tuple[int, int]) -> list[Problem]:
-    """All problems of a data set, errors first; `crop` is the planned height and width of a crop, in pixels."""
+    """All problems of a data set, errors first; `crop` is the planned (height, width), in pixels."""
     rules: tuple[Callable[[Inspection], Iterator[Problem]], ...] = (
         _unreadable_splits,
         _missing_images,
@@ -64,7 +64,7 @@ def _missing_images(inspection: Inspection) -> Iterator[Problem]:
 def _missing_masks(inspection: Inspection) -> Iterator[Problem]:
     for split in inspection.splits:
         unlabelled = [record for record in inspection.records_of(split.samples) if not record.has_mask]
-        # A test set may have no masks at all, and splits with other roles need none.
+        # A test set may have no masks at all.
         required = split.role == "labelled" or (split.role == "val" and len(unlabelled) < len(split.samples))
         if required:
             names = tuple(str(record.sample.mask or record.sample.image) for record in unlabelled)
@@ -77,12 +77,12 @@ def _unusable_files(inspection: Inspection) -> Iterator[Problem]:
     for record in inspection.records.values():
         if record.problem:
             kind = "unreadable image" if record.size is None else "unusable mask"
-            # The message of an ImageError contains the remedy.
+            # An ImageError's message has the remedy.
             yield Problem(kind, "error", record.problem, (record.sample.name,), "")
 
 
 def _shared_images(inspection: Inspection) -> Iterator[Problem]:
-    """Images in two splits that must be disjoint, as the same file or with the same pixels."""
+    """Images in two splits that must be disjoint, by their pixels."""
     for first, second in _disjoint_pairs(inspection.splits):
         others = _by_pixels(inspection.records_of(second.samples))
         names = tuple(
@@ -156,7 +156,6 @@ def _small_images(inspection: Inspection, crop: tuple[int, int]) -> Iterator[Pro
 
 
 def _by_pixels(records: Iterable[ImageRecord]) -> dict[str, list[ImageRecord]]:
-    """Records of decodable images, grouped by equal pixels."""
     groups: dict[str, list[ImageRecord]] = defaultdict(list)
     for record in records:
         if record.pixel_sha256:

@@ -23,11 +23,11 @@ Result = TypeVar("Result")
 def check_images(dataset: SegmentationDataset, labelled: Sequence[Sample], unlabelled: Sequence[Sample]) -> None:
     """Decode every labelled image with its mask, and every unlabelled image, so that a bad file fails before step 1.
 
-    With more than FULL_READ_LIMIT unlabelled images only their headers are read. Raises ImageError for the first one.
+    Of more than FULL_READ_LIMIT unlabelled images only headers are read. Raises ImageError for the first bad one.
     """
     read = dataset.read if len(unlabelled) <= FULL_READ_LIMIT else dataset.size
 
-    # Keeping the results would hold the decoded data set in memory.
+    # Results would keep the decoded data set in memory.
     def check_labelled(sample: Sample) -> None:
         dataset.read_pair(sample)
 
@@ -53,7 +53,7 @@ def class_frequency(dataset: SegmentationDataset, samples: Iterable[Sample]) -> 
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], title: str) -> list[Result]:
     """Results in the order of the items, computed in threads (decoding releases the GIL), with a progress bar.
 
-    The first exception is raised and cancels the remaining items.
+    The first exception is raised and cancels the rest.
     """
     console = Console(stderr=True)
     pool = ThreadPoolExecutor(max_workers=os.cpu_count())

@@ -3,10 +3,10 @@
 Each line names an image in one of three forms:
 
     NAME                                                            the image's name in the layout
-    JPEGImages/2007_000032.jpg                                      a path, relative to the root of the data set
+    JPEGImages/2007_000032.jpg                                      a path, relative to the data set's root
     JPEGImages/2007_000032.jpg SegmentationClass/2007_000032.png    the path with that of its mask, or with None
 
-The last form is that of the lists published with UniMatch (arXiv 2208.09910, 2410.10777), which work unchanged.
+The last form is that of the lists published with UniMatch (arXiv 2208.09910, 2410.10777).
 """
 
 from collections import Counter
@@ -15,21 +15,21 @@ from pathlib import Path
 from trainer.data.dataset import DatasetError
 
 NO_MASK = "None"
-"""The published lists write this for an image without a mask."""
+"""The published lists' entry for an image without a mask."""
 
 SPELLINGS = {"labelled": "labeled", "unlabelled": "unlabeled", "labeled": "labelled", "unlabeled": "unlabelled"}
 """Our spelling, and that of the published lists."""
 
 
 def find_split_file(folder: Path, name: str) -> Path | None:
-    """FOLDER/NAME.txt, in either spelling of "labelled"; None if neither exists."""
+    """FOLDER/NAME.txt, in either spelling of "labelled", if one exists."""
     path = folder / f"{name}.txt"
     respelled = path.with_stem(SPELLINGS.get(path.stem, path.stem))
     return next((each for each in (path, respelled) if each.is_file()), None)
 
 
 def split_names(folder: Path) -> set[str]:
-    """Names of all split files in the folder, at any depth."""
+    """Names of the split files in a folder, at any depth."""
     return {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.txt")}
 
 

@@ -1,7 +1,7 @@
 """Pseudo-label audit: share and correctness of the teacher's confident labels, per class.
 
 The mask ratio is the share of pixels whose confidence reaches the threshold; the purity is the share of these that are
-right. Purity needs true masks: those of the unlabelled images if they exist, else those of the validation images.
+right. Purity needs true masks: of the unlabelled images if they exist, else of the validation images.
 """
 
 # N images, C channels, K classes, H W pixels
@@ -21,7 +21,7 @@ from trainer.models.segmenter import Segmenter
 from trainer.run_data import RunData
 
 LIMIT = 50
-"""Maximum number of images in an audit, evenly spaced over the split: enough pixels for stable shares."""
+"""Maximum number of images: enough pixels for stable shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class Audit:
     """Pseudo-labels of a run.
 
     Attributes:
-        threshold: confidence threshold of the recipe; adaptive thresholds start there.
-        images: number of unlabelled images in the audit.
+        threshold: the recipe's confidence_threshold, also for a run with adaptive thresholds.
+        images: number of unlabelled images.
         mask_ratio, purity: over all classes, 0..1; None if undefined.
         truth: source of the true masks.
-        truth_images: number of images with true masks in the audit.
+        truth_images: number of images with true masks.
     """
 
     threshold: float
@@ -58,7 +58,7 @@ class Audit:
 def audit_pseudo_labels(teacher: Segmenter, recipe: Recipe, data: RunData, limit: int = LIMIT) -> Audit:
     """Audit the teacher's labels of up to `limit` unlabelled images by the recipe's inference rule. Raises ImageError.
 
-    Deviation: the student trains on random crops at random scales; the audit uses whole images, which people can check.
+    Deviation: the student trains on random crops; the audit uses whole images, which people can check.
     """
     samples, dataset = evenly_spaced(data.unlabelled, limit), data.unlabelled_dataset
     same_classes = dataset.taxonomy.names == data.dataset.taxonomy.names
@@ -94,7 +94,7 @@ def evenly_spaced(samples: Sequence[Sample], limit: int) -> tuple[Sample, ...]:
 def _count_pixels(
     teacher: Segmenter, dataset: SegmentationDataset, samples: Sequence[Sample], recipe: Recipe, use_truth: bool = True
 ) -> Tensor:
-    """Pixels by predicted class, int64 [4,K]: confident; all; right and all ones among confident with known truth."""
+    """Pixels by predicted class, int64 [4,K]: confident; all; confident and right; confident with known truth."""
     device = next(teacher.parameters()).device
     counts_4K = torch.zeros((4, teacher.classes), dtype=torch.int64)
     for sample in samples:

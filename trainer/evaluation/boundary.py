@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 DIAGONAL_PART = 0.02
-"""Width of the boundary region as a fraction of the image diagonal (section 4 of the paper)."""
+"""Width of the boundary region as a fraction of the image diagonal (section 4)."""
 
 
 def boundary_counts(prediction_HW: Tensor, truth_HW: Tensor, classes: int, ignore_index: int) -> Tensor:
     """Intersection and union of the boundary regions of prediction and truth (integer ids) in one image, per class.
 
-    Deviation: the paper has no ignored pixels. Here they belong to no boundary region and do not create one, because
+    Deviation: the paper has no ignored pixels. Here they neither belong to a boundary region nor create one, because
     the class may continue there.
 
     Returns:
-        int64 [2,K]: pixels in both boundary regions with this class in both; pixels in the region of either.
+        int64 [2,K]: pixels in both boundary regions with this class in both; pixels in either region.
     """
     maps_LHW = torch.stack([prediction_HW, truth_HW]).to(torch.int32)
     known_HW = truth_HW != ignore_index
@@ -30,7 +30,7 @@ def boundary_counts(prediction_HW: Tensor, truth_HW: Tensor, classes: int, ignor
 
 
 def boundary_width(height: int, width: int) -> int:
-    """Width of the boundary region of an image of the given size, in pixels, at least one."""
+    """Width of the boundary region of an image, in pixels, at least one."""
     return max(1, round(DIAGONAL_PART * math.hypot(height, width)))
 
 

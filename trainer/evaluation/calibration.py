@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 BINS = 15
-"""Number of bins, as in section 5 of the paper."""
+"""Number of bins, as in section 5."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Pixels in one range of confidence: number, mean confidence and share of right ones, 0..1, None without pixels."""
+    """Pixels in one range of confidence: number, mean confidence and share of right ones; 0..1, None without pixels."""
 
     pixels: int
     confidence: float | None
@@ -41,7 +41,7 @@ def calibration_bins(sums_3M: Tensor) -> tuple[Bin, ...]:
 
 
 def calibration_error(bins: tuple[Bin, ...]) -> float:
-    """Mean of |confidence - accuracy| over all pixels, 0..1 (eq. 3 of the paper)."""
+    """Mean of |confidence - accuracy| over all pixels, 0..1 (eq. 3)."""
     total = sum(each.pixels for each in bins)
     distances = [
         each.pixels * abs(each.confidence - each.accuracy)

@@ -1,4 +1,4 @@
-"""Evaluation: predict the images of a split by the recipe's inference rule, and compare them with their masks."""
+"""Evaluation: predict images by the recipe's inference rule, and compare them with their masks."""
 
 # H W pixels, C channels, K classes, M bins of confidence
 
@@ -19,7 +19,7 @@ from trainer.evaluation.metrics import Scores, confusion, scores
 from trainer.models.segmenter import Segmenter
 
 SumOverProcesses = Callable[[Tensor], Tensor]
-"""All-reduce: the sum of a float64 tensor over all processes."""
+"""All-reduce: the sum of a float64 tensor."""
 
 
 class EvalPairs(Dataset[tuple[Tensor, Tensor]]):
@@ -51,10 +51,10 @@ def evaluate(
 ) -> Scores:
     """Scores of a model on `samples`, each at its own size.
 
-    The model may be on any device; its train/eval mode is restored. Process r of n gets the shard (r, n) and evaluates
-    every n-th sample; `total` sums the counts over the processes and is called once. With `inference` None, images are
-    predicted whole, at their own size. `full` adds boundary IoU and calibration, `workers` are decoding processes, and
-    `progress` is called with (images done, images in this process).
+    The model may be on any device; its train/eval mode is restored. Process r of n gets the shard (r, n), every n-th
+    sample; `total` sums the counts over the processes and is called once. Without `inference`, images are predicted
+    whole. `full` adds boundary IoU and calibration, `workers` are decoding processes, and `progress` is called with
+    (images done, images in this process).
 
     Raises ImageError, and RecipeError if the window does not fit the encoder.
     """
@@ -80,7 +80,7 @@ def evaluate(
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, then restore the mode of each submodule, which may differ between submodules."""
+    """Put a model into eval mode, then restore the mode of each submodule."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""Predict the masks of images by a recipe's inference rule: whole image, or sliding window.
+"""Predict masks by a recipe's inference rule: whole image, or sliding window.
 
 Whole images use MaskPredictor, which the exporter also converts to ONNX.
 """
@@ -20,8 +20,8 @@ from trainer.models.segmenter import Segmenter, to_float
 def most_likely(segmenter: Segmenter, image_NHWC: Tensor, inference: Inference) -> tuple[Tensor, Tensor]:
     """Class ids int64 [N,H,W] of images (uint8, RGB), and their softmax float32 [N,H,W]; the network is in eval mode.
 
-    Memory in addition to the network's: for a whole image a few dozen floats per pixel, independent of the number of
-    classes; with a window of height h, 2*K*h*W floats (150 classes, width 4000, window height 798: 3.8 GB).
+    Memory in addition to the network's: for a whole image a few dozen floats per pixel, for any number of classes; with
+    a window of height h, 2*K*h*W floats (150 classes, width 4000, window height 798: 3.8 GB).
     Raises RecipeError if the window does not fit the encoder.
     """
     if not any(inference.window):

@@ -17,8 +17,8 @@ class Scores:
     """Scores of an evaluation.
 
     Attributes:
-        miou: mean IoU over the classes that occur in the truth, 0..1.
-        per_class: IoU by class name, 0..1; None for a class that does not occur in the truth.
+        miou: mean IoU over the classes in the truth, 0..1.
+        per_class: IoU by class name, 0..1; None for a class that is not in the truth.
         pixel_accuracy: share of right pixels among the labelled ones, 0..1.
         confusion: pixels by true class (row) and predicted class (column).
         boundary_iou, boundary_per_class: the same for boundary IoU; None and empty if not measured.
@@ -37,12 +37,12 @@ class Scores:
     calibration: tuple[Bin, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Scores for events, checkpoint and bundle, without those that were not measured."""
+        """The measured scores, for events, checkpoint and bundle."""
         names = ("miou", "per_class", "pixel_accuracy", "images", "boundary_iou", "ece")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def as_full_dict(self) -> dict[str, Any]:
-        """All fields, for evaluation.json and `evaluate --json`: valid JSON, with null for missing figures."""
+        """All fields, for evaluation.json and `evaluate --json`, with null for missing figures."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -62,13 +62,9 @@ def scores(
     boundary_2K: Tensor | None = None,
     calibration_3M: Tensor | None = None,
 ) -> Scores:
-    """Compute scores from counts that were summed over a data set.
+    """Compute scores from summed results of `confusion` (int64), `boundary_counts` and `calibration_sums`.
 
-    A class that does not occur in the truth has no IoU and is left out of the mean. Pixels wrongly predicted as this
-    class still lower the IoU of their true classes.
-
-    `confusion_KK` int64, `boundary_2K` and `calibration_3M` are the sums of the results of `confusion`,
-    `boundary_counts` and `calibration_sums`.
+    A class that does not occur in the truth has no IoU, but pixels predicted as it lower the IoU of their true classes.
     """
     hits_K = confusion_KK.diagonal()
     truth_K, predicted_K = confusion_KK.sum(1), confusion_KK.sum(0)
@@ -86,7 +82,7 @@ def scores(
 
 def confusion(prediction: Tensor, truth: Tensor, classes: int, ignore_index: int) -> Tensor:
     """Pixels by true class (row) and predicted class (column), int64 [K,K], of two integer tensors of one shape."""
-    # Ignored pixels are counted in an extra slot: selecting the others would synchronise with the device.
+    # Ignored pixels get an extra slot: selecting the others would synchronise with the device.
     slots = torch.where(truth != ignore_index, truth.long() * classes + prediction.long(), classes * classes).flatten()
     counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=slots.device)
     return counts.scatter_add_(0, slots, torch.ones_like(slots))[:-1].reshape(classes, classes)

@@ -1,7 +1,7 @@
-"""Sliding-window inference for images of any size, as in the paper's evaluation on Cityscapes (section 5.1).
+"""Sliding-window inference, as in the paper's evaluation on Cityscapes (section 5.1).
 
-Windows are processed in rows; pixels above the next row are returned as a band, so at most one window height of K
-class maps is in memory.
+Windows are processed in rows; pixels above the next row are returned as a band, so only a window height of K class
+maps is kept.
 """
 
 # N images, n windows, C channels, K classes, H W pixels of the image, h w of the window, b rows of a band
@@ -18,27 +18,23 @@ Network = Callable[[Tensor], Tensor]
 """Float [N,3,h,w] in 0..1 to logits [N,K,h,w]."""
 
 MAX_LOGITS = 2**27
-"""Number of logits of one batch of windows: 0.5 GB in fp32."""
+"""Logits of one batch of windows: 0.5 GB in fp32."""
 
 
 def sliding_probabilities(network: Network, image_NCHW: Tensor, window: tuple[int, int], stride: float) -> Tensor:
-    """Mean softmax of all windows, float [N,K,H,W]: the concatenated `sliding_bands`."""
+    """Mean softmax of all windows, float [N,K,H,W]: see `sliding_bands`."""
     return torch.cat(list(sliding_bands(network, image_NCHW, window, stride)), dim=2)
 
 
 def sliding_bands(network: Network, image_NCHW: Tensor, window: tuple[int, int], stride: float) -> Iterator[Tensor]:
     """Mean softmax of all windows, in bands float [N,K,b,W] of rows from top to bottom.
 
-    An image smaller than the window is padded like training crops: black, at the right and bottom.
+    The image is float, RGB, 0..1, of any size; `window` is (height, width) in pixels, and `stride` a fraction of its
+    side, 0..1. The last window ends at the border. An image smaller than the window is padded like training crops:
+    black, at the right and bottom.
 
     Deviation: the paper's code sums the softmax without dividing by the number of windows. The arg-max is the same, but
     the mean is a probability.
-
-    Args:
-        network: float [n,3,h,w] to logits [n,K,h,w].
-        image_NCHW: float, RGB, 0..1, of any size.
-        window: height and width, in pixels.
-        stride: step of the window as a fraction of its side, 0..1; the last window ends at the border.
     """
     size = (image_NCHW.shape[2], image_NCHW.shape[3])
     padding = [max(side - length, 0) for side, length in zip(window, size, strict=True)]
@@ -77,7 +73,7 @@ def _row(network: Network, strip_NChW: Tensor, lefts: list[int], width: int) -> 
         windows_nChw = torch.cat([strip_NChW[..., left : left + width] for left in current])
         probability_nKhw = network(windows_nChw).float().softmax(dim=1)
         if summed_NKhW is None:
-            # The first window shows the number of classes, which limits the number of windows in a batch.
+            # The first window shows the number of classes, which limits the batch.
             batch = max(1, MAX_LOGITS // probability_nKhw.numel())
             summed_NKhW = probability_nKhw.new_zeros((*probability_nKhw.shape[:3], strip_NChW.shape[3]))
         for left, part_NKhw in zip(current, probability_nKhw.chunk(len(current)), strict=True):
@@ -87,7 +83,7 @@ def _row(network: Network, strip_NChW: Tensor, lefts: list[int], width: int) -> 
 
 
 def _starts(length: int, side: int, stride: float) -> list[int]:
-    """Start positions of windows of `side` pixels along an axis of `length` >= `side` pixels."""
+    """Start positions of windows along an axis of `length` >= `side` pixels."""
     step = max(1, round(side * stride))
     return [*range(0, length - side, step), length - side]
 

@@ -24,9 +24,8 @@ def channel_masks(
 
     The first view drops a channel with `probability` (0..1, 1 excluded), scaled to keep the expectation. The second
     keeps the others if `kind` is "complementary" (at 0.5 the paper's mask * 2 and 2 - mask * 2), and has its own random
-    mask if "independent". "none" or a probability of 0 drops nothing. Maps with the same number of channels share one
-    mask: all four of a plain ViT do. A random `undropped_fraction` of the images gets no dropout in either view, as in
-    the authors' code. `generator` is a CPU generator.
+    mask if "independent". Maps with the same number of channels, as all four of a plain ViT, share one mask. A random
+    `undropped_fraction` of the images gets no dropout, as in the authors' code. `generator` is on the CPU.
     """
     whole_B = torch.zeros(batch, dtype=torch.bool)
     whole_B[torch.randperm(batch, generator=generator)[: int(batch * undropped_fraction)]] = True

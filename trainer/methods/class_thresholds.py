@@ -17,7 +17,7 @@ DECAY = 0.999
 
 
 class ClassThresholds(nn.Module):
-    """Moving averages of the teacher's predictions, as buffers, and the thresholds computed from them."""
+    """Moving averages of the teacher's predictions, and the thresholds computed from them."""
 
     confidence: Tensor
     probability_K: Tensor
@@ -32,7 +32,7 @@ class ClassThresholds(nn.Module):
     def update(self, pseudo: PseudoLabels, class_sum_BK: Tensor, total: Callable[[Tensor], Tensor]) -> None:
         """Update the averages with one batch (equations 5 and 6), summed over all processes by `total`.
 
-        `class_sum_BK` is the sum of each class's probability over the pixels inside each image.
+        `class_sum_BK` is each class's probability, summed over the pixels inside each image.
         """
         inside_BHW = pseudo.inside_BHW
         sums = torch.stack([(pseudo.confidence_BHW * inside_BHW).sum(), inside_BHW.sum(dtype=torch.float32)])
@@ -45,7 +45,7 @@ class ClassThresholds(nn.Module):
     def forward(self, label_BHW: Tensor, highest: float) -> Tensor:
         """The threshold of each pixel's class (equations 7 and 8), float [B,H,W].
 
-        Deviation: thresholds are limited to `highest`, the recipe's confidence_threshold. The paper has no limit.
+        Deviation: thresholds are limited to `highest`, the recipe's confidence_threshold; the paper's are not.
         """
         threshold_K = self.confidence * self.probability_K / self.probability_K.max()
         return threshold_K.clamp(max=highest)[label_BHW]

@@ -1,7 +1,7 @@
 """Consistency training, shared by FixMatch, UniMatch V1 and V2.
 
 The teacher labels a weak view of each unlabelled image; the student learns to predict the same for other views, the
-streams. Streams and labelled images are joined into one batch.
+streams.
 """
 
 # U unlabelled images of this process, h 0 or 1 more (see cutmix.mix), R rows, C channels, H W pixels
@@ -44,13 +44,13 @@ def label_weak_view(unlabelled: UnlabelledBatch | None, context: StepContext) ->
 
 
 def strong_streams(weak: Stream, shares: Sequence[float], context: StepContext) -> list[Stream]:
-    """Strong views of the same crops, one per share, each with its own photometric augmentation and CutMix boxes."""
+    """Strong views of the same crops, one per share, each with its own augmentation and CutMix boxes."""
     streams, images = len(shares), context.recipe.train.batch_unlabelled
     _, height, width = weak.pseudo.label_BHW.shape
     drawn = draw_photometric(streams * images, context.generator)
     probability = context.recipe.unimatch.cutmix_probability
     box_R4 = draw_boxes(streams * images, (height, width), probability, context.generator)
-    # The image before the first belongs to another process and gets the same augmentation as there.
+    # The image before the first is another process's and gets the same augmentation as there.
     held = [*context.local_rows, (context.local_rows.start - 1) % images][: len(weak.image_UCHW)]
     strong_RCHW = strong_view(weak.image_UCHW.repeat(streams, 1, 1, 1), drawn.rows(_row_indices(streams, images, held)))
     box_R4 = box_R4[_row_indices(streams, images, context.local_rows)].to(strong_RCHW.device, non_blocking=True)
@@ -77,7 +77,7 @@ def join_streams(
     dropout: tuple[Tensor, ...] | None = None,
     head_dropout: Tensor | None = None,
 ) -> StudentBatch:
-    """Join this process's labelled images and streams; L = (L_labelled + unlabelled_weight * L_unlabelled) / 2.
+    """Join labelled images and streams to a batch; L = (L_labelled + unlabelled_weight * L_unlabelled) / 2.
 
     The loss of a stream is the sum over its confident pixels, divided by the number of pixels inside the image.
     """
@@ -105,7 +105,7 @@ def channel_factors(
 ) -> Tensor:
     """Channel factors of a student batch, float [R,C]: 1 for labelled rows, and this process's rows of each mask.
 
-    `masks` has for each stream a float [U_all,C] on the CPU, for the batch of all processes; None = no dropout.
+    `masks` has for each stream a float [U_all,C] on the CPU, for all processes; None = no dropout.
     """
     width = next(mask.shape[1] for mask in masks if mask is not None)
     own = slice(context.local_rows.start, context.local_rows.stop)
@@ -123,5 +123,5 @@ def _confident_pixels(pseudo: PseudoLabels, context: StepContext) -> Tensor:
 
 
 def _row_indices(streams: int, images: int, wanted: Sequence[int]) -> Tensor:
-    """Indices of the wanted images in draws for the batches of all streams."""
+    """Indices of the wanted images in the draws of all streams."""
     return (images * torch.arange(streams)[:, None] + torch.tensor(wanted)).flatten()

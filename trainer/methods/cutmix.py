@@ -1,4 +1,4 @@
-"""CutMix (arXiv 1905.04899): replace a box of each image by the same box of another image of the batch.
+"""CutMix (arXiv 1905.04899): replace a box of each image by that of another image of the batch.
 
 UniMatch V2's published settings: box area 0.02-0.4 of the crop, aspect ratio 0.3-3.33, probability 0.5 per image.
 """
@@ -17,7 +17,7 @@ MAX_TRIES = 1000
 def draw_boxes(batch: int, size: tuple[int, int], probability: float, generator: torch.Generator) -> Tensor:
     """Boxes (top, left, bottom, right) in pixels, bottom and right excluded, int64 [U,4] on the CPU.
 
-    An image of `size` (H, W) is mixed with `probability`, 0..1; others have an empty box. The generator is on the CPU.
+    An image of `size` (H, W) is mixed with `probability`, 0..1; others have an empty box. `generator` is on the CPU.
     """
     box_U4 = torch.zeros((batch, 4), dtype=torch.int64)
     for box_4 in box_U4:
@@ -39,10 +39,10 @@ def inside_boxes(box_U4: Tensor, size: tuple[int, int]) -> Tensor:
 def mix(tensor: Tensor, inside_UHW: Tensor) -> Tensor:
     """Replace each image's box by that of the previous image in the batch: [U+h,...,H,W] to [U,...,H,W].
 
-    A process with a part of the batch appends the image before its first one (h = 1), so both cases are a roll by one.
+    A process with a part of the batch appends the image before its first one (h = 1).
 
     Deviation: the authors take the partner from the reversed batch, in which the middle image of an odd batch is its
-    own partner. A roll by one gives every image a different partner.
+    own partner. A roll by one avoids this.
     """
     images = len(inside_UHW)
     inside = inside_UHW.view(images, *[1] * (tensor.ndim - 3), *inside_UHW.shape[1:])
@@ -69,6 +69,6 @@ def _draw_box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, i
 
 
 def _clamped(pixels: float, height: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a box of that area that fits into the crop, as close to `height` as possible."""
+    """Height and width of a box of that area in the crop, as close to `height` as possible."""
     width = min(round(pixels / min(height, size[0])), size[1])
     return min(round(pixels / width), size[0]), width

@@ -6,6 +6,6 @@ from trainer.methods.interface import StepContext, StudentBatch
 
 
 def fixmatch(labelled: LabelledBatch, unlabelled: UnlabelledBatch | None, context: StepContext) -> StudentBatch:
-    """Student batch of the labelled images and one strong view of each unlabelled image, without dropout."""
+    """Student batch: labelled images and one strong view, without dropout."""
     streams = strong_streams(label_weak_view(unlabelled, context), (1.0,), context)
     return join_streams(labelled, streams, context)

@@ -1,4 +1,4 @@
-"""What a training method gets, besides its two batches, and what it returns."""
+"""Interface of a training method: its inputs, besides two batches, and its result."""
 
 # R rows, B labelled images, C channels, D channels of the head's fused map, K classes, H W pixels
 
@@ -18,13 +18,12 @@ class StepContext:
     """The inputs of one step besides its batches.
 
     Attributes:
-        teacher: the network that labels the weak views, in eval mode.
+        teacher: labels the weak views, in eval mode.
         channels: number of channels of the encoder's four maps.
         head_width: number of channels of the head's fused map.
-        ignore_index: the mask value of pixels that do not count.
         class_weights_K: weight of each class in the labelled loss, float on the device; None = 1.
-        generator: CPU generator of all random choices of the step, drawn for the batch of all processes.
-        local_rows: this process's rows of the unlabelled batch of all processes.
+        generator: on the CPU, for all random choices of the step, drawn for the batch of all processes.
+        local_rows: this process's rows of that unlabelled batch.
         total: sums a small tensor over all processes.
         thresholds: adaptive thresholds; None = the recipe's confidence_threshold.
     """
@@ -45,15 +44,15 @@ class StepContext:
 class StudentBatch:
     """Rows for the student: first the labelled images, then the strong views.
 
-    The loss of every method is a weighted cross-entropy over these rows, which may be split into micro-batches.
+    The loss of every method is a weighted cross-entropy over these rows.
 
     Attributes:
         image_RCHW: float, RGB, 0..1.
         label_RHW: int64; any class id where the weight is 0.
         weight_RHW: float32; over all processes they sum to 1 in the labelled rows, and to at most 1 in the others.
         labelled: number B of labelled rows.
-        scale: factors of the labelled and the unlabelled loss in the total loss.
-        dropout: for each of the four encoder maps a factor per row and channel, float [R,C_i]; None = no dropout.
+        scale: factors of the labelled and the unlabelled loss.
+        dropout: for each of the four encoder maps a factor per row and channel, float [R,C_i].
         head_dropout: the same for the head's fused map, float [R,D].
     """
 

@@ -26,7 +26,7 @@ def pseudo_labels(
     """Arg-max and maximum softmax of the teacher, and for each image the sum of each class's probability, float [B,K].
 
     The teacher is in eval mode; the images are float, RGB, 0..1; `inside_BHW` is bool, False on padding. At most
-    `max_elements` logits are upsampled to the image's size at once.
+    `max_elements` logits are upsampled at once.
     """
     size = weak_BCHW.shape[-2:]
     logits_BKhw = teacher(weak_BCHW, upsample=False)

@@ -24,9 +24,9 @@ def supervised(labelled: LabelledBatch, _unlabelled: UnlabelledBatch | None, con
 
 
 def labelled_rows(labelled: LabelledBatch, context: StepContext) -> tuple[Tensor, Tensor]:
-    """Class ids int64 [B,H,W] and pixel weights float32 [B,H,W]; both are 0 where there is no label."""
+    """Class ids int64 [B,H,W] and pixel weights float32 [B,H,W]; both are 0 without a label."""
     valid_BHW = labelled.mask_BHW != context.ignore_index
-    # The mask is loaded as a small integer type and converted to int64 on the device.
+    # The mask is loaded as a small integer type.
     label_BHW = torch.where(valid_BHW, labelled.mask_BHW, 0).long()
     if context.class_weights_K is None:
         return label_BHW, valid_BHW.float()

@@ -1,7 +1,7 @@
 """UniMatch: Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation (arXiv 2208.09910).
 
-Two strong views of the image, and the weak view with perturbed features: channel dropout on each encoder map. With an
-EMA teacher, as in the comparison of UniMatch V2 (arXiv 2410.10777).
+Two strong views, and the weak view with perturbed features: channel dropout on each encoder map. With an EMA teacher,
+as in the comparison of UniMatch V2 (arXiv 2410.10777).
 
 Deviation: the authors take CutMix partners from a second unlabelled batch; here, as in UniMatch V2, from the same one.
 """

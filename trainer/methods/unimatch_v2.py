@@ -1,7 +1,7 @@
 """UniMatch V2: Pushing the Limit of Semi-Supervised Semantic Segmentation (arXiv 2410.10777), one training step.
 
-Deviation: one student forward pass for labelled images and strong views, where the authors do two. The result is the
-same for networks without batch norm, such as all of the paper's.
+Deviation: one student forward pass for labelled images and strong views, where the authors do two. Without batch norm,
+as in all of the paper's networks, the result is the same.
 """
 
 # R rows, C channels, D channels of the head's fused map

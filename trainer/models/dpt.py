@@ -1,6 +1,6 @@
 """The DPT head: class logits from four feature maps.
 
-Vision Transformers for Dense Prediction (arXiv 2103.13413), in the form of UniMatch V2 (arXiv 2410.10777): projections,
+Vision Transformers for Dense Prediction (arXiv 2103.13413), as in UniMatch V2 (arXiv 2410.10777): projections,
 reassembly into a pyramid, and fusion from coarse to fine by RefineNet residual units without batch norm.
 """
 
@@ -27,7 +27,7 @@ class ResidualUnit(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Fuse a level's map with the path from the coarser levels, and resize the result to the next level."""
+    """Fuse a level's map with the path from the coarser levels, and resize it to the next level."""
 
     def __init__(self, width: int, *, coarsest: bool, align_corners: bool) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Fusion(nn.Module):
     def forward(self, path_BDHW: Tensor | None, level_BDHW: Tensor, size: Sequence[int]) -> Tensor:
         """Path [B,D,H,W] (None at the coarsest level) and level [B,D,H,W] to the new path [B,D,*size]."""
         fused = level_BDHW if path_BDHW is None else path_BDHW + self.skip(level_BDHW)
-        # The authors resize before the 1x1 convolution. The two commute, and here it processes a quarter of the pixels.
+        # The authors resize before the 1x1 convolution, which commutes: here it processes a quarter of the pixels.
         return resize(self.out(self.unit(fused)), size, align_corners=self.align_corners)
 
 
@@ -47,14 +47,14 @@ class DPTHead(nn.Module):
     """Project, reassemble, fuse and classify four feature maps.
 
     Args:
-        channels: number of channels of the encoder's four maps.
-        projections: number of channels after their 1x1 projections.
-        features: number of channels D of the fusion path.
+        channels: of the encoder's four maps.
+        projections: channels after the 1x1 projections.
+        features: channels D of the fusion path.
         classes: number K of classes.
-        hierarchical: the maps already form a pyramid. Deviation: the paper has plain ViTs only. For a pyramid, the maps
-            keep their sizes; the logits have the finest map's size instead of twice it, at a quarter of the cost; and
-            maps are resized with align_corners=False: the grid of a strided convolution has a fixed offset from the
-            image's, which aligned corners would increase to three pixels at the right and lower border.
+        hierarchical: the maps already form a pyramid. Deviation: the paper has plain ViTs only. Pyramid maps keep their
+            sizes; the logits have the finest map's size instead of twice it, at a quarter of the cost; and maps are
+            resized with align_corners=False: the grid of a strided convolution has a fixed offset from the image's,
+            which aligned corners would increase to three pixels at the right and lower border.
     """
 
     def __init__(

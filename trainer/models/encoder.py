@@ -22,11 +22,11 @@ __all__ = ["Encoder", "EncoderError", "build_encoder"]
 
 
 def build_encoder(name: str, options: dict[str, Any] | None = None) -> Encoder:
-    """Build the encoder of a timm model name with random weights; `options` go to timm's constructor, as {"depth": 2}.
+    """Build the encoder of a timm model name with random weights; `options` go to timm's constructor.
 
     Parameters that no map depends on, such as DINOv2's mask token, do not require gradients, because
     DistributedDataParallel waits for a gradient of every parameter that does. Raises EncoderError if timm has no such
-    model, or it has neither plain blocks nor stages at strides 4, 8, 16, 32, or accepts only one image size.
+    model, it is of neither kind, or it accepts only one image size.
     """
     options = options or {}
     if not timm.is_model(name):
@@ -77,7 +77,7 @@ def _hierarchical(name: str, options: dict[str, Any], reductions: list[int]) -> 
 
 
 def _used_parameters(encoder: Encoder, name: str) -> set[int]:
-    """Run the encoder once, check the shapes of its maps, and return the ids of the parameters that they depend on."""
+    """Run the encoder, check the shapes of its maps, and return the ids of the parameters that they depend on."""
     height, width = 2 * encoder.size_multiple, 3 * encoder.size_multiple
     shapes = zip(encoder.channels, encoder.strides, strict=True)
     expected = [(channels, height // stride, width // stride) for channels, stride in shapes]
@@ -95,7 +95,7 @@ def _used_parameters(encoder: Encoder, name: str) -> set[int]:
 
 
 def _leaves(outputs: Iterable[Tensor]) -> set[int]:
-    """Ids of the parameters that the outputs depend on, from the autograd graph, without a backward pass."""
+    """Ids of the parameters that the outputs depend on, from the autograd graph."""
     nodes = [output.grad_fn for output in outputs]
     seen, leaves = set(), set()
     while nodes:

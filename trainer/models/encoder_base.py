@@ -1,4 +1,4 @@
-"""The encoder interface, which does not depend on timm: four feature maps of an image, and their properties."""
+"""The encoder interface, which does not depend on timm."""
 
 # B batch, C channels, H W pixels
 
@@ -12,17 +12,17 @@ LEVELS = 4
 
 
 class EncoderError(ValueError):
-    """A name, an option or a weights file that gives no usable encoder; the message names the remedy."""
+    """A name, an option or a weights file that gives no usable encoder."""
 
 
 class Encoder(nn.Module, ABC):
     """A network that computes four feature maps of an image.
 
     Attributes:
-        channels: number of channels of each map, finest map first.
+        channels: of each map, the finest first.
         strides: image pixels per map pixel, for each map.
-        size_multiple: height and width of the image must be multiples of this, in pixels.
-        mean, std: normalisation of RGB in 0..1 that the weights were trained with.
+        size_multiple: of the image's height and width, in pixels.
+        mean, std: normalisation of RGB in 0..1 that the weights need.
     """
 
     channels: tuple[int, ...]
@@ -35,7 +35,7 @@ class Encoder(nn.Module, ABC):
 
     @property
     def hierarchical(self) -> bool:
-        """Whether the maps have different strides, that is, form a pyramid."""
+        """Whether the maps form a pyramid."""
         return len(set(self.strides)) > 1
 
     @abstractmethod
@@ -49,7 +49,7 @@ class Encoder(nn.Module, ABC):
     def layers(self) -> dict[str, int]:
         """The layer number of each parameter: 0 before the first block, 1, 2, ... for the blocks, then one more.
 
-        Parameters between two blocks, such as the downsampling before a stage, belong to the preceding block.
+        Parameters between two blocks, such as a stage's downsampling, belong to the preceding block.
         """
         layer_by_id = {
             id(parameter): layer for layer, block in enumerate(self.blocks(), 1) for parameter in block.parameters()
@@ -63,7 +63,7 @@ class Encoder(nn.Module, ABC):
         return layers
 
     def compile_blocks(self, backend: str = "inductor") -> None:
-        """Compile each block in place with torch.compile; equal blocks share the code, and state-dict names stay."""
+        """Compile each block in place; equal blocks share the code, and state-dict names stay."""
         for block in self.blocks():
             block.compile(backend=backend)
 
@@ -79,7 +79,7 @@ class Encoder(nn.Module, ABC):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As for any module, except that frozen parts stay in eval mode."""
+        """As for any module, but frozen parts stay in eval mode."""
         super().train(mode and not self.frozen)
         if self.norms_frozen:
             for module in self.modules():

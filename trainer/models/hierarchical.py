@@ -30,9 +30,9 @@ class Hierarchical(Encoder):
 
 
 def repeated_blocks(network: nn.Module) -> list[nn.Module]:
-    """The outermost members of the network's Sequentials and ModuleLists that have several parts with parameters.
+    """The outermost members of Sequentials and ModuleLists that have several parts with parameters.
 
-    These are a ResNet's bottlenecks or a ConvNeXt's blocks, but not the single convolutions and norms of the stem.
+    These are a ResNet's bottlenecks or a ConvNeXt's blocks, but not the stem's single convolutions and norms.
     """
     blocks = []
     for child in network.children():

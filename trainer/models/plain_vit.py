@@ -1,4 +1,4 @@
-"""Plain vision transformers such as DINOv2, DINOv3, DeiT, and the ViTs of CLIP and SAM: one stride in all blocks.
+"""Plain vision transformers such as DINOv2, DINOv3, DeiT, CLIP's and SAM's: one stride in all blocks.
 
 The maps are the outputs of four blocks after the final norm, without class token and registers (UniMatch V2,
 arXiv 2410.10777, section 5.1; DPT, arXiv 2103.13413).
@@ -24,7 +24,7 @@ class PlainViT(Encoder):
         patch: int = vit.feature_info[0]["reduction"]
         self.output_blocks = output_blocks(len(vit.blocks))
         # Deviation: SAM's ViT (arXiv 2304.02643) has a neck for its mask decoder instead of a final norm. The neck is
-        # left out, and the outputs of the blocks are used without a norm.
+        # left out, and the maps have no norm.
         self.normed = hasattr(vit, "norm")
         vit.prune_intermediate_layers(sorted(set(self.output_blocks)), prune_norm=not self.normed, prune_head=True)
         self.vit = vit
@@ -45,7 +45,7 @@ class PlainViT(Encoder):
 
 
 class DINOv2(PlainViT):
-    """DINOv2 without registers, with the authors' resampling of the position embedding, which differs from timm's."""
+    """DINOv2 without registers, with the authors' resampling of the position embedding."""
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """See Encoder."""
@@ -71,7 +71,7 @@ class DINOv2(PlainViT):
 
 
 class SAMViT(PlainViT):
-    """The image encoder of Segment Anything (arXiv 2304.02643): windows, relative positions, no class token."""
+    """The image encoder of Segment Anything (arXiv 2304.02643)."""
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """See Encoder."""
@@ -82,7 +82,7 @@ class SAMViT(PlainViT):
 
 
 def output_blocks(depth: int) -> tuple[int, ...]:
-    """Blocks whose outputs the head uses: the ends of quarters, [2,5,8,11] of 12; of 24 the authors' [4,11,17,23]."""
+    """Blocks that the head uses: the ends of quarters, [2,5,8,11] of 12; of 24 the authors' [4,11,17,23]."""
     if depth == 24:
         return 4, 11, 17, 23
     return tuple(math.ceil((level + 1) * depth / LEVELS) - 1 for level in range(LEVELS))

@@ -5,7 +5,7 @@ DINOv2 (arXiv 2304.07193) was trained at 518 pixels: 37x37 patches of 14. For h 
 antialiasing. timm resamples to the exact size with antialiasing. For 57x57 patches, Cityscapes' window, the difference
 is 1% of a smooth table and 12% of a random one (measured in tests/trainer/test_models_dinov2.py).
 
-Products with small matrices give the same in an exported graph with dynamic sides, and a deterministic gradient.
+Products with small matrices work in an exported graph with dynamic sides, and have a deterministic gradient.
 """
 
 # G rows and columns of the trained table, h w of the patches, D channels, T the four taps of the cubic kernel
@@ -16,20 +16,20 @@ import torch
 from torch import Tensor
 
 OFFSET = 0.1
-"""Patches that DINOv2 adds to each side in the scale factor; its variants with registers add none, and antialias."""
+"""Patches that DINOv2 adds to each side in the scale factor."""
 CUBIC = -0.75
 """Coefficient of the cubic convolution kernel (Keys, 1981), PyTorch's value without antialiasing."""
 
 
 def resample(table_GGD: Tensor, height: int, width: int) -> Tensor:
-    """Resample the table, float32 [G,G,D], to [height,width,D], in patches; returns the table for the trained size."""
+    """Resample the table, float32 [G,G,D], to [height,width,D], in patches; unchanged for the trained size."""
     side = table_GGD.shape[0]
-    # An exported graph cannot branch; there the product with two identities gives the same result.
+    # An exported graph cannot branch; there the product with two identities gives the same.
     if not torch.compiler.is_exporting() and (height, width) == (side, side):
         return table_GGD
     row_h = torch.arange(height, device=table_GGD.device)
     column_w = torch.arange(width, device=table_GGD.device)
-    # The offset applies only if a side differs: the original returns the table unchanged for the trained size.
+    # As in the original, the offset applies only if a side differs.
     differs = ((row_h[-1] + 1 != side) | (column_w[-1] + 1 != side)).to(torch.float32)
     rows_hG = _weights(row_h, side, OFFSET * differs)
     columns_wG = _weights(column_w, side, OFFSET * differs)
@@ -39,14 +39,14 @@ def resample(table_GGD: Tensor, height: int, width: int) -> Tensor:
 
 
 def _full_precision(device_type: str) -> AbstractContextManager[object]:
-    """Disable autocast, which would round the products; without autocast the exported graph gets no extra nodes."""
+    """Disable autocast, which would round the products, only if it is on: the exported graph gets no extra nodes."""
     if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
 
 
 def _weights(index_N: Tensor, side: int, offset: Tensor) -> Tensor:
-    """Weight of each of the `side` old positions in each of the N new ones, float32 [N,side]."""
+    """Weight of each old position in each of the N new ones, float32 [N,side]."""
     position_N = (index_N + 0.5) * (side / (index_N[-1] + 1 + offset)) - 0.5
     left_N = position_N.floor()
     tap_T = torch.arange(-1, 3, device=index_N.device)

@@ -1,4 +1,4 @@
-"""Predict masks from images of any size: what the trainer evaluates, and the exporter converts to the served graph."""
+"""Predict masks from images of any size; the trainer evaluates this network, and the exporter converts it to ONNX."""
 
 # N images, H W pixels of the image, h w size of the network's input or of the head's logits, K classes
 
@@ -13,7 +13,7 @@ UINT8_CLASSES = 256
 
 
 class MaskPredictor(nn.Module):
-    """Maps images of any size to masks of that size; resizes the long side to `long_side` pixels first, unless 0."""
+    """Maps images to masks of their size; resizes the long side to `long_side` pixels first, unless 0."""
 
     def __init__(self, segmenter: Segmenter, long_side: int = 0) -> None:
         super().__init__()
@@ -38,8 +38,8 @@ class MaskPredictor(nn.Module):
             align_corners=False,
             antialias=self.long_side > 0,
         )
-        # Deviation: the authors resize the logits to the network's input size and then to the image's. One resize is
-        # half the work, and moves the mask by less than half a pixel.
+        # Deviation: the authors resize the logits to the network's input size, then to the image's. One resize is half
+        # the work, and moves the mask by less than half a pixel.
         logits_NKhw = self.segmenter(small_NChw, upsample=False)
         return upsampled_argmax(logits_NKhw, (height, width), align_corners=self.segmenter.head.align_corners)
 
@@ -53,7 +53,7 @@ class MaskPredictor(nn.Module):
 
 
 def _nearest(numerator: int, denominator: int, multiple: int) -> int:
-    """The quotient rounded to a multiple, at least one; in integers, so that PyTorch and the graph agree."""
+    """The quotient rounded to a multiple, at least one; in integers: PyTorch and the graph agree."""
     rounded = (2 * numerator + denominator * multiple) // (2 * denominator * multiple) * multiple
     return _larger(rounded, multiple)
 

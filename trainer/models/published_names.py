@@ -1,6 +1,6 @@
 """Convert weights that Meta published for DINOv2, DINOv3 and Segment Anything to timm's names and layout.
 
-Weights that only pretraining uses are left out. Unknown names are kept, so that loading reports them.
+Weights for pretraining only are left out. Unknown names are kept, so that loading reports them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,9 +13,9 @@ State = Mapping[str, Tensor]
 
 
 def timm_names(state: State, wanted: Iterable[str]) -> dict[str, Tensor]:
-    """Convert a state dict of a known author to the names `wanted` by the encoder; others are returned unchanged.
+    """Convert a state dict with Meta's names to those `wanted` by the encoder; others are returned unchanged.
 
-    Raises EncoderError if a bias of DINOv3 is not zero and the encoder has no such bias.
+    Raises EncoderError if a bias of DINOv3 is not zero and the encoder has none.
     """
     for marker, convert in CONVERTERS.items():
         if marker in state:
@@ -36,7 +36,7 @@ def _dinov2(state: State, _: frozenset[str]) -> dict[str, Tensor]:
 
 
 def _dinov3(state: State, wanted: frozenset[str]) -> dict[str, Tensor]:
-    """DINOv3 (arXiv 2508.10104). The rotary periods follow from the architecture, so they are left out."""
+    """DINOv3 (arXiv 2508.10104), without the rotary periods, which follow from the architecture."""
     names = {"ls1.gamma": "gamma_1", "ls2.gamma": "gamma_2", "storage_tokens": "reg_token"}
     gated = {"mlp.w1.": "mlp.fc1_g.", "mlp.w2.": "mlp.fc1_x.", "mlp.w3.": "mlp.fc2."}
     surplus = ("mask_token", "rope_embed.periods", "qkv.bias_mask", "local_cls_norm.weight", "local_cls_norm.bias")
@@ -51,7 +51,7 @@ def _dinov3(state: State, wanted: frozenset[str]) -> dict[str, Tensor]:
 
 
 def _split_bias(name: str, bias_D: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
-    """Split DINOv3's bias, which is masked for keys, into timm's biases of queries and values, if timm has them."""
+    """Split DINOv3's bias, masked for keys, into timm's biases of queries and values, if timm has them."""
     query, _, value = bias_D.chunk(3)
     parts = {name.replace("qkv.bias", "q_bias"): query, name.replace("qkv.bias", "v_bias"): value}
     if parts.keys() <= wanted:
@@ -83,4 +83,4 @@ CONVERTERS: dict[str, Callable[[State, frozenset[str]], dict[str, Tensor]]] = {
     "storage_tokens": _dinov3,
     "mask_token": _dinov2,
 }
-"""Conversion by a name that only that author's files contain; the first match applies."""
+"""Conversion by a name that marks the file; the first match applies."""

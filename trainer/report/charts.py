@@ -1,4 +1,4 @@
-"""Charts of the report: matplotlib figures as inline SVG that uses the colours and fonts of the page."""
+"""Charts of the report: matplotlib figures as inline SVG with the page's colours and fonts."""
 
 # N points
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 SOFT, RULE, INK = "#57606e", "#dde1e7", "#14181f"
 SERIES = (("#1d5fd1", "-"), ("#c2410c", "--"), ("#0f766e", ":"))
 VARIABLES = {SOFT: "soft", RULE: "rule", INK: "ink"} | {color: f"s{i}" for i, (color, _) in enumerate(SERIES)}
-"""CSS variables of the page that replace the colours in the SVG, so that charts follow its light or dark scheme."""
+"""CSS variables that replace the colours in the SVG, so that charts follow the page's light or dark scheme."""
 
 MAX_POINTS = 300
-"""Points per line; more cannot be distinguished at the width of a chart."""
+"""Points per line; more cannot be distinguished."""
 SMOOTHING = 30
-"""The running mean extends over 1/SMOOTHING of the points to either side."""
+"""The running mean covers 1/SMOOTHING of the points on either side."""
 
 Values = npt.NDArray[np.float64]
 
@@ -34,7 +34,7 @@ Values = npt.NDArray[np.float64]
 def line_chart(title: str, series: Mapping[str, Points], *, smooth: bool = False) -> Markup:
     """Line chart of at most three series over the steps, as a <figure> element; empty if no series has points.
 
-    `smooth` draws the points in a pale colour, and their running mean over them.
+    `smooth` draws the points pale, and their running mean over them.
     """
     series = {name: points for name, points in series.items() if points}
     if not series:
@@ -85,11 +85,11 @@ def reliability_diagram(bins: Sequence[Bin]) -> Markup:
 def _svg(
     label: str, size: tuple[float, float], draw: Callable[["Axes"], None], tooltips: Mapping[str, str] | None = None
 ) -> Markup:
-    """The drawing on new axes as an <svg> element: size in inches of 72 SVG units, tooltips by the gid of an artist."""
+    """The drawing as an <svg> element: size in inches of 72 SVG units, tooltips by the gid of an artist."""
     import matplotlib as mpl  # noqa: PLC0415 (slow to import, and needed at the end of a run only)
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    # Ids of clip paths are hashes, salted with the label: reproducible, and different for each chart of a page.
+    # Salted with the label, the ids of clip paths are reproducible, and differ between charts.
     buffer = io.StringIO()
     with mpl.rc_context(
         {"svg.hashsalt": label, "svg.fonttype": "none", "font.size": 12, "axes.labelcolor": SOFT, "text.color": SOFT}
@@ -108,7 +108,7 @@ def _svg(
     svg = svg[svg.index("<svg ") :].replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
     for gid, text in (tooltips or {}).items():
         svg = svg.replace(f'<g id="{gid}">', f"<g><title>{escape(text)}</title>")
-    # Numbered ids would repeat in every chart of a page; fonts come from the page.
+    # Numbered ids would repeat in every chart; fonts come from the page.
     svg = re.sub(r' id="[a-z0-9.]+_\d+"|font-family: [^;"]*;? ?', "", svg)
     for color, variable in VARIABLES.items():
         svg = svg.replace(color, f"var(--{variable})")

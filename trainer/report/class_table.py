@@ -16,7 +16,7 @@ from trainer.taxonomy import Taxonomy
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
-    """Figures of one class; None if not measured, or if the class does not occur.
+    """Figures of one class; None if not measured or absent.
 
     Attributes:
         color: in CSS notation.
@@ -38,7 +38,7 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Pixels of one class that are predicted as another; `share` of the true class's pixels, 0..1."""
+    """Pixels of one class that are predicted as another; `share` of the true class, 0..1."""
 
     truth: str
     prediction: str
@@ -49,7 +49,7 @@ class Confusion:
 def class_rows(
     taxonomy: Taxonomy, frequency_K: Tensor, scores: Scores | None, audit: Audit | None
 ) -> tuple[ClassRow, ...]:
-    """Rows of the class table, in the order of the classes."""
+    """Rows of the class table, in class order."""
     iou, boundary_iou = (scores.per_class, scores.boundary_per_class) if scores else ({}, {})
     pseudo = audit.classes if audit else {}
     return tuple(
@@ -75,7 +75,7 @@ def normalised(scores: Scores) -> npt.NDArray[np.float64]:
 
 
 def confusions(scores: Scores, names: Sequence[str]) -> tuple[Confusion, ...]:
-    """All pairs of confused classes, those with the most pixels first."""
+    """All pairs of confused classes, most pixels first."""
     counts_KK = np.array(scores.confusion, dtype=np.int64)
     share_KK = normalised(scores)
     np.fill_diagonal(counts_KK, 0)

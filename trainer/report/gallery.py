@@ -21,7 +21,7 @@ from trainer.evaluation.metrics import confusion, scores
 from trainer.models.segmenter import Segmenter
 
 RANKED, PER_GROUP = 60, 3
-"""Images that are ranked, and images shown per group."""
+"""Images ranked, and images shown per group."""
 SIDE = 300
 """Long side of a picture, in pixels."""
 WRONG, UNLABELLED = (225, 29, 72), (128, 128, 128)
@@ -44,7 +44,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One validation image: "worst", "median" or "best", and its mean IoU over the classes in its truth, 0..1."""
+    """One validation image: "worst", "median" or "best", and its mIoU over the classes in its truth, 0..1."""
 
     group: str
     name: str

@@ -24,13 +24,13 @@ class History:
         return [(step, event[name]) for step, event in self.progress.items() if event.get(name) is not None]
 
     def miou(self, of: str = "") -> Points:
-        """MIoU of the evaluations; `of` selects other weights that were evaluated as well, such as "student"."""
+        """MIoU of the evaluations; `of` selects other evaluated weights, such as "student"."""
         tables = {step: event.get(of, {}) if of else event for step, event in self.evaluations.items()}
         return [(step, table["miou"]) for step, table in tables.items() if "miou" in table]
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """Events of a run's events.jsonl; none if the file does not exist."""
+    """Events of a run's events.jsonl, if it exists."""
     if not path.exists():
         return []
     events = []
@@ -38,7 +38,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
         try:
             events.append(json.loads(line))
         except json.JSONDecodeError:
-            continue  # an incomplete line of a killed run, followed by those of the resumed run
+            continue  # an incomplete line of a killed run
     return events
 
 

@@ -27,9 +27,8 @@ METHODS = {
     "unimatch_v2": "UniMatch V2",
 }
 MAX_CONFUSIONS = 12
-"""Confusions that are listed."""
 MAX_TABLE_CLASSES = 24
-"""Up to this many classes the confusion matrix is a table of numbers, above it is an image."""
+"""Up to this many classes the confusion matrix is a table, above it an image."""
 
 
 def write_report(run: Path, *, recipe: Recipe, data: RunData, model: Segmenter, scores: Scores | None) -> Path:

@@ -19,7 +19,7 @@ Rules for images, in this order; Maskloop's service has the same:
 | palette, grey, CMYK, ...   | converted to RGB by Pillow                                           |
 | EXIF orientation           | applied: the mask matches the image as viewers show it               |
 
-A rejected image fails only its own request, not the others of the batch.
+A rejected image fails only its own request.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ PNG_LEVEL, PNG_STRATEGY = 1, 3
 
 
 class InvalidImageError(ValueError):
-    """The image breaks a rule; the message states which one and the remedy."""
+    """The image breaks a rule; the message states the remedy."""
 
 
 class TensorModelError(RuntimeError):
@@ -87,7 +87,7 @@ class TritonPythonModel:
         return triton.InferenceResponse(output_tensors=[triton.Tensor("mask_png", output)])
 
     async def _mask_png(self, file: bytes) -> bytes:
-        # In threads, because Pillow releases the GIL while it decodes and encodes.
+        # Pillow releases the GIL while it decodes and encodes.
         image_HW3 = await asyncio.to_thread(decode, file, self.max_bytes, self.max_pixels)
         mask_HW = await self._segment(image_HW3)
         return await asyncio.to_thread(mask_png, mask_HW, self.palette)
@@ -112,16 +112,7 @@ class TritonPythonModel:
 
 
 def decode(data: bytes, max_bytes: int, max_pixels: int) -> Pixels:
-    """Decode an image file by the rules above to uint8 [H, W, 3], RGB, contiguous.
-
-    Args:
-        data: Content of the file.
-        max_bytes: Largest allowed file.
-        max_pixels: Largest allowed width times height.
-
-    Raises:
-        InvalidImageError: The image breaks a rule.
-    """
+    """Decode an image file by the rules above to uint8 [H, W, 3], RGB, contiguous. Raises InvalidImageError."""
     if len(data) > max_bytes:
         raise InvalidImageError(
             f"the image has {len(data)} bytes and {max_bytes} are allowed: compress it, or increase max_image_bytes in "

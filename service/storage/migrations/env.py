@@ -7,7 +7,7 @@ from service.storage.tables import Base
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
-    # SQLite cannot alter columns: Alembic copies the table instead.
+    # SQLite cannot alter columns.
     render_as_batch=True,
 )
 with context.begin_transaction():
