@@ -1,8 +1,8 @@
 """Static int8 quantisation for CPUs, with as few operators in float as the loss limit requires.
 
-Weights are int8 per output channel, activations uint8, in QDQ format, which onnxruntime runs in integers. At first,
-only the convolution that reads the image stays in float. While the loss exceeds the limit, 1, 2, 4, ... operators
-follow, those first that alone change the masks most.
+Weights are int8 per output channel (of 7 bits, in depthwise convolutions of 8), activations uint8, in QDQ format, which
+onnxruntime runs in integers. At first, only the convolution that reads the image stays in float. While the loss exceeds
+the limit, 1, 2, 4, ... operators follow, those first that alone change the masks most.
 """
 
 import tempfile

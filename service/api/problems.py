@@ -24,8 +24,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 PROTOCOL = "/v2"
-# nginx's status if the client closed the connection.
-CLIENT_CLOSED_REQUEST = 499
+# Status, slug, title and detail; 499 is nginx's status if the client closed the connection.
+CLIENT_DISCONNECTED = (499, "client-gone", "Client disconnected", "The connection was closed.")
 
 INTERNAL_DETAIL = "The service has a fault; its log has the details. Please report it with that log."
 REMEDIES = {
@@ -103,8 +103,7 @@ def _allowed_methods(request: Request) -> str:
 
 
 async def _client_disconnected(request: Request, _error: Exception) -> Response:
-    detail = "The connection was closed."
-    return problem(request.scope["path"], CLIENT_CLOSED_REQUEST, "client-gone", "Client disconnected", detail)
+    return problem(request.scope["path"], *CLIENT_DISCONNECTED)
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:

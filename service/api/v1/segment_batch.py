@@ -22,7 +22,7 @@ from service.api.auth import needs
 from service.api.dependencies import StateOf, receive_within
 from service.api.docs.problem_docs import Problem, problem_docs
 from service.api.forms import form_files, is_form
-from service.api.problems import INTERNAL_DETAIL, problem_body
+from service.api.problems import CLIENT_DISCONNECTED, INTERNAL_DETAIL, problem_body
 from service.api.request_priority import PriorityOf, RequestPriority
 from service.api.v1.render import describe_result
 from service.api.v1.segment_query import QueryOf, SegmentQuery
@@ -148,7 +148,7 @@ class Batch:
         except MaskloopError as error:
             body = problem_body(error.status, error.slug, error.title, names_only(error.message))
         except ClientDisconnected:
-            body = problem_body(499, "client-gone", "Client disconnected", "The connection was closed.")
+            body = problem_body(*CLIENT_DISCONNECTED)
         except Exception as error:
             log.exception("unexpected error in a batch", index=index, error=repr(error))
             body = problem_body(500, MaskloopError.slug, MaskloopError.title, INTERNAL_DETAIL)
