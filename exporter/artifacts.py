@@ -14,7 +14,7 @@ from exporter.attention import fuse_attention
 from exporter.bundle import GRAPH, BundleError, sha256_of
 from exporter.calibration import large_tensors
 from exporter.channels_last import resize_channels_last
-from exporter.fp16 import FP16_LIMIT, convert_to_fp16
+from exporter.fp16 import FP16_SAFE_MAX, convert_to_fp16
 from exporter.graph import OPSET, Weights, save, store_weights_as_fp16
 from exporter.manifest import Agreement, Artifact, Precision
 from exporter.probe import Bytes, Prediction
@@ -119,7 +119,7 @@ def _write_fused(exported: Path, file: Path, weights: Weights, reference: Refere
 
 def _write_fp16(exported: Path, file: Path, _weights: Weights, reference: Reference) -> Artifact:
     # The CPU of the comparison computes fp16 operators in fp32: it would not show an overflow.
-    large = large_tensors(exported, reference.images, FP16_LIMIT)
+    large = large_tensors(exported, reference.images, FP16_SAFE_MAX)
     count = _fuse(exported, file)
     save(convert_to_fp16(onnx.load(file if count else exported), large), file)
     return _measure(file, "fp16", reference, FP16_PROBE_AGREEMENT, weights="fp16", fused_attention=count)

@@ -64,8 +64,9 @@ class Settings(BaseSettings):
     max_bundle_bytes: int = Field(default=2 * 2**30, gt=0)
     """Maximum size of an uploaded model, in bytes. Applies to the zip file and to its unpacked content."""
     max_concurrent_requests: int = Field(default=32, gt=0)
-    """Maximum number of segmentations that run or wait; further requests get 503 with Retry-After. Images of batch
-    requests wait while half of these places are taken. Uploads to the pool have as many places of their own."""
+    """Maximum number of segmentations that run or wait; further requests get 503 with Retry-After. An image of a batch
+    request starts only while fewer than half of them are in use. Uploads to the pool have a separate limit of the same
+    size."""
     max_wait_s: float = Field(default=3.0, gt=0)
     """Maximum queueing time of a segmentation, in seconds. A request gets 503 if its estimated queueing time is longer,
     or if it has waited this long. The first two requests per core are admitted regardless and have no limit."""
@@ -93,8 +94,9 @@ class Settings(BaseSettings):
     """Scopes of callers without a key: `predict`, `contribute`, or both. `train` and `admin` always need a key. Empty:
     none. Not set: both if `host` is a loopback address, none otherwise."""
     allowed_hosts: Words = ()
-    """Domain names under which the service may be called without a key, and changed with the key of a browser's cookie.
-    Protects against DNS rebinding. IP addresses and names without a dot are always allowed. Empty: no others."""
+    """Domain names that are accepted as `Host` of calls without a key, and of changes with the key of a browser's
+    cookie. Protects against DNS rebinding. IP addresses and names without a dot are always allowed. Empty: no
+    others."""
     cors_origins: Words = ()
     """Origins whose web pages may call the service from a browser, such as `https://label.example.com`. `*`: all.
     Empty: only pages of the service."""
@@ -110,7 +112,8 @@ class Settings(BaseSettings):
     """Maximum invalid keys per minute from one address; further ones get 429. Valid keys from the address still work.
     0: no limit."""
     keys_poll_s: float = Field(default=1.0, gt=0)
-    """Seconds between two reads of the keys by a serving process. New and revoked keys take effect within it."""
+    """Interval at which a serving process reloads the keys, in seconds. A new or revoked key takes effect at the
+    next reload."""
 
     # Model and inference
     model: str = ""
@@ -129,13 +132,15 @@ class Settings(BaseSettings):
     max_batch_delay_ms: float = Field(default=0.0, ge=0)
     """Extra time that an image waits on a GPU for others to share its batch, in milliseconds. 0: no extra wait."""
     max_inference_bytes: int = Field(default=1_200_000_000, gt=0)
-    """Maximum estimated memory of one inference, and on a CPU of all concurrent inferences and image decoding, in
-    bytes. The estimate is about 16 bytes per pixel and class, at most 16 classes: the default allows 6 megapixels at 11
-    classes. A larger image is reduced first if the model would reduce it further, otherwise it gets 413. Inferences of
-    a quarter or less do not count, up to one per core. Models that infer in windows (0.5 GB each) have no such
-    limit."""
+    """Maximum estimated memory of one inference, in bytes; on a CPU also of all concurrent inferences, and separately
+    of all concurrent image decoding. The estimate is about 16 bytes per pixel and class, at most 16 classes: the
+    default allows 6 megapixels at 11 classes. A larger image is scaled down to the limit if the model's input is
+    smaller still, otherwise it gets 413. Inferences that need at most a quarter of the limit do not count, up to one
+    per core, nor does decoding that needs at most a sixteenth. Models that infer in windows have no such limit: each
+    inference takes about 0.5 GB."""
     max_native_pixels: int = Field(default=2_100_000, gt=0)
-    """Maximum width times height for models that infer at the image's own size without windows, in pixels."""
+    """Maximum width times height for models that infer at the image's own size without windows, in pixels. A larger
+    image gets 413."""
     extra_models: int = Field(default=1, ge=1)
     """Number of model versions requested with `?model=` that stay loaded in addition to the active one."""
     model_poll_s: float = Field(default=1.0, gt=0)
@@ -143,7 +148,7 @@ class Settings(BaseSettings):
 
     # Training
     retrain_after_images: int = Field(default=50, gt=0)
-    """Number of new images in the pool that starts a training run."""
+    """Number of images since the last run that starts a training run."""
     min_labelled_images: int = Field(default=4, gt=0)
     """Number of labelled images that a training run needs; with fewer, none starts."""
     recipe: str = ""

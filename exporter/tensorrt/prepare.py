@@ -17,7 +17,7 @@ from exporter import probe
 from exporter.artifacts import FP16_PROBE_AGREEMENT
 from exporter.bundle import GRAPH, PROBE, BundleError, new_bundle, sha256_of
 from exporter.calibration import large_tensors
-from exporter.fp16 import FP16_LIMIT, convert_to_fp16
+from exporter.fp16 import FP16_SAFE_MAX, convert_to_fp16
 from exporter.graph import save
 from exporter.manifest import Artifact, Manifest
 from exporter.probe import Bytes, Ids, Predict
@@ -76,7 +76,7 @@ def prepare(
         graph = folder / GRAPH
         save(for_tensorrt(onnx.load(bundle / artifact.file)), graph)
         if precision == "fp16":
-            save(convert_to_fp16(onnx.load(graph), large_tensors(graph, images, FP16_LIMIT)), graph)
+            save(convert_to_fp16(onnx.load(graph), large_tensors(graph, images, FP16_SAFE_MAX)), graph)
         expected = [*masks, masks[0]]  # `probe.run` repeats the first image in a batch of two
         needed = manifest.probe.tolerance.mask_agreement if precision == "fp32" else FP16_PROBE_AGREEMENT
         agreement = _agreement(OnnxPredictor(graph, mask_types=MASK_TYPES), images, expected)

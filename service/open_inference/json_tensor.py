@@ -21,9 +21,10 @@ CHUNK_BYTES = 128 * 1024
 MAX_NUMBER_BYTES = 1024
 """Longest number, with whitespace and brackets around it."""
 MAX_DEPTH = 8
-MAX_ARRAYS = 16
+MAX_DATA = 16
+"""Times that the string "data" may occur: once per tensor."""
 PLACEHOLDER = b"NaN"
-"""Replaces an extracted array. It is not valid JSON, so a client's own is rejected."""
+"""Replaces an extracted array. JSON has no NaN; `json_body` counts them and rejects those of a client."""
 
 KEY = b'"data"'
 # The key and the start of an array. No string matches: its quotes would be escaped.
@@ -44,7 +45,7 @@ class JsonNumbers:
     end: int
 
     def read(self) -> npt.NDArray[np.uint8]:
-        """Parse the numbers into a flat array. Raises BadInput for any but integers from 0 to 255."""
+        """Parse the numbers into a flat array. Raises BadInput for anything but integers from 0 to 255."""
         if EMPTY.fullmatch(self.text, self.begin, self.end):
             return np.zeros(0, np.uint8)
         return np.concatenate([_parse(chunk) for chunk in self._chunks()])
@@ -64,14 +65,15 @@ def extract(text: bytes) -> tuple[bytes, list[JsonNumbers]]:
     """Extract the arrays of numbers with the key "data" from a JSON text.
 
     Returns the text with `PLACEHOLDER` in place of each array, and the arrays. Raises BadInput if one is not closed or
-    is nested too deeply, or there are too many.
+    is nested too deeply, or if "data" occurs too often.
     """
     kept: list[bytes] = []
     arrays: list[JsonNumbers] = []
-    at = 0
+    at = found = 0
     while (key := text.find(KEY, at)) >= 0:
-        if len(kept) > MAX_ARRAYS:
-            raise BadInput("The JSON has more tensors than the model has inputs.")
+        found += 1
+        if found > MAX_DATA:
+            raise BadInput(f'The JSON has "data" more than {MAX_DATA} times: the model has one input.')
         head = NUMBERS.match(text, key)
         if head is None:
             kept.append(text[at : key + len(KEY)])
@@ -85,7 +87,7 @@ def extract(text: bytes) -> tuple[bytes, list[JsonNumbers]]:
 
 
 def write(numbers: npt.NDArray[Any]) -> Iterator[bytes]:
-    """Write numbers of any datatype as a flat JSON array, in parts."""
+    """Write finite numbers as a flat JSON array, in parts."""
     flat = numbers.reshape(-1)
     yield b"["
     for at in range(0, flat.size, CHUNK_BYTES // 4):
@@ -103,7 +105,9 @@ def _array_end(text: bytes, begin: int) -> int:
         closed = np.flatnonzero(depths == 0)
         inside = depths[: closed[0]] if closed.size else depths
         if inside.max(initial=0) > MAX_DEPTH:
-            raise BadInput(f"`data` is nested more than {MAX_DEPTH} levels deep: nest it as `shape` says, or not.")
+            raise BadInput(
+                f"`data` is nested more than {MAX_DEPTH} levels deep: nest it like `shape`, or send a flat array."
+            )
         if closed.size:
             return at + int(closed[0]) + 1
         depth = int(depths[-1])

@@ -1,7 +1,7 @@
 """The path of a segmentation request: admit or reject, decode, queue, infer, encode.
 
 Decoding and encoding share a small thread pool and inference has its own, so that one huge JPEG does not delay the
-model, nor the model the health checks.
+model. The event loop does none of this work, so that it answers health checks at any load.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ DisconnectCheck = Callable[[], Awaitable[bool]]
 
 # Images decoded ahead, so that inference never waits for decoding. A large one takes 72 MB.
 DECODED_AHEAD = 2
-# Images below these fractions of the memory limit do not count against it.
-SMALL_DECODING, SMALL_INFERENCE = 16, 4
+# An image that needs at most 1/16 (decoding) or 1/4 (inference) of the memory limit does not count against it.
+SMALL_DECODING_DIVISOR, SMALL_INFERENCE_DIVISOR = 16, 4
 DISCONNECT_POLL_S = 1.0
 # Batches in progress on a GPU: one computes while the next is copied.
-GPU_RUNS = 2
+CONCURRENT_GPU_BATCHES = 2
+# Time without a request after which unused memory is returned to the system.
 IDLE_S = 1.0
 
 
 class ClientDisconnected(Exception):  # noqa: N818 - not an error: no client receives it
-    """The client closed the connection; its inference is not started, or is stopped."""
+    """The client closed the connection; its inference is not started or, outside a GPU batch, is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Result:
 
 
 class Pipeline:
-    """Admission control, limiters and thread pools. Belongs to one event loop."""
+    """Run segmentation requests, from admission to encoding. Belongs to one event loop."""
 
     def __init__(self, settings: Settings, metrics: Metrics, limits: Limits) -> None:
         cores = settings.threads
@@ -68,21 +69,23 @@ class Pipeline:
         rejected = metrics.rejected.labels("overloaded")
         self._gate = AdmissionGate(settings.max_concurrent_requests, metrics.admitted, rejected, policy)
         metrics.capacity.set(settings.max_concurrent_requests)
-        # Limits large images, once in decoding and once in inference.
+        # The memory limit applies to large images, separately in decoding and in inference.
         memory_limit = settings.max_inference_bytes
-        self._small_decoding_bytes = memory_limit // SMALL_DECODING
+        self._small_decoding_bytes = memory_limit // SMALL_DECODING_DIVISOR
         self._decode_slots = cores + DECODED_AHEAD
         self._decoding = PriorityLimiter(self._decode_slots)
         self._large_decoding = PriorityLimiter(self._decode_slots, memory_limit=memory_limit)
-        self._cpu = PriorityLimiter(cores, memory_limit=memory_limit, small_bytes=memory_limit // SMALL_INFERENCE)
-        self._gpu = PriorityLimiter(GPU_RUNS)
-        # The wait estimator counts in cores: a GPU run counts as this many.
-        self._cores_per_gpu_run = max(1, cores // GPU_RUNS)
+        self._cpu = PriorityLimiter(
+            cores, memory_limit=memory_limit, small_bytes=memory_limit // SMALL_INFERENCE_DIVISOR
+        )
+        self._gpu = PriorityLimiter(CONCURRENT_GPU_BATCHES)
+        # The wait estimator counts in cores: a GPU batch counts as this many.
+        self._cores_per_gpu_batch = max(1, cores // CONCURRENT_GPU_BATCHES)
         self._micro_batcher = MicroBatcher(self._run_batch, settings.batch_delay_s)
         self._idle_timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._images = ThreadPoolExecutor(max(2, min(8, usable_cores())), thread_name_prefix="images")
-        self._inference = ThreadPoolExecutor(max(cores, GPU_RUNS), thread_name_prefix="inference")
+        self._image_pool = ThreadPoolExecutor(max(2, min(8, usable_cores())), thread_name_prefix="images")
+        self._inference_pool = ThreadPoolExecutor(max(cores, CONCURRENT_GPU_BATCHES), thread_name_prefix="inference")
 
     @property
     def saturating_images(self) -> int:
@@ -108,7 +111,8 @@ class Pipeline:
             urgency: 0 to 7, lower goes first.
             timeout_s: Seconds after which the client no longer needs the answer; None: no deadline.
             model: Version of the model, for the metrics.
-            wait_s: Longest wait for admission of a batch request, in seconds; None: interactive, no waiting.
+            wait_s: Longest wait for admission of a batch request, in seconds; None: interactive, admitted or
+                rejected at once.
 
         Raises:
             Overloaded: The service is full, or the queueing time would be too long.
@@ -121,7 +125,7 @@ class Pipeline:
             async with deadline:
                 if timeout_s is not None:
                     context.set_deadline(timeout_s)
-                async with admitted as context.max_wait_s, self._busy():
+                async with admitted as context.max_wait_s, self._release_memory_when_idle():
                     yield context
         except TimeoutError:
             if not deadline.expired():
@@ -135,18 +139,18 @@ class Pipeline:
     async def segment(
         self, data: bytes, predictor: Predictor, context: RequestContext, client_disconnected: DisconnectCheck
     ) -> Result:
-        """Decode an encoded image and run it through the model; a model swap does not change `predictor`.
+        """Decode an encoded image and run it through the model; `predictor` is used even if the active model changes.
 
         `context` receives the stages `decode`, `queue` and `infer`. `client_disconnected` is called as in `predict`.
 
         Raises:
-            ImageTooLarge, ImageUnsupported, ImageUnreadable: As `decode`.
-            ClientDisconnected, ImageTooLarge, OutOfMemory, Overloaded: As `predict`.
+            ImageTooLarge, ImageUnsupported, ImageUnreadable: See `decode`.
+            ClientDisconnected, ImageTooLarge, OutOfMemory, Overloaded: See `predict`.
         """
         begin = time.perf_counter()
-        encoded = await submit(self._images, lambda: EncodedImage(data, self._limits))
+        encoded = await submit(self._image_pool, lambda: EncodedImage(data, self._limits))
         memory_bytes = encoded.decode_bytes
-        # Large images wait for each other, and use no slots of small ones.
+        # Large images have a limiter of their own, so that small ones do not wait for them.
         limiter = self._large_decoding if memory_bytes > self._small_decoding_bytes else self._decoding
         slots = await self._acquire(limiter, context, memory_bytes=memory_bytes)
         work: asyncio.Future[DecodedImage] | None = None
@@ -154,7 +158,7 @@ class Pipeline:
         try:
             waited_s = time.perf_counter() - begin
             with context.stage("decode"):
-                work = submit(self._images, encoded.decode, cancelled.is_set)
+                work = submit(self._image_pool, encoded.decode, cancelled.is_set)
                 image = await asyncio.shield(work)
             limiter.shrink(memory_bytes, image.image_HW3.nbytes)
             memory_bytes = image.image_HW3.nbytes
@@ -173,18 +177,18 @@ class Pipeline:
         *,
         waited_s: float = 0.0,
     ) -> Prediction:
-        """Run a decoded image, uint8 [H, W, 3] RGB, which has waited `waited_s` seconds already, through the model.
+        """Run the model on a decoded image, uint8 [H, W, 3] RGB, that has waited `waited_s` seconds already.
 
         `context` receives the stages `queue` and `infer`. `client_disconnected` is called before the inference and
-        every second during it.
+        every second during it and while the image waits for its batch.
 
         Raises:
             ClientDisconnected: The client closed the connection.
-            ImageTooLarge: It exceeds the model's memory limit.
+            ImageTooLarge: Its inference needs more than `max_inference_bytes`.
             OutOfMemory: The machine lacks the memory.
             Overloaded: It waited in queues longer than `context.max_wait_s`.
         """
-        # Before the image queues: it may be too large.
+        # Plan before queueing: `plan` raises ImageTooLarge.
         plan = predictor.plan(*image_HW3.shape[:2])
         memory_bytes = plan.estimated_bytes
         if plan.max_batch > 1:
@@ -199,9 +203,9 @@ class Pipeline:
         try:
             await self._raise_if_disconnected(client_disconnected)
             with context.stage("infer"):
-                work = submit(self._inference, lambda: predictor.run(image_HW3, threads, cancelled.is_set))
+                work = submit(self._inference_pool, lambda: predictor.run(image_HW3, threads, cancelled.is_set))
                 prediction = await self._await_connected(work, client_disconnected)
-            self._wait_estimator.record(context.seconds["infer"], threads or self._cores_per_gpu_run)
+            self._wait_estimator.record(context.seconds["infer"], threads or self._cores_per_gpu_batch)
             return prediction
         finally:
             cancelled.set()
@@ -210,16 +214,16 @@ class Pipeline:
     async def encode(self, render: Callable[[], T], context: RequestContext) -> T:
         """Render the answer in a thread; `context` receives the stage `encode`."""
         with context.stage("encode"):
-            return await submit(self._images, render)
+            return await submit(self._image_pool, render)
 
     async def run_in_thread(self, work: Callable[[], T]) -> T:
         """Do other work in the threads that decode and encode."""
-        return await submit(self._images, work)
+        return await submit(self._image_pool, work)
 
     def close(self) -> None:
         """Wait for running work and drop the rest. May be called from any thread."""
         self._closed = True
-        for pool in (self._images, self._inference):
+        for pool in (self._image_pool, self._inference_pool):
             pool.shutdown(wait=True, cancel_futures=True)
 
     async def _acquire(
@@ -245,26 +249,28 @@ class Pipeline:
         return self._gpu, lambda _: 1
 
     def _threads_for(self, predictor: Predictor, free: int, memory_bytes: int) -> int:
-        # Admitted requests outside inference need cores as well, but not those that wait for this one's memory.
+        # Requests that decode or encode need cores as well. For a large image only the inferences count that fit into
+        # memory beside it: all others wait for its end.
         inferences = self._cpu.max_concurrent(memory_bytes)
         load = inferences if self._cpu.is_large(memory_bytes) else max(self._gate.in_progress, inferences)
         return min(free, predictor.threads_for(free=free, load=load))
 
     @asynccontextmanager
-    async def _busy(self) -> AsyncIterator[None]:
+    async def _release_memory_when_idle(self) -> AsyncIterator[None]:
         """Start a timer when the last request ends; if no other comes, unused memory is returned to the system."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         try:
             yield
         finally:
+            # This request still counts.
             if self._gate.in_progress == 1:
                 self._idle_timer = asyncio.get_running_loop().call_later(IDLE_S, self._return_memory)
 
     def _return_memory(self) -> None:
         # The timer belongs to the loop, so `close`, which may run in another thread, cannot cancel it.
         if not self._closed:
-            submit(self._images, release_memory)
+            submit(self._image_pool, release_memory)
 
     async def _raise_if_disconnected(self, client_disconnected: DisconnectCheck) -> None:
         if await client_disconnected():
@@ -295,22 +301,23 @@ class Pipeline:
         finally:
             # An image cancelled before its batch starts is left out of it.
             work.cancel()
+            # Retrieves its exception.
             call_when_done(work, lambda: None)
 
     async def _run_batch(
-        self, predictor: Predictor, urgency: int, start: Callable[[], list[Pixels]]
+        self, predictor: Predictor, urgency: int, take_images: Callable[[], list[Pixels]]
     ) -> list[Prediction]:
         slots = await self._gpu.acquire(urgency)
         work: asyncio.Future[list[Prediction]] | None = None
         try:
-            images = start()
+            images = take_images()
             if not images:
                 return []
             self._metrics.batch_images.observe(len(images))
             begin = time.perf_counter()
-            work = submit(self._inference, lambda: predictor.run_batch(images))
+            work = submit(self._inference_pool, lambda: predictor.run_batch(images))
             predictions = await asyncio.shield(work)
-            self._wait_estimator.record((time.perf_counter() - begin) / len(images), self._cores_per_gpu_run)
+            self._wait_estimator.record((time.perf_counter() - begin) / len(images), self._cores_per_gpu_batch)
             return predictions
         finally:
             call_when_done(work, lambda: self._gpu.release(slots))

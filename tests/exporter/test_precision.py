@@ -17,7 +17,7 @@ from exporter.bundle import BundleError, read_manifest
 from exporter.calibration import large_tensors
 from exporter.channels_last import resize_channels_last
 from exporter.export import eager, export
-from exporter.fp16 import FP16_LIMIT, FP32_OPERATORS, convert_to_fp16, shape_derived_tensors
+from exporter.fp16 import FP16_SAFE_MAX, FP32_OPERATORS, convert_to_fp16, shape_derived_tensors
 from exporter.probe import Bytes, Ids, scene
 from exporter.quantize import ACTIVATIONS, QUANTIZED, QuantizationError, _exclusion_counts, quantize
 from exporter.runtime import OnnxPredictor
@@ -211,7 +211,7 @@ def test_operators_that_would_overflow_stay_in_fp32(tmp_path: Path) -> None:
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, tmp_path / "full.onnx")
-    large = large_tensors(tmp_path / "full.onnx", [scene(16, 16, 0)], FP16_LIMIT)
+    large = large_tensors(tmp_path / "full.onnx", [scene(16, 16, 0)], FP16_SAFE_MAX)
     assert set(large) == {"middle", "positive"}
     converted = convert_to_fp16(model, large)
     by_name = {node.name: node for node in converted.graph.node}

@@ -86,8 +86,8 @@ def test_advice_names_weak_rare_and_absent_classes() -> None:
     )
     assert "90% of it is predicted as road" in fence
     assert "only 0.50% of the labelled pixels. Label more" in pole
-    assert "the validation images do not show it" in tram
-    assert "too high by 39%" in confidence
+    assert "no validation image shows them: tram" in tram
+    assert "differ by 39% on average, and the confidence is mostly too high" in confidence
     assert not any("road:" in line for line in lines)
 
 

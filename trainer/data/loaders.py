@@ -1,6 +1,6 @@
-"""Training batches, as a pure function of seed and step: a resumed run gets those of an uninterrupted one."""
+"""Training batches, as a pure function of seed and step: a resumed run sees the same ones as an uninterrupted run."""
 
-# B batch, C channels, H W pixels of the image, h w pixels of the crop
+# B batch, C channels, H W pixels of the image (in a batch: of the crop), h w pixels of the crop
 
 import os
 import signal
@@ -21,7 +21,7 @@ from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, insi
 
 LABELLED_STREAM, UNLABELLED_STREAM = 1, 2
 CROP_DRAW, ORDER_DRAW = 0, 1
-"""Purpose of a draw; before its number in the seed: NumPy treats [1, 2, 3] and [1, 2, 3, 0] as equal."""
+"""Third element of a seed, so that crops and order are independent. Not last: NumPy ignores trailing zeros."""
 
 UINT8_IDS = 256
 
@@ -44,19 +44,19 @@ class Crop(NamedTuple):
     def window(self, image: tuple[int, int], stream: int, draw: int) -> Window:
         """Random window of draw number `draw` in an image of that (height, width)."""
         rng = np.random.default_rng([self.seed, stream, CROP_DRAW, draw])
-        unit = self.long_side / max(image) if self.long_side else 1.0
-        return draw_window(image, self.size, (self.scale[0] * unit, self.scale[1] * unit), rng)
+        base = self.long_side / max(image) if self.long_side else 1.0
+        return draw_window(image, self.size, (self.scale[0] * base, self.scale[1] * base), rng)
 
 
 class LabelledBatch(NamedTuple):
-    """Images uint8 [B,H,W,3] RGB, and masks [B,H,W] uint8 (int32 if ignore_index exceeds 255)."""
+    """Crops uint8 [B,H,W,3] RGB, and masks [B,H,W] uint8 (int32 if ignore_index exceeds 255); one sample has no B."""
 
     image_BHWC: Tensor
     mask_BHW: Tensor
 
 
 class UnlabelledBatch(NamedTuple):
-    """Weak views uint8 [B,H,W,3] RGB, and bool [B,H,W], False on padding."""
+    """Weak views uint8 [B,H,W,3] RGB, and bool [B,H,W], False on padding; one sample has no B."""
 
     image_BHWC: Tensor
     inside_BHW: Tensor
@@ -115,7 +115,7 @@ def shuffled(
 
 
 def rows_with_partner(share: range, batch: int) -> list[int]:
-    """Rows of a process, and the one before them for CutMix, unless the process has the whole batch."""
+    """Rows of a process, and the one before them, from which CutMix pastes, unless it has the whole batch."""
     return [*share] if len(share) == batch else [*share, (share.start - 1) % batch]
 
 

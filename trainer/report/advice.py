@@ -15,7 +15,7 @@ RARE = 0.01
 MAX_NAMES = 5
 """Classes named in one line."""
 RISING, FALLING = 0.005, 0.01
-"""Changes of the mIoU above an evaluation's noise."""
+"""Smallest change of the mIoU that counts as a rise or a fall; less may be noise."""
 MAX_CALIBRATION_ERROR, MIN_PURITY, MIN_MASK_RATIO = 0.1, 0.8, 0.2
 """Figures beyond these limits are reported."""
 
@@ -23,14 +23,14 @@ MAX_CALIBRATION_ERROR, MIN_PURITY, MIN_MASK_RATIO = 0.1, 0.8, 0.2
 def trend(points: Points) -> str:
     """Describe whether the mIoU of a run still rises."""
     if len(points) < 3:
-        return "Too few evaluations to tell whether the model still improves: set train.evaluate_every."
+        return "Too few evaluations to tell whether the model still improves: lower train.evaluate_every."
     (best_step, best), (last_step, last) = max(points, key=lambda point: point[1]), points[-1]
     earlier = max(value for step, value in points if step <= max(points[0][0], last_step * 2 / 3))
     if last < best - FALLING:
         return (
             f"The mIoU was best at step {best_step:g} with {best:.3f}, then fell to {last:.3f}: more steps do not help."
         )
-    change = f"{last - earlier:+.3f} in the last third of the run"
+    change = f"{last - earlier:+.3f} compared with the best of the first two thirds"
     if last > earlier + RISING:
         return f"The mIoU is still rising: {change}. More steps will probably help."
     return f"The mIoU has levelled off: {change}."
@@ -45,8 +45,8 @@ def advice(
         found += _pseudo_labels(rows, audit)
     if scores and scores.ece is not None and scores.ece > MAX_CALIBRATION_ERROR:
         found.append(
-            f"The confidence is {_direction(scores.calibration)} by {scores.ece:.0%} on average: "
-            "do not use it as a probability."
+            f"Confidence and accuracy differ by {scores.ece:.0%} on average, and the confidence is mostly "
+            f"{_direction(scores.calibration)}: do not use it as a probability."
         )
     return found or ["No weakness found. More labelled images of your own scenes are the best way to a better model."]
 
@@ -74,7 +74,7 @@ def _absent_classes(rows: Sequence[ClassRow], scores: Scores | None) -> list[str
     absent = [row.name for row in rows if row.iou is None] if scores else []
     if not absent:
         return []
-    return [f"Not measured, because the validation images do not show it: {_named(absent)}. Add labelled images there."]
+    return [f"Not measured, because no validation image shows them: {_named(absent)}. Add validation images that do."]
 
 
 def _pseudo_labels(rows: Sequence[ClassRow], audit: Audit) -> list[str]:
@@ -82,7 +82,7 @@ def _pseudo_labels(rows: Sequence[ClassRow], audit: Audit) -> list[str]:
     if audit.purity is not None and audit.purity < MIN_PURITY:
         found.append(
             f"Only {audit.purity:.0%} of the confident pseudo-labels are right: raise unimatch.confidence_threshold "
-            f"(now {audit.threshold:g}), or label more images first."
+            f"(now {audit.threshold:g}), or label more images."
         )
     elif audit.mask_ratio is not None and audit.mask_ratio < MIN_MASK_RATIO:
         found.append(
@@ -92,7 +92,7 @@ def _pseudo_labels(rows: Sequence[ClassRow], audit: Audit) -> list[str]:
     harmful = [row.name for row in rows if row.purity is not None and row.purity < 0.5]
     if harmful:
         found.append(
-            f"Confident pseudo-labels are wrong more often than right: {_named(harmful)}. Label some images by hand."
+            f"Confident pseudo-labels are wrong more often than right: {_named(harmful)}. Label more images of them."
         )
     return found
 

@@ -1,7 +1,7 @@
 """Limit the size of request headers, and the time that a client takes to read a response.
 
 uvicorn's parser buffers header lines and trailers without a limit: one endless header could fill the memory. A client
-that reads nothing could keep its response in memory and count against the limit on batch requests.
+that reads nothing could keep its response in memory and occupy one of the places for batch requests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 128
-# Least bytes of a response that a client must read in `send_timeout_s`.
+# Minimum number of bytes of a response that a client must read in `send_timeout_s`.
 MIN_READ_BYTES = 64 * 1024
 MAX_LOGGED_PATH = 200
 HEADERS_TOO_LARGE = (
@@ -36,7 +36,7 @@ class _HeadersTooLarge(Exception):  # noqa: N818 - only unwinds the parser
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection with these limits."""
+    """uvicorn's HTTP/1.1 connection, with a limit on headers and on slow readers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -45,7 +45,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._too_large = False
         state: State = self.app_state["maskloop"]
         self._send_timeout_s = state.settings.send_timeout_s
-        self._read_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
 
     def pause_writing(self) -> None:
         """Pause the response, and start the timer."""
@@ -88,7 +88,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """Reject the request, and close the connection."""
+        """Answer 431 if the headers are too large, otherwise 400, and close the connection."""
         if not self._too_large:
             super().send_400_response(msg)
             return
@@ -96,23 +96,24 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _start_timer(self) -> None:
-        self._read_timer = self.loop.call_later(self._send_timeout_s, self._check_read, self._unread_bytes())
+        self._send_timer = self.loop.call_later(self._send_timeout_s, self._check_progress, self._unread_bytes())
 
     def _cancel_timer(self) -> None:
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
 
-    def _check_read(self, before: int) -> None:
+    def _check_progress(self, before: int) -> None:
         """Abort the connection if the client read too little; uvicorn then cancels the request."""
         now = self._unread_bytes()
         if before - now >= MIN_READ_BYTES:
             self._start_timer()
             return
-        # Percent-encoded: it cannot contain a line break.
-        path = self.scope["raw_path"].decode("ascii", "replace")[:MAX_LOGGED_PATH]
-        log.warning("response not read, connection closed", path=path, unread_bytes=now, after_s=self._send_timeout_s)
         self.transport.abort()
+        # Of the last complete request: `self.scope` may be a pipelined one that has no path yet. `raw_path` is
+        # percent-encoded, so it cannot break the log's line.
+        path = self.cycle.scope["raw_path"].decode("ascii", "replace")[:MAX_LOGGED_PATH]
+        log.warning("response not read, connection closed", path=path, unread_bytes=now, after_s=self._send_timeout_s)
 
     def _unread_bytes(self) -> int:
         return self.transport.get_write_buffer_size() + _unacknowledged_bytes(self.transport)

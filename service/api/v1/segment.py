@@ -24,7 +24,7 @@ from service.state import State
 
 
 class LoadSheddingRoute(APIRoute):
-    """Check admission before authentication and parsing, so that a rejection costs half as much.
+    """Check admission before authentication and parsing, which halves the cost of a rejection.
 
     An overloaded service therefore answers 503 instead of 401, 422 or 429; the request counts against no rate limit,
     and its log line names no key. /v2 checks later, since its statistics count rejections by model.
@@ -60,7 +60,7 @@ async def segment(
     state: StateOf,
     query: QueryOf,
     priority: PriorityOf,
-    legend: Annotated[bool, Query(description="Draw names and colours of the classes under an overlay")] = True,
+    legend: Annotated[bool, Query(description="Append the names and colours of the classes below an overlay")] = True,
     contribute: Annotated[bool, Query(description="Keep the image in the pool, for training")] = False,
 ) -> Response:
     """Segment one image."""
@@ -70,7 +70,7 @@ async def segment(
     async with state.pipeline.admission(
         urgency=priority.urgency, timeout_s=priority.timeout_s, model=query.model.version
     ) as context:
-        # Read the body after admission: bodies of rejected requests stay with the client.
+        # Read the body after admission: that of a rejected request is never received.
         data = await read_image(request, state.settings.receive_timeout_s)
         result = await state.pipeline.segment(data, query.model.engine, context, request.is_disconnected)
 

@@ -13,7 +13,7 @@ from service.segmentation.inference.predictor import Prediction
 from service.segmentation.output.class_table import ClassTable
 from service.segmentation.output.png import confidence_png, keep_classes, mask_png
 from service.segmentation.output.polygons import outlines
-from service.segmentation.output.run_lengths import Runs, runs_of
+from service.segmentation.output.run_lengths import PixelRuns, find_runs
 
 MaskForm = Literal["rle", "png"]
 
@@ -103,8 +103,8 @@ def mean_confidence(prediction: Prediction) -> float:
 
 
 def _regions(prediction: Prediction, class_table: ClassTable, options: OutputOptions) -> list[ClassRegion]:
-    runs, classes = runs_of(prediction.mask_HW), len(class_table.names)
-    pixels = runs.pixels(classes)
+    runs, classes = find_runs(prediction.mask_HW), len(class_table.names)
+    pixels = runs.pixel_counts(classes)
     sums = runs.sums(prediction.confidence_HW, classes)
     rle = _encoded(runs) if options.masks == "rle" else {}
     rings = outlines(prediction.mask_HW, tolerance_px=options.tolerance_px) if options.polygons else None
@@ -124,7 +124,7 @@ def _regions(prediction: Prediction, class_table: ClassTable, options: OutputOpt
     ]
 
 
-def _encoded(runs: Runs) -> dict[int, Rle]:
+def _encoded(runs: PixelRuns) -> dict[int, Rle]:
     return {i: Rle(size=(runs.height, runs.width), counts=counts) for i, counts in runs.rle().items()}
 
 

@@ -1,4 +1,4 @@
-"""Column-wise runs of a mask: pixel counts, sums and COCO RLE of all classes from one pass over the pixels."""
+"""Column-wise runs of a mask; from them the pixel count, the sum of a map and the COCO RLE of every class."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Runs:
+class PixelRuns:
     """Runs of equal pixels in column-major order, as in COCO."""
 
     height: int
     width: int
     starts: Ints
-    """First pixel of each run."""
+    """Index of the first pixel of each run."""
     class_ids: Mask
+    """Class id of each run, uint8 or uint16 [runs]."""
 
     @property
     def lengths(self) -> Ints:
         """Number of pixels of each run."""
         return np.diff(self.starts, append=self.height * self.width)
 
-    def pixels(self, classes: int) -> Ints:
+    def pixel_counts(self, classes: int) -> Ints:
         """Count the pixels of each class."""
         return np.bincount(self.class_ids, weights=self.lengths, minlength=classes).astype(np.int64)
 
@@ -59,10 +60,10 @@ class Runs:
         return (counts if counts[-1] else counts[:-1]).astype(np.uint32)
 
 
-def runs_of(mask_HW: Mask) -> Runs:
+def find_runs(mask_HW: Mask) -> PixelRuns:
     """Find the runs of a mask of class ids, uint8 or uint16 [H, W]."""
     height, width = mask_HW.shape
     pixels = mask_HW.T.ravel()
     starts = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
     starts = np.concatenate([np.zeros(1, dtype=np.int64), starts])
-    return Runs(height, width, starts, pixels[starts])
+    return PixelRuns(height, width, starts, pixels[starts])

@@ -19,7 +19,7 @@ from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.memory_budget import MemoryBudget
 from service.segmentation.inference.predictor import Prediction
 from service.segmentation.inference.providers import CUDA
-from service.segmentation.pipeline import DECODED_AHEAD, GPU_RUNS, ClientDisconnected, Pipeline
+from service.segmentation.pipeline import CONCURRENT_GPU_BATCHES, DECODED_AHEAD, ClientDisconnected, Pipeline
 from service.settings import Settings
 from tests.service.conftest import encoded, eventually, sample
 from tests.service.tiny_bundle import COLORS, nearest, picture
@@ -291,7 +291,7 @@ async def test_gpu_without_batches_runs_two_images_at_once(cores: int, metrics: 
 
     await asyncio.gather(*(segment() for _ in range(8)))
     pipeline.close()
-    assert max(concurrency) == GPU_RUNS
+    assert max(concurrency) == CONCURRENT_GPU_BATCHES
     assert len(concurrency) == 8
 
 

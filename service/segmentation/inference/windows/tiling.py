@@ -1,7 +1,5 @@
 """Positions of sliding windows, by the rule in a manifest; the trainer's evaluation uses the same rule."""
 
-# H W pixels of the image, T U height and width of a window
-
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -32,11 +30,11 @@ class Tiling:
         return max(1, round(height * factor)), max(1, round(width * factor))
 
     def tops(self, height: int) -> list[int]:
-        """First rows of the windows. A lower image is padded."""
+        """First rows of the windows. An image shorter than the window is padded."""
         return _starts(max(height, self.window[0]), self.window[0], self.stride)
 
     def lefts(self, width: int) -> list[int]:
-        """First columns of the windows. A narrower image is padded."""
+        """First columns of the windows. An image narrower than the window is padded."""
         return _starts(max(width, self.window[1]), self.window[1], self.stride)
 
 

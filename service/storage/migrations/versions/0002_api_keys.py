@@ -12,7 +12,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-VALID_KEY = sa.text("revoked_at IS NULL")
+NOT_REVOKED = sa.text("revoked_at IS NULL")
 
 
 def upgrade() -> None:
@@ -35,8 +35,8 @@ def upgrade() -> None:
         "api_keys",
         ["name"],
         unique=True,
-        sqlite_where=VALID_KEY,
-        postgresql_where=VALID_KEY,
+        sqlite_where=NOT_REVOKED,
+        postgresql_where=NOT_REVOKED,
     )
 
 

@@ -95,6 +95,15 @@ def test_unread_large_response_is_aborted(server: Server) -> None:
         assert 0 < len(head + read_all(client)) < length
 
 
+def test_unread_response_is_aborted_although_another_request_has_begun(server: Server) -> None:
+    with requesting(server, httpx.Request("POST", f"http://x{WITH_CONFIDENCE}", content=LARGE)) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\n")
+        head = client.recv(2000, socket.MSG_WAITALL)
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        time.sleep(3 * SEND_TIMEOUT_S)
+        assert 0 < len(head + read_all(client)) < length
+
+
 def test_slow_reader_gets_the_whole_response(server: Server) -> None:
     """So slow that the socket accepts more of the response less often than `send_timeout_s`."""
     request = httpx.Request("POST", f"http://x{WITH_CONFIDENCE}", content=LARGE)

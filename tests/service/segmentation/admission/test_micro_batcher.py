@@ -17,7 +17,7 @@ from service.segmentation.decode import Limits
 from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.memory_budget import MemoryBudget
 from service.segmentation.inference.predictor import Pixels, Prediction, Predictor
-from service.segmentation.pipeline import GPU_RUNS, ClientDisconnected, Pipeline
+from service.segmentation.pipeline import CONCURRENT_GPU_BATCHES, ClientDisconnected, Pipeline
 from service.settings import Settings
 from tests.service.conftest import sample
 from tests.service.tiny_bundle import COLORS, nearest, picture
@@ -135,7 +135,7 @@ async def test_image_of_a_disconnected_client_is_left_out_of_the_batch(
         async with pipeline.admission() as context:
             return await pipeline.predict(picture(), engine, context, client_disconnected)
 
-    acquired = [await pipeline._gpu.acquire(0) for _ in range(GPU_RUNS)]
+    acquired = [await pipeline._gpu.acquire(0) for _ in range(CONCURRENT_GPU_BATCHES)]
     ending, remaining = asyncio.create_task(predict(disconnected)), asyncio.create_task(predict(connected))
     await _run_other_tasks()
     disconnect.set()
@@ -171,7 +171,7 @@ async def test_image_that_waited_too_long_is_rejected_and_left_out_of_the_batch(
             context.max_wait_s = max_wait_s
             return await pipeline.predict(picture(), engine, context, connected)
 
-    acquired = [await pipeline._gpu.acquire(0) for _ in range(GPU_RUNS)]
+    acquired = [await pipeline._gpu.acquire(0) for _ in range(CONCURRENT_GPU_BATCHES)]
     limited, unlimited = asyncio.create_task(predict(0.02)), asyncio.create_task(predict(None))
     with pytest.raises(Overloaded, match="MASKLOOP_MAX_WAIT_S"):
         async with asyncio.timeout(60):
@@ -209,7 +209,7 @@ async def test_wait_estimate_divides_a_batch_by_its_images_and_the_gpu_runs(engi
     await asyncio.gather(*(predict() for _ in range(3)))
     pipeline.close()
     # Three images share a batch, and two batches run at once.
-    assert 0 < pipeline._wait_estimator.mean_s <= max(infer_s) / 3 / GPU_RUNS
+    assert 0 < pipeline._wait_estimator.mean_s <= max(infer_s) / 3 / CONCURRENT_GPU_BATCHES
 
 
 async def test_batch_size_is_limited_by_memory(bundle: Path) -> None:

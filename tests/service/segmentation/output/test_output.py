@@ -21,7 +21,7 @@ from service.segmentation.output.class_table import ClassTable
 from service.segmentation.output.description import OutputOptions, describe
 from service.segmentation.output.overlay import overlay_jpeg
 from service.segmentation.output.png import confidence_png, keep_classes, mask_png
-from service.segmentation.output.run_lengths import runs_of
+from service.segmentation.output.run_lengths import find_runs
 from tests.service.conftest import read
 
 SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 20))
@@ -61,7 +61,7 @@ def test_palette_has_the_class_colours() -> None:
 def test_rle_matches_pycocotools_and_decodes_to_each_region(
     mask: np.ndarray[Any, np.dtype[np.uint8]], kind: type
 ) -> None:
-    encoded = runs_of(mask.astype(kind)).rle()
+    encoded = find_runs(mask.astype(kind)).rle()
     assert sorted(encoded) == np.unique(mask).tolist()
     for class_id, counts in encoded.items():
         expected = coco.encode(np.asfortranarray(mask == class_id, dtype=np.uint8))
