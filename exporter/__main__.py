@@ -19,9 +19,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except (ValueError, OSError) as error:
-        emit("error", message=str(error))
-        say(f"error: {error}")
-        return 1
+        return _fail(str(error))
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is not installed: run `make trainer`, or `uv pip install '.[trainer,exporter]'`")
+
+
+def _fail(message: str) -> int:
+    # The event is for programs; a terminal shows the text.
+    if not sys.stdout.isatty():
+        emit("error", message=message)
+    say(f"error: {message}")
+    return 1
 
 
 def _export(options: argparse.Namespace) -> int:

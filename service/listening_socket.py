@@ -27,9 +27,9 @@ def listen(host: str, port: int) -> socket.socket:
         sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            remedy = "stop the program that uses it, or choose another port with --port"
+            remedy = "stop the program that uses it, or choose another port with --port or MASKLOOP_PORT"
         else:
-            remedy = "choose another --host or --port"
+            remedy = "choose another address with --host and --port, or MASKLOOP_HOST and MASKLOOP_PORT"
         raise PortTaken(f"cannot listen on {host}:{port} ({error.strerror or error}): {remedy}") from None
     # Linux only. Accepted connections inherit it.
     if hasattr(socket, "TCP_USER_TIMEOUT"):

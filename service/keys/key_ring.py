@@ -73,7 +73,10 @@ class KeyRing:
             return Caller("configured", "configured", frozenset(SCOPES), self._settings.rate_limit_per_minute)
         row = snapshot.rows.get(id_of(text) or "")
         if row is None or not compare_digest(row.digest, digest):
-            raise KeyInvalid("This key is unknown: check that it was copied completely.")
+            raise KeyInvalid(
+                "This key is unknown: check that it was copied completely. On the machine of the service, `python -m "
+                "service keys show` prints the first one."
+            )
         now = utc_now()
         if row.revoked_at is not None:
             raise KeyInvalid(f"The key {row.name!r} was revoked: ask the operator for a new one.")

@@ -63,6 +63,26 @@ def test_export_of_a_missing_file_is_an_error_and_leaves_nothing(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_missing_package_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    program = """
+import sys
+class Missing:
+    def find_spec(name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Missing)
+from exporter.__main__ import main
+sys.exit(main(["export", sys.argv[1], "--out", sys.argv[2]]))
+"""
+    arguments = [sys.executable, "-c", program, str(tmp_path / "model.safetensors"), str(tmp_path / "bundle")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr == "error: torch is not installed: run `make trainer`, or `uv pip install '.[trainer,exporter]'`\n"
+    )
+
+
 def test_inspect_prints_the_card_or_the_manifest() -> None:
     assert run("inspect", GOLDEN).stdout.startswith("# golden")
     assert json.loads(run("inspect", GOLDEN, "--json").stdout)["format_version"] == 1
