@@ -43,7 +43,9 @@ def set_learning_rate(optimizer: AdamW, step: int, train: Train) -> None:
 def lr_factor(step: int, steps: int, *, power: float, warmup_steps: int = 0) -> float:
     """Learning rate at `step` (0-based) as a fraction of the initial one.
 
-    Polynomial decay, (1 - step / steps) ** power, times a linear warm-up over `warmup_steps`.
+    Polynomial decay times a linear warm-up over `warmup_steps`. As in the authors' code, which sets the rate of a step
+    after it, the decay is that of the previous step: the first two steps have the initial rate, and the last one
+    (2 / steps) ** power.
     """
     warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-    return warmup * float((1 - step / steps) ** power)
+    return warmup * float((1 - max(step - 1, 0) / steps) ** power)
