@@ -27,6 +27,17 @@ UNLABELLED = {
 }
 """Number of images in the official unlabelled lists: all training images except the labelled ones."""
 EPOCHS = {"pascal": 60, "cityscapes": 180, "ade20k": 60, "coco": 20}
+SUPERVISED_IMAGES = {"pascal": 3000, "cityscapes": 3000, "ade20k": 6000, "coco": 30000}
+"""Images of one epoch of the labels-only baseline: the labelled list, repeated."""
+LARGE_SCALE = {"cityscapes_extra": (19998, 60), "coco_extra": (123403, 20), "ade20k_coco": (118287, 20)}
+LARGE_SCALE["ade20k_coco_all"] = (118287 + 123403, 20)
+"""Unlabelled images and epochs."""
+GPUS = 4
+
+
+def steps_of_an_epoch(images: int, batch: int) -> int:
+    """The authors' steps: each of four GPUs gets a quarter of the list, rounded up, and drops an incomplete batch."""
+    return -(-images // GPUS) // (batch // GPUS)
 
 
 class Kind(NamedTuple):
@@ -99,12 +110,18 @@ def test_template_lacks_steps(path: Path) -> None:
         load_recipe(path)
 
 
+def test_epoch_is_counted_on_four_gpus() -> None:
+    """2789 images are 698 on each GPU (2792 with repetitions), in batches of 2; in one list of batches of 8: 348."""
+    assert steps_of_an_epoch(2789, 8) == 349
+    assert steps_of_an_epoch(10490, 16) == 655
+
+
 @pytest.mark.parametrize("folder", UNLABELLED)
 def test_schedule_is_the_papers(folder: str) -> None:
     for split, count in UNLABELLED[folder].items():
         for size in ("small", "base"):
             recipe = load_recipe(RECIPES / folder / f"{split}_{size}.toml")
-            epoch = count // recipe.train.batch_unlabelled
+            epoch = steps_of_an_epoch(count, recipe.train.batch_unlabelled)
             assert (recipe.train.steps, recipe.train.evaluate_every) == (EPOCHS[folder] * epoch, epoch)
             assert recipe.data.unlabelled == f"{split}/unlabeled"
             assert recipe.train.lr_reference_batch == recipe.train.batch_labelled
@@ -117,6 +134,16 @@ def test_supervised_baseline_doubles_the_batch_at_the_same_learning_rate(folder:
     both = load_recipe(RECIPES / folder / f"{next(iter(UNLABELLED[folder]))}_base.toml").train
     assert alone.batch_labelled == alone.lr_reference_batch == both.batch_labelled + both.batch_unlabelled
     assert alone.lr_encoder == both.lr_encoder
+    epoch = steps_of_an_epoch(SUPERVISED_IMAGES[folder], alone.batch_labelled)
+    assert (alone.steps, alone.evaluate_every) == (EPOCHS[folder] * epoch, epoch)
+
+
+@pytest.mark.parametrize("name", LARGE_SCALE)
+def test_large_scale_run_has_whole_epochs(name: str) -> None:
+    train_table = load_recipe(RECIPES / "ablations" / f"large_scale_{name}.toml").train
+    images, epochs = LARGE_SCALE[name]
+    epoch = steps_of_an_epoch(images, train_table.batch_unlabelled)
+    assert (train_table.steps, train_table.evaluate_every) == (epochs * epoch, epoch)
 
 
 @pytest.mark.parametrize("path", sorted((RECIPES / "ablations").glob("*.toml")), ids=lambda path: path.stem)
