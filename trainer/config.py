@@ -127,8 +127,10 @@ class Loss:
     """ohem = cross-entropy on hard pixels only (arXiv 1604.03540), which the paper uses on Cityscapes."""
     ohem_threshold: Fraction = 0.7
     """Pixels whose true class has at most this probability are hard."""
-    ohem_min_kept: PositiveInt = 200_000
-    """Minimum number of hard pixels in one process's labelled batch."""
+    ohem_min_kept_share: Fraction = 0.157034
+    """Minimum share of the labelled batch's pixels that count. The default is the paper's: 200000 pixels of 2 crops of
+    798x798, on each of four GPUs.
+    """
     class_weights: dict[str, NonNegativeFloat] = field(default_factory=dict)
     """Weight by class name; other classes have weight 1."""
     class_balance: NonNegativeFloat = 0.0

@@ -42,12 +42,29 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
 
 
 def recipe_from_dict(table: dict[str, Any], where: str = "recipe") -> Recipe:
-    """Build a recipe from plain values. RecipeError has a line per mistake, with `where` and the key's dotted path."""
+    """Build a recipe from plain values, also those that an earlier version wrote.
+
+    RecipeError has a line per mistake, with `where` and the key's dotted path.
+    """
+    table, ohem_pixels = _pop_ohem_pixels(table)
     try:
         # As JSON, since pydantic's strict mode accepts neither a list for a tuple nor a dict for a dataclass in Python.
-        return TypeAdapter(Recipe).validate_json(json.dumps(table, default=_plain), strict=True)
+        recipe = TypeAdapter(Recipe).validate_json(json.dumps(table, default=_plain), strict=True)
     except ValidationError as error:
         raise RecipeError("\n".join(f"{where}: {_message(mistake)}" for mistake in error.errors())) from error
+    if ohem_pixels is None or recipe.loss.kind != "ohem":
+        return recipe
+    share = min(1.0, ohem_pixels / (recipe.train.batch_labelled * math.prod(recipe.data.crop)))
+    return dataclasses.replace(recipe, loss=dataclasses.replace(recipe.loss, ohem_min_kept_share=share))
+
+
+def _pop_ohem_pixels(table: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+    """Take loss.ohem_min_kept, in pixels of one process, out of a table; every recipe of earlier versions has it."""
+    loss = table.get("loss")
+    if not isinstance(loss, dict) or not isinstance(loss.get("ohem_min_kept"), int):
+        return table, None
+    rest = {name: value for name, value in loss.items() if name != "ohem_min_kept"}
+    return table | {"loss": rest}, loss["ohem_min_kept"]
 
 
 def _plain(value: object) -> str:

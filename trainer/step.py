@@ -155,12 +155,13 @@ def _with_ohem_weights(
     counts = [part.labelled for part in parts]
     if not sum(counts):
         return list(parts)
+    label_BHW = torch.cat([part.label_RHW[: part.labelled] for part in parts])
     hard_BHW = ohem_weights(
         torch.cat(list(logits)),
-        torch.cat([part.label_RHW[: part.labelled] for part in parts]),
+        label_BHW,
         torch.cat([part.weight_RHW[: part.labelled] for part in parts]),
         threshold=recipe.loss.ohem_threshold,
-        min_kept=recipe.loss.ohem_min_kept,
+        min_kept=round(recipe.loss.ohem_min_kept_share * label_BHW.numel()),
         align_corners=align_corners,
     )
     return [

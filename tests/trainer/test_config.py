@@ -8,7 +8,7 @@ import pytest
 import tomli_w
 
 from tests.trainer.conftest import make_recipe
-from trainer.config import RecipeError
+from trainer.config import Loss, RecipeError
 from trainer.recipe_file import load_recipe, recipe_from_dict
 
 RECIPES = Path(__file__).parents[2] / "trainer" / "recipes"
@@ -88,6 +88,18 @@ def test_overrides_accept_toml_values_and_bare_words(tmp_path: Path) -> None:
     )
     with pytest.raises(RecipeError, match=r"write a\.b=value"):
         load_recipe(path, ["train.steps"])
+
+
+def test_ohem_pixels_of_an_earlier_version_become_a_share() -> None:
+    """1152 of the 2 * 48 * 48 pixels of a batch are a quarter; without OHEM the setting had no effect."""
+    old = good()
+    old["loss"] = {"kind": "ohem", "ohem_threshold": 0.6, "ohem_min_kept": 1152}
+    old |= {"data": old["data"] | {"crop": [48, 48]}, "train": old["train"] | {"batch_labelled": 2}}  # type: ignore[operator]
+    assert recipe_from_dict(old).loss == Loss(kind="ohem", ohem_threshold=0.6, ohem_min_kept_share=0.25)
+    old["loss"] = {"kind": "cross_entropy", "ohem_min_kept": 200_000}
+    assert recipe_from_dict(old).loss == Loss()
+    with pytest.raises(RecipeError, match=r"did you mean loss\.ohem_min_kept_share"):
+        recipe_from_dict(good() | {"loss": {"ohem_min_kept": "many"}})
 
 
 def test_dates_are_rejected() -> None:

@@ -34,6 +34,8 @@ def test_warm_up_is_linear_over_its_steps_and_multiplies_the_decay() -> None:
 def test_run_uses_the_schedule(dataset: Path, tmp_path: Path) -> None:
     stream = io.StringIO()
     with Events(stream=stream) as events:
-        train(make_recipe(dataset, "supervised", steps=4, lr_encoder=1e-3, lr_head_factor=2.0), tmp_path / "run", events)
+        train(
+            make_recipe(dataset, "supervised", steps=4, lr_encoder=1e-3, lr_head_factor=2.0), tmp_path / "run", events
+        )
     rates = [event["lr"] for event in map(json.loads, stream.getvalue().splitlines()) if event["event"] == "progress"]
     assert rates == pytest.approx([2e-3, 2e-3, 2e-3 * 0.75**0.9, 2e-3 * 0.5**0.9])

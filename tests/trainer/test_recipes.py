@@ -138,6 +138,14 @@ def test_supervised_baseline_doubles_the_batch_at_the_same_learning_rate(folder:
     assert (alone.steps, alone.evaluate_every) == (EPOCHS[folder] * epoch, epoch)
 
 
+@pytest.mark.parametrize("name", ["1_16_small", "1_2_base", "supervised"])
+def test_ohem_keeps_200000_pixels_on_each_of_four_gpus(name: str) -> None:
+    recipe = load_recipe(RECIPES / "cityscapes" / f"{name}.toml")
+    pixels_of_a_gpu = recipe.train.batch_labelled // GPUS * 798 * 798
+    assert recipe.data.crop == (798, 798)
+    assert round(recipe.loss.ohem_min_kept_share * pixels_of_a_gpu) == 200_000
+
+
 @pytest.mark.parametrize("name", LARGE_SCALE)
 def test_large_scale_run_has_whole_epochs(name: str) -> None:
     train_table = load_recipe(RECIPES / "ablations" / f"large_scale_{name}.toml").train
@@ -187,7 +195,6 @@ def tiny(recipe: Recipe, root: Path, other: Path) -> list[str]:
         "train.evaluate_every": "0",
         "train.device": "cpu",
         "train.report": "false",
-        "loss.ohem_min_kept": "100",
         "model.encoder_options": "{depth = 2, embed_dim = 24, num_heads = 2, patch_size = 8}",
     }
     sets |= {f"model.{name}": repr(TINY_VIT[name]) for name in ("encoder", "weights", "features", "projections")}

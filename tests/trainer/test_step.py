@@ -20,7 +20,7 @@ from trainer.training_state import TrainingState, build_state
 
 BATCH, STEPS = 3, 2
 ONE = Processes(torch.device("cpu"))
-OHEM = Loss(kind="ohem", ohem_threshold=0.4, ohem_min_kept=700)
+OHEM = Loss(kind="ohem", ohem_threshold=0.4, ohem_min_kept_share=0.25)
 ALL_PIXELS = UniMatch(confidence_threshold=0.0)
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((method, {"unimatch": ALL_PIXELS}) for method in METHODS),
@@ -96,14 +96,14 @@ def test_micro_batches_contain_every_row_once_labelled_rows_first(count: int, ro
 
 @pytest.mark.parametrize("model", [TINY_VIT, TINY_CONVNET], ids=["vit", "convnet"])
 def test_ohem_ranks_all_micro_batches_together_and_restores_the_network(model: dict[str, Any], root: Path) -> None:
-    """ohem_min_kept applies to the pixels of all parts together, and the weights still sum to 1."""
-    bound = Loss(kind="ohem", ohem_threshold=0.0, ohem_min_kept=700)
+    """The share applies to the 3 * 32 * 32 pixels of all parts together, and the weights still sum to 1."""
+    bound = Loss(kind="ohem", ohem_threshold=0.0, ohem_min_kept_share=0.25)
     recipe = step_recipe(root, "unimatch_v2", 2, model, loss=bound)
     state, batch = first_step(recipe)
     before = {name: tensor.clone() for name, tensor in state.student.state_dict().items()}
     parts = with_joint_ohem_weights(state, micro_batches(batch, 2), recipe)
     hard_BHW = torch.cat([part.weight_RHW[: part.labelled] for part in parts])
-    assert (hard_BHW > 0).sum().item() == pytest.approx(700, abs=10)  # ties with the last pixel are kept too
+    assert (hard_BHW > 0).sum().item() == pytest.approx(768, abs=10)  # ties with the last pixel are kept too
     assert hard_BHW.sum().item() == pytest.approx(1)
     torch.testing.assert_close(state.student.state_dict(), before, rtol=0, atol=0)
     assert state.student.training
