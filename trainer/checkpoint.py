@@ -35,7 +35,7 @@ class Checkpoint:
 
     Attributes:
         model: on the CPU, in eval mode.
-        metrics: "miou" 0..1, "per_class", "pixel_accuracy", "images", "split"; empty without a validation split.
+        metrics: `Scores.as_dict` ("miou" 0..1, "per_class", ...) and "split"; empty without a validation split.
         recipe: resolved, as plain values.
         data_fingerprint: sha256 over the training data.
     """

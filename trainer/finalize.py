@@ -50,7 +50,7 @@ def _evaluate_last(state: TrainingState, context: RunContext, stop: StopRequest)
     _raise_if_stopped(stop, context)
     student = validation_scores(state.student, context, full=False) if teacher and has_teacher else teacher
     if teacher and student:
-        context.events.emit("evaluation", step=state.step, **teacher.as_dict(), student={"miou": student.miou})
+        context.events.emit("evaluation", step=state.step, **teacher.as_dict(), student=student.as_brief_dict())
     _raise_if_stopped(stop, context)
     if context.processes.main and has_teacher:
         save_checkpoint(context.out / STUDENT, state.student, context, student)

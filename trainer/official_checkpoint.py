@@ -103,7 +103,12 @@ def import_official(
     _fill(file, segmenter, state)
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.save(
-        out, segmenter, taxonomy, metrics=_reported(content, weights), recipe=recipe, data_fingerprint="unknown"
+        out,
+        segmenter,
+        taxonomy,
+        metrics=_reported(content, weights, len(taxonomy)),
+        recipe=recipe,
+        data_fingerprint="unknown",
     )
     return segmenter.eval()
 
@@ -190,9 +195,13 @@ def _published_name(name: str, *, gated: bool) -> str:
     return name
 
 
-def _reported(content: Mapping[str, Any], weights: Weights) -> dict[str, Any]:
-    """The run's best mIoU, if the file contains it; as text, since this code did not measure it."""
+def _reported(content: Mapping[str, Any], weights: Weights, classes: int) -> dict[str, Any]:
+    """The run's best mIoU, if the file contains it; as text, since this code did not measure it.
+
+    The authors' mean counts every class.
+    """
     key = "previous_best_ema" if weights == "ema" else "previous_best"
     if key not in content:
         return {}
-    return {"reported": f"{float(content[key]):.2f}% mIoU, the best of the run in its authors' evaluation"}
+    over = f"over {classes} of {classes} classes"
+    return {"reported": f"{float(content[key]):.2f}% mIoU {over}, the best of the run in its authors' evaluation"}

@@ -58,7 +58,8 @@ def _train(context: RunContext, *, resume: bool) -> Path:
     with stop_on_signals() as stop:
         _loop(state, context, stop, identity)
         scores = finalize(state, context, stop)
-    context.events.emit("done", checkpoint=str(context.out / KEPT), miou=scores.miou if scores else None)
+    result = scores.as_brief_dict() if scores else {"miou": None}
+    context.events.emit("done", checkpoint=str(context.out / KEPT), **result)
     return context.out / KEPT
 
 

@@ -228,10 +228,22 @@ def test_evaluate_command_prints_a_table_and_writes_json(
     assert main([*command, "--json", str(tmp_path / "scores.json")]) == 0
     lines = capsys.readouterr().out
     table = json.loads((tmp_path / "scores.json").read_text())
-    for word in ("dark", "unseen", "absent", "mIoU", "pixel accuracy", "boundary IoU", "calibration error", "4 images"):
+    for word in (
+        "dark",
+        "unseen",
+        "predicted only",
+        "mIoU",
+        "pixel accuracy",
+        "boundary IoU",
+        "calibration error",
+        "4 images",
+    ):
         assert word in lines
     assert f"{table['miou']:.4f}" in lines
-    assert table["per_class"]["unseen"] is None
+    assert "over 3 of 3 classes" in lines
+    assert "over 2 of 3 classes" in lines, "in the truth"
+    assert table["miou_over"] == "3 of 3 classes"
+    assert table["per_class"]["unseen"] == 0.0
     assert table["split"] == "labelled"
     assert np.array(table["confusion"]).shape == (3, 3)
 

@@ -17,13 +17,29 @@ from trainer.evaluation.metrics import Scores, confusion, scores
 IGNORE = 255
 
 
-def test_miou_leaves_out_classes_absent_from_the_truth() -> None:
-    truth = torch.tensor([[0, 0, 1, 1, IGNORE]])
-    prediction = torch.tensor([[0, 2, 1, 0, 1]])
-    found = scores(confusion(prediction, truth, 3, IGNORE), ("a", "b", "c"), 1)
-    assert found.per_class == {"a": pytest.approx(1 / 3), "b": pytest.approx(1 / 2), "c": None}
-    assert found.miou == pytest.approx(5 / 12)
-    assert found.pixel_accuracy == pytest.approx(0.5)
+def test_miou_counts_a_class_that_is_only_predicted_as_0() -> None:
+    """a: 3 of 4 right, b: 3 of 5, the others predicted as c; d is in neither. mmsegmentation, torchmetrics: 0.45."""
+    truth = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1, 1, IGNORE]])
+    prediction = torch.tensor([[0, 0, 0, 2, 1, 1, 1, 2, 2, 3]])
+    found = scores(confusion(prediction, truth, 4, IGNORE), ("a", "b", "c", "d"), 1)
+    assert found.per_class == {"a": pytest.approx(0.75), "b": pytest.approx(0.6), "c": 0.0, "d": None}
+    assert found.miou == pytest.approx(0.45)
+    assert found.miou_truth_classes == pytest.approx(0.675)
+    assert (found.miou_over, found.miou_truth_classes_over) == ("3 of 4 classes", "2 of 4 classes")
+    assert found.in_truth == {"a": True, "b": True, "c": False, "d": False}
+    assert found.pixel_accuracy == pytest.approx(6 / 9)
+
+
+def test_boundary_iou_counts_a_class_that_is_only_predicted_as_0() -> None:
+    counts_2K = torch.tensor([[6, 0, 0], [8, 4, 0]])
+    found = scores(torch.tensor([[9, 1, 0], [0, 0, 0], [0, 0, 0]]), ("a", "b", "c"), 1, boundary_2K=counts_2K)
+    assert found.boundary_per_class == {"a": 0.75, "b": 0.0, "c": None}
+    assert found.boundary_iou == 0.375
+
+
+def test_scores_without_labelled_pixels_count_no_class() -> None:
+    found = scores(torch.zeros((2, 2), dtype=torch.int64), ("a", "b"), 1)
+    assert (found.miou, found.miou_over) == (0.0, "0 of 2 classes")
 
 
 @given(seed=st.integers(0, 1000), classes=st.integers(1, 6))
@@ -164,7 +180,7 @@ def test_as_dict_omits_missing_scores_and_full_dict_round_trips() -> None:
     truth = torch.tensor([[0, 0, 1, 1]])
     counts_KK = confusion(truth, truth, 3, IGNORE)
     plain = scores(counts_KK, ("a", "b", "c"), 1)
-    assert set(plain.as_dict()) == {"miou", "per_class", "pixel_accuracy", "images"}
+    assert set(plain.as_dict()) == {"miou", "miou_over", "miou_truth_classes", "per_class", "pixel_accuracy", "images"}
     known = torch.ones_like(truth, dtype=torch.bool)
     full = scores(
         counts_KK,

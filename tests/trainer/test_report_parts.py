@@ -91,6 +91,22 @@ def test_advice_names_weak_rare_and_absent_classes() -> None:
     assert not any("road:" in line for line in lines)
 
 
+def test_class_that_is_only_predicted_is_reported_as_such() -> None:
+    """Tram is predicted on 7 pixels of road and shown by no image: its IoU of 0 is no fault of its labels."""
+    found = scores(torch.tensor([[900, 0, 0, 7], [0, 10, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]), NAMES, 3)
+    rows = class_rows(TAXONOMY, torch.full((4,), 0.25), found, None)
+    assert [(row.iou is None, row.in_truth) for row in rows] == [
+        (False, True),
+        (False, True),
+        (True, False),
+        (False, False),
+    ]
+    lines = advice(rows, found, (), None)
+    assert "no validation image shows them: pole." in lines[0]
+    assert "Counted as IoU 0, because they are predicted and no validation image shows them: tram." in lines[1]
+    assert len(lines) == 2
+
+
 @pytest.mark.parametrize(
     ("purity", "mask_ratio", "expected"),
     [(0.4, 0.5, "raise unimatch.confidence_threshold"), (0.9, 0.1, "lower unimatch.confidence_threshold")],

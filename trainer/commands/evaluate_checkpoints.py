@@ -19,6 +19,13 @@ from trainer.evaluation.metrics import Scores
 from trainer.processes import pick_device
 from trainer.recipe_file import recipe_from_dict
 
+SUMMARY = {
+    "mIoU": "miou",
+    "mIoU, classes in the truth": "miou_truth_classes",
+    "pixel accuracy": "pixel_accuracy",
+    "boundary IoU": "boundary_iou",
+}
+"""Field of `Scores` by row of the table."""
 BAR_WIDTH = 10
 """Characters of a full bar in the table."""
 
@@ -130,18 +137,25 @@ def _table(scores: dict[str, Scores], bar_characters: str) -> Table:
     for name in _short_names(list(scores)):
         table.add_column(name, no_wrap=True)
     for name in first.per_class:
-        table.add_row(name, *(_with_bar(each.per_class[name], bar_characters) for each in scores.values()))
+        table.add_row(name, *(_class_cell(each, name, bar_characters) for each in scores.values()))
     table.add_section()
-    for name, field in {"mIoU": "miou", "pixel accuracy": "pixel_accuracy", "boundary IoU": "boundary_iou"}.items():
+    for name, field in SUMMARY.items():
         cells = (_with_bar(getattr(each, field), bar_characters) for each in scores.values())
         table.add_row(name, *cells, style="bold")
+        if hasattr(first, f"{field}_over"):
+            table.add_row("", *(f"over {getattr(each, f'{field}_over')}" for each in scores.values()))
     table.add_row("calibration error", *(f"{each.ece:.4f} (0 is best)" for each in scores.values()))
     return table
 
 
-def _with_bar(value: float | None, characters: str) -> str:
+def _class_cell(scores: Scores, name: str, characters: str) -> str:
+    value = scores.per_class[name]
     if value is None:
         return "absent"
+    return _with_bar(value, characters) if scores.in_truth[name] else "predicted only"
+
+
+def _with_bar(value: float, characters: str) -> str:
     filled = round(value * BAR_WIDTH)
     return f"{value:.4f} {characters[0] * filled}{characters[1] * (BAR_WIDTH - filled)}"
 

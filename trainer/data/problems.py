@@ -125,7 +125,7 @@ def _empty_masks(inspection: Inspection) -> Iterator[Problem]:
 def _absent_classes(inspection: Inspection) -> Iterator[Problem]:
     remedies = {
         "labelled": "label images that show them, or remove them from classes.toml: they cannot be learned",
-        "val": "add images that show them: mIoU leaves them out",
+        "val": "add images that show them: mIoU leaves them out, or counts 0 if they are predicted",
     }
     counts = {"labelled": inspection.class_counts(*LABELLED_ROLES), "val": inspection.class_counts("val")}
     for role, counts_K in counts.items():

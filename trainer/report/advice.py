@@ -52,7 +52,8 @@ def advice(
 
 
 def _weak_classes(rows: Sequence[ClassRow], confusions: Sequence[Confusion]) -> list[str]:
-    weak = sorted((row.iou, row.labelled, row.name) for row in rows if row.iou is not None and row.iou < WEAK_IOU)
+    shown = [(row.iou, row.labelled, row.name) for row in rows if row.iou is not None and row.in_truth]
+    weak = sorted(figures for figures in shown if figures[0] < WEAK_IOU)
     found = []
     for iou, labelled, name in weak[:MAX_NAMES]:
         if labelled < RARE:
@@ -71,10 +72,15 @@ def _weak_classes(rows: Sequence[ClassRow], confusions: Sequence[Confusion]) -> 
 
 
 def _absent_classes(rows: Sequence[ClassRow], scores: Scores | None) -> list[str]:
-    absent = [row.name for row in rows if row.iou is None] if scores else []
-    if not absent:
+    if not scores:
         return []
-    return [f"Not measured, because no validation image shows them: {_named(absent)}. Add validation images that do."]
+    reasons = {
+        "Not measured, because no validation image shows them": [row.name for row in rows if row.iou is None],
+        "Counted as IoU 0, because they are predicted and no validation image shows them": [
+            row.name for row in rows if row.iou is not None and not row.in_truth
+        ],
+    }
+    return [f"{reason}: {_named(names)}. Add validation images that do." for reason, names in reasons.items() if names]
 
 
 def _pseudo_labels(rows: Sequence[ClassRow], audit: Audit) -> list[str]:

@@ -21,6 +21,7 @@ class ClassRow:
     Attributes:
         color: in CSS notation.
         iou, boundary_iou: on the validation images, 0..1.
+        in_truth: whether a validation image shows it; if not, and it is predicted, its IoU is 0.
         labelled: share of the labelled training pixels, 0..1.
         pseudo: share of the confident pseudo-label pixels, 0..1.
         mask_ratio, purity: of its pseudo-labels, 0..1; see trainer.evaluation.audit.
@@ -30,6 +31,7 @@ class ClassRow:
     color: str
     iou: float | None
     boundary_iou: float | None
+    in_truth: bool
     labelled: float
     pseudo: float | None
     mask_ratio: float | None
@@ -51,6 +53,7 @@ def class_rows(
 ) -> tuple[ClassRow, ...]:
     """Rows of the class table, in class order."""
     iou, boundary_iou = (scores.per_class, scores.boundary_per_class) if scores else ({}, {})
+    in_truth = scores.in_truth if scores else {}
     pseudo = audit.classes if audit else {}
     return tuple(
         ClassRow(
@@ -58,6 +61,7 @@ def class_rows(
             color="#{:02x}{:02x}{:02x}".format(*color),
             iou=iou.get(name),
             boundary_iou=boundary_iou.get(name),
+            in_truth=in_truth.get(name, False),
             labelled=labelled,
             pseudo=pseudo[name].share if pseudo else None,
             mask_ratio=pseudo[name].mask_ratio if pseudo else None,

@@ -32,6 +32,8 @@ DARK, LIGHT = (30, 64, 175), (241, 245, 249)
 Pixels = npt.NDArray[np.uint8]
 Prediction = tuple[Pixels, npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Image [H,W,3], truth [H,W] and prediction [H,W]."""
+Ranked = tuple[tuple[float, str], str, Sample]
+"""mIoU and its number of classes, name and sample of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,15 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One validation image: "worst", "median" or "best", and its mIoU over the classes in its truth, 0..1."""
+    """One validation image: "worst", "median" or "best", and its mIoU over the classes in its truth, 0..1.
+
+    A few stray pixels of another class would halve an mIoU that counts every predicted class.
+    """
 
     group: str
     name: str
     miou: float
+    miou_over: str
     pictures: tuple[Picture, ...]
 
 
@@ -62,9 +68,9 @@ def gallery(
         predict = partial(_predict, model, dataset, inference)
         ranked = sorted((_miou(predict(sample), dataset), sample.name, sample) for sample in candidates)
         rows = tuple(
-            Row(group, name, miou, _pictures(predict(sample), dataset))
+            Row(group, name, *ranking, _pictures(predict(sample), dataset))
             for group, chosen in _choose(ranked).items()
-            for miou, name, sample in chosen
+            for ranking, name, sample in chosen
         )
     return len(candidates), rows
 
@@ -77,7 +83,7 @@ def heatmap(share_KK: npt.NDArray[np.float64]) -> str:
     return _url(Image.fromarray(pixels_KK3.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST), "png")
 
 
-def _choose(ranked: list[tuple[float, str, Sample]]) -> dict[str, list[tuple[float, str, Sample]]]:
+def _choose(ranked: list[Ranked]) -> dict[str, list[Ranked]]:
     count = min(PER_GROUP, max(1, len(ranked) // 3))
     if len(ranked) < 3:
         return {"best": ranked[::-1]}
@@ -85,11 +91,12 @@ def _choose(ranked: list[tuple[float, str, Sample]]) -> dict[str, list[tuple[flo
     return {"worst": ranked[:count], "median": ranked[middle : middle + count], "best": ranked[-count:][::-1]}
 
 
-def _miou(prediction: Prediction, dataset: SegmentationDataset) -> float:
+def _miou(prediction: Prediction, dataset: SegmentationDataset) -> tuple[float, str]:
     _, truth_HW, mask_HW = prediction
     taxonomy = dataset.taxonomy
     counts_KK = confusion(torch.from_numpy(mask_HW), torch.from_numpy(truth_HW), len(taxonomy), taxonomy.ignore_index)
-    return scores(counts_KK, taxonomy.names, 1).miou
+    found = scores(counts_KK, taxonomy.names, 1)
+    return found.miou_truth_classes, found.miou_truth_classes_over
 
 
 def _pictures(prediction: Prediction, dataset: SegmentationDataset) -> tuple[Picture, ...]:
