@@ -32,7 +32,7 @@ from exporter.manifest import (
     Tile,
     Tolerance,
 )
-from exporter.model_card import model_card
+from exporter.model_card import miou_classes, model_card
 from exporter.probe import Bytes, Ids, Predict
 from exporter.tensorrt.profile import for_onnxruntime, usual_profile
 from exporter.tile_graph import TILE_GRAPH, export_tile_graph
@@ -183,8 +183,8 @@ def _metrics(checkpoint: Checkpoint) -> dict[str, Any]:
     if not height or "miou" not in checkpoint.metrics:
         return checkpoint.metrics
     text = (
-        f"mIoU {checkpoint.metrics['miou']:.3f} with a sliding window of {width}x{height} pixels; this graph takes "
-        "whole images, on which it was not measured"
+        f"mIoU {checkpoint.metrics['miou']:.3f}{miou_classes(checkpoint.metrics)} with a sliding window of "
+        f"{width}x{height} pixels; this graph takes whole images, on which it was not measured"
     )
     return {"reported": text}
 

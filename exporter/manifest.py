@@ -112,9 +112,11 @@ class Validation(_Model):
     mask: float
     """Fraction of pixels, over all images, at which PyTorch in fp32 predicts the same class, [0, 1]."""
     miou: float
-    """Mean IoU of this graph, [0, 1]."""
+    """Mean IoU of this graph over the classes in labels or masks, [0, 1]."""
+    classes: int | None = None
+    """Number of these classes; absent: earlier versions counted those in the labels."""
     miou_lost: float
-    """Mean IoU of PyTorch minus that of this graph."""
+    """Mean IoU of PyTorch minus that of this graph, both over the classes in the labels."""
 
 
 class Speed(_Model):
@@ -188,7 +190,8 @@ class Manifest(_Model):
     ignore_index: int
     inference: Inference
     metrics: dict[str, Any]
-    """Copied from the checkpoint: miou [0, 1], per_class {name: iou or null}, images, split. May be empty."""
+    """Copied from the checkpoint: miou [0, 1], miou_over (its number of classes), miou_truth_classes (the mean over the
+    classes in the labels), per_class {name: iou or null}, images, split. May be empty."""
     provenance: Provenance
     probe: Probe
     artifacts: Annotated[tuple[Artifact, ...], Field(min_length=1)]

@@ -43,7 +43,8 @@ def artifacts_table(manifest: Manifest) -> str:
         measured = artifact.validation
         validation = ["", "", ""]
         if measured:
-            validation = [f"{100 * measured.mask:.3f} %", f"{measured.miou:.4f}", f"{measured.miou_lost:+.4f}"]
+            over = f" over {measured.classes} of {len(manifest.classes)} classes" if measured.classes else ""
+            validation = [f"{100 * measured.mask:.3f} %", f"{measured.miou:.4f}{over}", f"{measured.miou_lost:+.4f}"]
         rows.append(
             [
                 f"`{artifact.file}`",
@@ -80,10 +81,21 @@ def _quality(manifest: Manifest) -> str:
         color = "`#{:02x}{:02x}{:02x}`".format(*entry.color)
         rows.append([str(entry.id), entry.name, color, "absent" if iou is None else f"{iou:.3f}"])
     return (
-        f"Mean intersection over union **{metrics['miou']:.3f}** on {metrics.get('images', '?')} labelled images "
-        f"(split `{metrics.get('split', '?')}`) that were not used for training. IoU per class (1 is perfect):\n\n"
-        + markdown_table(["id", "class", "colour", "IoU"], rows)
+        f"Mean intersection over union **{metrics['miou']:.3f}**{miou_classes(metrics)} on "
+        f"{metrics.get('images', '?')} labelled images (split `{metrics.get('split', '?')}`) that were not used for "
+        "training. IoU per class (1 is perfect):\n\n" + markdown_table(["id", "class", "colour", "IoU"], rows)
     )
+
+
+def miou_classes(metrics: dict[str, Any]) -> str:
+    """The classes in a mIoU: " over 3 of 11 classes (0.675 over those in the labels)", or "" if unknown."""
+    values = metrics.get("per_class", {}).values()
+    if not values:
+        return ""
+    counted = sum(iou is not None for iou in values)
+    in_labels = metrics.get("miou_truth_classes", metrics["miou"])
+    others = f" ({in_labels:.3f} over those in the labels)" if in_labels != metrics["miou"] else ""
+    return f" over {counted} of {len(values)} classes{others}"
 
 
 def _training(manifest: Manifest) -> str:

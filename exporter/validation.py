@@ -14,7 +14,7 @@ from exporter.manifest import Validation
 from exporter.probe import Bytes, Ids, Predict
 from trainer.data.dataset import DatasetError, Sample, without
 from trainer.data.layouts import open_dataset
-from trainer.evaluation.metrics import confusion, scores
+from trainer.evaluation.metrics import Scores, confusion, scores
 from trainer.taxonomy import Taxonomy
 
 MAX_VALIDATION_IMAGES = 200
@@ -26,7 +26,7 @@ class DataError(ValueError):
 
 
 class Validator:
-    """The validation images of a data set, with PyTorch's masks for them and its mean IoU `miou`, [0, 1]."""
+    """The validation images of a data set, with PyTorch's masks for them and their `scores`."""
 
     def __init__(self, root: Path, taxonomy: Taxonomy, data: Mapping[str, Any], predict: Predict) -> None:
         """Open the data set in `root` and run `predict`, PyTorch in fp32, on its validation images.
@@ -41,7 +41,7 @@ class Validator:
             raise DataError(f"{root}: its classes are not the checkpoint's; give the data set it was trained on")
         self._val_split = self._dataset.split(data.get("val") or "val")
         self._samples = _evenly_spaced(self._val_split, MAX_VALIDATION_IMAGES)
-        self._masks, self.miou = self._masks_and_miou(predict)
+        self._masks, self.scores = self._masks_and_scores(predict)
 
     @property
     def images(self) -> int:
@@ -50,10 +50,17 @@ class Validator:
 
     def measure(self, predict: Predict) -> Validation:
         """Compare a graph's masks with PyTorch's and with the labels."""
-        masks, miou = self._masks_and_miou(predict)
+        masks, found = self._masks_and_scores(predict)
         equal = sum(int((a_HW == b_HW).sum()) for a_HW, b_HW in zip(masks, self._masks, strict=True))
         total = sum(mask_HW.size for mask_HW in masks)
-        return Validation(images=self.images, mask=equal / total, miou=miou, miou_lost=self.miou - miou)
+        return Validation(
+            images=self.images,
+            mask=equal / total,
+            miou=found.miou,
+            classes=sum(iou is not None for iou in found.per_class.values()),
+            # Over the same classes for both: one pixel of an absent class would lower a graph's mIoU by 1 / classes.
+            miou_lost=self.scores.miou_truth_classes - found.miou_truth_classes,
+        )
 
     def calibration_images(self) -> list[Bytes]:
         """Training images, uint8 [H,W,3]; if the data set has none, validation images."""
@@ -65,7 +72,7 @@ class Validator:
         training = without(dict.fromkeys(samples), self._val_split)
         return [self._dataset.read(each) for each in _evenly_spaced(training or self._samples, MAX_CALIBRATION_IMAGES)]
 
-    def _masks_and_miou(self, predict: Predict) -> tuple[list[Ids], float]:
+    def _masks_and_scores(self, predict: Predict) -> tuple[list[Ids], Scores]:
         taxonomy, masks = self._dataset.taxonomy, []
         counts_KK = torch.zeros((len(taxonomy), len(taxonomy)), dtype=torch.int64)
         for sample in self._samples:
@@ -74,7 +81,7 @@ class Validator:
             masks.append(mask_HW)
             ids_HW, label_ids_HW = torch.from_numpy(mask_HW.astype(np.int64)), torch.from_numpy(label_HW)
             counts_KK += confusion(ids_HW, label_ids_HW, len(taxonomy), taxonomy.ignore_index)
-        return masks, scores(counts_KK, taxonomy.names, self.images).miou
+        return masks, scores(counts_KK, taxonomy.names, self.images)
 
 
 def _evenly_spaced(samples: tuple[Sample, ...], limit: int) -> tuple[Sample, ...]:

@@ -14,7 +14,7 @@ from torch import nn
 from exporter import export as export_module
 from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.export import STAGES, eager, export
-from exporter.model_card import model_card
+from exporter.model_card import miou_classes, model_card
 from exporter.verify import verify
 from tests.exporter.conftest import COLORS, NAMES, predictor_of
 from trainer.checkpoint import CheckpointError, load
@@ -44,9 +44,17 @@ def test_sliding_window_metrics_are_only_reported_as_text(vit_checkpoint: Path, 
     checkpoint.recipe["inference"]["window"] = [64, 96]
     found = export_module._metrics(checkpoint)
     assert set(found) == {"reported"}
-    assert found["reported"].startswith("mIoU 0.200 with a sliding window of 96x64 pixels")
+    assert found["reported"].startswith("mIoU 0.200 over 4 of 5 classes with a sliding window of 96x64")
     card = model_card(read_manifest(vit_bundle).model_copy(update={"metrics": found}))
     assert f"Reported: {found['reported']}." in card
+
+
+def test_miou_names_its_classes_and_the_mean_over_those_in_the_labels() -> None:
+    per_class = {"sky": 0.75, "road": 0.6, "tree": 0.0, "sea": None}
+    metrics = {"miou": 0.45, "miou_truth_classes": 0.675, "per_class": per_class}
+    assert miou_classes(metrics) == " over 3 of 4 classes (0.675 over those in the labels)"
+    assert miou_classes({"miou": 0.45, "per_class": per_class}) == " over 3 of 4 classes"
+    assert miou_classes({"miou": 0.45}) == ""
 
 
 def test_artifact_has_checksum_size_and_measurements(vit_bundle: Path, vit_checkpoint: Path) -> None:
@@ -92,7 +100,7 @@ def test_weights_can_be_fp16_and_the_checkpoint_left_out(convnet_bundle: Path) -
 
 def test_model_card_has_metrics_and_classes(vit_bundle: Path) -> None:
     card = (vit_bundle / "MODEL_CARD.md").read_text()
-    assert "**0.200** on 3 labelled images" in card
+    assert "**0.200** over 4 of 5 classes on 3 labelled images" in card
     assert "| 1 | road | `#5a5a5a` | 0.200 |" in card
     assert "| 4 | sea | `#1e4696` | absent |" in card
     assert read_manifest(vit_bundle).version in card

@@ -1,5 +1,6 @@
 """The fp16 and int8 graphs: their contents, their validation, and when they are not kept."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from exporter.calibration import large_tensors
 from exporter.channels_last import resize_channels_last
 from exporter.export import eager, export
 from exporter.fp16 import FP16_SAFE_MAX, FP32_OPERATORS, convert_to_fp16, shape_derived_tensors
-from exporter.probe import Bytes, Ids, scene
+from exporter.probe import Bytes, Ids, Predict, scene
 from exporter.quantize import ACTIVATIONS, QUANTIZED, QuantizationError, _exclusion_counts, quantize
 from exporter.runtime import OnnxPredictor
 from exporter.validation import DataError, Validator, _evenly_spaced
@@ -289,7 +290,7 @@ def test_validation_of_a_predictor_with_half_of_the_pixels_wrong(places: Path, c
     """The predictor is PyTorch with every class shifted by one in the upper half of the image."""
     predict = eager(predictor_of(convnet_checkpoint))
     validator = Validator(places, load(convnet_checkpoint).taxonomy, DATA, predict)
-    assert (validator.miou, validator.images) == (1.0, SPLITS["val"])
+    assert (validator.scores.miou, validator.images) == (1.0, SPLITS["val"])
 
     def half_wrong(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
         mask_NHW, confidence_NHW = predict(image_NHW3)
@@ -300,7 +301,45 @@ def test_validation_of_a_predictor_with_half_of_the_pixels_wrong(places: Path, c
     assert found.mask == 0.5
     assert found.miou < 0.5
     assert found.miou_lost == 1 - found.miou
+    assert found.classes == len(NAMES)
     assert len(validator.calibration_images()) == SPLITS["labelled"] + SPLITS["unlabelled"]
+
+
+def test_pixel_of_a_class_that_no_label_shows_costs_miou_but_counts_as_no_loss(
+    places: Path, convnet_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Else one pixel would refuse an int8 graph: with k classes it lowers the mIoU by 1 / (k + 1)."""
+    predict, root = eager(predictor_of(convnet_checkpoint)), tmp_path / "places"
+    shutil.copytree(places, root)
+    for file in (root / "masks").glob("val*.png"):
+        ids_HW = np.array(Image.open(file))
+        Image.fromarray(np.where(ids_HW == 1, 255, ids_HW).astype(np.uint8)).save(file)
+    validator = Validator(root, load(convnet_checkpoint).taxonomy, DATA, without_class_1(predict))
+    before = validator.scores
+
+    def one_pixel(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
+        mask_NHW, confidence_NHW = predict(image_NHW3)
+        labelled = np.flatnonzero(mask_NHW != 1)
+        mask_NHW[mask_NHW == 1] = 0
+        mask_NHW.flat[labelled[0]] = 1
+        return mask_NHW, confidence_NHW
+
+    found = validator.measure(one_pixel)
+    counted = sum(iou is not None for iou in before.per_class.values())
+    assert found.classes == counted + 1
+    assert found.miou == pytest.approx(counted / (counted + 1), abs=0.01)
+    assert found.miou_lost < 0.01
+
+
+def without_class_1(predict: Predict) -> Predict:
+    """Predict class 0 instead of class 1, which the labels of the test ignore."""
+
+    def other(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
+        mask_NHW, confidence_NHW = predict(image_NHW3)
+        mask_NHW[mask_NHW == 1] = 0
+        return mask_NHW, confidence_NHW
+
+    return other
 
 
 def test_samples_are_evenly_spaced_over_the_list() -> None:
