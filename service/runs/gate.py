@@ -1,14 +1,14 @@
 """The promotion gate: compare the candidate with the active model on the validation images of the run.
 
-Both run in the serving engine, after their probes passed in this process. The metric is mIoU over all pixels: the mean
-over the classes in the ground truth.
+Both run in the serving engine, after their probes passed in this process. The metric is mIoU over all pixels and the
+classes in the ground truth. These are the same for both models; the classes that a model predicts are not.
 """
 
 # H, W pixels; K classes; rows of a confusion matrix are the ground truth, columns the prediction
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +29,17 @@ Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """mIoU of a model (0..1), and IoU by class name; None for a class that is not in the ground truth."""
+    """IoU of a model on the validation images, 0..1."""
 
     version: str
     miou: float
+    """Mean over the classes in ground truth or prediction, as the trainer reports it."""
+    miou_truth_classes: float
+    """Mean over the classes in the ground truth."""
+    truth_classes: int
+    """Number of classes in the ground truth."""
     per_class: dict[str, float | None]
+    """By class name; None for a class in neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +72,10 @@ def compare(
         reason = f"{active.manifest.version} was activated during the run and has other classes: start a new run"
         return Verdict(accepted=False, reason=reason, images=images, candidate=after, active=None)
     before, _ = _score(active, pairs, settings)
-    accepted = after.miou >= before.miou - settings.gate_tolerance_miou
-    reason = f"mIoU {after.miou:.4f} against {before.miou:.4f}, on {images} images"
+    new, old = after.miou_truth_classes, before.miou_truth_classes
+    accepted = new >= old - settings.gate_tolerance_miou
+    over = f"{after.truth_classes} of {len(after.per_class)} classes"
+    reason = f"mIoU {new:.4f} against {old:.4f} over {over}, on {images} images"
     return Verdict(accepted=accepted, reason=reason, images=images, candidate=after, active=before)
 
 
@@ -94,14 +102,24 @@ def confusion(truth_HW: npt.NDArray[Any], found_HW: npt.NDArray[Any], classes: i
     return matrix_KK.astype(np.int64)
 
 
-def miou(confusion_KK: Confusion) -> tuple[float, list[float | None]]:
-    """Compute mIoU 0..1 over the classes in the ground truth, and the IoU of each class (None if it does not occur)."""
+def score(version: str, names: Sequence[str], confusion_KK: Confusion) -> Score:
+    """Compute the score of a model from its confusion matrix over all images."""
     hits_K = np.diagonal(confusion_KK).astype(np.float64)
     truth_K, found_K = confusion_KK.sum(axis=1), confusion_KK.sum(axis=0)
-    iou_K = hits_K / np.maximum(truth_K + found_K - hits_K, 1)
-    per_class = [float(iou) if there else None for iou, there in zip(iou_K, truth_K > 0, strict=True)]
-    present = [iou for iou in per_class if iou is not None]
-    return sum(present) / max(len(present), 1), per_class
+    union_K = truth_K + found_K - hits_K
+    iou_K = hits_K / np.maximum(union_K, 1)
+    per_class = [float(iou) if union else None for iou, union in zip(iou_K, union_K, strict=True)]
+    return Score(
+        version=version,
+        miou=_mean(iou_K[union_K > 0]),
+        miou_truth_classes=_mean(iou_K[truth_K > 0]),
+        truth_classes=int((truth_K > 0).sum()),
+        per_class=dict(zip(names, per_class, strict=True)),
+    )
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    return float(values.sum() / max(len(values), 1))
 
 
 def _score(bundle: Bundle, pairs: Callable[[Bundle], Iterable[Pair]], settings: Settings) -> tuple[Score, int]:
@@ -111,6 +129,4 @@ def _score(bundle: Bundle, pairs: Callable[[Bundle], Iterable[Pair]], settings: 
     for image_HW3, mask_HW in pairs(bundle):
         matrix_KK += confusion(mask_HW, engine.run(image_HW3).mask_HW, classes, manifest.ignore_index)
         images += 1
-    mean, per_class = miou(matrix_KK)
-    names = [entry.name for entry in manifest.classes]
-    return Score(manifest.version, mean, dict(zip(names, per_class, strict=True))), images
+    return score(manifest.version, [entry.name for entry in manifest.classes], matrix_KK), images

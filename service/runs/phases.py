@@ -125,13 +125,14 @@ class Phases:
         activated = self.models.activated()
         active = self.models.bundle(activated.version) if activated else None
         verdict = compare(self.models.bundle(version), active, self._pairs, self.settings)
-        before = verdict.active.miou if verdict.active else None
-        after = verdict.candidate.miou if verdict.candidate else None
+        before = verdict.active.miou_truth_classes if verdict.active else None
+        after = verdict.candidate.miou_truth_classes if verdict.candidate else None
         values = {"report": asdict(verdict), "miou_before": before, "miou_after": after}
+        miou = verdict.candidate.miou if verdict.candidate else None
         if verdict.accepted:
-            self.models.mark(version, "candidate", miou=after)
+            self.models.mark(version, "candidate", miou=miou)
         else:
-            self.models.mark(version, "rejected", error=verdict.reason, miou=after)
+            self.models.mark(version, "rejected", error=verdict.reason, miou=miou)
         self.lease.record(values, "verdict", accepted=verdict.accepted, reason=verdict.reason)
         return verdict.accepted
 

@@ -40,7 +40,7 @@ class ModelOut(BaseModel):
     error: str | None = Field(description="why it failed")
     parent: str | None = Field(description="the version from which training started")
     run_id: str | None = Field(description="the run that trained it")
-    miou: float | None = Field(description="0..1, on its validation data")
+    miou: float | None = Field(description="0..1, on its validation data, over the classes in labels or masks")
     created_at: datetime
     serving: bool = Field(default=False, description="this process serves it")
     desired: bool = Field(default=False, description="it was activated last; serving processes follow within a second")

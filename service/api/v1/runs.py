@@ -49,8 +49,10 @@ class RunOut(BaseModel):
     error: str | None
     base_version: str | None = Field(description="the model from which training starts")
     candidate_version: str | None = Field(description="the model that it trained")
-    miou_before: float | None = Field(description="0..1: mIoU of the active model on the validation images of the run")
-    miou_after: float | None = Field(description="0..1: mIoU of the candidate on the same images")
+    miou_before: float | None = Field(
+        description="0..1: mIoU of the active model on the run's validation images, over the classes in their labels"
+    )
+    miou_after: float | None = Field(description="0..1: mIoU of the candidate on the same images and classes")
     report: dict[str, Any] | None = Field(description="the report of the gate, by class")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.errors import BundleInvalid
 from service.models.bundle import Bundle, read_bundle
-from service.runs.gate import Pair, compare, confusion, miou
+from service.runs.gate import Pair, compare, confusion, score
 from service.settings import Settings
 from tests.service.runs.conftest import BAD, GOOD
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle, write_manifest
@@ -27,11 +27,14 @@ def test_miou_of_a_hand_made_example() -> None:
     predicted = np.array([[0, 1, 1, 0], [0, 1, 2, 2]], dtype=np.uint8)
     matrix = confusion(truth, predicted, 4, 255)
     assert matrix.tolist() == [[2, 1, 0, 0], [0, 2, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-    mean, per_class = miou(matrix)
-    # Class 0: 2 of 3. Class 1: 2 correct, 1 missed, 1 false. Classes 2 and 3 do not occur in the truth.
-    assert per_class == [pytest.approx(2 / 3), pytest.approx(2 / 4), None, None]
-    assert mean == pytest.approx((2 / 3 + 2 / 4) / 2)
-    assert miou(np.zeros((2, 2), dtype=np.int64)) == (0.0, [None, None])
+    found = score("v", "abcd", matrix)
+    # a: 2 of 3. b: 2 correct, 1 missed, 1 false. c: predicted once, not in the truth. d: in neither.
+    assert found.per_class == {"a": pytest.approx(2 / 3), "b": pytest.approx(2 / 4), "c": 0.0, "d": None}
+    assert found.miou == pytest.approx((2 / 3 + 2 / 4) / 3)
+    assert found.miou_truth_classes == pytest.approx((2 / 3 + 2 / 4) / 2)
+    assert found.truth_classes == 2
+    empty = score("v", "ab", np.zeros((2, 2), dtype=np.int64))
+    assert (empty.miou, empty.miou_truth_classes, empty.per_class) == (0.0, 0.0, {"a": None, "b": None})
 
 
 def test_miou_equals_that_of_the_trainer() -> None:
@@ -41,11 +44,12 @@ def test_miou_equals_that_of_the_trainer() -> None:
     truth, predicted = rng.integers(0, 6, (20, 30)), rng.integers(0, 7, (20, 30))
     truth[:3] = 255
     expected = metrics.scores(
-        metrics.confusion(torch.from_numpy(predicted), torch.from_numpy(truth), 7, 255), tuple("abcdefg"), 1
+        metrics.confusion(torch.from_numpy(predicted), torch.from_numpy(truth), 8, 255), tuple("abcdefgh"), 1
     )
-    mean, per_class = miou(confusion(truth, predicted, 7, 255))
-    assert mean == pytest.approx(expected.miou, abs=1e-12)
-    assert per_class == [pytest.approx(iou) if iou is not None else None for iou in expected.per_class.values()]
+    found = score("v", "abcdefgh", confusion(truth, predicted, 8, 255))
+    assert found.miou == pytest.approx(expected.miou, abs=1e-12)
+    assert found.miou_truth_classes == pytest.approx(expected.miou_truth_classes, abs=1e-12)
+    assert found.per_class == {name: pytest.approx(iou) if iou else iou for name, iou in expected.per_class.items()}
 
 
 def test_better_candidate_is_accepted_and_worse_one_is_not(
@@ -61,7 +65,7 @@ def test_better_candidate_is_accepted_and_worse_one_is_not(
     assert set(better.candidate.per_class) == set(NAMES)
     worse = compare(read_bundle(bad), read_bundle(good), pairs, settings)
     assert not worse.accepted
-    assert "against 1.0000" in worse.reason
+    assert "against 1.0000 over 5 of 5 classes, on 3 images" in worse.reason
     assert compare(read_bundle(bad), read_bundle(good), pairs, loop_settings(gate_tolerance_miou=1.0)).accepted
     assert compare(read_bundle(good), read_bundle(good), pairs, settings).accepted
     assert compare(read_bundle(bad), None, pairs, settings).accepted
