@@ -7,6 +7,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,13 @@ from demo.comparison import Color
 IGNORE_INDEX = 255
 
 Mask = npt.NDArray[np.uint8]
+
+
+class Miou(NamedTuple):
+    """Mean IoU, 0..1, and the classes that it is the mean of, as in "over 5 of 6 classes"."""
+
+    value: float
+    over: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +51,8 @@ class Dataset:
         table = tomllib.loads((self.folder / "classes.toml").read_text(encoding="utf-8"))
         return {entry["name"]: (*entry["color"],) for entry in table["classes"]}
 
-    def miou(self, images: list[Path], masks: list[Mask]) -> float:
-        """Mean IoU (0..1) of predicted masks, over the classes that occur in the labels of `images`."""
+    def miou(self, images: list[Path], masks: list[Mask]) -> Miou:
+        """Mean IoU of predicted masks over the classes that occur in them or in the labels of `images`."""
         classes = len(self.classes())
         confusion_KK = np.zeros((classes, classes), dtype=np.int64)
         for image, mask_HW in zip(images, masks, strict=True):
@@ -52,6 +60,8 @@ class Dataset:
             counted_HW = label_HW != IGNORE_INDEX
             cells = label_HW[counted_HW].astype(np.int64) * classes + mask_HW[counted_HW]
             confusion_KK += np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
-        intersection_K, label_K = confusion_KK.diagonal(), confusion_KK.sum(axis=1)
-        union_K = label_K + confusion_KK.sum(axis=0) - intersection_K
-        return float((intersection_K / np.maximum(union_K, 1))[label_K > 0].mean())
+        intersection_K = confusion_KK.diagonal()
+        union_K = confusion_KK.sum(axis=1) + confusion_KK.sum(axis=0) - intersection_K
+        counted_K = union_K > 0
+        value = float((intersection_K / np.maximum(union_K, 1))[counted_K].mean())
+        return Miou(value, f"{counted_K.sum()} of {classes} classes")

@@ -16,7 +16,7 @@ from PIL import Image
 from demo import DemoError
 from demo.client import BackgroundClient, Client, RequestCounts
 from demo.comparison import Row, draw_comparison
-from demo.dataset import Dataset
+from demo.dataset import Dataset, Miou
 from demo.programs import run_module, running_service
 from demo.starter_model import find_photo, segment_photo
 from demo.terminal import Report, Terminal
@@ -35,10 +35,10 @@ LOGS = ("programs.log", "service.log")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """mIoU (0..1) of the served `val` masks before and after retraining, and request counts."""
+    """mIoU of the served `val` masks before and after retraining, and request counts."""
 
-    before: float
-    after: float
+    before: Miou
+    after: Miou
     counts: RequestCounts
     pictures: list[Path]
 
@@ -135,10 +135,10 @@ def retrain(client: Client, url: str, dataset: Dataset, pictures: Path, terminal
 
 def print_result(result: Result, trainer_miou: float, seconds: float, terminal: Terminal) -> int:
     """Print the table, the pictures' paths and any errors; return the exit code, 0 or 1."""
-    counts = result.counts
+    counts, before, after = result.counts, result.before.value, result.after.value
     rows = {
-        "mIoU before, labels only": f"{result.before:.4f}   (measured by the trainer: {trainer_miou:.4f})",
-        "mIoU after, with unlabelled images": f"{result.after:.4f}   ({result.after - result.before:+.4f})",
+        "mIoU before, labels only": f"{before:.4f} over {result.before.over}   (by the trainer: {trainer_miou:.4f})",
+        "mIoU after, with unlabelled images": f"{after:.4f} over {result.after.over}   ({after - before:+.4f})",
         "images": f"{LABELLED} labelled, {UNLABELLED} unlabelled, {VAL} for validation",
         "requests during retraining and swap": f"{counts.answered} answered, {len(counts.failures)} failed",
         "responses by model": ", ".join(f"{count} by {version}" for version, count in counts.by_version.items()),
@@ -149,7 +149,7 @@ def print_result(result: Result, trainer_miou: float, seconds: float, terminal: 
     for picture in result.pictures:
         terminal.print(str(picture))
     errors = [f"a request failed: {failure}" for failure in counts.failures[:3]]
-    if result.after <= result.before:
+    if after <= before:
         errors.append("the mIoU did not increase")
     for error in errors:
         terminal.print(f"error: {error}")

@@ -15,7 +15,7 @@ from PIL import Image
 from demo import __main__ as cli
 from demo.client import RequestCounts
 from demo.comparison import CELL, Row, draw_comparison
-from demo.dataset import Dataset
+from demo.dataset import Dataset, Miou
 from demo.loop import RECIPE, Result, print_result
 from demo.terminal import Terminal
 from tests.service.conftest import eventually
@@ -25,13 +25,14 @@ CLASSES = '[[classes]]\nname = "dark"\ncolor = [40, 40, 90]\n[[classes]]\nname =
 
 def make_result(*, before: float = 0.5, after: float = 0.6, failures: list[str] | None = None) -> Result:
     counts = RequestCounts(answered=12, failures=failures or [], by_version={"one": 7, "two": 5})
-    return Result(before=before, after=after, counts=counts, pictures=[Path("comparison.png")])
+    over = "2 of 2 classes"
+    return Result(before=Miou(before, over), after=Miou(after, over), counts=counts, pictures=[Path("comparison.png")])
 
 
 @pytest.mark.parametrize(
     ("result", "code", "printed"),
     [
-        (make_result(), 0, "0.6000   (+0.1000)"),
+        (make_result(), 0, "0.6000 over 2 of 2 classes   (+0.1000)"),
         (make_result(after=0.5), 1, "did not increase"),
         (make_result(failures=["ConnectError"]), 1, "a request failed: ConnectError"),
     ],
@@ -60,17 +61,17 @@ def test_miou_ignores_unlabelled_pixels(tmp_path: Path) -> None:
     dataset = Dataset(tmp_path)
     (image,) = dataset.images("val")
     assert image == tmp_path / "images" / "a.png"
-    assert dataset.miou([image], [label]) == 1.0
+    assert dataset.miou([image], [label]) == (1.0, "2 of 2 classes")
     predicted = np.array([[0, 1, 1, 0]], dtype=np.uint8)
-    assert dataset.miou([image], [predicted]) == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert dataset.miou([image], [predicted]).value == pytest.approx((1 / 2 + 1 / 2) / 2)
 
 
-def test_miou_averages_over_classes_in_the_labels_only(tmp_path: Path) -> None:
+def test_miou_counts_a_class_that_is_only_predicted_as_0(tmp_path: Path) -> None:
     (tmp_path / "classes.toml").write_text(CLASSES)
     (tmp_path / "masks").mkdir()
     Image.fromarray(np.array([[0, 0, 0, 0]], dtype=np.uint8)).save(tmp_path / "masks" / "a.png")
     predicted = np.array([[0, 0, 0, 1]], dtype=np.uint8)
-    assert Dataset(tmp_path).miou([tmp_path / "images" / "a.png"], [predicted]) == pytest.approx(3 / 4)
+    assert Dataset(tmp_path).miou([tmp_path / "images" / "a.png"], [predicted]) == (3 / 8, "2 of 2 classes")
 
 
 def test_comparison_has_four_columns_and_a_legend(tmp_path: Path) -> None:
