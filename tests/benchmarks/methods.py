@@ -161,6 +161,11 @@ def read_result(spec: RunSpec, folder: Path) -> Result:
     lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
     events = [json.loads(line) for line in lines]
     miou_by_step = {event["step"]: event["miou"] for event in events if event["event"] == "evaluation"}
+    counted = {
+        f"{sum(iou is not None for iou in event['per_class'].values())} of {len(event['per_class'])} classes"
+        for event in events
+        if event["event"] == "evaluation"
+    }
     students = [event["student"]["miou"] for event in events if "student" in event]
     last = max(miou_by_step)
     return Result(
@@ -171,6 +176,7 @@ def read_result(spec: RunSpec, folder: Path) -> Result:
         last=miou_by_step[last],
         student=students[-1] if students else None,
         curve=miou_by_step,
+        over=" or ".join(sorted(counted)),
         seconds=sum(map(float, (folder / SECONDS).read_text(encoding="utf-8").split())),
     )
 

@@ -20,6 +20,7 @@ class Result(NamedTuple):
         best, last: Of the teacher: the best evaluation of the run, and the one after the last step.
         student: Of the student after the last step; None without a teacher.
         curve: Of the teacher, by step.
+        over: The classes in the mIoU, such as "11 of 11 classes"; several if it varied between evaluations.
         seconds: Wall-clock time of the run, evaluations included.
     """
 
@@ -30,6 +31,7 @@ class Result(NamedTuple):
     last: float
     student: float | None
     curve: dict[int, float]
+    over: str
     seconds: float
 
 
@@ -52,8 +54,9 @@ def gain(results: Sequence[Result], method: str, field: str) -> tuple[float, flo
 
 def _split_table(split: str, results: list[Result]) -> str:
     methods = list(dict.fromkeys(result.method for result in results))
+    over = " or ".join(sorted({result.over for result in results}))
     head = (
-        f"Split {split}, mIoU in percent (mean ± standard deviation over seeds)\n\n"
+        f"Split {split}, mIoU over {over} in percent (mean ± standard deviation over seeds)\n\n"
         "| method | seeds | best, EMA | last, EMA | last, student | best over labels only | last over labels only "
         "| minutes |\n"
         "|---|---|---|---|---|---|---|---|\n"

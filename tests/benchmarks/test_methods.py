@@ -13,7 +13,7 @@ from trainer.recipe_file import load_recipe
 
 
 def result(method: str, seed: int, best: float, last: float) -> Result:
-    return Result("1_16", method, seed, best, last, None, {}, 90.0)
+    return Result("1_16", method, seed, best, last, None, {}, "3 of 3 classes", 90.0)
 
 
 RESULTS = [
@@ -31,6 +31,7 @@ def test_gain_is_paired_by_seed() -> None:
 
 def test_table_has_mean_and_standard_deviation() -> None:
     rows = table(RESULTS).splitlines()
+    assert rows[0].startswith("Split 1_16, mIoU over 3 of 3 classes in percent")
     assert rows[-2] == "| labels only | 2 | 42.0 ± 2.8 | 39.0 ± 1.4 |  |  |  | 1.5 |"
     assert rows[-1] == "| UniMatch V2 | 2 | 46.0 ± 1.4 | 46.0 ± 1.4 |  | +4.0 ± 1.4 | +7.0 ± 0.0 | 1.5 |"
 
@@ -63,6 +64,7 @@ def test_smoke_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (run,) = json.loads((out / "results.json").read_text())["runs"]
     assert 0 <= run["last"] <= run["best"] <= 1
     assert "labels only" in (out / "table.md").read_text()
+    assert run["over"] == "2 of 2 classes"
 
     other = run_specs(arguments([*command[1:], "--set", "train.lr_encoder=0.5"]))
     with pytest.raises(RecipeError, match="another recipe"):
