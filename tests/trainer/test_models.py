@@ -1,5 +1,6 @@
 """Encoders, head, network and predictor: shapes, weights, parameter counts."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,41 @@ def test_predictor_returns_masks_of_the_image_size(model: dict[str, object], siz
 )
 def test_network_size_is_the_nearest_multiple(long_side: int, size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert MaskPredictor(tiny(TINY_CONVNET), long_side).network_size(*size) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "long_side", "expected"),
+    [
+        # Corners on corners: pixel x shows 20 * 11 / 15 * x.
+        (TINY_VIT, 0, [0, 20 * 11 / 15, 20 * 22 / 15, 220]),
+        # Pixel centres: pixel x shows 20 * ((x + 0.5) * 3 / 8 - 0.5), within the image.
+        (TINY_CONVNET, 0, [0, 1.25, 8.75, 220]),
+        (TINY_VIT, 16, [0, 12.5, 27.5, 220]),
+    ],
+    ids=["vit", "convnet", "long-side"],
+)
+def test_image_is_resized_by_corners_for_a_plain_vit_at_its_own_size(
+    model: dict[str, object], long_side: int, expected: list[float]
+) -> None:
+    """12 columns that increase by 20 become 16 (multiples of 8) or 32 (multiples of 32)."""
+    image_NHWC = (20 * torch.arange(12, dtype=torch.uint8)).view(1, 1, 12, 1).expand(1, 12, 12, 3)
+    row_w = MaskPredictor(tiny(model), long_side).network_input(image_NHWC)[0, 0, 3] * 255
+    assert row_w[[0, 1, 2, -1]].tolist() == pytest.approx(expected, abs=1e-3)
+
+
+def test_whole_image_equals_the_authors_evaluation() -> None:
+    """They resize the image to multiples, the logits to that size, and these to the image, always by corners.
+
+    With patches of 8 the logits have the network's input size, so that the resize which is left out changes nothing.
+    """
+    net, image_NHWC = tiny(TINY_VIT), torch.randint(0, 256, (1, 45, 70, 3), dtype=torch.uint8)
+    resize = partial(torch.nn.functional.interpolate, mode="bilinear", align_corners=True)
+    image_NCHW = image_NHWC.permute(0, 3, 1, 2) / 255
+    expected_NKHW = resize(net(resize(image_NCHW, (48, 72))), (45, 70)).softmax(dim=1)
+    class_NHW, confidence_NHW = MaskPredictor(net).most_likely(image_NHWC)
+    expected_confidence, expected_class = expected_NKHW.max(dim=1)
+    assert torch.equal(class_NHW, expected_class)
+    torch.testing.assert_close(confidence_NHW, expected_confidence, atol=1e-5, rtol=0)
 
 
 def test_masks_of_more_than_256_classes_are_int32() -> None:

@@ -68,7 +68,7 @@ def test_report_has_the_figures_of_the_run(dataset: Path, tmp_path: Path) -> Non
         assert f"{figure:.3f}" in page.text
     assert f"{100 * found['pixel_accuracy']:.1f}%" in page.text
     assert found["miou_over"] == "2 of 2 classes"
-    assert page.text.count("over 2 of 2 classes") == 2, "the tile and the mean of the table"
+    assert page.text.count("over 2 of 2 classes") == 3, "the tile, the trend and the mean of the table"
     assert page.text.count("over the 2 of 2 classes in the truth") == 2, "each image of the gallery"
     assert "4 labelled" in " ".join(page.text.split())
 

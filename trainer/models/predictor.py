@@ -30,18 +30,25 @@ class MaskPredictor(nn.Module):
 
     def most_likely(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor]:
         """Class ids int64 [N,H,W], and the softmax of that class, float32 [N,H,W]."""
-        height, width = image_NHWC.shape[1:3]
-        small_NChw = F.interpolate(
-            to_float(image_NHWC),
-            self.network_size(height, width),
-            mode="bilinear",
-            align_corners=False,
-            antialias=self.long_side > 0,
-        )
         # Deviation: the authors resize the logits to the network's input size, then to the image's. One resize is half
         # the work, and moves the mask by less than half a pixel.
-        logits_NKhw = self.segmenter(small_NChw, upsample=False)
-        return upsampled_argmax(logits_NKhw, (height, width), align_corners=self.segmenter.head.align_corners)
+        logits_NKhw = self.segmenter(self.network_input(image_NHWC), upsample=False)
+        return upsampled_argmax(logits_NKhw, image_NHWC.shape[1:3], align_corners=self.segmenter.head.align_corners)
+
+    def network_input(self, image_NHWC: Tensor) -> Tensor:
+        """Images uint8 [N,H,W,3] to float [N,3,h,w] in 0..1 at `network_size`.
+
+        As in the authors' evaluation, corners stay on corners. Deviation: not with `long_side`, which they do not have,
+        since antialiasing is by pixel centres, nor in a pyramid, whose head is by pixel centres too (see DPTHead).
+        """
+        reduced = self.long_side > 0
+        return F.interpolate(
+            to_float(image_NHWC),
+            self.network_size(image_NHWC.shape[1], image_NHWC.shape[2]),
+            mode="bilinear",
+            align_corners=self.segmenter.head.align_corners and not reduced,
+            antialias=reduced,
+        )
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the network's input: multiples of the patch size or of the coarsest stride."""
