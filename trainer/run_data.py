@@ -74,7 +74,11 @@ def open_run_data(recipe: Recipe) -> RunData:
 
 
 def training_batches(recipe: Recipe, data: RunData, processes: Processes, *, start: int) -> Iterator[Batches]:
-    """Load this process's share of the batches, from step `start` (0-based) to the last."""
+    """Load this process's share of the batches, from step `start` (0-based) to the last.
+
+    Deviation: labelled and unlabelled images are paired at random. The authors shuffle both lists, which they make
+    equally long, by the same permutation: an unlabelled image comes with the same labelled one in every epoch.
+    """
     crop = Crop(recipe.data.crop, recipe.data.scale, recipe.seed, recipe.inference.long_side)
     order = {"start": start, "steps": recipe.train.steps, "seed": recipe.seed}
     workers, pinned = recipe.data.workers, processes.device.type == "cuda"

@@ -129,7 +129,10 @@ def step_seed(seed: int, step: int) -> int:
 
 
 def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
-    """Whether the network runs in bf16 autocast."""
+    """Whether the network runs in bf16 autocast.
+
+    Deviation: "auto" is bf16 on GPUs that support it, where the authors train in fp32. Losses and optimizer stay fp32.
+    """
     if recipe.train.precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported()
     return recipe.train.precision == "bf16"

@@ -20,6 +20,8 @@ Rules for images, in order:
 | an unused fourth channel        | RGBX              | dropped                                                       |
 | damaged, truncated              |                   | ImageError                                                    |
 
+Deviation: the authors ignore EXIF orientation, which turns an image against a mask drawn on the upright one.
+
 The service decodes alike, but rejects files with several frames; tests/contract checks every row for both.
 """
 

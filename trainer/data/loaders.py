@@ -103,6 +103,9 @@ def shuffled(
 
     Each of the `count` images occurs once per epoch, in an order given by (seed, stream, epoch); the next epoch may
     start within a batch. `batch` counts the rows over all processes; `rows` are those of this process.
+
+    Deviation: the authors repeat the labelled list to the length of the unlabelled one and shuffle the result, so a
+    labelled image may come again before another was seen. At the end of an epoch they drop the rest of the list.
     """
 
     @lru_cache(maxsize=2)

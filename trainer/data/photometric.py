@@ -70,7 +70,11 @@ def draw_photometric(batch: int, generator: torch.Generator) -> Photometric:
 
 @torch.no_grad()
 def strong_view(image_BCHW: Tensor, parameters: Photometric) -> Tensor:
-    """Augment a batch, float32 [B,C,H,W] RGB in 0..1; equals torchvision's functions up to rounding."""
+    """Augment a batch, float32 [B,C,H,W] RGB in 0..1; equals torchvision's functions up to rounding.
+
+    Deviation: the authors augment 8-bit images in Pillow, which rounds and clips after each operation and approximates
+    the Gaussian by box blurs.
+    """
     # No matrix product or convolution, so that autocast does not apply: bf16 would cost most of a grey level.
     view_BCHW = image_BCHW.clone(memory_format=torch.contiguous_format)
     for op_B in torch.where(parameters.jitter_B[:, None], parameters.order_B4, NO_OP).unbind(dim=1):

@@ -83,7 +83,8 @@ def join_streams(
     """
     label_BHW, weight_BHW = labelled_rows(labelled, context)
     insides = [stream.pseudo.inside_BHW.sum(dtype=torch.float32) for stream in streams]
-    # Deviation: means are over the pixels of all processes. The authors average the means of the processes.
+    # Deviation: means are over the pixels of all processes, and 0 without any. The authors average the means of the
+    # processes, each NaN without any.
     labelled_sum, *counts = context.total(torch.stack([weight_BHW.sum(), *insides])).unbind()
     weights = [
         _confident_pixels(stream.pseudo, context) * (stream.share / count.clamp(min=1))

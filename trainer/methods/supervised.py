@@ -12,7 +12,10 @@ from trainer.models.segmenter import to_float
 
 
 def supervised(labelled: LabelledBatch, _unlabelled: UnlabelledBatch | None, context: StepContext) -> StudentBatch:
-    """Student batch of the labelled images; the loss is the mean over the labelled pixels."""
+    """Student batch of the labelled images; the loss is the mean over the labelled pixels.
+
+    Deviation: without any labelled pixel the loss is 0; the authors' is NaN.
+    """
     label_BHW, weight_BHW = labelled_rows(labelled, context)
     return StudentBatch(
         image_RCHW=to_float(labelled.image_BHWC),
