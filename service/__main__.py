@@ -78,7 +78,7 @@ def _worker(options: argparse.Namespace) -> int:
     from service.settings import Settings  # noqa: PLC0415
     from service.worker.worker_process import run_worker  # noqa: PLC0415
 
-    return run_worker(Settings(**_given_settings(options)))
+    return run_worker(Settings(**_given_settings(options)), options.ready_fd)
 
 
 def _settings(options: argparse.Namespace) -> int:
@@ -135,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "the database of the API. Ctrl-C or SIGTERM saves the current run; the next worker resumes it.",
     )
     _add_data_and_model(command)
+    command.add_argument("--ready-fd", type=int, metavar="FD", help=argparse.SUPPRESS)
     command.set_defaults(command=_worker)
 
     command = commands.add_parser(
