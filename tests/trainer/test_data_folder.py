@@ -174,6 +174,15 @@ def test_invalid_classes_file_is_rejected_with_reason(dataset: Path, text: str, 
         open_dataset(dataset)
 
 
+def test_text_files_may_begin_with_a_byte_order_mark(dataset: Path) -> None:
+    """Editors on Windows write one."""
+    names = [sample.name for sample in open_dataset(dataset).split("labelled")]
+    for path in (dataset / "classes.toml", dataset / "splits/labelled.txt"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    opened = open_dataset(dataset)
+    assert [sample.name for sample in opened.split("labelled")] == names
+
+
 def test_ignore_index_65535_is_recommended_for_more_than_255_classes(dataset: Path) -> None:
     many = "".join(f'[[classes]]\nname = "{index}"\ncolor = [0, 0, 0]\nid = {index}\n' for index in range(256))
     write_classes(dataset, many)
