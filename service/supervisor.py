@@ -76,10 +76,13 @@ class _Group:
         from service import broker  # noqa: PLC0415 - imported after the API has started
         from service.keys.first_start import check_exposure  # noqa: PLC0415
         from service.settings import Settings  # noqa: PLC0415
+        from service.storage.data_folder import write_probe  # noqa: PLC0415
 
         settings = Settings(**self._options)
         with ExitStack() as stack:
             stack.enter_context(_lock_data_dir(settings.data_dir))
+            # The broker would only end with a message in its log, on the full disk.
+            write_probe(settings.data_dir)
             check_exposure(settings)
             path = None if settings.broker_url else stack.enter_context(broker.socket_path(settings.data_dir))
             # Undone in reverse order: close the port, stop the children, release the data folder.

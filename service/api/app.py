@@ -38,6 +38,7 @@ EXPOSED_HEADERS = [
     "Server-Timing",
     "WWW-Authenticate",
     "X-Confidence-Mean",
+    "X-Image-Error",
     "X-Image-Id",
     "X-Image-Orientation",
     "X-Mask-Scale",
