@@ -213,7 +213,7 @@ class TrainerMissing(Unavailable, slug="trainer-missing", title="The trainer is 
     """No worker has the trainer."""
 
 
-UPLOAD_ERRORS = (BadInput, BodyTooSlow, Overloaded)
+UPLOAD_ERRORS = (BadInput, BodyTooSlow, EncodingUnsupported, Overloaded)
 IMAGE_ERRORS = (ImageUnreadable, ImageTooLarge, ImageUnsupported)
 ADMISSION_ERRORS = (Overloaded, DeadlinePassed, OutOfMemory, Unavailable)
 MODEL_ERRORS = (ModelNotFound, ModelNotServable, ModelLoading, NoModel, Unavailable)

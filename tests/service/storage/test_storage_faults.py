@@ -44,7 +44,7 @@ class Disk:
 
     def set_read_only(self, *, on: bool) -> bool:
         """Return False if a file is open for writing."""
-        command = ["mount", "-o", f"remount,{'ro' if on else 'rw'}", self.folder]
+        command = ["mount", "-o", f"remount,{'ro' if on else 'rw'}", str(self.folder)]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
