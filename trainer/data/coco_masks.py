@@ -71,7 +71,7 @@ def _instances(root: Path, part: str) -> Iterator[MaskTask]:
 
 
 def _stuffthings(root: Path, part: str) -> Iterator[MaskTask]:
-    maps = [png for folder in PIXEL_MAPS for png in sorted((root / folder / part).glob("*.png"))]
+    maps = [png for folder in PIXEL_MAPS for png in sorted((root / folder / part).glob("[!.]*.png"))]
     for png in maps:
         yield png.stem, partial(pixel_map_mask, png)
     if maps:
