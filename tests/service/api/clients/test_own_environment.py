@@ -1,0 +1,58 @@
+"""Clients with many dependencies of their own: kserve's, and locust.
+
+`make clients` installs them in .venv/clients; CLIENTS_ENVIRONMENT sets another folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.service.tiny_bundle import COLORS, nearest, picture
+
+ENVIRONMENT = Path(os.environ.get("CLIENTS_ENVIRONMENT", Path(sys.prefix) / "clients"))
+HERE = Path(__file__).parent
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (ENVIRONMENT / "bin/locust").exists(), reason="run `make clients` first"),
+]
+
+
+def test_kserve(url: str) -> None:
+    command = [str(ENVIRONMENT / "bin/python"), str(HERE / "kserve_client.py"), url]
+    image = json.dumps(picture().tolist())
+    ended = subprocess.run(command, input=image, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert [found[name] for name in ("live", "ready", "model")] == [True] * 3
+    mask = nearest(picture(), COLORS)
+    for binary in (False, True):
+        np.testing.assert_array_equal(np.array(found[f"mask, binary {binary}"]).reshape(mask.shape), mask)
+    assert "no model 'nothing'" in found["error"]
+
+
+def test_locust(url: str, photo: Path, tmp_path: Path) -> None:
+    options = ["--headless", "--users", "4", "--spawn-rate", "4", "--run-time", "8s", "--host", url]
+    options += ["--csv", str(tmp_path / "result"), "--only-summary", "-f", str(HERE / "locustfile.py")]
+    environment = os.environ | {"PHOTO": str(photo)}
+    ended = subprocess.run(
+        [str(ENVIRONMENT / "bin/locust"), *options],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    with (tmp_path / "result_stats.csv").open(newline="") as file:
+        total = next(row for row in csv.DictReader(file) if row["Name"] == "Aggregated")
+    assert int(total["Failure Count"]) == 0
+    assert int(total["Request Count"]) >= 4
