@@ -21,44 +21,16 @@ from service.storage.storage_faults import storage_fault, storage_faults
 from tests.service.conftest import MakeSettings, encoded, eventually, read, sample, serve
 from tests.service.test_process import running
 from tests.service.tiny_bundle import COLORS, nearest, picture, zipped
+from tests.small_disk import Disk, small_disk
 
 FREE = 2**20
 PROGRAM = "urn:maskloop:problem:storage-unwritable"
 
 
-class Disk:
-    """A file system of a few megabytes in memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._filler = folder / "filler"
-
-    def fill(self) -> None:
-        """Take all free space."""
-        with self._filler.open("ab", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(bytes(4096))
-
-    def free(self) -> None:
-        self._filler.unlink()
-
-    def set_read_only(self, *, on: bool) -> bool:
-        """Return False if a file is open for writing."""
-        command = ["mount", "-o", f"remount,{'ro' if on else 'rw'}", str(self.folder)]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "maskloop-test", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a file system needs root")
-    try:
-        yield Disk(folder)
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+    with small_disk(tmp_path / "disk", 12) as mounted:
+        yield mounted
 
 
 def start(command: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
