@@ -88,9 +88,10 @@ triton: $(ALL) ## install a Triton server in .venv/triton (300 MB) and run its t
 	$(UV) pip install --quiet --python .venv/triton/bin/python 'numpy<2' pillow onnxruntime
 	$(BIN)/python -m pytest tests/exporter/test_triton_server.py
 
-clients: $(ALL) ## install kserve's client and locust in .venv/clients (340 MB) and test the service with them
+clients: $(ALL) ## install kserve's client, locust and perf_analyzer in .venv/clients (360 MB) and test the service with them
 	$(UV) venv --quiet --clear --python $(BIN)/python .venv/clients
 	$(UV) pip install --quiet --python .venv/clients/bin/python kserve==0.21.0 locust==2.47.0
+	-$(UV) pip install --quiet --python .venv/clients/bin/python --no-deps perf-analyzer==2.60.0
 	$(BIN)/python -m pytest tests/service/api/clients
 
 tensorrt: $(ALL) ## install NVIDIA's ONNX parser in .venv/tensorrt (250 MB, needs no GPU) and run its tests

@@ -181,6 +181,15 @@ def test_unreachable_database_gets_503_and_segmentation_continues(make_settings:
         assert (response.status_code, response.headers["X-Image-Error"]) == (200, "storage-failed")
 
 
+def test_missing_table_is_a_fault_of_the_program(make_settings: MakeSettings) -> None:
+    with serve(make_settings()) as client:
+        state: State = client.app_state["maskloop"]
+        with state.database.write() as session:
+            session.connection().exec_driver_sql("ALTER TABLE images RENAME TO elsewhere")
+        response = client.get("/v1/images")
+        assert (response.status_code, response.json()["type"]) == (500, "urn:maskloop:problem:internal")
+
+
 class Sqlite(Exception):  # noqa: N818 - as the driver's
     def __init__(self, name: str) -> None:
         super().__init__(name)
