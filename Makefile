@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-serve fuzz sizes soak camvid triton tensorrt clean
+.PHONY: help demo serve test lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-serve fuzz sizes soak camvid triton tensorrt clients clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,12 @@ triton: $(ALL) ## install a Triton server in .venv/triton (300 MB) and run its t
 	$(UV) pip install --quiet --python .venv/triton/bin/python --no-deps nvidia-pytriton==0.7.0
 	$(UV) pip install --quiet --python .venv/triton/bin/python 'numpy<2' pillow onnxruntime
 	$(BIN)/python -m pytest tests/exporter/test_triton_server.py
+
+clients: $(ALL) ## install kserve's client, locust and perf_analyzer in .venv/clients (360 MB) and test the service with them
+	$(UV) venv --quiet --clear --python $(BIN)/python .venv/clients
+	$(UV) pip install --quiet --python .venv/clients/bin/python kserve==0.21.0 locust==2.47.0
+	-$(UV) pip install --quiet --python .venv/clients/bin/python --no-deps perf-analyzer==2.60.0
+	$(BIN)/python -m pytest tests/service/api/clients
 
 tensorrt: $(ALL) ## install NVIDIA's ONNX parser in .venv/tensorrt (250 MB, needs no GPU) and run its tests
 	$(UV) pip install --quiet --python $(BIN)/python --target .venv/tensorrt tensorrt-rtx==1.7.1.116

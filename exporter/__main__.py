@@ -57,7 +57,7 @@ def _export(options: argparse.Namespace) -> int:
         precisions=options.precision,
         data=options.data,
         with_checkpoint=not options.without_checkpoint,
-        about=options.about.read_text(encoding="utf-8") if options.about else "",
+        about=options.about.read_text(encoding="utf-8-sig") if options.about else "",
         progress=progress,
         skipped=skipped,
     )

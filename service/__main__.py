@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
             first = error.errors()[0]
             reason = first["msg"].removeprefix("Value error, ")
             return _fail(f"MASKLOOP_{'_'.join(map(str, first['loc'])).upper()}: {reason}", code=2)
+        if message := _storage_message(error, options):
+            return _fail(message, code=1)
         if isinstance(error, MaskloopError | SupervisorError | OSError):
             return _fail(str(error), code=1)
         raise
@@ -78,7 +80,7 @@ def _worker(options: argparse.Namespace) -> int:
     from service.settings import Settings  # noqa: PLC0415
     from service.worker.worker_process import run_worker  # noqa: PLC0415
 
-    return run_worker(Settings(**_given_settings(options)))
+    return run_worker(Settings(**_given_settings(options)), options.ready_fd)
 
 
 def _settings(options: argparse.Namespace) -> int:
@@ -92,6 +94,15 @@ def _settings(options: argparse.Namespace) -> int:
 def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name, None) for name in ("host", "port", "data_dir", "model")}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _storage_message(error: Exception, options: argparse.Namespace) -> str | None:
+    from service.errors import StorageFailed  # noqa: PLC0415
+    from service.settings import Settings  # noqa: PLC0415
+    from service.storage.storage_faults import reason_of, storage_fault  # noqa: PLC0415
+
+    fault = storage_fault(error, Settings(**_given_settings(options)).data_dir)
+    return f"{fault} ({reason_of(error)})" if isinstance(fault, StorageFailed) else str(fault) if fault else None
 
 
 def _fail(message: str, *, code: int) -> int:
@@ -135,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         "the database of the API. Ctrl-C or SIGTERM saves the current run; the next worker resumes it.",
     )
     _add_data_and_model(command)
+    command.add_argument("--ready-fd", type=int, metavar="FD", help=argparse.SUPPRESS)
     command.set_defaults(command=_worker)
 
     command = commands.add_parser(

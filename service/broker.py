@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from service.child_process import ProcessSpec
 
@@ -27,7 +28,8 @@ def socket_path(data_dir: Path) -> Iterator[Path]:
 
 def broker_url(path: Path) -> str:
     """Return Celery's URL for a broker on a Unix socket."""
-    return f"redis+socket://{path}"
+    # Quoted: Celery ends the path at `#` and `?`, and takes what follows `;` for another broker.
+    return f"redis+socket://{quote(str(path))}"
 
 
 def broker_spec(data_dir: Path, path: Path) -> ProcessSpec:

@@ -173,6 +173,10 @@ class DeadlinePassed(MaskloopError, status=504, slug="deadline-passed", title="T
     """The client's deadline passed before the answer was ready."""
 
 
+class StorageUnwritable(MaskloopError, status=507, slug="storage-unwritable", title="The storage cannot be written"):
+    """The disk is full, or the data folder is read-only."""
+
+
 class NotSupported(MaskloopError, status=501, slug="not-supported", title="Not supported"):
     """The service does not implement this part of a protocol."""
 
@@ -190,7 +194,7 @@ class OutOfMemory(Unavailable, slug="out-of-memory", title="Not enough memory"):
 
 
 class StorageFailed(Unavailable, slug="storage-failed", title="The storage does not answer"):
-    """A file cannot be read: the disk, or the permissions on it."""
+    """A file cannot be read (the disk, or the permissions on it), or the database cannot be reached."""
 
 
 class NoModel(Unavailable, slug="no-model", title="No model is ready"):
@@ -209,7 +213,7 @@ class TrainerMissing(Unavailable, slug="trainer-missing", title="The trainer is 
     """No worker has the trainer."""
 
 
-UPLOAD_ERRORS = (BadInput, BodyTooSlow, Overloaded)
+UPLOAD_ERRORS = (BadInput, BodyTooSlow, EncodingUnsupported, Overloaded)
 IMAGE_ERRORS = (ImageUnreadable, ImageTooLarge, ImageUnsupported)
 ADMISSION_ERRORS = (Overloaded, DeadlinePassed, OutOfMemory, Unavailable)
 MODEL_ERRORS = (ModelNotFound, ModelNotServable, ModelLoading, NoModel, Unavailable)

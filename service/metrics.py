@@ -62,6 +62,8 @@ class Metrics:
         self.images_added = counter("maskloop_images_added", "New images in the pool.")
         self.runs_started = counter("maskloop_runs_enqueued", "Runs enqueued by this process.", ["reason"])
 
+        self.storage_writable = gauge("maskloop_storage_writable", "Whether the data folder can be written.")
+
         self.model_info = gauge(
             "maskloop_model_info",
             "1 for the active version, with its precision and execution provider.",

@@ -10,7 +10,7 @@ import difflib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -18,6 +18,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.addresses import is_loopback
 from service.cores import usable_cores
 from service.scopes import ANONYMOUS_SCOPES, Scope, parse_scopes
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 PACKAGE = Path(__file__).parent
 PREFIX = "MASKLOOP_"
@@ -170,6 +173,15 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Minimum level of the log messages that are written."""
 
+    @field_validator("data_dir")
+    @classmethod
+    def _check_data_dir(cls, folder: Path) -> Path:
+        try:
+            str(folder.absolute()).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"the path {str(folder.absolute())!r} is not UTF-8; choose another folder") from None
+        return folder
+
     @field_validator("api_key")
     @classmethod
     def _check_api_key(cls, key: SecretStr) -> SecretStr:
@@ -199,9 +211,13 @@ class Settings(BaseSettings):
         return ANONYMOUS_SCOPES if is_loopback(self.host) else ()
 
     @property
-    def resolved_database_url(self) -> str:
+    def resolved_database_url(self) -> str | URL:
         """`database_url`, or SQLite in the data folder."""
-        return self.database_url or f"sqlite:///{(self.data_dir / 'maskloop.db').absolute()}"
+        from sqlalchemy import URL  # noqa: PLC0415 - `up` reads the settings without a database
+
+        # From parts: the path may contain `?` and `%`.
+        file = str((self.data_dir / "maskloop.db").absolute())
+        return self.database_url or URL.create("sqlite", database=file)
 
     @property
     def tmp_dir(self) -> Path:

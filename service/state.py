@@ -27,6 +27,7 @@ from service.segmentation.decode import Limits
 from service.segmentation.pipeline import Pipeline
 from service.settings import Settings, mistyped_variables
 from service.storage.blob_store import BlobStore
+from service.storage.data_folder import DataFolder
 from service.storage.database import Database
 from service.storage.migrate import migrate
 from service.tracing import Tracing
@@ -45,6 +46,7 @@ class State:
     limits: Limits
     metrics: Metrics
     database: Database
+    data_folder: DataFolder
     images: ImageStore
     models: ModelStore
     active_model: ActiveModel
@@ -67,6 +69,7 @@ class State:
     def close(self) -> None:
         """Stop the threads and close connections."""
         self.keys.stop()
+        self.data_folder.stop()
         self.active_model.stop()
         self.pipeline.close()
         self.queue.close()
@@ -96,6 +99,7 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         limits=limits,
         metrics=metrics,
         database=database,
+        data_folder=DataFolder(settings.data_dir, metrics.storage_writable),
         images=ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits),
         models=models,
         active_model=active_model,
@@ -133,6 +137,7 @@ def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
         settings.tmp_dir.mkdir(exist_ok=True)
         state.models.ensure_start_model()
         state.keys.start()
+        state.data_folder.start()
         state.active_model.start()
     except BaseException:
         state.close()

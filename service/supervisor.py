@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import http.client
+import math
+import os
+import select
 import signal
 import socket
 import sys
@@ -29,6 +32,8 @@ API_GRACE_S = 5.0
 # In addition to `stop_grace_s`.
 WORKER_GRACE_S = 10.0
 READY_TIMEOUT_S = 120.0
+# After the API is ready; the worker starts later and with low priority.
+BROKER_TIMEOUT_S = 15.0
 
 
 class SupervisorError(Exception):
@@ -52,6 +57,8 @@ class _Group:
         self._signals = 0
         self._children: list[Child] = []
         self._own_end, self._api_end = socket.socketpair()
+        # The worker writes to it when it has reached the broker.
+        self._worker_ready, self._worker_end = os.pipe()
         self._sock: socket.socket | None = None
         self._broker_url = ""
 
@@ -69,10 +76,13 @@ class _Group:
         from service import broker  # noqa: PLC0415 - imported after the API has started
         from service.keys.first_start import check_exposure  # noqa: PLC0415
         from service.settings import Settings  # noqa: PLC0415
+        from service.storage.data_folder import write_probe  # noqa: PLC0415
 
         settings = Settings(**self._options)
         with ExitStack() as stack:
             stack.enter_context(_lock_data_dir(settings.data_dir))
+            # The broker would only end with a message in its log, on the full disk.
+            write_probe(settings.data_dir)
             check_exposure(settings)
             path = None if settings.broker_url else stack.enter_context(broker.socket_path(settings.data_dir))
             # Undone in reverse order: close the port, stop the children, release the data folder.
@@ -84,7 +94,7 @@ class _Group:
             api.spec = replace(api.spec, grace_s=settings.drain_s + API_GRACE_S)
             url = http_url(*self._sock.getsockname()[:2])
             threading.Thread(target=self._announce_ready, args=(url,), daemon=True).start()
-            self._start(_worker_spec(self._options, self._broker_url, settings.stop_grace_s))
+            self._start(_worker_spec(self._options, self._broker_url, settings.stop_grace_s, self._worker_end))
             if path is not None:
                 self._start(broker.broker_spec(settings.data_dir, path))
             return self._supervise()
@@ -123,14 +133,30 @@ class _Group:
         self._signals += 1
 
     def _announce_ready(self, url: str) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while time.monotonic() < deadline and not self._signals:
-            if _is_ready(url):
-                print_line(f"ready: open {url} in a browser, or POST an image to {url}/v1/segment. Ctrl-C stops it.")
-                return
-            time.sleep(POLL_S)
-        if not self._signals:
+        if self._wait(lambda: _is_ready(url), READY_TIMEOUT_S):
+            print_line(f"ready: open {url} in a browser, or POST an image to {url}/v1/segment. Ctrl-C stops it.")
+        elif not self._signals:
             print_line(f"not ready after {READY_TIMEOUT_S:.0f} s: {url}/readyz gives the reason")
+        if self._wait(self._broker_reached, BROKER_TIMEOUT_S) or self._signals:
+            return
+        print_line(
+            "the worker cannot reach the broker: images are segmented, but no training run starts. Its lines above "
+            "give the reason; check MASKLOOP_BROKER_URL if it is set."
+        )
+        if self._wait(self._broker_reached, math.inf):
+            print_line("the worker has reached the broker: training runs can start")
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether the condition becomes true in time, and before a signal arrives."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and not self._signals:
+            if condition():
+                return True
+            time.sleep(POLL_S)
+        return False
+
+    def _broker_reached(self) -> bool:
+        return bool(select.select([self._worker_ready], [], [], 0)[0])
 
 
 def print_line(text: str) -> None:
@@ -146,10 +172,12 @@ def _api_spec(options: dict[str, Any], descriptor: int) -> ProcessSpec:
     return ProcessSpec(name="api", command=command, descriptors=(descriptor,), grace_s=API_GRACE_S)
 
 
-def _worker_spec(options: dict[str, Any], broker_url: str, stop_grace_s: float) -> ProcessSpec:
+def _worker_spec(options: dict[str, Any], broker_url: str, stop_grace_s: float, ready_fd: int) -> ProcessSpec:
+    arguments = _arguments(options, ("data_dir", "model"))
     return ProcessSpec(
         name="worker",
-        command=[sys.executable, "-m", "service", "worker", *_arguments(options, ("data_dir", "model"))],
+        command=[sys.executable, "-m", "service", "worker", "--ready-fd", str(ready_fd), *arguments],
+        descriptors=(ready_fd,),
         # The worker and its programs do not need the key.
         environment={"MASKLOOP_BROKER_URL": broker_url, "MASKLOOP_API_KEY": ""},
         grace_s=stop_grace_s + WORKER_GRACE_S,

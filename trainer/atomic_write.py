@@ -1,9 +1,15 @@
 """Atomic file replacement: a reader sees the old file or the complete new one."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from trainer.run_error import RunError
+
+FULL_BYTES = 2**20
+"""With less free space, a failed write is blamed on the disk: torch does not say so."""
 
 
 @contextmanager
@@ -17,5 +23,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("r+b") as file:  # Windows can flush only a file that is open for writing
             os.fsync(file.fileno())
         temporary.replace(path)
+    except Exception as error:
+        if "No space left" not in str(error) and shutil.disk_usage(path.parent).free >= FULL_BYTES:
+            raise
+        raise RunError(f"{path}: the disk is full; free space, or set another --out") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -118,7 +118,7 @@ def _with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); give the path of a recipe file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

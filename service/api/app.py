@@ -18,6 +18,7 @@ from service.api.dependencies import StateOf
 from service.api.docs.openapi import add_docs
 from service.api.docs.problem_docs import document_errors
 from service.api.middleware.body_limit import MULTIPART_SLACK, PART_SLACK, BodyLimit
+from service.api.middleware.decompress_body import decompress_body
 from service.api.middleware.observability import ObservedApp, telemetry
 from service.api.middleware.reject_nul import reject_nul
 from service.api.problems import PROTOCOL, add_problem_handlers
@@ -38,6 +39,7 @@ EXPOSED_HEADERS = [
     "Server-Timing",
     "WWW-Authenticate",
     "X-Confidence-Mean",
+    "X-Image-Error",
     "X-Image-Id",
     "X-Image-Orientation",
     "X-Mask-Scale",
@@ -75,6 +77,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     # The middleware added last is the outermost.
     app.add_middleware(reject_nul)
     app.add_middleware(BodyLimit, limit=_body_limit(settings))
+    app.add_middleware(decompress_body)
     if settings.cors_origins:
         # Pages send a key; browsers send no cookies.
         app.add_middleware(

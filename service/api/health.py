@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from service.api.auth import authorise_unless_local
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
-from service.errors import NoModel
+from service.errors import NoModel, names_only
 
 router = APIRouter(tags=["health"])
 
@@ -23,6 +23,9 @@ class Ready(BaseModel):
     model: str
     provider: str
     error: str | None = Field(default=None, description="why a newly activated version could not be loaded")
+    storage: str | None = Field(
+        default=None, description="why the data folder cannot be written: images are segmented, but nothing is kept"
+    )
 
 
 @router.get("/livez")
@@ -34,8 +37,13 @@ async def livez() -> dict[str, str]:
 @router.get("/readyz", responses=problem_docs(NoModel))
 async def readyz(state: StateOf) -> Ready:
     """Readiness: a model is loaded and its probe passed in this process."""
-    loaded = state.active_model.require()
-    return Ready(model=loaded.version, provider=loaded.engine.provider, error=state.active_model.error)
+    loaded, problem = state.active_model.require(), state.data_folder.problem
+    return Ready(
+        model=loaded.version,
+        provider=loaded.engine.provider,
+        error=state.active_model.error,
+        storage=names_only(problem) if problem else None,
+    )
 
 
 METRICS_DOCS: dict[int | str, dict[str, Any]] = {

@@ -14,11 +14,14 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from service.errors import MaskloopError, names_only
+from service.errors import MaskloopError, StorageUnwritable, names_only
 from service.segmentation.pipeline import ClientDisconnected
+from service.state import State
+from service.storage.storage_faults import reason_of, storage_fault
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -41,6 +44,8 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(ClientDisconnected, _client_disconnected)
     app.add_exception_handler(ClientDisconnect, _client_disconnected)
+    for kind in (OSError, DBAPIError):
+        app.add_exception_handler(kind, _storage_error)
     app.add_exception_handler(Exception, _unexpected_error)
 
 
@@ -104,6 +109,17 @@ def _allowed_methods(request: Request) -> str:
 
 async def _client_disconnected(request: Request, _error: Exception) -> Response:
     return problem(request.scope["path"], *CLIENT_DISCONNECTED)
+
+
+async def _storage_error(request: Request, error: Exception) -> Response:
+    state: State = request.state.maskloop
+    fault = storage_fault(error, state.settings.data_dir)
+    if fault is None:
+        raise error
+    log.warning("the storage failed", path=request.scope["path"], reason=reason_of(error))
+    if isinstance(fault, StorageUnwritable):
+        state.data_folder.report(fault)
+    return from_error(request.scope["path"], fault)
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:

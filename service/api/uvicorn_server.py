@@ -39,6 +39,8 @@ def make_server(state: State) -> Server:
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Longer than load balancers and proxies (60 s) keep theirs: they would send a request on a closed connection.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=math.ceil(state.settings.drain_s),
     )
     return Server(config, app.state.stopping)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.errors import MaskInvalid
+from service.upload_kinds import recognise
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -26,7 +27,12 @@ def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_inde
     Returns uint8 [H, W], or uint16 if an id exceeds 255. Raises MaskInvalid.
     """
     if not data.startswith(PNG_SIGNATURE):
-        raise MaskInvalid("The mask is not a PNG: save it as PNG, since lossy formats change class ids.")
+        kind = recognise(data)
+        raise MaskInvalid(
+            f"The upload {kind}."
+            if kind
+            else "The mask is not a PNG: save it as PNG, since lossy formats change class ids."
+        )
     ids = _indices(data, (width, height))
     found = np.unique(ids)
     unknown = [int(i) for i in found if i >= classes and i != ignore_index]

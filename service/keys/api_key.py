@@ -66,9 +66,13 @@ def configured_digests(settings: Settings) -> tuple[str, ...]:
 
 def _read_key_file(path: Path) -> list[str]:
     try:
-        keys = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileInvalid(f"MASKLOOP_API_KEY_FILE: {path} cannot be read ({error}).") from None
+        keys = path.read_text(encoding="utf-8-sig").split()
+    except UnicodeDecodeError:
+        raise KeyFileInvalid(f"MASKLOOP_API_KEY_FILE: {path} is not UTF-8: save it in this encoding.") from None
+    except OSError as error:
+        raise KeyFileInvalid(
+            f"MASKLOOP_API_KEY_FILE: {path} cannot be read ({error.strerror}): correct the path or the permissions."
+        ) from None
     if not keys or any(len(key) < MIN_API_KEY_LENGTH for key in keys):
         raise KeyFileInvalid(
             f"MASKLOOP_API_KEY_FILE: {path} must contain one key per line, each of at least {MIN_API_KEY_LENGTH} "

@@ -19,6 +19,7 @@ from service.keys.caller import Caller
 from service.keys.key_store import KeyStore
 from service.scopes import SCOPES
 from service.settings import Settings
+from service.storage.storage_faults import reason_of
 from service.storage.tables import ApiKey, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
@@ -43,7 +44,7 @@ class KeyRing:
         self._settings = settings
         self._store = store
         self._snapshot = _Snapshot()
-        self._last_read_failed = False
+        self._last_read_failed = self._last_record_failed = False
         self._used: dict[str, datetime] = {}
         self._recorded: dict[str, datetime] = {}
         self._stopping = threading.Event()
@@ -99,18 +100,24 @@ class KeyRing:
         while not self._stopping.wait(self._settings.keys_poll_s):
             try:
                 self.refresh()
-                if time.monotonic() >= record_at:
-                    record_at = time.monotonic() + RECORD_USE_EVERY_S
-                    self._record_use()
                 self._last_read_failed = False
             except Exception as error:
                 if not self._last_read_failed:
                     log.exception("cannot read the keys, the last known ones stay valid", error=repr(error))
                 self._last_read_failed = True
+            if time.monotonic() >= record_at:
+                record_at = time.monotonic() + RECORD_USE_EVERY_S
+                self._try_record_use()
+        self._try_record_use()
+
+    def _try_record_use(self) -> None:
         try:
             self._record_use()
+            self._last_record_failed = False
         except Exception as error:
-            log.warning("cannot record when keys were last used", error=repr(error))
+            if not self._last_record_failed:
+                log.warning("cannot record when keys were last used", reason=reason_of(error))
+            self._last_record_failed = True
 
     def _record_use(self) -> None:
         used = {key_id: at for key_id, at in self._used.copy().items() if self._recorded.get(key_id) != at}

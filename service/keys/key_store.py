@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from sqlalchemy import or_, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
-from service.errors import BadInput, KeyNameTaken, KeyNotFound, StorageFailed
+from service.errors import BadInput, KeyNameTaken, KeyNotFound
 from service.keys.api_key import generate_key
 from service.scopes import SCOPES, Scope
 from service.settings import Settings
@@ -29,8 +29,6 @@ def open_keys(settings: Settings) -> Iterator[KeyStore]:
     try:
         migrate(database.engine, settings.data_dir / "migrate.lock")
         yield KeyStore(database)
-    except OperationalError as error:
-        raise StorageFailed(f"The database cannot be reached: {error.orig}") from None
     finally:
         database.close()
 

@@ -13,8 +13,12 @@ from typing import IO, BinaryIO
 
 from service.errors import BodyTooLarge, BundleInvalid
 from service.models.bundle import MANIFEST
+from service.upload_kinds import recognise
 
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(json|onnx|npz|md|safetensors)$")
+# Files that macOS and Windows add to folders and archives.
+JUNK = re.compile(r"(^|/)(__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)")
+SIGNATURE, HEAD_BYTES = b"PK\x03\x04", 64 * 1024
 MAX_FILES = 16
 CHUNK = 1 << 20
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
@@ -38,9 +42,7 @@ def unpack(packed: BinaryIO, folder: Path, *, max_bytes: int) -> None:
 
     Raises BundleInvalid, or BodyTooLarge if it unpacks to more than `max_bytes`.
     """
-    with _read_errors():
-        archive = zipfile.ZipFile(packed)
-    with archive:
+    with _open(packed) as archive:
         entries = _entries(archive)
         folder.mkdir(parents=True)
         remaining_bytes = max_bytes
@@ -48,14 +50,26 @@ def unpack(packed: BinaryIO, folder: Path, *, max_bytes: int) -> None:
             remaining_bytes -= _write(archive, info, folder / name, remaining_bytes)
 
 
+def _open(packed: BinaryIO) -> zipfile.ZipFile:
+    head = packed.read(HEAD_BYTES)
+    is_zip = head.startswith(SIGNATURE) and b"\0" in head
+    if not is_zip and (kind := recognise(head)):
+        raise BundleInvalid(f"The upload {kind}.")
+    packed.seek(0)
+    with _read_errors():
+        return zipfile.ZipFile(packed)
+
+
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    infos = [info for info in archive.infolist() if not info.is_dir()]
-    if len(infos) > MAX_FILES:
-        raise BundleInvalid(f"The zip holds {len(infos)} files: a bundle has fewer than {MAX_FILES}.")
-    prefix = _top_folder([info.filename for info in infos])
+    # Some programs on Windows write backslashes.
+    named = [(info.filename.replace("\\", "/"), info) for info in archive.infolist()]
+    files = [(name, info) for name, info in named if not name.endswith("/") and not JUNK.search(name)]
+    if len(files) > MAX_FILES:
+        raise BundleInvalid(f"The zip holds {len(files)} files: a bundle has fewer than {MAX_FILES}.")
+    prefix = _top_folder([name for name, _ in files])
     entries: dict[str, zipfile.ZipInfo] = {}
-    for info in infos:
-        name = info.filename.removeprefix(prefix)
+    for path, info in files:
+        name = path.removeprefix(prefix)
         if not PLAIN_NAME.match(name) or name in entries:
             raise BundleInvalid(f"The zip holds {info.filename!r}: zip only the files of one bundle.")
         if info.compress_type not in METHODS:

@@ -59,7 +59,7 @@ def _loads(text: bytes, arrays: list[JsonNumbers]) -> Any:
         return array
 
     try:
-        return json.loads(text.decode("utf-8"), parse_constant=replace_placeholder)
+        return json.loads(text.decode("utf-8-sig"), parse_constant=replace_placeholder)
     except UnicodeDecodeError:
         raise BadInput(
             "The body is not JSON: to send the tensor without JSON, set the header Inference-Header-Content-Length: 0."

@@ -18,6 +18,7 @@ from service.runs.run_recipe import RecipeError
 from service.runs.run_store import RunStore
 from service.settings import Settings
 from service.storage.database import Database
+from service.storage.storage_faults import storage_fault
 from service.tracing import Tracing, traced
 
 log = structlog.stdlib.get_logger(__name__)
@@ -66,7 +67,7 @@ def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
         raise
     except (MaskloopError, ProgramError, RecipeError, OSError) as error:
         # Keep its folder, so that it can be repeated by hand.
-        lease.finish("failed", str(error))
+        lease.finish("failed", str(storage_fault(error, settings.data_dir) or error))
     except Exception as error:
         log.exception("run failed with an unexpected error", run_id=lease.run_id)
         lease.finish("failed", f"{type(error).__name__}: {error}")

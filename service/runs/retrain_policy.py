@@ -61,8 +61,8 @@ class RetrainPolicy:
     def start(self, reason: RunReason) -> Run:
         """Write a run and its snapshot, then enqueue it.
 
-        Raises RunActive, NotEnoughImages (for "auto" also if too few are new), TrainerMissing if no live worker can
-        train, or NoModel, since the active model defines the classes.
+        Raises RunActive (for "auto" also if no run is due any more), NotEnoughImages, TrainerMissing if no live worker
+        can train, or NoModel, since the active model defines the classes.
         """
         base = self.models.activated()
         if base is None:
@@ -71,7 +71,8 @@ class RetrainPolicy:
             with self.database.write() as session:
                 wanted = self.settings.retrain_after_images
                 if reason == "auto" and not enough_new_images(session, wanted):
-                    raise NotEnoughImages(f"Fewer than {wanted} images arrived since the last run.")
+                    # There were enough a moment ago, before the lock.
+                    raise RunActive("Another process has just started a run: see GET /v1/runs.")
                 _check(session, self.settings)
                 run = _insert(session, reason, base.version)
         except IntegrityError:

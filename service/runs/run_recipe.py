@@ -86,8 +86,8 @@ def _fit(recipe: dict[str, Any], sizes: Sizes) -> dict[str, Any]:
 
 def _read(template: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(template.read_text(encoding="utf-8"))
+        return tomllib.loads(template.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RecipeError(f"{template} cannot be read ({error.strerror}): correct MASKLOOP_RECIPE.") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{template} is not valid TOML ({error}): correct it.") from None

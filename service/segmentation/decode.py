@@ -33,6 +33,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from service.errors import BadInput, ImageTooLarge, ImageUnreadable, ImageUnsupported
+from service.upload_kinds import recognise
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -146,7 +147,7 @@ class EncodedImage:
             self._image.load()
             return DecodedImage(_upright(self._image, self._transposition(header.orientation)), header)
         except Exception as error:
-            raise _pillow_error(error, "image is damaged or incomplete") from None
+            raise _pillow_error(error, "image is damaged or incomplete", self._data) from None
         finally:
             # Frees Pillow's copy of the pixels while the request waits for its inference.
             self._image.close()
@@ -170,20 +171,23 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
+        if kind := recognise(data):
+            raise ImageUnsupported(f"The upload {kind}.") from None
         raise ImageUnsupported(f"The file is not {', '.join(FORMATS)}: convert the image to one of them.") from None
     except Image.DecompressionBombError:
         raise ImageTooLarge(_too_many_pixels("far more", limits)) from None
     except Exception as error:
-        raise _pillow_error(error, "header of the image is damaged") from None
+        raise _pillow_error(error, "header of the image is damaged", data) from None
     _check(image, data, limits)
     return image
 
 
-def _pillow_error(error: Exception, what: str) -> BadInput:
+def _pillow_error(error: Exception, what: str, data: bytes) -> BadInput:
     """Convert an error of Pillow, which raises many types for damaged files, to an input error."""
     if isinstance(error, MemoryError):
         return ImageTooLarge("The machine lacks the memory to decode this image: scale it down.")
-    return ImageUnreadable(f"The {what} ({error}): send the whole file again.")
+    kind = recognise(data)
+    return ImageUnreadable(f"The upload {kind}." if kind else f"The {what} ({error}): send the whole file again.")
 
 
 def _check(image: Image.Image, data: bytes, limits: Limits) -> None:
@@ -195,7 +199,7 @@ def _check(image: Image.Image, data: bytes, limits: Limits) -> None:
         has_frames = getattr(image, "is_animated", False)
         tile_pixels = _tile_pixels(image)
     except Exception as error:
-        raise _pillow_error(error, "image is damaged or incomplete") from None
+        raise _pillow_error(error, "image is damaged or incomplete", data) from None
     if has_frames and image.format != "MPO":
         raise ImageUnsupported("The file holds several frames: send the one that you mean as a file of its own.")
     if tile_pixels > limits.max_pixels:

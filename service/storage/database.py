@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from service.errors import StorageFailed
 
 # Time that a writer waits for another before it fails with "database is locked".
 SQLITE_BUSY_TIMEOUT_MS = 15_000
@@ -18,7 +21,7 @@ SQLITE_BUSY_TIMEOUT_MS = 15_000
 class Database:
     """Thread-safe access; each transaction has its own connection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         self.engine = open_engine(url)
         self._read = sessionmaker(self.engine, expire_on_commit=False)
         self._write = sessionmaker(self.engine.execution_options(maskloop_write=True), expire_on_commit=False)
@@ -40,11 +43,25 @@ class Database:
         self.engine.dispose()
 
 
-def open_engine(url: str) -> Engine:
-    """Create an engine for `sqlite:///file`, or a server such as `postgresql+psycopg://...`."""
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"check_same_thread": False})
+def open_engine(url: str | URL) -> Engine:
+    """Create an engine for `sqlite:///file`, or a server such as `postgresql+psycopg://...`.
+
+    Raises StorageFailed if the URL is invalid, or the driver of the database is not installed.
+    """
+    try:
+        if make_url(url).get_backend_name() != "sqlite":
+            return create_engine(url, pool_pre_ping=True)
+        engine = create_engine(url, connect_args={"check_same_thread": False})
+    except ImportError as error:
+        raise StorageFailed(
+            f"The driver of MASKLOOP_DATABASE_URL is not installed ({error}): install it, or name another one, such as "
+            "postgresql+psycopg://..."
+        ) from None
+    except (ArgumentError, ValueError) as error:
+        raise StorageFailed(
+            f"MASKLOOP_DATABASE_URL is not valid ({error}): write postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, or "
+            "leave it empty for SQLite."
+        ) from None
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -8,17 +8,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import structlog
 from sqlalchemy import delete
+from sqlalchemy.exc import DBAPIError
 
 from service.errors import QueueUnreachable
 from service.queue import RUN_TASK
 from service.runs.reaper import reap
 from service.state import State
 from service.storage.database import Database
+from service.storage.storage_faults import reason_of, storage_fault
 from service.storage.tables import Worker, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
@@ -50,17 +52,24 @@ def _run(state: State, ending: threading.Event) -> None:
     trainable = can_train(settings.python)
     log.info("worker is up", can_train=trainable, python=settings.python)
     heartbeat = WorkerHeartbeat(state.database, can_train=trainable)
-    swept_at = -float("inf")
+    swept_at, last_fault = -float("inf"), ""
     while not ending.is_set():
         try:
             heartbeat.beat()
             if time.monotonic() - swept_at >= HEARTBEATS_PER_SWEEP * settings.heartbeat_s:
                 sweep(state)
                 swept_at = time.monotonic()
-        except Exception:
-            log.exception("sweep failed")
+            last_fault = ""
+        except Exception as error:
+            fault = str(storage_fault(error, settings.data_dir) or "")
+            if not fault:
+                log.exception("sweep failed")
+            elif fault != last_fault:
+                log.warning("sweep failed; it is tried again", reason=fault, cause=reason_of(error))
+            last_fault = fault
         ending.wait(settings.heartbeat_s)
-    heartbeat.remove()
+    with suppress(DBAPIError):
+        heartbeat.remove()
 
 
 def sweep(state: State) -> None:

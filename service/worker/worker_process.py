@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from typing import Any
@@ -23,8 +24,11 @@ from service.worker.sweeper import sweeping
 log = structlog.stdlib.get_logger(__name__)
 
 
-def run_worker(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT and return the exit code; a run in progress is saved. Raises QueueUnreachable."""
+def run_worker(settings: Settings, ready_fd: int | None = None) -> int:
+    """Run until SIGTERM or SIGINT and return the exit code; a run in progress is saved. Raises QueueUnreachable.
+
+    A byte is written to the file descriptor `ready_fd` when the broker was reached.
+    """
     if not settings.broker_url:
         raise QueueUnreachable("A worker needs MASKLOOP_BROKER_URL; `python -m service up` starts one with its broker.")
     configure_logs(settings)
@@ -34,7 +38,7 @@ def run_worker(settings: Settings) -> int:
         app = create_worker_app(settings)
         _register_task(app, state, stopping)
         with sweeping(state):
-            return _work(app, stopping)
+            return _work(app, stopping, ready_fd)
     finally:
         state.close()
 
@@ -53,15 +57,20 @@ def _register_task(app: Celery, state: State, stopping: threading.Event) -> None
         )
 
 
-def _work(app: Celery, stopping: threading.Event) -> int:
-    # Celery keeps weak references to receivers: this frame keeps these two alive.
+def _work(app: Celery, stopping: threading.Event, ready_fd: int | None) -> int:
+    # Celery keeps weak references to receivers: this frame keeps these alive.
     def on_shutdown(**_: Any) -> None:
         stopping.set()
+
+    def on_ready(**_: Any) -> None:
+        if ready_fd is not None:
+            os.write(ready_fd, b"\n")
 
     def on_logging(**_: Any) -> None:
         """Having a receiver prevents Celery from configuring logging."""
 
     signals.worker_shutting_down.connect(on_shutdown)
+    signals.worker_ready.connect(on_ready)
     signals.setup_logging.connect(on_logging)
     # Celery warns about pickle as root; this worker accepts only JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)

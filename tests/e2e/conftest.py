@@ -86,8 +86,8 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Group]]:
     """Start groups; their remaining processes are killed at the end."""
     groups: list[Group] = []
 
-    def start(*options: str, **settings: Any) -> Group:
-        groups.append(Group(tmp_path / f"group{len(groups)}", *options, **settings))
+    def start(*options: str, name: str = "group", **settings: Any) -> Group:
+        groups.append(Group(tmp_path / f"{name}{len(groups)}", *options, **settings))
         return groups[-1]
 
     yield start

@@ -130,6 +130,24 @@ def test_killed_child_is_restarted(up: Up, bad: Path) -> None:
     assert group.end(signal.SIGTERM) == 0
 
 
+def test_group_works_in_a_folder_with_an_odd_name(up: Up, bad: Path) -> None:
+    group = up("--model", str(bad), name="# ?a=1 %41 ;é@:")
+    group.ready()
+    eventually(lambda: any("ready." in line for line in group.lines if line.startswith("worker")), within_s=30)
+    assert {"maskloop.db", "models", "valkey"} <= {path.name for path in group.data_dir.iterdir()}
+    assert group.end(signal.SIGTERM) == 0
+    assert not any("cannot reach" in line for line in group.lines)
+
+
+def test_up_says_that_the_worker_cannot_reach_its_broker(up: Up, bad: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    group = up("--model", str(bad), broker_url=f"redis://127.0.0.1:{port}")
+    group.ready()
+    eventually(lambda: any("up     | the worker cannot reach the broker" in line for line in group.lines))
+    assert group.end(signal.SIGTERM) == 0
+
+
 def test_child_that_cannot_start_ends_the_group_with_its_error(up: Up, tmp_path: Path) -> None:
     group = up("--model", str(tmp_path / "no-such-bundle"))
     assert group.process.wait(120) == 1

@@ -24,7 +24,7 @@ def lines(ran: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_export_then_verify(vit_checkpoint: Path, tmp_path: Path) -> None:
     out, about = tmp_path / "bundle", tmp_path / "about.md"
-    about.write_text("For tests only.\n")
+    about.write_text("For tests only.\n", encoding="utf-8-sig")
     ran = run("export", vit_checkpoint, "--out", out, "--name", "tiny", "--weights", "fp16", "--about", about)
     assert ran.returncode == 0, ran.stderr
     events = lines(ran)
@@ -33,7 +33,9 @@ def test_export_then_verify(vit_checkpoint: Path, tmp_path: Path) -> None:
     assert events[-1]["bundle"] == str(out)
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["version"], manifest["name"]) == (events[-1]["version"], "tiny")
-    assert "For tests only." in (out / "MODEL_CARD.md").read_text()
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "For tests only." in card
+    assert "\ufeff" not in card
     assert lines(run("verify", out))[-1]["version"] == manifest["version"]
 
 

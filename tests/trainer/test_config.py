@@ -23,6 +23,14 @@ def test_recipes_of_the_repository_are_valid(path: Path) -> None:
     load_recipe(path)
 
 
+def test_recipe_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Editors on Windows write one."""
+    recipe = make_recipe(Path("somewhere"))
+    (tmp_path / "base.toml").write_text(tomli_w.dumps(recipe.as_dict()), encoding="utf-8-sig")
+    (tmp_path / "child.toml").write_text('extends = "base.toml"\n', encoding="utf-8-sig")
+    assert load_recipe(tmp_path / "child.toml") == recipe
+
+
 def test_recipe_round_trips_through_toml() -> None:
     recipe = make_recipe(Path("somewhere"))
     assert recipe_from_dict(tomllib.loads(tomli_w.dumps(recipe.as_dict()))) == recipe

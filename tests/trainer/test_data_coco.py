@@ -45,7 +45,8 @@ def expected_mask(person: bool = True) -> npt.NDArray[np.uint8]:
 
 def write_json(path: Path, table: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(table))
+    # A byte-order mark, as some tools write it.
+    path.write_text(json.dumps(table), encoding="utf-8-sig")
 
 
 def test_smaller_thing_is_drawn_on_top_in_any_order() -> None:

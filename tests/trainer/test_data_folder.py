@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.trainer.conftest import make_recipe
-from trainer.data.dataset import DatasetError, MissingImagesError, check_disjoint
+from trainer.data.dataset import EVERYTHING, DatasetError, MissingImagesError, check_disjoint
 from trainer.data.decode import ImageError
 from trainer.data.layouts import open_dataset
 from trainer.run_data import open_run_data
@@ -174,6 +174,15 @@ def test_invalid_classes_file_is_rejected_with_reason(dataset: Path, text: str, 
         open_dataset(dataset)
 
 
+def test_text_files_may_begin_with_a_byte_order_mark(dataset: Path) -> None:
+    """Editors on Windows write one."""
+    names = [sample.name for sample in open_dataset(dataset).split("labelled")]
+    for path in (dataset / "classes.toml", dataset / "splits/labelled.txt"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    opened = open_dataset(dataset)
+    assert [sample.name for sample in opened.split("labelled")] == names
+
+
 def test_ignore_index_65535_is_recommended_for_more_than_255_classes(dataset: Path) -> None:
     many = "".join(f'[[classes]]\nname = "{index}"\ncolor = [0, 0, 0]\nid = {index}\n' for index in range(256))
     write_classes(dataset, many)
@@ -225,6 +234,17 @@ def test_invalid_split_file_is_rejected(dataset: Path, text: str, message: str) 
 def test_unknown_split_error_lists_existing_splits(dataset: Path) -> None:
     with pytest.raises(DatasetError, match=r"no such split; existing splits: labelled, unlabelled, val"):
         open_dataset(dataset).split("labeld")
+
+
+def test_hidden_files_that_macos_adds_are_ignored(dataset: Path) -> None:
+    data = open_dataset(dataset)
+    splits, images = data.splits(), [sample.name for sample in data.split(EVERYTHING)]
+    for folder, name in (("splits", "._labelled.txt"), ("images", "._labelled0.png"), ("masks", "._labelled0.png")):
+        (dataset / folder / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+        (dataset / folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    data = open_dataset(dataset)
+    assert data.splits() == splits
+    assert [sample.name for sample in data.split(EVERYTHING)] == images
 
 
 def test_image_in_two_splits_is_named(dataset: Path) -> None:

@@ -254,7 +254,7 @@ def test_hugging_face_rows_without_masks_are_unlabelled(tmp_path: Path) -> None:
 def test_hugging_face_classes_can_come_from_id2label(tmp_path: Path) -> None:
     root = write_layout(tmp_path / "hf", "huggingface")
     (root / "classes.toml").unlink()
-    (root / "id2label.json").write_text(json.dumps({"0": "dark", "1": "bright"}))
+    (root / "id2label.json").write_text(json.dumps({"0": "dark", "1": "bright"}), encoding="utf-8-sig")
     assert open_dataset(root).taxonomy.names == ("dark", "bright")
     (root / "id2label.json").write_text(json.dumps({"1": "dark", "2": "bright"}))
     with pytest.raises(TaxonomyError, match=r"id2label\.json: must map"):

@@ -91,7 +91,7 @@ def checkpoint_files(given: Path) -> list[Path]:
     """The checkpoint itself, or all of a run folder, model.safetensors first. Raises CheckpointError without any."""
     if not given.is_dir():
         return [given]
-    files = sorted(given.glob("*.safetensors"), key=lambda path: (path.stem != "model", path.stem))
+    files = sorted(given.glob("[!.]*.safetensors"), key=lambda path: (path.stem != "model", path.stem))
     if not files:
         raise CheckpointError(f"{given}: contains no checkpoint (*.safetensors); give a run's folder or its checkpoint")
     return files

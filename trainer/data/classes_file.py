@@ -34,7 +34,7 @@ Key = TypeVar("Key", int, Color)
 def read_classes(path: Path) -> tuple[Taxonomy, MaskEncoding]:
     """Read a classes file. Raises TaxonomyError, which names the file."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         _check_keys(table)
         taxonomy = Taxonomy.from_list(table.get("classes", []), table.get("ignore_index", IGNORE))
         return taxonomy, _encoding(table, taxonomy)

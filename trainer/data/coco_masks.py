@@ -71,7 +71,7 @@ def _instances(root: Path, part: str) -> Iterator[MaskTask]:
 
 
 def _stuffthings(root: Path, part: str) -> Iterator[MaskTask]:
-    maps = [png for folder in PIXEL_MAPS for png in sorted((root / folder / part).glob("*.png"))]
+    maps = [png for folder in PIXEL_MAPS for png in sorted((root / folder / part).glob("[!.]*.png"))]
     for png in maps:
         yield png.stem, partial(pixel_map_mask, png)
     if maps:
@@ -148,7 +148,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: cannot be read ({error}); unpack it again") from error
     if not isinstance(table, dict) or "annotations" not in table:

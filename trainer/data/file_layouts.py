@@ -104,7 +104,7 @@ class CityscapesDataset(FileDataset):
 
     def all_images(self) -> Iterable[Path]:
         """See FileDataset."""
-        return (self.root / self.image_root).rglob(f"*{CITYSCAPES_IMAGE}")
+        return (self.root / self.image_root).rglob(f"[!.]*{CITYSCAPES_IMAGE}")
 
     def builtin_splits(self) -> Iterable[str]:
         """See FileDataset."""
@@ -112,7 +112,7 @@ class CityscapesDataset(FileDataset):
 
     def builtin_split(self, name: str) -> list[str]:
         """See FileDataset."""
-        images = sorted((self.root / self.image_root / name).glob(f"*/*{CITYSCAPES_IMAGE}"))
+        images = sorted((self.root / self.image_root / name).glob(f"*/[!.]*{CITYSCAPES_IMAGE}"))
         return [path.relative_to(self.root).as_posix() for path in images] or super().builtin_split(name)
 
 
@@ -130,7 +130,7 @@ class Ade20kDataset(FileDataset):
     folder_of_split: ClassVar[Mapping[str, str]] = {"train": "images/training", "val": "images/validation"}
 
     def __init__(self, root: Path, taxonomy: Taxonomy, encoding: MaskEncoding, split_folder: Path) -> None:
-        masks = islice((root / "annotations").rglob("*.png"), ADE20K_CHECKED_MASKS)
+        masks = islice((root / "annotations").rglob("[!.]*.png"), ADE20K_CHECKED_MASKS)
         if not (root / "classes.toml").exists() and any(_contains_255(mask, encoding) for mask in masks):
             encoding = MaskEncoding.identity(len(taxonomy), taxonomy.ignore_index)
         super().__init__(root, taxonomy, encoding, split_folder)

@@ -135,7 +135,7 @@ def _classes(root: Path) -> tuple[Taxonomy, MaskEncoding]:
     if (root / "classes.toml").exists() or not path.exists():
         return read_classes(root / "classes.toml")
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
         names = [table[str(index)] for index in range(len(table))]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TaxonomyError(f"{path}: must map the ids 0, 1, ... to names ({error}); correct it") from error

@@ -29,8 +29,9 @@ def find_split_file(folder: Path, name: str) -> Path | None:
 
 
 def split_names(folder: Path) -> set[str]:
-    """Names of the split files in a folder, at any depth."""
-    return {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.txt")}
+    """Names of the split files in a folder, at any depth, except hidden ones."""
+    found = (path.relative_to(folder) for path in folder.rglob("*.txt"))
+    return {path.with_suffix("").as_posix() for path in found if not any(part.startswith(".") for part in path.parts)}
 
 
 def read_split_file(path: Path) -> list[str]:

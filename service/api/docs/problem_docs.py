@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from service.api.problems import MEDIA_TYPE, in_protocol
-from service.errors import BodyTooLarge, MaskloopError
+from service.errors import BodyTooLarge, MaskloopError, StorageFailed, StorageUnwritable
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -41,6 +41,10 @@ AUTH_ERRORS = {
 }
 INTERNAL_ERROR = {500: f"{MaskloopError.title} ({MaskloopError.slug})"}
 BODY_ERROR = {413: f"{BodyTooLarge.title} ({BodyTooLarge.slug})"}
+# Most calls read the database.
+DATABASE_ERROR = {503: f"{StorageFailed.title} ({StorageFailed.slug})"}
+WRITE_ERROR = {507: f"{StorageUnwritable.title} ({StorageUnwritable.slug})"}
+WRITING, WRITES_NOTHING = {"post", "put", "delete"}, {"/v1/segment"}
 # FastAPI's validation errors, as `problems.py` writes them.
 PARAMETER_ERROR = {422: "The request is not valid (invalid-request)"}
 # FastAPI's own, which are replaced.
@@ -83,17 +87,19 @@ def _response(path: str, status: int, description: str) -> dict[str, Any]:
 
 def _complete(document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
-        for operation in operations.values():
-            _add_errors(path, operation)
+        for method, operation in operations.items():
+            _add_errors(path, method, operation)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update({model.__name__: model.model_json_schema() for model in (Problem, ErrorOut)})
     for name in FASTAPI_SCHEMAS:
         schemas.pop(name, None)
 
 
-def _add_errors(path: str, operation: dict[str, Any]) -> None:
+def _add_errors(path: str, method: str, operation: dict[str, Any]) -> None:
     responses = operation["responses"]
-    shared = INTERNAL_ERROR | (AUTH_ERRORS if "security" in operation else {})
+    shared = INTERNAL_ERROR | (AUTH_ERRORS | DATABASE_ERROR if "security" in operation else {})
+    if method in WRITING and not in_protocol(path) and path not in WRITES_NOTHING:
+        shared |= WRITE_ERROR
     shared |= PARAMETER_ERROR if "parameters" in operation else {}
     shared |= BODY_ERROR if "requestBody" in operation else {}
     for status, text in shared.items():

@@ -13,8 +13,8 @@ from termios import TIOCOUTQ
 from typing import Any
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.api.middleware.ignore_upgrade import UpgradeIgnoringProtocol
 from service.state import State
 
 log = structlog.stdlib.get_logger(__name__)
@@ -35,7 +35,7 @@ class _HeadersTooLarge(Exception):  # noqa: N818 - only unwinds the parser
     pass
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(UpgradeIgnoringProtocol):
     """uvicorn's HTTP/1.1 connection, with a limit on headers and on slow readers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -16,6 +16,7 @@ from service.api.forms import upload_file
 from service.errors import (
     BadInput,
     BundleInvalid,
+    EncodingUnsupported,
     ModelNotFound,
     ModelNotServable,
     NothingToRollBack,
@@ -103,7 +104,7 @@ def list_models(state: StateOf) -> ModelsOut:
     status_code=201,
     openapi_extra=upload_docs("application/zip"),
     dependencies=[needs("admin")],
-    responses=problem_docs(BadInput, BundleInvalid, StorageFailed, Unavailable),
+    responses=problem_docs(BadInput, EncodingUnsupported, BundleInvalid, StorageFailed, Unavailable),
 )
 async def upload_model(state: StateOf, request: Request) -> ModelOut:
     """Upload a zipped bundle. Its probe is run now; activate the version to serve it."""

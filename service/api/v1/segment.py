@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
@@ -16,11 +17,23 @@ from service.api.request_priority import PriorityOf
 from service.api.v1.images import keep
 from service.api.v1.render import RESULT_DOCS, media_types, negotiate, render
 from service.api.v1.segment_query import QueryOf, SegmentQuery
-from service.errors import ADMISSION_ERRORS, IMAGE_ERRORS, MODEL_ERRORS, UPLOAD_ERRORS, ClassUnknown, NotAcceptable
+from service.errors import (
+    ADMISSION_ERRORS,
+    IMAGE_ERRORS,
+    MODEL_ERRORS,
+    UPLOAD_ERRORS,
+    ClassUnknown,
+    NotAcceptable,
+    StorageFailed,
+    StorageUnwritable,
+)
 from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.output.description import mean_confidence
 from service.segmentation.pipeline import Result
 from service.state import State
+from service.storage.storage_faults import storage_faults
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 class LoadSheddingRoute(APIRoute):
@@ -80,8 +93,18 @@ async def segment(
         content, confidence = await state.pipeline.encode(encode, context)
     headers = _headers(result, query, context, confidence)
     if contribute:
-        headers["X-Image-Id"] = (await run_in_threadpool(keep, state, data, decoded=True))[0].id
+        headers |= await run_in_threadpool(_keep, state, data)
     return Response(content, media_type=media_type, headers=headers)
+
+
+def _keep(state: State, data: bytes) -> dict[str, str]:
+    """Keep the image; return the header with its id, or with the reason: a full disk must not cost the mask."""
+    try:
+        with storage_faults(state.settings.data_dir):
+            return {"X-Image-Id": keep(state, data, decoded=True)[0].id}
+    except (StorageUnwritable, StorageFailed) as error:
+        log.warning("image not kept", reason=str(error))
+        return {"X-Image-Error": error.slug}
 
 
 def _headers(result: Result, query: SegmentQuery, context: RequestContext, confidence: float) -> dict[str, str]:

@@ -14,16 +14,9 @@ from service.api.dependencies import BINARY, StateOf
 from service.api.request_priority import PriorityOf
 from service.api.v2.infer_docs import DOCS
 from service.api.v2.model_paths import Version, error_docs, new_router, of_model
-from service.api.v2.tensor_body import large_body_slot, largest_body, receive, respond
-from service.errors import (
-    ADMISSION_ERRORS,
-    IMAGE_ERRORS,
-    MODEL_ERRORS,
-    UPLOAD_ERRORS,
-    EncodingUnsupported,
-    NotSupported,
-)
-from service.open_inference.compression import accepted_encoding, deflate, inflate
+from service.api.v2.tensor_body import large_body_slot, receive, respond
+from service.errors import ADMISSION_ERRORS, IMAGE_ERRORS, MODEL_ERRORS, UPLOAD_ERRORS, NotSupported
+from service.open_inference.compression import accepted_encoding, deflate
 from service.open_inference.execution import assemble, check_pixels, execute
 from service.open_inference.infer_request import InferRequest, parse
 from service.open_inference.infer_response import Head, InferResponse, serialise
@@ -46,7 +39,7 @@ RESPONSE_DOCS: dict[int | str, dict[str, Any]] = {
         "content": {"application/json": {"schema": {"type": "object"}}, "application/octet-stream": BINARY},
     }
 }
-ERRORS = (*UPLOAD_ERRORS, *IMAGE_ERRORS, *ADMISSION_ERRORS, *MODEL_ERRORS, EncodingUnsupported, NotSupported)
+ERRORS = (*UPLOAD_ERRORS, *IMAGE_ERRORS, *ADMISSION_ERRORS, *MODEL_ERRORS, NotSupported)
 
 
 @of_model(router, "POST", "/infer", docs=DOCS, response_class=Response, responses=RESPONSE_DOCS | error_docs(*ERRORS))
@@ -79,15 +72,12 @@ async def infer(request: Request, state: StateOf, model: str, version: Version, 
 
 
 async def _parse(body: bytes, request: Request, state: State, served: Served) -> InferRequest:
-    encoding = request.headers.get("content-encoding", "")
-
     def work() -> InferRequest:
-        plain = inflate(body, encoding, largest_body(state.settings))
-        inference = parse(plain, request.headers.get(HEADER_LENGTH), served.signature)
+        inference = parse(body, request.headers.get(HEADER_LENGTH), served.signature)
         check_pixels(inference, state.settings.max_image_pixels)
         return inference
 
-    return await _run(work, state.pipeline, small=len(body) <= SMALL_BYTES and not encoding)
+    return await _run(work, state.pipeline, small=len(body) <= SMALL_BYTES)
 
 
 async def _serialise(

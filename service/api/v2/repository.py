@@ -12,7 +12,15 @@ from service.api.auth import needs
 from service.api.dependencies import StateOf
 from service.api.v2.model_paths import UNKNOWN, error_docs, new_router
 from service.api.v2.tensor_body import receive
-from service.errors import BadInput, BodyTooSlow, Conflict, ModelLoading, ModelNotServable, Unavailable
+from service.errors import (
+    BadInput,
+    BodyTooSlow,
+    Conflict,
+    EncodingUnsupported,
+    ModelLoading,
+    ModelNotServable,
+    Unavailable,
+)
 from service.open_inference import json_body
 from service.open_inference.parameters import flag, parameters_of
 from service.state import State
@@ -33,7 +41,7 @@ class IndexEntryOut(BaseModel):
     reason: str
 
 
-@router.post("/repository/index", openapi_extra=BODY, responses=error_docs(BadInput, BodyTooSlow))
+@router.post("/repository/index", openapi_extra=BODY, responses=error_docs(BadInput, BodyTooSlow, EncodingUnsupported))
 async def index(state: StateOf, request: Request) -> list[IndexEntryOut]:
     """List every version of every model."""
     ready_only = flag(await _json(request, state), "ready", default=False)
@@ -46,7 +54,9 @@ async def index(state: StateOf, request: Request) -> list[IndexEntryOut]:
     openapi_extra=BODY,
     response_class=Response,
     dependencies=ADMIN,
-    responses=error_docs(*UNKNOWN, BadInput, BodyTooSlow, ModelNotServable, ModelLoading, Unavailable),
+    responses=error_docs(
+        *UNKNOWN, BadInput, BodyTooSlow, EncodingUnsupported, ModelNotServable, ModelLoading, Unavailable
+    ),
 )
 async def load(state: StateOf, request: Request, model: str) -> Response:
     """Load a version into the cache without activating it; later loads may evict it.
@@ -68,7 +78,7 @@ async def load(state: StateOf, request: Request, model: str) -> Response:
     openapi_extra=BODY,
     response_class=Response,
     dependencies=ADMIN,
-    responses=error_docs(*UNKNOWN, BadInput, BodyTooSlow, Conflict),
+    responses=error_docs(*UNKNOWN, BadInput, BodyTooSlow, EncodingUnsupported, Conflict),
 )
 async def unload(state: StateOf, request: Request, model: str) -> Response:
     """Unload a version other than the active one; without the parameter `version`, all versions of the model."""

@@ -146,6 +146,18 @@ def test_key_file_changes_apply_without_a_restart(make_settings: MakeSettings, k
     assert (is_valid(ring, old), is_valid(ring, new)) == (False, True)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_key_file_may_begin_with_a_byte_order_mark(
+    make_settings: MakeSettings, keys: KeyStore, tmp_path: Path, end: str
+) -> None:
+    """Editors on Windows write one."""
+    file = tmp_path / "secret"
+    file.write_bytes(f"\ufeff{LONG}-first{end}{LONG}-second{end}".encode())
+    ring = KeyRing(make_settings(api_key_file=str(file)), keys)
+    ring.refresh()
+    assert (is_valid(ring, f"{LONG}-first"), is_valid(ring, f"{LONG}-second")) == (True, True)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"  \n", b"short", LONG.encode() + b"\nshort\n", b"\xff\xfe" * 20])
 def test_invalid_key_file_prevents_the_start(
     make_settings: MakeSettings, keys: KeyStore, tmp_path: Path, content: bytes | None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,54 @@ def test_zip_may_contain_the_files_or_their_folder(bundle: Path, tmp_path: Path,
     assert read_bundle(tmp_path / "out").manifest.version == VERSION
 
 
+def repacked(data: bytes, rename: Callable[[str], str], *more: str) -> io.BytesIO:
+    """Write a zip again with other names, and further entries around its own."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in more[::2]:
+            archive.writestr(name, "" if name.endswith(("/", "\\")) else b"\0\5\x16\7")
+        for info in source.infolist():
+            archive.writestr(rename(info.filename), source.read(info))
+        for name in more[1::2]:
+            archive.writestr(name, "" if name.endswith(("/", "\\")) else b"\0\5\x16\7")
+    sink.seek(0)
+    return sink
+
+
+MACOS = [f"__MACOSX/bundle/._{name}" for name in ("manifest.json", "model.onnx", "probe.npz", "MODEL_CARD.md")]
+
+
+@pytest.mark.parametrize(
+    ("folder", "more"),
+    [
+        # The Finder of macOS, and `tar -a` on it.
+        ("bundle/", ("bundle/", "__MACOSX/", "bundle/.DS_Store", "__MACOSX/._bundle", *MACOS)),
+        ("", (".DS_Store", "__MACOSX/._manifest.json", "._manifest.json", "._model.onnx")),
+        # Programs on Windows.
+        ("bundle\\", ("bundle\\", "bundle\\Thumbs.db")),
+        ("a\\b\\", ("a\\", "a\\b\\", "a\\desktop.ini")),
+        # More of them than a bundle has files.
+        ("bundle/", tuple(f"__MACOSX/bundle/._{number}.json" for number in range(30))),
+    ],
+)
+def test_zips_of_macos_and_windows_are_read(bundle: Path, tmp_path: Path, folder: str, more: tuple[str, ...]) -> None:
+    packed = repacked(zipped(bundle), lambda name: folder + name, *more)
+    unpack(packed, tmp_path / "out", max_bytes=10**7)
+    assert read_bundle(tmp_path / "out").manifest.version == VERSION
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in bundle.iterdir()}
+
+
+def test_upload_that_is_no_zip_is_recognised(bundle: Path, tmp_path: Path) -> None:
+    data = zipped(bundle)
+    for upload, kind in (
+        (base64.b64encode(data), "is base64"),
+        (data.translate(None, b"\0\r\n"), "has lost its NUL bytes"),
+        (b'{"version": 1}', "is JSON"),
+    ):
+        with pytest.raises(BundleInvalid, match=f"The upload {kind}"):
+            unpack(io.BytesIO(upload), tmp_path / "out", max_bytes=10**7)
+
+
 def zip_of(*names: str) -> io.BytesIO:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
@@ -140,6 +190,10 @@ def zip_of(*names: str) -> io.BytesIO:
         ("manifest.json", "/etc/evil.json"),
         ("b/manifest.json", "b/../../evil.json"),
         ("b/manifest.json", "c/model.onnx"),
+        ("manifest.json", "..\\evil.json"),
+        ("b\\manifest.json", "b\\..\\..\\evil.json"),
+        ("manifest.json", "C:\\evil.json"),
+        ("__MACOSX/manifest.json", "__MACOSX/model.onnx"),
         ("manifest.json", "run.py"),
         ("manifest.json", ".hidden.json"),
         ("manifest.json", "sub/model.onnx"),

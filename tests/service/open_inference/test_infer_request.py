@@ -69,6 +69,13 @@ def test_tensors_of_triton_client_are_parsed(data: st.DataObject) -> None:
         assert all(output.binary for output in request.outputs)
 
 
+def test_json_may_begin_with_a_byte_order_mark() -> None:
+    """As .NET and PowerShell may send it."""
+    image = {"name": "image", "datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [1, 2, 3]}
+    request = parse_tensor(b"\xef\xbb\xbf" + json.dumps({"inputs": [image]}).encode(), None)
+    assert np.asarray(request.images).ravel().tolist() == [1, 2, 3]
+
+
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=5), st.booleans())
 def test_encoded_images_of_triton_client_are_parsed(files: list[bytes], binary: bool) -> None:
     contents = [file if binary else base64.b64encode(file) for file in files]

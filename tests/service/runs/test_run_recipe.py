@@ -82,6 +82,13 @@ def test_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None
     assert not (tmp_path / "set").exists()
 
 
+def test_template_may_begin_with_a_byte_order_mark(with_weights: Path, tmp_path: Path) -> None:
+    template = tmp_path / "template.toml"
+    template.write_text(tomli_w.dumps(TEMPLATE), encoding="utf-8-sig")
+    write_recipe(tmp_path / "r", template=template, base=read_bundle(with_weights), dataset=tmp_path, sizes=SIZES)
+    assert tomllib.loads((tmp_path / "r").read_text())["method"] == TEMPLATE["method"]
+
+
 def test_template_overrides_the_bundle(with_weights: Path) -> None:
     template = TEMPLATE | {"data": {"crop": [64, 64]}, "train": {"steps": 1, "lr_encoder": 0.5}}
     recipe = make_recipe(template, read_bundle(with_weights), dataset=Path("data"), sizes=SIZES)
@@ -121,9 +128,10 @@ def test_bundle_without_a_recipe_needs_a_complete_template(good: Path, tmp_path:
     with pytest.raises(RecipeError, match="MASKLOOP_RECIPE"):
         make_recipe(TEMPLATE, read_bundle(good), dataset=Path("data"), sizes=SIZES)
     template = tmp_path / "template.toml"
-    template.write_text("method = ")
-    with pytest.raises(RecipeError, match="not valid TOML"):
-        write_recipe(tmp_path / "r", template=template, base=read_bundle(good), dataset=tmp_path, sizes=SIZES)
+    for content in (b"method = ", b"\xff\xfem\0"):
+        template.write_bytes(content)
+        with pytest.raises(RecipeError, match="not valid TOML"):
+            write_recipe(tmp_path / "r", template=template, base=read_bundle(good), dataset=tmp_path, sizes=SIZES)
     with pytest.raises(RecipeError, match="MASKLOOP_RECIPE"):
         write_recipe(tmp_path / "r", template=tmp_path / "none", base=read_bundle(good), dataset=tmp_path, sizes=SIZES)
 

@@ -19,6 +19,7 @@ from sqlalchemy import MetaData, create_mock_engine, event, func, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
+from service.errors import StorageFailed
 from service.storage.blob_store import BlobStore
 from service.storage.database import Database
 from service.storage.migrate import NEWEST_REVISION, SCRIPTS, migrate, upgrade
@@ -43,6 +44,20 @@ def test_migrations_match_the_tables(tmp_path: Path) -> None:
             MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata
         )
     assert differences == []
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("maskloop.db", "is not valid"),
+        ("postgresql://host:port/maskloop", "is not valid"),
+        ("nothing://host/maskloop", "is not valid"),
+        ("mssql+pymssql://host/maskloop", "pymssql.*install it"),
+    ],
+)
+def test_unusable_url_gets_an_error_with_a_remedy(url: str, message: str) -> None:
+    with pytest.raises(StorageFailed, match=f"MASKLOOP_DATABASE_URL.*{message}"):
+        Database(url)
 
 
 def test_new_database_has_the_schema_of_the_migrations(database: Database, tmp_path: Path) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import http.client
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
 import pytest
 
 from service.api.middleware.http_protocol import HEADERS_TOO_LARGE, MAX_HEADER_BYTES, MAX_HEADERS
-from service.api.uvicorn_server import make_server
 from service.listening_socket import listen
 from service.settings import Settings
-from service.state import start_state
-from tests.service.conftest import eventually
+from tests.service.api.middleware.conftest import serving
 
 HEAD = b"POST /v1/segment HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -25,18 +22,8 @@ TIMES = 40 * MAX_HEADER_BYTES // len(LINE)
 
 @pytest.fixture
 def address(settings: Settings) -> Iterator[tuple[str, int]]:
-    """Address of a service that runs as under `python -m service serve`."""
-    with listen("127.0.0.1", 0) as sock:
-        server = make_server(start_state(settings))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
-        thread.start()
-        try:
-            eventually(lambda: server.started, within_s=60)
-            yield sock.getsockname()
-        finally:
-            server.should_exit = True
-            thread.join(60)
-            assert not thread.is_alive()
+    with serving(settings) as running:
+        yield running
 
 
 @pytest.mark.parametrize(

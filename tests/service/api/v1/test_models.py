@@ -52,7 +52,8 @@ def test_invalid_bundles_are_rejected_and_leave_no_files(client: TestClient, oth
     write_manifest(other_bundle, version=SECOND)
     no_graph = zipped(other_bundle)
     for content, message in (
-        (b"no zip", "not a readable zip"),
+        (b"no zip", "is the text 'no zip'"),
+        (b"\0zip", "not a readable zip"),
         (changed, "does not match its sha256"),
         (no_graph, "does not load"),
     ):

@@ -116,7 +116,8 @@ def test_too_large_image_gets_413(server: Server) -> None:
 @pytest.mark.parametrize(
     ("file", "status", "message"),
     [
-        (b"hello", 415, "convert"),
+        (b"hello", 415, "send the bytes of the file"),
+        (b"\0", 415, "convert"),
         (PNG[:200], 400, "damaged"),
         (encoded(picture(400, 300), "JPEG"), 413, "scale it down"),
     ],
