@@ -202,9 +202,10 @@ def test_other_formats_are_rejected(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "white"), [(np.float32, 1), (np.float32, 65535), (np.int32, 255), (np.int32, 65535)])
-def test_32_bit_values_are_scaled_and_not_clipped(dtype: type, white: int) -> None:
+def test_32_bit_values_are_scaled_by_the_range_of_the_model(dtype: type, white: int) -> None:
     values = GREY.astype(np.float64) / GREY.max() * white
-    scaled = decode(encoded(Image.fromarray(values.astype(dtype)), "TIFF"), LIMITS).image_HW3[..., 0]
+    data = encoded(Image.fromarray(values.astype(dtype)), "TIFF")
+    scaled = decode(data, LIMITS, (0.0, white)).image_HW3[..., 0]
     assert np.abs(scaled.astype(int) - GREY.astype(float) / GREY.max() * 255).max() <= 1
 
 
@@ -214,7 +215,7 @@ def test_scaling_makes_no_large_copies(dtype: type) -> None:
     data = encoded(Image.fromarray(values), "TIFF")
     tracemalloc.start()
     try:
-        scaled = decode(data, Limits(max_bytes=10**8, max_pixels=10**7)).image_HW3
+        scaled = decode(data, Limits(max_bytes=10**8, max_pixels=10**7), (0.0, 65535.0)).image_HW3
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -226,7 +227,13 @@ def test_scaling_makes_no_large_copies(dtype: type) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_nan_and_infinity_count_as_damage(value: float) -> None:
     with pytest.raises(ImageUnreadable, match="finite"):
-        decode(encoded(Image.fromarray(np.array([[0, value]], np.float32)), "TIFF"), LIMITS)
+        decode(encoded(Image.fromarray(np.array([[0, value]], np.float32)), "TIFF"), LIMITS, (0.0, 1.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_32_bit_image_without_a_range_gets_415_before_it_is_decoded(dtype: type) -> None:
+    with pytest.raises(ImageUnsupported, match=r"data\.range = \[BLACK, WHITE\]"):
+        EncodedImage(encoded(Image.fromarray(GREY.astype(dtype)), "TIFF"), LIMITS)
 
 
 def test_tiff_with_a_huge_tile_is_rejected() -> None:
