@@ -216,5 +216,6 @@ def _manifest(
         artifacts=tuple(artifacts),
         checkpoint=CheckpointFile(file=CHECKPOINT, sha256=sha256_of(kept)) if kept.exists() else None,
         tile=tile,
+        value_range=checkpoint.value_range,
         tensorrt=for_onnxruntime(graph.file, graph.sha256, usual_profile(long_side)),
     )

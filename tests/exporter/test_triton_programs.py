@@ -143,14 +143,17 @@ def brightness(image_1HW3: npt.NDArray[np.uint8]) -> StandInResponse:
     return StandInResponse([StandInTensor("mask", mask_1HW)])
 
 
-def execute(monkeypatch: pytest.MonkeyPatch, answer: Answer, *requests: list[bytes]) -> list[StandInResponse]:
-    """Run the encoded model on requests of one or more files each."""
+def execute(
+    monkeypatch: pytest.MonkeyPatch, answer: Answer, *requests: list[bytes], **more: str
+) -> list[StandInResponse]:
+    """Run the encoded model on requests of one or more files each, with `more` parameters."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in(answer))
     parameters = {
         "tensor_model": "places",
         "max_image_bytes": str(LIMITS.max_bytes),
         "max_image_pixels": str(LIMITS.max_pixels),
         "classes": json.dumps(CLASSES),
+        **more,
     }
     config = {"parameters": {key: {"string_value": value} for key, value in parameters.items()}}
     model = encoded.TritonPythonModel()
@@ -191,6 +194,17 @@ def test_invalid_image_fails_only_its_own_request(monkeypatch: pytest.MonkeyPatc
         assert error is not None
         assert (error.code(), error.message()[:15]) == (StandInError.INVALID_ARG, "the file is not")
     assert all(np.array_equal(masks(response)[0], expected) for response in (good, last))
+
+
+def test_floats_are_scaled_by_the_parameter_value_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = file_of(Image.fromarray(np.array([[0, 1024, 2048, 4096]], np.float32)), "TIFF")
+    (response,) = execute(monkeypatch, brightness, [file], value_range="[0.0, 4096.0]")
+    assert masks(response)[0].tolist() == [[0, 0, 1, 3]]
+    (response,) = execute(monkeypatch, brightness, [file])
+    error = response.error()
+    assert error is not None
+    assert "32-bit floats" in error.message()
+    assert "data.range = [BLACK, WHITE]" in error.message()
 
 
 def test_error_of_the_tensor_model_keeps_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
