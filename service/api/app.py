@@ -40,6 +40,7 @@ EXPOSED_HEADERS = [
     "X-Confidence-Mean",
     "X-Image-Id",
     "X-Image-Orientation",
+    "X-Image-Ignored",
     "X-Mask-Scale",
     "X-Model-Precision",
     "X-Model-Version",

@@ -47,7 +47,13 @@ from service.segmentation.formats.rgb import (
     rgb_conversion,
     undeclared_numbers,
 )
-from service.segmentation.formats.tiff_tags import has_sub_pages, select_page, tile_pixels, unreadable_compression
+from service.segmentation.formats.tiff_tags import (
+    fourth_band_is_alpha,
+    has_sub_pages,
+    select_page,
+    tile_pixels,
+    unreadable_compression,
+)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -115,6 +121,8 @@ class Header:
     height: int
     orientation: int
     """EXIF orientation of the stored picture, 1 to 8; 1: upright."""
+    ignores_fourth_band: bool
+    """Whether the file is a GeoTIFF whose fourth band was not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +166,11 @@ class EncodedImage:
     def header(self) -> Header:
         """The header. Read it in a thread: Pillow decodes a PNG whose metadata is behind its pixels."""
         width, height = self._image.size
-        orientation = _orientation(self._image, self._data)
+        orientation = orientation_of(self._image, self._data)
         if self._transposition(orientation) in SWAPPED:
             width, height = height, width
-        return Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation)
+        ignores_band = self._image.mode == "RGBA" and not fourth_band_is_alpha(self._image)
+        return Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation, ignores_band)
 
     def decode(self) -> DecodedImage:
         """Decode the pixels by the rules of this module.
@@ -267,7 +276,8 @@ def _too_many_pixels(found: str, limits: Limits) -> str:
     )
 
 
-def _orientation(image: Image.Image, data: bytes) -> int:
+def orientation_of(image: Image.Image, data: bytes) -> int:
+    """EXIF orientation, 1 to 8, of an image that was opened from `data`; 1 if it is missing or broken."""
     # Pillow would decode a whole PNG to look for metadata behind its pixels.
     if image.format == "PNG" and "exif" not in image.info and not any(sign in data for sign in PNG_EXIF):
         return 1

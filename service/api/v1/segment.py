@@ -72,7 +72,8 @@ async def segment(
     ) as context:
         # Read the body after admission: that of a rejected request is never received.
         data = await read_image(request, state.settings.receive_timeout_s)
-        result = await state.pipeline.segment(data, query.model.engine, context, request.is_disconnected)
+        model = query.model
+        result = await state.pipeline.segment(data, model.engine, context, request.is_disconnected, model.value_range)
 
         def encode() -> tuple[bytes, float]:
             return render(result, query, media_type, legend=legend), mean_confidence(result.prediction)
@@ -80,7 +81,7 @@ async def segment(
         content, confidence = await state.pipeline.encode(encode, context)
     headers = _headers(result, query, context, confidence)
     if contribute:
-        headers["X-Image-Id"] = (await run_in_threadpool(keep, state, data, decoded=True))[0].id
+        headers["X-Image-Id"] = (await run_in_threadpool(keep, state, data, decoded_for=model))[0].id
     return Response(content, media_type=media_type, headers=headers)
 
 
@@ -93,6 +94,8 @@ def _headers(result: Result, query: SegmentQuery, context: RequestContext, confi
         "Server-Timing": context.server_timing(),
         "Vary": "Accept",
     }
+    if result.image.header.ignores_fourth_band:
+        headers["X-Image-Ignored"] = "fourth band"
     if result.prediction.scale < 1:
         headers["X-Mask-Scale"] = f"{result.prediction.scale:.4f}"
     return headers

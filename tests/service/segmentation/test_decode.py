@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffTags
 from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from service.errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
 from service.segmentation.decode import FORMATS, EncodedImage, Limits, decode
@@ -193,6 +194,16 @@ def test_first_jpeg_of_an_mpo_is_decoded() -> None:
     data = encoded(IMAGE, "MPO", save_all=True, append_images=[IMAGE])
     assert decode(data, LIMITS).image_HW3.shape == RGB.shape
     assert EncodedImage(data, LIMITS).header.media_type == "image/jpeg"
+
+
+def test_header_says_that_a_fourth_band_was_not_used() -> None:
+    tags = ImageFileDirectory_v2()
+    tags[33550], tags.tagtype[33550] = (1.0, 1.0, 0.0), TiffTags.DOUBLE
+    geotiff = encoded(rgba(7), "TIFF", tiffinfo=tags)
+    assert EncodedImage(geotiff, LIMITS).header.ignores_fourth_band
+    np.testing.assert_array_equal(decode(geotiff, LIMITS).image_HW3, RGB)
+    assert not EncodedImage(encoded(rgba(7), "TIFF"), LIMITS).header.ignores_fourth_band
+    assert not EncodedImage(encoded(rgba(7)), LIMITS).header.ignores_fourth_band
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO"])
