@@ -35,7 +35,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFile
 
 from service.errors import BadInput, ImageTooLarge, ImageUnreadable, ImageUnsupported
 from service.segmentation.formats.open_errors import find_fault
@@ -207,7 +207,7 @@ def _used_part(data: bytes) -> bytes:
         raise _pillow_error(error, "PNG is damaged") from None
 
 
-def _open(data: bytes, limits: Limits) -> Image.Image:
+def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
@@ -229,7 +229,7 @@ def _pillow_error(error: Exception, what: str) -> BadInput:
     return ImageUnreadable(f"The {what} ({error}): send the whole file again.")
 
 
-def _check(image: Image.Image, data: bytes, limits: Limits) -> None:
+def _check(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> None:
     # Not `n_frames`, which would read all pages of a TIFF.
     frames, tile = _frames(image), tile_pixels(image)
     width, height = image.size
@@ -247,7 +247,7 @@ def _check(image: Image.Image, data: bytes, limits: Limits) -> None:
         raise ImageTooLarge(f"A run-length encoded BMP may have {MAX_RLE_BYTES} bytes: save it as PNG.")
 
 
-def _frames(image: Image.Image) -> int:
+def _frames(image: ImageFile.ImageFile) -> int:
     """Number of pictures, counted up to 2; the first is selected."""
     if image.format == "TIFF":
         return select_page(image)

@@ -30,7 +30,9 @@ A rejected image fails only its own request.
 import asyncio
 import io
 import json
+import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,8 @@ SUBFILE, OLD_SUBFILE, SUB_IFDS, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 255, 330, 33
 GEOGRAPHIC = {33550, 33922, 34264, 34735, 42112, 42113}
 NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floats"}
 COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL"}
-MAX_PAGES = 100
+# Thumbnails may precede a picture. Tags are sorted by number, and those that tell pages apart come first.
+MAX_PAGES, MAX_PAGES_BEFORE, FIRST_TAGS = 100, 4, 16
 UNSUPPORTED = ("unknown pixel mode", "samples per pixel", "cannot handle", "nsupported", "not supported")
 CONVERT = "save it as grey or RGB with 8 bits per channel"
 MAX_SCANS, SCAN_MARKER = 100, b"\xff\xda"
@@ -263,26 +266,45 @@ def orientation_of(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def select_page(image: Image.Image) -> bool:
+def select_page(image: Any) -> bool:
     """Select the first page of a TIFF that is no overview, thumbnail or mask, and return whether there is another."""
     found: list[int] = []
-    for page in range(MAX_PAGES):
-        try:
-            image.seek(page)
-        except EOFError:
-            break
-        except Exception:  # noqa: S110 - Pillow cannot decode this page; its tags are read
-            pass
-        tags: Any = getattr(image, "tag_v2", {})
+    for page, tags in enumerate(directories(image.fp)):
         # Reduced: bit 1, or 2 in the older tag. Mask: bit 4, or 4 as colour space.
         if not tags.get(SUBFILE, 0) & 5 and tags.get(OLD_SUBFILE) != 2 and tags.get(PHOTOMETRIC) != 4:
             found.append(page)
-        if len(found) > 1:
+        if len(found) > 1 or page == MAX_PAGES or (page == MAX_PAGES_BEFORE and not found):
             break
     image.seek(found[0] if found else 0)
-    if not found and SUB_IFDS in getattr(image, "tag_v2", {}):
+    if not found and SUB_IFDS in image.tag_v2:
         raise InvalidImageError("the file is a TIFF with a thumbnail, as raw files of cameras: send a developed image")
     return len(found) > 1
+
+
+def directories(file: Any) -> Iterator[dict[int, int]]:
+    """Yield the first tags of each page; Pillow would read all tags, and hostile files have millions."""
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head.startswith(b"II") else ">"
+    count, entry, link = ("Q", "HHQ8s", "Q") if head[2] == 43 else ("H", "HHI4s", "I")
+    (at,) = struct.unpack_from(order + link, head, struct.calcsize("=" + link))
+    seen: set[int] = set()
+    try:
+        while at and at not in seen:
+            seen.add(at)
+            file.seek(at)
+            (tags,) = struct.unpack(order + count, file.read(struct.calcsize("=" + count)))
+            size = struct.calcsize("=" + entry)
+            entries = struct.iter_unpack(order + entry, file.read(min(tags, FIRST_TAGS) * size))
+            yield {
+                tag: struct.unpack_from(order + {3: "H", 4: "I"}[kind], value)[0]
+                for tag, kind, values, value in entries
+                if kind in (3, 4) and values == 1
+            }
+            file.seek(at + struct.calcsize("=" + count) + tags * size)
+            (at,) = struct.unpack(order + link, file.read(struct.calcsize("=" + link)))
+    except (struct.error, OverflowError):  # the link to the next page leads out of the file
+        return
 
 
 def numbers(tags: Any) -> str:

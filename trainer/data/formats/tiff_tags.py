@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import Any
+import struct
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
 
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2
 
 SUBFILE, OLD_SUBFILE = 254, 255
@@ -23,27 +24,25 @@ COLORS = {0: "grey", 1: "grey", 2: "RGB", 3: "a palette", 5: "CMYK", 6: "YCbCr",
 COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL"}
 # Pillow reads only the first of these two.
 BIGTIFF, BIG_ENDIAN_BIGTIFF = b"II+\0", b"MM\0+"
-# A page has at most about 30 overviews, each with a mask.
-MAX_PAGES = 100
+# A picture has at most about 30 overviews, each with a mask; thumbnails may precede it.
+MAX_PAGES, MAX_PAGES_BEFORE = 100, 4
+# Tags are sorted by their number, and those that tell pages apart are among the first.
+FIRST_TAGS = 16
+# Types of these tags, as `struct` calls them.
+NUMBER_TYPES = {3: "H", 4: "I"}
 
 
-def select_page(image: Image.Image) -> int:
+def select_page(image: ImageFile.ImageFile) -> int:
     """Select the first page that is no overview, thumbnail or mask of another, and count these pages up to 2.
 
     Returns:
         0 if every page is marked as one of these; the first is selected then.
     """
     found: list[int] = []
-    for page in range(MAX_PAGES):
-        try:
-            image.seek(page)
-        except EOFError:
-            break
-        except Exception:  # noqa: S110 - Pillow cannot decode this page, for one of many reasons; its tags are read
-            pass
-        if not _is_secondary(image):
+    for page, tags in enumerate(_directories(image.fp)):
+        if not _is_secondary(tags):
             found.append(page)
-        if len(found) > 1:
+        if len(found) > 1 or page == MAX_PAGES or (page == MAX_PAGES_BEFORE and not found):
             break
     image.seek(found[0] if found else 0)
     return len(found)
@@ -100,10 +99,44 @@ def describe(data: bytes) -> str:
     return f"{text}, compressed with {COMPRESSIONS.get(compression, f'method {compression}')}"
 
 
-def _is_secondary(image: Image.Image) -> bool:
-    tags = _tags(image)
-    marked = int(tags.get(SUBFILE, 0)) & (REDUCED | MASK)
+def _is_secondary(tags: Mapping[int, int]) -> bool:
+    marked = tags.get(SUBFILE, 0) & (REDUCED | MASK)
     return bool(marked) or tags.get(OLD_SUBFILE) == OLD_REDUCED or tags.get(PHOTOMETRIC) == TRANSPARENCY_MASK
+
+
+def _directories(file: IO[bytes] | None) -> Iterator[dict[int, int]]:
+    """Yield the first tags of each page, as far as they are one number.
+
+    Pillow would read all tags of every page, and hostile files have millions.
+    """
+    if file is None:
+        return
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head.startswith(b"II") else ">"
+    count, entry, link = ("Q", "HHQ8s", "Q") if head.startswith(BIGTIFF) else ("H", "HHI4s", "I")
+    (at,) = struct.unpack_from(order + link, head, struct.calcsize("=" + link))
+    seen: set[int] = set()
+    try:
+        while at and at not in seen:
+            seen.add(at)
+            file.seek(at)
+            (tags,) = _unpack(file, order + count)
+            entries = file.read(min(tags, FIRST_TAGS) * struct.calcsize(order + entry))
+            yield {
+                tag: struct.unpack_from(order + NUMBER_TYPES[kind], value)[0]
+                for tag, kind, values, value in struct.iter_unpack(order + entry, entries)
+                if kind in NUMBER_TYPES and values == 1
+            }
+            file.seek(at + struct.calcsize(order + count) + tags * struct.calcsize(order + entry))
+            (at,) = _unpack(file, order + link)
+    except (struct.error, OverflowError):
+        # The link to the next page leads out of the file.
+        return
+
+
+def _unpack(file: IO[bytes], layout: str) -> tuple[int, ...]:
+    return struct.unpack(layout, file.read(struct.calcsize(layout)))
 
 
 def _tags(image: Image.Image) -> Mapping[int, Any]:
