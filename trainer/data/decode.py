@@ -144,7 +144,9 @@ def _open(source: Source) -> ImageFile.ImageFile:
         image = Image.open(source if png is None else io.BytesIO(without_metadata(png)))
     except UnidentifiedImageError as error:
         data = source.read_bytes() if isinstance(source, Path) else source.getvalue()
-        raise ValueError(find_fault(data, FORMATS).text) from error
+        fault = find_fault(data, FORMATS)
+        remedy = "; save it as grey or RGB with 8 bits per channel" if fault.cause == "kind" else ""
+        raise ValueError(fault.text + remedy) from error
     try:
         _select_picture(image)
     except BaseException:
