@@ -139,12 +139,11 @@ def decode_colors(source: Source, name: Path) -> npt.NDArray[np.uint8]:
 
 def _open(source: Source) -> ImageFile.ImageFile:
     """Open a file at its picture. Raises one of DAMAGED."""
-    png = _png_data(source)
+    opened = _without_metadata(source)
     try:
-        image = Image.open(source if png is None else io.BytesIO(without_metadata(png)))
+        image = Image.open(opened)
     except UnidentifiedImageError as error:
-        data = source.read_bytes() if isinstance(source, Path) else source.getvalue()
-        fault = find_fault(data, FORMATS)
+        fault = find_fault(opened.read_bytes() if isinstance(opened, Path) else opened.getvalue(), FORMATS)
         remedy = "; save it as grey or RGB with 8 bits per channel" if fault.cause == "kind" else ""
         raise ValueError(fault.text + remedy) from error
     try:
@@ -166,13 +165,13 @@ def _select_picture(image: ImageFile.ImageFile) -> None:
         raise ValueError(f"a TIFF compressed with {compression}")
 
 
-def _png_data(source: Source) -> bytes | None:
-    """Content of a file that is a PNG."""
+def _without_metadata(source: Source) -> Source:
+    """The used part of a PNG, in memory; other sources unchanged. Raises ValueError if a checksum is wrong."""
     if isinstance(source, io.BytesIO):
-        return source.getvalue() if source.getbuffer()[: len(SIGNATURE)] == SIGNATURE else None
+        return io.BytesIO(without_metadata(source.getvalue()))
     with source.open("rb") as file:
         start = file.read(len(SIGNATURE))
-        return start + file.read() if start == SIGNATURE else None
+        return io.BytesIO(without_metadata(start + file.read())) if start == SIGNATURE else source
 
 
 def _check_range(image: Image.Image, name: Path, value_range: ValueRange | None) -> None:

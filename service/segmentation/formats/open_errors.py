@@ -45,7 +45,7 @@ def _fault(name: str, data: bytes, error: Exception) -> Fault:
         return Fault("kind", f"a TIFF with {kind}")
     if any(part in str(error).lower() for part in UNSUPPORTED):
         return Fault("kind", f"a {name} that Pillow does not decode: {error}")
-    return Fault("damage", f"the {name} is damaged: {error}")
+    return Fault("damage", f"{name} is damaged: {error}")
 
 
 def _unsupported_tiff(data: bytes, error: Exception) -> str | None:

@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from service.errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
 from service.segmentation.decode import FORMATS, EncodedImage, Limits, decode
+from tests.contract.image_files import tiff
 from tests.service.conftest import encoded
 from tests.service.tiny_bundle import picture
 
@@ -224,6 +225,21 @@ def test_header_says_that_a_fourth_band_was_not_used() -> None:
     np.testing.assert_array_equal(decode(geotiff, LIMITS).image_HW3, RGB)
     assert not EncodedImage(encoded(rgba(7), "TIFF"), LIMITS).header.ignores_fourth_band
     assert not EncodedImage(encoded(rgba(7)), LIMITS).header.ignores_fourth_band
+
+
+def test_damage_of_the_header_gets_400_with_its_name() -> None:
+    data = encoded(IMAGE)
+    with pytest.raises(ImageUnreadable, match=r"^The PNG is damaged \(the checksum of its IHDR chunk is wrong\): send"):
+        EncodedImage(data[:29] + b"1234" + data[33:], LIMITS)
+    with pytest.raises(ImageUnreadable, match=r"^The PNG is damaged: broken PNG file \(incomplete checksum"):
+        EncodedImage(data[:30], LIMITS)
+
+
+def test_unsupported_file_gets_415_with_its_kind() -> None:
+    with pytest.raises(ImageUnsupported, match=r"^The file is a TIFF with 1 band of 64-bit floats, marked as grey: sa"):
+        EncodedImage(tiff((GREY.astype(np.float64), {})), LIMITS)
+    with pytest.raises(ImageUnsupported, match=r"^The file is not JPEG, PNG, WEBP, BMP, TIFF or AVIF: convert the"):
+        EncodedImage(b"no image", LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO"])
