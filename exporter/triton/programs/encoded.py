@@ -169,10 +169,12 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
         recognised = [name for name in FORMATS if (accepts := Image.OPEN[name][1]) and accepts(data[:16]) is True]
     if not recognised:
         raise InvalidImageError(f"the file is not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}: convert the image")
+    reason = ""
     try:
         Image.OPEN[recognised[0]][0](io.BytesIO(data), "")
     except Exception as error:  # the same as before
         reason = str(error) or type(error).__name__
+    # Of a TIFF with an unknown compression, the reason is its number.
     if reason.isdigit() or any(part in reason for part in UNSUPPORTED):
         kind = (
             describe_tiff(data) if recognised == ["TIFF"] else f"a {recognised[0]} that Pillow does not read: {reason}"
