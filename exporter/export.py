@@ -143,7 +143,9 @@ def _write_graphs(
         progress("run PyTorch")
         images = probe.probe_images(multiple=model.size_multiple, long_side=predictor.long_side)
         predict = eager(predictor)
-        validator = Validator(data, checkpoint.taxonomy, recipe["data"], predict) if data else None
+        validator = (
+            Validator(data, checkpoint.taxonomy, recipe["data"], predict, checkpoint.value_range) if data else None
+        )
         reference = Reference(images, probe.run(predict, images), validator)
         probe.write_probe(folder / PROBE, reference.predictions[: len(images)])
 
@@ -214,5 +216,6 @@ def _manifest(
         artifacts=tuple(artifacts),
         checkpoint=CheckpointFile(file=CHECKPOINT, sha256=sha256_of(kept)) if kept.exists() else None,
         tile=tile,
+        value_range=checkpoint.value_range,
         tensorrt=for_onnxruntime(graph.file, graph.sha256, usual_profile(long_side)),
     )

@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
@@ -198,6 +199,17 @@ class Manifest(_Model):
     checkpoint: CheckpointFile | None = None
     tile: Tile | None = None
     tensorrt: TensorRT | None = None
+    value_range: tuple[FiniteFloat, FiniteFloat] | None = None
+    """Values that are black and white in images of floats, 32, 16 or 12 bits; absent: images with 8 bits only, and the
+    upper 8 of 16 bits.
+    """
+
+    @field_validator("value_range")
+    @classmethod
+    def _black_is_below_white(cls, value_range: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value_range and value_range[0] >= value_range[1]:
+            raise ValueError("black must be below white")
+        return value_range
 
     @field_validator("classes")
     @classmethod

@@ -31,9 +31,16 @@ Semantic segmentation: assigns every pixel of a photograph one of {len(manifest.
 |---|---|
 | Version | `{manifest.version}` |
 | Created | {manifest.created_at} |
-| Encoder | `{_recipe(manifest, "model", "encoder")}`, DPT head |
+| Encoder | `{_recipe(manifest, "model", "encoder")}`, DPT head |{_value_range(manifest)}
 
 {artifacts_table(manifest)}"""
+
+
+def _value_range(manifest: Manifest) -> str:
+    if manifest.value_range is None:
+        return ""
+    black, white = manifest.value_range
+    return f"\n| Value range | {black:g} is black, {white:g} is white in images of floats, 32, 16 or 12 bits |"
 
 
 def artifacts_table(manifest: Manifest) -> str:

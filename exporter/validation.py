@@ -28,7 +28,14 @@ class DataError(ValueError):
 class Validator:
     """The validation images of a data set, with PyTorch's masks for them and their `scores`."""
 
-    def __init__(self, root: Path, taxonomy: Taxonomy, data: Mapping[str, Any], predict: Predict) -> None:
+    def __init__(
+        self,
+        root: Path,
+        taxonomy: Taxonomy,
+        data: Mapping[str, Any],
+        predict: Predict,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
         """Open the data set in `root` and run `predict`, PyTorch in fp32, on its validation images.
 
         `taxonomy` is the checkpoint's; `data` is the recipe's table with the format and the names of the splits.
@@ -36,7 +43,7 @@ class Validator:
         Raises DataError for other classes, DatasetError or ImageError if the data set cannot be read.
         """
         lists = Path(data["splits"]) if data.get("splits") else None
-        self._dataset, self._data = open_dataset(root, data.get("format", "auto"), lists), data
+        self._dataset, self._data = open_dataset(root, data.get("format", "auto"), lists, value_range), data
         if self._dataset.taxonomy.names != taxonomy.names:
             raise DataError(f"{root}: its classes are not the checkpoint's; give the data set it was trained on")
         self._val_split = self._dataset.split(data.get("val") or "val")

@@ -47,6 +47,11 @@ class Checkpoint:
     data_fingerprint: str
     code_version: str
 
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The recipe's `data.range`, if it is declared."""
+        return recipe_from_dict(self.recipe).data.value_range
+
 
 def save(
     path: Path, model: Segmenter, taxonomy: Taxonomy, *, metrics: dict[str, Any], recipe: Recipe, data_fingerprint: str

@@ -43,12 +43,23 @@ class Data:
     """Height and width of a training crop, in pixels."""
     scale: tuple[PositiveFloat, PositiveFloat] = (0.5, 2.0)
     """Range of the random resize, as a factor of inference.long_side, or of the image's size if that is 0."""
+    range: tuple[float, float] = (0.0, 0.0)
+    """Stored values that are black and white, in images of floats, 32 or 12 bits, which need it, and 16 bits (grey);
+    [0, 0] = not declared. `check-data` proposes it. Other images are not changed.
+    """
     workers: NonNegativeInt = 0
     """Data-loading processes, for labelled and for unlabelled images each; 0 = load in the training process."""
 
     def __post_init__(self) -> None:
         if self.scale[0] > self.scale[1]:
             raise RecipeError(f"scale = {list(self.scale)}: the first value must not exceed the second")
+        if self.range[0] >= self.range[1] and self.range != (0, 0):
+            raise RecipeError(f"range = {list(self.range)}: the first value, black, must be below the second, white")
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """`range`, or None if it is not declared."""
+        return None if self.range == (0, 0) else self.range
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=CHECKED)

@@ -52,13 +52,14 @@ def open_run_data(recipe: Recipe) -> RunData:
     """Open and check the data sets of a recipe. Raises DatasetError, TaxonomyError or ImageError."""
     table = recipe.data
     splits = Path(table.splits) if table.splits else None
-    dataset = open_dataset(Path(table.root), table.format, splits)
+    dataset = open_dataset(Path(table.root), table.format, splits, table.value_range)
     labelled = dataset.split(table.labelled)
     val = dataset.split(table.val) if table.val else ()
     other: SegmentationDataset = dataset
     unlabelled: tuple[Sample, ...] = ()
     if recipe.method != "supervised":
-        other = open_unlabelled(Path(table.unlabelled_root)) if table.unlabelled_root else dataset
+        if table.unlabelled_root:
+            other = open_unlabelled(Path(table.unlabelled_root), value_range=table.value_range)
         unlabelled = other.split(table.unlabelled)
         if table.unlabelled == EVERYTHING:
             unlabelled = without(unlabelled, labelled, val)

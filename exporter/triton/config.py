@@ -116,6 +116,8 @@ def encoded_config(name: str, tensor_model: str, manifest: Manifest, options: Op
         "max_image_pixels": str(options.max_pixels or max_pixels),
         "classes": _classes(manifest.classes),
     }
+    if manifest.value_range:
+        parameters["value_range"] = json.dumps(manifest.value_range)
     # No warm-up: it fails if the tensor model is not loaded yet, and then Triton does not load this one.
     return f"""\
 {HEADER}

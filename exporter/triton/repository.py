@@ -161,6 +161,8 @@ def _check_encoded(encoded: Path, folder: Path) -> None:
 def _check_same(newest: _Source, source: _Source) -> None:
     if newest.manifest.classes != source.manifest.classes:
         difference = "classes or colours"
+    elif newest.manifest.value_range != source.manifest.value_range:
+        difference = "black and white values (data.range)"
     elif tensor_entries(newest.graph) != tensor_entries(source.graph):
         difference = "inputs or outputs"
     else:

@@ -42,6 +42,7 @@ EXPOSED_HEADERS = [
     "X-Image-Error",
     "X-Image-Id",
     "X-Image-Orientation",
+    "X-Image-Ignored",
     "X-Mask-Scale",
     "X-Model-Precision",
     "X-Model-Version",

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from service.errors import BadInput, FileLost, ImageInUse, ImageNotFound
 from service.images.label_masks import encode_mask, read_mask
 from service.segmentation.decode import EncodedImage, Limits
+from service.segmentation.formats.rgb import ValueRange
 from service.storage.blob_store import BlobStore, Collection
 from service.storage.database import Database
 from service.storage.tables import ACTIVE, Image, Run, RunImage, Split, utc_now
@@ -51,12 +52,13 @@ class ImageStore:
         self._limits = limits
         self._decoding = threading.Semaphore(MAX_CONCURRENT_DECODES)
 
-    def add(self, data: bytes, *, decoded: bool = False) -> tuple[Image, bool]:
+    def add(self, data: bytes, *, value_range: ValueRange | None = None, decoded: bool = False) -> tuple[Image, bool]:
         """Add an image; return its row, and whether it is new. Raises as `decode`.
 
-        It is decoded, unless the caller has `decoded` it, so that no run fails on it later.
+        It is decoded, unless the caller has `decoded` it, so that no run fails on it later. `value_range` is that of
+        the model.
         """
-        encoded = EncodedImage(data, self._limits)
+        encoded = EncodedImage(data, self._limits, value_range)
         with self._decoding:
             header = encoded.header if decoded else encoded.decode().header
         with self._database.write() as session:

@@ -9,24 +9,26 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.errors import MaskInvalid
+from service.segmentation.decode import TRANSPOSITIONS, orientation_of
+from service.segmentation.formats.png_chunks import SIGNATURE, without_metadata
 from service.upload_kinds import recognise
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 # Offset of the bit depth in a PNG: signature 8, length and name of IHDR 8, width 4, height 4.
 BIT_DEPTH_OFFSET = 24
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_index: int) -> Ids:
     """Read an uploaded label mask: a PNG with one channel, palette or grey with 1 to 16 bits.
 
     Palette indices and grey values are used as they are in the file: no colours are looked up, no grey values scaled.
+    The mask's own EXIF orientation is applied.
     `width` and `height` are pixels of the upright image; ids are below `classes`, or `ignore_index`.
 
     Returns uint8 [H, W], or uint16 if an id exceeds 255. Raises MaskInvalid.
     """
-    if not data.startswith(PNG_SIGNATURE):
+    if not data.startswith(SIGNATURE):
         kind = recognise(data)
         raise MaskInvalid(
             f"The upload {kind}."
@@ -53,9 +55,7 @@ def encode_mask(ids: Ids) -> bytes:
 
 def _indices(data: bytes, size: tuple[int, int]) -> Ids:
     try:
-        image = Image.open(io.BytesIO(data), formats=["PNG"])
-        _check(image, size)
-        image.load()
+        image = _open_upright(data, size)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MaskInvalid(f"The mask is a damaged PNG ({error}): save it again.") from None
     if image.mode.startswith("I;16"):
@@ -67,11 +67,24 @@ def _indices(data: bytes, size: tuple[int, int]) -> Ids:
     return ids
 
 
-def _check(image: Image.Image, size: tuple[int, int]) -> None:
-    if image.size != size:
-        raise MaskInvalid(
-            f"The mask has {image.size[0]}x{image.size[1]} pixels and its upright image {size[0]}x{size[1]}: "
-            "draw the mask on the image as viewers show it."
-        )
+def _open_upright(data: bytes, size: tuple[int, int]) -> Image.Image:
+    used = without_metadata(data)
+    image: Image.Image = Image.open(io.BytesIO(used), formats=["PNG"])
+    # Before anything is decoded: the mask may be turned.
+    if image.size != size and image.size != size[::-1]:
+        raise _wrong_size(image, size)
     if image.mode not in ("1", "L", "P") and not image.mode.startswith("I;16"):
         raise MaskInvalid(f"The mask is {image.mode} and must have one channel: a pixel is a class id, not a colour.")
+    turn = TRANSPOSITIONS.get(orientation_of(image, used))
+    upright = image if turn is None else image.transpose(turn)
+    if upright.size != size:
+        raise _wrong_size(upright, size)
+    upright.load()
+    return upright
+
+
+def _wrong_size(mask: Image.Image, size: tuple[int, int]) -> MaskInvalid:
+    return MaskInvalid(
+        f"The mask has {mask.size[0]}x{mask.size[1]} pixels and its upright image {size[0]}x{size[1]}: draw the mask "
+        "on the image as viewers show it. An image's EXIF orientation is applied, and a mask's if it has one."
+    )

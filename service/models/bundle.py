@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from service.errors import BundleInvalid, StorageFailed
 
@@ -124,6 +124,8 @@ class Manifest(Part):
     """Present if the run evaluated with sliding windows."""
     tensorrt: TensorRT | None = None
     artifacts: Annotated[list[Artifact], Field(min_length=1)]
+    value_range: tuple[FiniteFloat, FiniteFloat] | None = None
+    """Values that are black and white in images of floats, 32, 16 or 12 bits."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -131,6 +133,8 @@ class Manifest(Part):
             raise ValueError("classes: ids must be 0, 1, 2, ... in order")
         if not any(a.precision == "fp32" for a in self.artifacts):
             raise ValueError("artifacts: one must have precision fp32, which runs everywhere")
+        if self.value_range and self.value_range[0] >= self.value_range[1]:
+            raise ValueError("value_range: black must be below white")
         return self
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.models.bundle import Artifact, Bundle, Manifest, read_bundle
 from service.models.precision import choose
 from service.models.predictor_factory import make_predictor
+from service.segmentation.formats.rgb import ValueRange
 from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.memory_budget import MemoryBudget
 from service.segmentation.inference.predictor import Predictor
@@ -27,6 +28,11 @@ class LoadedModel:
     artifact: Artifact
     engine: Predictor
     class_table: ClassTable
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """Values that are black and white in images with more than 8 bits, if the bundle declares them."""
+        return self.bundle.manifest.value_range
 
     @property
     def version(self) -> str:

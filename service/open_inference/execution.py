@@ -113,7 +113,8 @@ async def _run_image(
     if not isinstance(image, bytes):
         prediction = await pipeline.predict(image, loaded.engine, context, client_disconnected)
         return {"mask": prediction.mask_HW, "confidence": prediction.confidence_HW}
-    prediction = (await pipeline.segment(image, loaded.engine, context, client_disconnected)).prediction
+    result = await pipeline.segment(image, loaded.engine, context, client_disconnected, loaded.value_range)
+    prediction = result.prediction
     png = await pipeline.encode(lambda: mask_png(prediction.mask_HW, loaded.class_table), context)
     return {"mask_png": png, "mean_confidence": np.float32(mean_confidence(prediction))}
 

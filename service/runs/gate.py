@@ -82,7 +82,7 @@ def compare(
 def read_pairs(images: ImageStore, ids: Iterable[str], manifest: Manifest, limits: Limits) -> Iterator[Pair]:
     """Yield the images with these ids and their masks. Raises ImageNotFound, MaskInvalid."""
     for image_id in ids:
-        image_HW3 = decode(images.path(image_id).read_bytes(), limits).image_HW3
+        image_HW3 = decode(images.path(image_id).read_bytes(), limits, manifest.value_range).image_HW3
         height, width = image_HW3.shape[:2]
         mask_HW = read_mask(
             images.mask_path(image_id).read_bytes(),

@@ -45,7 +45,8 @@ def make_recipe(template: Mapping[str, Any], base: Bundle, *, dataset: Path, siz
             "has no [model] table: set MASKLOOP_RECIPE to a recipe that has one."
         )
     recipe["init"] = str(base.checkpoint.absolute()) if base.checkpoint and _same_network(recipe, own) else ""
-    recipe["data"] = {**recipe.get("data", {}), "root": str(dataset.absolute())} | {
+    declared = {"range": list(base.manifest.value_range)} if base.manifest.value_range else {}
+    recipe["data"] = {**declared, **recipe.get("data", {}), "root": str(dataset.absolute())} | {
         "labelled": "labelled",
         "unlabelled": "unlabelled",
         "val": "val",

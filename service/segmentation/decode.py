@@ -2,21 +2,26 @@
 
 The rules, in order:
 
-| input                      | result                                                                                |
-|----------------------------|---------------------------------------------------------------------------------------|
-| more bytes than allowed    | 413                                                                                   |
-| not one of FORMATS         | 415                                                                                   |
-| several frames or pages    | 415: the service cannot know which one is meant. A JPEG with previews or gain maps    |
-|                            | (MPO) gives its main picture.                                                         |
-| more pixels than allowed   | 413, from the header alone                                                            |
-| truncated or damaged       | 400                                                                                   |
-| EXIF orientation           | applied, so the mask is upright; a broken EXIF block is ignored                       |
-| 12 or 16 bits per channel  | the upper 8 bits are kept (Pillow would clip values above 255 to white)               |
-| 32-bit integers, floats    | scaled by the range that `_value_range` finds; NaN counts as damage                   |
-| palette                    | looked up, with its transparency                                                      |
-| 1-bit, grey                | copied to all three channels                                                          |
-| alpha                      | composited on white, as browsers do; hidden colours stay hidden                       |
-| CMYK, YCbCr, LAB           | converted by Pillow (including Adobe's inverted CMYK)                                 |
+| input                       | result                                                                               |
+|-----------------------------|--------------------------------------------------------------------------------------|
+| more bytes than allowed     | 413                                                                                  |
+| not one of FORMATS          | 415                                                                                  |
+| several frames or pages     | 415: the service cannot know which one is meant. A JPEG with previews or gain maps   |
+|                             | (MPO) gives its main picture; a TIFF's overviews, thumbnails and masks do not count. |
+| more pixels than allowed    | 413, from the header alone                                                           |
+| truncated or damaged        | 400, with the damage                                                                 |
+| unused metadata             | ignored, however large or damaged it is                                              |
+| EXIF orientation            | applied, so the mask is upright; a broken EXIF block is ignored                      |
+| 16 bits, grey               | scaled by the model's value range; without one, the upper 8 bits are kept            |
+| 16 bits, colour             | the upper 8 bits are kept; with a value range other than 0 to 65535: 415             |
+| floats, 32 bits, 12 bits,   | scaled by the model's value range; without one: 415. NaN counts as damage            |
+| signed integers             |                                                                                      |
+| other numbers or bands      | 415, with what the file holds, such as 64-bit floats or 5 bands                      |
+| palette                     | looked up, with its transparency                                                     |
+| 1, 2 or 4 bits, grey        | copied to all three channels                                                         |
+| alpha                       | composited on white, as browsers do; hidden colours stay hidden                      |
+| fourth band of a GeoTIFF    | ignored, unless it is premultiplied alpha: GDAL marks every fourth band as alpha     |
+| CMYK, YCbCr, LAB            | converted by Pillow (including Adobe's inverted CMYK)                                |
 
 Training images are decoded by the same rules.
 """
@@ -24,15 +29,31 @@ Training images are decoded by the same rules.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile
 
 from service.errors import BadInput, ImageTooLarge, ImageUnreadable, ImageUnsupported
+from service.segmentation.formats.open_errors import find_fault
+from service.segmentation.formats.png_chunks import without_metadata
+from service.segmentation.formats.rgb import (
+    FULL_16_BITS,
+    ValueRange,
+    is_16_bit_color,
+    rgb_conversion,
+    undeclared_numbers,
+)
+from service.segmentation.formats.tiff_tags import (
+    fourth_band_is_alpha,
+    has_sub_pages,
+    select_page,
+    tile_pixels,
+    unreadable_compression,
+)
 from service.upload_kinds import recognise
 
 Pixels = npt.NDArray[np.uint8]
@@ -57,7 +78,7 @@ EXTENSIONS = {
 }
 FORMATS = [name for name in MEDIA_TYPES if name != "MPO"]
 
-BITS, ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0102, 0x0112, 0x0142, 0x0143
+ORIENTATION = 0x0112
 # Transposition that makes each EXIF orientation upright.
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -81,6 +102,7 @@ MAX_RLE_BYTES = 2 * 2**20
 PIXEL_BYTES = 17
 # Images are converted to upright RGB in strips of this many pixels; most are one strip.
 STRIP_PIXELS = 2**19
+CONVERT = "save it as grey or RGB with 8 bits per channel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +122,8 @@ class Header:
     height: int
     orientation: int
     """EXIF orientation of the stored picture, 1 to 8; 1: upright."""
+    ignores_fourth_band: bool
+    """Whether the file is a GeoTIFF whose fourth band was not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +137,29 @@ class DecodedImage:
 class EncodedImage:
     """An image within the limits; `decode` reads its pixels, once."""
 
-    def __init__(self, data: bytes, limits: Limits) -> None:
-        """Check format and size; decode no pixels.
+    def __init__(self, data: bytes, limits: Limits, value_range: ValueRange | None = None) -> None:
+        """Check format and size; decode no pixels. `value_range` is that of the model.
 
         Raises:
             ImageTooLarge: More bytes or pixels than the limits allow.
             ImageUnsupported: The format, or this variant of it, is not supported.
             ImageUnreadable: The header is damaged.
         """
-        self._data = data
-        self._image = _open(data, limits)
+        if len(data) > limits.max_bytes:
+            raise ImageTooLarge(
+                f"The image has {len(data)} bytes and {limits.max_bytes} are allowed: compress it, or raise "
+                "MASKLOOP_MAX_IMAGE_BYTES."
+            )
+        self._data = _used_part(data)
+        self._value_range = value_range
+        self._image = _open(self._data, limits)
+        try:
+            _check(self._image, data, limits)
+            _check_values(self._image, value_range)
+        except BadInput:
+            raise
+        except Exception as error:
+            raise _pillow_error(error, "image is damaged or incomplete", data) from None
         self.decode_bytes = PIXEL_BYTES * self._image.width * self._image.height
         """Upper bound of the memory that `header` and `decode` use."""
 
@@ -130,10 +167,11 @@ class EncodedImage:
     def header(self) -> Header:
         """The header. Read it in a thread: Pillow decodes a PNG whose metadata is behind its pixels."""
         width, height = self._image.size
-        orientation = _orientation(self._image, self._data)
+        orientation = orientation_of(self._image, self._data)
         if self._transposition(orientation) in SWAPPED:
             width, height = height, width
-        return Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation)
+        ignores_band = self._image.mode == "RGBA" and not fourth_band_is_alpha(self._image)
+        return Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation, ignores_band)
 
     def decode(self) -> DecodedImage:
         """Decode the pixels by the rules of this module.
@@ -145,7 +183,8 @@ class EncodedImage:
         try:
             header = self.header
             self._image.load()
-            return DecodedImage(_upright(self._image, self._transposition(header.orientation)), header)
+            turn = self._transposition(header.orientation)
+            return DecodedImage(_upright(self._image, turn, self._value_range), header)
         except Exception as error:
             raise _pillow_error(error, "image is damaged or incomplete", self._data) from None
         finally:
@@ -157,29 +196,33 @@ class EncodedImage:
         return 1 if self._image.format == "TIFF" else orientation
 
 
-def decode(data: bytes, limits: Limits) -> DecodedImage:
+def decode(data: bytes, limits: Limits, value_range: ValueRange | None = None) -> DecodedImage:
     """Parse the header and decode the pixels. Raises as `EncodedImage`."""
-    return EncodedImage(data, limits).decode()
+    return EncodedImage(data, limits, value_range).decode()
 
 
-def _open(data: bytes, limits: Limits) -> Image.Image:
-    if len(data) > limits.max_bytes:
-        raise ImageTooLarge(
-            f"The image has {len(data)} bytes and {limits.max_bytes} are allowed: compress it, or raise "
-            "MASKLOOP_MAX_IMAGE_BYTES."
-        )
+def _used_part(data: bytes) -> bytes:
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        if kind := recognise(data):
-            raise ImageUnsupported(f"The upload {kind}.") from None
-        raise ImageUnsupported(f"The file is not {', '.join(FORMATS)}: convert the image to one of them.") from None
+        return without_metadata(data)
+    except ValueError as error:
+        raise _pillow_error(error, "PNG is damaged", data) from None
+
+
+def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ImageTooLarge(_too_many_pixels("far more", limits)) from None
-    except Exception as error:
-        raise _pillow_error(error, "header of the image is damaged", data) from None
-    _check(image, data, limits)
-    return image
+    except MemoryError as error:
+        raise _pillow_error(error, "", data) from None
+    except Exception:
+        fault = find_fault(data, FORMATS)
+    if fault.cause != "kind" and (kind := recognise(data)):
+        raise ImageUnsupported(f"The upload {kind}.")
+    if fault.cause == "damage":
+        raise ImageUnreadable(f"The {fault.text}: send the whole file again, or save it again.")
+    remedy = CONVERT if fault.cause == "kind" else "convert the image to one of them"
+    raise ImageUnsupported(f"The file is {fault.text}: {remedy}.")
 
 
 def _pillow_error(error: Exception, what: str, data: bytes) -> BadInput:
@@ -190,30 +233,44 @@ def _pillow_error(error: Exception, what: str, data: bytes) -> BadInput:
     return ImageUnreadable(f"The upload {kind}." if kind else f"The {what} ({error}): send the whole file again.")
 
 
-def _check(image: Image.Image, data: bytes, limits: Limits) -> None:
+def _check(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> None:
+    # Not `n_frames`, which would read all pages of a TIFF.
+    frames, tile = _frames(image), tile_pixels(image)
     width, height = image.size
     if width * height > limits.max_pixels:
         raise ImageTooLarge(_too_many_pixels(f"{width}x{height}", limits))
-    try:
-        # `n_frames` would read all pages of a TIFF; this stops after the first.
-        has_frames = getattr(image, "is_animated", False)
-        tile_pixels = _tile_pixels(image)
-    except Exception as error:
-        raise _pillow_error(error, "image is damaged or incomplete", data) from None
-    if has_frames and image.format != "MPO":
+    if frames > 1:
         raise ImageUnsupported("The file holds several frames: send the one that you mean as a file of its own.")
-    if tile_pixels > limits.max_pixels:
-        raise ImageTooLarge(_too_many_pixels(f"tiles of {tile_pixels}", limits))
+    if frames == 0 and has_sub_pages(image):
+        raise ImageUnsupported("The file is a TIFF with a thumbnail, as raw files of cameras: send a developed image.")
+    if tile > limits.max_pixels:
+        raise ImageTooLarge(_too_many_pixels(f"tiles of {tile}", limits))
     if "progressive" in image.info and data.count(SCAN) > MAX_SCANS:
         raise ImageUnreadable(f"The JPEG has more than {MAX_SCANS} scans: save it again, baseline or progressive.")
     if image.format == "BMP" and image.info.get("compression") in (1, 2) and len(data) > MAX_RLE_BYTES:
         raise ImageTooLarge(f"A run-length encoded BMP may have {MAX_RLE_BYTES} bytes: save it as PNG.")
 
 
-def _tile_pixels(image: Image.Image) -> int:
-    """Pixels of one TIFF tile: it is decoded whole, however little of it the picture covers."""
-    tags = getattr(image, "tag_v2", {})
-    return int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
+def _frames(image: ImageFile.ImageFile) -> int:
+    """Number of pictures, counted up to 2; the first is selected."""
+    if image.format == "TIFF":
+        return select_page(image)
+    return 2 if getattr(image, "is_animated", False) and image.format != "MPO" else 1
+
+
+def _check_values(image: Image.Image, value_range: ValueRange | None) -> None:
+    if compression := unreadable_compression(image):
+        raise ImageUnsupported(f"The file is a TIFF compressed with {compression}: use deflate or LZW.")
+    if value_range is None and (numbers := undeclared_numbers(image)):
+        raise ImageUnsupported(
+            f"The pixels are {numbers}, and the model does not declare which values are black and white: train it "
+            f"with data.range = [BLACK, WHITE] in the recipe, or {CONVERT}."
+        )
+    if value_range not in (None, FULL_16_BITS) and is_16_bit_color(image):
+        raise ImageUnsupported(
+            "Only the upper 8 bits of colours with 16 bits can be read, and the model declares another range of "
+            f"values: scale the image to that range and {CONVERT}."
+        )
 
 
 def _too_many_pixels(found: str, limits: Limits) -> str:
@@ -223,7 +280,8 @@ def _too_many_pixels(found: str, limits: Limits) -> str:
     )
 
 
-def _orientation(image: Image.Image, data: bytes) -> int:
+def orientation_of(image: Image.Image, data: bytes) -> int:
+    """EXIF orientation, 1 to 8, of an image that was opened from `data`; 1 if it is missing or broken."""
     # Pillow would decode a whole PNG to look for metadata behind its pixels.
     if image.format == "PNG" and "exif" not in image.info and not any(sign in data for sign in PNG_EXIF):
         return 1
@@ -234,11 +292,11 @@ def _orientation(image: Image.Image, data: bytes) -> int:
     return value if isinstance(value, int) and value in TRANSPOSITIONS else 1
 
 
-def _upright(image: Image.Image, orientation: int) -> Pixels:
+def _upright(image: Image.Image, orientation: int, value_range: ValueRange | None) -> Pixels:
     """Convert a decoded image to upright RGB, strip by strip: whole images would need a copy per step."""
     width, height = image.size
     upright_HW3 = np.empty((width, height, 3) if orientation in SWAPPED else (height, width, 3), np.uint8)
-    to_rgb = _rgb_conversion(image)
+    to_rgb = rgb_conversion(image, value_range)
     for top, strip in _strips(image):
         rgb = to_rgb(strip)
         turned = rgb.transpose(TRANSPOSITIONS[orientation]) if orientation in TRANSPOSITIONS else rgb
@@ -256,52 +314,3 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         return
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
-
-
-def _rgb_conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return the function that converts any strip to RGB; some need the range of the whole image."""
-    if image.mode.startswith("I;16"):
-        # A 12-bit grey TIFF has this mode, too.
-        return partial(_shift_to_8_bits, bits=4 if getattr(image, "tag_v2", {}).get(BITS) == (12,) else 8)
-    if image.mode in ("I", "F"):
-        low, high = _value_range(image)
-        return partial(_scale_to_8_bits, low=low, high=high)
-    return _rgb
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    # `convert` would copy an RGB image.
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _shift_to_8_bits(image: Image.Image, *, bits: int) -> Image.Image:
-    return Image.fromarray((np.asarray(image) >> bits).astype(np.uint8)).convert("RGB")
-
-
-def _value_range(image: Image.Image) -> tuple[float, float]:
-    """Find the values that become black and white.
-
-    White is the smallest of 1 (floats only), 255 and 65535 that no value exceeds. If values are negative or larger, the
-    minimum becomes black and the maximum white.
-    """
-    low, high = np.inf, -np.inf
-    for _, strip in _strips(image):
-        values_HW = np.asarray(strip)
-        # Unlike `min` and `max`, these propagate NaN.
-        low, high = float(np.minimum(low, values_HW.min())), float(np.maximum(high, values_HW.max()))
-    if not np.isfinite(high - low):
-        raise ValueError("it has pixels that are not finite numbers")
-    for white in (255.0, 65535.0) if image.mode == "I" else (1.0, 255.0, 65535.0):
-        if low >= 0 and high <= white:
-            return 0.0, white
-    return low, high
-
-
-def _scale_to_8_bits(image: Image.Image, *, low: float, high: float) -> Image.Image:
-    # 256 steps of equal size; for integers up to 65535 the result is their upper 8 bits.
-    step = 255.999 / (high - low) if high > low else 0.0
-    grey_HW = (np.asarray(image).astype(np.float64) - low) * step
-    return Image.fromarray(grey_HW.astype(np.uint8)).convert("RGB")

@@ -25,6 +25,7 @@ from service.segmentation.admission.request_context import INTERACTIVE, RequestC
 from service.segmentation.admission.wait_estimator import WaitEstimator
 from service.segmentation.decode import DecodedImage, EncodedImage, Limits, Pixels
 from service.segmentation.executor_tasks import call_when_done, submit
+from service.segmentation.formats.rgb import ValueRange
 from service.segmentation.inference.arena import release_memory
 from service.segmentation.inference.predictor import Prediction, Predictor
 from service.segmentation.inference.providers import CPU
@@ -137,7 +138,12 @@ class Pipeline:
             ) from None
 
     async def segment(
-        self, data: bytes, predictor: Predictor, context: RequestContext, client_disconnected: DisconnectCheck
+        self,
+        data: bytes,
+        predictor: Predictor,
+        context: RequestContext,
+        client_disconnected: DisconnectCheck,
+        value_range: ValueRange | None = None,
     ) -> Result:
         """Decode an encoded image and run it through the model; `predictor` is used even if the active model changes.
 
@@ -148,7 +154,7 @@ class Pipeline:
             ClientDisconnected, ImageTooLarge, OutOfMemory, Overloaded: See `predict`.
         """
         begin = time.perf_counter()
-        encoded = await submit(self._image_pool, lambda: EncodedImage(data, self._limits))
+        encoded = await submit(self._image_pool, lambda: EncodedImage(data, self._limits, value_range))
         memory_bytes = encoded.decode_bytes
         # Large images have a limiter of their own, so that small ones do not wait for them.
         limiter = self._large_decoding if memory_bytes > self._small_decoding_bytes else self._decoding

@@ -36,12 +36,14 @@ COLORS = ((120, 170, 230), (90, 90, 90), (60, 140, 60), (170, 120, 90), (30, 70,
 GOLDEN = Path(__file__).parents[1] / "golden" / "bundle_v1"
 
 
-def make_checkpoint(file: Path, model: dict[str, Any], **inference: Any) -> Path:
+def make_checkpoint(
+    file: Path, model: dict[str, Any], *, value_range: tuple[float, float] = (0.0, 0.0), **inference: Any
+) -> Path:
     """Write a checkpoint of a random network that predicts every class about equally often."""
     recipe = recipe_from_dict(
         {
             "method": "supervised",
-            "data": {"root": "datasets/places"},
+            "data": {"root": "datasets/places", "range": value_range},
             "model": model,
             "train": {"steps": 1},
             "inference": inference,
@@ -105,8 +107,9 @@ def write_graph_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
 
 @pytest.fixture(scope="session")
 def vit_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A two-block ViT that processes images at their own size."""
-    return make_checkpoint(tmp_path_factory.mktemp("vit") / "model.safetensors", TINY_VIT)
+    """A two-block ViT that processes images at their own size, and declares the values of 12 bits."""
+    file = tmp_path_factory.mktemp("vit") / "model.safetensors"
+    return make_checkpoint(file, TINY_VIT, value_range=(0.0, 4095.0))
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ def test_manifest_contains_the_checkpoints_data(vit_bundle: Path, vit_checkpoint
     assert manifest.metrics["per_class"] == dict.fromkeys(NAMES, 0.2) | {"sea": None}
     assert manifest.provenance.recipe["model"]["encoder"] == "vit_tiny_patch16_224"
     assert manifest.provenance.data_fingerprint == "0123abcd"
+    assert manifest.value_range == (0.0, 4095.0)
     assert manifest.checkpoint is not None
     assert (vit_bundle / manifest.checkpoint.file).read_bytes() == vit_checkpoint.read_bytes()
 
@@ -104,6 +105,12 @@ def test_model_card_has_metrics_and_classes(vit_bundle: Path) -> None:
     assert "| 1 | road | `#5a5a5a` | 0.200 |" in card
     assert "| 4 | sea | `#1e4696` | absent |" in card
     assert read_manifest(vit_bundle).version in card
+    assert "| Value range | 0 is black, 4095 is white in images of floats, 32, 16 or 12 bits |" in card
+
+
+def test_bundle_without_a_value_range_does_not_mention_one(convnet_bundle: Path) -> None:
+    assert "value_range" not in json.loads((convnet_bundle / "manifest.json").read_text())
+    assert "Value range" not in (convnet_bundle / "MODEL_CARD.md").read_text()
 
 
 def test_graph_beyond_the_tolerance_is_refused(

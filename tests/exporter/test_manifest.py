@@ -62,6 +62,8 @@ def test_format_version_is_checked_first(version: object) -> None:
         (("artifacts", 0, "file"), "../model.onnx", r"artifacts\[0\]\.file: String should match"),
         (("artifacts", 0, "file"), "/etc/passwd", r"artifacts\[0\]\.file: String should match"),
         (("artifacts", 0, "speed"), None, "speed: Input should be an object"),
+        (("value_range",), [1.0, 1.0], "value_range: .*black must be below white"),
+        (("value_range",), [0, float("inf")], "value_range\\[1\\]: Input should be a finite number"),
         (("tensorrt",), {"file": "model.onnx", "cache_key": "k"}, "tensorrt.provider_options: Field required"),
         (("tensorrt",), {"file": "model.onnx", "cache_key": "../k", "provider_options": {}}, "cache_key: String sho"),
     ],

@@ -127,6 +127,13 @@ def test_encoded_model_maps_image_files_to_png_files() -> None:
     assert [tuple(entry["color"]) for entry in json.loads(parameters(config)["classes"])] == [
         entry.color for entry in MANIFEST.classes
     ]
+    assert "value_range" not in parameters(config)
+
+
+def test_encoded_model_gets_the_value_range_of_the_bundle() -> None:
+    manifest = MANIFEST.model_copy(update={"value_range": (0.0, 4095.0)})
+    config = parsed(encoded_config("places_encoded", "places", manifest, Options()))
+    assert json.loads(parameters(config)["value_range"]) == [0, 4095]
 
 
 @pytest.mark.parametrize(

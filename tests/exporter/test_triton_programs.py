@@ -23,48 +23,20 @@ from PIL import Image
 from exporter.probe import scene
 from exporter.runtime import OnnxPredictor
 from exporter.triton.programs import encoded, tensor
-from service.errors import ImageTooLarge, MaskloopError
+from service.errors import ImageTooLarge
 from service.segmentation import decode as service
 from service.segmentation.output.class_table import ClassTable
 from service.segmentation.output.png import mask_png
-from tests.contract.test_decoding import CASES, EACH, LIMITS, REJECTED, RGB
-from tests.contract.test_decoding import encoded as file_of
+from tests.contract.image_files import RGB
+from tests.contract.image_files import encoded as file_of
+from tests.contract.test_decoding import LIMITS
 from tests.exporter.conftest import COLORS, GOLDEN, NAMES
-from trainer.data.decode import read_image
 
 CLASSES = [{"id": number, "name": name, "color": COLORS[number]} for number, name in enumerate(NAMES)]
 
 
 def decode(data: bytes) -> npt.NDArray[np.uint8]:
     return encoded.decode(data, LIMITS.max_bytes, LIMITS.max_pixels)
-
-
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow warns about the broken EXIF; the pixels are valid
-@pytest.mark.parametrize(("row", "name"), EACH)
-def test_decoded_pixels_equal_the_trainers_and_the_services(row: str, name: str, tmp_path: Path) -> None:
-    data = CASES[row][name]
-    (tmp_path / "image").write_bytes(data)
-    found = decode(data)
-    assert np.array_equal(found, read_image(tmp_path / "image"))
-    assert np.array_equal(found, service.decode(data, LIMITS).image_HW3)
-    assert found.flags.c_contiguous
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "PA", "CMYK", "YCbCr", "HSV"])
-def test_every_mode_is_converted_as_in_the_service(mode: str) -> None:
-    image = RGB.quantize(8) if mode == "P" else RGB.convert("RGBA").convert(mode)
-    assert encoded.rgb(image.copy()).tobytes() == service._rgb(image.copy()).tobytes()
-
-
-FRAMES = {"frames": file_of(RGB, "TIFF", save_all=True, append_images=[RGB.rotate(180)])}
-
-
-@pytest.mark.parametrize("data", [*(data for cases in REJECTED.values() for data in cases.values()), *FRAMES.values()])
-def test_images_that_the_service_rejects_are_rejected(data: bytes) -> None:
-    with pytest.raises(encoded.InvalidImageError):
-        decode(data)
-    with pytest.raises(MaskloopError):
-        service.decode(data, LIMITS)
 
 
 def test_main_image_of_a_multi_picture_jpeg_is_used() -> None:
@@ -171,14 +143,17 @@ def brightness(image_1HW3: npt.NDArray[np.uint8]) -> StandInResponse:
     return StandInResponse([StandInTensor("mask", mask_1HW)])
 
 
-def execute(monkeypatch: pytest.MonkeyPatch, answer: Answer, *requests: list[bytes]) -> list[StandInResponse]:
-    """Run the encoded model on requests of one or more files each."""
+def execute(
+    monkeypatch: pytest.MonkeyPatch, answer: Answer, *requests: list[bytes], **more: str
+) -> list[StandInResponse]:
+    """Run the encoded model on requests of one or more files each, with `more` parameters."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in(answer))
     parameters = {
         "tensor_model": "places",
         "max_image_bytes": str(LIMITS.max_bytes),
         "max_image_pixels": str(LIMITS.max_pixels),
         "classes": json.dumps(CLASSES),
+        **more,
     }
     config = {"parameters": {key: {"string_value": value} for key, value in parameters.items()}}
     model = encoded.TritonPythonModel()
@@ -219,6 +194,17 @@ def test_invalid_image_fails_only_its_own_request(monkeypatch: pytest.MonkeyPatc
         assert error is not None
         assert (error.code(), error.message()[:15]) == (StandInError.INVALID_ARG, "the file is not")
     assert all(np.array_equal(masks(response)[0], expected) for response in (good, last))
+
+
+def test_floats_are_scaled_by_the_parameter_value_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = file_of(Image.fromarray(np.array([[0, 1024, 2048, 4096]], np.float32)), "TIFF")
+    (response,) = execute(monkeypatch, brightness, [file], value_range="[0.0, 4096.0]")
+    assert masks(response)[0].tolist() == [[0, 0, 1, 3]]
+    (response,) = execute(monkeypatch, brightness, [file])
+    error = response.error()
+    assert error is not None
+    assert "32-bit floats" in error.message()
+    assert "data.range = [BLACK, WHITE]" in error.message()
 
 
 def test_error_of_the_tensor_model_keeps_its_code(monkeypatch: pytest.MonkeyPatch) -> None:

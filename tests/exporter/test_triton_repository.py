@@ -128,6 +128,17 @@ def test_other_classes_need_another_name(tmp_path: Path) -> None:
     assert write_repository(other, tmp_path / "repo", name="heaven").version == 1
 
 
+def test_another_value_range_needs_another_name(tmp_path: Path) -> None:
+    """The model for encoded images decodes for all versions."""
+    write_repository(GOLDEN, tmp_path / "repo")
+    other = another_bundle(tmp_path / "other", lambda manifest: manifest.model_copy(update={"value_range": (0.0, 1.0)}))
+    with pytest.raises(BundleError, match=r"other black and white values \(data\.range\) than this bundle.* --name"):
+        write_repository(other, tmp_path / "repo")
+    written = write_repository(other, tmp_path / "repo", name="floats")
+    config = parsed((tmp_path / "repo" / written.encoded / "config.pbtxt").read_text())
+    assert json.loads(parameters(config)["value_range"]) == [0, 1]
+
+
 def test_other_tensors_need_another_name(tmp_path: Path) -> None:
     write_repository(GOLDEN, tmp_path)
     graph_file(tmp_path / "golden/1/model.onnx", onnx.TensorProto.UINT16)

@@ -60,6 +60,16 @@ def test_recipe_round_trips_through_toml() -> None:
         ({"data": {"root": "x", "crop": 32}}, r"data\.crop = 32: must be a valid list"),
         ({"data": {"root": "x", "scale": [2, 1]}}, r"data\.scale = \[2\.0, 1\.0\]: the first value must not exceed"),
         (
+            {"data": {"root": "x", "range": [9, 1]}},
+            r"data\.range = \[9\.0, 1\.0\]: the first value, black, must be below",
+        ),
+        (
+            {"data": {"root": "x", "range": [1, 1]}},
+            r"data\.range = \[1\.0, 1\.0\]: the first value, black, must be below",
+        ),
+        ({"data": {"root": "x", "range": [0, float("nan")]}}, r"data\.range\.1 = nan: must be a finite number"),
+        ({"data": {"root": "x", "range": [0]}}, r"data\.range = \[0\]: must have more items"),
+        (
             {"loss": {"class_weights": {"road": -1}}},
             r"loss\.class_weights\.road = -1: must be greater than or equal to 0",
         ),

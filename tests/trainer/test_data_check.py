@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.trainer.conftest import write_dataset
 from tests.trainer.layouts import LAYOUTS, write_layout
 from trainer.__main__ import main
 from trainer.commands.check_data import show
-from trainer.data.inspection import inspect_dataset
+from trainer.data.inspection import _propose_range, inspect_dataset
 from trainer.data.layouts import open_dataset
 from trainer.data.problems import Problem, find_problems
 
@@ -183,3 +184,63 @@ def test_bars_use_characters_of_the_console_encoding(dataset: Path, encoding: st
 def test_names_with_extension_get_a_specific_remedy(dataset: Path) -> None:
     (dataset / "splits/labelled.txt").write_text("labelled0.png\n")
     assert problems(dataset)["missing image"].remedy == "write names without extension: labelled0"
+
+
+def store_as(root: Path, factor: float, kind: type) -> None:
+    """Replace the images by grey TIFFs of other numbers."""
+    for path in (root / "images").iterdir():
+        with Image.open(path) as image:
+            values_HW = np.asarray(image.convert("L")).astype(np.float64) * factor
+        path.unlink()
+        Image.fromarray(values_HW.astype(kind)).save(path.with_suffix(".tif"))
+
+
+def test_range_of_floats_is_proposed_as_a_line_to_paste(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store_as(dataset, 16, np.float32)
+    assert main(["check-data", str(dataset), "--crop", "32", "32"]) == 1
+    said = capsys.readouterr().out
+    assert "error: 10 images store numbers (floats, 32 or 12 bits)" in said
+    low, high = map(float, re.findall(r"add range = \[(.+), (.+)\] to \[data\]", said)[0])
+    assert 0 <= low < 300
+    assert 3500 < high <= 16 * 255
+    assert "errors: 1, warnings: 0" in said
+    command = ["check-data", str(dataset), "--crop", "32", "32", "--range", str(low), str(high)]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["findings"] == []
+
+
+def test_masks_of_images_without_a_range_are_checked_too(dataset: Path) -> None:
+    store_as(dataset, 16, np.float32)
+    value_outside(dataset)
+    assert {"undeclared range", "unusable mask"} == set(problems(dataset))
+
+
+@pytest.mark.parametrize(
+    ("usual_values", "expected"),
+    [
+        ([], None),
+        ([(10.0, 9990.000000000002)], (10.0, 9990.0)),
+        ([(104.0, 3890.0), (98.7, 3777.0)], (90.0, 3890.0)),
+        ([(0.0012, 0.98)], (0.001, 0.98)),
+        ([(7.0, 7.0)], (7.0, 8.0)),
+        ([(-12.34, 1e9)], (-1e7, 1e9)),
+    ],
+)
+def test_proposed_range_is_rounded_outwards(
+    usual_values: list[tuple[float, float]], expected: tuple[float, float] | None
+) -> None:
+    assert _propose_range(usual_values) == expected
+
+
+def test_12_bits_in_files_of_16_are_reported_as_nearly_black(dataset: Path) -> None:
+    store_as(dataset, 16, np.uint16)
+    problem = problems(dataset)["nearly black"]
+    assert (problem.severity, len(problem.names)) == ("warning", 10)
+    assert "range = [0, 4095]" in problem.remedy
+    declared = inspect_dataset(open_dataset(dataset, value_range=(0.0, 4095.0)))
+    assert find_problems(declared, (32, 32)) == []
+
+
+def test_range_that_ends_below_its_start_is_an_error(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-data", str(dataset), "--range", "5", "1"]) != 0
+    assert "--range 5 1: the first value must be below the second" in capsys.readouterr().err

@@ -3,12 +3,22 @@
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data.decode import ImageError, decode_colors, decode_values, image_size, read_image
+from tests.contract.image_files import packed, tiff
+from trainer.data.decode import (
+    ImageError,
+    UndeclaredRangeError,
+    decode_colors,
+    decode_values,
+    image_size,
+    read_image,
+)
+from trainer.data.mask_encoding import MaskEncoding
 
 RNG = np.random.default_rng(0)
 
@@ -66,6 +76,77 @@ def test_grey_masks_of_any_bit_depth_give_stored_ids(bits: int, stored: bytes, i
     path = tmp_path / "mask.png"
     path.write_bytes(grey_png(bits, stored, len(ids)))
     assert decode_values(path, path).tolist() == [ids]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_tiff_masks_of_few_bits_give_stored_ids(bits: int, photometric: int, tmp_path: Path) -> None:
+    """Pillow stretches them to 0..255, and inverts them where white is zero."""
+    path, ids_HW = tmp_path / "mask.tif", RNG.integers(0, 2**bits, (3, 8), dtype=np.uint8)
+    path.write_bytes(tiff((packed(ids_HW, bits), {258: bits, 262: photometric}), size=(8, 3)))
+    assert decode_values(path, path).tolist() == ids_HW.tolist()
+
+
+def test_white_is_zero_mask_of_8_bits_gives_stored_ids(tmp_path: Path) -> None:
+    path, ids_HW = tmp_path / "mask.tif", np.array([[0, 1, 255]], np.uint8)
+    path.write_bytes(tiff((ids_HW, {262: 0})))
+    assert decode_values(path, path).tolist() == ids_HW.tolist()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize(("orientation", "expected"), [(3, [[4, 3], [2, 1], [0, 0]]), (6, [[3, 1, 0], [4, 2, 0]])])
+def test_orientation_of_a_mask_is_applied(
+    kind: str, orientation: int, expected: list[list[int]], tmp_path: Path
+) -> None:
+    """Else a label is upside down against its photograph, which is rotated."""
+    path, exif = tmp_path / "mask", Image.Exif()
+    exif[0x0112] = orientation
+    ids_HW = np.array([[0, 0], [1, 2], [3, 4]], np.uint8)
+    for mask in (Image.fromarray(ids_HW), with_palette(ids_HW)):
+        mask.save(path, kind, exif=exif)
+        assert decode_values(path, path).tolist() == expected
+    Image.new("RGB", (3, 1), (1, 2, 3)).save(path, kind, exif=exif)
+    assert decode_colors(path, path).shape == ((3, 1, 3) if orientation == 6 else (1, 3, 3))
+
+
+def with_palette(ids_HW: np.ndarray[Any, Any]) -> Image.Image:
+    image = Image.fromarray(ids_HW)
+    image.putpalette(bytes(768))
+    return image
+
+
+def test_mask_with_large_metadata_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    Image.fromarray(np.array([[1, 2]], np.uint8)).save(path, icc_profile=bytes(2**21))
+    assert decode_values(path, path).tolist() == [[1, 2]]
+
+
+def test_sideways_mask_is_an_error_that_names_exif(tmp_path: Path) -> None:
+    Image.new("L", (40, 30)).save(tmp_path / "mask.png")
+    encoding = MaskEncoding.identity(2, 255)
+    with pytest.raises(ImageError, match=r"mask has 40x30 pixels and its upright image 30x40 .*EXIF"):
+        encoding.decode(tmp_path / "mask.png", tmp_path / "mask.png", (40, 30))
+    with pytest.raises(ImageError, match=r"mask has 40x30 pixels, its image 41x30 \(width x height\); export it"):
+        encoding.decode(tmp_path / "mask.png", tmp_path / "mask.png", (30, 41))
+
+
+def test_damage_of_a_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.new("RGB", (9, 9)).save(path)
+    path.write_bytes(path.read_bytes()[:30] + b"1234" + path.read_bytes()[34:])
+    with pytest.raises(ImageError, match=r"image\.png: cannot be decoded \(the checksum of its IHDR chunk is wrong\)"):
+        read_image(path)
+
+
+def test_undeclared_range_is_an_error_with_the_usual_values(tmp_path: Path) -> None:
+    path = tmp_path / "image.tif"
+    values_HW = np.arange(10_001, dtype=np.float32).reshape(1, -1)
+    Image.fromarray(values_HW).save(path)
+    for read in (lambda: read_image(path), lambda: image_size(path, path)):
+        with pytest.raises(UndeclaredRangeError, match=r"32-bit floats.*set data\.range") as error:
+            read()
+        assert (error.value.low, error.value.high) == pytest.approx((10, 9990))
+    assert read_image(path, (0, 10_000))[0, [0, 5000, 10_000], 0].tolist() == [0, 127, 255]
 
 
 def test_colour_mask_ignores_alpha(tmp_path: Path) -> None:

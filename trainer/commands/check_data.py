@@ -12,6 +12,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from trainer.data.dataset import DatasetError
 from trainer.data.inspection import LABELLED_ROLES, Inspection, inspect_dataset
 from trainer.data.layouts import MARKS, open_dataset
 from trainer.data.problems import Problem, find_problems
@@ -29,12 +30,17 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument("--splits", type=Path, metavar="DIR", help=splits)
     sizes = "height and width of the planned training crop, in pixels (default: 518 518)"
     command.add_argument("--crop", type=int, nargs=2, default=(518, 518), metavar=("H", "W"), help=sizes)
+    values = "the recipe's data.range, if it declares one"
+    command.add_argument("--range", type=float, nargs=2, metavar=("BLACK", "WHITE"), help=values)
     command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the problems; return 0 if the data set is usable, 1 if there is an error."""
-    inspection = inspect_dataset(open_dataset(options.dataset, options.format, options.splits))
+    value_range = tuple(options.range) if options.range else None
+    if value_range and not value_range[0] < value_range[1]:
+        raise DatasetError(f"--range {value_range[0]:g} {value_range[1]:g}: the first value must be below the second")
+    inspection = inspect_dataset(open_dataset(options.dataset, options.format, options.splits, value_range))
     problems = find_problems(inspection, tuple(options.crop))
     if options.json:
         print(json.dumps(as_dict(inspection, problems)))
@@ -60,6 +66,7 @@ def as_dict(inspection: Inspection, problems: list[Problem]) -> dict[str, Any]:
             for split in inspection.splits
         },
         "sizes": _sizes(inspection),
+        "proposed_range": inspection.proposed_range,
         "classes": [
             {"name": name, "labelled": labelled, "val": val} for name, labelled, val in zip(names, *shares, strict=True)
         ],

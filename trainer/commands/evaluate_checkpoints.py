@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _score(path: Path, options: argparse.Namespace) -> Scores:
     checkpoint = load(path)
-    dataset = open_dataset(options.data, options.format, options.splits)
+    dataset = open_dataset(options.data, options.format, options.splits, checkpoint.value_range)
     if dataset.taxonomy.names != checkpoint.taxonomy.names:
         raise DatasetError(
             f"{options.data}: its classes are not the checkpoint's; give a data set with the classes "

@@ -41,11 +41,13 @@ def predict(checkpoint: Checkpoint, images: Sequence[Path], out: Path) -> Iterat
     """
     _check_outputs(images, out)
     out.mkdir(parents=True, exist_ok=True)
-    inference = recipe_from_dict(checkpoint.recipe).inference
+    recipe = recipe_from_dict(checkpoint.recipe)
     palette_K3 = np.array(checkpoint.taxonomy.colors, dtype=np.uint8)
     for path in images:
-        image_HWC = read_image(path)
-        mask_HW = most_likely(checkpoint.model, torch.from_numpy(image_HWC.copy())[None], inference)[0][0].numpy()
+        image_HWC = read_image(path, recipe.data.value_range)
+        mask_HW = most_likely(checkpoint.model, torch.from_numpy(image_HWC.copy())[None], recipe.inference)[0][
+            0
+        ].numpy()
         mask, overlay = _outputs(path, out)
         is_indexed = len(palette_K3) <= 256
         image = Image.fromarray(mask_HW.astype(np.uint8 if is_indexed else np.uint16))

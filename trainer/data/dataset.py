@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from trainer.data.formats.rgb import ValueRange
 from trainer.taxonomy import Taxonomy
 
 EVERYTHING = "*"
@@ -65,6 +66,8 @@ class SegmentationDataset(ABC):
 
     root: Path
     taxonomy: Taxonomy
+    value_range: ValueRange | None = None
+    """The recipe's `data.range`."""
 
     @abstractmethod
     def split(self, name: str) -> tuple[Sample, ...]:

@@ -4,28 +4,35 @@ Rules for images, in order:
 
 | content of the file             | Pillow's mode     | result                                                        |
 |---------------------------------|-------------------|---------------------------------------------------------------|
-| several frames or pages         |                   | the first                                                     |
+| several frames or pages         |                   | the first that is no overview, thumbnail or mask of another   |
+| unused metadata                 |                   | ignored, however large or damaged it is                       |
 | EXIF orientation                |                   | applied; a broken EXIF is ignored                             |
-| 32-bit integers, floats         | I, F              | scaled by the range that `_scaled` finds; NaN is an error     |
-| 16 bits, grey                   | I;16 and variants | the upper 8 bits (Pillow would clip to white)                 |
-| 12 bits, grey                   | I;16              | the upper 8 bits                                              |
-| 16 bits, colour                 | RGB, RGBA         | the upper 8 bits, by Pillow                                   |
+| floats, 32 bits, 12 bits, grey  | I, F, I;16        | scaled by `data.range`; without one, or with NaN: ImageError  |
+| signed 8 or 16 bits, grey       | L, I              | the same                                                      |
+| 16 bits, grey                   | I;16 and variants | the same; without `data.range`, the upper 8 bits              |
+| 16 bits, colour                 | RGB, RGBA         | the upper 8 bits; ImageError if `data.range` is another one   |
+| other numbers or bands          |                   | ImageError with what the file holds                           |
 | alpha                           | LA, PA, RGBA      | composited on white, as on a web page                         |
 | premultiplied alpha             | RGBa              | the same                                                      |
 | transparent colour or entries   | 1, L, P, RGB      | the same                                                      |
+| fourth band of a GeoTIFF        | RGBA              | ignored: GDAL marks every fourth band as alpha                |
 | palette                         | P                 | looked up                                                     |
-| 1 bit, grey                     | 1, L              | the one channel three times                                   |
+| 1, 2 or 4 bits, grey            | 1, L              | the one channel three times                                   |
 | CMYK                            | CMYK              | converted without a profile; a JPEG's is inverted, as Adobe's |
 | YCbCr, Lab, HSV                 | YCbCr, LAB, HSV   | converted by Pillow                                           |
 | an unused fourth channel        | RGBX              | dropped                                                       |
-| damaged, truncated              |                   | ImageError                                                    |
+| damaged, truncated              |                   | ImageError with the damage                                    |
+
+`data.range` = [black, white] makes 256 equal steps; values outside it become black or white. The service decodes alike,
+but rejects files with several frames; tests/contract checks every row for both. Masks are read as their stored values,
+whatever Pillow makes of them: 4-bit grey is not stretched, "white is zero" is not inverted. Their EXIF orientation is
+applied.
 
 Deviation: the authors ignore EXIF orientation, which turns an image against a mask drawn on the upright one.
-
-The service decodes alike, but rejects files with several frames; tests/contract checks every row for both.
 """
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,13 +41,31 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.Image import DecompressionBombError
+
+from trainer.data.formats.open_errors import find_fault
+from trainer.data.formats.png_chunks import SIGNATURE, without_metadata
+from trainer.data.formats.rgb import (
+    FULL_16_BITS,
+    ValueRange,
+    is_16_bit_color,
+    rawmode,
+    rgb_conversion,
+    stored_dtype,
+    stored_numbers,
+    undeclared_numbers,
+)
+from trainer.data.formats.tiff_tags import has_sub_pages, select_page, unreadable_compression
 
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, DecompressionBombError)
 """Pillow's exceptions for damaged files; they differ by format."""
-BITS, ORIENTATION = 0x0102, 0x0112
-"""TIFF and EXIF tags."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF")
+ORIENTATION = 0x0112
+"""EXIF tag."""
+
+USUAL_VALUES = (0.1, 99.9)
+"""Percentiles between which nearly all values are."""
 
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """Orientations that swap width and height."""
@@ -56,76 +81,110 @@ class ImageError(ValueError):
     """An image or a mask cannot be used."""
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
+class UndeclaredRangeError(ImageError):
+    """An image needs `data.range`; nearly all of its values are between `low` and `high`."""
+
+    def __init__(self, name: Path, numbers: str, low: float, high: float) -> None:
+        super().__init__(
+            f"{name}: the pixels are {numbers}, and black and white are not declared; set data.range = [BLACK, WHITE] "
+            "in the recipe: check-data proposes the values"
+        )
+        self.low, self.high = low, high
+
+
+def read_image(path: Path, value_range: ValueRange | None = None) -> npt.NDArray[np.uint8]:
     """Read an image file as HWC uint8 RGB, 0..255. Raises ImageError."""
-    return decode_image(path, path)
+    return decode_image(path, path, value_range)
 
 
-def decode_image(source: Source, name: Path) -> npt.NDArray[np.uint8]:
+def decode_image(source: Source, name: Path, value_range: ValueRange | None = None) -> npt.NDArray[np.uint8]:
     """Decode an image as HWC uint8 RGB. Raises ImageError, which calls it `name`."""
-    with _image_errors(name, NO_IMAGE, "cannot be decoded", REPLACE), Image.open(source) as file:
+    with _image_errors(name, NO_IMAGE, "cannot be decoded", REPLACE), _open(source) as file:
+        _check_range(file, name, value_range)
+        convert = rgb_conversion(file, value_range)
         file.load()
-        return np.asarray(to_rgb(_upright(file)))
+        return np.asarray(convert(_upright(file)))
 
 
-def image_size(source: Source, name: Path) -> tuple[int, int]:
+def image_size(source: Source, name: Path, value_range: ValueRange | None = None) -> tuple[int, int]:
     """(height, width) of an image after EXIF orientation, from its header only. Raises ImageError."""
-    with _image_errors(name, NO_IMAGE, "is not an image", REPLACE), Image.open(source) as file:
+    with _image_errors(name, NO_IMAGE, "is not an image", REPLACE), _open(source) as file:
+        _check_range(file, name, value_range)
         width, height = file.size
         # For TIFF, Pillow applies the orientation itself and reports the final size.
         swapped = file.format != "TIFF" and _orientation(file) in SIDEWAYS
         return (width, height) if swapped else (height, width)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow mode to RGB by the table above. Raises ValueError for floats that are not finite."""
-    if image.mode in {"I", "F"}:
-        return Image.fromarray(_scaled(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
-    if image.mode.startswith("I;16"):
-        shift = 4 if getattr(image, "tag_v2", {}).get(BITS) == (12,) else 8
-        return Image.fromarray((np.asarray(image) >> shift).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    # `convert` would copy an RGB image.
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _scaled(values_HW: npt.NDArray[np.float64], mode: str) -> npt.NDArray[np.uint8]:
-    """Scale to 0..255. White is 1, 255 or 65535 for floats, 255 or 65535 for integers: the lowest that fits all values.
-
-    If a value is negative or above 65535, the minimum becomes black and the maximum white.
-    """
-    low, high = float(values_HW.min()), float(values_HW.max())
-    if not np.isfinite(high - low):
-        raise ValueError("some pixels are not finite numbers")
-    for white in (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0):
-        if low >= 0 and high <= white:
-            low, high = 0.0, white
-            break
-    # 256 equal steps; up to 65535 they equal the upper 8 bits.
-    step = 255.999 / (high - low) if high > low else 0.0
-    return ((values_HW - low) * step).astype(np.uint8)
-
-
 def decode_values(source: Source, name: Path) -> npt.NDArray[np.integer[Any]]:
-    """Decode the stored values of a mask, HW, uint8, uint16 or int32; of a palette image, the indices.
+    """Decode the stored values of an upright mask, HW, uint8, uint16 or int32; of a palette image, the indices.
 
     Raises ImageError, also for several channels.
     """
-    with _image_errors(name, NO_MASK_FILE, "cannot be decoded", "export it again"), Image.open(source) as file:
+    with _image_errors(name, NO_MASK_FILE, "cannot be decoded", "export it again"), _open(source) as file:
         if file.mode not in {"L", "P", "1", "I;16", "I;16B", "I"}:
             raise ImageError(
                 f"{name}: a mask must have one channel of class ids, but its mode is {file.mode}; save an indexed "
                 'or grey PNG, or set masks = "colours" in classes.toml if colours encode the classes'
             )
-        return _values(file)
+        stored_as = rawmode(file)
+        file.load()
+        return _stored_values(np.asarray(_upright(file)), stored_as)
 
 
 def decode_colors(source: Source, name: Path) -> npt.NDArray[np.uint8]:
-    """Decode a mask of colours, HWC uint8 RGB, ignoring alpha. Raises ImageError."""
-    with _image_errors(name, NO_MASK_FILE, "cannot be decoded", "export it again"), Image.open(source) as file:
-        return np.asarray(file.convert("RGB"))
+    """Decode an upright mask of colours, HWC uint8 RGB, ignoring alpha. Raises ImageError."""
+    with _image_errors(name, NO_MASK_FILE, "cannot be decoded", "export it again"), _open(source) as file:
+        file.load()
+        return np.asarray(_upright(file).convert("RGB"))
+
+
+def _open(source: Source) -> ImageFile.ImageFile:
+    """Open a file at its picture. Raises one of DAMAGED."""
+    opened = _without_metadata(source)
+    try:
+        image = Image.open(opened)
+    except UnidentifiedImageError as error:
+        fault = find_fault(opened.read_bytes() if isinstance(opened, Path) else opened.getvalue(), FORMATS)
+        remedy = "; save it as grey or RGB with 8 bits per channel" if fault.cause == "kind" else ""
+        raise ValueError(fault.text + remedy) from error
+    try:
+        _select_picture(image)
+    except BaseException:
+        image.close()
+        raise
+    return image
+
+
+def _select_picture(image: ImageFile.ImageFile) -> None:
+    if image.format != "TIFF":
+        return
+    # Without a name, Pillow does not map the file into memory, which ignores that an orientation swaps the sides.
+    image.filename = ""
+    if select_page(image) == 0 and has_sub_pages(image):
+        raise ValueError("a TIFF with a thumbnail, as raw files of cameras")
+    if compression := unreadable_compression(image):
+        raise ValueError(f"a TIFF compressed with {compression}")
+
+
+def _without_metadata(source: Source) -> Source:
+    """The used part of a PNG, in memory; other sources unchanged. Raises ValueError if a checksum is wrong."""
+    if isinstance(source, io.BytesIO):
+        return io.BytesIO(without_metadata(source.getvalue()))
+    with source.open("rb") as file:
+        start = file.read(len(SIGNATURE))
+        return io.BytesIO(without_metadata(start + file.read())) if start == SIGNATURE else source
+
+
+def _check_range(image: Image.Image, name: Path, value_range: ValueRange | None) -> None:
+    if value_range is None and (numbers := undeclared_numbers(image)):
+        low, high = np.percentile(stored_numbers(image, stored_dtype(image)), USUAL_VALUES)
+        raise UndeclaredRangeError(name, numbers, float(low), float(high))
+    if value_range not in (None, FULL_16_BITS) and is_16_bit_color(image):
+        raise ImageError(
+            f"{name}: only the upper 8 bits of colours with 16 bits can be read, and data.range is another range; "
+            "scale the image to it and save it with 8 bits per channel"
+        )
 
 
 @contextmanager
@@ -140,14 +199,16 @@ def _image_errors(name: Path, missing: str, damaged: str, remedy: str) -> Iterat
         raise ImageError(f"{name}: {damaged} ({error}); {remedy}") from error
 
 
-def _values(image: Image.Image) -> npt.NDArray[np.integer[Any]]:
-    # Pillow scales 2-bit and 4-bit grey to 0..255; undo that.
-    tiles = getattr(image, "tile", [])
-    stretch = {"L;2": 85, "L;4": 17}.get(str(tiles[0].args), 1) if tiles else 1
-    stored_HW = np.asarray(image)
-    if stored_HW.dtype == np.bool_:
-        return stored_HW.astype(np.uint8)
-    return stored_HW // np.uint8(stretch) if stretch > 1 else stored_HW
+def _stored_values(mask_HW: npt.NDArray[Any], stored_as: str) -> npt.NDArray[np.integer[Any]]:
+    """Undo what Pillow does to grey of 1 to 8 bits: it stretches 2 and 4 bits, and inverts "white is zero"."""
+    bits_and_flags = re.fullmatch(r"(?:L|1);?([24]?)(I?)R?", stored_as)
+    if not bits_and_flags:
+        return mask_HW
+    bits, inverted = bits_and_flags.groups()
+    if mask_HW.dtype == np.bool_:
+        return (mask_HW ^ bool(inverted)).astype(np.uint8)
+    stored_HW = ~mask_HW if inverted else mask_HW
+    return stored_HW // np.uint8({"2": 85, "4": 17}.get(bits, 1))
 
 
 def _upright(image: Image.Image) -> Image.Image:

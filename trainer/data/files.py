@@ -94,7 +94,7 @@ class FileDataset(SegmentationDataset):
 
     def size(self, sample: Sample) -> tuple[int, int]:
         """See SegmentationDataset."""
-        return image_size(sample.image, sample.image)
+        return image_size(sample.image, sample.image, self.value_range)
 
     def read_bytes(self, sample: Sample, *, mask: bool, limit: int = -1) -> bytes:
         """See SegmentationDataset."""
@@ -108,7 +108,7 @@ class FileDataset(SegmentationDataset):
 
     def read(self, sample: Sample) -> npt.NDArray[np.uint8]:
         """See SegmentationDataset."""
-        return read_image(sample.image)
+        return read_image(sample.image, self.value_range)
 
     def read_mask(self, sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """See SegmentationDataset."""

@@ -56,7 +56,7 @@ class HuggingFaceDataset(SegmentationDataset):
 
     def read(self, sample: Sample) -> npt.NDArray[np.uint8]:
         """See SegmentationDataset."""
-        return decode_image(self._source(sample, mask=False), sample.image)
+        return decode_image(self._source(sample, mask=False), sample.image, self.value_range)
 
     def read_mask(self, sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.int64]:
         """See SegmentationDataset."""
@@ -64,7 +64,7 @@ class HuggingFaceDataset(SegmentationDataset):
 
     def size(self, sample: Sample) -> tuple[int, int]:
         """See SegmentationDataset."""
-        return image_size(self._source(sample, mask=False), sample.image)
+        return image_size(self._source(sample, mask=False), sample.image, self.value_range)
 
     def read_bytes(self, sample: Sample, *, mask: bool, limit: int = -1) -> bytes:
         """See SegmentationDataset."""

@@ -6,7 +6,8 @@ problems.py derives errors and warnings from these facts.
 # H W pixels, C channels, K classes
 
 import hashlib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Literal
@@ -15,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.data.dataset import DatasetError, MissingImagesError, Sample, SegmentationDataset
-from trainer.data.decode import ImageError
+from trainer.data.decode import ImageError, UndeclaredRangeError
+from trainer.data.formats.rgb import ValueRange
 from trainer.data.scan import map_in_threads
 
 Role = Literal["labelled", "unlabelled", "train", "val", "other"]
@@ -47,8 +49,10 @@ class ImageRecord:
     Attributes:
         size: (height, width) in pixels; None if the image cannot be decoded.
         pixel_sha256: over size and decoded pixels; "" if the image cannot be decoded.
+        brightest: largest value of the decoded pixels, 0..255.
         counts_K: pixels per class; None without a usable mask.
         problem: why image or mask cannot be used.
+        undeclared: usual values of an image that needs `data.range`, if it is not declared.
     """
 
     sample: Sample
@@ -56,8 +60,10 @@ class ImageRecord:
     size: tuple[int, int] | None = None
     file_sha256: str = ""
     pixel_sha256: str = ""
+    brightest: int = 0
     counts_K: npt.NDArray[np.int64] | None = None
     problem: str = ""
+    undeclared: ValueRange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class Inspection:
     dataset: SegmentationDataset
     splits: tuple[SplitRecord, ...]
     records: dict[str, ImageRecord] = field(default_factory=dict)
+    proposed_range: ValueRange | None = None
 
     def records_of(self, samples: Iterable[Sample]) -> list[ImageRecord]:
         """Records of the samples."""
@@ -106,7 +113,29 @@ def inspect_dataset(dataset: SegmentationDataset) -> Inspection:
     splits = tuple(_read_split(dataset, name) for name in names)
     samples = {str(sample.image): sample for split in splits for sample in split.samples}
     records = map_in_threads(lambda sample: _inspect(dataset, sample), list(samples.values()), "images")
-    return Inspection(dataset, splits, dict(zip(samples, records, strict=True)))
+    proposed = _propose_range([record.undeclared for record in records if record.undeclared])
+    if proposed:
+        # Nothing else is known about these images yet.
+        dataset.value_range = proposed
+        records = map_in_threads(lambda record: _inspect_again(dataset, record), records, "images")
+    return Inspection(dataset, splits, dict(zip(samples, records, strict=True)), proposed)
+
+
+def _propose_range(usual_values: Sequence[ValueRange]) -> ValueRange | None:
+    """The range that contains those of all images, rounded outwards to three digits; None without any."""
+    if not usual_values:
+        return None
+    low, high = min(low for low, _ in usual_values), max(high for _, high in usual_values)
+    if low == high:
+        return low, low + 1
+    digits = 2 - math.floor(math.log10(high - low))
+    unit = 10.0**-digits
+    below, above = math.floor(round(low / unit, 6)), math.ceil(round(high / unit, 6))
+    return round(below * unit, digits), round(above * unit, digits)
+
+
+def _inspect_again(dataset: SegmentationDataset, record: ImageRecord) -> ImageRecord:
+    return replace(_inspect(dataset, record.sample), undeclared=record.undeclared) if record.undeclared else record
 
 
 def _read_split(dataset: SegmentationDataset, name: str) -> SplitRecord:
@@ -127,10 +156,12 @@ def _inspect(dataset: SegmentationDataset, sample: Sample) -> ImageRecord:
         image_HWC = dataset.read(sample)
         size = (image_HWC.shape[0], image_HWC.shape[1])
         pixel_sha256 = hashlib.sha256(str(size).encode() + image_HWC.tobytes()).hexdigest()
-        record = ImageRecord(sample, has_mask, size, file_sha256, pixel_sha256)
+        record = ImageRecord(sample, has_mask, size, file_sha256, pixel_sha256, int(image_HWC.max()))
         if not has_mask:
             return record
         mask_HW = dataset.read_mask(sample, size)
+    except UndeclaredRangeError as error:
+        return replace(record, undeclared=(error.low, error.high))
     except ImageError as error:
         return replace(record, problem=str(error))
     counts_K = np.bincount(mask_HW[mask_HW != dataset.taxonomy.ignore_index], minlength=len(dataset.taxonomy))

@@ -6,6 +6,7 @@ from trainer.data import file_layouts
 from trainer.data.classes_file import public_classes, read_classes
 from trainer.data.dataset import DatasetError, SegmentationDataset
 from trainer.data.files import FileDataset
+from trainer.data.formats.rgb import ValueRange
 from trainer.data.huggingface import HuggingFaceDataset
 
 MARKS: dict[str, tuple[str, ...]] = {
@@ -26,10 +27,13 @@ PUBLIC_LAYOUTS: dict[str, type[FileDataset]] = {
 }
 
 
-def open_dataset(root: Path, layout: str = "auto", splits: Path | None = None) -> SegmentationDataset:
-    """Open the data set at `root`; `layout` is "auto" or a key of MARKS, `splits` the folder of the split files.
+def open_dataset(
+    root: Path, layout: str = "auto", splits: Path | None = None, value_range: ValueRange | None = None
+) -> SegmentationDataset:
+    """Open the data set at `root`.
 
-    Raises DatasetError or TaxonomyError if the folder is not a data set.
+    `layout` is "auto" or a key of MARKS, `splits` the folder of the split files, `value_range` the recipe's
+    `data.range`. Raises DatasetError or TaxonomyError if the folder is not a data set.
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; set data.root to a data set")
@@ -37,21 +41,30 @@ def open_dataset(root: Path, layout: str = "auto", splits: Path | None = None) -
         layout = _detect(root)
     elif layout not in MARKS:
         raise DatasetError(f"data.format = {layout!r}: must be auto or one of {', '.join(MARKS)}")
-    splits = splits or root / "splits"
+    dataset = _open(root, layout, splits or root / "splits")
+    dataset.value_range = value_range
+    return dataset
+
+
+def open_unlabelled(
+    root: Path, layout: str = "auto", splits: Path | None = None, value_range: ValueRange | None = None
+) -> SegmentationDataset:
+    """Open a source of unlabelled images: a data set, or a plain folder of images."""
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; set data.unlabelled_root to images or a data set")
+    if layout == "auto" and not _matching(root):
+        folder = file_layouts.ImageFolder(root, splits or root / "splits")
+        folder.value_range = value_range
+        return folder
+    return open_dataset(root, layout, splits, value_range)
+
+
+def _open(root: Path, layout: str, splits: Path) -> SegmentationDataset:
     if layout == "huggingface":
         return HuggingFaceDataset(root, splits)
     if layout == "folder":
         return file_layouts.FolderDataset(root, *read_classes(root / "classes.toml"), splits)
     return PUBLIC_LAYOUTS[layout](root, *public_classes(layout, root), splits)
-
-
-def open_unlabelled(root: Path, layout: str = "auto", splits: Path | None = None) -> SegmentationDataset:
-    """Open a source of unlabelled images: a data set, or a plain folder of images."""
-    if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; set data.unlabelled_root to images or a data set")
-    if layout == "auto" and not _matching(root):
-        return file_layouts.ImageFolder(root, splits or root / "splits")
-    return open_dataset(root, layout, splits)
 
 
 def _matching(root: Path) -> list[str]:

@@ -61,9 +61,7 @@ class MaskEncoding:
         """
         stored_HW = self.stored_values(source, name)
         if stored_HW.shape != size:
-            found, wanted = ("x".join(map(str, shape[::-1])) for shape in (stored_HW.shape, size))
-            reason = f"the mask has {found} pixels, its image {wanted} (width x height); export it at that size"
-            raise ImageError(f"{name}: {reason}")
+            raise ImageError(f"{name}: {_describe_sizes(stored_HW.shape, size)}")
         mask_HW = self.to_ids(stored_HW)
         if (unknown_HW := mask_HW < 0).any():
             raise ImageError(f"{name}: {self._describe_unknown(stored_HW[unknown_HW])}")
@@ -104,6 +102,16 @@ class MaskEncoding:
         if not self.colors:
             return _ranges(known)
         return ", ".join(map(self._format, known[:NAMED_VALUES])) + (" and others" if len(known) > NAMED_VALUES else "")
+
+
+def _describe_sizes(mask: tuple[int, ...], image: tuple[int, int]) -> str:
+    found, wanted = ("x".join(map(str, shape[::-1])) for shape in (mask, image))
+    if mask == image[::-1]:
+        return (
+            f"the mask has {found} pixels and its upright image {wanted} (width x height); draw the mask on the image "
+            "as viewers show it: the EXIF orientation of an image is applied, and that of a mask if it has one"
+        )
+    return f"the mask has {found} pixels, its image {wanted} (width x height); export it at that size"
 
 
 @lru_cache(maxsize=8)

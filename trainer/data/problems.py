@@ -10,6 +10,9 @@ import numpy as np
 
 from trainer.data.inspection import LABELLED_ROLES, TRAINING_ROLES, ImageRecord, Inspection, SplitRecord
 
+NEARLY_BLACK = 16
+"""Values of 0..255 below which an image looks black: those of 12-bit numbers in a file of 16 bits."""
+
 RARE = 0.01
 """Classes with a smaller share of the labelled pixels are rare."""
 
@@ -39,6 +42,8 @@ def find_problems(inspection: Inspection, crop: tuple[int, int]) -> list[Problem
         _missing_images,
         _missing_masks,
         _unusable_files,
+        _undeclared_ranges,
+        _nearly_black_images,
         _shared_images,
         _duplicate_images,
         _empty_masks,
@@ -79,6 +84,25 @@ def _unusable_files(inspection: Inspection) -> Iterator[Problem]:
             kind = "unreadable image" if record.size is None else "unusable mask"
             # An ImageError's message has the remedy.
             yield Problem(kind, "error", record.problem, (record.sample.name,), "")
+
+
+def _undeclared_ranges(inspection: Inspection) -> Iterator[Problem]:
+    names = tuple(record.sample.name for record in inspection.records.values() if record.undeclared)
+    message = f"{len(names)} images store numbers (floats, 32 or 12 bits) without saying which are black and white"
+    low, high = inspection.proposed_range or (0.0, 1.0)
+    remedy = (
+        f"nearly all values are between these: add range = [{low}, {high}] to [data] in the recipe, and --range {low} "
+        f"{high} to this command"
+    )
+    yield Problem("undeclared range", "error", message, names, remedy)
+
+
+def _nearly_black_images(inspection: Inspection) -> Iterator[Problem]:
+    records = [record for record in inspection.records.values() if record.size and not record.undeclared]
+    names = tuple(record.sample.name for record in records if 0 < record.brightest < NEARLY_BLACK)
+    message = f"{len(names)} images are nearly black: no value exceeds {NEARLY_BLACK - 1} of 255"
+    remedy = "if they hold 12-bit numbers in 16 bits, add range = [0, 4095] to [data] in the recipe"
+    yield Problem("nearly black", "warning", message, names, remedy)
 
 
 def _shared_images(inspection: Inspection) -> Iterator[Problem]:

@@ -10,12 +10,17 @@ Rules for images, in this order; Maskloop's service has the same:
 | more bytes than allowed    | rejected                                                             |
 | not one of FORMATS         | rejected                                                             |
 | more pixels than allowed   | rejected by the header alone, before anything is decoded             |
-| several frames or pages    | rejected; of a JPEG with previews or gain maps, the main image       |
-| truncated, damaged         | rejected                                                             |
-| 12 and 16 bits per channel | the upper 8 bits                                                     |
-| 32-bit integers, floats    | divided by the smallest of 1 (floats), 255 and 65535 that no value   |
-|                            | exceeds; if none, scaled from the smallest to the largest value      |
+| several frames or pages    | rejected; of a JPEG with previews or gain maps, the main image;      |
+|                            | overviews, thumbnails and masks in a TIFF do not count               |
+| truncated, damaged         | rejected, with the damage                                            |
+| unused metadata            | ignored, however large or damaged it is                              |
+| 16 bits, grey              | scaled by `value_range`; without one, the upper 8 bits               |
+| 16 bits, colour            | the upper 8 bits; rejected if `value_range` is not 0 to 65535        |
+| floats, 32 bits, 12 bits,  | scaled by `value_range`; without one rejected, also with NaN         |
+| signed integers            |                                                                      |
+| other numbers or bands     | rejected, with what the file holds                                   |
 | alpha of any kind          | composited on white                                                  |
+| fourth band of a GeoTIFF   | ignored, unless it is premultiplied alpha                            |
 | palette, grey, CMYK, ...   | converted to RGB by Pillow                                           |
 | EXIF orientation           | applied: the mask matches the image as viewers show it               |
 
@@ -25,18 +30,38 @@ A rejected image fails only its own request.
 import asyncio
 import io
 import json
+import struct
+import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.unsignedinteger[Any]]
+ValueRange = tuple[float, float]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_USED = {b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"}
+PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
+# Texts that may hold an orientation; Pillow decompresses 1 MiB of a text.
+PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+MAX_TEXT_BYTES = 2**20
 # TIFF and EXIF tags.
-BITS, ORIENTATION, TILE_WIDTH, TILE_LENGTH = 0x0102, 0x0112, 0x0142, 0x0143
+BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, TILE_WIDTH, TILE_LENGTH = 258, 259, 262, 274, 277, 322, 323
+SUBFILE, OLD_SUBFILE, SUB_IFDS, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 255, 330, 338, 339
+# GDAL marks the fourth band of every file with these tags as alpha; it is often infrared.
+GEOGRAPHIC = {33550, 33922, 34264, 34735, 42112, 42113}
+NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floats"}
+COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL"}
+# Thumbnails may precede a picture. Tags are sorted by number, and those that tell pages apart come first.
+MAX_PAGES, MAX_PAGES_BEFORE, FIRST_TAGS = 100, 4, 16
+UNSUPPORTED = ("unknown pixel mode", "samples per pixel", "cannot handle", "nsupported", "not supported")
+CONVERT = "save it as grey or RGB with 8 bits per channel"
 MAX_SCANS, SCAN_MARKER = 100, b"\xff\xda"
 PNG_LEVEL, PNG_STRATEGY = 1, 3
 
@@ -66,6 +91,9 @@ class TritonPythonModel:
         self.tensor_model = parameters["tensor_model"]["string_value"]
         self.max_bytes = int(parameters["max_image_bytes"]["string_value"])
         self.max_pixels = int(parameters["max_image_pixels"]["string_value"])
+        # Absent in a file that an earlier version wrote.
+        value_range = parameters.get("value_range", {}).get("string_value")
+        self.value_range = tuple(json.loads(value_range)) if value_range else None
         self.palette = palette(json.loads(parameters["classes"]["string_value"]))
 
     async def execute(self, requests: list[Any]) -> list[Any]:
@@ -88,7 +116,7 @@ class TritonPythonModel:
 
     async def _mask_png(self, file: bytes) -> bytes:
         # Pillow releases the GIL while it decodes and encodes.
-        image_HW3 = await asyncio.to_thread(decode, file, self.max_bytes, self.max_pixels)
+        image_HW3 = await asyncio.to_thread(decode, file, self.max_bytes, self.max_pixels, self.value_range)
         mask_HW = await self._segment(image_HW3)
         return await asyncio.to_thread(mask_png, mask_HW, self.palette)
 
@@ -111,7 +139,7 @@ class TritonPythonModel:
         return mask_HW
 
 
-def decode(data: bytes, max_bytes: int, max_pixels: int) -> Pixels:
+def decode(data: bytes, max_bytes: int, max_pixels: int, value_range: ValueRange | None = None) -> Pixels:
     """Decode an image file by the rules above to uint8 [H, W, 3], RGB, contiguous. Raises InvalidImageError."""
     if len(data) > max_bytes:
         raise InvalidImageError(
@@ -119,30 +147,97 @@ def decode(data: bytes, max_bytes: int, max_pixels: int) -> Pixels:
             "config.pbtxt"
         )
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with open_image(without_metadata(data), max_pixels) as image:
             check_header(image, data, max_pixels)
+            check_values(image, value_range)
             orientation = orientation_of(image)
             image.load()
-            return np.ascontiguousarray(apply_orientation(rgb(image), orientation), dtype=np.uint8)
+            return np.ascontiguousarray(apply_orientation(rgb(image, value_range), orientation), dtype=np.uint8)
     except InvalidImageError:
         raise
-    except UnidentifiedImageError:
-        raise InvalidImageError(
-            f"the file is not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}: convert the image"
-        ) from None
-    except Image.DecompressionBombError:
-        raise InvalidImageError(too_many_pixels("far more", max_pixels)) from None
     except Exception as error:  # Pillow raises many types for invalid files
         raise InvalidImageError(f"the image is damaged or incomplete ({error}): send the whole file again") from None
 
 
+def open_image(data: bytes, max_pixels: int) -> Image.Image:
+    """Open a file; raises InvalidImageError with the reason, which Pillow drops."""
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise InvalidImageError(too_many_pixels("far more", max_pixels)) from None
+    except Exception:  # Pillow raises many types for invalid files
+        recognised = [name for name in FORMATS if (accepts := Image.OPEN[name][1]) and accepts(data[:16]) is True]
+    if not recognised:
+        raise InvalidImageError(f"the file is not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}: convert the image")
+    reason = ""
+    try:
+        Image.OPEN[recognised[0]][0](io.BytesIO(data), "")
+    except Exception as error:  # the same as before
+        reason = str(error) or type(error).__name__
+    # Of a TIFF with an unknown compression, the reason is its number.
+    if reason.isdigit() or any(part in reason for part in UNSUPPORTED):
+        kind = (
+            describe_tiff(data) if recognised == ["TIFF"] else f"a {recognised[0]} that Pillow does not read: {reason}"
+        )
+        raise InvalidImageError(f"the file is {kind}: {CONVERT}")
+    raise InvalidImageError(f"the {recognised[0]} is damaged ({reason}): send the whole file again")
+
+
+def describe_tiff(data: bytes) -> str:
+    """Describe the first page."""
+    tags = ImageFileDirectory_v2(data[: 16 if data[2] == 43 else 8])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    number = tags.get(COMPRESSION, 1)
+    text = f"a TIFF with {tags.get(SAMPLES, 1)} bands of {tags.get(BITS, (1,))[0]}-bit {numbers(tags)}"
+    text += {0: ", marked as grey", 1: ", marked as grey", 2: ", marked as RGB"}.get(tags.get(PHOTOMETRIC, 0), "")
+    return text if number in COMPRESSION_INFO else f"{text}, compressed with {COMPRESSIONS.get(number, number)}"
+
+
+def without_metadata(data: bytes) -> bytes:
+    """Return a PNG without unused chunks, for which Pillow would reject it; raises ValueError if another is damaged."""
+    if not data.startswith(PNG_SIGNATURE):
+        return data
+    view, parts, at, kept = memoryview(data), [], len(PNG_SIGNATURE), 0
+    while at + 8 <= len(data):
+        end, kind = at + 12 + int.from_bytes(view[at : at + 4], "big"), data[at + 4 : at + 8]
+        if kind == b"IEND" or not kind.isalpha():
+            break
+        if not is_used(kind, view[at + 8 : end - 4]):
+            parts.append(view[kept:at])
+            kept = end
+        elif end <= len(data) and zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise ValueError(f"the checksum of its {kind.decode()} chunk is wrong")
+        at = end
+    return b"".join([*parts, view[kept:]]) if parts else data
+
+
+def is_used(kind: bytes, body: memoryview) -> bool:
+    """Whether a chunk affects pixels or orientation; the type of a critical chunk is in upper case."""
+    if kind not in PNG_TEXTS:
+        return kind in PNG_USED or not kind[0] & 0x20
+    if not bytes(body[:80]).startswith(PNG_ORIENTATION):
+        return False
+    text = bytes(body).partition(b"\0")[2]
+    if kind == b"tEXt" or (kind == b"iTXt" and not text.startswith(b"\1")):
+        return True
+    unpacker = zlib.decompressobj()
+    try:
+        unpacker.decompress(text[1:] if kind == b"zTXt" else text[2:].split(b"\0", 2)[-1], MAX_TEXT_BYTES)
+    except zlib.error:
+        return False
+    return not unpacker.unconsumed_tail
+
+
 def check_header(image: Image.Image, data: bytes, max_pixels: int) -> None:
     """Check the rules that need no decoding; raises InvalidImageError."""
+    # Unlike `n_frames`, neither reads all pages of a TIFF. MPO is a JPEG file with several images.
+    several = select_page(image) if image.format == "TIFF" else getattr(image, "is_animated", False)
     width, height = image.size
     if width * height > max_pixels:
         raise InvalidImageError(too_many_pixels(f"{width}x{height}", max_pixels))
-    # Unlike `n_frames`, `is_animated` does not read all pages of a TIFF. MPO is a JPEG file with several images.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
+    if several and image.format != "MPO":
         raise InvalidImageError("the file has several frames: send one frame as a separate file")
     tags = getattr(image, "tag_v2", {})
     # Pillow decodes whole tiles.
@@ -173,31 +268,107 @@ def orientation_of(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def rgb(image: Image.Image) -> Image.Image:
+def select_page(image: Any) -> bool:
+    """Select the first page of a TIFF that is no overview, thumbnail or mask, and return whether there is another."""
+    found: list[int] = []
+    for page, tags in enumerate(directories(image.fp)):
+        # Reduced: bit 1, or 2 in the older tag. Mask: bit 4, or 4 as colour space.
+        if not tags.get(SUBFILE, 0) & 5 and tags.get(OLD_SUBFILE) != 2 and tags.get(PHOTOMETRIC) != 4:
+            found.append(page)
+        if len(found) > 1 or page == MAX_PAGES or (page == MAX_PAGES_BEFORE and not found):
+            break
+    image.seek(found[0] if found else 0)
+    if not found and SUB_IFDS in image.tag_v2:
+        raise InvalidImageError("the file is a TIFF with a thumbnail, as raw files of cameras: send a developed image")
+    return len(found) > 1
+
+
+def directories(file: Any) -> Iterator[dict[int, int]]:
+    """Yield the first tags of each page; Pillow would read all tags, and hostile files have millions."""
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head.startswith(b"II") else ">"
+    count, entry, link = ("Q", "HHQ8s", "Q") if head[2] == 43 else ("H", "HHI4s", "I")
+    (at,) = struct.unpack_from(order + link, head, struct.calcsize("=" + link))
+    seen: set[int] = set()
+    try:
+        while at and at not in seen:
+            seen.add(at)
+            file.seek(at)
+            (tags,) = struct.unpack(order + count, file.read(struct.calcsize("=" + count)))
+            size = struct.calcsize("=" + entry)
+            entries = struct.iter_unpack(order + entry, file.read(min(tags, FIRST_TAGS) * size))
+            yield {
+                tag: struct.unpack_from(order + {3: "H", 4: "I"}[kind], value)[0]
+                for tag, kind, values, value in entries
+                if kind in (3, 4) and values == 1
+            }
+            file.seek(at + struct.calcsize("=" + count) + tags * size)
+            (at,) = struct.unpack(order + link, file.read(struct.calcsize("=" + link)))
+    except (struct.error, OverflowError):  # the link to the next page leads out of the file
+        return
+
+
+def numbers(tags: Any) -> str:
+    """The kind of numbers in a TIFF."""
+    return NUMBERS.get(tags.get(SAMPLE_FORMAT, (1,))[0], "values")
+
+
+def undeclared_numbers(image: Image.Image) -> str | None:
+    """Describe the numbers of an image if its format does not define which are black and white."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits, kind = tags.get(BITS, (8,))[0], numbers(tags)
+    if image.mode in ("I", "F") or (image.mode == "L" and kind == "signed integers"):
+        return f"{bits}-bit {kind}"
+    return "12-bit integers" if image.mode.startswith("I;16") and bits == 12 else None
+
+
+def check_values(image: Image.Image, value_range: ValueRange | None) -> None:
+    """Check the rules of numbers; raises InvalidImageError."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if compression := COMPRESSIONS.get(tags.get(COMPRESSION, 1)):
+        raise InvalidImageError(f"the file is a TIFF compressed with {compression}: use deflate or LZW")
+    if value_range is None and (kind := undeclared_numbers(image)):
+        raise InvalidImageError(
+            f"the pixels are {kind}, and the model does not declare which values are black and white: train it with "
+            f"data.range = [BLACK, WHITE] in the recipe, or {CONVERT}"
+        )
+    tiles: Any = getattr(image, "tile", [])
+    is_16_bit = image.format in ("PNG", "TIFF") and ";16" in str(tiles[0].args if tiles else "")
+    if is_16_bit and image.mode[:1] != "I" and value_range not in (None, (0.0, 65535.0)):
+        raise InvalidImageError(
+            "only the upper 8 bits of colours with 16 bits can be read, and the model declares another range of "
+            f"values: scale the image to that range and {CONVERT}"
+        )
+
+
+def rgb(image: Image.Image, value_range: ValueRange | None) -> Image.Image:
     """Convert any of Pillow's modes to RGB."""
+    tags: Any = getattr(image, "tag_v2", {})
+    if value_range and (image.mode.startswith("I;16") or undeclared_numbers(image)):
+        return Image.fromarray(scale_to_uint8(image, value_range)).convert("RGB")
     if image.mode.startswith("I;16"):
-        # Also the mode of a 12-bit grey TIFF.
-        shift = 4 if getattr(image, "tag_v2", {}).get(BITS) == (12,) else 8
-        return Image.fromarray((np.asarray(image) >> shift).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        return Image.fromarray(scale_to_uint8(np.asarray(image, dtype=np.float64), image.mode)).convert("RGB")
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "RGBA" and not GEOGRAPHIC.isdisjoint(tags) and tags.get(EXTRA_SAMPLES) != (1,):
+        return image.convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def scale_to_uint8(values_HW: npt.NDArray[np.float64], mode: str) -> Pixels:
-    """Scale integers or floats of unknown range to 0..255 by the rules above."""
-    low, high = float(values_HW.min()), float(values_HW.max())
-    if not np.isfinite(high - low):
-        raise ValueError("its pixels are not all finite numbers")
-    for white in (255.0, 65535.0) if mode == "I" else (1.0, 255.0, 65535.0):
-        if low >= 0 and high <= white:
-            low, high = 0.0, white
-            break
-    step = 255.999 / (high - low) if high > low else 0.0
-    return ((values_HW - low) * step).astype(np.uint8)
+def scale_to_uint8(image: Image.Image, value_range: ValueRange) -> Pixels:
+    """Scale to 0..255 in 256 equal steps; values outside the range become black or white."""
+    values_HW, kind = np.asarray(image), undeclared_numbers(image)
+    # Pillow takes these for other types of the same size.
+    stored_as = {"8-bit signed integers": np.int8, "32-bit unsigned integers": np.uint32}.get(kind or "")
+    numbers_HW = values_HW.view(stored_as) if stored_as else values_HW
+    if not np.isfinite(numbers_HW).all():
+        raise ValueError("some pixels are not finite numbers")
+    black, white = value_range
+    return ((np.clip(numbers_HW.astype(np.float64), black, white) - black) * (255.999 / (white - black))).astype(
+        np.uint8
+    )
 
 
 def apply_orientation(image: Image.Image, orientation: int) -> Image.Image:

@@ -61,6 +61,10 @@ class ModelDetailOut(ModelOut):
 
     classes: list[dict[str, Any]]
     ignore_index: int
+    # A list: the schema that FastAPI makes of a tuple is not valid.
+    value_range: list[float] | None = Field(
+        description="values that are black and white in images with more than 8 bits; null: not declared"
+    )
     metrics: dict[str, Any]
     provenance: dict[str, Any]
 
@@ -130,6 +134,7 @@ def get_model(state: StateOf, version: str) -> ModelDetailOut:
         **row.model_dump(),
         classes=[entry.model_dump() for entry in manifest.classes],
         ignore_index=manifest.ignore_index,
+        value_range=list(manifest.value_range) if manifest.value_range else None,
         metrics=manifest.metrics,
         provenance=manifest.provenance,
     )

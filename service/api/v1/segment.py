@@ -27,6 +27,7 @@ from service.errors import (
     StorageFailed,
     StorageUnwritable,
 )
+from service.models.loading import LoadedModel
 from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.output.description import mean_confidence
 from service.segmentation.pipeline import Result
@@ -85,7 +86,8 @@ async def segment(
     ) as context:
         # Read the body after admission: that of a rejected request is never received.
         data = await read_image(request, state.settings.receive_timeout_s)
-        result = await state.pipeline.segment(data, query.model.engine, context, request.is_disconnected)
+        model = query.model
+        result = await state.pipeline.segment(data, model.engine, context, request.is_disconnected, model.value_range)
 
         def encode() -> tuple[bytes, float]:
             return render(result, query, media_type, legend=legend), mean_confidence(result.prediction)
@@ -93,15 +95,15 @@ async def segment(
         content, confidence = await state.pipeline.encode(encode, context)
     headers = _headers(result, query, context, confidence)
     if contribute:
-        headers |= await run_in_threadpool(_keep, state, data)
+        headers |= await run_in_threadpool(_keep, state, data, model)
     return Response(content, media_type=media_type, headers=headers)
 
 
-def _keep(state: State, data: bytes) -> dict[str, str]:
+def _keep(state: State, data: bytes, model: LoadedModel) -> dict[str, str]:
     """Keep the image; return the header with its id, or with the reason: a full disk must not cost the mask."""
     try:
         with storage_faults(state.settings.data_dir):
-            return {"X-Image-Id": keep(state, data, decoded=True)[0].id}
+            return {"X-Image-Id": keep(state, data, decoded_for=model)[0].id}
     except (StorageUnwritable, StorageFailed) as error:
         log.warning("image not kept", reason=str(error))
         return {"X-Image-Error": error.slug}
@@ -116,6 +118,8 @@ def _headers(result: Result, query: SegmentQuery, context: RequestContext, confi
         "Server-Timing": context.server_timing(),
         "Vary": "Accept",
     }
+    if result.image.header.ignores_fourth_band:
+        headers["X-Image-Ignored"] = "fourth band"
     if result.prediction.scale < 1:
         headers["X-Mask-Scale"] = f"{result.prediction.scale:.4f}"
     return headers

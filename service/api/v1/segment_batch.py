@@ -165,7 +165,10 @@ class Batch:
             data = await image.read(state.settings.max_image_bytes + 1)
             if not data:
                 raise BadInput("The part is empty: send the file itself.")
-            result = await state.pipeline.segment(data, query.model.engine, context, self._client_disconnected)
+            model = query.model
+            result = await state.pipeline.segment(
+                data, model.engine, context, self._client_disconnected, model.value_range
+            )
 
             def encode() -> bytes:
                 description = describe_result(result, query, query.options)

@@ -65,13 +65,47 @@ def test_16_bit_file_with_small_ids_gives_8_bits() -> None:
     assert accept(encoded(IDS.astype(np.uint16))).dtype == np.uint8
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "P", "1", "I;16"])
+def test_orientation_of_the_mask_is_applied(orientation: int, mode: str) -> None:
+    """Else the label is upside down against its photograph, silently."""
+    stored = np.array([[0, 1, 1], [1, 0, 0], [0, 1, 0]][: 3 if orientation < 5 else 2], np.uint8)
+    turned = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.T,
+        6: stored.T[:, ::-1],
+        7: stored[::-1, ::-1].T,
+        8: stored.T[::-1],
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(stored.astype({"1": bool, "I;16": np.uint16}.get(mode, np.uint8)))
+    if mode == "P":
+        image.putpalette(bytes(768))
+    height, width = turned[orientation].shape
+    ids = read_mask(encoded(image, exif=exif), width=width, height=height, classes=2, ignore_index=255)
+    np.testing.assert_array_equal(ids, turned[orientation])
+
+
+def test_large_and_damaged_metadata_does_not_cost_the_mask() -> None:
+    np.testing.assert_array_equal(accept(encoded(IDS, icc_profile=bytes(2**21))), IDS)
+    data = encoded(IDS)
+    text = b"\0\0\0\7tEXtKey\0txt" + b"\0\0\0\0"
+    np.testing.assert_array_equal(accept(data[:33] + text + data[33:]), IDS)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (encoded(Image.fromarray(IDS), "BMP"), "not a PNG"),
         (b"", "not a PNG"),
         (encoded(IDS)[:45], "damaged"),
-        (encoded(IDS.T.copy()), "2x3 pixels"),
+        (encoded(IDS.T.copy()), "2x3 pixels .* EXIF orientation"),
+        (encoded(np.zeros((3, 3), np.uint8)), "3x3 pixels"),
+        (encoded(IDS)[:50] + b"!" + encoded(IDS)[51:], "checksum of its IDAT chunk is wrong"),
         (encoded(Image.fromarray(IDS).convert("RGB")), "one channel"),
         (encoded(Image.fromarray(IDS).convert("LA")), "one channel"),
         (encoded(np.full((2, 3), 5, np.uint8)), r"ids \[5\]"),

@@ -80,6 +80,8 @@ CLASSES = [{"id": 0, "name": "a", "color": [0, 0, 0]}]
         ("artifacts", [{"file": "../model.onnx", "precision": "fp32", "sha256": "0" * 64, "opset": 20}], "file"),
         ("artifacts", [{"file": "model.onnx", "precision": "fp8", "sha256": "0" * 64, "opset": 20}], "precision"),
         ("artifacts", [{"file": "model.onnx", "precision": "fp16", "sha256": "0" * 64, "opset": 20}], "fp32"),
+        ("value_range", [4095, 0], "value_range: black must be below white"),
+        ("value_range", [0, float("nan")], "value_range.1"),
         ("name", "a\0b", "name"),
         ("name", "a\nb", "name"),
         ("name", "", "name"),

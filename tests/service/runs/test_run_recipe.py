@@ -71,6 +71,18 @@ def test_training_settings_of_the_bundle_apply_unless_the_template_sets_them(tmp
     assert recipe["train"]["ema_decay"] == 0.99
 
 
+def test_range_of_the_bundle_applies_unless_the_template_sets_another(tmp_path: Path) -> None:
+    provenance = {"parent": None, "recipe": RECIPE}
+    base = read_bundle(write_bundle(tmp_path / "own", provenance=provenance, value_range=[0, 4095]))
+    assert make_recipe(TEMPLATE, base, dataset=Path("data"), sizes=SIZES)["data"]["range"] == [0, 4095]
+    template = TEMPLATE | {"data": {"range": [10.0, 99.0]}}
+    assert make_recipe(template, base, dataset=Path("data"), sizes=SIZES)["data"]["range"] == [10, 99]
+
+
+def test_bundle_without_a_range_gives_a_recipe_without_one(with_weights: Path) -> None:
+    assert "range" not in make_recipe(TEMPLATE, read_bundle(with_weights), dataset=Path("data"), sizes=SIZES)["data"]
+
+
 def test_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None:
     ids = fill(loop)
     register_worker(loop)

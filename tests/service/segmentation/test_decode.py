@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffTags
 from PIL.PngImagePlugin import PngImageFile, PngInfo
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from service.errors import ImageTooLarge, ImageUnreadable, ImageUnsupported
 from service.segmentation.decode import FORMATS, EncodedImage, Limits, decode
+from tests.contract.image_files import tiff
 from tests.service.conftest import encoded
 from tests.service.tiny_bundle import picture
 
@@ -188,11 +190,56 @@ def test_tiff_with_very_many_pages_is_rejected_without_counting_them() -> None:
     assert time.process_time() - start < 1
 
 
+def test_tiff_whose_overviews_have_very_many_tags_is_opened_quickly() -> None:
+    """Pillow reads all tags of a page: 6 million in this file of 1 MB, whose pages share them."""
+    tags, pages = 65_000, 90
+    picture_tags = ((256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (278, 1), (279, 1))
+    first = struct.pack("<H", len(picture_tags))
+    first += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in picture_tags)
+    begin = 8 + len(first) + 4
+    # The last bytes of each tag are the number of tags of the page that begins there.
+    entry = struct.pack("<HHIHH", 254, 4, 1, 1, tags)
+    head = struct.pack("<2sHI", b"II", 42, 8) + first + struct.pack("<I", begin) + struct.pack("<H", tags)
+    data = bytearray(head + entry * (tags + pages + 2))
+    for page in range(pages):
+        following = begin + 12 * (page + 1) if page < pages - 1 else 0
+        struct.pack_into("<I", data, begin + 12 * page + 2 + 12 * tags, following)
+    start = time.process_time()
+    header = EncodedImage(bytes(data), Limits(max_bytes=10**7, max_pixels=100)).header
+    assert time.process_time() - start < 0.5
+    assert (header.width, header.height) == (1, 1)
+
+
 def test_first_jpeg_of_an_mpo_is_decoded() -> None:
     """MPO: several JPEGs in one file, written by phones; viewers show the first."""
     data = encoded(IMAGE, "MPO", save_all=True, append_images=[IMAGE])
     assert decode(data, LIMITS).image_HW3.shape == RGB.shape
     assert EncodedImage(data, LIMITS).header.media_type == "image/jpeg"
+
+
+def test_header_says_that_a_fourth_band_was_not_used() -> None:
+    tags = ImageFileDirectory_v2()
+    tags[33550], tags.tagtype[33550] = (1.0, 1.0, 0.0), TiffTags.DOUBLE
+    geotiff = encoded(rgba(7), "TIFF", tiffinfo=tags)
+    assert EncodedImage(geotiff, LIMITS).header.ignores_fourth_band
+    np.testing.assert_array_equal(decode(geotiff, LIMITS).image_HW3, RGB)
+    assert not EncodedImage(encoded(rgba(7), "TIFF"), LIMITS).header.ignores_fourth_band
+    assert not EncodedImage(encoded(rgba(7)), LIMITS).header.ignores_fourth_band
+
+
+def test_damage_of_the_header_gets_400_with_its_name() -> None:
+    data = encoded(IMAGE)
+    with pytest.raises(ImageUnreadable, match=r"^The PNG is damaged \(the checksum of its IHDR chunk is wrong\): send"):
+        EncodedImage(data[:29] + b"1234" + data[33:], LIMITS)
+    with pytest.raises(ImageUnreadable, match=r"^The PNG is damaged: broken PNG file \(incomplete checksum"):
+        EncodedImage(data[:30], LIMITS)
+
+
+def test_unsupported_file_gets_415_with_its_kind() -> None:
+    with pytest.raises(ImageUnsupported, match=r"^The file is a TIFF with 1 band of 64-bit floats, marked as grey: sa"):
+        EncodedImage(tiff((GREY.astype(np.float64), {})), LIMITS)
+    with pytest.raises(ImageUnsupported, match=r"^The file is not JPEG, PNG, WEBP, BMP, TIFF or AVIF: convert the"):
+        EncodedImage(b"no image", LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO"])
@@ -202,9 +249,10 @@ def test_other_formats_are_rejected(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "white"), [(np.float32, 1), (np.float32, 65535), (np.int32, 255), (np.int32, 65535)])
-def test_32_bit_values_are_scaled_and_not_clipped(dtype: type, white: int) -> None:
+def test_32_bit_values_are_scaled_by_the_range_of_the_model(dtype: type, white: int) -> None:
     values = GREY.astype(np.float64) / GREY.max() * white
-    scaled = decode(encoded(Image.fromarray(values.astype(dtype)), "TIFF"), LIMITS).image_HW3[..., 0]
+    data = encoded(Image.fromarray(values.astype(dtype)), "TIFF")
+    scaled = decode(data, LIMITS, (0.0, white)).image_HW3[..., 0]
     assert np.abs(scaled.astype(int) - GREY.astype(float) / GREY.max() * 255).max() <= 1
 
 
@@ -214,7 +262,7 @@ def test_scaling_makes_no_large_copies(dtype: type) -> None:
     data = encoded(Image.fromarray(values), "TIFF")
     tracemalloc.start()
     try:
-        scaled = decode(data, Limits(max_bytes=10**8, max_pixels=10**7)).image_HW3
+        scaled = decode(data, Limits(max_bytes=10**8, max_pixels=10**7), (0.0, 65535.0)).image_HW3
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -226,7 +274,13 @@ def test_scaling_makes_no_large_copies(dtype: type) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_nan_and_infinity_count_as_damage(value: float) -> None:
     with pytest.raises(ImageUnreadable, match="finite"):
-        decode(encoded(Image.fromarray(np.array([[0, value]], np.float32)), "TIFF"), LIMITS)
+        decode(encoded(Image.fromarray(np.array([[0, value]], np.float32)), "TIFF"), LIMITS, (0.0, 1.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_32_bit_image_without_a_range_gets_415_before_it_is_decoded(dtype: type) -> None:
+    with pytest.raises(ImageUnsupported, match=r"data\.range = \[BLACK, WHITE\]"):
+        EncodedImage(encoded(Image.fromarray(GREY.astype(dtype)), "TIFF"), LIMITS)
 
 
 def test_tiff_with_a_huge_tile_is_rejected() -> None:

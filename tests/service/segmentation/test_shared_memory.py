@@ -10,6 +10,7 @@ import pytest
 
 from service.metrics import Metrics
 from service.segmentation.decode import DecodedImage, EncodedImage, Limits, Pixels
+from service.segmentation.formats.rgb import ValueRange
 from service.segmentation.inference.cancellation import CancelCheck, never_cancelled
 from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.memory_budget import MemoryBudget
@@ -101,8 +102,8 @@ def test_large_images_are_decoded_one_at_a_time(
     running, seen = list[int](), set[tuple[int, ...]]()
 
     class RecordedImage(EncodedImage):
-        def __init__(self, data: bytes, limits: Limits) -> None:
-            super().__init__(data, limits)
+        def __init__(self, data: bytes, limits: Limits, value_range: ValueRange | None) -> None:
+            super().__init__(data, limits, value_range)
             self.size = len(data)
 
         def decode(self) -> DecodedImage:

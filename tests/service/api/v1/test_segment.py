@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pycocotools import mask as coco
 
+from tests.contract.image_files import tiff
 from tests.service.conftest import encoded, read
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture
 
@@ -283,3 +284,12 @@ def test_openapi_document_describes_types_and_errors(shared_client: TestClient) 
     for name in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)):
         assert name in document["components"]["schemas"]
     assert sys.getsizeof(json.dumps(document)) > 1000
+
+
+def test_header_says_that_the_fourth_band_of_a_geotiff_was_not_used(shared_client: TestClient) -> None:
+    image_HW3 = picture()
+    infrared_HW4 = np.concatenate([image_HW3, image_HW3[..., :1] // 8], axis=-1)
+    response = shared_client.post(URL, content=tiff((infrared_HW4, {338: 2, 33550: [1, 1, 0]})))
+    assert response.headers["x-image-ignored"] == "fourth band"
+    np.testing.assert_array_equal(read(response.content), nearest(image_HW3, COLORS))
+    assert "x-image-ignored" not in shared_client.post(URL, content=encoded(image_HW3)).headers
