@@ -17,7 +17,7 @@ from service.segmentation import decode as service
 from service.segmentation.decode import EXTENSIONS, FORMATS, Limits, decode
 from trainer.data import decode as trainer
 from trainer.data.decode import ImageError, image_size, read_image, to_rgb
-from trainer.data.files import SUFFIXES
+from trainer.data.directory_listing import SUFFIXES
 
 LIMITS = Limits(max_bytes=2**20, max_pixels=10**6)
 RNG = np.random.default_rng(0)

@@ -7,12 +7,14 @@ from typing import ClassVar
 
 from trainer.data.dataset import EVERYTHING, DatasetError
 from trainer.data.decode import ImageError
-from trainer.data.files import SUFFIXES, FileDataset, files_below
+from trainer.data.directory_listing import DirectoryListing, files_below
+from trainer.data.files import FileDataset
 from trainer.data.mask_encoding import MaskEncoding
 from trainer.data.split_files import read_split_file, split_names
 from trainer.taxonomy import IGNORE, Taxonomy
 
-CITYSCAPES_IMAGE = "_leftImg8bit.png"
+CITYSCAPES_NAME_END = "_leftImg8bit"
+CITYSCAPES_IMAGE = f"{CITYSCAPES_NAME_END}.png"
 CITYSCAPES_TRAIN_IDS = "_labelTrainIds.png"
 
 ADE20K_CHECKED_MASKS = 32
@@ -34,7 +36,6 @@ class FolderDataset(FileDataset):
 
     image_root = "images"
     mask_roots = ("masks",)
-    name_suffixes = (*SUFFIXES, *map(str.upper, SUFFIXES))
 
 
 class ImageFolder(FileDataset):
@@ -42,10 +43,14 @@ class ImageFolder(FileDataset):
 
     image_root = ""
     name_folders = ("", "images")
-    name_suffixes = ("", *FolderDataset.name_suffixes)
 
     def __init__(self, root: Path, split_folder: Path) -> None:
         super().__init__(root, Taxonomy((), ()), MaskEncoding.identity(0, IGNORE), split_folder)
+
+    def images_named(self, name: str, listing: DirectoryListing) -> list[Path]:
+        """See FileDataset. Names may have their extension."""
+        found = [listing.find(self.root / folder / name) for folder in self.name_folders]
+        return [image for image in found if image] or super().images_named(name, listing)
 
     def builtin_split(self, name: str) -> list[str]:
         """See FileDataset."""
@@ -85,7 +90,7 @@ class CityscapesDataset(FileDataset):
     """
 
     image_root = "leftImg8bit"
-    name_suffixes = (CITYSCAPES_IMAGE,)
+    name_end = CITYSCAPES_NAME_END
 
     def mask_candidates(self, image: Path) -> Iterator[Path]:
         """See FileDataset."""
@@ -153,6 +158,10 @@ class CocoDataset(FileDataset):
         yield self.root / "masks" / name
         for folder in ("masks", *PIXEL_MAPS):
             yield self.root / folder / image.parent.name / name
+
+    def images_of_mask(self, image: Path, listing: DirectoryListing) -> list[Path]:
+        """See FileDataset. `masks` is one folder for all."""
+        return [each for folder in COCO_FOLDERS for each in listing.images(self.root / folder / image.stem)]
 
     def encoding_of(self, mask: Path) -> MaskEncoding:
         """See FileDataset."""
