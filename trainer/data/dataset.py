@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from trainer.data.mask_encoding import MaskEncoding
 from trainer.taxonomy import Taxonomy
 
 EVERYTHING = "*"
@@ -65,6 +66,8 @@ class SegmentationDataset(ABC):
 
     root: Path
     taxonomy: Taxonomy
+    encoding: MaskEncoding
+    """How the masks store the classes; a layout may have masks of another kind too."""
 
     @abstractmethod
     def split(self, name: str) -> tuple[Sample, ...]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from trainer.data.dataset import DatasetError, MissingImagesError, Sample, SegmentationDataset
 from trainer.data.decode import ImageError
+from trainer.data.label_counts import LabelCounts, add_counts, count_mask
 from trainer.data.scan import map_in_threads
 
 Role = Literal["labelled", "unlabelled", "train", "val", "other"]
@@ -47,7 +48,7 @@ class ImageRecord:
     Attributes:
         size: (height, width) in pixels; None if the image cannot be decoded.
         pixel_sha256: over size and decoded pixels; "" if the image cannot be decoded.
-        counts_K: pixels per class; None without a usable mask.
+        counts: pixels of the mask; None without a usable mask.
         problem: why image or mask cannot be used.
     """
 
@@ -56,7 +57,7 @@ class ImageRecord:
     size: tuple[int, int] | None = None
     file_sha256: str = ""
     pixel_sha256: str = ""
-    counts_K: npt.NDArray[np.int64] | None = None
+    counts: LabelCounts | None = None
     problem: str = ""
 
 
@@ -91,8 +92,11 @@ class Inspection:
 
     def class_counts(self, *roles: Role) -> npt.NDArray[np.int64]:
         """Pixels per class over the masks of the given roles, int64 [K]."""
-        counts = [record.counts_K for record in self.with_role(*roles) if record.counts_K is not None]
-        return np.sum(counts, axis=0) if counts else np.zeros(len(self.dataset.taxonomy), dtype=np.int64)
+        return self.label_counts(self.with_role(*roles)).classes_K
+
+    def label_counts(self, records: Iterable[ImageRecord]) -> LabelCounts:
+        """Pixels over the usable masks."""
+        return add_counts((record.counts for record in records if record.counts), self.dataset.taxonomy)
 
 
 def inspect_dataset(dataset: SegmentationDataset) -> Inspection:
@@ -133,5 +137,4 @@ def _inspect(dataset: SegmentationDataset, sample: Sample) -> ImageRecord:
         mask_HW = dataset.read_mask(sample, size)
     except ImageError as error:
         return replace(record, problem=str(error))
-    counts_K = np.bincount(mask_HW[mask_HW != dataset.taxonomy.ignore_index], minlength=len(dataset.taxonomy))
-    return replace(record, counts_K=counts_K)
+    return replace(record, counts=count_mask(mask_HW, dataset.taxonomy))

@@ -1,0 +1,62 @@
+"""Check that the labels of a split can be used: they show a class, and for training more than one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainer.data.dataset import DatasetError, Sample, SegmentationDataset
+from trainer.data.label_counts import LabelCounts, add_counts, count_mask
+from trainer.data.scan import map_in_threads
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFault:
+    """Why the labels of a split cannot be used, and the remedy."""
+
+    message: str
+    remedy: str
+
+
+def check_labels(dataset: SegmentationDataset, split: str, samples: Sequence[Sample], *, training: bool) -> None:
+    """Decode every image and mask of a split.
+
+    Raises ImageError for the first bad file, and DatasetError for the fault that `find_fault` finds.
+    """
+
+    # Keeping the masks would hold the decoded data set in memory.
+    def count(sample: Sample) -> LabelCounts:
+        return count_mask(dataset.read_pair(sample)[1], dataset.taxonomy)
+
+    counts = add_counts(map_in_threads(count, samples, f"images of {split}"), dataset.taxonomy)
+    if fault := find_fault(dataset, split, counts, training=training):
+        raise DatasetError(f"{dataset.root}: {fault.message}; {fault.remedy}")
+
+
+def find_fault(dataset: SegmentationDataset, split: str, counts: LabelCounts, *, training: bool) -> LabelFault | None:
+    """The fault of a split's labels; `training`: the masks are learnt from, not only compared with."""
+    present = np.flatnonzero(counts.classes_K)
+    if not counts.masks or len(present) > (1 if training else 0):
+        return None
+    if not len(present):
+        message = f"{split}: every pixel of the masks is ignored, so that they label nothing"
+        return LabelFault(message, f"label the images; or {_question(dataset, None)}")
+    name = dataset.taxonomy.names[present[0]]
+    message = f"{split}: the masks show one class only, {name!r}, and one class alone cannot be learnt"
+    if counts.ignored:
+        return LabelFault(f"{message}; the other pixels are ignored", _question(dataset, name))
+    return LabelFault(message, "label the other classes too; what surrounds an object is a class, such as background")
+
+
+def _question(dataset: SegmentationDataset, present: str | None) -> str:
+    encoding, names = dataset.encoding, dataset.taxonomy.names
+    ignored = encoding.stored_as(dataset.taxonomy.ignore_index)
+    if encoding.colors:
+        return f"is {ignored} a class? Then list it in the colors of the class, not in ignore_colors"
+    others = [name for name in names if name != present]
+    other = repr(others[0]) if len(others) == 1 else "the other class"
+    first = f"values = [{encoding.stored_as(names.index(present))}] for {present!r} and " if present else ""
+    return (
+        f"is {ignored} a class? Then list the values of all classes in classes.toml, {first}values = [{ignored}] for "
+        f"{other}; pixels to ignore need a value that is none of them (ignore_values)"
+    )
