@@ -68,6 +68,8 @@ class SegmentationDataset(ABC):
     taxonomy: Taxonomy
     encoding: MaskEncoding
     """How the masks store the classes; a layout may have masks of another kind too."""
+    assumed: str = ""
+    """Public data set whose classes are assumed, because the names of the images are its own; "" = the user's word."""
 
     @abstractmethod
     def split(self, name: str) -> tuple[Sample, ...]:

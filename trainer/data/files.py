@@ -25,14 +25,12 @@ class FileDataset(SegmentationDataset):
         mask_roots: folders that mirror image_root with .png masks, the preferred one first.
         name_folders: folders of image_root in which the names of split files are searched.
         name_end: appended to a name to get that of a file without its extension.
-        folder_of_split: splits that are folders of images.
     """
 
     image_root: ClassVar[str]
     mask_roots: ClassVar[tuple[str, ...]] = ()
     name_folders: ClassVar[tuple[str, ...]] = ("",)
     name_end: ClassVar[str] = ""
-    folder_of_split: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, root: Path, taxonomy: Taxonomy, encoding: MaskEncoding, split_folder: Path) -> None:
         self.root, self.taxonomy, self.encoding, self.split_folder = root, taxonomy, encoding, split_folder
@@ -52,13 +50,17 @@ class FileDataset(SegmentationDataset):
         """Encoding of a mask file."""
         return self.encoding
 
+    def folder_splits(self) -> Mapping[str, str]:
+        """Splits that are folders of images, by name; the folders are relative to the root."""
+        return {}
+
     def builtin_splits(self) -> Iterable[str]:
         """Names of splits without a split file."""
-        return (name for name, folder in self.folder_of_split.items() if (self.root / folder).is_dir())
+        return (name for name, folder in self.folder_splits().items() if (self.root / folder).is_dir())
 
     def builtin_split(self, name: str) -> list[str]:
         """Lines of such a split."""
-        folder = self.folder_of_split.get(name)
+        folder = self.folder_splits().get(name)
         if folder and (images := sorted(files_below(self.root / folder))):
             return [path.relative_to(self.root).as_posix() for path in images]
         known = ", ".join(self.splits()) or "none"

@@ -9,6 +9,9 @@ from trainer.data.dataset import DatasetError, Sample, SegmentationDataset
 from trainer.data.label_counts import LabelCounts, add_counts, count_mask
 from trainer.data.scan import map_in_threads
 
+ENOUGH_MASKS, LEAST_SHARE = 100, 0.25
+"""In this number of masks, this share of a public data set's classes must occur."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelFault:
@@ -36,6 +39,10 @@ def check_labels(dataset: SegmentationDataset, split: str, samples: Sequence[Sam
 def find_fault(dataset: SegmentationDataset, split: str, counts: LabelCounts, *, training: bool) -> LabelFault | None:
     """The fault of a split's labels; `training`: the masks are learnt from, not only compared with."""
     present = np.flatnonzero(counts.classes_K)
+    if dataset.assumed and counts.masks >= ENOUGH_MASKS and 0 < len(present) < LEAST_SHARE * len(dataset.taxonomy):
+        classes = f"{len(present)} of the {len(dataset.taxonomy)} classes of {dataset.assumed}"
+        remedy = "if they have other classes, write these into classes.toml; if not, set data.format (--format)"
+        return LabelFault(f"{split}: {counts.masks} masks show {classes}", remedy)
     if not counts.masks or len(present) > (1 if training else 0):
         return None
     if not len(present):
