@@ -108,9 +108,31 @@ def test_existing_classes_file_is_followed_by_name(tmp_path: Path) -> None:
     assert np.array_equal(train_mask(tmp_path), expected(background=1, pothole=2, crack=0))
 
 
+def test_classes_file_may_use_another_unicode_form_of_a_name(tmp_path: Path) -> None:
+    lines = [f'[[classes]]\nname = "{name}"\ncolor = [0, 0, 0]\n' for name in ("background", "crack", "caf\u00e9")]
+    (tmp_path / "classes.toml").write_text("".join(lines), encoding="utf-8")
+    categories = [{"id": POTHOLE, "name": "cafe\u0301"}, CATEGORIES[1]]
+    write(tmp_path, table(CORNER, LEFT, categories=categories))
+    prepare_coco(tmp_path, "instances")
+    assert np.array_equal(train_mask(tmp_path), expected(pothole=2, crack=1))
+
+
 def test_class_that_the_classes_file_lacks_is_named(tmp_path: Path) -> None:
     (tmp_path / "classes.toml").write_text('[[classes]]\nname = "background"\ncolor = [0, 0, 0]\n')
     assert "classes.toml: lacks the classes 'crack', 'pothole'" in error(write(tmp_path, table(CORNER, LEFT)))
+
+
+def test_classes_file_that_stores_255_as_a_class_is_followed(tmp_path: Path) -> None:
+    values = {"background": 0, "crack": 255, "pothole": 7}
+    lines = [f'[[classes]]\nname = "{name}"\ncolor = [0, 0, 0]\nvalues = [{key}]\n' for name, key in values.items()]
+    (tmp_path / "classes.toml").write_text("".join(lines))
+    write(tmp_path, table(CORNER, LEFT))
+    prepare_coco(tmp_path, "instances")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "masks/road.png")), expected(pothole=7, crack=255))
+    assert np.array_equal(train_mask(tmp_path), expected(pothole=2, crack=1))
+    write(tmp_path, table(), "panoptic_train2017")
+    with pytest.raises(DatasetError, match="ignores no value"):
+        prepare_coco(tmp_path, "panoptic")
 
 
 def test_masks_without_a_class_list_are_not_kept(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Own categories become classes in the order of their ids; ROOT/classes.toml is wr
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unicodedata import normalize
 
 import tomli_w
 
@@ -107,8 +108,11 @@ def _write_classes(path: Path, names: Sequence[str]) -> None:
 def _by_name(path: Path, names: Mapping[int, str], *, background: bool) -> MaskValues:
     """Values by which classes.toml gives each category the class of its name."""
     taxonomy, encoding = read_classes(path)
+    # All Unicode forms of a name are equal.
+    listed_names = [normalize("NFC", name) for name in taxonomy.names]
+    names = {key: normalize("NFC", name) for key, name in names.items()}
     wanted = [*([BACKGROUND] if background else ()), *names.values()]
-    if missing := sorted({name for name in wanted if name not in taxonomy.names}):
+    if missing := sorted({name for name in wanted if name not in listed_names}):
         listed = ", ".join(map(repr, missing))
         raise DatasetError(
             f"{path}: lacks the classes {listed} of the annotations; add them, or remove the file and masks"
@@ -116,6 +120,8 @@ def _by_name(path: Path, names: Mapping[int, str], *, background: bool) -> MaskV
     if encoding.colors:
         raise DatasetError(f'{path}: masks = "colours", but prepare-coco writes ids; remove this line')
     stored = {index: value for value, index in reversed(encoding.id_of_value)}
-    of_name = {name: stored[taxonomy.names.index(name)] for name in wanted}
+    if taxonomy.ignore_index not in stored and not background:
+        raise DatasetError(f"{path}: ignores no value, but segments may be missing; add ignore_values")
+    of_name = {name: stored[listed_names.index(name)] for name in wanted}
     of_category = {key: of_name[name] for key, name in names.items()}
-    return MaskValues(of_category, of_name.get(BACKGROUND, 0), stored[taxonomy.ignore_index], taxonomy)
+    return MaskValues(of_category, of_name.get(BACKGROUND, 0), stored.get(taxonomy.ignore_index, 0), taxonomy)
