@@ -94,6 +94,14 @@ def test_val_may_show_one_class(dataset: Path) -> None:
     assert len(open_run_data(make_recipe(dataset)).val) == 2
 
 
+def test_binary_masks_of_val_are_a_warning_with_the_question(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    repaint(dataset, "val", binary)
+    assert main(["check-data", str(dataset), "--crop", "32", "32"]) == 0
+    printed = capsys.readouterr().out
+    assert "warning: val: the masks show one class only, 'dark', and ignored pixels" in printed
+    assert QUESTION in printed
+
+
 def test_question_for_masks_of_colours_names_the_colour(dataset: Path) -> None:
     text = (dataset / "classes.toml").read_text()
     (dataset / "classes.toml").write_text(f'masks = "colours"\nignore_colors = [[0, 0, 0]]\n{text}')

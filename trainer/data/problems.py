@@ -123,7 +123,7 @@ def _useless_labels(inspection: Inspection) -> Iterator[Problem]:
         if training or split.role == "val":
             counts = inspection.label_counts(inspection.records_of(split.samples))
             if fault := find_fault(inspection.dataset, split.name, counts, training=training):
-                yield Problem("useless labels", "error", fault.message, (split.name,), fault.remedy)
+                yield Problem("useless labels", fault.severity, fault.message, (split.name,), fault.remedy)
 
 
 def _empty_masks(inspection: Inspection) -> Iterator[Problem]:
