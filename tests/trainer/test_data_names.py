@@ -28,7 +28,7 @@ def add_jpeg(dataset: Path, name: str) -> None:
 def test_name_of_two_images_is_rejected(dataset: Path) -> None:
     add_jpeg(dataset, "labelled0")
     with pytest.raises(
-        DatasetError, match=r"'labelled0' means images/labelled0\.jpg and images/labelled0\.png; rename"
+        DatasetError, match=r"'labelled0' means .*images/labelled0\.jpg and .*images/labelled0\.png; rename"
     ):
         open_dataset(dataset).split("labelled")
 
@@ -70,7 +70,7 @@ def test_name_found_in_two_folders_is_rejected(tmp_path: Path) -> None:
     name = "ADE_train_00000001"
     (root / f"images/validation/{name}.jpg").write_bytes((root / f"images/training/{name}.jpg").read_bytes())
     (root / "splits/few.txt").write_text(f"{name}\n")
-    with pytest.raises(DatasetError, match=rf"means images/training/{name}\.jpg and images/validation/{name}\.jpg"):
+    with pytest.raises(DatasetError, match=rf"means .*images/training/{name}\.jpg and .*images/validation/{name}\.jpg"):
         open_dataset(root).split("few")
 
 
@@ -90,7 +90,7 @@ def test_name_is_found_in_another_unicode_form(dataset: Path, listed: str, store
 def test_images_whose_names_differ_in_unicode_form_only_do_not_share_a_mask(dataset: Path) -> None:
     rename(dataset, COMPOSED)
     Image.new("RGB", (48, 48)).save(dataset / f"images/{DECOMPOSED}.png")
-    with pytest.raises(DatasetError, match="means images/"):
+    with pytest.raises(DatasetError, match=r"means .*images/"):
         open_dataset(dataset).split("labelled")
 
 
@@ -124,7 +124,7 @@ def test_name_of_two_images_in_a_plain_folder_is_rejected(tmp_path: Path) -> Non
     for name in ("p.jpg", "p.png"):
         Image.new("RGB", (5, 4)).save(tmp_path / name)
     (tmp_path / "splits/unlabelled.txt").write_text("p\n")
-    with pytest.raises(DatasetError, match=r"'p' means p\.jpg and p\.png"):
+    with pytest.raises(DatasetError, match=r"'p' means .*p\.jpg and .*p\.png"):
         open_unlabelled(tmp_path).split("unlabelled")
     (tmp_path / "splits/unlabelled.txt").write_text("p.jpg\np.png\n")
     assert len(open_unlabelled(tmp_path).split("unlabelled")) == 2

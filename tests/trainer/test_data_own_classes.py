@@ -163,7 +163,7 @@ def test_own_classes_in_the_folders_of_ade20k_keep_their_ids(tmp_path: Path) -> 
     assert mask_HW[0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     (root / "splits").mkdir()
     (root / "splits/few.txt").write_text("field1\n")
-    with pytest.raises(DatasetError, match=r"means images/test/field1\.jpg and images/training/field1\.jpg"):
+    with pytest.raises(DatasetError, match=r"means .*images/test/field1\.jpg and .*images/training/field1\.jpg"):
         data.split("few")
 
 

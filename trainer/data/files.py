@@ -129,8 +129,8 @@ class FileDataset(SegmentationDataset):
     def _sample(self, line: str, listing: DirectoryListing) -> Sample | None:
         if images := self.images_named(line, listing):
             if len(images) > 1:
-                found = " and ".join(image.relative_to(self.root).as_posix() for image in images)
-                raise DatasetError(f"{self.root}: the name {line!r} means {found}; rename one, or list their paths")
+                found = " and ".join(image.as_posix() for image in images)
+                raise DatasetError(f"the name {line!r} means {found}; rename one, or list their paths")
             return Sample(line, images[0], self._mask(images[0], "", listing))
         for name, mask in ((line, ""), parse_line(line)):
             if image := listing.find(self.root / name):
