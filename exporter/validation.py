@@ -88,6 +88,8 @@ class Validator:
             masks.append(mask_HW)
             ids_HW, label_ids_HW = torch.from_numpy(mask_HW.astype(np.int64)), torch.from_numpy(label_HW)
             counts_KK += confusion(ids_HW, label_ids_HW, len(taxonomy), taxonomy.ignore_index)
+        if not counts_KK.any():
+            raise DataError(f"{self._dataset.root}: every pixel of the validation masks is ignored; label the images")
         return masks, scores(counts_KK, taxonomy.names, self.images)
 
 

@@ -161,6 +161,10 @@ class NotEnoughImages(Conflict, slug="not-enough-images", title="Not enough imag
     """Too few labelled or validation images for a run."""
 
 
+class LabelsUnusable(Conflict, slug="labels-unusable", title="The labels cannot be used"):
+    """The labels of a run show fewer classes than it needs."""
+
+
 class RateLimited(MaskloopError, status=429, slug="rate-limited", title="Too many requests"):
     """The caller exceeded its rate limit."""
 

@@ -14,6 +14,7 @@ from trainer.data.dataset import (
     fingerprint,
     without,
 )
+from trainer.data.label_check import check_labels
 from trainer.data.layouts import open_dataset, open_unlabelled
 from trainer.data.loaders import (
     LABELLED_STREAM,
@@ -27,7 +28,7 @@ from trainer.data.loaders import (
     rows_with_partner,
     shuffled,
 )
-from trainer.data.scan import check_images
+from trainer.data.scan import check_unlabelled
 from trainer.processes import Processes
 
 Batches = tuple[LabelledBatch, UnlabelledBatch | None]
@@ -69,8 +70,9 @@ def open_run_data(recipe: Recipe) -> RunData:
                 'images, or set method = "supervised"'
             )
     check_disjoint((table.labelled, labelled), (table.unlabelled, unlabelled), (table.val, val))
-    check_images(dataset, labelled=(*labelled, *val), unlabelled=())
-    check_images(other, labelled=(), unlabelled=unlabelled)
+    check_labels(dataset, table.labelled, labelled, training=True)
+    check_labels(dataset, table.val, val, training=False)
+    check_unlabelled(other, unlabelled)
     return RunData(dataset, labelled, val, other, unlabelled, fingerprint((dataset, labelled), (other, unlabelled)))
 
 

@@ -67,6 +67,15 @@ def is_color(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value)
 
 
+def distinct_colors(count: int) -> list[tuple[int, int, int]]:
+    """First colours of Pascal VOC's palette: bits of the id, distributed over red, green and blue."""
+
+    def channel(index: int, first_bit: int) -> int:
+        return sum((index >> (3 * step + first_bit) & 1) << (7 - step) for step in range(8))
+
+    return [(channel(index, 0), channel(index, 1), channel(index, 2)) for index in range(count)]
+
+
 def _check_ignored(ignore_index: Any, names: list[str]) -> None:
     remedy = f"use {IGNORE if len(names) <= IGNORE else WIDE_IGNORE}"
     if type(ignore_index) is not int or not 0 <= ignore_index <= WIDE_IGNORE:

@@ -12,7 +12,7 @@ from sqlalchemy import Select, exists, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from service.errors import BadInput, FileLost, ImageInUse, ImageNotFound
-from service.images.label_masks import encode_mask, read_mask
+from service.images.label_masks import check_not_binary, encode_mask, read_mask
 from service.segmentation.decode import EncodedImage, Limits
 from service.segmentation.formats.rgb import ValueRange
 from service.storage.blob_store import BlobStore, Collection
@@ -106,15 +106,25 @@ class ImageStore:
         return self._path("masks", row.mask_sha256, f"PUT the mask to /v1/images/{image_id}/mask again")
 
     def put_mask(
-        self, image_id: str, data: bytes, *, classes: int, ignore_index: int, split: Split | None = None
+        self,
+        image_id: str,
+        data: bytes,
+        *,
+        classes: int,
+        ignore_index: int,
+        split: Split | None = None,
+        partial: bool = False,
     ) -> Image:
         """Set or replace the label of an image, a PNG for `read_mask`. Raises ImageNotFound, MaskInvalid.
 
-        Without `split`, a labelled image keeps its split; of new labels, every fifth goes to `val`.
+        With `partial`, it may show class 0 alone beside pixels without a label, as 0/255 masks do. Without `split`, a
+        labelled image keeps its split; of new labels, every fifth goes to `val`.
         """
         image = self.get(image_id)
         with self._decoding:
             ids = read_mask(data, width=image.width, height=image.height, classes=classes, ignore_index=ignore_index)
+        if not partial:
+            check_not_binary(ids, ignore_index)
         with self._database.write() as session:
             row = _existing(session, image_id)
             old = row.mask_sha256

@@ -46,6 +46,15 @@ def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_inde
     return ids if int(found.max()) > 255 else ids.astype(np.uint8)
 
 
+def check_not_binary(ids: Ids, ignore_index: int) -> None:
+    """Raise MaskInvalid for a mask of 0 and `ignore_index` only: many tools write 0/255 for background and object."""
+    if np.unique(ids).tolist() == [0, ignore_index]:
+        raise MaskInvalid(
+            f"The mask holds 0 and {ignore_index} only, and {ignore_index} means no label: is it a class? Then replace "
+            f"{ignore_index} by the id of the class; if not, send the mask again with ?partial=true."
+        )
+
+
 def encode_mask(ids: Ids) -> bytes:
     """Encode class ids [H, W] as a grey PNG with 8 bits (16 if needed)."""
     sink = io.BytesIO()

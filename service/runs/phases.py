@@ -24,6 +24,7 @@ from service.models.model_store import ModelStore
 from service.models.precision import choose_precision
 from service.runs.child_program import Event, Program, run_program
 from service.runs.gate import Pair, compare, read_pairs
+from service.runs.label_check import check_labels
 from service.runs.lease import Lease
 from service.runs.run_recipe import write_recipe
 from service.runs.run_store import RunStore
@@ -88,6 +89,7 @@ class Phases:
         )
         recipe = self._folder / "recipe.toml"
         if not recipe.exists():
+            check_labels(self.lease.run_id, base.manifest, runs=self.runs, images=self.images)
             write_recipe(recipe, template=self.settings.recipe_path, base=base, dataset=dataset, sizes=sizes)
 
     def _train(self) -> None:

@@ -286,6 +286,17 @@ def test_data_set_with_other_classes_is_refused(convnet_checkpoint: Path, places
         Validator(other, load(convnet_checkpoint).taxonomy, {}, _nothing)
 
 
+def test_data_set_without_a_labelled_validation_pixel_is_rejected(
+    convnet_checkpoint: Path, places: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(places, tmp_path / "places")
+    for path in (tmp_path / "places/masks").glob("val*.png"):
+        Image.new("L", VAL_SIZE[::-1], 255).save(path)
+    loaded = load(convnet_checkpoint)
+    with pytest.raises(DataError, match="every pixel of the validation masks is ignored; label the images"):
+        Validator(tmp_path / "places", loaded.taxonomy, DATA, eager(predictor_of(convnet_checkpoint)))
+
+
 def test_validation_of_a_predictor_with_half_of_the_pixels_wrong(places: Path, convnet_checkpoint: Path) -> None:
     """The predictor is PyTorch with every class shifted by one in the upper half of the image."""
     predict = eager(predictor_of(convnet_checkpoint))

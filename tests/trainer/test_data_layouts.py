@@ -17,9 +17,8 @@ from trainer.data.classes_file import PUBLIC, read_classes
 from trainer.data.dataset import EVERYTHING, DatasetError, SegmentationDataset
 from trainer.data.decode import ImageError
 from trainer.data.file_layouts import THING_IDS
-from trainer.data.huggingface import distinct_colors
 from trainer.data.layouts import open_dataset, open_unlabelled
-from trainer.taxonomy import TaxonomyError
+from trainer.taxonomy import TaxonomyError, distinct_colors
 
 FIRST_MASKS = {
     "voc": "SegmentationClass/2007_000000.png",

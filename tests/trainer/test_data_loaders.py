@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import weakref
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from trainer.data.dataset import FULL_READ_LIMIT, Sample, fingerprint
 from trainer.data.decode import ImageError
+from trainer.data.label_check import check_labels
 from trainer.data.layouts import open_dataset
 from trainer.data.loaders import Crop, LabelledBatch, LabelledPairs, UnlabelledViews, load, rows_with_partner, shuffled
-from trainer.data.scan import check_images, class_frequency
+from trainer.data.scan import check_unlabelled, class_frequency
 from trainer.methods.interface import StepContext
 from trainer.methods.supervised import labelled_rows
 
@@ -138,19 +140,20 @@ def test_unreadable_image_in_a_worker_ends_the_program(dataset: Path) -> None:
     assert re.search(r"ImageError: .*unlabelled2\.png: cannot be decoded", done.stderr.splitlines()[-1])
 
 
-def test_check_images_reports_bad_masks_and_images(dataset: Path) -> None:
+def test_bad_masks_and_images_are_reported_before_a_run(dataset: Path) -> None:
     data = open_dataset(dataset)
     labelled, unlabelled = data.split("labelled"), data.split("unlabelled")
-    check_images(data, labelled, unlabelled)
+    check_labels(data, "labelled", labelled, training=True)
+    check_unlabelled(data, unlabelled)
     Image.new("L", (48, 48), 9).save(dataset / "masks/labelled2.png")
     with pytest.raises(ImageError, match=r"labelled2\.png: contains 9"):
-        check_images(data, labelled, unlabelled)
+        check_labels(data, "labelled", labelled, training=True)
     (dataset / "images/unlabelled1.png").write_bytes(b"broken")
     with pytest.raises(ImageError, match=r"unlabelled1\.png: cannot be decoded"):
-        check_images(data, (), unlabelled)
+        check_unlabelled(data, unlabelled)
 
 
-def test_check_images_keeps_no_decoded_image(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_keep_no_decoded_image(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = open_dataset(dataset)
     threads = os.cpu_count() or 1
     alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
@@ -162,26 +165,28 @@ def test_check_images_keeps_no_decoded_image(dataset: Path, monkeypatch: pytest.
         most.append(len(alive))
         return pixels
 
-    for name, samples in (("read_pair", data.split("labelled")), ("read", data.split("unlabelled"))):
-        monkeypatch.setattr(data, name, read)
-        check_images(data, *((samples * 4 * threads, ()) if name == "read_pair" else ((), samples * 4 * threads)))
+    monkeypatch.setattr(data, "read", read)
+    monkeypatch.setattr(data, "read_pair", lambda sample: (read(sample), np.array([[0, 1]])))
+    many = data.split("labelled") * 4 * threads
+    for check in (partial(check_labels, data, "labelled", many, training=True), partial(check_unlabelled, data, many)):
+        check()
         assert len(most) == 16 * threads
         assert max(most) <= 2 * threads + 1
         most.clear()
 
 
-def test_check_images_reads_only_headers_of_many_unlabelled_images(dataset: Path) -> None:
+def test_only_headers_of_many_unlabelled_images_are_read(dataset: Path) -> None:
     """A file truncated after its header passes; a file that is not an image fails."""
     data = open_dataset(dataset)
     many = data.split("unlabelled") * (FULL_READ_LIMIT // 4 + 1)
     path = dataset / "images/unlabelled3.png"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ImageError, match="cannot be decoded"):
-        check_images(data, (), many[:4])
-    check_images(data, (), many)
+        check_unlabelled(data, many[:4])
+    check_unlabelled(data, many)
     path.write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"unlabelled3\.png: is not an image"):
-        check_images(data, (), many)
+        check_unlabelled(data, many)
 
 
 def test_fingerprint_depends_on_the_data_only(dataset: Path) -> None:

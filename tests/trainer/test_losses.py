@@ -195,6 +195,11 @@ def test_class_weights_of_a_hand_worked_case() -> None:
     assert weight_K.tolist() == pytest.approx([2 / (62 / 9), 16 / (62 / 9), 1, (8 / 3) / (62 / 9)])
 
 
+def test_class_weights_are_found_in_another_unicode_form_of_the_name() -> None:
+    weight_K = class_weights(["caf\u00e9", "b"], {"cafe\u0301": 3.0}, torch.ones(2), balance=0.0)
+    assert weight_K.tolist() == [1.5, 0.5]
+
+
 def test_class_weights_default_to_one() -> None:
     assert class_weights(["a", "b"], {}, torch.tensor([0.9, 0.1]), balance=0.0).tolist() == [1, 1]
 

@@ -77,7 +77,7 @@ def _score(path: Path, options: argparse.Namespace) -> Scores:
     samples = dataset.split(options.split)
     with _progress_bar() as bar:
         task = bar.add_task(path.stem, total=len(samples))
-        return evaluate(
+        scores = evaluate(
             checkpoint.model.to(pick_device(options.device)),
             dataset,
             samples,
@@ -85,6 +85,9 @@ def _score(path: Path, options: argparse.Namespace) -> Scores:
             workers=options.workers,
             progress=lambda done, _: bar.update(task, completed=done),
         )
+    if not any(map(any, scores.confusion)):
+        raise DatasetError(f"{options.data}: every pixel of the masks of {options.split} is ignored; label the images")
+    return scores
 
 
 def checkpoint_files(given: Path) -> list[Path]:

@@ -1,14 +1,18 @@
-"""`prepare-coco ROOT --from FORM`: create ROOT/masks from COCO's annotations."""
+"""`prepare-coco ROOT --from FORM`: create ROOT/masks from annotations in COCO's format."""
 
 import argparse
 from pathlib import Path
+
+NAMED_CLASSES = 20
+"""Classes that the output names."""
 
 
 def add(command: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     command.description = (
-        "Create ROOT/masks/*.png (background and the 80 thing classes) from COCO's annotations in ROOT/annotations. "
-        "Existing masks are kept, so a stopped run can be continued."
+        "Create ROOT/masks/*.png from annotations in ROOT/annotations: COCO's own, with background and the 80 things, "
+        "or others in its format, whose categories become the classes in ROOT/classes.toml. Existing masks are kept, "
+        "so a stopped run can be continued."
     )
     command.add_argument("root", type=Path, metavar="ROOT", help="folder with train2017, val2017 and annotations")
     forms = "panoptic: JSON and PNGs; instances: JSON alone; stuffthings: COCO-Stuff's pixel maps or JSON"
@@ -20,6 +24,10 @@ def run(options: argparse.Namespace) -> int:
     """Write the masks and print their number."""
     from trainer.data.coco_masks import prepare_coco  # noqa: PLC0415 (only this command needs pycocotools)
 
-    written, kept = prepare_coco(options.root, options.form)
-    print(f"{options.root / 'masks'}: {written} masks written, {kept} already existed")
+    done = prepare_coco(options.root, options.form)
+    print(f"{options.root / 'masks'}: {done.written} masks written, {done.kept} already existed")
+    named = ", ".join(done.classes[:NAMED_CLASSES]) + (", ..." if len(done.classes) > NAMED_CLASSES else "")
+    print(f"{len(done.classes)} classes: {named}")
+    if done.bare:
+        print(f"{done.bare} images have no annotation: their masks show background only")
     return 0

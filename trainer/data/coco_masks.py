@@ -1,88 +1,127 @@
-"""Convert COCO's annotations to masks of 81 classes, ROOT/masks/NAME.png: background, the 80 things, 255 = unknown.
+"""Convert annotations in COCO's format to masks, ROOT/masks/NAME.png. Own categories are classes, see coco_classes.py.
 
 | source      | files                                                           | 255 (ignored) where             |
 |-------------|-----------------------------------------------------------------|---------------------------------|
-| panoptic    | annotations/panoptic_{train,val}2017.json, PNGs in its folder   | COCO has no segment (void)      |
+| panoptic    | annotations/panoptic_{train,val}2017.json, PNGs in its folder   | there is no segment (void)      |
 | instances   | annotations/instances_{train,val}2017.json                      | nowhere: the rest is background |
 | stuffthings | stuffthingmaps/{train,val}2017/*.png (COCO-Stuff's pixel maps), | COCO-Stuff has no label         |
 |             | or annotations/{stuff,instances}_{train,val}2017.json           |                                 |
 
-Smaller things are drawn over larger ones. Crowds count as their class.
+COCO itself has 81 classes: background and the 80 things. Smaller regions are drawn over larger ones; crowds count as
+their class.
 """
 
 # H W pixels, C channels
 
-import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pycocotools import mask as rle
 
 from trainer.atomic_write import atomic_write
-from trainer.data.classes_file import public_classes
+from trainer.data.coco_annotations import AnnotatedImage, AnnotationFile, Table, read_panoptic, read_regions
+from trainer.data.coco_classes import MaskValues, coco_values, is_coco, mask_values
+from trainer.data.coco_regions import Shape, region
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError, decode_colors, decode_values
-from trainer.data.file_layouts import CLASS_OF_THING, PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
+from trainer.data.file_layouts import PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
 from trainer.data.scan import map_in_threads
-from trainer.taxonomy import IGNORE, Taxonomy
+from trainer.taxonomy import IGNORE
 
 AnnotationSource = Literal["panoptic", "instances", "stuffthings"]
-Mask = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.integer[Any]]
+"""Stored values, [H, W]: uint8, or uint16 for more than 255 classes."""
 MaskTask = tuple[str, Callable[[], Mask]]
 """Stem of a mask's file name, and a function that computes it."""
 
 PARTS = ("train2017", "val2017")
 
 
-def prepare_coco(root: Path, source: AnnotationSource) -> tuple[int, int]:
-    """Write ROOT/masks for all annotated images, keep existing masks, and return the number of both.
+class Plan(NamedTuple):
+    """What a source gives: what masks store, the masks, and the number of images without annotations."""
 
-    Raises DatasetError if the annotations are missing or have another format, ImageError if a PNG cannot be used.
+    values: MaskValues
+    tasks: list[MaskTask]
+    bare: int = 0
+
+
+class Prepared(NamedTuple):
+    """Numbers of masks written, of masks that existed, and of images without annotations; names of the classes."""
+
+    written: int
+    kept: int
+    bare: int
+    classes: tuple[str, ...]
+
+
+def prepare_coco(root: Path, source: AnnotationSource) -> Prepared:
+    """Write ROOT/masks for all annotated images, and keep existing masks.
+
+    Raises DatasetError or TaxonomyError if the annotations are missing or faulty, ImageError if a PNG cannot be used.
     """
-    tasks_of, files = SOURCES[source]
-    tasks = [task for part in PARTS for task in tasks_of(root, part)]
+    plan_of, files = SOURCES[source]
+    values, tasks, bare = plan_of(root)
     if not tasks:
         raise DatasetError(f"{root}: contains no {source} annotations ({files}); unpack them there")
+    if bare == len(tasks):
+        raise DatasetError(
+            f"{root}: none of the {bare} images has an annotation, so the masks would show background only"
+        )
+    if twice := [stem for stem, count in Counter(stem for stem, _ in tasks).items() if count > 1]:
+        raise DatasetError(
+            f"{root}: {len(twice)} masks would belong to two images, such as {twice[0]}; rename the images"
+        )
     (root / "masks").mkdir(exist_ok=True)
     remaining = [task for task in tasks if not _target(root, task).exists()]
-    taxonomy, _ = public_classes("coco", root)
-    map_in_threads(lambda task: _write(_target(root, task), task[1](), taxonomy), remaining, "masks")
-    return len(remaining), len(tasks) - len(remaining)
+    map_in_threads(lambda task: _write(_target(root, task), task[1](), values), remaining, "masks")
+    return Prepared(len(remaining), len(tasks) - len(remaining), bare, values.taxonomy.names)
 
 
-def _panoptic(root: Path, part: str) -> Iterator[MaskTask]:
-    path = root / "annotations" / f"panoptic_{part}.json"
-    for annotation in _read_json(path).get("annotations", ()):
-        png = path.with_suffix("") / annotation["file_name"]
-        yield png.stem, partial(panoptic_mask, png, annotation["segments_info"])
+def _instances(root: Path) -> Plan:
+    files = _files(root, "instances", read_regions)
+    values = mask_values(root, files, background=True) if files else coco_values(root)
+    images = [image for file in files for image in file.images]
+    bare = sum(not image.annotations for image in images)
+    return Plan(values, [(image.stem, partial(instances_mask, image, values)) for image in images], bare)
 
 
-def _instances(root: Path, part: str) -> Iterator[MaskTask]:
-    table = _read_json(root / "annotations" / f"instances_{part}.json")
-    things = _by_image(table)
-    for image in table.get("images", ()):
-        yield Path(image["file_name"]).stem, partial(instances_mask, image, things[image["id"]])
+def _panoptic(root: Path) -> Plan:
+    files = _files(root, "panoptic", read_panoptic)
+    values = mask_values(root, files, background=False) if files else coco_values(root)
+    annotated = [(file, image, each) for file in files for image in file.images for each in image.annotations]
+    return Plan(
+        values,
+        [
+            (
+                image.stem,
+                partial(panoptic_mask, file.path.with_suffix("") / each["file_name"], each["segments_info"], values),
+            )
+            for file, image, each in annotated
+        ],
+    )
 
 
-def _stuffthings(root: Path, part: str) -> Iterator[MaskTask]:
-    maps = [png for folder in PIXEL_MAPS for png in sorted((root / folder / part).glob("[!.]*.png"))]
-    for png in maps:
-        yield png.stem, partial(pixel_map_mask, png)
-    if maps:
-        return
-    stuff_table = _read_json(root / "annotations" / f"stuff_{part}.json")
-    things, stuff = _by_image(_read_json(root / "annotations" / f"instances_{part}.json")), _by_image(stuff_table)
-    for image in stuff_table.get("images", ()) if things else ():
-        yield Path(image["file_name"]).stem, partial(stuff_mask, image, things[image["id"]], stuff[image["id"]])
+def _stuffthings(root: Path) -> Plan:
+    values = coco_values(root)
+    if maps := [
+        png for part in PARTS for folder in PIXEL_MAPS for png in sorted((root / folder / part).glob("[!.]*.png"))
+    ]:
+        return Plan(values, [(png.stem, partial(pixel_map_mask, png)) for png in maps])
+    files, stuff_files = _files(root, "instances", read_regions), _files(root, "stuff", read_regions)
+    for file in files:
+        if not is_coco(file.categories):
+            raise DatasetError(f"{file.path}: its categories are not COCO's 80; use --from instances")
+    stuff = {image.stem: image.annotations for file in stuff_files for image in file.images}
+    images = [image for file in files for image in file.images if image.stem in stuff]
+    return Plan(values, [(image.stem, partial(stuff_mask, image, stuff[image.stem], values)) for image in images])
 
 
-SOURCES: dict[AnnotationSource, tuple[Callable[[Path, str], Iterator[MaskTask]], str]] = {
+SOURCES: dict[AnnotationSource, tuple[Callable[[Path], Plan], str]] = {
     "panoptic": (_panoptic, "annotations/panoptic_{train,val}2017.json"),
     "instances": (_instances, "annotations/instances_{train,val}2017.json"),
     "stuffthings": (
@@ -90,33 +129,36 @@ SOURCES: dict[AnnotationSource, tuple[Callable[[Path, str], Iterator[MaskTask]],
         "stuffthingmaps/{train,val}2017/*.png, annotations/stuff_ and instances_{train,val}2017.json",
     ),
 }
+"""For each source its plan, and its files."""
 
 
-def panoptic_mask(png: Path, segments: list[dict[str, Any]]) -> Mask:
-    """Class ids of a panoptic PNG, uint8 [H, W]; its colours are segment ids: r + 256 g + 65536 b, 0 = void."""
+def panoptic_mask(png: Path, segments: Sequence[Table], values: MaskValues) -> Mask:
+    """Values of a panoptic PNG, [H, W]; its colours are segment ids: r + 256 g + 65536 b, 0 = void."""
     color_HWC = decode_colors(png, png).astype(np.int64)
     segment_HW = color_HWC[..., 0] + (color_HWC[..., 1] << 8) + (color_HWC[..., 2] << 16)
-    class_of = {0: IGNORE} | {info["id"]: CLASS_OF_THING.get(info["category_id"], 0) for info in segments}
+    value_of = {0: values.void} | {info["id"]: values.of_category[info["category_id"]] for info in segments}
     ids, place_HW = np.unique(segment_HW, return_inverse=True)
-    if unknown := [int(index) for index in ids if int(index) not in class_of]:
+    if unknown := [int(index) for index in ids if int(index) not in value_of]:
         raise ImageError(f"{png}: segment {unknown[0]} is not in the JSON; use PNGs and JSON of the same download")
-    return np.array([class_of[int(index)] for index in ids], dtype=np.uint8)[place_HW.reshape(segment_HW.shape)]
-
-
-def instances_mask(image: dict[str, Any], things: list[dict[str, Any]]) -> Mask:
-    """Class ids, uint8 [H, W]: things on background."""
-    mask_HW = np.zeros((image["height"], image["width"]), dtype=np.uint8)
-    _paint(mask_HW, things, image["file_name"])
+    stored: Mask = np.array([value_of[int(index)] for index in ids], dtype=_dtype(values))
+    mask_HW: Mask = stored[place_HW.reshape(segment_HW.shape)]
     return mask_HW
 
 
-def stuff_mask(image: dict[str, Any], things: list[dict[str, Any]], stuff: list[dict[str, Any]]) -> Mask:
-    """Class ids, uint8 [H, W]: things, background where there is stuff, and 255 elsewhere."""
-    mask_HW = np.full((image["height"], image["width"]), IGNORE, dtype=np.uint8)
+def instances_mask(image: AnnotatedImage, values: MaskValues) -> Mask:
+    """Values of a mask, [H, W]: regions on background."""
+    mask_HW = np.full(image.shape, values.background, dtype=_dtype(values))
+    _paint(mask_HW, image, values)
+    return mask_HW
+
+
+def stuff_mask(image: AnnotatedImage, stuff: Sequence[Table], values: MaskValues) -> Mask:
+    """Values of a mask, [H, W]: things, background where there is stuff, and void elsewhere."""
+    mask_HW = np.full(image.shape, values.void, dtype=_dtype(values))
     for annotation in stuff:
         if annotation["category_id"] in STUFF_IDS:
-            mask_HW[_area(annotation, mask_HW.shape)] = 0
-    _paint(mask_HW, things, image["file_name"])
+            mask_HW[region(annotation["segmentation"], image.shape)] = values.background
+    _paint(mask_HW, image, values)
     return mask_HW
 
 
@@ -125,51 +167,37 @@ def pixel_map_mask(png: Path) -> Mask:
     return pixel_map_encoding(IGNORE).decode(png, png, decode_values(png, png).shape).astype(np.uint8)
 
 
-def _paint(mask_HW: Mask, things: list[dict[str, Any]], name: str) -> None:
-    for thing in sorted(things, key=lambda thing: -float(thing["area"])):
-        if thing["category_id"] not in CLASS_OF_THING:
-            raise DatasetError(
-                f"{name}: category {thing['category_id']} is not one of COCO's 80; use the annotations of 2017"
-            )
-        mask_HW[_area(thing, mask_HW.shape)] = CLASS_OF_THING[thing["category_id"]]
+def _paint(mask_HW: Mask, image: AnnotatedImage, values: MaskValues) -> None:
+    for annotation in sorted(image.annotations, key=lambda each: -_area(each, image.shape)):
+        inside_HW = region(annotation["segmentation"], image.shape)
+        mask_HW[inside_HW] = values.of_category[annotation["category_id"]]
 
 
-def _area(annotation: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Pixels of an annotation, bool [H, W], from polygons or run lengths (list or compressed)."""
-    segmentation = annotation["segmentation"]
-    if isinstance(segmentation, list):
-        segmentation = rle.merge(rle.frPyObjects(segmentation, shape[0], shape[1]))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = rle.frPyObjects(segmentation, shape[0], shape[1])
-    return np.asarray(rle.decode(segmentation), dtype=np.bool_)
+def _area(annotation: Table, shape: Shape) -> float:
+    """Area in pixels; the file's, so that COCO's order is kept, or that of the region if the file has none."""
+    area = annotation.get("area")
+    if isinstance(area, int | float) and area > 0:
+        return float(area)
+    return float(region(annotation["segmentation"], shape).sum())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        table = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: cannot be read ({error}); unpack it again") from error
-    if not isinstance(table, dict) or "annotations" not in table:
-        raise DatasetError(f"{path}: has no annotations; use the original file of COCO")
-    return table
+def _files(root: Path, kind: str, read: Callable[[Path], AnnotationFile | None]) -> list[AnnotationFile]:
+    files = [read(root / f"annotations/{kind}_{part}.json") for part in PARTS]
+    return [file for file in files if file]
 
 
-def _by_image(table: dict[str, Any]) -> defaultdict[int, list[dict[str, Any]]]:
-    groups: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in table.get("annotations", ()):
-        groups[annotation["image_id"]].append(annotation)
-    return groups
+def _dtype(values: MaskValues) -> type[np.uint8 | np.uint16]:
+    return np.uint8 if max(values.void, *values.of_category.values()) <= IGNORE else np.uint16
 
 
 def _target(root: Path, task: MaskTask) -> Path:
     return root / "masks" / f"{task[0]}.png"
 
 
-def _write(path: Path, mask_HW: Mask, taxonomy: Taxonomy) -> None:
+def _write(path: Path, mask_HW: Mask, values: MaskValues) -> None:
     image = Image.fromarray(mask_HW)
-    colors = [part for color in taxonomy.colors for part in color]
-    image.putpalette(colors + [255] * (3 * 256 - len(colors)))
+    if mask_HW.dtype == np.uint8:
+        colors = [part for color in values.taxonomy.colors for part in color]
+        image.putpalette(colors + [255] * (3 * 256 - len(colors)))
     with atomic_write(path) as temporary:
         image.save(temporary, "PNG")

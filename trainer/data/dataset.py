@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.data.formats.rgb import ValueRange
+from trainer.data.mask_encoding import MaskEncoding
 from trainer.taxonomy import Taxonomy
 
 EVERYTHING = "*"
@@ -66,6 +67,10 @@ class SegmentationDataset(ABC):
 
     root: Path
     taxonomy: Taxonomy
+    encoding: MaskEncoding
+    """How the masks store the classes; a layout may have masks of another kind too."""
+    assumed: str = ""
+    """Public data set whose classes are assumed, because the names of the images are its own; "" = the user's word."""
     value_range: ValueRange | None = None
     """The recipe's `data.range`."""
 

@@ -3,18 +3,20 @@
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
 
 from trainer.data.dataset import EVERYTHING, DatasetError
 from trainer.data.decode import ImageError
-from trainer.data.files import SUFFIXES, FileDataset, files_below
+from trainer.data.directory_listing import DirectoryListing, files_below
+from trainer.data.files import FileDataset
 from trainer.data.mask_encoding import MaskEncoding
 from trainer.data.split_files import read_split_file, split_names
 from trainer.taxonomy import IGNORE, Taxonomy
 
-CITYSCAPES_IMAGE = "_leftImg8bit.png"
+CITYSCAPES_NAME_END = "_leftImg8bit"
+CITYSCAPES_IMAGE = f"{CITYSCAPES_NAME_END}.png"
 CITYSCAPES_TRAIN_IDS = "_labelTrainIds.png"
 
+ADE20K_SPLITS = {"training": "train", "validation": "val"}
 ADE20K_CHECKED_MASKS = 32
 """Masks read to tell raw from reduced ones."""
 
@@ -34,7 +36,6 @@ class FolderDataset(FileDataset):
 
     image_root = "images"
     mask_roots = ("masks",)
-    name_suffixes = (*SUFFIXES, *map(str.upper, SUFFIXES))
 
 
 class ImageFolder(FileDataset):
@@ -42,10 +43,14 @@ class ImageFolder(FileDataset):
 
     image_root = ""
     name_folders = ("", "images")
-    name_suffixes = ("", *FolderDataset.name_suffixes)
 
     def __init__(self, root: Path, split_folder: Path) -> None:
         super().__init__(root, Taxonomy((), ()), MaskEncoding.identity(0, IGNORE), split_folder)
+
+    def images_named(self, name: str, listing: DirectoryListing) -> list[Path]:
+        """See FileDataset. Names may have their extension."""
+        found = [listing.find(self.root / folder / name) for folder in self.name_folders]
+        return [image for image in found if image] or super().images_named(name, listing)
 
     def builtin_split(self, name: str) -> list[str]:
         """See FileDataset."""
@@ -61,11 +66,12 @@ class VocDataset(FileDataset):
     """Pascal VOC 2012, 21 classes; 255 = border of objects. The lists in ImageSets/Segmentation are splits.
 
     SegmentationClassAug has the 10582 masks of the extended training set (Hariharan et al., ICCV 2011), which the
-    UniMatch lists call SegmentationClass.
+    UniMatch lists call SegmentationClass. Labelling tools write the same folders, with a list of own classes
+    (voc_class_files.py); older versions of labelme write SegmentationClassPNG.
     """
 
     image_root = "JPEGImages"
-    mask_roots = ("SegmentationClass", "SegmentationClassAug")
+    mask_roots = ("SegmentationClass", "SegmentationClassAug", "SegmentationClassPNG")
 
     def builtin_splits(self) -> Iterable[str]:
         """See FileDataset."""
@@ -85,7 +91,7 @@ class CityscapesDataset(FileDataset):
     """
 
     image_root = "leftImg8bit"
-    name_suffixes = (CITYSCAPES_IMAGE,)
+    name_end = CITYSCAPES_NAME_END
 
     def mask_candidates(self, image: Path) -> Iterator[Path]:
         """See FileDataset."""
@@ -122,18 +128,28 @@ class Ade20kDataset(FileDataset):
     The download's masks store 0 for "other" and k for class k - 1. Those published with UniMatch V2 store k for class k
     and 255 for "other", under the same names. A raw mask never contains 255 and almost every reduced one does, so a
     sample tells them apart.
+
+    Folders of own data (images/NAME, annotations/NAME) are splits of that name.
     """
 
     image_root = "images"
     mask_roots = ("annotations",)
-    name_folders = ("training", "validation")
-    folder_of_split: ClassVar[Mapping[str, str]] = {"train": "images/training", "val": "images/validation"}
 
     def __init__(self, root: Path, taxonomy: Taxonomy, encoding: MaskEncoding, split_folder: Path) -> None:
         masks = islice((root / "annotations").rglob("[!.]*.png"), ADE20K_CHECKED_MASKS)
         if not (root / "classes.toml").exists() and any(_contains_255(mask, encoding) for mask in masks):
             encoding = MaskEncoding.identity(len(taxonomy), taxonomy.ignore_index)
         super().__init__(root, taxonomy, encoding, split_folder)
+        folders = sorted(path.name for path in (root / "images").glob("*/"))
+        self._folders = {ADE20K_SPLITS.get(name, name): f"images/{name}" for name in folders}
+
+    def folder_splits(self) -> Mapping[str, str]:
+        """See FileDataset."""
+        return self._folders
+
+    def images_named(self, name: str, listing: DirectoryListing) -> list[Path]:
+        """See FileDataset."""
+        return [image for folder in self._folders.values() for image in listing.images(self.root / folder / name)]
 
 
 class CocoDataset(FileDataset):
@@ -145,7 +161,10 @@ class CocoDataset(FileDataset):
 
     image_root = ""
     name_folders = COCO_FOLDERS
-    folder_of_split: ClassVar[Mapping[str, str]] = dict(zip(("train", "val", "unlabelled"), COCO_FOLDERS, strict=True))
+
+    def folder_splits(self) -> Mapping[str, str]:
+        """See FileDataset."""
+        return dict(zip(("train", "val", "unlabelled"), COCO_FOLDERS, strict=True))
 
     def mask_candidates(self, image: Path) -> Iterator[Path]:
         """See FileDataset."""
@@ -153,6 +172,10 @@ class CocoDataset(FileDataset):
         yield self.root / "masks" / name
         for folder in ("masks", *PIXEL_MAPS):
             yield self.root / folder / image.parent.name / name
+
+    def images_of_mask(self, image: Path, listing: DirectoryListing) -> list[Path]:
+        """See FileDataset. `masks` is one folder for all."""
+        return [each for folder in COCO_FOLDERS for each in listing.images(self.root / folder / image.stem)]
 
     def encoding_of(self, mask: Path) -> MaskEncoding:
         """See FileDataset."""

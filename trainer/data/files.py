@@ -1,7 +1,6 @@
 """Base class of the layouts with one file per image and one per mask."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
@@ -10,12 +9,10 @@ import numpy.typing as npt
 
 from trainer.data.dataset import EVERYTHING, DatasetError, MissingImagesError, Sample, SegmentationDataset
 from trainer.data.decode import ImageError, image_size, read_image
+from trainer.data.directory_listing import SUFFIXES, DirectoryListing, files_below
 from trainer.data.mask_encoding import MaskEncoding
 from trainer.data.split_files import NO_MASK, find_split_file, parse_line, read_split_file, split_names
 from trainer.taxonomy import Taxonomy
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
-"""File name extensions of images, in either case."""
 
 
 class FileDataset(SegmentationDataset):
@@ -27,15 +24,13 @@ class FileDataset(SegmentationDataset):
         image_root: folder of all images, at any depth.
         mask_roots: folders that mirror image_root with .png masks, the preferred one first.
         name_folders: folders of image_root in which the names of split files are searched.
-        name_suffixes: appended to a name to get that of a file.
-        folder_of_split: splits that are folders of images.
+        name_end: appended to a name to get that of a file without its extension.
     """
 
     image_root: ClassVar[str]
     mask_roots: ClassVar[tuple[str, ...]] = ()
     name_folders: ClassVar[tuple[str, ...]] = ("",)
-    name_suffixes: ClassVar[tuple[str, ...]] = (".jpg",)
-    folder_of_split: ClassVar[Mapping[str, str]] = {}
+    name_end: ClassVar[str] = ""
 
     def __init__(self, root: Path, taxonomy: Taxonomy, encoding: MaskEncoding, split_folder: Path) -> None:
         self.root, self.taxonomy, self.encoding, self.split_folder = root, taxonomy, encoding, split_folder
@@ -55,13 +50,17 @@ class FileDataset(SegmentationDataset):
         """Encoding of a mask file."""
         return self.encoding
 
+    def folder_splits(self) -> Mapping[str, str]:
+        """Splits that are folders of images, by name; the folders are relative to the root."""
+        return {}
+
     def builtin_splits(self) -> Iterable[str]:
         """Names of splits without a split file."""
-        return (name for name, folder in self.folder_of_split.items() if (self.root / folder).is_dir())
+        return (name for name, folder in self.folder_splits().items() if (self.root / folder).is_dir())
 
     def builtin_split(self, name: str) -> list[str]:
         """Lines of such a split."""
-        folder = self.folder_of_split.get(name)
+        folder = self.folder_splits().get(name)
         if folder and (images := sorted(files_below(self.root / folder))):
             return [path.relative_to(self.root).as_posix() for path in images]
         known = ", ".join(self.splits()) or "none"
@@ -82,6 +81,9 @@ class FileDataset(SegmentationDataset):
         if missing := [line for line, sample in pairs if not sample]:
             remedy = self._suffix_remedy(missing, listing)
             raise MissingImagesError(source or self.root / name, missing, samples, remedy)
+        _check_listed_once(source or self.root / name, samples)
+        if name != EVERYTHING:
+            self._check_masks_not_shared(samples, listing)
         return samples
 
     def splits(self) -> tuple[str, ...]:
@@ -115,57 +117,63 @@ class FileDataset(SegmentationDataset):
         mask = _mask_path(sample)
         return self.encoding_of(mask).decode(mask, mask, size)
 
-    def _sample(self, line: str, listing: "DirectoryListing") -> Sample | None:
-        for folder, suffix in product(self.name_folders, self.name_suffixes):
-            image = self.root / self.image_root / folder / f"{line}{suffix}"
-            if image in listing:
-                return Sample(line, image, self._mask(image, "", listing))
+    def images_named(self, name: str, listing: DirectoryListing) -> list[Path]:
+        """Images that a name of a split file may mean."""
+        folders = [self.root / self.image_root / folder for folder in self.name_folders]
+        return [image for folder in folders for image in listing.images(folder / f"{name}{self.name_end}")]
+
+    def images_of_mask(self, image: Path, listing: DirectoryListing) -> list[Path]:
+        """Images, among them `image`, that may have the same mask in this layout."""
+        return listing.images(image.with_suffix(""))
+
+    def _sample(self, line: str, listing: DirectoryListing) -> Sample | None:
+        if images := self.images_named(line, listing):
+            if len(images) > 1:
+                found = " and ".join(image.as_posix() for image in images)
+                raise DatasetError(f"the name {line!r} means {found}; rename one, or list their paths")
+            return Sample(line, images[0], self._mask(images[0], "", listing))
         for name, mask in ((line, ""), parse_line(line)):
-            image = self.root / name
-            if image in listing:
+            if image := listing.find(self.root / name):
                 return Sample(name, image, self._mask(image, mask, listing))
         return None
 
-    def _suffix_remedy(self, missing: list[str], listing: "DirectoryListing") -> str | None:
+    def _suffix_remedy(self, missing: list[str], listing: DirectoryListing) -> str | None:
         """Remedy if an image exists under a missing name without its extension."""
         for line in missing:
             name = PurePosixPath(line)
             stem = line.removesuffix(name.suffix)
-            if name.suffix.lower() in SUFFIXES and self._sample(stem, listing):
+            if name.suffix.lower() in SUFFIXES and self.images_named(stem, listing):
                 return f"write names without extension: {stem}"
         return None
 
-    def _mask(self, image: Path, listed: str, listing: "DirectoryListing") -> Path | None:
+    def _check_masks_not_shared(self, samples: tuple[Sample, ...], listing: DirectoryListing) -> None:
+        for sample in samples:
+            if sample.mask and listing.find(sample.mask):
+                for other in self.images_of_mask(sample.image, listing):
+                    if other != sample.image and self._mask(other, "", listing) == sample.mask:
+                        raise DatasetError(
+                            f"{sample.image} and {other} would share the mask {sample.mask.relative_to(self.root)}; "
+                            "rename one of them, and its mask"
+                        )
+
+    def _mask(self, image: Path, listed: str, listing: DirectoryListing) -> Path | None:
         """The mask of the split file, if it exists, else that of the layout."""
         if listed == NO_MASK:
             return None
         candidates = [self.root / listed] if listed else []
         candidates += self.mask_candidates(image)
-        return next((path for path in candidates if path in listing), candidates[0] if candidates else None)
-
-
-class DirectoryListing:
-    """Check whether files exist, listing each folder once: splits of 100 000 names are common."""
-
-    def __init__(self) -> None:
-        self._names: dict[Path, set[str]] = {}
-
-    def __contains__(self, path: Path) -> bool:
-        folder = path.parent
-        if folder not in self._names:
-            self._names[folder] = {child.name for child in folder.iterdir()} if folder.is_dir() else set()
-        # On a case-insensitive file system, a name that is not listed may exist.
-        return path.name in self._names[folder] or (bool(self._names[folder]) and path.is_file())
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """All images in the folder, at any depth, except hidden ones."""
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
+        found = (listing.find(path) for path in candidates)
+        return next((path for path in found if path), candidates[0] if candidates else None)
 
 
 def _mask_path(sample: Sample) -> Path:
     if sample.mask is None:
         raise ImageError(f"{sample.image}: has no mask; add one or remove the image from the labelled split")
     return sample.mask
+
+
+def _check_listed_once(source: Path, samples: tuple[Sample, ...]) -> None:
+    names: dict[Path, str] = {}
+    for sample in samples:
+        if (first := names.setdefault(sample.image, sample.name)) != sample.name:
+            raise DatasetError(f"{source}: {first!r} and {sample.name!r} are one image; remove one of the lines")

@@ -17,7 +17,7 @@ from trainer.data.dataset import EVERYTHING, DatasetError, MissingImagesError, S
 from trainer.data.decode import ImageError, Source, decode_image, image_size
 from trainer.data.mask_encoding import MaskEncoding
 from trainer.data.split_files import find_split_file, read_split_file, split_names
-from trainer.taxonomy import IGNORE, Taxonomy, TaxonomyError
+from trainer.taxonomy import IGNORE, Taxonomy, TaxonomyError, distinct_colors
 
 IMAGE_COLUMNS = ("image", "img", "photo", "pixel_values")
 MASK_COLUMNS = ("mask", "annotation", "label", "labels", "segmentation", "semantic_segmentation", "label_mask")
@@ -144,12 +144,3 @@ def _classes(root: Path) -> tuple[Taxonomy, MaskEncoding]:
         [{"name": name, "color": [*color]} for name, color in zip(names, colors, strict=True)]
     )
     return taxonomy, MaskEncoding.identity(len(taxonomy), IGNORE)
-
-
-def distinct_colors(count: int) -> list[tuple[int, int, int]]:
-    """First colours of Pascal VOC's palette: bits of the id, distributed over red, green and blue."""
-
-    def channel(index: int, first_bit: int) -> int:
-        return sum((index >> (3 * step + first_bit) & 1) << (7 - step) for step in range(8))
-
-    return [(channel(index, 0), channel(index, 1), channel(index, 2)) for index in range(count)]

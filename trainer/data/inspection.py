@@ -18,6 +18,7 @@ import numpy.typing as npt
 from trainer.data.dataset import DatasetError, MissingImagesError, Sample, SegmentationDataset
 from trainer.data.decode import ImageError, UndeclaredRangeError
 from trainer.data.formats.rgb import ValueRange
+from trainer.data.label_counts import LabelCounts, add_counts, count_mask
 from trainer.data.scan import map_in_threads
 
 Role = Literal["labelled", "unlabelled", "train", "val", "other"]
@@ -50,7 +51,7 @@ class ImageRecord:
         size: (height, width) in pixels; None if the image cannot be decoded.
         pixel_sha256: over size and decoded pixels; "" if the image cannot be decoded.
         brightest: largest value of the decoded pixels, 0..255.
-        counts_K: pixels per class; None without a usable mask.
+        counts: pixels of the mask; None without a usable mask.
         problem: why image or mask cannot be used.
         undeclared: usual values of an image that needs `data.range`, if it is not declared.
     """
@@ -61,7 +62,7 @@ class ImageRecord:
     file_sha256: str = ""
     pixel_sha256: str = ""
     brightest: int = 0
-    counts_K: npt.NDArray[np.int64] | None = None
+    counts: LabelCounts | None = None
     problem: str = ""
     undeclared: ValueRange | None = None
 
@@ -98,8 +99,11 @@ class Inspection:
 
     def class_counts(self, *roles: Role) -> npt.NDArray[np.int64]:
         """Pixels per class over the masks of the given roles, int64 [K]."""
-        counts = [record.counts_K for record in self.with_role(*roles) if record.counts_K is not None]
-        return np.sum(counts, axis=0) if counts else np.zeros(len(self.dataset.taxonomy), dtype=np.int64)
+        return self.label_counts(self.with_role(*roles)).classes_K
+
+    def label_counts(self, records: Iterable[ImageRecord]) -> LabelCounts:
+        """Pixels over the usable masks."""
+        return add_counts((record.counts for record in records if record.counts), self.dataset.taxonomy)
 
 
 def inspect_dataset(dataset: SegmentationDataset) -> Inspection:
@@ -164,5 +168,4 @@ def _inspect(dataset: SegmentationDataset, sample: Sample) -> ImageRecord:
         return replace(record, undeclared=(error.low, error.high))
     except ImageError as error:
         return replace(record, problem=str(error))
-    counts_K = np.bincount(mask_HW[mask_HW != dataset.taxonomy.ignore_index], minlength=len(dataset.taxonomy))
-    return replace(record, counts_K=counts_K)
+    return replace(record, counts=count_mask(mask_HW, dataset.taxonomy))

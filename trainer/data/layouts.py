@@ -3,11 +3,15 @@
 from pathlib import Path
 
 from trainer.data import file_layouts
+from trainer.data.benchmark_names import TITLES, foreign_name
 from trainer.data.classes_file import public_classes, read_classes
 from trainer.data.dataset import DatasetError, SegmentationDataset
 from trainer.data.files import FileDataset
 from trainer.data.formats.rgb import ValueRange
 from trainer.data.huggingface import HuggingFaceDataset
+from trainer.data.mask_encoding import MaskEncoding
+from trainer.data.voc_class_files import find_class_file, read_class_file
+from trainer.taxonomy import Taxonomy
 
 MARKS: dict[str, tuple[str, ...]] = {
     "huggingface": ("dataset_dict.json", "dataset_info.json"),
@@ -33,15 +37,18 @@ def open_dataset(
     """Open the data set at `root`.
 
     `layout` is "auto" or a key of MARKS, `splits` the folder of the split files, `value_range` the recipe's
-    `data.range`. Raises DatasetError or TaxonomyError if the folder is not a data set.
+    `data.range`. Raises DatasetError or TaxonomyError if the folder is not a data set, or if its classes are unknown.
     """
-    if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; set data.root to a data set")
-    if layout == "auto":
-        layout = _detect(root)
-    elif layout not in MARKS:
-        raise DatasetError(f"data.format = {layout!r}: must be auto or one of {', '.join(MARKS)}")
-    dataset = _open(root, layout, splits or root / "splits")
+    dataset, assumed = _open(root, layout, splits or root / "splits")
+    if assumed and layout == "auto" and isinstance(dataset, FileDataset):
+        title = TITLES[assumed]
+        if name := foreign_name(assumed, dataset.all_images()):
+            raise DatasetError(
+                f"{root}: has the folders of {title}, but not its names: an image is called {name!r}; write the "
+                f'masks\' classes into {root / "classes.toml"}, or set data.format = "{assumed}" (--format {assumed}) '
+                f"if they are the {len(dataset.taxonomy)} classes of {title}"
+            )
+        dataset.assumed = title
     dataset.value_range = value_range
     return dataset
 
@@ -49,22 +56,38 @@ def open_dataset(
 def open_unlabelled(
     root: Path, layout: str = "auto", splits: Path | None = None, value_range: ValueRange | None = None
 ) -> SegmentationDataset:
-    """Open a source of unlabelled images: a data set, or a plain folder of images."""
+    """Open a source of unlabelled images: a data set of any classes, or a plain folder of images."""
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; set data.unlabelled_root to images or a data set")
-    if layout == "auto" and not _matching(root):
-        folder = file_layouts.ImageFolder(root, splits or root / "splits")
-        folder.value_range = value_range
-        return folder
-    return open_dataset(root, layout, splits, value_range)
+    splits = splits or root / "splits"
+    is_plain = layout == "auto" and not _matching(root)
+    dataset = file_layouts.ImageFolder(root, splits) if is_plain else _open(root, layout, splits)[0]
+    dataset.value_range = value_range
+    return dataset
 
 
-def _open(root: Path, layout: str, splits: Path) -> SegmentationDataset:
+def _open(root: Path, layout: str, splits: Path) -> tuple[SegmentationDataset, str]:
+    """The data set, and the layout whose public classes it has, if the folder has none of its own."""
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; set data.root to a data set")
+    if layout == "auto":
+        layout = _detect(root)
+    elif layout not in MARKS:
+        raise DatasetError(f"data.format = {layout!r}: must be auto or one of {', '.join(MARKS)}")
     if layout == "huggingface":
-        return HuggingFaceDataset(root, splits)
+        return HuggingFaceDataset(root, splits), ""
     if layout == "folder":
-        return file_layouts.FolderDataset(root, *read_classes(root / "classes.toml"), splits)
-    return PUBLIC_LAYOUTS[layout](root, *public_classes(layout, root), splits)
+        return file_layouts.FolderDataset(root, *read_classes(root / "classes.toml"), splits), ""
+    if own := _own_classes(root, layout):
+        return PUBLIC_LAYOUTS[layout](root, *own, splits), ""
+    return PUBLIC_LAYOUTS[layout](root, *public_classes(layout, root), splits), layout
+
+
+def _own_classes(root: Path, layout: str) -> tuple[Taxonomy, MaskEncoding] | None:
+    if (root / "classes.toml").exists():
+        return read_classes(root / "classes.toml")
+    path = find_class_file(root) if layout == "voc" else None
+    return read_class_file(path) if path else None
 
 
 def _matching(root: Path) -> list[str]:

@@ -83,6 +83,11 @@ class MaskEncoding:
             mask_HW[(stored_HW < 0) | (stored_HW >= len(table))] = 0
         return np.invert(mask_HW, dtype=np.int64)
 
+    def stored_as(self, index: int) -> str:
+        """The stored values or colours of a class id or ignore_index, for people: "7, 8" or "[128, 64, 0]"."""
+        stored = sorted(value for value, each in self.id_of_value if each == index)
+        return ", ".join(map(self._format, stored)) if self.colors else _ranges(stored)
+
     def _describe_unknown(self, stored: Stored) -> str:
         values, counts = np.unique(stored, return_counts=True)
         order = np.argsort(-counts)[:NAMED_VALUES]

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from trainer.data.inspection import LABELLED_ROLES, TRAINING_ROLES, ImageRecord, Inspection, SplitRecord
+from trainer.data.label_check import find_fault
 
 NEARLY_BLACK = 16
 """Values of 0..255 below which an image looks black: those of 12-bit numbers in a file of 16 bits."""
@@ -46,6 +47,7 @@ def find_problems(inspection: Inspection, crop: tuple[int, int]) -> list[Problem
         _nearly_black_images,
         _shared_images,
         _duplicate_images,
+        _useless_labels,
         _empty_masks,
         _absent_classes,
         _rare_classes,
@@ -139,9 +141,18 @@ def _duplicate_images(inspection: Inspection) -> Iterator[Problem]:
         yield Problem("duplicate", "warning", message, names, remedy)
 
 
+def _useless_labels(inspection: Inspection) -> Iterator[Problem]:
+    for split in inspection.splits:
+        training = split.role in LABELLED_ROLES
+        if training or split.role == "val":
+            counts = inspection.label_counts(inspection.records_of(split.samples))
+            if fault := find_fault(inspection.dataset, split.name, counts, training=training):
+                yield Problem("useless labels", fault.severity, fault.message, (split.name,), fault.remedy)
+
+
 def _empty_masks(inspection: Inspection) -> Iterator[Problem]:
-    records = [record for record in inspection.records.values() if record.counts_K is not None]
-    names = tuple(record.sample.name for record in records if not np.any(record.counts_K))
+    counted = [(record.sample.name, record.counts) for record in inspection.records.values() if record.counts]
+    names = tuple(name for name, counts in counted if not counts.classes_K.any())
     remedy = "label them, or move them to the unlabelled split"
     yield Problem("empty mask", "warning", f"{len(names)} masks contain ignored pixels only", names, remedy)
 
@@ -153,7 +164,8 @@ def _absent_classes(inspection: Inspection) -> Iterator[Problem]:
     }
     counts = {"labelled": inspection.class_counts(*LABELLED_ROLES), "val": inspection.class_counts("val")}
     for role, counts_K in counts.items():
-        if counts_K.any():
+        # With one class, or none, there is an error already.
+        if np.count_nonzero(counts_K) > (role == "labelled"):
             names = inspection.dataset.taxonomy.names
             absent = tuple(name for name, count in zip(names, counts_K, strict=True) if not count)
             message = f"{len(absent)} classes do not occur in the masks of {role}"

@@ -35,13 +35,15 @@ def split_names(folder: Path) -> set[str]:
 
 
 def read_split_file(path: Path) -> list[str]:
-    """Lines of a split file. Raises DatasetError if it cannot be read, is empty, or repeats a line."""
+    """Lines of a split file. Raises DatasetError if it cannot be read, is empty, repeats a line, or has backslashes."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: cannot be read ({error}); write one image name per line, in UTF-8") from error
     if not lines:
         raise DatasetError(f"{path}: is empty; write one image name per line")
+    if windows := [line for line in lines if "\\" in line]:
+        raise DatasetError(f"{path}: {windows[0]!r} contains a backslash; write / between folders")
     if repeated := [line for line, count in Counter(lines).items() if count > 1]:
         raise DatasetError(f"{path}: {repeated[0]!r} is listed twice; remove one of the lines")
     return lines

@@ -134,11 +134,19 @@ def put_mask(
     split: Annotated[
         Split | None, Query(description="Default: every fifth label goes to `val`, the others to `labelled`")
     ] = None,
+    partial: Annotated[
+        bool, Query(description="Accept a mask of class 0 and of pixels without a label only, which looks like 0/255")
+    ] = False,
 ) -> ImageOut:
     """Label an image with a one-channel PNG of class ids, of the size of the upright image."""
     manifest = state.active_model.require().bundle.manifest
     image = state.images.put_mask(
-        image_id, data, classes=len(manifest.classes), ignore_index=manifest.ignore_index, split=split
+        image_id,
+        data,
+        classes=len(manifest.classes),
+        ignore_index=manifest.ignore_index,
+        split=split,
+        partial=partial,
     )
     # The pool may have had enough images for a run, but too few labels.
     state.retrain_policy.consider()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from unicodedata import normalize
 
 from service.errors import ClassUnknown
 
@@ -21,9 +22,11 @@ class ClassTable:
     def ids(self, texts: Iterable[str]) -> frozenset[int]:
         """Look up classes by name or id; each text holds one, or several separated by commas. Raises ClassUnknown.
 
-        Names may contain commas and digits: a text that equals a name means that class, and names precede ids.
+        Names may contain commas and digits: a text that equals a name means that class, and names precede ids. All
+        Unicode forms of a name are equal.
         """
-        known = {name: class_id for class_id, name in reversed(list(enumerate(self.names)))}
+        texts = [normalize("NFC", text) for text in texts]
+        known = {normalize("NFC", name): class_id for class_id, name in reversed(list(enumerate(self.names)))}
         known = {str(class_id): class_id for class_id in range(len(self.names))} | known
         parts = (part.strip() for text in texts for part in ([text] if text in known else text.split(",")))
         found = {part: known.get(part) for part in parts}

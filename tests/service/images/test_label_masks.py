@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from service.errors import MaskInvalid
-from service.images.label_masks import Ids, encode_mask, read_mask
+from service.images.label_masks import Ids, check_not_binary, encode_mask, read_mask
 from tests.service.conftest import encoded, read
 
 IDS = np.array([[0, 1, 2], [3, 4, 255]], np.uint8)
@@ -115,6 +115,17 @@ def test_large_and_damaged_metadata_does_not_cost_the_mask() -> None:
 def test_invalid_mask_is_rejected_with_the_reason(data: bytes, message: str) -> None:
     with pytest.raises(MaskInvalid, match=message):
         accept(data)
+
+
+def test_mask_of_0_and_the_ignored_id_only_is_taken_for_binary() -> None:
+    for ids, ignore_index in ((np.array([[0, 255]], np.uint8), 255), (np.array([[0, 65_535]], np.uint16), 65_535)):
+        with pytest.raises(MaskInvalid, match=rf"0 and {ignore_index} only.*is it a class\?.*\?partial=true"):
+            check_not_binary(ids, ignore_index)
+
+
+@pytest.mark.parametrize("values", [(1, 255), (0, 0), (255, 255), (0, 1)])
+def test_other_masks_are_not_taken_for_binary(values: tuple[int, int]) -> None:
+    check_not_binary(np.array([values], np.uint8), 255)
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))) | arrays(np.uint16, (3, 4)))

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 from sqlalchemy import select
 
 from service.runs.lease import claim
@@ -16,12 +18,13 @@ from service.runs.phases import Phases
 from service.runs.reaper import reap
 from service.settings import Settings, open_telemetry_variables
 from service.state import State
-from service.storage.tables import Activation, Run
+from service.storage.tables import Activation, Role, Run
 from service.tracing import open_tracing
-from tests.service.conftest import eventually
+from tests.service.conftest import encoded, eventually
 from tests.service.otlp_receiver import receiving
 from tests.service.runs.actor import Actor, alive
 from tests.service.runs.conftest import BAD, GOOD, fill, register_worker
+from tests.service.tiny_bundle import COLORS, nearest
 
 
 @pytest.fixture
@@ -110,6 +113,38 @@ def test_error_message_of_the_trainer_is_the_error_of_the_run(loop: State, run: 
     assert loop.runs.events(run.id)[-1].event["status"] == "failed"
     # Another run may start.
     assert loop.retrain_policy.start("manual").status == "queued"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (("labelled", 255), "Every pixel of the labels for training is 255, not labelled: label them."),
+        (("labelled", 1), "The labels for training show one class only, 'green', and one class alone cannot be learnt"),
+        (("val", 255), "Every pixel of the `val` labels is 255, not labelled, so a candidate cannot be evaluated"),
+    ],
+)
+def test_run_with_useless_labels_fails_before_training(
+    loop: State, run: Run, actor: Actor, labels: tuple[Role, int], message: str
+) -> None:
+    split, value = labels
+    for image_id in loop.runs.images(run.id, split):
+        mask = np.full((30, 40), value, np.uint8)
+        loop.images.put_mask(image_id, encoded(mask), classes=5, ignore_index=255)
+    done = perform_run(loop, run.id)
+    assert (done.status, done.phase) == ("failed", "prepare")
+    assert (done.error or "").startswith(message)
+    assert actor.history == []
+
+
+def test_partial_labels_are_judged(loop: State, run: Run, actor: Actor) -> None:
+    image_id = loop.runs.images(run.id, "val")[0]
+    mask = nearest(np.asarray(Image.open(loop.images.path(image_id))), COLORS)
+    loop.images.put_mask(
+        image_id, encoded(np.where(mask == 0, 0, 255).astype(np.uint8)), classes=5, ignore_index=255, partial=True
+    )
+    done = perform_run(loop, run.id)
+    assert (done.status, done.miou_after) == ("succeeded", 1.0)
+    assert actor.history == ["train from 0", "export"]
 
 
 def test_cancel_stops_the_trainer(loop: State, run: Run, actor: Actor) -> None:

@@ -54,6 +54,17 @@ def test_mask_ids_must_be_classes_of_the_active_model(client: TestClient) -> Non
         assert client.put(f"{URL}/{image_id}/mask", content=mask).status_code == status
 
 
+def test_binary_mask_needs_a_confirmation(client: TestClient) -> None:
+    url = f"{URL}/{client.post(URL, content=encoded(picture())).json()['id']}/mask"
+    mask = np.zeros((30, 40), np.uint8)
+    mask[:9] = 255
+    rejected = client.put(url, content=encoded(mask))
+    assert (rejected.status_code, rejected.json()["type"]) == (422, "urn:maskloop:problem:mask-invalid")
+    assert "is it a class? Then replace 255 by the id of the class" in rejected.json()["detail"]
+    assert client.put(url, content=encoded(mask), params={"partial": True}).status_code == 200
+    assert (read(client.get(url).content) == mask).all()
+
+
 def test_unknown_images_and_invalid_parameters_get_problems(client: TestClient) -> None:
     for response, status, slug in (
         (client.get(f"{URL}/nothing"), 404, "image-not-found"),

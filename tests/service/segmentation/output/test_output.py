@@ -136,6 +136,9 @@ def test_classes_are_selected_by_name_or_id() -> None:
     # A whole name goes before a list of names, and a name before an id.
     assert some.ids(["car, parked"]) == {1}
     assert some.ids(["2"]) == {2}
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    for name, text in ((composed, decomposed), (decomposed, composed)):
+        assert ClassTable((name, "b"), ((1, 1, 1),) * 2, 255).ids([text]) == {0}
     for unknown in (["bicycle"], ["road,4"], [""], ["-1"], []):
         with pytest.raises(ClassUnknown, match="0 road, 1 car, parked, 2 2, 3 tram"):
             some.ids(unknown)

@@ -1,0 +1,56 @@
+"""Check the labels of a run before it trains, so that no model is trained on labels that teach nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from service.errors import LabelsUnusable
+from service.images.image_store import ImageStore
+from service.models.bundle import Manifest
+from service.runs.run_store import RunStore
+
+# A model that knows one class predicts it everywhere.
+MIN_TRAINING_CLASSES = 2
+MIN_VAL_CLASSES = 1
+
+
+def check_labels(run_id: str, manifest: Manifest, *, runs: RunStore, images: ImageStore) -> None:
+    """Check that the labels of a run show two classes, and those for validation one.
+
+    Raises:
+        LabelsUnusable: They do not.
+        ImageNotFound, FileLost: A label is missing.
+    """
+    ignored = manifest.ignore_index
+    training = _classes(images, runs.images(run_id, "labelled"), ignored, MIN_TRAINING_CLASSES)
+    question = f"If {ignored} stands for a class in your masks, replace it by the id of the class."
+    if not training:
+        raise LabelsUnusable(
+            f"Every pixel of the labels for training is {ignored}, not labelled: label them. {question}"
+        )
+    if len(training) < MIN_TRAINING_CLASSES:
+        # A label may be older than the list of classes; the trainer reports ids that are none.
+        name = dict(enumerate(entry.name for entry in manifest.classes)).get(min(training), "an unknown one")
+        raise LabelsUnusable(
+            f"The labels for training show one class only, {name!r}, and one class alone cannot be learnt: label "
+            f"others too. {question}"
+        )
+    if not _classes(images, runs.images(run_id, "val"), ignored, MIN_VAL_CLASSES):
+        raise LabelsUnusable(
+            f"Every pixel of the `val` labels is {ignored}, not labelled, so a candidate cannot be evaluated: label "
+            f"them. {question}"
+        )
+
+
+def _classes(images: ImageStore, ids: Sequence[str], ignored: int, enough: int) -> set[int]:
+    """Class ids that the labels show; stops as soon as there are enough."""
+    found: set[int] = set()
+    for image_id in ids:
+        with Image.open(images.mask_path(image_id)) as mask:
+            found |= {int(value) for value in np.unique(np.asarray(mask))} - {ignored}
+        if len(found) >= enough:
+            break
+    return found
