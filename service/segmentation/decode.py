@@ -217,7 +217,9 @@ def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
         raise _pillow_error(error, "", data) from None
     except Exception:
         fault = find_fault(data, FORMATS)
-    if fault.cause != "kind" and (kind := recognise(data)):
+    # The tags of a TIFF of another kind were read: it is not a changed file.
+    is_sound = fault.cause == "kind" and data[:2] in (b"II", b"MM")
+    if not is_sound and (kind := recognise(data)):
         raise ImageUnsupported(f"The upload {kind}.")
     if fault.cause == "damage":
         raise ImageUnreadable(f"The {fault.text}: send the whole file again, or save it again.")

@@ -290,7 +290,7 @@ CUT_OFF: dict[str, tuple[bytes, Range | None, str]] = {
 REJECTED: dict[str, dict[str, tuple[bytes, Range | None, str]]] = {
     "damaged, truncated": CUT_OFF
     | {
-        "no image": (b"no image", None, "not JPEG"),
+        "no image": (b"\0no image", None, "not JPEG"),
         "empty": (b"", None, "not JPEG"),
         "checksum of the header": (with_chunks()[:29] + b"1234" + with_chunks()[33:], None, "checksum of its IHDR"),
         "checksum of the pixels": (flipped(encoded(RGB, "PNG"), 60), None, "checksum of its IDAT"),
