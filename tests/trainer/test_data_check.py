@@ -16,6 +16,7 @@ from tests.trainer.conftest import write_dataset
 from tests.trainer.layouts import LAYOUTS, write_layout
 from trainer.__main__ import main
 from trainer.commands.check_data import show
+from trainer.data.dataset import DatasetError
 from trainer.data.inspection import _propose_range, inspect_dataset
 from trainer.data.layouts import open_dataset
 from trainer.data.problems import Problem, find_problems
@@ -99,6 +100,18 @@ def small_image(root: Path) -> None:
     save(root / "images/unlabelled1.png", np.zeros((20, 40, 3)))
 
 
+def no_val_list(root: Path) -> None:
+    (root / "splits/val.txt").unlink()
+
+
+def no_unlabelled_list(root: Path) -> None:
+    (root / "splits/unlabelled.txt").unlink()
+
+
+def no_labelled_list(root: Path) -> None:
+    (root / "splits/labelled.txt").unlink()
+
+
 FAULTS: list[tuple[Callable[[Path], None], str, str, tuple[str, ...]]] = [
     (broken_image, "unreadable image", "error", ("unlabelled0",)),
     (value_outside, "unusable mask", "error", ("val0",)),
@@ -111,6 +124,9 @@ FAULTS: list[tuple[Callable[[Path], None], str, str, tuple[str, ...]]] = [
     (empty_list, "split", "error", ("val",)),
     (absent_class, "absent class", "warning", ("bright",)),
     (rare_class, "rare class", "warning", ("bright 0.17%",)),
+    (no_val_list, "missing split", "error", ("val",)),
+    (no_labelled_list, "missing split", "error", ("labelled",)),
+    (no_unlabelled_list, "missing split", "warning", ("unlabelled",)),
     (small_image, "small image", "warning", ("unlabelled1 40x20",)),
 ]
 
@@ -126,6 +142,46 @@ def test_single_fault_is_the_only_problem_reported(
     assert len(found[kind].names) == len(names)
     assert all(reported.endswith(name) for reported, name in zip(found[kind].names, names, strict=True))
     assert found[kind].remedy or ";" in found[kind].message
+
+
+def test_crop_is_checked_only_if_it_is_given(dataset: Path) -> None:
+    small_image(dataset)
+    assert find_problems(inspect_dataset(open_dataset(dataset))) == []
+
+
+def test_split_of_another_name_may_be_the_validation_split(dataset: Path) -> None:
+    (dataset / "splits/val.txt").rename(dataset / "splits/held_out.txt")
+    assert problems(dataset)["missing split"].severity == "warning"
+
+
+def test_masks_in_another_format_are_named(dataset: Path) -> None:
+    path = dataset / "masks/labelled1.png"
+    path.rename(path.with_suffix(".jpg"))
+    assert problems(dataset)["missing mask"].remedy.startswith(f"{path.with_suffix('.jpg')} is no PNG")
+
+
+def test_missing_image_folder_is_named(dataset: Path) -> None:
+    (dataset / "images").rename(dataset / "photos")
+    assert f"there is no folder {dataset / 'images'}" in problems(dataset)["missing image"].remedy
+    with pytest.raises(DatasetError, match="there is no folder"):
+        open_dataset(dataset).split("labelled")
+
+
+def test_long_lists_are_cut(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (dataset / "splits/unlabelled.txt").open("a") as names:
+        names.writelines(f"none{number}\n" for number in range(1000))
+    assert main(["check-data", str(dataset)]) == 1
+    assert "    and 995 more; --json lists all" in capsys.readouterr().out.splitlines()
+    with pytest.raises(DatasetError, match="'none4' and 995 more; add them"):
+        open_dataset(dataset).split("unlabelled")
+
+
+def test_many_problems_of_a_kind_are_cut(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for mask in (dataset / "masks").iterdir():
+        mask.write_bytes(b"broken")
+    count = len(list((dataset / "masks").iterdir()))
+    assert main(["check-data", str(dataset)]) == 1
+    assert f"unusable mask: {count - 5} more; --json lists all" in capsys.readouterr().out.splitlines()
 
 
 def test_check_data_prints_all_errors_and_exits_with_1(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from trainer.data.layouts import MARKS, open_dataset
 from trainer.data.problems import Problem, find_problems
 
 BAR_CELLS = 30
+MAX_SHOWN = 5
+"""Names of a problem, and problems of a kind, that are shown."""
 STYLES = {"error": "red", "warning": "yellow"}
 
 
@@ -28,8 +31,8 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument("--format", choices=layouts, default="auto", help="layout of the folder (default: auto)")
     splits = "folder of the split files (default: DATASET/splits)"
     command.add_argument("--splits", type=Path, metavar="DIR", help=splits)
-    sizes = "height and width of the planned training crop, in pixels (default: 518 518)"
-    command.add_argument("--crop", type=int, nargs=2, default=(518, 518), metavar=("H", "W"), help=sizes)
+    sizes = "height and width of the planned training crop, in pixels: report smaller images"
+    command.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"), help=sizes)
     values = "the recipe's data.range, if it declares one"
     command.add_argument("--range", type=float, nargs=2, metavar=("BLACK", "WHITE"), help=values)
     command.add_argument("--json", action="store_true", help="print one JSON object")
@@ -41,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     if value_range and not value_range[0] < value_range[1]:
         raise DatasetError(f"--range {value_range[0]:g} {value_range[1]:g}: the first value must be below the second")
     inspection = inspect_dataset(open_dataset(options.dataset, options.format, options.splits, value_range))
-    problems = find_problems(inspection, tuple(options.crop))
+    problems = find_problems(inspection, tuple(options.crop) if options.crop else None)
     if options.json:
         print(json.dumps(as_dict(inspection, problems)))
     else:
@@ -84,8 +87,14 @@ def show(inspection: Inspection, problems: list[Problem], console: Console) -> N
         console.print(_table(("size", "width x height"), sizes))
     bar = "#" if console.options.ascii_only else "█"
     console.print(_table(("class", "of labelled", "of val", ""), _class_rows(summary, bar)))
+    shown: Counter[str] = Counter()
     for problem in problems:
-        _show_problem(problem, console)
+        shown[problem.kind] += 1
+        if shown[problem.kind] <= MAX_SHOWN:
+            _show_problem(problem, console)
+    for kind, count in shown.items():
+        if count > MAX_SHOWN:
+            console.print(f"{kind}: {count - MAX_SHOWN} more; --json lists all", markup=False, highlight=False)
     errors = sum(problem.severity == "error" for problem in problems)
     console.print(f"errors: {errors}, warnings: {len(problems) - errors}", style="red" if errors else "green")
 
@@ -93,9 +102,11 @@ def show(inspection: Inspection, problems: list[Problem], console: Console) -> N
 def _show_problem(problem: Problem, console: Console) -> None:
     message = f"{problem.severity}: {problem.message}"
     console.print(message, style=STYLES[problem.severity], markup=False, highlight=False, soft_wrap=True)
-    for name in problem.names:
-        if name not in problem.message:
-            console.print(f"    {name}", markup=False, highlight=False, soft_wrap=True)
+    names = [name for name in problem.names if name not in problem.message]
+    for name in names[:MAX_SHOWN]:
+        console.print(f"    {name}", markup=False, highlight=False, soft_wrap=True)
+    if len(names) > MAX_SHOWN:
+        console.print(f"    and {len(names) - MAX_SHOWN} more; --json lists all", markup=False, highlight=False)
     if problem.remedy:
         console.print(f"  {problem.remedy}", markup=False, highlight=False, soft_wrap=True)
 

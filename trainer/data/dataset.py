@@ -30,6 +30,10 @@ class DatasetError(ValueError):
     """A data set cannot be used for training."""
 
 
+NAMED = 5
+"""Missing images that an error names."""
+
+
 class MissingImagesError(DatasetError):
     """A split lists images that do not exist (`missing`); `samples` are the others."""
 
@@ -38,7 +42,9 @@ class MissingImagesError(DatasetError):
     ) -> None:
         self.missing, self.samples = tuple(missing), samples
         total = len(missing) + len(samples)
-        message = f"{len(missing)} of {total} images do not exist: {', '.join(map(repr, missing))}"
+        message = f"{len(missing)} of {total} images do not exist: {', '.join(map(repr, missing[:NAMED]))}"
+        if len(missing) > NAMED:
+            message += f" and {len(missing) - NAMED} more"
         default = "add them or remove them from the list"
         if not samples:
             message = f"none of the {total} images exists, the first is {missing[0]!r}"

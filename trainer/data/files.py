@@ -79,7 +79,7 @@ class FileDataset(SegmentationDataset):
         pairs = [(line, self._sample(line, listing)) for line in lines]
         samples = tuple(sample for _, sample in pairs if sample)
         if missing := [line for line, sample in pairs if not sample]:
-            remedy = self._suffix_remedy(missing, listing)
+            remedy = self._folder_remedy() or self._suffix_remedy(missing, listing)
             raise MissingImagesError(source or self.root / name, missing, samples, remedy)
         _check_listed_once(source or self.root / name, samples)
         if name != EVERYTHING:
@@ -136,6 +136,10 @@ class FileDataset(SegmentationDataset):
             if image := listing.find(self.root / name):
                 return Sample(name, image, self._mask(image, mask, listing))
         return None
+
+    def _folder_remedy(self) -> str | None:
+        folder = self.root / self.image_root
+        return None if folder.is_dir() else f"there is no folder {folder}: put the images there"
 
     def _suffix_remedy(self, missing: list[str], listing: DirectoryListing) -> str | None:
         """Remedy if an image exists under a missing name without its extension."""

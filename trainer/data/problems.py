@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from glob import escape
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -36,10 +37,11 @@ class Problem:
     remedy: str
 
 
-def find_problems(inspection: Inspection, crop: tuple[int, int]) -> list[Problem]:
-    """All problems of a data set, errors first; `crop` is the planned (height, width), in pixels."""
+def find_problems(inspection: Inspection, crop: tuple[int, int] | None = None) -> list[Problem]:
+    """All problems of a data set, errors first; `crop` is the planned (height, width), in pixels, if it is known."""
     rules: tuple[Callable[[Inspection], Iterator[Problem]], ...] = (
         _unreadable_splits,
+        _missing_splits,
         _missing_images,
         _missing_masks,
         _unusable_files,
@@ -52,7 +54,8 @@ def find_problems(inspection: Inspection, crop: tuple[int, int]) -> list[Problem
         _absent_classes,
         _rare_classes,
     )
-    found = [problem for rule in rules for problem in rule(inspection)] + list(_small_images(inspection, crop))
+    found = [problem for rule in rules for problem in rule(inspection)]
+    found += _small_images(inspection, crop) if crop else ()
     return sorted((problem for problem in found if problem.names), key=lambda problem: problem.severity == "warning")
 
 
@@ -60,6 +63,24 @@ def _unreadable_splits(inspection: Inspection) -> Iterator[Problem]:
     for split in inspection.splits:
         if split.problem:
             yield Problem("split", "error", split.problem, (split.name,), "correct the split file")
+
+
+def _missing_splits(inspection: Inspection) -> Iterator[Problem]:
+    """Roles that no split has. A split of another name may have one in the recipe, so it is a warning then."""
+    roles = {split.role for split in inspection.splits}
+    severity: Literal["error", "warning"] = "warning" if "other" in roles else "error"
+    known = ", ".join(split.name for split in inspection.splits)
+    if not roles & {*LABELLED_ROLES}:
+        remedy = "list the images that have masks in splits/labelled.txt"
+        yield Problem("missing split", severity, f"no split is labelled: {known}", ("labelled",), remedy)
+    if "val" not in roles:
+        remedy = "list some images with masks in splits/val.txt instead of splits/labelled.txt"
+        yield Problem("missing split", severity, f"no split is for validation: {known}", ("val",), remedy)
+    if not roles & {"unlabelled", "train"}:
+        remedy = (
+            "list the images without masks in splits/unlabelled.txt; without it, only method = supervised can train"
+        )
+        yield Problem("missing split", "warning", f"no split is unlabelled: {known}", ("unlabelled",), remedy)
 
 
 def _missing_images(inspection: Inspection) -> Iterator[Problem]:
@@ -76,8 +97,17 @@ def _missing_masks(inspection: Inspection) -> Iterator[Problem]:
         if required:
             names = tuple(str(record.sample.mask or record.sample.image) for record in unlabelled)
             message = f"{split.name}: {len(unlabelled)} of {len(split.samples)} images have no mask"
-            remedy = "add the masks, or move these images to the unlabelled split"
+            remedy = _other_masks(unlabelled) or "add the masks, or move these images to the unlabelled split"
             yield Problem("missing mask", "error", message, names, remedy)
+
+
+def _other_masks(records: Iterable[ImageRecord]) -> str | None:
+    """Remedy if a mask exists under another extension."""
+    for record in records:
+        mask = record.sample.mask
+        if mask and (found := next(mask.parent.glob(f"{escape(mask.stem)}.*"), None)):
+            return f"{found} is no PNG: export the masks as PNG, since JPEG changes class ids"
+    return None
 
 
 def _unusable_files(inspection: Inspection) -> Iterator[Problem]:
