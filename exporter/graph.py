@@ -28,8 +28,9 @@ def write_graph(
     `predictor`, on the CPU, maps uint8 [N,H,W,3] to (integer mask [N,H,W], confidence uint8 [N,H,W]). Sides of the
     network's input are multiples of `multiple` pixels. `metadata` becomes the file's metadata_props.
     """
-    # Not one image, no multiples, no square: torch.export specialises on such values.
-    example_NHW3 = torch.zeros(2, 2 * multiple + 11, 3 * multiple + 5, 3, dtype=torch.uint8)
+    # torch.export specialises on special values: not one image, no multiples, no square, and with either side several
+    # windows of a network with windows, also at its coarsest stride.
+    example_NHW3 = torch.zeros(2, 37 * multiple + 11, 53 * multiple + 5, 3, dtype=torch.uint8)
     _export(_MaskType(predictor), example_NHW3, "NHW", ["mask", "confidence"], file, props=metadata)
 
 
