@@ -88,6 +88,17 @@ def test_fixed_padding_is_tensorflows_for_multiples_of_the_stride() -> None:
 
 
 @torch.no_grad()
+def test_mask_of_shifted_windows_is_timms() -> None:
+    for name in ("swin_tiny_patch4_window7_224", "swinv2_cr_tiny_224"):
+        network: Any = timm.create_model(name, always_partition=True, strict_img_size=False, **TINY_SWIN)
+        map_BHWD = torch.rand(1, 21, 14, 8)
+        block = next(module for module in network.modules() if any(getattr(module, "shift_size", ())))
+        expected = block.get_attn_mask(map_BHWD)
+        adapt(network)
+        assert torch.equal(block.get_attn_mask(map_BHWD), expected)
+
+
+@torch.no_grad()
 def test_maxvit_fills_its_windows_and_grids() -> None:
     network: Any = timm.create_model("test_maxvit", features_only=True, out_indices=(1, 2)).eval()
     image_BCHW = torch.rand(1, 3, *network.default_cfg["input_size"][1:])

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
+from timm.layers.pos_embed_sincos import RotaryEmbeddingDinoV3
 from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from timm.models import davit, hiera, hieradet_sam2, maxxvit, twins, vision_transformer_sam
 from timm.models import swin_transformer as swin
@@ -49,6 +50,35 @@ def _padded(timm_class: Any, method: str, size: str, *, channels_last: bool = Tr
     return type(timm_class.__name__, (timm_class,), {method: attend})
 
 
+def _swin(timm_class: Any, method: str) -> type:
+    padded = _padded(timm_class, method, "window_size")
+    return type(timm_class.__name__, (_Shifted, padded), {})
+
+
+class _Shifted:
+    """Swin's mask between the parts of a shifted window, without timm's assignments to nine slices."""
+
+    window_size: tuple[int, int]
+    shift_size: tuple[int, int]
+
+    def get_attn_mask(self, map_BHWD: Tensor) -> Tensor | None:
+        """For each window -100 for pairs of cells that do not lie side by side in the map, else 0: [W,N,N]."""
+        if not any(self.shift_size):
+            return None
+        row_H, column_W = (
+            (index > index[-1] - window).int() + (index > index[-1] - shift)
+            for index, window, shift in zip(_cells(map_BHWD), self.window_size, self.shift_size, strict=True)
+        )
+        part_1HW1 = (3 * row_H[:, None] + column_W)[None, :, :, None]
+        part_WN = split(part_1HW1, self.window_size).flatten(1)
+        return (part_WN[:, None] != part_WN[:, :, None]).to(map_BHWD.dtype) * -100
+
+
+def _cells(map_BHWD: Tensor) -> tuple[Tensor, Tensor]:
+    height, width = map_BHWD.shape[1:3]
+    return torch.arange(height, device=map_BHWD.device), torch.arange(width, device=map_BHWD.device)
+
+
 class _Conv2dSame(Conv2dSame):
     """TensorFlow's "same" padding for sides that are multiples of the stride, as an encoder's always are.
 
@@ -78,6 +108,20 @@ class _StandardizedSame:
     def forward(self, map_BDHW: Tensor) -> Tensor:
         self.same_pad = False
         return super().forward(F.pad(map_BDHW, _same_padding(self)))  # type: ignore[misc, no-any-return]  # timm's
+
+
+class _DINOv3Rotary(RotaryEmbeddingDinoV3):
+    """DINOv3's rotary embedding; timm divides by a side as a Python float, which an export makes a constant."""
+
+    def _create_embed(self, feat_shape: list[int], no_aug: bool = False) -> Tensor:
+        if not torch.compiler.is_exporting():
+            return super()._create_embed(feat_shape, no_aug)
+        if (self.normalize_coords, self.grid_indexing) != ("separate", "ij"):
+            raise NotImplementedError("only DINOv3's own rotary embedding can be exported; set no rope_* option")
+        indices = [torch.arange(side) for side in feat_shape]
+        axes = [2 * (index + 0.5 + self.grid_offset) / (index[-1] + 1) - 1 for index in indices]
+        grid_Nx2 = torch.stack(torch.meshgrid(axes, indexing="ij"), dim=-1).flatten(0, 1)
+        return torch.cat(self._get_pos_embed_from_coords(grid_Nx2), dim=-1)
 
 
 class _SAMAttention(vision_transformer_sam.Attention):
@@ -161,12 +205,15 @@ class _TwinsAttention(twins.LocallyGroupedAttn):
         return mixed.transpose(1, 2).flatten(2)
 
 
-class _HieraAttention(hiera.MaskUnitAttention):
-    """Hiera's attention, in an export without the fused operation, which ONNX does not have over five axes."""
+def _separate(timm_class: Any) -> type:
+    """A subclass without the fused operation in an export, which has none over five axes or with a bias."""
 
-    def forward(self, token_BND: Tensor) -> Tensor:
+    def forward(self: Any, *inputs: Any) -> Tensor:
         self.fused_attn = not torch.compiler.is_exporting()
-        return super().forward(token_BND)
+        mixed: Tensor = timm_class.forward(self, *inputs)
+        return mixed
+
+    return type(timm_class.__name__, (timm_class,), {"forward": forward})
 
 
 def _relative(table_LC: Tensor, side: int) -> Tensor:
@@ -206,11 +253,9 @@ REPLACEMENTS: dict[type, type] = {
     MaxPool2dSame: _MaxPool2dSame,
     StdConv2dSame: _standardized(StdConv2dSame),
     ScaledStdConv2dSame: _standardized(ScaledStdConv2dSame),
-    swin.SwinTransformerBlock: _padded(swin.SwinTransformerBlock, "_attn", "window_size"),
-    swin_v2.SwinTransformerV2Block: _padded(swin_v2.SwinTransformerV2Block, "_attn", "window_size"),
-    swin_v2_cr.SwinTransformerV2CrBlock: _padded(
-        swin_v2_cr.SwinTransformerV2CrBlock, "_shifted_window_attn", "window_size"
-    ),
+    swin.SwinTransformerBlock: _swin(swin.SwinTransformerBlock, "_attn"),
+    swin_v2.SwinTransformerV2Block: _swin(swin_v2.SwinTransformerV2Block, "_attn"),
+    swin_v2_cr.SwinTransformerV2CrBlock: _swin(swin_v2_cr.SwinTransformerV2CrBlock, "_shifted_window_attn"),
     maxxvit.PartitionAttentionCl: _padded(maxxvit.PartitionAttentionCl, "_partition_attn", "partition_size"),
     maxxvit.ParallelPartitionAttention: _padded(
         maxxvit.ParallelPartitionAttention, "_partition_attn", "partition_size"
@@ -218,8 +263,11 @@ REPLACEMENTS: dict[type, type] = {
     maxxvit.PartitionAttention2d: _padded(
         maxxvit.PartitionAttention2d, "_partition_attn", "partition_size", channels_last=False
     ),
+    RotaryEmbeddingDinoV3: _DINOv3Rotary,
     davit.SpatialBlock: _DaViTBlock,
-    hiera.MaskUnitAttention: _HieraAttention,
+    hiera.MaskUnitAttention: _separate(hiera.MaskUnitAttention),
+    maxxvit.Attention2d: _separate(maxxvit.Attention2d),
+    maxxvit.AttentionCl: _separate(maxxvit.AttentionCl),
     hieradet_sam2.MultiScaleBlock: _SAM2Block,
     twins.LocallyGroupedAttn: _TwinsAttention,
     vision_transformer_sam.Attention: _SAMAttention,
