@@ -208,9 +208,9 @@ class _TwinsAttention(twins.LocallyGroupedAttn):
 def _separate(timm_class: Any) -> type:
     """A subclass without the fused operation in an export, which has none over five axes or with a bias."""
 
-    def forward(self: Any, *inputs: Any) -> Tensor:
+    def forward(self: Any, *inputs: Any, **named: Any) -> Tensor:
         self.fused_attn = not torch.compiler.is_exporting()
-        mixed: Tensor = timm_class.forward(self, *inputs)
+        mixed: Tensor = timm_class.forward(self, *inputs, **named)
         return mixed
 
     return type(timm_class.__name__, (timm_class,), {"forward": forward})
