@@ -8,7 +8,7 @@ import pytest
 import timm
 
 from tests.benchmarks.encoders import __main__ as sweep
-from tests.benchmarks.encoders.check import Result
+from tests.benchmarks.encoders.check import TOO_LARGE, Result
 from tests.benchmarks.encoders.families import EXPORTED, family, representatives
 from tests.benchmarks.encoders.table import END, START, write_page
 
@@ -29,16 +29,18 @@ def test_page_has_a_row_for_each_network(tmp_path: Path) -> None:
             name="b", millions=2.0, kind="Hierarchical", multiple=32, export_s=9.6, equal=1, fused=2, fused_equal=0.9
         ),
         Result(name="a", millions=1.25, error="a: does not fit"),
+        Result(name="d", millions=900.0, error=TOO_LARGE),
         Result(name="c", millions=3.0, multiple=32, notes=("runs on tiles",)),
     ]
     write_page(page, results)
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1], "old" in lines) == ("before", "after", False)
     assert lines[3].startswith("Of 3 networks 2 are built, 1 of them with a note. Of 1 exported networks 0 give equal")
-    assert lines[-6:-3] == [
-        "| `a` | 1.2 |  |  |  | **not built**: does not fit |",
+    assert lines[-7:-3] == [
+        "| `a` | 1.2 |  |  |  | **refused**: does not fit |",
         "| `b` | 2.0 | 32 | 10 s | 100.000 %, fused 90.000 % |  |",
         "| `c` | 3.0 | 32 |  |  | runs on tiles |",
+        "| `d` | 900.0 |  |  |  | not tried: too large |",
     ]
 
 

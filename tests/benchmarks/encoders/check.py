@@ -25,6 +25,7 @@ from trainer.models.segmenter import Segmenter, build_segmenter
 
 MAX_MILLIONS = 400
 """Parameters above which a network is not built here: it needs more memory than a small machine has."""
+TOO_LARGE = "not tried: too large"
 CLASSES = 5
 SIZES = ((1, 96, 128), (2, 75, 101), (1, 33, 200), (1, 161, 97), (1, 9, 9))
 """Number, height and width of the images, in pixels."""
@@ -59,7 +60,7 @@ def check(name: str, *, with_export: bool) -> Result:
     with torch.device("meta"):
         millions = sum(p.numel() for p in timm.create_model(name).parameters()) / 1e6
     if millions > MAX_MILLIONS:
-        return Result(name=name, millions=millions, error="not tried: too large")
+        return Result(name=name, millions=millions, error=TOO_LARGE)
     try:
         segmenter = _segmenter(name)
     except EncoderError as error:

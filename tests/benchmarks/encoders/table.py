@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.benchmarks.encoders.check import Result
+from tests.benchmarks.encoders.check import MAX_MILLIONS, TOO_LARGE, Result
 
 START, END = "<!-- encoders -->", "<!-- /encoders -->"
 EQUAL = 0.999
@@ -19,13 +19,15 @@ def write_page(page: Path, results: Sequence[Result]) -> None:
 
 def summary(results: Sequence[Result]) -> str:
     """One sentence with the numbers."""
-    built = [each for each in results if not each.error]
+    tried = [each for each in results if each.error != TOO_LARGE]
+    built = [each for each in tried if not each.error]
     exported = [each for each in built if each.export_s]
     equal = sum(_is_equal(each) for each in exported)
     noted = sum(bool(each.notes) for each in built)
     return (
-        f"Of {len(results)} networks {len(built)} are built, {noted} of them with a note. "
-        f"Of {len(exported)} exported networks {equal} give equal masks."
+        f"Of {len(tried)} networks {len(built)} are built, {noted} of them with a note. "
+        f"Of {len(exported)} exported networks {equal} give equal masks. {len(results) - len(tried)} have more than "
+        f"{MAX_MILLIONS} million parameters and are not tried."
     )
 
 
@@ -42,7 +44,9 @@ def _row(each: Result) -> str:
     elif each.export_s:
         exported, equal = f"{each.export_s:.0f} s", f"{100 * each.equal:.3f} %"
         equal += f", fused {100 * each.fused_equal:.3f} %" if each.fused else ""
-    note = f"**not built**: {each.error.removeprefix(each.name + ': ')}" if each.error else "; ".join(each.notes)
+    note = "; ".join(each.notes)
+    if each.error:
+        note = TOO_LARGE if each.error == TOO_LARGE else f"**refused**: {each.error.removeprefix(each.name + ': ')}"
     cells = [f"`{each.name}`", f"{each.millions:.1f}", str(each.multiple or ""), exported, equal, note]
     return "| " + " | ".join(cell.replace("|", "/").replace("\n", " ") for cell in cells) + " |"
 
