@@ -6,6 +6,7 @@ import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
 from trainer.models.encoder_base import Encoder
+from trainer.models.windows import count
 
 
 class Tiled(Encoder):
@@ -30,12 +31,12 @@ class Tiled(Encoder):
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
         """See Encoder."""
         (batch, _, height, width), (tall, wide) = image_BCHW.shape, self.tile
-        rows, columns = -(-height // tall), -(-width // wide)
+        rows, columns = count(height, tall), count(width, wide)
         image_BCHW = F.pad(image_BCHW, (0, columns * wide - width, 0, rows * tall - height))
         tile_BrcCHW = image_BCHW.reshape(batch, 3, rows, tall, columns, wide).permute(0, 2, 4, 1, 3, 5)
         maps = []
         for map_TChw, stride in zip(self.encoder(tile_BrcCHW.flatten(0, 2)), self.strides, strict=True):
             map_BCrhcw = map_TChw.unflatten(0, (batch, rows, columns)).permute(0, 3, 1, 4, 2, 5)
             map_BCHW = map_BCrhcw.flatten(4, 5).flatten(2, 3)
-            maps.append(map_BCHW[:, :, : height // stride, : width // stride])
+            maps.append(map_BCHW.narrow(2, 0, height // stride).narrow(3, 0, width // stride))
         return maps

@@ -14,6 +14,7 @@ from torch import Tensor
 
 def count(side: int, window: int) -> int:
     """Windows that cover a side."""
+    # Not -(-side // window): an ONNX graph divides integers towards zero.
     return (side + window - 1) // window
 
 
