@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-serve fuzz sizes soak camvid triton tensorrt clients clean
+.PHONY: help demo serve test lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-serve fuzz sizes soak camvid encoders triton tensorrt clients clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-memory: $(ALL) ## measure the memory of one inference by graph and size: c
 
 sizes: $(ALL) ## compare bundles with PyTorch on images from 1x1 to 2048x2048 pixels, for each kind of encoder: 30 minutes
 	$(BIN)/python -m tests.benchmarks.sizes $(SIZES)
+
+encoders: $(ALL) ## build one network of every family of timm, export those used most, and write the table of docs/encoders.md: hours, can be resumed
+	$(BIN)/python -m tests.benchmarks.encoders $(ENCODERS)
 
 FUZZED := $(addprefix tests/service/,api/docs/test_schema.py api/test_odd_requests.py api/test_broken_files.py segmentation/test_damaged.py)
 fuzz: $(ALL) ## fuzz every call of the OpenAPI document and the image decoder for ten minutes

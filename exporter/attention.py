@@ -48,8 +48,11 @@ def _fused_attention(op: Any, query: ir.Value, key: ir.Value, value: ir.Value, r
     return op.Transpose(op.Reshape(output_NTC, op.Constant(value_ints=[0, 0, heads, -1])), perm=[0, 2, 1, 3])
 
 
-def _can_fuse(_context: Any, query: ir.Value, root: ir.Value, **_: Any) -> bool:
-    return isinstance(_heads(query), int) and root.const_value is not None and root.const_value.size == 1
+def _can_fuse(_context: Any, query: ir.Value, key: ir.Value, value: ir.Value, root: ir.Value, **_: Any) -> bool:
+    heads = {_heads(each) for each in (query, key, value)}
+    # Multi-query attention, as in MobileNetV4, has one head of keys and values; the fused operator requires equal ones.
+    all_equal = len(heads) == 1 and isinstance(heads.pop(), int)
+    return all_equal and root.const_value is not None and root.const_value.size == 1
 
 
 def _heads(query: ir.Value) -> Any:

@@ -10,9 +10,12 @@ from typing import Literal
 
 import numpy as np
 import onnx
+import onnx.compose
 import onnx.numpy_helper
 import torch
 from torch import Tensor, nn
+
+from trainer.models.predictor import MaskPredictor
 
 OPSET = 20
 Weights = Literal["fp32", "fp16"]
@@ -28,16 +31,27 @@ def write_graph(
     `predictor`, on the CPU, maps uint8 [N,H,W,3] to (integer mask [N,H,W], confidence uint8 [N,H,W]). Sides of the
     network's input are multiples of `multiple` pixels. `metadata` becomes the file's metadata_props.
     """
-    # Not one image, no multiples, no square: torch.export specialises on such values.
-    example_NHW3 = torch.zeros(2, 2 * multiple + 11, 3 * multiple + 5, 3, dtype=torch.uint8)
-    _export(_MaskType(predictor), example_NHW3, "NHW", ["mask", "confidence"], file, props=metadata)
+    # torch.export specialises on special values: not one image, no multiples, no square, and with either side several
+    # windows of a network with windows, also at its coarsest stride.
+    example_NHW3 = torch.zeros(2, 37 * multiple + 11, 53 * multiple + 5, 3, dtype=torch.uint8)
+    inputs, outputs = {"image": (example_NHW3, 3)}, ["mask", "confidence"]
+    if isinstance(predictor, MaskPredictor):
+        # In two parts: to the second, the sides of the network's input are symbols. As formulas of the image's sides
+        # they would be part of every shape in the network, and the export would take three times as long.
+        grid = _trace(_Grid(predictor), inputs, ["grid"])
+        network = _trace(_MaskType(predictor), inputs | {"grid": (_Grid(predictor)(example_NHW3), 2)}, outputs)
+        model = _joined(grid, network)
+    else:
+        model = _trace(_MaskType(predictor), inputs, outputs)
+    _write(model, "NHW", file, metadata)
 
 
 def write_tile_graph(
     predictor: nn.Module, file: Path, *, window: tuple[int, int], metadata: Mapping[str, str] = MappingProxyType({})
 ) -> None:
     """Export `predictor`, uint8 [N,T,U,3] to probability float32 [N,K,T,U], with dynamic N and `window` = (T, U)."""
-    _export(predictor, torch.zeros(2, *window, 3, dtype=torch.uint8), "N", ["probability"], file, props=metadata)
+    example_NTU3 = torch.zeros(2, *window, 3, dtype=torch.uint8)
+    _write(_trace(predictor, {"image": (example_NTU3, 1)}, ["probability"]), "N", file, metadata)
 
 
 def store_weights_as_fp16(graph: Path, file: Path) -> None:
@@ -67,6 +81,18 @@ def save(model: onnx.ModelProto, file: Path) -> None:
     file.write_bytes(model.SerializeToString(deterministic=True))
 
 
+class _Grid(nn.Module):
+    """The size of the network's input, in multiples of the network, as the sides of a tensor of zeros."""
+
+    def __init__(self, predictor: MaskPredictor) -> None:
+        super().__init__()
+        self.network_size, self.multiple = predictor.network_size, predictor.segmenter.size_multiple
+
+    def forward(self, image_NHW3: Tensor) -> Tensor:
+        height, width = self.network_size(*image_NHW3.shape[1:3])
+        return torch.zeros(height // self.multiple, width // self.multiple)
+
+
 class _MaskType(nn.Module):
     """Cast masks to uint8, or to uint16 above 256 classes."""
 
@@ -74,30 +100,23 @@ class _MaskType(nn.Module):
         super().__init__()
         self.predictor = predictor
 
-    def forward(self, image_NHW3: Tensor) -> tuple[Tensor, Tensor]:
-        mask_NHW, confidence_NHW = self.predictor(image_NHW3)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        mask_NHW, confidence_NHW = self.predictor(*inputs)
         return (mask_NHW if mask_NHW.dtype == torch.uint8 else mask_NHW.to(torch.uint16)), confidence_NHW
 
 
-def _export(
-    predictor: nn.Module,
-    example_NHW3: Tensor,
-    dynamic: str,
-    outputs: list[str],
-    file: Path,
-    *,
-    props: Mapping[str, str],
-) -> None:
-    """Write the ONNX graph; the letters of `dynamic` name the first dimensions, which become dynamic."""
+def _trace(module: nn.Module, inputs: Mapping[str, tuple[Tensor, int]], outputs: list[str]) -> onnx.ModelProto:
+    """Export a module; of each example in `inputs`, the first so many dimensions become dynamic."""
+    dynamic = tuple(dict.fromkeys(range(count), torch.export.Dim.DYNAMIC) for _, count in inputs.values())
     with warnings.catch_warnings():
-        # torch.export itself uses LeafSpec in a deprecated way.
+        # torch.export itself uses LeafSpec in a way that torch has deprecated.
         warnings.filterwarnings("ignore", message=r".*LeafSpec", category=FutureWarning)
         program = torch.onnx.export(
-            predictor.eval(),
-            (example_NHW3,),
-            input_names=["image"],
+            module.eval(),
+            tuple(example for example, _ in inputs.values()),
+            input_names=list(inputs),
             output_names=outputs,
-            dynamic_shapes=(dict.fromkeys(range(len(dynamic)), torch.export.Dim.DYNAMIC),),
+            dynamic_shapes=(dynamic,) if isinstance(module, _MaskType) else dynamic,
             dynamo=True,
             opset_version=OPSET,
             external_data=False,
@@ -105,7 +124,20 @@ def _export(
         )
     if program is None:
         raise RuntimeError("torch.onnx.export returned None, which it does only for dynamo=False")
-    model: onnx.ModelProto = program.model_proto
+    return program.model_proto
+
+
+def _joined(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
+    """The second graph, whose last input the first one computes from the same image."""
+    first = onnx.compose.add_prefix(first, "grid.", rename_inputs=False, rename_outputs=False)
+    del second.graph.input[-1]
+    _set_nodes(second.graph, [*first.graph.node, *second.graph.node])
+    second.graph.initializer.extend(first.graph.initializer)
+    return second
+
+
+def _write(model: onnx.ModelProto, dynamic: str, file: Path, props: Mapping[str, str]) -> None:
+    """Write a graph; each letter of `dynamic` names one of the first dimensions of its inputs and outputs."""
     # Stack traces contain local paths.
     del model.graph.metadata_props[:]
     for each in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):

@@ -1,7 +1,8 @@
 """Probe images: deterministic synthetic test images on which graphs are compared with PyTorch.
 
 They show soft light, discs, boxes and grain, so that a network sees edges, surfaces and texture. The sides of the first
-image are multiples of the network's, those of the second are not; if the graph resizes, a third exceeds its long side.
+image are multiples of the network's, those of the second are not. The third is one row of five cells of the coarsest
+map: an odd number, fewer than a window of most networks has. If the graph resizes, a fourth exceeds its long side.
 """
 
 # N images, H W pixels, 3 = RGB
@@ -37,7 +38,7 @@ def probe_images(*, multiple: int, long_side: int) -> list[Bytes]:
     pixels, unless it is 0.
     """
     height, width = (-(-side // multiple) * multiple for side in (96, 128))
-    sizes = [(height, width), (width + multiple // 2 + 1, height - multiple // 2 - 1)]
+    sizes = [(height, width), (width + multiple // 2 + 1, height - multiple // 2 - 1), (multiple - 1, 5 * multiple + 1)]
     if long_side:
         sizes.append((long_side * 5 // 8, long_side * 5 // 4))
     return [scene(height, width, seed) for seed, (height, width) in enumerate(sizes)]

@@ -67,7 +67,7 @@ class Model:
     """Encoder and DPT head."""
 
     encoder: str
-    """Name of a timm model: a plain ViT, or a network with feature maps at strides 4, 8, 16 and 32."""
+    """Name of a timm model; docs/encoders.md lists them."""
     encoder_options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments for timm's constructor, for example {depth = 2}."""
     weights: str = "hub"

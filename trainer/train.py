@@ -101,6 +101,8 @@ def _emit_start(state: TrainingState, context: RunContext) -> None:
     train, data, processes = context.recipe.train, context.data, context.processes
     counts = {"labelled": len(data.labelled), "unlabelled": len(data.unlabelled), "processes": processes.count}
     context.events.emit("start", steps=train.steps, step=state.step, device=str(processes.device), **counts)
+    for note in state.student.encoder.notes:
+        context.events.emit("notice", message=f"about the encoder {context.recipe.model.encoder}: {note}")
     if (scaled := learning_rate(train)) != train.lr_encoder:
         context.events.emit(
             "notice",

@@ -180,10 +180,10 @@ def random_checkpoint(file: Path, encoder: str, data: Path | None) -> Path:
 class UnfoldedPredictor(MaskPredictor):
     """Predict without the folded arg-max: all class maps at the size of the image, their softmax and its maximum."""
 
-    def most_likely(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor]:
+    def most_likely(self, image_NHWC: Tensor, grid_hw: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `MaskPredictor`."""
         small_NChw = image_NHWC.permute(0, 3, 1, 2).float() / 255
-        size = self.network_size(image_NHWC.shape[1], image_NHWC.shape[2])
+        size = self.input_size(image_NHWC, grid_hw)
         logits_NKhw = self.segmenter(F.interpolate(small_NChw, size, mode="bilinear", align_corners=False))
         logits_NKHW = F.interpolate(logits_NKhw, image_NHWC.shape[1:3], mode="bilinear", align_corners=False)
         confidence_NHW, class_NHW = logits_NKHW.softmax(dim=1).max(dim=1)

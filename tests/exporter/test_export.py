@@ -68,7 +68,7 @@ def test_artifact_has_checksum_size_and_measurements(vit_bundle: Path, vit_check
     assert artifact.speed.ms_per_image > 0
     verified = verify(vit_bundle)
     assert verified.mask_agreement == artifact.agreement.mask
-    assert verified.images == 2
+    assert verified.images == 3
 
 
 def test_graph_files_contain_name_version_and_classes(vit_bundle: Path) -> None:
@@ -83,11 +83,13 @@ def test_graph_files_contain_name_version_and_classes(vit_bundle: Path) -> None:
 def test_probe_contains_pytorchs_masks(convnet_bundle: Path, convnet_checkpoint: Path) -> None:
     predict = eager(predictor_of(convnet_checkpoint))
     with np.load(convnet_bundle / "probe.npz") as probe:
-        shapes = [probe[f"image_{number}"].shape for number in range(3)]
-        for number in range(3):
+        shapes = [probe[f"image_{number}"].shape for number in range(4)]
+        for number in range(4):
             mask, _ = predict(probe[f"image_{number}"][None])
             assert np.array_equal(mask[0], probe[f"mask_{number}"])
-    assert shapes == [(96, 128, 3), (145, 79, 3), (120, 240, 3)], "multiples; no multiples; larger than the long side"
+    assert shapes == [(96, 128, 3), (145, 79, 3), (31, 161, 3), (120, 240, 3)], (
+        "multiples; no multiples; one row of cells; larger than the long side"
+    )
 
 
 def test_weights_can_be_fp16_and_the_checkpoint_left_out(convnet_bundle: Path) -> None:

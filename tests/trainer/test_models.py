@@ -71,11 +71,6 @@ def test_unknown_encoder_is_rejected_with_similar_names() -> None:
         build_encoder("efficientnet_lite9")
 
 
-def test_encoder_of_a_single_image_size_is_rejected() -> None:
-    with pytest.raises(EncoderError, match="choose another encoder"):
-        build_encoder("swin_tiny_patch4_window7_224")
-
-
 def test_vit_of_224_pixels_accepts_any_size() -> None:
     assert build_encoder("deit_tiny_patch16_224", {"depth": 2}).size_multiple == 16
 

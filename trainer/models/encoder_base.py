@@ -23,6 +23,7 @@ class Encoder(nn.Module, ABC):
         strides: image pixels per map pixel, for each map.
         size_multiple: of the image's height and width, in pixels.
         mean, std: normalisation of RGB in 0..1 that the weights need.
+        notes: what makes it less suited to segmentation than others, as clauses for the report.
     """
 
     channels: tuple[int, ...]
@@ -30,6 +31,7 @@ class Encoder(nn.Module, ABC):
     size_multiple: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    notes: tuple[str, ...] = ()
     frozen: bool = False
     norms_frozen: bool = False
 

@@ -21,14 +21,14 @@ class PlainViT(Encoder):
 
     def __init__(self, vit: Any) -> None:
         super().__init__()
-        patch: int = vit.feature_info[0]["reduction"]
+        patch, width = (int(vit.feature_info[0][each]) for each in ("reduction", "num_chs"))
         self.output_blocks = output_blocks(len(vit.blocks))
         # Deviation: SAM's ViT (arXiv 2304.02643) has a neck for its mask decoder instead of a final norm. The neck is
         # left out, and the maps have no norm.
         self.normed = hasattr(vit, "norm")
         vit.prune_intermediate_layers(sorted(set(self.output_blocks)), prune_norm=not self.normed, prune_head=True)
         self.vit = vit
-        self.channels, self.strides, self.size_multiple = (vit.embed_dim,) * LEVELS, (patch,) * LEVELS, patch
+        self.channels, self.strides, self.size_multiple = (width,) * LEVELS, (patch,) * LEVELS, patch
         self.mean, self.std = tuple(vit.default_cfg["mean"]), tuple(vit.default_cfg["std"])
 
     def blocks(self) -> list[nn.Module]:
@@ -68,17 +68,6 @@ class DINOv2(PlainViT):
         table_hwD = resample(table_ND.unflatten(0, self.vit.patch_embed.grid_size), height, width)
         class_B1D = (self.vit.cls_token + class_1D).expand(patch_BhwD.shape[0], -1, -1)
         return torch.cat([class_B1D, (patch_BhwD + table_hwD).flatten(1, 2)], dim=1)
-
-
-class SAMViT(PlainViT):
-    """The image encoder of Segment Anything (arXiv 2304.02643)."""
-
-    def forward(self, image_BCHW: Tensor) -> list[Tensor]:
-        """See Encoder."""
-        # timm merges batch and heads into one axis, which ONNX's fused attention does not support.
-        for block in self.vit.blocks:
-            block.attn.fused_attn = not torch.compiler.is_exporting()
-        return super().forward(image_BCHW)
 
 
 def output_blocks(depth: int) -> tuple[int, ...]:

@@ -33,12 +33,12 @@ def resample(table_GGD: Tensor, height: int, width: int) -> Tensor:
     differs = ((row_h[-1] + 1 != side) | (column_w[-1] + 1 != side)).to(torch.float32)
     rows_hG = _weights(row_h, side, OFFSET * differs)
     columns_wG = _weights(column_w, side, OFFSET * differs)
-    with _full_precision(table_GGD.device.type):
+    with full_precision(table_GGD.device.type):
         table_hGD = (rows_hG @ table_GGD.flatten(1)).reshape(height, side, -1)
         return torch.matmul(columns_wG, table_hGD)
 
 
-def _full_precision(device_type: str) -> AbstractContextManager[object]:
+def full_precision(device_type: str) -> AbstractContextManager[object]:
     """Disable autocast, which would round the products, only if it is on: the exported graph gets no extra nodes."""
     if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)

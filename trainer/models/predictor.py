@@ -19,24 +19,25 @@ class MaskPredictor(nn.Module):
         super().__init__()
         self.segmenter, self.long_side = segmenter, long_side
 
-    def forward(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image_NHWC: Tensor, grid_hw: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Predict masks of RGB images, uint8 [N,H,W,3]: class ids uint8 [N,H,W], and their softmax uint8, 255 = 1.0.
 
-        Above 256 classes the ids are int32, which the exporter casts to uint16.
+        Above 256 classes the ids are int32, which the exporter casts to uint16. The exporter passes `grid_hw`: its
+        sides are those of the network's input in multiples of `size_multiple`.
         """
-        class_NHW, confidence_NHW = self.most_likely(image_NHWC)
+        class_NHW, confidence_NHW = self.most_likely(image_NHWC, grid_hw)
         id_type = torch.uint8 if self.segmenter.classes <= UINT8_CLASSES else torch.int32
         return class_NHW.to(id_type), (confidence_NHW * 255).round().to(torch.uint8)
 
-    def most_likely(self, image_NHWC: Tensor) -> tuple[Tensor, Tensor]:
+    def most_likely(self, image_NHWC: Tensor, grid_hw: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Class ids int64 [N,H,W], and the softmax of that class, float32 [N,H,W]."""
         # Deviation: the authors resize the logits to the network's input size, then to the image's. One resize is half
         # the work, and moves the mask by less than half a pixel.
-        logits_NKhw = self.segmenter(self.network_input(image_NHWC), upsample=False)
+        logits_NKhw = self.segmenter(self.network_input(image_NHWC, grid_hw), upsample=False)
         return upsampled_argmax(logits_NKhw, image_NHWC.shape[1:3], align_corners=self.segmenter.head.align_corners)
 
-    def network_input(self, image_NHWC: Tensor) -> Tensor:
-        """Images uint8 [N,H,W,3] to float [N,3,h,w] in 0..1 at `network_size`.
+    def network_input(self, image_NHWC: Tensor, grid_hw: Tensor | None = None) -> Tensor:
+        """Images uint8 [N,H,W,3] to float [N,3,h,w] in 0..1 at `input_size`.
 
         As in the authors' evaluation, corners stay on corners. Deviation: not with `long_side`, which they do not have,
         since antialiasing is by pixel centres, nor in a pyramid, whose head is by pixel centres too (see DPTHead).
@@ -44,11 +45,17 @@ class MaskPredictor(nn.Module):
         reduced = self.long_side > 0
         return F.interpolate(
             to_float(image_NHWC),
-            self.network_size(image_NHWC.shape[1], image_NHWC.shape[2]),
+            self.input_size(image_NHWC, grid_hw),
             mode="bilinear",
             align_corners=self.segmenter.head.align_corners and not reduced,
             antialias=reduced,
         )
+
+    def input_size(self, image_NHWC: Tensor, grid_hw: Tensor | None) -> list[int]:
+        """Height and width of the network's input, for the grid if there is one, else for the image."""
+        if grid_hw is not None:
+            return [side * self.segmenter.size_multiple for side in grid_hw.shape]
+        return list(self.network_size(*image_NHWC.shape[1:3]))
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the network's input: multiples of the patch size or of the coarsest stride."""

@@ -30,8 +30,9 @@ def load_encoder_weights(encoder: Encoder, name: str, source: str) -> None:
     """
     if source == "none":
         return
-    network: Any
-    (network,) = encoder.children()  # the timm module
+    network: Any = encoder
+    while isinstance(network, Encoder):  # an encoder contains timm's module, or an encoder
+        (network,) = network.children()
     if source == "package":
         _load_in_order(network, _read(_package_file(name)), name)
         return
