@@ -13,7 +13,7 @@ import torch
 from exporter.manifest import Validation
 from exporter.probe import Bytes, Ids, Predict
 from trainer.data.dataset import DatasetError, Sample, without
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.evaluation.metrics import Scores, confusion, scores
 from trainer.taxonomy import Taxonomy
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainer.atomic_write import atomic_write
 from trainer.config import Recipe, RecipeError
-from trainer.models.encoder import EncoderError
+from trainer.models.encoders.encoder import EncoderError
 from trainer.models.segmenter import Segmenter, build_segmenter
 from trainer.recipe_file import recipe_from_dict
 from trainer.taxonomy import Taxonomy, TaxonomyError

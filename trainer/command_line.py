@@ -19,7 +19,7 @@ from trainer.commands import (
 from trainer.config import RecipeError
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError
-from trainer.models.encoder import EncoderError
+from trainer.models.encoders.encoder import EncoderError
 from trainer.processes import is_main_process
 from trainer.run_error import RunError
 from trainer.taxonomy import TaxonomyError

@@ -5,18 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.config import Recipe
-from trainer.data.dataset import (
-    EVERYTHING,
-    DatasetError,
-    Sample,
-    SegmentationDataset,
-    check_disjoint,
-    fingerprint,
-    without,
-)
-from trainer.data.label_check import check_labels
-from trainer.data.layouts import open_dataset, open_unlabelled
-from trainer.data.loaders import (
+from trainer.data.batches.loaders import (
     LABELLED_STREAM,
     UNLABELLED_STREAM,
     Crop,
@@ -28,6 +17,17 @@ from trainer.data.loaders import (
     rows_with_partner,
     shuffled,
 )
+from trainer.data.check.label_check import check_labels
+from trainer.data.dataset import (
+    EVERYTHING,
+    DatasetError,
+    Sample,
+    SegmentationDataset,
+    check_disjoint,
+    fingerprint,
+    without,
+)
+from trainer.data.readers.layouts import open_dataset, open_unlabelled
 from trainer.data.scan import check_unlabelled
 from trainer.processes import Processes
 

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from trainer.config import Method, Recipe
-from trainer.data.loaders import LabelledBatch, UnlabelledBatch
+from trainer.data.batches.loaders import LabelledBatch, UnlabelledBatch
 from trainer.losses import chunked_cross_entropy, ohem_weights
 from trainer.methods.fixmatch import fixmatch
 from trainer.methods.interface import StepContext, StudentBatch

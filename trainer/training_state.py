@@ -14,8 +14,8 @@ from trainer.config import Recipe
 from trainer.evaluation.sliding import check_window
 from trainer.events import Events
 from trainer.methods.class_thresholds import ClassThresholds
+from trainer.models.encoders.weights import load_encoder_weights
 from trainer.models.segmenter import Segmenter, build_segmenter
-from trainer.models.weights import load_encoder_weights
 from trainer.optimizer import build_optimizer
 from trainer.processes import Processes
 from trainer.run_data import RunData

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.benchmarks.plain_data import PlainPairs, PlainViews
-from trainer.data.layouts import open_dataset
-from trainer.data.loaders import Crop, LabelledPairs, UnlabelledViews
+from trainer.data.batches.loaders import Crop, LabelledPairs, UnlabelledViews
+from trainer.data.readers.layouts import open_dataset
 
 ROUNDS = 5
 

@@ -31,7 +31,7 @@ from exporter.probe import Bytes, Ids, scene
 from exporter.runtime import OnnxPredictor
 from tests.benchmarks.implementations import peak_memory
 from trainer import checkpoint
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import build_segmenter
 from trainer.recipe_file import recipe_from_dict

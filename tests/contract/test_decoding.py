@@ -31,8 +31,8 @@ from tests.contract.image_files import (
 )
 from trainer.data import decode as trainer
 from trainer.data.decode import ImageError, image_size, read_image
-from trainer.data.directory_listing import SUFFIXES
 from trainer.data.formats.rgb import rgb_conversion, to_rgb
+from trainer.data.readers.directory_listing import SUFFIXES
 
 LIMITS = Limits(max_bytes=2**22, max_pixels=10**6)
 MODES = ["1", "L", "P", "RGB", "RGBX", "RGBA", "RGBa", "LA", "PA", "CMYK", "YCbCr", "HSV"]

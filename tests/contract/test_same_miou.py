@@ -15,7 +15,7 @@ from tests.contract.conftest import Exported
 from tests.service.conftest import serve
 from trainer.checkpoint import load
 from trainer.data.dataset import SegmentationDataset
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.evaluation.metrics import Scores, confusion, scores
 
 TOLERANCE_MIOU = 0.001

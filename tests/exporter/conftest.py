@@ -17,9 +17,9 @@ from exporter.export import export
 from exporter.graph import save, write_graph
 from exporter.probe import probe_images
 from trainer import checkpoint
+from trainer.models.encoders.weights import load_encoder_weights
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import Segmenter, build_segmenter
-from trainer.models.weights import load_encoder_weights
 from trainer.recipe_file import recipe_from_dict
 from trainer.taxonomy import Taxonomy
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as V  # noqa: N812 (short for vision)
 
 from trainer.config import Recipe
-from trainer.data.loaders import LabelledBatch, UnlabelledBatch
-from trainer.data.photometric import Photometric, draw_photometric
+from trainer.data.batches.loaders import LabelledBatch, UnlabelledBatch
+from trainer.data.batches.photometric import Photometric, draw_photometric
 from trainer.methods.channel_dropout import channel_masks, random_mask
 from trainer.methods.cutmix import draw_boxes
 from trainer.models.segmenter import Segmenter

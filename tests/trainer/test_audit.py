@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.trainer.conftest import TINY_VIT, make_recipe
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.evaluation.audit import ClassAudit, audit_pseudo_labels, evenly_spaced
 from trainer.models.segmenter import Segmenter, build_segmenter
 from trainer.run_data import RunData

@@ -16,10 +16,10 @@ from tests.trainer.conftest import write_dataset
 from tests.trainer.layouts import LAYOUTS, write_layout
 from trainer.__main__ import main
 from trainer.commands.check_data import show
+from trainer.data.check.inspection import _propose_range, inspect_dataset
+from trainer.data.check.problems import Problem, find_problems
 from trainer.data.dataset import DatasetError
-from trainer.data.inspection import _propose_range, inspect_dataset
-from trainer.data.layouts import open_dataset
-from trainer.data.problems import Problem, find_problems
+from trainer.data.readers.layouts import open_dataset
 
 
 def problems(dataset: Path, crop: tuple[int, int] = (32, 32)) -> dict[str, Problem]:

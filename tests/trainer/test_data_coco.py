@@ -13,13 +13,13 @@ from pycocotools import mask as rle
 
 from trainer.commands import prepare_coco as command
 from trainer.data.classes_file import PUBLIC, read_classes
-from trainer.data.coco_annotations import AnnotatedImage
-from trainer.data.coco_classes import coco_values
-from trainer.data.coco_masks import AnnotationSource, instances_mask, panoptic_mask, prepare_coco
+from trainer.data.coco.coco_annotations import AnnotatedImage
+from trainer.data.coco.coco_classes import coco_values
+from trainer.data.coco.coco_masks import AnnotationSource, instances_mask, panoptic_mask, prepare_coco
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError
-from trainer.data.file_layouts import THING_IDS
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.file_layouts import THING_IDS
+from trainer.data.readers.layouts import open_dataset
 
 # pycocotools implements __array__ without the `copy` argument of NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -11,10 +11,10 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from trainer.__main__ import main
-from trainer.data.coco_masks import prepare_coco
-from trainer.data.coco_regions import RegionError, region
+from trainer.data.coco.coco_masks import prepare_coco
+from trainer.data.coco.coco_regions import RegionError, region
 from trainer.data.dataset import DatasetError
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 
 # pycocotools implements __array__ without the `copy` argument of NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.trainer.conftest import make_recipe
 from trainer.data.dataset import EVERYTHING, DatasetError, MissingImagesError, check_disjoint
 from trainer.data.decode import ImageError
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.run_data import open_run_data
 from trainer.taxonomy import TaxonomyError
 

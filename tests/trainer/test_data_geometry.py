@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, inside
+from trainer.data.batches.geometry import Window, cut_image, cut_mask, draw_window, inside
 
 Size = tuple[int, int]
 

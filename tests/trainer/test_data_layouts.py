@@ -16,8 +16,8 @@ from tests.trainer.layouts import CLASSES, HEIGHT, IDS, LAYOUTS, OFFICIAL, SPLIT
 from trainer.data.classes_file import PUBLIC, read_classes
 from trainer.data.dataset import EVERYTHING, DatasetError, SegmentationDataset
 from trainer.data.decode import ImageError
-from trainer.data.file_layouts import THING_IDS
-from trainer.data.layouts import open_dataset, open_unlabelled
+from trainer.data.readers.file_layouts import THING_IDS
+from trainer.data.readers.layouts import open_dataset, open_unlabelled
 from trainer.taxonomy import TaxonomyError, distinct_colors
 
 FIRST_MASKS = {

@@ -15,11 +15,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from trainer.data.batches.loaders import (
+    Crop,
+    LabelledBatch,
+    LabelledPairs,
+    UnlabelledViews,
+    load,
+    rows_with_partner,
+    shuffled,
+)
+from trainer.data.check.label_check import check_labels
 from trainer.data.dataset import FULL_READ_LIMIT, Sample, fingerprint
 from trainer.data.decode import ImageError
-from trainer.data.label_check import check_labels
-from trainer.data.layouts import open_dataset
-from trainer.data.loaders import Crop, LabelledBatch, LabelledPairs, UnlabelledViews, load, rows_with_partner, shuffled
+from trainer.data.readers.layouts import open_dataset
 from trainer.data.scan import check_unlabelled, class_frequency
 from trainer.methods.interface import StepContext
 from trainer.methods.supervised import labelled_rows
@@ -123,8 +131,8 @@ def test_unreadable_image_in_training_is_named(dataset: Path) -> None:
 BAD_IMAGE_IN_A_WORKER = """
 import sys
 from pathlib import Path
-from trainer.data.layouts import open_dataset
-from trainer.data.loaders import Crop, shuffled, UnlabelledViews, load
+from trainer.data.readers.layouts import open_dataset
+from trainer.data.batches.loaders import Crop, shuffled, UnlabelledViews, load
 data = open_dataset(Path(sys.argv[1]))
 views = UnlabelledViews(data, data.split("unlabelled"), Crop((32, 32), (0.5, 2.0), 0))
 list(load(views, shuffled(4, 4, range(4), start=0, steps=9, seed=0, stream=2), workers=1, pinned=False))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.trainer.layouts import write_layout
 from trainer.data.dataset import EVERYTHING, DatasetError
-from trainer.data.layouts import open_dataset, open_unlabelled
+from trainer.data.readers.layouts import open_dataset, open_unlabelled
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 

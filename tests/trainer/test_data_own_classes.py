@@ -13,7 +13,7 @@ from tests.trainer.layouts import OFFICIAL, SPLITS, save, write_layout
 from trainer.__main__ import main
 from trainer.data.dataset import EVERYTHING, DatasetError
 from trainer.data.decode import ImageError
-from trainer.data.layouts import open_dataset, open_unlabelled
+from trainer.data.readers.layouts import open_dataset, open_unlabelled
 from trainer.run_data import open_run_data
 from trainer.taxonomy import TaxonomyError, distinct_colors
 

@@ -18,7 +18,7 @@ from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe
 from trainer import checkpoint
 from trainer.__main__ import main
 from trainer.config import Inference, RecipeError
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.evaluation import sliding
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.inference import most_likely

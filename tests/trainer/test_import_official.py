@@ -18,7 +18,7 @@ from trainer.__main__ import main
 from trainer.checkpoint import CheckpointError, load
 from trainer.commands import import_official as command
 from trainer.data.classes_file import PUBLIC, read_classes
-from trainer.models.plain_vit import PlainViT
+from trainer.models.encoders.plain_vit import PlainViT
 from trainer.models.segmenter import build_segmenter
 from trainer.official_checkpoint import ENCODERS, PUBLISHED, _fill, _model, import_official
 

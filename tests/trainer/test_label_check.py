@@ -10,7 +10,7 @@ from PIL import Image
 from tests.trainer.conftest import make_recipe
 from trainer.__main__ import main
 from trainer.data.dataset import DatasetError
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.run_data import open_run_data
 
 Change = Callable[[np.ndarray], np.ndarray]

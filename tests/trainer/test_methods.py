@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe
 from tests.trainer.published_steps import IGNORE, published_loss
 from trainer.config import Model, Recipe
-from trainer.data.loaders import LabelledBatch, UnlabelledBatch
+from trainer.data.batches.loaders import LabelledBatch, UnlabelledBatch
 from trainer.losses import chunked_cross_entropy
 from trainer.methods.class_thresholds import ClassThresholds
 from trainer.methods.interface import StepContext, StudentBatch

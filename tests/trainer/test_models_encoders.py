@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT
 from trainer.config import Model
-from trainer.models.encoder import EncoderError, _leaves, build_encoder
+from trainer.models.encoders.encoder import EncoderError, _leaves, build_encoder
 from trainer.models.segmenter import build_segmenter
 
 SHALLOW: dict[str, Any] = {"depth": 4, "embed_dim": 48, "num_heads": 2}

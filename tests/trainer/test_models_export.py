@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from exporter.graph import write_graph
 from trainer.config import Model
+from trainer.models.encoders.timm_modules import adapt
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import build_segmenter
-from trainer.models.timm_modules import adapt
 
 SHALLOW: dict[str, Any] = {"depth": 2, "embed_dim": 24, "num_heads": 2}
 ONE_BLOCK = SHALLOW | {"depth": 1}

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trainer.models.encoder import Encoder, EncoderError, build_encoder
-from trainer.models.published_names import timm_names
-from trainer.models.weights import load_encoder_weights
+from trainer.models.encoders.encoder import Encoder, EncoderError, build_encoder
+from trainer.models.encoders.published_names import timm_names
+from trainer.models.encoders.weights import load_encoder_weights
 
 State = dict[str, Tensor]
 CONVNEXT: tuple[str, dict[str, Any]] = ("convnext_atto", {})

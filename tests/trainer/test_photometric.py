@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as V  # noqa: N812 (short for vision)
 
 from tests.trainer.published_steps import strong_image
-from trainer.data.photometric import SIGMA_PX, Photometric, draw_photometric, strong_view
+from trainer.data.batches.photometric import SIGMA_PX, Photometric, draw_photometric, strong_view
 
 # B batch, C channels, H W pixels
 

@@ -12,7 +12,7 @@ from trainer.checkpoint import Checkpoint
 from trainer.commands.predict import predict
 from trainer.config import Inference
 from trainer.data.decode import read_image
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.evaluation.inference import most_likely
 from trainer.models.segmenter import build_segmenter
 from trainer.run_error import RunError

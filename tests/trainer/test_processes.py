@@ -16,7 +16,7 @@ from tests.trainer.conftest import make_recipe, write_dataset
 from tests.trainer.test_train import run
 from trainer import checkpoint
 from trainer.config import UniMatch
-from trainer.data.loaders import rows_with_partner, shuffled
+from trainer.data.batches.loaders import rows_with_partner, shuffled
 from trainer.processes import Processes
 
 TORCHRUN = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "trainer"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.trainer.conftest import TINY_VIT, make_recipe
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.evaluation.audit import Audit, ClassAudit
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metrics import Scores, scores

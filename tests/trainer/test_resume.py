@@ -19,7 +19,7 @@ from trainer import checkpoint
 from trainer.__main__ import main
 from trainer.commands.train_recipe import STOPPED
 from trainer.config import Recipe
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.events import Events
 from trainer.processes import Processes
 from trainer.recipe_file import recipe_from_dict

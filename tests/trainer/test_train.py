@@ -14,7 +14,7 @@ from trainer import checkpoint
 from trainer.__main__ import main
 from trainer.config import Recipe
 from trainer.data.dataset import DatasetError
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.evaluation.evaluate import evaluate
 from trainer.events import Events
 from trainer.recipe_file import recipe_from_dict

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from trainer.data.check.inspection import LABELLED_ROLES, Inspection, inspect_dataset
+from trainer.data.check.problems import Problem, find_problems
 from trainer.data.dataset import DatasetError
-from trainer.data.inspection import LABELLED_ROLES, Inspection, inspect_dataset
-from trainer.data.layouts import MARKS, open_dataset
-from trainer.data.problems import Problem, find_problems
+from trainer.data.readers.layouts import MARKS, open_dataset
 
 BAR_CELLS = 30
 MAX_SHOWN = 5

@@ -13,7 +13,7 @@ from rich.table import Table
 from trainer.checkpoint import Checkpoint, CheckpointError, load
 from trainer.config import Inference
 from trainer.data.dataset import DatasetError
-from trainer.data.layouts import open_dataset
+from trainer.data.readers.layouts import open_dataset
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metrics import Scores
 from trainer.processes import pick_device

@@ -22,7 +22,7 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the masks and print their number."""
-    from trainer.data.coco_masks import prepare_coco  # noqa: PLC0415 (only this command needs pycocotools)
+    from trainer.data.coco.coco_masks import prepare_coco  # noqa: PLC0415 (only this command needs pycocotools)
 
     done = prepare_coco(options.root, options.form)
     print(f"{options.root / 'masks'}: {done.written} masks written, {done.kept} already existed")

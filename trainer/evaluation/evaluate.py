@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from trainer.config import Inference
+from trainer.data.batches.loaders import detach_from_group_signals
 from trainer.data.dataset import Sample, SegmentationDataset
-from trainer.data.loaders import detach_from_group_signals
 from trainer.evaluation.boundary import boundary_counts
 from trainer.evaluation.calibration import BINS, calibration_sums
 from trainer.evaluation.inference import most_likely

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from trainer.data.loaders import LabelledBatch, UnlabelledBatch
-from trainer.data.photometric import draw_photometric, strong_view
+from trainer.data.batches.loaders import LabelledBatch, UnlabelledBatch
+from trainer.data.batches.photometric import draw_photometric, strong_view
 from trainer.losses import TINY
 from trainer.methods.cutmix import draw_boxes, inside_boxes, mix
 from trainer.methods.interface import StepContext, StudentBatch

@@ -1,6 +1,6 @@
 """FixMatch (arXiv 2001.07685) for segmentation, as in UniMatch V2: one strong view, labelled by the teacher."""
 
-from trainer.data.loaders import LabelledBatch, UnlabelledBatch
+from trainer.data.batches.loaders import LabelledBatch, UnlabelledBatch
 from trainer.methods.consistency import join_streams, label_weak_view, strong_streams
 from trainer.methods.interface import StepContext, StudentBatch
 

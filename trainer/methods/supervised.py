@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor
 
-from trainer.data.loaders import LabelledBatch, UnlabelledBatch
+from trainer.data.batches.loaders import LabelledBatch, UnlabelledBatch
 from trainer.losses import TINY
 from trainer.methods.interface import StepContext, StudentBatch
 from trainer.models.segmenter import to_float

@@ -6,7 +6,7 @@ as in the comparison of UniMatch V2 (arXiv 2410.10777).
 Deviation: the authors take CutMix partners from a second unlabelled batch; here, as in UniMatch V2, from the same one.
 """
 
-from trainer.data.loaders import LabelledBatch, UnlabelledBatch
+from trainer.data.batches.loaders import LabelledBatch, UnlabelledBatch
 from trainer.methods.channel_dropout import random_mask
 from trainer.methods.consistency import channel_factors, join_streams, label_weak_view, strong_streams, weak_stream
 from trainer.methods.interface import StepContext, StudentBatch

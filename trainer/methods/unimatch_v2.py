@@ -9,7 +9,7 @@ as in all of the paper's networks, the result is the same.
 import torch
 from torch import Tensor
 
-from trainer.data.loaders import LabelledBatch, UnlabelledBatch
+from trainer.data.batches.loaders import LabelledBatch, UnlabelledBatch
 from trainer.methods.channel_dropout import channel_masks
 from trainer.methods.consistency import channel_factors, join_streams, label_weak_view, strong_streams
 from trainer.methods.interface import StepContext, StudentBatch

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trainer.config import Model
 from trainer.models.dpt import DPTHead, resize
-from trainer.models.encoder import Encoder, build_encoder
+from trainer.models.encoders.encoder import Encoder, build_encoder
 
 
 class Segmenter(nn.Module):

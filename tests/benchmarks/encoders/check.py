@@ -19,7 +19,7 @@ from exporter.probe import Predict, scene
 from exporter.runtime import OnnxPredictor
 from tests.exporter.conftest import spread_classes
 from trainer.config import Model
-from trainer.models.encoder import EncoderError
+from trainer.models.encoders.encoder import EncoderError
 from trainer.models.predictor import MaskPredictor
 from trainer.models.segmenter import Segmenter, build_segmenter
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
-from trainer.data.coco_regions import RegionError, Shape, check_region
+from trainer.data.coco.coco_regions import RegionError, Shape, check_region
 from trainer.data.dataset import DatasetError
 
 NAMED = 20

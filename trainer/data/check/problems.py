@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from trainer.data.inspection import LABELLED_ROLES, TRAINING_ROLES, ImageRecord, Inspection, SplitRecord
-from trainer.data.label_check import find_fault
+from trainer.data.check.inspection import LABELLED_ROLES, TRAINING_ROLES, ImageRecord, Inspection, SplitRecord
+from trainer.data.check.label_check import find_fault
 
 NEARLY_BLACK = 16
 """Values of 0..255 below which an image looks black: those of 12-bit numbers in a file of 16 bits."""

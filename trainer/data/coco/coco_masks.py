@@ -24,12 +24,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from trainer.atomic_write import atomic_write
-from trainer.data.coco_annotations import AnnotatedImage, AnnotationFile, Table, read_panoptic, read_regions
-from trainer.data.coco_classes import MaskValues, coco_values, is_coco, mask_values
-from trainer.data.coco_regions import Shape, region
+from trainer.data.coco.coco_annotations import AnnotatedImage, AnnotationFile, Table, read_panoptic, read_regions
+from trainer.data.coco.coco_classes import MaskValues, coco_values, is_coco, mask_values
+from trainer.data.coco.coco_regions import Shape, region
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError, decode_colors, decode_values
-from trainer.data.file_layouts import PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
+from trainer.data.readers.file_layouts import PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
 from trainer.data.scan import map_in_threads
 from trainer.taxonomy import IGNORE
 

@@ -5,8 +5,8 @@
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
-from trainer.models.encoder_base import Encoder
-from trainer.models.windows import count
+from trainer.models.encoders.encoder_base import Encoder
+from trainer.models.encoders.windows import count
 
 
 class Tiled(Encoder):

@@ -16,7 +16,7 @@ from trainer.data.classes_file import read_classes
 from trainer.data.dataset import EVERYTHING, DatasetError, MissingImagesError, Sample, SegmentationDataset
 from trainer.data.decode import ImageError, Source, decode_image, image_size
 from trainer.data.mask_encoding import MaskEncoding
-from trainer.data.split_files import find_split_file, read_split_file, split_names
+from trainer.data.readers.split_files import find_split_file, read_split_file, split_names
 from trainer.taxonomy import IGNORE, Taxonomy, TaxonomyError, distinct_colors
 
 IMAGE_COLUMNS = ("image", "img", "photo", "pixel_values")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.models.dpt import resize
-from trainer.models.encoder_base import Encoder
+from trainer.models.encoders.encoder_base import Encoder
 
 STRIDES = (4, 8, 16, 32)
 

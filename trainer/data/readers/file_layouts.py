@@ -6,10 +6,10 @@ from pathlib import Path
 
 from trainer.data.dataset import EVERYTHING, DatasetError
 from trainer.data.decode import ImageError
-from trainer.data.directory_listing import DirectoryListing, files_below
-from trainer.data.files import FileDataset
 from trainer.data.mask_encoding import MaskEncoding
-from trainer.data.split_files import read_split_file, split_names
+from trainer.data.readers.directory_listing import DirectoryListing, files_below
+from trainer.data.readers.files import FileDataset
+from trainer.data.readers.split_files import read_split_file, split_names
 from trainer.taxonomy import IGNORE, Taxonomy
 
 CITYSCAPES_NAME_END = "_leftImg8bit"

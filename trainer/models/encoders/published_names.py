@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor
 
-from trainer.models.encoder_base import EncoderError
+from trainer.models.encoders.encoder_base import EncoderError
 
 State = Mapping[str, Tensor]
 

@@ -14,9 +14,9 @@ import torch
 from timm.models import beit
 from torch import Tensor
 
-from trainer.models.encoder_base import EncoderError
-from trainer.models.plain_vit import PlainViT
-from trainer.models.position_embedding import full_precision
+from trainer.models.encoders.encoder_base import EncoderError
+from trainer.models.encoders.plain_vit import PlainViT
+from trainer.models.encoders.position_embedding import full_precision
 
 RATES = 2048
 """Growth rates of the distance between offsets that are tried, between 1 and 2."""

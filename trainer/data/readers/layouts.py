@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from trainer.data import file_layouts
-from trainer.data.benchmark_names import TITLES, foreign_name
 from trainer.data.classes_file import public_classes, read_classes
 from trainer.data.dataset import DatasetError, SegmentationDataset
-from trainer.data.files import FileDataset
 from trainer.data.formats.rgb import ValueRange
-from trainer.data.huggingface import HuggingFaceDataset
 from trainer.data.mask_encoding import MaskEncoding
-from trainer.data.voc_class_files import find_class_file, read_class_file
+from trainer.data.readers import file_layouts
+from trainer.data.readers.benchmark_names import TITLES, foreign_name
+from trainer.data.readers.files import FileDataset
+from trainer.data.readers.huggingface import HuggingFaceDataset
+from trainer.data.readers.voc_class_files import find_class_file, read_class_file
 from trainer.taxonomy import Taxonomy
 
 MARKS: dict[str, tuple[str, ...]] = {

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from trainer.models.encoder_base import Encoder
+from trainer.models.encoders.encoder_base import Encoder
 
 
 class Hiera(Encoder):

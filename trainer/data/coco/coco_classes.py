@@ -12,9 +12,9 @@ import tomli_w
 
 from trainer.atomic_write import atomic_write
 from trainer.data.classes_file import PUBLIC, public_classes, read_classes
-from trainer.data.coco_annotations import AnnotationFile, Table
+from trainer.data.coco.coco_annotations import AnnotationFile, Table
 from trainer.data.dataset import DatasetError
-from trainer.data.file_layouts import CLASS_OF_THING, THING_IDS
+from trainer.data.readers.file_layouts import CLASS_OF_THING, THING_IDS
 from trainer.taxonomy import IGNORE, WIDE_IGNORE, Taxonomy, distinct_colors
 
 BACKGROUND = "background"

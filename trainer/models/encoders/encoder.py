@@ -17,13 +17,13 @@ from timm.models.beit import Beit
 from timm.models.hiera import Hiera as TimmHiera
 from torch import Tensor
 
-from trainer.models.beit import BEiT
-from trainer.models.encoder_base import Encoder, EncoderError
-from trainer.models.hiera import Hiera
-from trainer.models.hierarchical import Hierarchical, nearest_stages
-from trainer.models.plain_vit import DINOv2, PlainViT
-from trainer.models.tiled import Tiled
-from trainer.models.timm_modules import adapt
+from trainer.models.encoders.beit import BEiT
+from trainer.models.encoders.encoder_base import Encoder, EncoderError
+from trainer.models.encoders.hiera import Hiera
+from trainer.models.encoders.hierarchical import Hierarchical, nearest_stages
+from trainer.models.encoders.plain_vit import DINOv2, PlainViT
+from trainer.models.encoders.tiled import Tiled
+from trainer.models.encoders.timm_modules import adapt
 
 __all__ = ["Encoder", "EncoderError", "build_encoder"]
 

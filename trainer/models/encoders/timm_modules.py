@@ -20,7 +20,7 @@ from timm.models import swin_transformer_v2 as swin_v2
 from timm.models import swin_transformer_v2_cr as swin_v2_cr
 from torch import Tensor, nn
 
-from trainer.models.windows import join, pad, split, windowed
+from trainer.models.encoders.windows import join, pad, split, windowed
 
 
 def adapt(network: nn.Module) -> None:

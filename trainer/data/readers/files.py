@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from trainer.data.dataset import EVERYTHING, DatasetError, MissingImagesError, Sample, SegmentationDataset
 from trainer.data.decode import ImageError, image_size, read_image
-from trainer.data.directory_listing import SUFFIXES, DirectoryListing, files_below
 from trainer.data.mask_encoding import MaskEncoding
-from trainer.data.split_files import NO_MASK, find_split_file, parse_line, read_split_file, split_names
+from trainer.data.readers.directory_listing import SUFFIXES, DirectoryListing, files_below
+from trainer.data.readers.split_files import NO_MASK, find_split_file, parse_line, read_split_file, split_names
 from trainer.taxonomy import Taxonomy
 
 
