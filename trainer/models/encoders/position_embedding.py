@@ -3,7 +3,7 @@
 DINOv2 (arXiv 2304.07193) was trained at 518 pixels: 37x37 patches of 14. For h x w patches its code, and so UniMatch V2
 (arXiv 2410.10777), resamples the table bicubically with the scale factors (h + 0.1) / 37 and (w + 0.1) / 37, without
 antialiasing. timm resamples to the exact size with antialiasing. For 57x57 patches, Cityscapes' window, the difference
-is 1% of a smooth table and 12% of a random one (measured in tests/trainer/test_models_dinov2.py).
+is 1% of a smooth table and 12% of a random one (measured in tests/trainer/models/test_dinov2.py).
 
 Products with small matrices work in an exported graph with dynamic sides, and have a deterministic gradient.
 """
