@@ -239,7 +239,7 @@ def test_unsupported_file_gets_415_with_its_kind() -> None:
     with pytest.raises(ImageUnsupported, match=r"^The file is a TIFF with 1 band of 64-bit floats, marked as grey: sa"):
         EncodedImage(tiff((GREY.astype(np.float64), {})), LIMITS)
     with pytest.raises(ImageUnsupported, match=r"^The file is not JPEG, PNG, WEBP, BMP, TIFF or AVIF: convert the"):
-        EncodedImage(b"no image", LIMITS)
+        EncodedImage(b"\0no image", LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO"])

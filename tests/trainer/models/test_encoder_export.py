@@ -30,7 +30,6 @@ ONE_BLOCK = SHALLOW | {"depth": 1}
         ("samvit_base_patch16", SHALLOW | {"img_size": 64, "window_size": 3, "global_attn_indexes": (1,)}),
         ("beit_base_patch16_224", ONE_BLOCK),
         ("swin_tiny_patch4_window7_224", {"depths": (1, 2, 1, 1), "embed_dim": 8, "num_heads": (1, 1, 2, 2)}),
-        ("test_maxvit", {}),
         ("mixer_s32_224", {"mlp_ratio": 1}),
     ],
 )
