@@ -1,15 +1,16 @@
 """The sweep over timm's families: which networks it takes, and what it writes."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import timm
 
-from tests.benchmarks.encoders import __main__ as sweep
+from tests.benchmarks import encoders as sweep
 from tests.benchmarks.encoders.check import TOO_LARGE, Result
 from tests.benchmarks.encoders.families import EXPORTED, family, representatives
+from tests.benchmarks.encoders.process import run
 from tests.benchmarks.encoders.table import END, START, write_page
 
 
@@ -44,21 +45,26 @@ def test_page_has_a_row_for_each_network(tmp_path: Path) -> None:
     ]
 
 
-def test_sweep_continues_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_continues_where_it_stopped(tmp_path: Path) -> None:
     page, results = tmp_path / "encoders.md", tmp_path / "results.json"
     page.write_text(f"{START}\n{END}\n")
-    arguments = ["encoders", "--no-export", "--page", str(page), "--results", str(results), "--only", "levit_128s"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    assert sweep.main() == 0
+    arguments = ["--no-export", "--page", str(page), "--results", str(results), "--only", "levit_128s"]
+    command = [sys.executable, "-m", sweep.__name__, *arguments]
+    subprocess.run(command, check=True, timeout=120)
     found = json.loads(results.read_text())
     assert found["levit_128s"]["kind"] == "Tiled"
     assert "its map at stride 4 is resized from stride 16" in page.read_text()
     found["levit_128s"]["millions"] = 123.4
     results.write_text(json.dumps(found))
-    assert sweep.main() == 0
+    subprocess.run(command, check=True, timeout=120)
     assert "| `levit_128s` | 123.4 |" in page.read_text(), "it is not built again"
 
 
 def test_network_beyond_the_limit_is_reported() -> None:
-    result = sweep.run("levit_128s", with_export=True, limit_s=1)
-    assert "not finished within 1 s" in result.error
+    result = run("levit_128s", with_export=True, limit_s=1)
+    assert result.error == "not finished within 1 s of CPU time"
+
+
+def test_fault_of_the_process_is_not_called_a_time_out() -> None:
+    result = run("no_such_network", with_export=False, limit_s=60)
+    assert result.error == "fault: the process ended with code 1"

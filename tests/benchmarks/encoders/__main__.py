@@ -7,21 +7,16 @@ Each network runs in its own process. Results are kept in a file, so an interrup
 
 import argparse
 import json
-import multiprocessing
-import resource
 import sys
 from dataclasses import asdict
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from rich.progress import Progress
 
-from tests.benchmarks.encoders.check import Result, check
+from tests.benchmarks.encoders.check import Result
 from tests.benchmarks.encoders.families import EXPORTED, representatives
+from tests.benchmarks.encoders.process import run
 from tests.benchmarks.encoders.table import write_page
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([check.__module__])  # so that torch is imported once
 
 
 def main() -> int:
@@ -43,25 +38,6 @@ def main() -> int:
             options.results.write_text(json.dumps(results, indent=1))
     write_page(options.page, [Result(**each) for each in results.values()])
     return 0
-
-
-def run(name: str, *, with_export: bool, limit_s: int) -> Result:
-    """Check a network in a process of its own, which may use `limit_s` seconds of CPU time."""
-    receiver, sender = PROCESSES.Pipe(duplex=False)
-    process = PROCESSES.Process(target=_work, args=(name, with_export, limit_s, sender))
-    process.start()
-    sender.close()
-    try:
-        result: Result = receiver.recv()
-    except EOFError:
-        result = Result(name=name, error=f"not finished within {limit_s} s of CPU time")
-    process.join()
-    return result
-
-
-def _work(name: str, with_export: bool, limit_s: int, sender: Connection) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s))
-    sender.send(check(name, with_export=with_export))
 
 
 if __name__ == "__main__":
