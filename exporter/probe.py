@@ -119,7 +119,9 @@ def embedding_cosine(first: Sequence[Embedding | None], second: Sequence[Embeddi
 
 
 def cosine(a_D: Embedding, b_D: Embedding) -> float:
-    """Cosine of two vectors [D], [-1, 1]; -1 if one is zero or not finite."""
+    """Cosine of two vectors [D], [-1, 1]; 1 if both are zero, -1 if only one is or a value is not finite."""
+    if np.array_equal(a_D, b_D) and np.isfinite(a_D).all():
+        return 1.0
     a, b = a_D.astype(np.float64), b_D.astype(np.float64)
     found = float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), np.finfo(np.float64).tiny)
     return found if a.any() and b.any() and np.isfinite(found) else -1.0

@@ -143,6 +143,8 @@ def test_cosines_worked_by_hand() -> None:
     assert cosine(vector(3, 4), vector(4, 3)) == pytest.approx(0.96)
     assert cosine(vector(0.5, 0), vector(8, 0)) == 1
     assert cosine(vector(1, 0), vector(0, 0)) == -1
+    assert cosine(vector(0, 0), vector(0, 0)) == 1, "the map of a network may be zero"
+    assert cosine(vector(np.inf, 0), vector(np.inf, 0)) == -1
     assert cosine(vector(1, 0), vector(np.inf, 0)) == cosine(vector(1, 0), vector(np.nan, 0)) == -1
     pair = [vector(1, 0), vector(3, 4)]
     assert embedding_cosine(pair, [vector(2, 0), vector(4, 3)]) == pytest.approx(0.96)

@@ -76,7 +76,9 @@ def check_cosine(expected_D: Embedding | None, found_D: Embedding | None, minimu
 
 
 def cosine(a_D: Embedding, b_D: Embedding) -> float:
-    """Cosine of two vectors, -1 to 1; NaN if one is zero."""
+    """Cosine of two vectors, -1 to 1; 1 if both are zero, NaN if only one is."""
+    if np.array_equal(a_D, b_D):
+        return 1.0
     a, b = a_D.astype(np.float32), b_D.astype(np.float32)
     with np.errstate(invalid="ignore"):
         return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

@@ -14,7 +14,7 @@ from service.errors import BundleInvalid, Unavailable
 from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.memory_budget import MemoryBudget
 from service.segmentation.inference.predictor import Plan
-from service.segmentation.inference.probe import run_probe
+from service.segmentation.inference.probe import cosine, run_probe
 from tests.service.tiny_bundle import COLORS, mean_color, nearest, picture, write_bundle
 
 
@@ -151,6 +151,12 @@ def test_probe_compares_embeddings(embedder: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "probe.npz", **arrays)
     with pytest.raises(BundleInvalid, match="has no embedding of image_1"):
         run_probe(engine, tmp_path / "probe.npz", **limits)
+
+
+def test_cosine_of_zero_vectors() -> None:
+    zero, one = np.zeros(2, np.float16), np.array([1, 0], np.float16)
+    assert (cosine(zero, zero), cosine(one, one)) == (1, 1)
+    assert np.isnan(cosine(zero, one))
 
 
 def test_the_plan_states_size_memory_and_batch(bundle: Path) -> None:
