@@ -92,6 +92,12 @@ def test_unused_super_category_of_roboflow_is_no_class(tmp_path: Path) -> None:
     assert open_dataset(tmp_path).taxonomy.names == ("background", "pothole", "crack")
 
 
+def test_unused_category_that_is_its_own_super_category_is_a_class(tmp_path: Path) -> None:
+    write(tmp_path, table(CORNER, categories=[each | {"supercategory": each["name"]} for each in CATEGORIES]))
+    prepare_coco(tmp_path, "instances")
+    assert open_dataset(tmp_path).taxonomy.names == ("background", "pothole", "crack")
+
+
 def test_subset_of_cocos_categories_is_an_own_list(tmp_path: Path) -> None:
     subset = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
     write(tmp_path, table(CORNER, LEFT | {"category_id": 18}, categories=subset))

@@ -86,7 +86,8 @@ def _merged(files: Sequence[AnnotationFile]) -> dict[int, Table]:
 
 def _class_names(tables: Mapping[int, Table], used: frozenset[int]) -> dict[int, str]:
     """Class name by category id; Roboflow's unused super-category is no class."""
-    groups = {table.get("supercategory") for table in tables.values()}
+    # Other tools repeat a category's own name there.
+    groups = [group for table in tables.values() if (group := table.get("supercategory")) != table["name"]]
     names = {key: table["name"] for key, table in tables.items() if key in used or table["name"] not in groups}
     return {key: BACKGROUND if _is_background(name) else name for key, name in names.items()}
 
