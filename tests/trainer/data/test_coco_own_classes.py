@@ -226,6 +226,9 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
     assert "1 images have no id or no file_name: image number 0" in error(tmp_path)
     write(tmp_path, table(LEFT, categories=[*CATEGORIES, {"id": 1, "name": "again"}]))
     assert "1 categories have the same id: id 1" in error(tmp_path)
+    write(tmp_path, table(LEFT, categories=[*CATEGORIES, {"id": 3, "name": ""}]))
+    assert "1 categories have no number as id, or no name: category number 2" in error(tmp_path)
+    assert not (tmp_path / "classes.toml").exists()
 
 
 @pytest.mark.parametrize("area", [None, 0, "24"])
