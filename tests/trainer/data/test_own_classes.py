@@ -184,8 +184,9 @@ def test_classes_of_a_public_data_set_are_assumed_for_its_own_names_only(layout:
     assert open_dataset(root).assumed
     old, new = RENAMED[layout]
     (root / old).rename(root / new)
+    write = r"write \(from annotations, prepare-coco does\)" if layout == "coco" else "write"
     with pytest.raises(
-        DatasetError, match=rf"'{Path(new).name}'; write the masks' classes .* data\.format = \"{layout}\""
+        DatasetError, match=rf"'{Path(new).name}'; {write} the masks' classes .* data\.format = \"{layout}\""
     ):
         open_dataset(root)
     assert not open_dataset(root, layout).assumed
