@@ -19,7 +19,6 @@ from statistics import median
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
 from exporter.bundle import read_manifest
@@ -182,10 +181,8 @@ class UnfoldedPredictor(MaskPredictor):
 
     def most_likely(self, image_NHWC: Tensor, grid_hw: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `MaskPredictor`."""
-        small_NChw = image_NHWC.permute(0, 3, 1, 2).float() / 255
-        size = self.input_size(image_NHWC, grid_hw)
-        logits_NKhw = self.segmenter(F.interpolate(small_NChw, size, mode="bilinear", align_corners=False))
-        logits_NKHW = F.interpolate(logits_NKhw, image_NHWC.shape[1:3], mode="bilinear", align_corners=False)
+        logits_NKhw = self.segmenter(self.network_input(image_NHWC, grid_hw))
+        logits_NKHW = self.segmenter.upsample(logits_NKhw, image_NHWC.shape[1:3])
         confidence_NHW, class_NHW = logits_NKHW.softmax(dim=1).max(dim=1)
         return class_NHW, confidence_NHW
 

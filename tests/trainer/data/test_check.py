@@ -279,6 +279,7 @@ def test_masks_of_images_without_a_range_are_checked_too(dataset: Path) -> None:
         ([(104.0, 3890.0), (98.7, 3777.0)], (90.0, 3890.0)),
         ([(0.0012, 0.98)], (0.001, 0.98)),
         ([(7.0, 7.0)], (7.0, 8.0)),
+        ([(-1e30, -1e30)], (-1e30, -1e30 + 1e27)),
         ([(-12.34, 1e9)], (-1e7, 1e9)),
     ],
 )
@@ -286,6 +287,14 @@ def test_proposed_range_is_rounded_outwards(
     usual_values: list[tuple[float, float]], expected: tuple[float, float] | None
 ) -> None:
     assert _propose_range(usual_values) == expected
+
+
+def test_proposed_range_of_small_numbers_can_be_pasted(dataset: Path) -> None:
+    store_as(dataset, -1e-7, np.float32)
+    remedy = problems(dataset)["undeclared range"].remedy
+    [command] = re.findall("--range (.+) to this command", remedy)
+    assert f"range = [{command.replace(' ', ', ')}] to [data]" in remedy
+    assert main(["check-data", str(dataset), "--range", *command.split()]) == 0
 
 
 def test_12_bits_in_files_of_16_are_reported_as_nearly_black(dataset: Path) -> None:

@@ -92,6 +92,12 @@ def test_unused_super_category_of_roboflow_is_no_class(tmp_path: Path) -> None:
     assert open_dataset(tmp_path).taxonomy.names == ("background", "pothole", "crack")
 
 
+def test_unused_category_that_is_its_own_super_category_is_a_class(tmp_path: Path) -> None:
+    write(tmp_path, table(CORNER, categories=[each | {"supercategory": each["name"]} for each in CATEGORIES]))
+    prepare_coco(tmp_path, "instances")
+    assert open_dataset(tmp_path).taxonomy.names == ("background", "pothole", "crack")
+
+
 def test_subset_of_cocos_categories_is_an_own_list(tmp_path: Path) -> None:
     subset = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
     write(tmp_path, table(CORNER, LEFT | {"category_id": 18}, categories=subset))
@@ -220,6 +226,9 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
     assert "1 images have no id or no file_name: image number 0" in error(tmp_path)
     write(tmp_path, table(LEFT, categories=[*CATEGORIES, {"id": 1, "name": "again"}]))
     assert "1 categories have the same id: id 1" in error(tmp_path)
+    write(tmp_path, table(LEFT, categories=[*CATEGORIES, {"id": 3, "name": ""}]))
+    assert "1 categories have no number as id, or no name: category number 2" in error(tmp_path)
+    assert not (tmp_path / "classes.toml").exists()
 
 
 @pytest.mark.parametrize("area", [None, 0, "24"])

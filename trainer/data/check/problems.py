@@ -121,7 +121,8 @@ def _unusable_files(inspection: Inspection) -> Iterator[Problem]:
 def _undeclared_ranges(inspection: Inspection) -> Iterator[Problem]:
     names = tuple(record.sample.name for record in inspection.records.values() if record.undeclared)
     message = f"{len(names)} images store numbers (floats, 32 or 12 bits) without saying which are black and white"
-    low, high = inspection.proposed_range or (0.0, 1.0)
+    # Not 1e-05: after a minus, argparse would take it for an option.
+    low, high = (np.format_float_positional(value, trim="0") for value in inspection.proposed_range or (0.0, 1.0))
     remedy = (
         f"nearly all values are between these: add range = [{low}, {high}] to [data] in the recipe, and --range {low} "
         f"{high} to this command"

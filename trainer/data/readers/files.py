@@ -133,7 +133,7 @@ class FileDataset(SegmentationDataset):
                 raise DatasetError(f"the name {line!r} means {found}; rename one, or list their paths")
             return Sample(line, images[0], self._mask(images[0], "", listing))
         for name, mask in ((line, ""), parse_line(line)):
-            if image := listing.find(self.root / name):
+            if (image := listing.find(self.root / name)) and image.is_file():
                 return Sample(name, image, self._mask(image, mask, listing))
         return None
 

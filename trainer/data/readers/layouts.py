@@ -43,8 +43,9 @@ def open_dataset(
     if assumed and layout == "auto" and isinstance(dataset, FileDataset):
         title = TITLES[assumed]
         if name := foreign_name(assumed, dataset.all_images()):
+            write = "write (from annotations, prepare-coco does)" if assumed == "coco" else "write"
             raise DatasetError(
-                f"{root}: has the folders of {title}, but not its names: an image is called {name!r}; write the "
+                f"{root}: has the folders of {title}, but not its names: an image is called {name!r}; {write} the "
                 f'masks\' classes into {root / "classes.toml"}, or set data.format = "{assumed}" (--format {assumed}) '
                 f"if they are the {len(dataset.taxonomy)} classes of {title}"
             )
