@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 RNG = np.random.default_rng(0)
 RGB = Image.fromarray(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8))
@@ -93,6 +93,16 @@ def _add_page(data: bytearray, link: int, tags: Mapping[int, int | Sequence[int]
     struct.pack_into("<I", data, link, len(data))
     data += struct.pack("<H", len(tags)) + entries + bytes(4)
     return len(data) - 4
+
+
+def big_endian_floats() -> bytes:
+    """A compressed TIFF of 2x2 floats, which Pillow would read in little-endian order."""
+    strip = zlib.compress(np.full(4, 0.5, ">f4").tobytes())
+    directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"MM")
+    # The strip begins at 0 bytes after the directory.
+    for tag, value in {256: 2, 257: 2, 258: 32, 259: 8, 262: 1, 273: 0, 278: 2, 279: len(strip), 339: 3}.items():
+        directory[tag] = value
+    return struct.pack(">2sHI", b"MM", 42, 8) + directory.tobytes(8) + strip
 
 
 def packed(values_HW: npt.NDArray[np.integer[Any]], bits: int) -> bytes:
@@ -318,6 +328,10 @@ REJECTED: dict[str, dict[str, tuple[bytes, Range | None, str]]] = {
         "64-bit floats": (tiff((MANY[..., 0].astype(np.float64), {})), None, "1 band.* of 64-bit floats"),
         "LERC": (tiff((MANY[..., 0], {259: 34887})), None, "compressed with LERC"),
         "WebP in TIFF": (tiff((MANY[..., :3], {259: 50001})), None, "compressed with WebP"),
+        "16 bits, zero is white": (tiff((GREY16_HW, {262: 0})), None, "zero is white"),
+        "floats, zero is white": (tiff((np.zeros((2, 2), np.float32), {262: 0})), (0.0, 1.0), "zero is white"),
+        "16-bit planes": (tiff((MANY[..., :3].astype(np.uint16), {284: 2})), None, "in separate planes"),
+        "compressed big-endian floats": (big_endian_floats(), (0.0, 1.0), "big-endian"),
         "12-bit JPEG": (twelve_bit_jpeg(), None, "12-bit layers"),
         "raw file": (tiff((MANY[..., :3], {254: OVERVIEW, 330: 8})), None, "thumbnail"),
         "BMP of 13 bits": (flipped(encoded(RGB, "BMP"), 28, 24 ^ 13), None, "pixel depth"),

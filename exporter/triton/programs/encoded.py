@@ -53,7 +53,7 @@ PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 MAX_TEXT_BYTES = 2**20
 # TIFF and EXIF tags.
 BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, TILE_WIDTH, TILE_LENGTH = 258, 259, 262, 274, 277, 322, 323
-SUBFILE, OLD_SUBFILE, SUB_IFDS, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 255, 330, 338, 339
+SUBFILE, OLD_SUBFILE, PLANES, SUB_IFDS, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 255, 284, 330, 338, 339
 # GDAL marks the fourth band of every file with these tags as alpha; it is often infrared.
 GEOGRAPHIC = {33550, 33922, 34264, 34735, 42112, 42113}
 NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floats"}
@@ -323,11 +323,27 @@ def undeclared_numbers(image: Image.Image) -> str | None:
     return "12-bit integers" if image.mode.startswith("I;16") and bits == 12 else None
 
 
+def unreadable_kind(image: Image.Image, tags: Any) -> str | None:
+    """Describe a TIFF that Pillow opens, but does not decode, or decodes to wrong numbers; the remedy follows."""
+    bits, compression = tags.get(BITS, (8,))[0], tags.get(COMPRESSION, 1)
+    in_planes = compression == 1 and tags.get(PLANES) == 2
+    if compression in COMPRESSIONS:
+        return f"compressed with {COMPRESSIONS[compression]}: use deflate or LZW"
+    if tags.get(PHOTOMETRIC) == 0 and (in_planes or bits > 8):
+        return f"of {bits}-bit {numbers(tags)} in which zero is white: invert it, so that zero is black"
+    if in_planes and bits not in (1, 8, 32):
+        return f"of {bits}-bit {numbers(tags)} in separate planes: save it with interleaved bands, or compress it"
+    is_big_endian = getattr(tags, "prefix", b"") == b"MM"
+    if is_big_endian and image.mode in ("I", "F") and (in_planes or compression != 1):
+        return f"of {bits}-bit {numbers(tags)} in big-endian order: save it in little-endian order"
+    return None
+
+
 def check_values(image: Image.Image, value_range: ValueRange | None) -> None:
     """Check the rules of numbers; raises InvalidImageError."""
     tags: Any = getattr(image, "tag_v2", {})
-    if compression := COMPRESSIONS.get(tags.get(COMPRESSION, 1)):
-        raise InvalidImageError(f"the file is a TIFF compressed with {compression}: use deflate or LZW")
+    if kind := unreadable_kind(image, tags):
+        raise InvalidImageError(f"the file is a TIFF {kind}")
     if value_range is None and (kind := undeclared_numbers(image)):
         raise InvalidImageError(
             f"the pixels are {kind}, and the model does not declare which values are black and white: train it with "
