@@ -173,6 +173,9 @@ CASES: dict[str, dict[str, Case]] = {
             chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(BIG)),
             *[chunk(b"tEXt", b"Comment\0" + bytes(2**16))] * 9,
         ),
+        "many texts PNG": with_chunks(
+            *[chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(2**20 - 1)))] * 70
+        ),
         "damaged metadata PNG": with_chunks(
             chunk(b"tEXt", b"Comment\0text", damaged=True),
             chunk(b"iCCP", b"name\0\7unknown"),

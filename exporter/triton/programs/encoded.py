@@ -49,7 +49,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_USED = {b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"}
 PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
 # Texts that may hold an orientation; Pillow decompresses 1 MiB of a text.
-PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+PNG_ORIENTATION = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 MAX_TEXT_BYTES = 2**20
 # TIFF and EXIF tags.
 BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, TILE_WIDTH, TILE_LENGTH = 258, 259, 262, 274, 277, 322, 323
@@ -199,27 +199,30 @@ def without_metadata(data: bytes) -> bytes:
     """Return a PNG without unused chunks, for which Pillow would reject it; raises ValueError if another is damaged."""
     if not data.startswith(PNG_SIGNATURE):
         return data
-    view, parts, at, kept = memoryview(data), [], len(PNG_SIGNATURE), 0
+    view, used, at, kept = memoryview(data), bytearray(), len(PNG_SIGNATURE), 0
+    # Only the first of each: a file could hold thousands that decompress to 1 MiB each.
+    texts = set(PNG_ORIENTATION)
     while at + 8 <= len(data):
         end, kind = at + 12 + int.from_bytes(view[at : at + 4], "big"), data[at + 4 : at + 8]
         if kind == b"IEND" or not kind.isalpha():
             break
-        if not is_used(kind, view[at + 8 : end - 4]):
-            parts.append(view[kept:at])
+        if not is_used(kind, view[at + 8 : end - 4], texts):
+            used += view[kept:at]
             kept = end
         elif end <= len(data) and zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             raise ValueError(f"the checksum of its {kind.decode()} chunk is wrong")
         at = end
-    return b"".join([*parts, view[kept:]]) if parts else data
+    return bytes(used + view[kept:]) if used else data
 
 
-def is_used(kind: bytes, body: memoryview) -> bool:
-    """Whether a chunk affects pixels or orientation; the type of a critical chunk is in upper case."""
+def is_used(kind: bytes, body: memoryview, texts: set[bytes]) -> bool:
+    """Whether a chunk affects pixels or orientation: critical, in upper case, or one of `texts`, which loses it."""
     if kind not in PNG_TEXTS:
         return kind in PNG_USED or not kind[0] & 0x20
-    if not bytes(body[:80]).startswith(PNG_ORIENTATION):
+    keyword, _, text = bytes(body).partition(b"\0")
+    if keyword not in texts:
         return False
-    text = bytes(body).partition(b"\0")[2]
+    texts.remove(keyword)
     if kind == b"tEXt" or (kind == b"iTXt" and not text.startswith(b"\1")):
         return True
     unpacker = zlib.decompressobj()
