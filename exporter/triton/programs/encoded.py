@@ -281,9 +281,22 @@ def select_page(image: Any) -> bool:
         if len(found) > 1 or page == MAX_PAGES or (page == MAX_PAGES_BEFORE and not found):
             break
     image.seek(found[0] if found else 0)
+    if in_raw_planes(image.tag_v2) and is_grey_16(image):
+        # Of one band. Pillow takes the first letter of the mode for the band's.
+        image.tile = [tile._replace(args=(image.mode, *tile.args[1:])) for tile in image.tile]
     if not found and SUB_IFDS in image.tag_v2:
         raise InvalidImageError("the file is a TIFF with a thumbnail, as raw files of cameras: send a developed image")
     return len(found) > 1
+
+
+def in_raw_planes(tags: Any) -> bool:
+    """Whether bands are stored one after the other, not compressed."""
+    return bool(tags.get(COMPRESSION, 1) == 1 and tags.get(PLANES) == 2)
+
+
+def is_grey_16(image: Any) -> bool:
+    """Whether pixels are unsigned integers of 16 bits."""
+    return bool(image.mode.startswith("I;16") and image.tag_v2.get(BITS, (8,))[0] == 16)
 
 
 def directories(file: Any) -> Iterator[dict[int, int]]:
@@ -329,12 +342,14 @@ def undeclared_numbers(image: Image.Image) -> str | None:
 def unreadable_kind(image: Image.Image, tags: Any) -> str | None:
     """Describe a TIFF that Pillow opens, but does not decode, or decodes to wrong numbers; the remedy follows."""
     bits, compression = tags.get(BITS, (8,))[0], tags.get(COMPRESSION, 1)
-    in_planes = compression == 1 and tags.get(PLANES) == 2
+    in_planes, bands = in_raw_planes(tags), tags.get(SAMPLES, 1)
     if compression in COMPRESSIONS:
         return f"compressed with {COMPRESSIONS[compression]}: use deflate or LZW"
     if tags.get(PHOTOMETRIC) == 0 and (in_planes or bits > 8):
         return f"of {bits}-bit {numbers(tags)} in which zero is white: invert it, so that zero is black"
-    if in_planes and bits not in (1, 8, 32):
+    if tags.get(PLANES) == 2 and tags.get(PHOTOMETRIC) in (0, 1) and bands > 1:
+        return f"of {bands} bands in separate planes, marked as grey: save one or three of them"
+    if in_planes and bits not in (1, 8, 32) and not is_grey_16(image):
         return f"of {bits}-bit {numbers(tags)} in separate planes: save it with interleaved bands, or compress it"
     is_big_endian = getattr(tags, "prefix", b"") == b"MM"
     if is_big_endian and image.mode in ("I", "F") and (in_planes or compression != 1):
