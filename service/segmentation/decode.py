@@ -52,7 +52,7 @@ from service.segmentation.formats.tiff_tags import (
     has_sub_pages,
     select_page,
     tile_pixels,
-    unreadable_compression,
+    unreadable_kind,
 )
 from service.upload_kinds import recognise
 
@@ -261,8 +261,8 @@ def _frames(image: ImageFile.ImageFile) -> int:
 
 
 def _check_values(image: Image.Image, value_range: ValueRange | None) -> None:
-    if compression := unreadable_compression(image):
-        raise ImageUnsupported(f"The file is a TIFF compressed with {compression}: use deflate or LZW.")
+    if kind := unreadable_kind(image):
+        raise ImageUnsupported(f"The file is a TIFF {kind}.")
     if value_range is None and (numbers := undeclared_numbers(image)):
         raise ImageUnsupported(
             f"The pixels are {numbers}, and the model does not declare which values are black and white: train it "

@@ -56,7 +56,7 @@ from trainer.data.formats.rgb import (
     stored_numbers,
     undeclared_numbers,
 )
-from trainer.data.formats.tiff_tags import has_sub_pages, select_page, unreadable_compression
+from trainer.data.formats.tiff_tags import has_sub_pages, select_page, unreadable_kind
 
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, DecompressionBombError)
 """Pillow's exceptions for damaged files; they differ by format."""
@@ -163,8 +163,8 @@ def _select_picture(image: ImageFile.ImageFile) -> None:
     image.filename = ""
     if select_page(image) == 0 and has_sub_pages(image):
         raise ValueError("a TIFF with a thumbnail, as raw files of cameras")
-    if compression := unreadable_compression(image):
-        raise ValueError(f"a TIFF compressed with {compression}")
+    if kind := unreadable_kind(image):
+        raise ValueError(f"a TIFF {kind}")
 
 
 def _without_metadata(source: Source) -> Source:

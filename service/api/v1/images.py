@@ -24,7 +24,6 @@ from service.errors import (
     NoModel,
 )
 from service.images.image_store import LabelFilter
-from service.models.loading import LoadedModel
 from service.segmentation.decode import EXTENSIONS
 from service.state import State
 from service.storage.tables import Image, Split
@@ -58,14 +57,13 @@ class PageOut(BaseModel):
     unlabelled: int
 
 
-def keep(state: State, data: bytes, *, decoded_for: LoadedModel | None = None) -> tuple[Image, bool]:
+def keep(state: State, data: bytes, *, decoded: bool = False) -> tuple[Image, bool]:
     """Add an image to the pool and start a run if one is due; return its record, and whether it is new.
 
-    `decoded_for` is the model for which it was decoded already; the default is to decode it for the active one.
+    The active model, which defines the value range of runs, must be able to read it, whichever has `decoded` it.
     """
-    model = decoded_for or state.active_model.current
-    value_range = model.value_range if model else None
-    image, new = state.images.add(data, value_range=value_range, decoded=decoded_for is not None)
+    model = state.active_model.current
+    image, new = state.images.add(data, value_range=model.value_range if model else None, decoded=decoded)
     if new:
         state.metrics.images_added.inc()
         state.retrain_policy.consider()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import encoded, read, serve, settings_maker
-from tests.service.tiny_bundle import write_bundle
+from tests.service.tiny_bundle import write_bundle, zipped
 
 VALUES = np.array([[0, 4000, 100, 3900], [-9, 9e9, 500, 3500]], np.float32)
 FLOATS = encoded(VALUES, "TIFF")
@@ -62,6 +63,18 @@ def test_floats_are_segmented_by_the_range_of_the_model(declared: TestClient) ->
 @pytest.mark.parametrize("call", [contribute, add])
 def test_pool_takes_floats_if_the_model_declares_a_range(call: Call, declared: TestClient) -> None:
     assert call(declared).status_code in (200, 201)
+
+
+def test_pool_takes_only_images_that_the_active_model_can_read(shared_client: TestClient, tmp_path: Path) -> None:
+    """A run takes the range of the active model, so it would fail on them."""
+    other = write_bundle(tmp_path / "other", version="20260102T000000-bbbbbbbb", value_range=[0, 4000])
+    assert shared_client.post("/v1/models", content=zipped(other)).status_code == 201
+    answer = shared_client.post(
+        "/v1/segment", params={"contribute": True, "model": "20260102T000000-bbbbbbbb"}, content=FLOATS
+    )
+    assert (answer.status_code, answer.headers["X-Image-Error"]) == (200, "image-unsupported")
+    assert read(answer.content).tolist() == MASK
+    assert shared_client.get("/v1/images").json()["images"] == []
 
 
 def test_batch_applies_the_range(declared: TestClient) -> None:
