@@ -42,6 +42,7 @@ from service.segmentation.formats.open_errors import find_fault
 from service.segmentation.formats.png_chunks import without_metadata
 from service.segmentation.formats.rgb import (
     FULL_16_BITS,
+    NotFiniteError,
     ValueRange,
     is_16_bit_color,
     rgb_conversion,
@@ -231,6 +232,8 @@ def _pillow_error(error: Exception, what: str, data: bytes) -> BadInput:
     """Convert an error of Pillow, which raises many types for damaged files, to an input error."""
     if isinstance(error, MemoryError):
         return ImageTooLarge("The machine lacks the memory to decode this image: scale it down.")
+    if isinstance(error, NotFiniteError):
+        return ImageUnreadable(f"The image cannot be used: {error}.")
     kind = recognise(data)
     return ImageUnreadable(f"The upload {kind}." if kind else f"The {what} ({error}): send the whole file again.")
 

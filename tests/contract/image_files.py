@@ -315,8 +315,16 @@ REJECTED: dict[str, dict[str, tuple[bytes, Range | None, str]]] = {
         "floats without a range": (NUMBER_FILES["floats"][0], None, r"32-bit floats.*data\.range"),
         "32 bits without a range": (NUMBER_FILES["unsigned 32 bits"][0], None, r"32-bit unsigned.*data\.range"),
         "12 bits without a range": (tiff((TWELVE_BITS, {258: 12})), None, r"12-bit integers.*data\.range"),
-        "NaN": (tiff((np.array([[0, np.nan]], np.float32), {})), (0.0, 1.0), "not finite"),
-        "infinity": (tiff((np.array([[0, np.inf]], np.float32), {})), (0.0, 1.0), "not finite"),
+        "NaN": (
+            tiff((np.array([[0, np.nan]], np.float32), {})),
+            (0.0, 1.0),
+            r"not finite numbers; replace .* by numbers\.?$",
+        ),
+        "infinity": (
+            tiff((np.array([[0, np.inf]], np.float32), {})),
+            (0.0, 1.0),
+            r"not finite numbers; replace .* by numbers\.?$",
+        ),
     },
     "signed 8 or 16 bits, grey": {
         "16 bits": (NUMBER_FILES["signed 16 bits"][0], None, r"16-bit signed.*data\.range"),

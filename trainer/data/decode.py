@@ -48,6 +48,7 @@ from trainer.data.formats.open_errors import find_fault
 from trainer.data.formats.png_chunks import SIGNATURE, without_metadata
 from trainer.data.formats.rgb import (
     FULL_16_BITS,
+    NotFiniteError,
     ValueRange,
     is_16_bit_color,
     rawmode,
@@ -195,6 +196,8 @@ def _image_errors(name: Path, missing: str, damaged: str, remedy: str) -> Iterat
         raise ImageError(f"{name}: {missing}") from error
     except ImageError:
         raise
+    except NotFiniteError as error:
+        raise ImageError(f"{name}: {error}") from error
     except DAMAGED as error:
         raise ImageError(f"{name}: {damaged} ({error}); {remedy}") from error
 

@@ -398,7 +398,7 @@ def scale_to_uint8(image: Image.Image, value_range: ValueRange) -> Pixels:
     stored_as = {"8-bit signed integers": np.int8, "32-bit unsigned integers": np.uint32}.get(kind or "")
     numbers_HW = values_HW.view(stored_as) if stored_as else values_HW
     if not np.isfinite(numbers_HW).all():
-        raise ValueError("some pixels are not finite numbers")
+        raise InvalidImageError("some pixels are not finite numbers; replace NaN and infinity by numbers")
     black, white = value_range
     return ((np.clip(numbers_HW.astype(np.float64), black, white) - black) * (255.999 / (white - black))).astype(
         np.uint8

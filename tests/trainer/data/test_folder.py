@@ -232,7 +232,9 @@ def test_invalid_split_file_is_rejected(dataset: Path, text: str, message: str) 
 
 
 def test_unknown_split_error_lists_existing_splits(dataset: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no such split; existing splits: labelled, unlabelled, val"):
+    with pytest.raises(
+        DatasetError, match=r"no such split; existing splits: labelled, unlabelled, val; .*data\.labelled"
+    ):
         open_dataset(dataset).split("labeld")
 
 

@@ -84,7 +84,7 @@ class VocDataset(FileDataset):
 
 
 class CityscapesDataset(FileDataset):
-    """Cityscapes, 19 classes: leftImg8bit/SPLIT/CITY, with masks in gtFine or gtCoarse.
+    """Cityscapes, 19 classes: leftImg8bit/SPLIT/CITY, with masks in gtFine or gtCoarse. Datumaro omits CITY.
 
     *_labelTrainIds.png, written by the data set's scripts and named by the UniMatch lists, store the 19 ids;
     *_labelIds.png, from the download, are mapped to them.
@@ -118,7 +118,7 @@ class CityscapesDataset(FileDataset):
 
     def builtin_split(self, name: str) -> list[str]:
         """See FileDataset."""
-        images = sorted((self.root / self.image_root / name).glob(f"*/[!.]*{CITYSCAPES_IMAGE}"))
+        images = sorted((self.root / self.image_root / name).rglob(f"[!.]*{CITYSCAPES_IMAGE}"))
         return [path.relative_to(self.root).as_posix() for path in images] or super().builtin_split(name)
 
 

@@ -64,7 +64,10 @@ class FileDataset(SegmentationDataset):
         if folder and (images := sorted(files_below(self.root / folder))):
             return [path.relative_to(self.root).as_posix() for path in images]
         known = ", ".join(self.splits()) or "none"
-        raise DatasetError(f"{self.split_folder / name}.txt: no such split; existing splits: {known}")
+        raise DatasetError(
+            f"{self.split_folder / name}.txt: no such split; existing splits: {known}; add the file, or name one of "
+            "them in data.labelled, data.unlabelled or data.val"
+        )
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """See SegmentationDataset."""

@@ -76,7 +76,10 @@ class HuggingFaceDataset(SegmentationDataset):
         for existing in (name, ALIASES.get(name, name)):
             if existing in self._splits:
                 return existing
-        raise DatasetError(f"{self.root}: no such split {name!r}; existing splits: {', '.join(self.splits())}")
+        raise DatasetError(
+            f"{self.root}: no such split {name!r}; existing splits: {', '.join(self.splits())}; name one of them in "
+            "data.labelled, data.unlabelled or data.val"
+        )
 
     def _rows(self, split: str) -> tuple[Sample, ...]:
         rows = self._splits[split]
