@@ -38,7 +38,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile
 
 from service.errors import BadInput, ImageTooLarge, ImageUnreadable, ImageUnsupported
-from service.segmentation.formats.open_errors import find_fault
+from service.segmentation.formats.open_errors import CONVERT, find_fault
 from service.segmentation.formats.png_chunks import without_metadata
 from service.segmentation.formats.rgb import (
     FULL_16_BITS,
@@ -103,7 +103,6 @@ MAX_RLE_BYTES = 2 * 2**20
 PIXEL_BYTES = 17
 # Images are converted to upright RGB in strips of this many pixels; most are one strip.
 STRIP_PIXELS = 2**19
-CONVERT = "save it as grey or RGB with 8 bits per channel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +223,7 @@ def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
         raise ImageUnsupported(f"The upload {kind}.")
     if fault.cause == "damage":
         raise ImageUnreadable(f"The {fault.text}: send the whole file again, or save it again.")
-    remedy = CONVERT if fault.cause == "kind" else "convert the image to one of them"
-    raise ImageUnsupported(f"The file is {fault.text}: {remedy}.")
+    raise ImageUnsupported(f"The file is {fault.text}: {fault.remedy or 'convert the image to one of them'}.")
 
 
 def _pillow_error(error: Exception, what: str, data: bytes) -> BadInput:

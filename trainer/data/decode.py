@@ -147,8 +147,7 @@ def _open(source: Source) -> ImageFile.ImageFile:
         image = Image.open(opened)
     except UnidentifiedImageError as error:
         fault = find_fault(opened.read_bytes() if isinstance(opened, Path) else opened.getvalue(), FORMATS)
-        remedy = "; save it as grey or RGB with 8 bits per channel" if fault.cause == "kind" else ""
-        raise ValueError(fault.text + remedy) from error
+        raise ValueError("; ".join(filter(None, (fault.text, fault.remedy)))) from error
     try:
         _select_picture(image)
     except BaseException:
