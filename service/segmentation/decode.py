@@ -103,6 +103,8 @@ MAX_RLE_BYTES = 2 * 2**20
 PIXEL_BYTES = 17
 # Images are converted to upright RGB in strips of this many pixels; most are one strip.
 STRIP_PIXELS = 2**19
+# Upper bytes below which all values of a 16-bit image are below 4096: those of 12-bit numbers.
+NEARLY_BLACK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ class DecodedImage:
 
     image_HW3: Pixels
     header: Header
+    is_nearly_black: bool = False
+    """Whether the file stores 16 bits without a value range, and no value reaches 4096."""
 
 
 class EncodedImage:
@@ -160,6 +164,8 @@ class EncodedImage:
             raise
         except Exception as error:
             raise _pillow_error(error, "image is damaged or incomplete", data) from None
+        # Asked here: a decoded image no longer says it.
+        self._is_16_bit = self._image.mode.startswith("I;16") or is_16_bit_color(self._image)
         self.decode_bytes = PIXEL_BYTES * self._image.width * self._image.height
         """Upper bound of the memory that `header` and `decode` use."""
 
@@ -184,7 +190,9 @@ class EncodedImage:
             header = self.header
             self._image.load()
             turn = self._transposition(header.orientation)
-            return DecodedImage(_upright(self._image, turn, self._value_range), header)
+            image_HW3 = _upright(self._image, turn, self._value_range)
+            is_dark = self._is_16_bit and self._value_range is None and image_HW3.max() < NEARLY_BLACK
+            return DecodedImage(image_HW3, header, bool(is_dark))
         except Exception as error:
             raise _pillow_error(error, "image is damaged or incomplete", self._data) from None
         finally:
