@@ -11,6 +11,7 @@ from trainer.data.dataset import EVERYTHING, DatasetError, MissingImagesError, S
 from trainer.data.decode import ImageError, image_size, read_image
 from trainer.data.mask_encoding import MaskEncoding
 from trainer.data.readers.directory_listing import SUFFIXES, DirectoryListing, files_below
+from trainer.data.readers.near_names import near_name
 from trainer.data.readers.split_files import NO_MASK, find_split_file, parse_line, read_split_file, split_names
 from trainer.taxonomy import Taxonomy
 
@@ -83,6 +84,7 @@ class FileDataset(SegmentationDataset):
         samples = tuple(sample for _, sample in pairs if sample)
         if missing := [line for line, sample in pairs if not sample]:
             remedy = self._folder_remedy() or self._suffix_remedy(missing, listing)
+            remedy = remedy or near_name(missing, self.all_images(), self.root, self.name_end)
             raise MissingImagesError(source or self.root / name, missing, samples, remedy)
         _check_listed_once(source or self.root / name, samples)
         if name != EVERYTHING:
