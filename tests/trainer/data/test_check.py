@@ -157,7 +157,19 @@ def test_split_of_another_name_may_be_the_validation_split(dataset: Path) -> Non
 def test_masks_in_another_format_are_named(dataset: Path) -> None:
     path = dataset / "masks/labelled1.png"
     path.rename(path.with_suffix(".jpg"))
-    assert problems(dataset)["missing mask"].remedy.startswith(f"{path.with_suffix('.jpg')} is no PNG")
+    remedy = problems(dataset)["missing mask"].remedy
+    assert remedy == f"{path.with_suffix('.jpg')} is no PNG: export the masks as PNG, since JPEG changes class ids"
+    path.with_suffix(".jpg").rename(path.with_suffix(".tif"))
+    remedy = problems(dataset)["missing mask"].remedy
+    assert remedy == f"{path.with_suffix('.tif')} is no PNG: export the masks as PNG, with the same ids"
+
+
+def test_mask_whose_name_differs_in_case_is_named(dataset: Path) -> None:
+    path = dataset / "masks/labelled1.png"
+    path.rename(path.with_name("Labelled1.PNG"))
+    wanted = f"{path.with_name('Labelled1.PNG')} differs in upper and lower case: rename it to labelled1.png"
+    if not path.exists():  # a file system that ignores case finds it
+        assert problems(dataset)["missing mask"].remedy == wanted
 
 
 def test_missing_image_folder_is_named(dataset: Path) -> None:

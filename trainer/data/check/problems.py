@@ -3,8 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from glob import escape
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -102,12 +101,24 @@ def _missing_masks(inspection: Inspection) -> Iterator[Problem]:
 
 
 def _other_masks(records: Iterable[ImageRecord]) -> str | None:
-    """Remedy if a mask exists under another extension."""
-    for record in records:
-        mask = record.sample.mask
-        if mask and (found := next(mask.parent.glob(f"{escape(mask.stem)}.*"), None)):
-            return f"{found} is no PNG: export the masks as PNG, since JPEG changes class ids"
+    """Remedy if a mask exists under another extension, or in other upper and lower case."""
+    folders: dict[Path, dict[str, Path]] = {}
+    for mask in (record.sample.mask for record in records if record.sample.mask):
+        if mask.parent not in folders:
+            folders[mask.parent] = _files_by_stem(mask.parent)
+        if found := folders[mask.parent].get(mask.stem.casefold()):
+            if found.suffix.lower() == ".png":
+                return f"{found} differs in upper and lower case: rename it to {mask.name}"
+            reason = (
+                "since JPEG changes class ids" if found.suffix.lower() in (".jpg", ".jpeg") else "with the same ids"
+            )
+            return f"{found} is no PNG: export the masks as PNG, {reason}"
     return None
+
+
+def _files_by_stem(folder: Path) -> dict[str, Path]:
+    files = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+    return {path.stem.casefold(): path for path in files}
 
 
 def _unusable_files(inspection: Inspection) -> Iterator[Problem]:
