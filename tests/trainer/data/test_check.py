@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,32 @@ def test_crop_is_checked_only_if_it_is_given(dataset: Path) -> None:
 def test_split_of_another_name_may_be_the_validation_split(dataset: Path) -> None:
     (dataset / "splits/val.txt").rename(dataset / "splits/held_out.txt")
     assert problems(dataset)["missing split"].severity == "warning"
+
+
+VAL_FOLDERS = {
+    "voc": ("ImageSets/Segmentation/val.txt", "names in ImageSets/Segmentation/val.txt instead of train.txt"),
+    "cityscapes": ("leftImg8bit/val", "move some cities from leftImg8bit/train to leftImg8bit/val"),
+    "ade20k": ("images/validation", "move some images to images/validation"),
+    "coco": ("val2017", "move some images from train2017 to val2017"),
+}
+"""What makes the layout's own split `val`, and the remedy without it."""
+
+
+@pytest.mark.parametrize("layout", VAL_FOLDERS)
+def test_missing_val_split_has_the_remedy_of_the_layout(layout: str, tmp_path: Path) -> None:
+    root = write_layout(tmp_path / layout, layout)
+    shutil.rmtree(root / "splits")
+    path, remedy = VAL_FOLDERS[layout]
+    (root / path).rename(tmp_path / "elsewhere")
+    found = [problem for problem in find_problems(inspect_dataset(open_dataset(root))) if problem.names == ("val",)]
+    assert [remedy in problem.remedy for problem in found] == [True]
+
+
+def test_missing_val_split_names_the_list_of_labelled_images(dataset: Path) -> None:
+    no_val_list(dataset)
+    (dataset / "splits/labelled.txt").rename(dataset / "splits/train.txt")
+    wanted = "list some images with masks in splits/val.txt instead of splits/train.txt"
+    assert problems(dataset)["missing split"].remedy == wanted
 
 
 def test_masks_in_another_format_are_named(dataset: Path) -> None:

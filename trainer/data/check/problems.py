@@ -10,9 +10,13 @@ import numpy as np
 
 from trainer.data.check.inspection import LABELLED_ROLES, TRAINING_ROLES, ImageRecord, Inspection, SplitRecord
 from trainer.data.check.label_check import find_fault
+from trainer.data.readers.split_files import find_split_file
 
 NEARLY_BLACK = 16
 """Values of 0..255 below which an image looks black: those of 12-bit numbers in a file of 16 bits."""
+
+NAMED_LISTS = 3
+"""Split files that a remedy names."""
 
 RARE = 0.01
 """Classes with a smaller share of the labelled pixels are rare."""
@@ -73,13 +77,24 @@ def _missing_splits(inspection: Inspection) -> Iterator[Problem]:
         remedy = "list the images that have masks in splits/labelled.txt"
         yield Problem("missing split", severity, f"no split is labelled: {known}", ("labelled",), remedy)
     if "val" not in roles:
-        remedy = "list some images with masks in splits/val.txt instead of splits/labelled.txt"
+        remedy = _how_to_validate(inspection)
         yield Problem("missing split", severity, f"no split is for validation: {known}", ("val",), remedy)
     if not roles & {"unlabelled", "train"}:
         remedy = (
             "list the images without masks in splits/unlabelled.txt; without it, only method = supervised can train"
         )
         yield Problem("missing split", "warning", f"no split is unlabelled: {known}", ("unlabelled",), remedy)
+
+
+def _how_to_validate(inspection: Inspection) -> str:
+    """Name what a layout has: a list to move names from, or folders of its own."""
+    folder = inspection.dataset.split_folder
+    labelled = [split.name for split in inspection.splits if split.role in LABELLED_ROLES]
+    files = [find_split_file(folder, name) for name in labelled]
+    if not all(files):
+        return inspection.dataset.how_to_validate
+    lists = " or ".join(f"{folder.name}/{path.relative_to(folder).as_posix()}" for path in files[:NAMED_LISTS] if path)
+    return f"list some images with masks in {folder.name}/val.txt" + (f" instead of {lists}" if lists else "")
 
 
 def _missing_images(inspection: Inspection) -> Iterator[Problem]:
