@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
@@ -37,6 +37,15 @@ class Database:
             # SQLite locks now, not at the first statement: what is read stays true until the write.
             session.connection()
             yield session
+
+    def lock(self, session: Session, sha256: str) -> None:
+        """Lock a blob until the end of a write transaction: its row and its file change together.
+
+        With SQLite, a write transaction excludes every other one.
+        """
+        if self.engine.dialect.name != "sqlite":
+            key = int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)
+            session.execute(select(func.pg_advisory_xact_lock(key)))
 
     def close(self) -> None:
         """Close every pooled connection."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from service.runs.lease import claim
+from service.runs.snapshot import DatasetWriter, Sizes, take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Split, Worker, utc_now
@@ -92,3 +94,14 @@ def register_worker(state: State, *, can_train: bool = True) -> None:
     """Register a worker with a fresh heartbeat."""
     with state.database.write() as session:
         session.merge(Worker(id="test:1", seen_at=utc_now(), can_train=can_train, pid=1, host="test"))
+
+
+def write_dataset(state: State, run_id: str, folder: Path) -> Sizes:
+    """Write the data set of a queued run, as its worker does; the run is queued again."""
+    lease = claim(state.database, run_id)
+    assert lease is not None
+    take_snapshot(lease)
+    lease.release()
+    base = state.runs.get(run_id).base_version
+    writer = DatasetWriter(run_id=run_id, runs=state.runs, images=state.images, limits=state.limits, check=lambda: None)
+    return writer.write(folder, state.models.bundle(str(base)).manifest)
