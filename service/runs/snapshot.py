@@ -59,7 +59,7 @@ def take_snapshot(lease: Lease) -> bool:
         )
         run.image_sequence, run.label_sequence = pool.image_sequence, pool.label_sequence
         counted = select(RunLabel.split, func.count()).where(RunLabel.run_id == run.id).group_by(RunLabel.split)
-        labelled: dict[str, int] = {split: count for split, count in session.execute(counted)}
+        labelled = dict(session.execute(counted).all())
         add_event(session, run.id, "snapshot", images={"unlabelled": pool.unlabelled, **labelled})
     return True
 

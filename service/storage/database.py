@@ -63,8 +63,8 @@ def open_engine(url: str | URL) -> Engine:
         engine = create_engine(url, connect_args={"check_same_thread": False})
     except ImportError as error:
         raise StorageFailed(
-            f"The driver of MASKLOOP_DATABASE_URL is not installed ({error}): install it, or name another one, such as "
-            "postgresql+psycopg://..."
+            f"The driver of MASKLOOP_DATABASE_URL is not installed ({error}): install it; for PostgreSQL, run "
+            "`uv pip install '.[postgresql]'` and write postgresql+psycopg://..."
         ) from None
     except (ArgumentError, ValueError) as error:
         raise StorageFailed(

@@ -141,7 +141,8 @@ def test_partial_indexes_are_partial_on_postgresql() -> None:
     wheres = {
         sql.split()[3]: sql.partition(" WHERE ")[2] for sql in statements if sql.startswith("CREATE UNIQUE INDEX")
     }
-    assert wheres == {"one_active_run": ACTIVE_RUN, "one_valid_key_a_name": VALID_KEY}
+    assert {name for name, where in wheres.items() if where} == {"one_active_run", "one_valid_key_a_name"}
+    assert (wheres["one_active_run"], wheres["one_valid_key_a_name"]) == (ACTIVE_RUN, VALID_KEY)
     assert sum(sql.endswith(f" WHERE {UNLABELLED}") for sql in statements) == 1
 
 
