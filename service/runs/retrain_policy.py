@@ -5,6 +5,7 @@ The row of a run is written first; then its id is sent to the broker. Its worker
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +24,7 @@ from service.runs.reaper import MISSED_HEARTBEATS
 from service.runs.run_store import add_event
 from service.settings import Settings
 from service.storage.database import Database
-from service.storage.tables import ACTIVE, Image, Run, RunReason, Worker, utc_now
+from service.storage.tables import ACTIVE, Image, Pool, Run, RunReason, Worker, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -31,6 +32,8 @@ log = structlog.stdlib.get_logger(__name__)
 # hours.
 FIRST_PAUSE = timedelta(minutes=2)
 MAX_FAILURES = 10
+# Pause between two checks for uploads, while a due run cannot start.
+OBSTACLE_S = 1.0
 INSTALL = "run `make trainer` (or `uv pip install '.[trainer,exporter]'` in its environment)"
 
 
@@ -47,14 +50,23 @@ class RetrainPolicy:
     def __post_init__(self) -> None:
         # Log each obstacle once, not for every image.
         self._last_obstacle = ""
+        self._due_from = 0
+        self._checked_at = -OBSTACLE_S
+
+    def consider_image(self, sequence: int) -> Run | None:
+        """As `consider`, after an upload; returns at once while too few images can have arrived, or after a check."""
+        if sequence < self._due_from or time.monotonic() - self._checked_at < OBSTACLE_S:
+            return None
+        return self.consider()
 
     def consider(self) -> Run | None:
-        """Start a run if one is due and possible. Called after each upload and by the sweep."""
+        """Start a run if one is due and possible. Called after each label and by the sweep."""
         try:
             # Usually no run is due: a read transaction does not block other requests.
             with self.database.read() as session:
                 if not self._is_due(session):
                     return None
+                self._checked_at = time.monotonic()
                 _check(session, self.settings)
             return self.start("auto")
         except (Conflict, Unavailable) as error:
@@ -90,14 +102,17 @@ class RetrainPolicy:
         return run
 
     def _is_due(self, session: Session) -> bool:
-        return enough_new_images(session, self.settings.retrain_after_images) and not pause_after_failures(session)
+        wanted, found = self.settings.retrain_after_images, new_images(session, self.settings.retrain_after_images)
+        # Labels and deletions only reduce what was found.
+        self._due_from = session.get_one(Pool, 1).image_sequence + wanted - found
+        return found == wanted and not pause_after_failures(session)
 
 
-def enough_new_images(session: Session, wanted: int) -> bool:
-    """Whether `wanted` unlabelled images arrived after the snapshot of the last run that learned or was cancelled."""
+def new_images(session: Session, limit: int) -> int:
+    """Count unlabelled images, up to a limit, after the snapshot of the last run that learned or was cancelled."""
     last = session.scalar(select(func.max(Run.image_sequence)).where(Run.status.not_in((*ACTIVE, "failed")))) or 0
     query = select(Image.id).where(Image.mask_sha256.is_(None), Image.sequence > last)
-    return len(session.scalars(query.limit(wanted)).all()) == wanted
+    return len(session.scalars(query.limit(limit)).all())
 
 
 def pause_after_failures(session: Session) -> timedelta:

@@ -73,7 +73,7 @@ def keep(state: State, data: bytes, *, decoded: bool = False) -> tuple[Image, bo
     image, new = state.images.add(data, value_range=model.value_range if model else None, decoded=decoded)
     if new:
         state.metrics.images_added.inc()
-        state.retrain_policy.consider()
+        state.retrain_policy.consider_image(image.sequence)
     return image, new
 
 
