@@ -30,7 +30,7 @@ test: $(ALL) ## run all tests, on all cores
 	$(BIN)/python -m pytest -n auto --dist worksteal $(TEST)
 
 test-postgresql: $(ALL) ## run the service's tests on a PostgreSQL server of their own
-	MASKLOOP_TEST_DATABASE=postgresql $(BIN)/python -m pytest -n auto --dist worksteal tests/service $(TEST)
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest -n auto --dist worksteal tests/service $(TEST)
 
 lint: $(ALL) ## run ruff, mypy --strict and import-linter
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-VARIABLE = "MASKLOOP_TEST_DATABASE"
+VARIABLE = "TEST_DATABASE"
 """Set to `postgresql`, it makes every test that opens the stores use this server (make test-postgresql)."""
 # Nothing has to survive here.
 FAST = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200")
