@@ -137,10 +137,6 @@ class KeyNameTaken(Conflict, slug="key-name-taken", title="The name is taken"):
     """A valid key has this name."""
 
 
-class ImageInUse(Conflict, slug="image-in-use", title="The image is in use"):
-    """The image is part of the snapshot of an active run."""
-
-
 class ModelNotServable(Conflict, slug="model-not-servable", title="The model cannot serve"):
     """The model failed to load, or the gate rejected it."""
 

@@ -50,7 +50,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("maskloop-data")
     """Folder for the database, images, models and runs. The first start creates it."""
     database_url: str = ""
-    """SQLAlchemy URL of the database. Empty: an SQLite file in `data_dir`."""
+    """SQLAlchemy URL of the database, such as `postgresql+psycopg://USER:PASSWORD@HOST/NAME`, which needs the extra
+    `postgresql`. Empty: an SQLite file in `data_dir`."""
     broker_url: str = ""
     """URL of the Redis or Valkey server that queues training runs. Empty: `up` starts a Valkey server and stops it when
     it exits."""

@@ -8,7 +8,7 @@ classes in the ground truth. These are the same for both models; the classes tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import BundleInvalid
-from service.images.image_store import ImageStore
-from service.images.label_masks import read_mask
-from service.models.bundle import Bundle, Manifest
+from service.models.bundle import Bundle
 from service.models.loading import load_model
-from service.segmentation.decode import Limits, decode
 from service.settings import Settings
 
 Confusion = npt.NDArray[np.int64]
@@ -77,21 +74,6 @@ def compare(
     over = f"{after.truth_classes} of {len(after.per_class)} classes"
     reason = f"mIoU {new:.4f} against {old:.4f} over {over}, on {images} images"
     return Verdict(accepted=accepted, reason=reason, images=images, candidate=after, active=before)
-
-
-def read_pairs(images: ImageStore, ids: Iterable[str], manifest: Manifest, limits: Limits) -> Iterator[Pair]:
-    """Yield the images with these ids and their masks. Raises ImageNotFound, MaskInvalid."""
-    for image_id in ids:
-        image_HW3 = decode(images.path(image_id).read_bytes(), limits, manifest.value_range).image_HW3
-        height, width = image_HW3.shape[:2]
-        mask_HW = read_mask(
-            images.mask_path(image_id).read_bytes(),
-            width=width,
-            height=height,
-            classes=len(manifest.classes),
-            ignore_index=manifest.ignore_index,
-        )
-        yield image_HW3, mask_HW
 
 
 def confusion(truth_HW: npt.NDArray[Any], found_HW: npt.NDArray[Any], classes: int, ignore: int) -> Confusion:

@@ -23,12 +23,14 @@ from service.models.bundle import MANIFEST, Bundle
 from service.models.model_store import ModelStore
 from service.models.precision import choose_precision
 from service.runs.child_program import Event, Program, run_program
-from service.runs.gate import Pair, compare, read_pairs
+from service.runs.deletion_sweep import delete_copies
+from service.runs.gate import Pair, compare
 from service.runs.label_check import check_labels
 from service.runs.lease import Lease
 from service.runs.run_recipe import write_recipe
 from service.runs.run_store import RunStore
-from service.runs.snapshot import build_dataset
+from service.runs.snapshot import DatasetWriter, take_snapshot
+from service.runs.validation_pairs import read_pairs
 from service.segmentation.decode import Limits
 from service.segmentation.inference.providers import expected_provider
 from service.settings import Settings
@@ -75,21 +77,24 @@ class Phases:
         return accepted
 
     def delete_copies(self) -> None:
-        """Delete an ended run's snapshot, which may hold images that clients delete, and its imported bundle."""
-        for name in ("dataset", "bundle"):
-            shutil.rmtree(self._folder / name, ignore_errors=True)
+        """Delete what an ended run needs no more, among it copies of images that clients may delete."""
+        delete_copies(self._folder)
 
     def _prepare(self) -> None:
         self._enter("prepare")
         self._folder.mkdir(parents=True, exist_ok=True)
         base = self._base()
         dataset = self._folder / "dataset"
-        sizes = build_dataset(
-            dataset, self.lease.run_id, base.manifest, runs=self.runs, images=self.images, limits=self._limits
+        if take_snapshot(self.lease):
+            # Of an earlier snapshot, which a former version took.
+            shutil.rmtree(dataset, ignore_errors=True)
+        writer = DatasetWriter(
+            run_id=self.lease.run_id, runs=self.runs, images=self.images, limits=self._limits, check=self._check
         )
+        sizes = writer.write(dataset, base.manifest)
         recipe = self._folder / "recipe.toml"
         if not recipe.exists():
-            check_labels(self.lease.run_id, base.manifest, runs=self.runs, images=self.images)
+            check_labels(dataset, base.manifest)
             write_recipe(recipe, template=self.settings.recipe_path, base=base, dataset=dataset, sizes=sizes)
 
     def _train(self) -> None:
@@ -152,8 +157,7 @@ class Phases:
         return self.models.bundle(version)
 
     def _pairs(self, bundle: Bundle) -> Iterator[Pair]:
-        ids = self.runs.images(self.lease.run_id, "val")
-        for pair in read_pairs(self.images, ids, bundle.manifest, self._limits):
+        for pair in read_pairs(self._folder / "dataset", bundle.manifest, self._limits):
             self._check()
             yield pair
 

@@ -10,11 +10,8 @@ import pytest
 
 from service.errors import BundleInvalid
 from service.models.bundle import Bundle, read_bundle
-from service.runs.gate import Pair, compare, confusion, read_pairs, score
-from service.segmentation.decode import Limits
+from service.runs.gate import Pair, compare, confusion, score
 from service.settings import Settings
-from service.state import State
-from tests.service.conftest import encoded
 from tests.service.runs.conftest import BAD, GOOD
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle, write_manifest
 
@@ -91,14 +88,3 @@ def test_candidate_is_rejected_if_the_active_model_has_other_classes(
     verdict = compare(read_bundle(good), read_bundle(other), pairs, settings)
     assert not verdict.accepted
     assert "other classes" in verdict.reason
-
-
-def test_floats_are_read_by_the_range_of_each_model(loop: State, tmp_path: Path) -> None:
-    values = np.array([[0, 4000], [100, 3900]], np.float32)
-    image_id = loop.images.add(encoded(values, "TIFF"), value_range=(0.0, 4000.0))[0].id
-    loop.images.put_mask(image_id, encoded(np.array([[3, 4], [3, 4]], np.uint8)), classes=5, ignore_index=255)
-    bundle = read_bundle(write_bundle(tmp_path / "floats", value_range=[0, 4000]))
-    limits = Limits(max_bytes=10**6, max_pixels=10**6)
-    ((image_HW3, _),) = read_pairs(loop.images, [image_id], bundle.manifest, limits)
-    assert image_HW3[..., 0].tolist() == [[0, 255], [6, 249]]
-    assert nearest(image_HW3, COLORS).tolist() == [[3, 4], [3, 4]]

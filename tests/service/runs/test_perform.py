@@ -18,7 +18,7 @@ from service.runs.phases import Phases
 from service.runs.reaper import reap
 from service.settings import Settings, open_telemetry_variables
 from service.state import State
-from service.storage.tables import Activation, Role, Run
+from service.storage.tables import Activation, Run, Split
 from service.tracing import open_tracing
 from tests.service.conftest import encoded, eventually
 from tests.service.otlp_receiver import receiving
@@ -51,6 +51,10 @@ def perform_run(
 def activations(loop: State) -> list[str]:
     with loop.database.read() as session:
         return list(session.scalars(select(Activation.version).order_by(Activation.id)))
+
+
+def pool_images(loop: State, split: Split) -> list[str]:
+    return [image.id for image in loop.images.page(which="labelled").images if image.split == split]
 
 
 class Background:
@@ -124,10 +128,10 @@ def test_error_message_of_the_trainer_is_the_error_of_the_run(loop: State, run: 
     ],
 )
 def test_run_with_useless_labels_fails_before_training(
-    loop: State, run: Run, actor: Actor, labels: tuple[Role, int], message: str
+    loop: State, run: Run, actor: Actor, labels: tuple[Split, int], message: str
 ) -> None:
     split, value = labels
-    for image_id in loop.runs.images(run.id, split):
+    for image_id in pool_images(loop, split):
         mask = np.full((30, 40), value, np.uint8)
         loop.images.put_mask(image_id, encoded(mask), classes=5, ignore_index=255)
     done = perform_run(loop, run.id)
@@ -137,7 +141,7 @@ def test_run_with_useless_labels_fails_before_training(
 
 
 def test_partial_labels_are_judged(loop: State, run: Run, actor: Actor) -> None:
-    image_id = loop.runs.images(run.id, "val")[0]
+    image_id = pool_images(loop, "val")[0]
     mask = nearest(np.asarray(Image.open(loop.images.path(image_id))), COLORS)
     loop.images.put_mask(
         image_id, encoded(np.where(mask == 0, 0, 255).astype(np.uint8)), classes=5, ignore_index=255, partial=True
