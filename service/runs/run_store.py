@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import RunNotActive, RunNotFound
@@ -41,6 +41,12 @@ class RunStore:
         query = select(RunImage.image_id).where(RunImage.run_id == run_id, RunImage.role == role)
         with self._database.read() as session:
             return session.scalars(query.order_by(RunImage.image_id)).all()
+
+    def count_judged(self) -> int:
+        """Count the runs whose candidate was measured on validation images."""
+        query = select(func.count()).select_from(Run).where(Run.miou_after.is_not(None))
+        with self._database.read() as session:
+            return session.scalars(query).one()
 
     def queued(self) -> Sequence[str]:
         """List the ids of queued runs."""

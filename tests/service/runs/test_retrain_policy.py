@@ -18,7 +18,7 @@ from tests.service.runs.conftest import BAD, fill, register_worker
 
 
 def test_enough_new_images_start_one_run_with_a_snapshot_of_the_pool(loop: State) -> None:
-    ids = fill(loop)
+    ids = fill(loop, val=1)
     register_worker(loop)
     run = loop.retrain_policy.consider()
     assert run is not None

@@ -161,7 +161,7 @@ def test_packaged_template_gives_a_valid_recipe(with_weights: Path, tmp_path: Pa
 
 def test_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp_path: Path) -> None:
     layouts = pytest.importorskip("trainer.data.readers.layouts", reason="the trainer reads the data set")
-    ids = fill(loop)
+    ids = fill(loop, val=1)
     # A format that the data sets of the trainer do not support.
     ids.append(loop.images.add(encoded(picture(seed=9), "BMP"))[0].id)
     register_worker(loop)
