@@ -161,6 +161,10 @@ class LabelsUnusable(Conflict, slug="labels-unusable", title="The labels cannot 
     """The labels of a run show fewer classes than it needs."""
 
 
+class NothingCompared(Conflict, slug="nothing-compared", title="Nothing to compare"):
+    """No pixel of the validation images has a label, so a candidate cannot be judged."""
+
+
 class RateLimited(MaskloopError, status=429, slug="rate-limited", title="Too many requests"):
     """The caller exceeded its rate limit."""
 

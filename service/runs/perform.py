@@ -73,7 +73,7 @@ def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
         log.exception("run failed with an unexpected error", run_id=lease.run_id)
         lease.finish("failed", f"{type(error).__name__}: {error}")
     else:
-        lease.finish("succeeded" if promoted else "rejected")
+        lease.finish("succeeded" if promoted else "rejected", phases.rejection)
 
 
 def _interrupt(lease: Lease, why: str, settings: Settings) -> None:

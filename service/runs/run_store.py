@@ -64,6 +64,12 @@ class RunStore:
         with self._database.read() as session:
             return session.scalars(query.order_by(Run.number)).all()
 
+    def count_judged(self) -> int:
+        """Count the runs whose candidate was measured on validation images."""
+        query = select(func.count()).select_from(Run).where(Run.miou_after.is_not(None))
+        with self._database.read() as session:
+            return session.scalars(query).one()
+
     def queued(self) -> Sequence[str]:
         """List the ids of queued runs."""
         with self._database.read() as session:

@@ -24,6 +24,7 @@ from service.errors import FileLost, ImageNotFound
 from service.images.image_store import ImageStore
 from service.images.pool_counters import locked_pool
 from service.models.bundle import Manifest
+from service.releases.gate.validation_samples import SampleFiles
 from service.runs.lease import Lease
 from service.runs.run_store import RunStore, add_event, existing_run
 from service.segmentation.decode import EXTENSIONS, Limits, decode
@@ -138,6 +139,13 @@ def image_file(dataset: Path, name: str) -> Path:
     if found is None:
         raise FileLost(f"Image {name} is missing in the run's data set: start a new run.")
     return found
+
+
+def validation_files(dataset: Path, labels: Iterable[RunLabel]) -> Iterator[SampleFiles]:
+    """List the validation images of a data set. Raises FileLost."""
+    groups = {label.image_id: label.group_name for label in labels}
+    for name in names(dataset, "val"):
+        yield SampleFiles(image_file(dataset, name), dataset / "masks" / f"{name}.png", groups.get(name))
 
 
 def _write_names(folder: Path, role: Role, listed: Iterable[str]) -> None:

@@ -78,7 +78,7 @@ def loop(loop_settings: Callable[..., Settings]) -> Iterator[State]:
     opened.close()
 
 
-def fill(state: State, *, labelled: int = 2, val: int = 1, unlabelled: int = 3, seed: int = 0) -> list[str]:
+def fill(state: State, *, labelled: int = 2, val: int = 3, unlabelled: int = 3, seed: int = 0) -> list[str]:
     """Add images to the pool, with correct masks. Returns the ids: labelled, val, unlabelled."""
     splits: list[tuple[Split | None, int]] = [("labelled", labelled), ("val", val), (None, unlabelled)]
     ids = []

@@ -42,7 +42,7 @@ def files(root: Path) -> set[str]:
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "succeeded", "rejected"])
 def test_nothing_of_a_deleted_image_is_left_after_its_run(loop: State, status: RunStatus) -> None:
-    ids = fill(loop)
+    ids = fill(loop, val=1)
     run = start(loop)
     write_dataset(loop, run.id, folder(loop, run) / "dataset")
     old = loop.images.get(ids[0]).mask_sha256
@@ -58,14 +58,14 @@ def test_nothing_of_a_deleted_image_is_left_after_its_run(loop: State, status: R
 
 
 def test_run_that_has_no_snapshot_yet_does_not_delay_a_deletion(loop: State) -> None:
-    ids = fill(loop)
+    ids = fill(loop, val=1)
     start(loop)
     loop.images.delete(ids[0])
     assert sweep(loop) == 1
 
 
 def test_pictures_of_a_deleted_label_are_removed_from_reports(loop: State) -> None:
-    ids = fill(loop)
+    ids = fill(loop, val=1)
     run = start(loop)
     write_dataset(loop, run.id, folder(loop, run) / "dataset")
     end(loop, run, "succeeded")
@@ -90,7 +90,7 @@ def test_image_that_was_added_again_keeps_its_file(loop: State) -> None:
 
 
 def test_past_label_is_kept_for_its_run_until_the_image_is_deleted(loop: State) -> None:
-    ids = fill(loop)
+    ids = fill(loop, val=1)
     run = start(loop)
     write_dataset(loop, run.id, folder(loop, run) / "dataset")
     end(loop, run, "succeeded")
@@ -103,7 +103,7 @@ def test_past_label_is_kept_for_its_run_until_the_image_is_deleted(loop: State) 
 
 
 def test_deletion_names_the_models_that_were_trained_with_the_image(loop: State) -> None:
-    ids = fill(loop)
+    ids = fill(loop, val=1)
     run = start(loop)
     write_dataset(loop, run.id, folder(loop, run) / "dataset")
     late = loop.images.add(encoded(picture(seed=50)))[0].id

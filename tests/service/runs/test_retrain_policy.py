@@ -27,7 +27,7 @@ def snapshot(loop: State, run_id: str) -> None:
 
 
 def test_enough_new_images_start_one_run_and_its_worker_takes_a_snapshot_of_the_pool(loop: State) -> None:
-    ids = fill(loop)
+    ids = fill(loop, val=1)
     register_worker(loop)
     run = loop.retrain_policy.consider()
     assert run is not None

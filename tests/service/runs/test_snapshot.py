@@ -10,8 +10,8 @@ from PIL import Image
 
 from service.errors import FileLost
 from service.models.bundle import read_bundle
-from service.runs.snapshot import Sizes, names
-from service.runs.validation_pairs import read_pairs
+from service.releases.gate.validation_samples import read_samples
+from service.runs.snapshot import Sizes, names, validation_files
 from service.state import State
 from service.storage.tables import Run
 from tests.service.conftest import encoded
@@ -28,7 +28,7 @@ def start(loop: State) -> Run:
 
 def test_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp_path: Path) -> None:
     layouts = pytest.importorskip("trainer.data.readers.layouts", reason="the trainer reads the data set")
-    ids = fill(loop)
+    ids = fill(loop, val=1)
     # A format that the data sets of the trainer do not support.
     ids.append(loop.images.add(encoded(picture(seed=9), "BMP"))[0].id)
     run = start(loop)
@@ -50,7 +50,7 @@ def test_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp_pat
 
 
 def test_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None:
-    ids = fill(loop)
+    ids = fill(loop, val=1)
     loop.images.path(ids[0]).unlink()
     with pytest.raises(FileLost, match=ids[0]):
         write_dataset(loop, start(loop).id, tmp_path / "set")
@@ -58,7 +58,7 @@ def test_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None
 
 
 def test_label_changed_after_the_snapshot_is_the_old_one_in_the_data_set(loop: State, tmp_path: Path) -> None:
-    ids = fill(loop)
+    ids = fill(loop, val=1)
     run = start(loop)
     masks = {image_id: loop.images.mask_path(image_id).read_bytes() for image_id in ids[:3]}
     write_dataset(loop, run.id, tmp_path / "first")
@@ -88,7 +88,7 @@ def test_image_deleted_after_the_snapshot_is_not_in_the_data_set(loop: State, tm
 
 
 def test_images_are_listed_in_chunks(loop: State) -> None:
-    ids = fill(loop, unlabelled=7)
+    ids = fill(loop, val=1, unlabelled=7)
     run = start(loop)
     with loop.database.write() as session:
         session.get_one(Run, run.id).image_sequence = 9
@@ -105,10 +105,15 @@ def test_floats_are_read_by_the_range_of_each_model(loop: State, tmp_path: Path)
     values = np.array([[0, 4000], [100, 3900]], np.float32)
     image_id = loop.images.add(encoded(values, "TIFF"), value_range=(0.0, 4000.0))[0].id
     mask = encoded(np.array([[3, 4], [3, 4]], np.uint8))
-    loop.images.put_mask(image_id, mask, classes=5, ignore_index=255, split="val")
+    loop.images.put_mask(image_id, mask, classes=5, ignore_index=255, split="val", group="film")
     fill(loop, val=0)
-    write_dataset(loop, start(loop).id, tmp_path / "set")
-    bundle = read_bundle(write_bundle(tmp_path / "floats", value_range=[0, 4000]))
-    ((image_HW3, _),) = read_pairs(tmp_path / "set", bundle.manifest, loop.limits)
+    run = start(loop)
+    write_dataset(loop, run.id, tmp_path / "set")
+    manifest = read_bundle(write_bundle(tmp_path / "floats", value_range=[0, 4000])).manifest
+    files = validation_files(tmp_path / "set", loop.runs.labels(run.id))
+    (sample,) = read_samples(files, manifest, {(0.0, 4000.0), (0.0, 8000.0)}, loop.limits)
+    assert sample.group == "film"
+    assert sample.pixels[0.0, 8000.0][..., 0].tolist() == [[0, 127], [3, 124]]
+    image_HW3 = sample.pixels[0.0, 4000.0]
     assert image_HW3[..., 0].tolist() == [[0, 255], [6, 249]]
     assert nearest(image_HW3, COLORS).tolist() == [[3, 4], [3, 4]]
