@@ -16,12 +16,13 @@ STRIPPED = re.compile(rb"\xff\xd8\xff|\x89PNG\x1a|RIFF.{0,4}WEBP|BM|II\*|MM\*|PK
 # A file of this size has line ends by chance alone.
 MIN_BYTES_WITH_LINE_ENDS = 8192
 HEAD_BYTES = 1024
+SPACE_AND_QUOTES = b" \t\n\r\f\v\"'"
 # What a byte becomes that is not UTF-8; a binary file has hardly any.
 REPLACEMENT, MAX_REPLACEMENTS = "\ufffd".encode(), 4
 BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
 
 SEND_FILE = "send the bytes of the file itself, as `curl --data-binary @FILE` does"
-# Without leading white space.
+# Without leading white space and quotes.
 TEXTS = (
     (rb"data:[\w.+-]*/?[\w.+-]*[;,]", f"is a data URL: decode it, and {SEND_FILE}"),
     (rb"[{\[]", f"is JSON: {SEND_FILE}, or send base64 in JSON to /v2/models/seg_bytes/infer"),
@@ -44,7 +45,7 @@ FILES = (
 
 def recognise(data: bytes) -> str | None:
     """Return what an upload is, and the remedy, to follow "The upload"; None if it is unknown."""
-    text = data[:HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
+    text = data[:HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip(SPACE_AND_QUOTES)
     return _damage(data) or _match(TEXTS, text) or _base64(text) or _match(FILES, data) or _plain(text)
 
 

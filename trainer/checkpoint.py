@@ -93,7 +93,7 @@ def load(path: Path) -> Checkpoint:
 def load_weights(path: Path, model: Segmenter, taxonomy: Taxonomy) -> None:
     """Load a checkpoint's weights into `model`. Raises CheckpointError if classes or shapes differ."""
     metadata, state = _read(path)
-    names = tuple(entry["name"] for entry in metadata["classes"])
+    names = Taxonomy.from_list(metadata["classes"], metadata["ignore_index"]).names
     if names != taxonomy.names:
         raise CheckpointError(
             f"{path}: was trained on the classes {', '.join(names)}, but the data set has "

@@ -129,12 +129,11 @@ def class_weights(names: Sequence[str], by_name: Mapping[str, float], frequency_
     """Weight of each class in the labelled loss, float32 [K].
 
     The weight is `by_name` (1 for other classes) times frequency ** -balance, scaled to a mean of 1 over the classes
-    that occur, and 1 for classes that do not. All Unicode forms of a name are equal. `frequency_K` are labelled pixels,
-    as counts or fractions.
+    that occur, and 1 for classes that do not. `names` are a taxonomy's; all Unicode forms in `by_name` are found.
+    `frequency_K` are labelled pixels, as counts or fractions.
 
     Raises RecipeError if `by_name` contains an unknown class, or no class that occurs has a weight above 0.
     """
-    names = [normalize("NFC", name) for name in names]
     by_name = {normalize("NFC", name): weight for name, weight in by_name.items()}
     if unknown := sorted(set(by_name) - set(names)):
         raise RecipeError(

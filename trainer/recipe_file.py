@@ -59,12 +59,16 @@ def recipe_from_dict(table: dict[str, Any], where: str = "recipe") -> Recipe:
 
 
 def _pop_ohem_pixels(table: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
-    """Take loss.ohem_min_kept, in pixels of one process, out of a table; every recipe of earlier versions has it."""
+    """Take loss.ohem_min_kept, in pixels of one process, out of a table; every recipe of earlier versions has it.
+
+    It stays, as an unknown key, if it was never valid or if the table has its successor too.
+    """
     loss = table.get("loss")
-    if not isinstance(loss, dict) or not isinstance(loss.get("ohem_min_kept"), int):
+    pixels = loss.get("ohem_min_kept") if isinstance(loss, dict) else None
+    if type(pixels) is not int or pixels <= 0 or "ohem_min_kept_share" in table["loss"]:
         return table, None
-    rest = {name: value for name, value in loss.items() if name != "ohem_min_kept"}
-    return table | {"loss": rest}, loss["ohem_min_kept"]
+    rest = {name: value for name, value in table["loss"].items() if name != "ohem_min_kept"}
+    return table | {"loss": rest}, pixels
 
 
 def _plain(value: object) -> str:

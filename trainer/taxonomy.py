@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Any, TypeGuard
+from unicodedata import normalize
 
 IGNORE = 255
 """Default mask value of unlabelled pixels, which count neither in the loss nor in the metrics."""
@@ -32,7 +33,7 @@ class Taxonomy:
 
     @classmethod
     def from_list(cls, classes: list[dict[str, Any]], ignore_index: int = IGNORE) -> "Taxonomy":
-        """The inverse of `as_list`.
+        """The inverse of `as_list`. Names are stored in composed form (NFC), so that all Unicode forms are equal.
 
         Raises TaxonomyError if an entry has no name or colour, an id is not its position, two names are equal, or
         ignore_index is out of range or a class id.
@@ -54,7 +55,7 @@ class Taxonomy:
                     f"{where} ({name}): id = {given!r}, but a class's id is its position in the list; move the class, "
                     "or remove id and set values to the mask values"
                 )
-            names.append(name)
+            names.append(normalize("NFC", name))
             colors.append((color[0], color[1], color[2]))
         if len(set(names)) != len(names):
             raise TaxonomyError("two classes have the same name; rename one")

@@ -18,6 +18,7 @@ from trainer.models.encoders.weights import load_encoder_weights
 from trainer.models.segmenter import Segmenter, build_segmenter
 from trainer.optimizer import build_optimizer
 from trainer.processes import Processes
+from trainer.recipe_file import recipe_from_dict
 from trainer.run_data import RunData
 from trainer.run_error import RunError
 from trainer.taxonomy import Taxonomy
@@ -136,6 +137,7 @@ def load_training_state(state: TrainingState, out: Path, identity: Mapping[str, 
     if not path.exists():
         raise RunError(f"{path}: there is no state to resume from; run without --resume")
     saved = checkpoint.load_state(path)
+    saved["recipe"] = _of_this_version(saved["recipe"])
     for name, value in identity.items():
         if saved[name] != value:
             raise RunError(
@@ -145,6 +147,11 @@ def load_training_state(state: TrainingState, out: Path, identity: Mapping[str, 
     for name, part in _parts(state).items():
         part.load_state_dict(saved[name])
     state.step, state.best = saved["step"], saved["best"]
+
+
+def _of_this_version(settings: dict[str, Any]) -> dict[str, Any]:
+    """`resume_settings` of an earlier version, which lack newer fields and may have other names."""
+    return resume_settings(recipe_from_dict(settings | {"data": settings["data"] | {"root": ""}}))
 
 
 def _parts(state: TrainingState) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from statistics import median
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Size, Tensor, nn
 
 from exporter.bundle import read_manifest
@@ -182,7 +181,7 @@ class UnfoldedPredictor(MaskPredictor):
 
     def classify(self, maps: Sequence[Tensor], size: Size) -> tuple[Tensor, Tensor]:
         """See `MaskPredictor`."""
-        logits_NKHW = F.interpolate(self.segmenter.head(maps), size, mode="bilinear", align_corners=False)
+        logits_NKHW = self.segmenter.upsample(self.segmenter.head(maps), size)
         confidence_NHW, class_NHW = logits_NKHW.softmax(dim=1).max(dim=1)
         return class_NHW, confidence_NHW
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 RNG = np.random.default_rng(0)
 RGB = Image.fromarray(RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8))
@@ -95,6 +95,16 @@ def _add_page(data: bytearray, link: int, tags: Mapping[int, int | Sequence[int]
     return len(data) - 4
 
 
+def big_endian_floats() -> bytes:
+    """A compressed TIFF of 2x2 floats, which Pillow would read in little-endian order."""
+    strip = zlib.compress(np.full(4, 0.5, ">f4").tobytes())
+    directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"MM")
+    # The strip begins at 0 bytes after the directory.
+    for tag, value in {256: 2, 257: 2, 258: 32, 259: 8, 262: 1, 273: 0, 278: 2, 279: len(strip), 339: 3}.items():
+        directory[tag] = value
+    return struct.pack(">2sHI", b"MM", 42, 8) + directory.tobytes(8) + strip
+
+
 def packed(values_HW: npt.NDArray[np.integer[Any]], bits: int) -> bytes:
     """Rows of values with `bits` bits each."""
     bits_HWb = np.unpackbits(values_HW.astype(">u2")[..., None].view(np.uint8), axis=-1)[..., 16 - bits :]
@@ -163,6 +173,9 @@ CASES: dict[str, dict[str, Case]] = {
             chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(BIG)),
             *[chunk(b"tEXt", b"Comment\0" + bytes(2**16))] * 9,
         ),
+        "many texts PNG": with_chunks(
+            *[chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(2**20 - 1)))] * 70
+        ),
         "damaged metadata PNG": with_chunks(
             chunk(b"tEXt", b"Comment\0text", damaged=True),
             chunk(b"iCCP", b"name\0\7unknown"),
@@ -192,6 +205,7 @@ CASES: dict[str, dict[str, Case]] = {
         "PNG": encoded(Image.fromarray(GREY16_HW), "PNG"),
         "TIFF": encoded(Image.fromarray(GREY16_HW), "TIFF"),
         "big-endian TIFF": encoded(Image.fromarray(GREY16_HW.astype(">u2")), "TIFF"),
+        "TIFF of one plane": tiff((GREY16_HW, {284: 2})),
         "PNG, scaled": (encoded(Image.fromarray(GREY16_HW), "PNG"), (100.0, 4095.0)),
         "big-endian TIFF, scaled": (encoded(Image.fromarray(GREY16_HW.astype(">u2")), "TIFF"), (100.0, 4095.0)),
     },
@@ -287,6 +301,7 @@ MANY = np.zeros((20, 30, 5), np.uint8)
 CUT_OFF: dict[str, tuple[bytes, Range | None, str]] = {
     f"cut off {kind}": (encoded(RGB, kind)[:200], None, "") for kind in FORMATS
 }
+AS_FLOATS = r"[:;] save it as 32-bit floats, which need data\.range"
 REJECTED: dict[str, dict[str, tuple[bytes, Range | None, str]]] = {
     "damaged, truncated": CUT_OFF
     | {
@@ -301,8 +316,16 @@ REJECTED: dict[str, dict[str, tuple[bytes, Range | None, str]]] = {
         "floats without a range": (NUMBER_FILES["floats"][0], None, r"32-bit floats.*data\.range"),
         "32 bits without a range": (NUMBER_FILES["unsigned 32 bits"][0], None, r"32-bit unsigned.*data\.range"),
         "12 bits without a range": (tiff((TWELVE_BITS, {258: 12})), None, r"12-bit integers.*data\.range"),
-        "NaN": (tiff((np.array([[0, np.nan]], np.float32), {})), (0.0, 1.0), "not finite"),
-        "infinity": (tiff((np.array([[0, np.inf]], np.float32), {})), (0.0, 1.0), "not finite"),
+        "NaN": (
+            tiff((np.array([[0, np.nan]], np.float32), {})),
+            (0.0, 1.0),
+            r"not finite numbers; replace .* by numbers\.?$",
+        ),
+        "infinity": (
+            tiff((np.array([[0, np.inf]], np.float32), {})),
+            (0.0, 1.0),
+            r"not finite numbers; replace .* by numbers\.?$",
+        ),
     },
     "signed 8 or 16 bits, grey": {
         "16 bits": (NUMBER_FILES["signed 16 bits"][0], None, r"16-bit signed.*data\.range"),
@@ -315,9 +338,21 @@ REJECTED: dict[str, dict[str, tuple[bytes, Range | None, str]]] = {
     "other numbers or bands": {
         "5 bands": (tiff((MANY, {262: 1, EXTRA_SAMPLES: [0] * 4})), None, "5 bands of 8-bit unsigned.* marked as grey"),
         "RGB of floats": (tiff((MANY[..., :3].astype(np.float32), {})), None, "3 bands of 32-bit floats"),
-        "64-bit floats": (tiff((MANY[..., 0].astype(np.float64), {})), None, "1 band.* of 64-bit floats"),
+        "64-bit floats": (tiff((MANY[..., 0].astype(np.float64), {})), None, f"1 band.* of 64-bit floats.*{AS_FLOATS}"),
+        "16-bit floats": (tiff((MANY[..., 0].astype(np.float16), {})), None, f"1 band.* of 16-bit floats.*{AS_FLOATS}"),
+        "64-bit integers": (tiff((MANY[..., 0].astype(np.uint64), {})), None, f"of 64-bit unsigned.*{AS_FLOATS}"),
+        "complex": (
+            tiff((MANY[..., 0].astype(np.complex64), {})),
+            None,
+            "of 64-bit .*, marked as grey[:;] save it as grey",
+        ),
         "LERC": (tiff((MANY[..., 0], {259: 34887})), None, "compressed with LERC"),
         "WebP in TIFF": (tiff((MANY[..., :3], {259: 50001})), None, "compressed with WebP"),
+        "16 bits, zero is white": (tiff((GREY16_HW, {262: 0})), None, "zero is white"),
+        "floats, zero is white": (tiff((np.zeros((2, 2), np.float32), {262: 0})), (0.0, 1.0), "zero is white"),
+        "16-bit planes": (tiff((MANY[..., :3].astype(np.uint16), {284: 2})), None, "in separate planes"),
+        "grey planes": (tiff((MANY, {262: 1, 284: 2, EXTRA_SAMPLES: [0] * 4})), None, "5 bands in separate planes"),
+        "compressed big-endian floats": (big_endian_floats(), (0.0, 1.0), "big-endian"),
         "12-bit JPEG": (twelve_bit_jpeg(), None, "12-bit layers"),
         "raw file": (tiff((MANY[..., :3], {254: OVERVIEW, 330: 8})), None, "thumbnail"),
         "BMP of 13 bits": (flipped(encoded(RGB, "BMP"), 28, 24 ^ 13), None, "pixel depth"),

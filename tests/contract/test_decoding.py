@@ -172,6 +172,8 @@ def test_numbers_are_scaled_by_the_declared_range(program: Program, tmp_path: Pa
         np.testing.assert_array_equal(found_HW3[..., 1], (share_HW * 255.999).astype(np.uint8), err_msg=name)
     twelve_HW3 = program(tiff((TWELVE_BITS, {258: 12})), (0.0, 4095.0), tmp_path)
     np.testing.assert_array_equal(twelve_HW3[..., 0], GREY16_HW >> 8)
+    plane_HW3 = program(tiff((GREY16_HW, {284: 2})), None, tmp_path)
+    np.testing.assert_array_equal(plane_HW3[..., 0], GREY16_HW >> 8)
 
 
 def test_table_by_hand() -> None:

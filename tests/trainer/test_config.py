@@ -116,8 +116,17 @@ def test_ohem_pixels_of_an_earlier_version_become_a_share() -> None:
     assert recipe_from_dict(old).loss == Loss(kind="ohem", ohem_threshold=0.6, ohem_min_kept_share=0.25)
     old["loss"] = {"kind": "cross_entropy", "ohem_min_kept": 200_000}
     assert recipe_from_dict(old).loss == Loss()
+
+
+@pytest.mark.parametrize("pixels", ["many", -5, 0, True])
+def test_ohem_pixels_that_were_never_valid_are_an_unknown_key(pixels: object) -> None:
     with pytest.raises(RecipeError, match=r"did you mean loss\.ohem_min_kept_share"):
-        recipe_from_dict(good() | {"loss": {"ohem_min_kept": "many"}})
+        recipe_from_dict(good() | {"loss": {"kind": "ohem", "ohem_min_kept": pixels}})
+
+
+def test_ohem_pixels_of_an_earlier_version_do_not_replace_a_share() -> None:
+    with pytest.raises(RecipeError, match=r"did you mean loss\.ohem_min_kept_share"):
+        recipe_from_dict(good() | {"loss": {"kind": "ohem", "ohem_min_kept": 1152, "ohem_min_kept_share": 0.3}})
 
 
 def test_dates_are_rejected() -> None:

@@ -1,5 +1,6 @@
 """Resuming: a stopped or killed run continues exactly."""
 
+import copy
 import json
 import os
 import random
@@ -24,7 +25,7 @@ from trainer.events import Events
 from trainer.processes import Processes
 from trainer.recipe_file import recipe_from_dict
 from trainer.run_error import RunError
-from trainer.training_state import build_state, resume_settings, save_training_state
+from trainer.training_state import build_state, load_training_state, resume_settings, save_training_state
 
 
 def assert_same_weights(first: Path, second: Path, message: str = "") -> None:
@@ -66,6 +67,21 @@ def test_resume_with_another_recipe_or_other_data_is_rejected(dataset: Path, tmp
         run(recipe, tmp_path / "run", resume=True)
     with pytest.raises(RunError, match="another recipe"):
         run(make_recipe(dataset, "supervised", steps=9), tmp_path / "run", resume=True)
+
+
+def test_state_of_an_earlier_version_is_resumed(dataset: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(dataset, "supervised")
+    state = build_state(recipe, open_dataset(dataset).taxonomy, Processes(torch.device("cpu")))
+    settings = resume_settings(recipe)
+    identity, older = {"recipe": settings}, copy.deepcopy(settings)
+    del older["data"]["range"], older["loss"]["ohem_min_kept_share"]
+    older["loss"]["ohem_min_kept"] = 200_000
+    save_training_state(state, tmp_path, {"recipe": older})
+    load_training_state(state, tmp_path, identity)
+    older["loss"]["kind"] = settings["loss"]["kind"] = "ohem"
+    save_training_state(state, tmp_path, {"recipe": older})
+    with pytest.raises(RunError, match=r"\(loss\.ohem_min_kept_share: 0\.157034, was 1\.0\)"):
+        load_training_state(state, tmp_path, identity)
 
 
 def test_stochastic_depth_is_the_same_after_resume(

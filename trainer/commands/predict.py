@@ -45,9 +45,8 @@ def predict(checkpoint: Checkpoint, images: Sequence[Path], out: Path) -> Iterat
     palette_K3 = np.array(checkpoint.taxonomy.colors, dtype=np.uint8)
     for path in images:
         image_HWC = read_image(path, recipe.data.value_range)
-        mask_HW = most_likely(checkpoint.model, torch.from_numpy(image_HWC.copy())[None], recipe.inference)[0][
-            0
-        ].numpy()
+        class_1HW, _ = most_likely(checkpoint.model, torch.from_numpy(image_HWC.copy())[None], recipe.inference)
+        mask_HW = class_1HW[0].numpy()
         mask, overlay = _outputs(path, out)
         is_indexed = len(palette_K3) <= 256
         image = Image.fromarray(mask_HW.astype(np.uint8 if is_indexed else np.uint16))

@@ -48,6 +48,7 @@ from trainer.data.formats.open_errors import find_fault
 from trainer.data.formats.png_chunks import SIGNATURE, without_metadata
 from trainer.data.formats.rgb import (
     FULL_16_BITS,
+    NotFiniteError,
     ValueRange,
     is_16_bit_color,
     rawmode,
@@ -56,7 +57,7 @@ from trainer.data.formats.rgb import (
     stored_numbers,
     undeclared_numbers,
 )
-from trainer.data.formats.tiff_tags import has_sub_pages, select_page, unreadable_compression
+from trainer.data.formats.tiff_tags import has_sub_pages, select_page, unreadable_kind
 
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, DecompressionBombError)
 """Pillow's exceptions for damaged files; they differ by format."""
@@ -146,8 +147,7 @@ def _open(source: Source) -> ImageFile.ImageFile:
         image = Image.open(opened)
     except UnidentifiedImageError as error:
         fault = find_fault(opened.read_bytes() if isinstance(opened, Path) else opened.getvalue(), FORMATS)
-        remedy = "; save it as grey or RGB with 8 bits per channel" if fault.cause == "kind" else ""
-        raise ValueError(fault.text + remedy) from error
+        raise ValueError("; ".join(filter(None, (fault.text, fault.remedy)))) from error
     try:
         _select_picture(image)
     except BaseException:
@@ -163,8 +163,8 @@ def _select_picture(image: ImageFile.ImageFile) -> None:
     image.filename = ""
     if select_page(image) == 0 and has_sub_pages(image):
         raise ValueError("a TIFF with a thumbnail, as raw files of cameras")
-    if compression := unreadable_compression(image):
-        raise ValueError(f"a TIFF compressed with {compression}")
+    if kind := unreadable_kind(image):
+        raise ValueError(f"a TIFF {kind}")
 
 
 def _without_metadata(source: Source) -> Source:
@@ -195,6 +195,8 @@ def _image_errors(name: Path, missing: str, damaged: str, remedy: str) -> Iterat
         raise ImageError(f"{name}: {missing}") from error
     except ImageError:
         raise
+    except NotFiniteError as error:
+        raise ImageError(f"{name}: {error}") from error
     except DAMAGED as error:
         raise ImageError(f"{name}: {damaged} ({error}); {remedy}") from error
 

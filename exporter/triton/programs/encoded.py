@@ -49,11 +49,11 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_USED = {b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"}
 PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
 # Texts that may hold an orientation; Pillow decompresses 1 MiB of a text.
-PNG_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+PNG_ORIENTATION = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 MAX_TEXT_BYTES = 2**20
 # TIFF and EXIF tags.
 BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, TILE_WIDTH, TILE_LENGTH = 258, 259, 262, 274, 277, 322, 323
-SUBFILE, OLD_SUBFILE, SUB_IFDS, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 255, 330, 338, 339
+SUBFILE, OLD_SUBFILE, PLANES, SUB_IFDS, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 255, 284, 330, 338, 339
 # GDAL marks the fourth band of every file with these tags as alpha; it is often infrared.
 GEOGRAPHIC = {33550, 33922, 34264, 34735, 42112, 42113}
 NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floats"}
@@ -62,6 +62,9 @@ COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG X
 MAX_PAGES, MAX_PAGES_BEFORE, FIRST_TAGS = 100, 4, 16
 UNSUPPORTED = ("unknown pixel mode", "samples per pixel", "cannot handle", "nsupported", "not supported")
 CONVERT = "save it as grey or RGB with 8 bits per channel"
+CONVERT_NUMBERS = (
+    "save it as 32-bit floats, which need data.range in the recipe, or as grey or RGB with 8 bits per channel"
+)
 MAX_SCANS, SCAN_MARKER = 100, b"\xff\xda"
 PNG_LEVEL, PNG_STRATEGY = 1, 3
 
@@ -179,7 +182,8 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
         kind = (
             describe_tiff(data) if recognised == ["TIFF"] else f"a {recognised[0]} that Pillow does not read: {reason}"
         )
-        raise InvalidImageError(f"the file is {kind}: {CONVERT}")
+        is_numbers = " 1 bands of" in kind and kind.endswith(", marked as grey") and "values" not in kind
+        raise InvalidImageError(f"the file is {kind}: {CONVERT_NUMBERS if is_numbers else CONVERT}")
     raise InvalidImageError(f"the {recognised[0]} is damaged ({reason}): send the whole file again")
 
 
@@ -199,27 +203,30 @@ def without_metadata(data: bytes) -> bytes:
     """Return a PNG without unused chunks, for which Pillow would reject it; raises ValueError if another is damaged."""
     if not data.startswith(PNG_SIGNATURE):
         return data
-    view, parts, at, kept = memoryview(data), [], len(PNG_SIGNATURE), 0
+    view, used, at, kept = memoryview(data), bytearray(), len(PNG_SIGNATURE), 0
+    # Only the first of each: a file could hold thousands that decompress to 1 MiB each.
+    texts = set(PNG_ORIENTATION)
     while at + 8 <= len(data):
         end, kind = at + 12 + int.from_bytes(view[at : at + 4], "big"), data[at + 4 : at + 8]
         if kind == b"IEND" or not kind.isalpha():
             break
-        if not is_used(kind, view[at + 8 : end - 4]):
-            parts.append(view[kept:at])
+        if not is_used(kind, view[at + 8 : end - 4], texts):
+            used += view[kept:at]
             kept = end
         elif end <= len(data) and zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             raise ValueError(f"the checksum of its {kind.decode()} chunk is wrong")
         at = end
-    return b"".join([*parts, view[kept:]]) if parts else data
+    return bytes(used + view[kept:]) if used else data
 
 
-def is_used(kind: bytes, body: memoryview) -> bool:
-    """Whether a chunk affects pixels or orientation; the type of a critical chunk is in upper case."""
+def is_used(kind: bytes, body: memoryview, texts: set[bytes]) -> bool:
+    """Whether a chunk affects pixels or orientation: critical, in upper case, or one of `texts`, which loses it."""
     if kind not in PNG_TEXTS:
         return kind in PNG_USED or not kind[0] & 0x20
-    if not bytes(body[:80]).startswith(PNG_ORIENTATION):
+    keyword, _, text = bytes(body).partition(b"\0")
+    if keyword not in texts:
         return False
-    text = bytes(body).partition(b"\0")[2]
+    texts.remove(keyword)
     if kind == b"tEXt" or (kind == b"iTXt" and not text.startswith(b"\1")):
         return True
     unpacker = zlib.decompressobj()
@@ -278,9 +285,22 @@ def select_page(image: Any) -> bool:
         if len(found) > 1 or page == MAX_PAGES or (page == MAX_PAGES_BEFORE and not found):
             break
     image.seek(found[0] if found else 0)
+    if in_raw_planes(image.tag_v2) and is_grey_16(image):
+        # Of one band. Pillow takes the first letter of the mode for the band's.
+        image.tile = [tile._replace(args=(image.mode, *tile.args[1:])) for tile in image.tile]
     if not found and SUB_IFDS in image.tag_v2:
         raise InvalidImageError("the file is a TIFF with a thumbnail, as raw files of cameras: send a developed image")
     return len(found) > 1
+
+
+def in_raw_planes(tags: Any) -> bool:
+    """Whether bands are stored one after the other, not compressed."""
+    return bool(tags.get(COMPRESSION, 1) == 1 and tags.get(PLANES) == 2)
+
+
+def is_grey_16(image: Any) -> bool:
+    """Whether pixels are unsigned integers of 16 bits."""
+    return bool(image.mode.startswith("I;16") and image.tag_v2.get(BITS, (8,))[0] == 16)
 
 
 def directories(file: Any) -> Iterator[dict[int, int]]:
@@ -323,11 +343,29 @@ def undeclared_numbers(image: Image.Image) -> str | None:
     return "12-bit integers" if image.mode.startswith("I;16") and bits == 12 else None
 
 
+def unreadable_kind(image: Image.Image, tags: Any) -> str | None:
+    """Describe a TIFF that Pillow opens, but does not decode, or decodes to wrong numbers; the remedy follows."""
+    bits, compression = tags.get(BITS, (8,))[0], tags.get(COMPRESSION, 1)
+    in_planes, bands = in_raw_planes(tags), tags.get(SAMPLES, 1)
+    if compression in COMPRESSIONS:
+        return f"compressed with {COMPRESSIONS[compression]}: use deflate or LZW"
+    if tags.get(PHOTOMETRIC) == 0 and (in_planes or bits > 8):
+        return f"of {bits}-bit {numbers(tags)} in which zero is white: invert it, so that zero is black"
+    if tags.get(PLANES) == 2 and tags.get(PHOTOMETRIC) in (0, 1) and bands > 1:
+        return f"of {bands} bands in separate planes, marked as grey: save one or three of them"
+    if in_planes and bits not in (1, 8, 32) and not is_grey_16(image):
+        return f"of {bits}-bit {numbers(tags)} in separate planes: save it with interleaved bands, or compress it"
+    is_big_endian = getattr(tags, "prefix", b"") == b"MM"
+    if is_big_endian and image.mode in ("I", "F") and (in_planes or compression != 1):
+        return f"of {bits}-bit {numbers(tags)} in big-endian order: save it in little-endian order"
+    return None
+
+
 def check_values(image: Image.Image, value_range: ValueRange | None) -> None:
     """Check the rules of numbers; raises InvalidImageError."""
     tags: Any = getattr(image, "tag_v2", {})
-    if compression := COMPRESSIONS.get(tags.get(COMPRESSION, 1)):
-        raise InvalidImageError(f"the file is a TIFF compressed with {compression}: use deflate or LZW")
+    if kind := unreadable_kind(image, tags):
+        raise InvalidImageError(f"the file is a TIFF {kind}")
     if value_range is None and (kind := undeclared_numbers(image)):
         raise InvalidImageError(
             f"the pixels are {kind}, and the model does not declare which values are black and white: train it with "
@@ -364,7 +402,7 @@ def scale_to_uint8(image: Image.Image, value_range: ValueRange) -> Pixels:
     stored_as = {"8-bit signed integers": np.int8, "32-bit unsigned integers": np.uint32}.get(kind or "")
     numbers_HW = values_HW.view(stored_as) if stored_as else values_HW
     if not np.isfinite(numbers_HW).all():
-        raise ValueError("some pixels are not finite numbers")
+        raise InvalidImageError("some pixels are not finite numbers; replace NaN and infinity by numbers")
     black, white = value_range
     return ((np.clip(numbers_HW.astype(np.float64), black, white) - black) * (255.999 / (white - black))).astype(
         np.uint8

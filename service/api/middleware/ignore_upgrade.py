@@ -57,11 +57,14 @@ class _Parser(httptools.HttpRequestParser):
         self._protocol = protocol
 
     def feed_data(self, data: Any) -> None:
+        parser = self
         while data:
             try:
-                super().feed_data(data)
+                super(_Parser, parser).feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 # What follows the head is the body, or the next request.
                 data = self._protocol.take_head() + data[upgrade.args[0] :]
+                # Another parser: this one reads nothing after a head with `Connection: close`, or of HTTP/1.0.
+                parser = self._protocol.parser = _Parser(self._protocol)
             else:
                 return

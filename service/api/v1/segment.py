@@ -23,11 +23,11 @@ from service.errors import (
     MODEL_ERRORS,
     UPLOAD_ERRORS,
     ClassUnknown,
+    ImageUnsupported,
     NotAcceptable,
     StorageFailed,
     StorageUnwritable,
 )
-from service.models.loading import LoadedModel
 from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.output.description import mean_confidence
 from service.segmentation.pipeline import Result
@@ -95,16 +95,19 @@ async def segment(
         content, confidence = await state.pipeline.encode(encode, context)
     headers = _headers(result, query, context, confidence)
     if contribute:
-        headers |= await run_in_threadpool(_keep, state, data, model)
+        headers |= await run_in_threadpool(_keep, state, data)
     return Response(content, media_type=media_type, headers=headers)
 
 
-def _keep(state: State, data: bytes, model: LoadedModel) -> dict[str, str]:
-    """Keep the image; return the header with its id, or with the reason: a full disk must not cost the mask."""
+def _keep(state: State, data: bytes) -> dict[str, str]:
+    """Keep the image; return the header with its id, or with the reason: a full disk must not cost the mask.
+
+    ImageUnsupported: the model of `?model=` declares a value range, and the active one does not.
+    """
     try:
         with storage_faults(state.settings.data_dir):
-            return {"X-Image-Id": keep(state, data, decoded_for=model)[0].id}
-    except (StorageUnwritable, StorageFailed) as error:
+            return {"X-Image-Id": keep(state, data, decoded=True)[0].id}
+    except (StorageUnwritable, StorageFailed, ImageUnsupported) as error:
         log.warning("image not kept", reason=str(error))
         return {"X-Image-Error": error.slug}
 
@@ -120,6 +123,8 @@ def _headers(result: Result, query: SegmentQuery, context: RequestContext, confi
     }
     if result.image.header.ignores_fourth_band:
         headers["X-Image-Ignored"] = "fourth band"
+    if result.image.is_nearly_black:
+        headers["X-Image-Warning"] = "nearly black"
     if result.prediction.scale < 1:
         headers["X-Mask-Scale"] = f"{result.prediction.scale:.4f}"
     return headers

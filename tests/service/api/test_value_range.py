@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.service.conftest import encoded, read, serve, settings_maker
-from tests.service.tiny_bundle import write_bundle
+from tests.service.tiny_bundle import write_bundle, zipped
 
 VALUES = np.array([[0, 4000, 100, 3900], [-9, 9e9, 500, 3500]], np.float32)
 FLOATS = encoded(VALUES, "TIFF")
@@ -64,6 +66,18 @@ def test_pool_takes_floats_if_the_model_declares_a_range(call: Call, declared: T
     assert call(declared).status_code in (200, 201)
 
 
+def test_pool_takes_only_images_that_the_active_model_can_read(shared_client: TestClient, tmp_path: Path) -> None:
+    """A run takes the range of the active model, so it would fail on them."""
+    other = write_bundle(tmp_path / "other", version="20260102T000000-bbbbbbbb", value_range=[0, 4000])
+    assert shared_client.post("/v1/models", content=zipped(other)).status_code == 201
+    answer = shared_client.post(
+        "/v1/segment", params={"contribute": True, "model": "20260102T000000-bbbbbbbb"}, content=FLOATS
+    )
+    assert (answer.status_code, answer.headers["X-Image-Error"]) == (200, "image-unsupported")
+    assert read(answer.content).tolist() == MASK
+    assert shared_client.get("/v1/images").json()["images"] == []
+
+
 def test_batch_applies_the_range(declared: TestClient) -> None:
     line = json.loads(batch(declared).text)
     assert line["status"] == 200
@@ -85,6 +99,22 @@ def test_batch_and_v2_report_the_missing_range(shared_client: TestClient) -> Non
     answer = infer(shared_client)
     assert answer.status_code >= 400
     assert "data.range" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_12_bit_numbers_in_16_bits_get_a_warning_without_a_range(
+    kind: str, declared: TestClient, shared_client: TestClient
+) -> None:
+    def warning(client: TestClient, values: npt.NDArray[Any]) -> str | None:
+        answer = client.post("/v1/segment", content=encoded(values, kind))
+        assert answer.status_code == 200
+        return answer.headers.get("X-Image-Warning")
+
+    numbers = np.array([[0, 300, 4095]], np.uint16)
+    assert warning(shared_client, numbers) == warning(shared_client, numbers // 16) == "nearly black"
+    assert warning(declared, numbers) is None
+    assert warning(shared_client, numbers + 1) is None
+    assert warning(shared_client, np.array([[0, 9, 15]], np.uint8)) is None
 
 
 def test_model_document_states_the_range(declared: TestClient, shared_client: TestClient) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,10 +155,48 @@ def test_split_of_another_name_may_be_the_validation_split(dataset: Path) -> Non
     assert problems(dataset)["missing split"].severity == "warning"
 
 
+VAL_FOLDERS = {
+    "voc": ("ImageSets/Segmentation/val.txt", "names in ImageSets/Segmentation/val.txt instead of train.txt"),
+    "cityscapes": ("leftImg8bit/val", "move some cities from leftImg8bit/train to leftImg8bit/val"),
+    "ade20k": ("images/validation", "move some images to images/validation"),
+    "coco": ("val2017", "move some images from train2017 to val2017"),
+}
+"""What makes the layout's own split `val`, and the remedy without it."""
+
+
+@pytest.mark.parametrize("layout", VAL_FOLDERS)
+def test_missing_val_split_has_the_remedy_of_the_layout(layout: str, tmp_path: Path) -> None:
+    root = write_layout(tmp_path / layout, layout)
+    shutil.rmtree(root / "splits")
+    path, remedy = VAL_FOLDERS[layout]
+    (root / path).rename(tmp_path / "elsewhere")
+    found = [problem for problem in find_problems(inspect_dataset(open_dataset(root))) if problem.names == ("val",)]
+    assert [remedy in problem.remedy for problem in found] == [True]
+
+
+def test_missing_val_split_names_the_list_of_labelled_images(dataset: Path) -> None:
+    no_val_list(dataset)
+    (dataset / "splits/labelled.txt").rename(dataset / "splits/train.txt")
+    wanted = "list some images with masks in splits/val.txt instead of splits/train.txt"
+    assert problems(dataset)["missing split"].remedy == wanted
+
+
 def test_masks_in_another_format_are_named(dataset: Path) -> None:
     path = dataset / "masks/labelled1.png"
     path.rename(path.with_suffix(".jpg"))
-    assert problems(dataset)["missing mask"].remedy.startswith(f"{path.with_suffix('.jpg')} is no PNG")
+    remedy = problems(dataset)["missing mask"].remedy
+    assert remedy == f"{path.with_suffix('.jpg')} is no PNG: export the masks as PNG, since JPEG changes class ids"
+    path.with_suffix(".jpg").rename(path.with_suffix(".tif"))
+    remedy = problems(dataset)["missing mask"].remedy
+    assert remedy == f"{path.with_suffix('.tif')} is no PNG: export the masks as PNG, with the same ids"
+
+
+def test_mask_whose_name_differs_in_case_is_named(dataset: Path) -> None:
+    path = dataset / "masks/labelled1.png"
+    path.rename(path.with_name("Labelled1.PNG"))
+    wanted = f"{path.with_name('Labelled1.PNG')} differs in upper and lower case: rename it to labelled1.png"
+    if not path.exists():  # a file system that ignores case finds it
+        assert problems(dataset)["missing mask"].remedy == wanted
 
 
 def test_missing_image_folder_is_named(dataset: Path) -> None:
@@ -279,6 +318,7 @@ def test_masks_of_images_without_a_range_are_checked_too(dataset: Path) -> None:
         ([(104.0, 3890.0), (98.7, 3777.0)], (90.0, 3890.0)),
         ([(0.0012, 0.98)], (0.001, 0.98)),
         ([(7.0, 7.0)], (7.0, 8.0)),
+        ([(-1e30, -1e30)], (-1e30, -1e30 + 1e27)),
         ([(-12.34, 1e9)], (-1e7, 1e9)),
     ],
 )
@@ -286,6 +326,14 @@ def test_proposed_range_is_rounded_outwards(
     usual_values: list[tuple[float, float]], expected: tuple[float, float] | None
 ) -> None:
     assert _propose_range(usual_values) == expected
+
+
+def test_proposed_range_of_small_numbers_can_be_pasted(dataset: Path) -> None:
+    store_as(dataset, -1e-7, np.float32)
+    remedy = problems(dataset)["undeclared range"].remedy
+    [command] = re.findall("--range (.+) to this command", remedy)
+    assert f"range = [{command.replace(' ', ', ')}] to [data]" in remedy
+    assert main(["check-data", str(dataset), "--range", *command.split()]) == 0
 
 
 def test_12_bits_in_files_of_16_are_reported_as_nearly_black(dataset: Path) -> None:

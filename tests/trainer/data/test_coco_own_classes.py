@@ -69,6 +69,26 @@ def test_categories_of_the_file_are_the_classes(tmp_path: Path, capsys: pytest.C
     assert prepare_coco(tmp_path, "instances")[:2] == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("annotations/instances_train.json", "instances"),
+        ("train/_annotations.coco.json", "instances"),
+        ("result.json", "instances"),
+        ("annotations/panoptic_train.json", "panoptic"),
+    ],
+)
+def test_annotations_of_other_tools_lead_to_prepare_coco(name: str, form: str, tmp_path: Path) -> None:
+    path = tmp_path / "my data" / name
+    path.parent.mkdir(parents=True)
+    (path.parent / "a.json").write_text("[]")
+    path.write_text(json.dumps(table(LEFT)))
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(tmp_path / "my data")
+    assert f"{name} has COCO's format: rename it to annotations/{form}_train2017.json" in str(caught.value)
+    assert str(caught.value).endswith(f"python -m trainer prepare-coco '{tmp_path / 'my data'}' --from {form}")
+
+
 def test_classes_follow_the_order_of_the_ids(tmp_path: Path) -> None:
     write(tmp_path, table(CORNER | {"category_id": 9}, LEFT, categories=[{"id": 9, "name": "rut"}, *CATEGORIES]))
     prepare_coco(tmp_path, "instances")
@@ -88,6 +108,12 @@ def test_unused_super_category_of_roboflow_is_no_class(tmp_path: Path) -> None:
     write(
         tmp_path, table(CORNER, LEFT, categories=[group, *(each | {"supercategory": "damage"} for each in CATEGORIES)])
     )
+    prepare_coco(tmp_path, "instances")
+    assert open_dataset(tmp_path).taxonomy.names == ("background", "pothole", "crack")
+
+
+def test_unused_category_that_is_its_own_super_category_is_a_class(tmp_path: Path) -> None:
+    write(tmp_path, table(CORNER, categories=[each | {"supercategory": each["name"]} for each in CATEGORIES]))
     prepare_coco(tmp_path, "instances")
     assert open_dataset(tmp_path).taxonomy.names == ("background", "pothole", "crack")
 
@@ -220,6 +246,9 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
     assert "1 images have no id or no file_name: image number 0" in error(tmp_path)
     write(tmp_path, table(LEFT, categories=[*CATEGORIES, {"id": 1, "name": "again"}]))
     assert "1 categories have the same id: id 1" in error(tmp_path)
+    write(tmp_path, table(LEFT, categories=[*CATEGORIES, {"id": 3, "name": ""}]))
+    assert "1 categories have no number as id, or no name: category number 2" in error(tmp_path)
+    assert not (tmp_path / "classes.toml").exists()
 
 
 @pytest.mark.parametrize("area", [None, 0, "24"])

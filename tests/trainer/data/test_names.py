@@ -130,6 +130,13 @@ def test_name_of_two_images_in_a_plain_folder_is_rejected(tmp_path: Path) -> Non
     assert len(open_unlabelled(tmp_path).split("unlabelled")) == 2
 
 
+@pytest.mark.parametrize("line", ["images", "images masks"])
+def test_folder_in_a_list_is_no_image(dataset: Path, line: str) -> None:
+    (dataset / "splits/labelled.txt").write_text(f"labelled0\n{line}\n")
+    with pytest.raises(DatasetError, match=f"1 of 2 images do not exist: '{line}'"):
+        open_dataset(dataset).split("labelled")
+
+
 def test_extension_may_be_written_in_any_case(dataset: Path) -> None:
     (dataset / "images/labelled0.png").rename(dataset / "images/labelled0.Png")
     assert open_dataset(dataset).split("labelled")[0].image.name == "labelled0.Png"

@@ -184,12 +184,28 @@ def test_classes_of_a_public_data_set_are_assumed_for_its_own_names_only(layout:
     assert open_dataset(root).assumed
     old, new = RENAMED[layout]
     (root / old).rename(root / new)
+    write = r"write \(from annotations, prepare-coco does\)" if layout == "coco" else "write"
     with pytest.raises(
-        DatasetError, match=rf"'{Path(new).name}'; write the masks' classes .* data\.format = \"{layout}\""
+        DatasetError, match=rf"'{Path(new).name}'; {write} the masks' classes .* data\.format = \"{layout}\""
     ):
         open_dataset(root)
     assert not open_dataset(root, layout).assumed
     assert len(open_unlabelled(root).split(EVERYTHING)) == 10
+
+
+@pytest.mark.parametrize(
+    ("layout", "image"),
+    [
+        ("cityscapes", "leftImg8bit/demoVideo/stuttgart_00/stuttgart_00_000000_000001_leftImg8bit.png"),
+        ("cityscapes", "leftImg8bit/train_extra/bad-honnef/bad-honnef_000000_000000_leftImg8bit.png"),
+        ("ade20k", "images/testing/ADE_test_00000001.jpg"),
+        ("coco", "unlabeled2017/000000000008.jpg"),
+    ],
+)
+def test_unlabelled_parts_of_a_public_data_set_have_its_names(layout: str, image: str, tmp_path: Path) -> None:
+    root = write_layout(tmp_path / layout, layout)
+    save(root / image, np.zeros((4, 4, 3), np.uint8))
+    assert open_dataset(root).assumed
 
 
 def test_many_masks_with_few_classes_of_a_public_data_set_are_an_error(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 # N images, C channels, K classes, H W pixels
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,17 @@ def test_evaluate_command_prints_a_table_and_writes_json(
     assert table["per_class"]["unseen"] == 0.0
     assert table["split"] == "labelled"
     assert np.array(table["confusion"]).shape == (3, 3)
+
+
+def test_class_names_of_another_unicode_form_are_the_checkpoints(dataset: Path, tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    text = (dataset / "classes.toml").read_text()
+    (dataset / "classes.toml").write_text(text.replace("dark", composed), encoding="utf-8")
+    path, recipe, taxonomy = tmp_path / "model.safetensors", make_recipe(dataset), open_dataset(dataset).taxonomy
+    taxonomy = dataclasses.replace(taxonomy, names=(decomposed, "bright"))
+    checkpoint.save(path, tiny(), taxonomy, metrics={}, recipe=recipe, data_fingerprint="0" * 64)
+    assert main(["evaluate", str(path), "--data", str(dataset)]) == 0
+    checkpoint.load_weights(path, tiny(), open_dataset(dataset).taxonomy)
 
 
 def test_command_line_overrides_the_inference_rule_of_the_recipe(

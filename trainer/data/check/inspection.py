@@ -131,7 +131,7 @@ def _propose_range(usual_values: Sequence[ValueRange]) -> ValueRange | None:
         return None
     low, high = min(low for low, _ in usual_values), max(high for _, high in usual_values)
     if low == high:
-        return low, low + 1
+        return low, low + max(1.0, abs(low) / 1000)
     digits = 2 - math.floor(math.log10(high - low))
     unit = 10.0**-digits
     below, above = math.floor(round(low / unit, 6)), math.ceil(round(high / unit, 6))

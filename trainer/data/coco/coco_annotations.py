@@ -128,7 +128,7 @@ def _images(path: Path, tables: list[Table]) -> dict[int | str, AnnotatedImage]:
 def _categories(path: Path, tables: list[Table]) -> dict[int, Table]:
     faults: Faults = defaultdict(list)
     for index, table in enumerate(tables):
-        if type(table.get("id")) is not int or not isinstance(table.get("name"), str):
+        if type(table.get("id")) is not int or not (isinstance(table.get("name"), str) and table["name"]):
             faults["have no number as id, or no name", "add them"].append(f"category number {index}")
     repeated = Counter(table.get("id") for table in tables if not faults)
     if twice := [f"id {key}" for key, count in repeated.items() if count > 1]:

@@ -86,9 +86,11 @@ def _merged(files: Sequence[AnnotationFile]) -> dict[int, Table]:
 
 def _class_names(tables: Mapping[int, Table], used: frozenset[int]) -> dict[int, str]:
     """Class name by category id; Roboflow's unused super-category is no class."""
-    groups = {table.get("supercategory") for table in tables.values()}
+    # Other tools repeat a category's own name there.
+    groups = [group for table in tables.values() if (group := table.get("supercategory")) != table["name"]]
     names = {key: table["name"] for key, table in tables.items() if key in used or table["name"] not in groups}
-    return {key: BACKGROUND if _is_background(name) else name for key, name in names.items()}
+    # As in a taxonomy.
+    return {key: BACKGROUND if _is_background(name) else normalize("NFC", name) for key, name in names.items()}
 
 
 def _is_background(name: str) -> bool:
@@ -108,11 +110,8 @@ def _write_classes(path: Path, names: Sequence[str]) -> None:
 def _by_name(path: Path, names: Mapping[int, str], *, background: bool) -> MaskValues:
     """Values by which classes.toml gives each category the class of its name."""
     taxonomy, encoding = read_classes(path)
-    # All Unicode forms of a name are equal.
-    listed_names = [normalize("NFC", name) for name in taxonomy.names]
-    names = {key: normalize("NFC", name) for key, name in names.items()}
     wanted = [*([BACKGROUND] if background else ()), *names.values()]
-    if missing := sorted({name for name in wanted if name not in listed_names}):
+    if missing := sorted({name for name in wanted if name not in taxonomy.names}):
         listed = ", ".join(map(repr, missing))
         raise DatasetError(
             f"{path}: lacks the classes {listed} of the annotations; add them, or remove the file and masks"
@@ -122,6 +121,6 @@ def _by_name(path: Path, names: Mapping[int, str], *, background: bool) -> MaskV
     stored = {index: value for value, index in reversed(encoding.id_of_value)}
     if taxonomy.ignore_index not in stored and not background:
         raise DatasetError(f"{path}: ignores no value, but segments may be missing; add ignore_values")
-    of_name = {name: stored[listed_names.index(name)] for name in wanted}
+    of_name = {name: stored[taxonomy.names.index(name)] for name in wanted}
     of_category = {key: of_name[name] for key, name in names.items()}
     return MaskValues(of_category, of_name.get(BACKGROUND, 0), stored.get(taxonomy.ignore_index, 0), taxonomy)

@@ -67,7 +67,10 @@ def prepare_coco(root: Path, source: AnnotationSource) -> Prepared:
     plan_of, files = SOURCES[source]
     values, tasks, bare = plan_of(root)
     if not tasks:
-        raise DatasetError(f"{root}: contains no {source} annotations ({files}); unpack them there")
+        raise DatasetError(
+            f"{root}: contains no {source} annotations ({files}); unpack them there, and rename those of other tools, "
+            "with their images in train2017 and val2017"
+        )
     if bare == len(tasks):
         raise DatasetError(
             f"{root}: none of the {bare} images has an annotation, so the masks would show background only"

@@ -15,6 +15,7 @@ SUBFILE, OLD_SUBFILE = 254, 255
 REDUCED, MASK, OLD_REDUCED = 1, 4, 2
 BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, SUB_IFDS, EXTRA_SAMPLES, SAMPLE_FORMAT = 258, 259, 262, 277, 330, 338, 339
 TRANSPARENCY_MASK = 4
+PLANES, SEPARATE, WHITE_IS_ZERO, GREY = 284, 2, 0, (0, 1)
 TILE_WIDTH, TILE_LENGTH = 322, 323
 # Tags of GeoTIFF (scale, tie points, transformation, keys) and of GDAL (metadata, value of missing pixels).
 GEOGRAPHIC = {33550, 33922, 34264, 34735, 42112, 42113}
@@ -45,12 +46,39 @@ def select_page(image: ImageFile.ImageFile) -> int:
         if len(found) > 1 or page == MAX_PAGES or (page == MAX_PAGES_BEFORE and not found):
             break
     image.seek(found[0] if found else 0)
+    if _in_raw_planes(image) and _is_grey_16(image):
+        # Of one band, as GDAL writes it with INTERLEAVE=BAND. Pillow takes the first letter of the mode for the band's.
+        tiles: list[Any] = image.tile
+        image.tile = [tile._replace(args=(image.mode, *tile.args[1:])) for tile in tiles]
     return len(found)
 
 
-def unreadable_compression(image: Image.Image) -> str | None:
-    """Name of a TIFF's compression if Pillow opens such files, but its libtiff does not decode them."""
-    return COMPRESSIONS.get(_tags(image).get(COMPRESSION, 1))
+def unreadable_kind(image: Image.Image) -> str | None:
+    """Describe a TIFF that Pillow opens, but does not decode, or decodes to wrong numbers; the remedy follows."""
+    tags = _tags(image)
+    (bits, numbers), compression = bits_and_numbers(image), tags.get(COMPRESSION, 1)
+    in_planes, bands = _in_raw_planes(image), tags.get(SAMPLES, 1)
+    if compression in COMPRESSIONS:
+        return f"compressed with {COMPRESSIONS[compression]}: use deflate or LZW"
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and (in_planes or bits > 8):
+        return f"of {bits}-bit {numbers} in which zero is white: invert it, so that zero is black"
+    if tags.get(PLANES) == SEPARATE and tags.get(PHOTOMETRIC) in GREY and bands > 1:
+        return f"of {bands} bands in separate planes, marked as grey: save one or three of them"
+    if in_planes and bits not in (1, 8, 32) and not _is_grey_16(image):
+        return f"of {bits}-bit {numbers} in separate planes: save it with interleaved bands, or compress it"
+    is_big_endian = getattr(tags, "prefix", b"") == b"MM"
+    if is_big_endian and image.mode in ("I", "F") and (in_planes or compression != 1):
+        return f"of {bits}-bit {numbers} in big-endian order: save it in little-endian order"
+    return None
+
+
+def _in_raw_planes(image: Image.Image) -> bool:
+    tags = _tags(image)
+    return tags.get(COMPRESSION, 1) == 1 and tags.get(PLANES) == SEPARATE
+
+
+def _is_grey_16(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") and bits_and_numbers(image)[0] == 16
 
 
 def has_sub_pages(image: Image.Image) -> bool:

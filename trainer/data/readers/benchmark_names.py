@@ -21,8 +21,8 @@ CITIES = (
 
 NAMES = {
     "voc": r"20(0[5-9]|1[0-2])_\d{6}",
-    "cityscapes": rf"({CITIES})_\d{{6}}_\d{{6}}_leftImg8bit",
-    "ade20k": r"ADE_(train|val|frame)_\d{8}",
+    "cityscapes": rf"({CITIES})_(\d\d_)?\d{{6}}_\d{{6}}_leftImg8bit",
+    "ade20k": r"ADE_(train|val|test|frame)_\d{8}",
     "coco": r"\d{12}",
 }
 """Pattern of the images' names without extension, by layout."""

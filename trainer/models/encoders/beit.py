@@ -3,6 +3,8 @@
 Each block has a table of biases for the 27x27 offsets between 14x14 patches. The authors resample it once for another
 image size: close offsets keep their distance, and the distance between the others grows by a constant factor, so that
 the table covers the image. Here the same happens for each image. A smaller image uses the centre of the table.
+
+Deviation: between two entries of the table the bias is linear, in place of the authors' cubic spline.
 """
 
 # B batch, h w patches, N = h * w, T = 1 + N tokens, G heads, D channels

@@ -1,7 +1,8 @@
 """Plain vision transformers such as DINOv2, DINOv3, DeiT, CLIP's and SAM's: one stride in all blocks.
 
 The maps are the outputs of four blocks after the final norm, without class token and registers (UniMatch V2,
-arXiv 2410.10777, section 5.1; DPT, arXiv 2103.13413).
+arXiv 2410.10777, section 5.1; DPT, arXiv 2103.13413). Deviation: without a norm in networks that have it only after a
+classifier's pooling, such as BEiT and EVA-02.
 """
 
 # B batch, C channels, H W pixels, h w patches, N tokens, D channels

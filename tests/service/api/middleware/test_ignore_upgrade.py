@@ -109,6 +109,14 @@ def test_offer_is_ignored_on_every_kind_of_route(address: Address) -> None:
         assert [found for found, _ in responses] == [status, 200], path
 
 
+def test_body_of_the_last_request_of_a_connection_is_read(address: Address) -> None:
+    first = head("/v1/segment", H2C, LENGTH) + IMAGE
+    for closing in (first.replace(b"HTTP/1.1", b"HTTP/1.0"), first.replace(b"Connection: ", b"Connection: close, ")):
+        responses = exchange(address, first, closing, responses=2)
+        assert [status for status, _ in responses] == [200, 200]
+        np.testing.assert_array_equal(read(responses[1][1]), MASK)
+
+
 def test_expect_100_continue_still_works(address: Address) -> None:
     with socket.create_connection(address, timeout=30) as connection:
         connection.sendall(head("/v1/segment", H2C, LENGTH, b"Expect: 100-continue"))
