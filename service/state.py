@@ -30,6 +30,7 @@ from service.storage.blob_store import BlobStore
 from service.storage.data_folder import DataFolder
 from service.storage.database import Database
 from service.storage.migrate import migrate
+from service.storage.vector_file import VectorFolder
 from service.tracing import Tracing
 
 log = structlog.stdlib.get_logger(__name__)
@@ -48,6 +49,7 @@ class State:
     database: Database
     data_folder: DataFolder
     images: ImageStore
+    vectors: VectorFolder
     models: ModelStore
     active_model: ActiveModel
     pipeline: Pipeline
@@ -87,6 +89,7 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
     migrate(database.engine, settings.data_dir / "migrate.lock")
     metrics = Metrics()
     limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    vectors = VectorFolder(settings.data_dir / "embeddings")
     models = ModelStore(settings, database)
     active_model = ActiveModel(settings, models, metrics)
     queue = Queue(settings.broker_url)
@@ -100,7 +103,8 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         metrics=metrics,
         database=database,
         data_folder=DataFolder(settings.data_dir, metrics.storage_writable),
-        images=ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits),
+        images=ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits, vectors),
+        vectors=vectors,
         models=models,
         active_model=active_model,
         pipeline=Pipeline(settings, metrics, limits),

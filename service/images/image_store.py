@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, delete, exists, select
 from sqlalchemy.orm import Session
 
 from service.errors import BadInput, FileLost, ImageNotFound
+from service.images.duplicate_clusters import cluster_split, pass_on_duplicates
 from service.images.label_masks import check_not_binary, encode_mask, read_mask
 from service.images.pool_counters import (
     Counts,
@@ -28,7 +29,8 @@ from service.segmentation.decode import EncodedImage, Limits
 from service.segmentation.formats.rgb import ValueRange
 from service.storage.blob_store import BlobStore, Collection
 from service.storage.database import Database
-from service.storage.tables import DeletedImage, Image, Run, RunLabel, Split, utc_now
+from service.storage.tables import DeletedImage, Image, ImageAnalysis, Run, RunLabel, Split, utc_now
+from service.storage.vector_file import VectorFolder
 
 # For validation; each takes up to 200 MB.
 MAX_CONCURRENT_DECODES = 2
@@ -49,9 +51,10 @@ class Page:
 class ImageStore:
     """Content-addressed images: the id is the SHA-256 of the encoded bytes, so duplicates are one image."""
 
-    def __init__(self, database: Database, blobs: BlobStore, limits: Limits) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, limits: Limits, vectors: VectorFolder) -> None:
         self._database = database
         self._blobs = blobs
+        self._vectors = vectors
         self._limits = limits
         self._decoding = threading.Semaphore(MAX_CONCURRENT_DECODES)
 
@@ -137,7 +140,8 @@ class ImageStore:
         """Set or replace the label of an image, a PNG for `read_mask`. Raises ImageNotFound, MaskInvalid.
 
         With `partial`, it may show class 0 alone beside pixels without a label, as 0/255 masks do. Without `split`, a
-        labelled image keeps its split; of new labels, every fifth goes to `val`. `group` names the video, place or
+        labelled image keeps its split, and a new label gets that of its near-duplicates; of others, every fifth goes to
+        `val`. `group` names the video, place or
         patient; without it, the image keeps its group.
         """
         image = self.get(image_id)
@@ -152,7 +156,7 @@ class ImageStore:
             self._database.lock(session, sha256)
             row = _existing(session, image_id)
             self._blobs.put("masks", mask)
-            chosen = split or row.split or next_split(session)
+            chosen = split or row.split or cluster_split(session, row) or next_split(session)
             old, row.mask_sha256 = row.mask_sha256, sha256
             row.label_sequence = count_labelled(session, row.split, chosen)
             row.split, row.labelled_at = chosen, utc_now()
@@ -174,10 +178,17 @@ class ImageStore:
             deleted = DeletedImage(sequence=row.sequence, image_id=image_id, mask_sha256=row.mask_sha256)
             session.add(deleted)
             session.delete(row)
+            session.execute(delete(ImageAnalysis).where(ImageAnalysis.sequence == row.sequence))
+            pass_on_duplicates(session, image_id)
+        self.erase_vectors(deleted.sequence)
         self.delete_unused_image(image_id)
         if deleted.mask_sha256 is not None:
             self.delete_unused_mask(deleted.mask_sha256)
         return deleted
+
+    def erase_vectors(self, sequence: int) -> None:
+        """Overwrite the embeddings and the hash of a deleted image."""
+        self._vectors.erase(sequence)
 
     def delete_unused_image(self, sha256: str) -> None:
         """Delete the file of an image, unless the pool has the image (again)."""

@@ -62,6 +62,7 @@ def _labels(session: Session, deleted: DeletedImage) -> list[RunLabel]:
 
 def _complete(images: ImageStore, runs_folder: Path, deleted: DeletedImage, labels: list[RunLabel]) -> None:
     images.delete_unused_image(deleted.image_id)
+    images.erase_vectors(deleted.sequence)
     for mask in {deleted.mask_sha256, *(label.mask_sha256 for label in labels)} - {None}:
         images.delete_unused_mask(str(mask))
     for label in labels:

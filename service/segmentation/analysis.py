@@ -6,6 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from service.curation.perceptual_hash import perceptual_hash
 from service.curation.uncertainty import uncertainty
 from service.segmentation.decode import EncodedImage, Limits
 from service.segmentation.formats.rgb import ValueRange
@@ -26,6 +29,10 @@ class Analysis:
     """Of `curation.uncertainty`, 0..1."""
     embedding_D: Embedding | None
     """Features of the image, of length 1; None if the model has no embeddings."""
+    areas: list[float]
+    """Share of the image by class id, 0..1; without the classes after the last one that occurs."""
+    perceptual_hash: int
+    """Of `curation.perceptual_hash`, 64 bits; it does not depend on the model."""
 
 
 def analyse(
@@ -60,4 +67,6 @@ def analyse(
         mean_confidence=mean_confidence(prediction),
         uncertainty=uncertainty(prediction.mask_HW, prediction.confidence_HW),
         embedding_D=prediction.embedding_D,
+        areas=(np.bincount(prediction.mask_HW.ravel()) / prediction.mask_HW.size).round(6).tolist(),
+        perceptual_hash=perceptual_hash(image.image_HW3),
     )

@@ -5,7 +5,7 @@ All times are UTC and timezone-aware. A change here needs a migration.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -32,12 +32,13 @@ Split = Literal["labelled", "val"]
 Role = Literal["labelled", "val", "unlabelled"]
 ModelState = Literal["candidate", "ready", "rejected", "failed"]
 RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed", "cancelled"]
-RunReason = Literal["auto", "manual"]
+RunReason = Literal["auto", "drift", "manual"]
 
 ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
 ACTIVE_RUN = "status IN ('queued', 'running')"
 UNLABELLED = "mask_sha256 IS NULL"
 LABELLED = "mask_sha256 IS NOT NULL"
+DUPLICATE = "duplicate_of IS NOT NULL"
 VALID_KEY = "revoked_at IS NULL"
 
 
@@ -105,6 +106,7 @@ class Image(Base):
         Index("ix_images_labelled", "sequence", sqlite_where=text(LABELLED)),
         Index("ix_images_label_sequence", "label_sequence", sqlite_where=text(LABELLED)),
         Index("ix_images_mask_sha256", "mask_sha256", sqlite_where=text(LABELLED)),
+        Index("ix_images_duplicate_of", "duplicate_of", sqlite_where=text(DUPLICATE)),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -125,6 +127,8 @@ class Image(Base):
     """`Pool.label_sequence` of the label; set together with the mask."""
     group_name: Mapped[str | None] = mapped_column(String(200))
     """Video, place or patient: images of one group are not independent. Set with the label."""
+    duplicate_of: Mapped[str | None] = mapped_column(String(64))
+    """The earlier image of which it is a near-duplicate, which is itself none. Set in the background."""
 
 
 class DeletedImage(Base):
@@ -214,6 +218,7 @@ class RunLabel(Base):
     """NULL in runs of versions that did not record it."""
     split: Mapped[Split] = mapped_column(String(16))
     group_name: Mapped[str | None] = mapped_column(String(200))
+    """`Image.group_name`, or the id of the image's cluster of near-duplicates."""
 
 
 class RunEvent(Base):
@@ -225,6 +230,69 @@ class RunEvent(Base):
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     at: Mapped[datetime] = mapped_column(default=utc_now)
     event: Mapped[dict[str, Any]]
+
+
+class AnalysedModel(Base):
+    """A model version by which images are analysed, and which images it has analysed: those from one to another."""
+
+    __tablename__ = "analysed_models"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"), unique=True, index=True)
+    dimensions: Mapped[int | None]
+    """Length of its embeddings; NULL: it has none."""
+    oldest: Mapped[int] = mapped_column(BigInteger)
+    """`Image.sequence` of the oldest analysed image; above `newest` if there is none."""
+    newest: Mapped[int] = mapped_column(BigInteger)
+    """`Image.sequence` of the newest analysed image; images up to it were compared with earlier ones."""
+    duplicate_threshold: Mapped[float | None]
+    """Least cosine of near-duplicates; NULL: not measured yet, or no embeddings."""
+
+
+class ImageAnalysis(Base):
+    """What a model version says about an image."""
+
+    __tablename__ = "analyses"
+
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"), primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, index=True)
+    """`Image.sequence`, and the row of the embedding in its file."""
+    confidence: Mapped[float]
+    """Mean over all pixels, 0..1."""
+    uncertainty: Mapped[float]
+    """Of `curation.uncertainty`, 0..1."""
+    areas: Mapped[list[float]] = mapped_column(JSON)
+    """Share of the image by class id, 0..1; without the classes after the last one that occurs."""
+
+
+class AnalysedDay(Base):
+    """Sums over the images of one day (UTC) that a model version has analysed. Deleted images stay counted."""
+
+    __tablename__ = "analysed_days"
+
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    images: Mapped[int]
+    confidence: Mapped[float]
+    uncertainty: Mapped[float]
+    areas: Mapped[list[float]] = mapped_column(JSON)
+
+
+class DriftTest(Base):
+    """A comparison of the newest images with the training data of a model version."""
+
+    __tablename__ = "drift_tests"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(default=utc_now)
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"), index=True)
+    newest: Mapped[int] = mapped_column(BigInteger)
+    """`Image.sequence` of the newest image in the test."""
+    images: Mapped[int]
+    reference_images: Mapped[int]
+    mmd2: Mapped[float]
+    p_value: Mapped[float]
+    alarm: Mapped[bool]
 
 
 class ApiKey(Base):

@@ -18,6 +18,7 @@ from service.runs.perform import perform
 from service.settings import Settings, open_telemetry_variables
 from service.state import State, open_state
 from service.tracing import open_tracing
+from service.worker.background_analysis import analysing
 from service.worker.celery_app import create_worker_app
 from service.worker.sweeper import sweeping
 
@@ -37,7 +38,7 @@ def run_worker(settings: Settings, ready_fd: int | None = None) -> int:
         stopping = threading.Event()
         app = create_worker_app(settings)
         _register_task(app, state, stopping)
-        with sweeping(state):
+        with sweeping(state), analysing(state):
             return _work(app, stopping, ready_fd)
     finally:
         state.close()

@@ -45,6 +45,10 @@ class ImageOut(BaseModel):
     split: Split | None = Field(description="split of its label; null: not labelled")
     labelled_at: datetime | None
     group: str | None = Field(validation_alias="group_name", description="video, place or patient")
+    duplicate_of: str | None = Field(
+        description="id of the earlier image of which it is a near-duplicate, recognised by the worker some time after "
+        "the upload; null: none known"
+    )
 
 
 class DeletedOut(BaseModel):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.curation.perceptual_hash import perceptual_hash
 from service.curation.uncertainty import uncertainty
 from service.errors import ImageTooLarge, ImageUnsupported
 from service.models.bundle import read_bundle
@@ -38,6 +39,9 @@ def test_image_gives_mask_confidence_uncertainty_and_embedding(embedding: bool, 
     np.testing.assert_array_equal(found.mask_HW, nearest(image_HW3, COLORS))
     assert found.mean_confidence == pytest.approx(prediction.confidence_HW.mean() / 255, abs=1e-3)
     assert found.uncertainty == uncertainty(prediction.mask_HW, prediction.confidence_HW)
+    shares = [np.mean(nearest(image_HW3, COLORS) == class_id) for class_id in range(len(COLORS))]
+    np.testing.assert_allclose(found.areas, shares, atol=1e-5)
+    assert found.perceptual_hash == perceptual_hash(image_HW3)
     if embedding:
         assert found.embedding_D is not None
         np.testing.assert_allclose(found.embedding_D, mean_color(image_HW3), atol=1e-3)

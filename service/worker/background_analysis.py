@@ -1,0 +1,89 @@
+"""Analyse the pool in a thread of the worker that yields to everything else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from service.analyses.analyst import Analyst
+from service.errors import MaskloopError
+from service.segmentation.inference.cancellation import InferenceCancelled
+from service.state import State
+from service.storage.storage_faults import reason_of, storage_fault
+
+log = structlog.stdlib.get_logger(__name__)
+
+NICENESS = 19
+# Time without new images after which the model's memory is freed.
+IDLE_S = 60.0
+# Pause after a fault, such as a model that cannot be loaded.
+PAUSE_S = 30.0
+
+
+@contextmanager
+def analysing(state: State) -> Iterator[None]:
+    """Analyse images in a background thread during the block."""
+    ending = threading.Event()
+    thread = threading.Thread(target=_run, args=(state, ending), name="analysis", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+
+
+def make_analyst(state: State) -> Analyst:
+    """Create the analyst of a process."""
+    return Analyst(
+        settings=state.settings,
+        database=state.database,
+        images=state.images,
+        models=state.models,
+        limits=state.limits,
+        vectors=state.vectors,
+    )
+
+
+def _run(state: State, ending: threading.Event) -> None:
+    _lower_priority()
+    analyst, busy_at, last_fault = make_analyst(state), time.monotonic(), ""
+    while not ending.is_set():
+        try:
+            analysed = analyst.analyse_batch(ending.is_set)
+        except InferenceCancelled:
+            return
+        except Exception as error:
+            fault = str(storage_fault(error, state.settings.data_dir) or error)
+            if fault != last_fault:
+                _report(error, fault)
+            last_fault = fault
+            ending.wait(PAUSE_S)
+            continue
+        last_fault = ""
+        if analysed:
+            busy_at = time.monotonic()
+            continue
+        if time.monotonic() - busy_at > IDLE_S:
+            analyst.release()
+        ending.wait(state.settings.heartbeat_s)
+
+
+def _report(error: Exception, fault: str) -> None:
+    known = isinstance(error, MaskloopError) or fault != str(error)
+    if known:
+        log.warning("analysis failed; it is tried again", reason=fault, cause=reason_of(error))
+    else:
+        log.exception("analysis failed; it is tried again")
+
+
+def _lower_priority() -> None:
+    # On Linux, a thread has a priority of its own, and the threads that it starts inherit it.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
