@@ -109,9 +109,12 @@ class RetrainPolicy:
 
 
 def new_images(session: Session, limit: int) -> int:
-    """Count unlabelled images, up to a limit, after the snapshot of the last run that learned or was cancelled."""
+    """Count unlabelled images, up to a limit, after the snapshot of the last run that learned or was cancelled.
+
+    Near-duplicates of earlier images do not count, once the worker has recognised them.
+    """
     last = session.scalar(select(func.max(Run.image_sequence)).where(Run.status.not_in((*ACTIVE, "failed")))) or 0
-    query = select(Image.id).where(Image.mask_sha256.is_(None), Image.sequence > last)
+    query = select(Image.id).where(Image.mask_sha256.is_(None), Image.duplicate_of.is_(None), Image.sequence > last)
     return len(session.scalars(query.limit(limit)).all())
 
 

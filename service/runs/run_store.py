@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import Select, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import RunNotActive, RunNotFound
+from service.images.duplicate_clusters import cluster_id
 from service.storage.database import Database
 from service.storage.tables import ACTIVE, Image, Model, Pool, Run, RunEvent, RunLabel, utc_now
 
@@ -45,7 +46,8 @@ class RunStore:
     def unlabelled(self, run_id: str, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str, str]]:
         """List unlabelled images of the snapshot in the order of arrival: sequence, id, media type.
 
-        `after` is the last sequence of the previous call. Deleted images are left out.
+        `after` is the last sequence of the previous call. Deleted images and near-duplicates of validation images are
+        left out.
         """
         is_label = exists().where(RunLabel.run_id == run_id, RunLabel.image_id == Image.id)
         with self._database.read() as session:
@@ -53,10 +55,18 @@ class RunStore:
             query = (
                 select(Image.sequence, Image.id, Image.media_type)
                 .where(Image.sequence > after, Image.sequence <= newest, ~is_label)
+                .where(cluster_id().not_in(_validation_clusters(run_id)))
                 .order_by(Image.sequence)
                 .limit(limit)
             )
             return [(sequence, image_id, media_type) for sequence, image_id, media_type in session.execute(query)]
+
+    def near_validation(self, run_id: str) -> frozenset[str]:
+        """Ids of labels for training whose image is a near-duplicate of a validation image."""
+        query = select(Image.id).join(RunLabel, RunLabel.image_id == Image.id)
+        query = query.where(RunLabel.run_id == run_id, RunLabel.split == "labelled")
+        with self._database.read() as session:
+            return frozenset(session.scalars(query.where(cluster_id().in_(_validation_clusters(run_id)))))
 
     def models_with_image(self, sequence: int) -> Sequence[str]:
         """List the versions whose run used the image with this sequence, if it was not deleted before, oldest first."""
@@ -103,6 +113,12 @@ def existing_run(session: Session, run_id: str) -> Run:
 def add_event(session: Session, run_id: str, event: str, **fields: Any) -> None:
     """Add an event to a run, in the caller's transaction."""
     session.add(RunEvent(run_id=run_id, event={"event": event, **fields}))
+
+
+def _validation_clusters(run_id: str) -> Select[str]:
+    """Clusters of near-duplicates that have a validation image."""
+    labels = select(cluster_id()).join(RunLabel, RunLabel.image_id == Image.id)
+    return labels.where(RunLabel.run_id == run_id, RunLabel.split == "val")
 
 
 def _cancel_if_queued(session: Session, run_id: str) -> bool:

@@ -5,8 +5,8 @@
     DATASET/masks/SHA256.png
     DATASET/splits/{labelled,unlabelled,val}.txt
 
-The folder is complete if it exists. It holds copies of images that clients may delete, so it is deleted when the run
-ends.
+Near-duplicates of validation images are in no split for training. The folder is complete if it exists. It holds copies
+of images that clients may delete, so it is deleted when the run ends.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 import tomli_w
 from PIL import Image as PillowImage
 from sqlalchemy import func, insert, literal, select
@@ -29,6 +30,8 @@ from service.runs.lease import Lease
 from service.runs.run_store import RunStore, add_event, existing_run
 from service.segmentation.decode import EXTENSIONS, Limits, decode
 from service.storage.tables import Image, Role, RunLabel
+
+log = structlog.stdlib.get_logger(__name__)
 
 ROLES: tuple[Role, ...] = ("labelled", "unlabelled", "val")
 # Formats that the trainer reads; others are converted to PNG.
@@ -51,7 +54,9 @@ def take_snapshot(lease: Lease) -> bool:
         if run.image_sequence is not None:
             return False
         pool = locked_pool(session)
-        labels = select(literal(run.id), Image.id, Image.mask_sha256, Image.split, Image.group_name)
+        # Near-duplicates are not independent either.
+        group = func.coalesce(Image.group_name, Image.duplicate_of, Image.id)
+        labels = select(literal(run.id), Image.id, Image.mask_sha256, Image.split, group)
         session.execute(
             insert(RunLabel).from_select(
                 ["run_id", "image_id", "mask_sha256", "split", "group_name"],
@@ -90,7 +95,10 @@ class DatasetWriter:
         return Sizes(*(len(names(folder, role)) for role in ROLES))
 
     def _write_labels(self, folder: Path) -> None:
-        labels = self.runs.labels(self.run_id)
+        near = self.runs.near_validation(self.run_id)
+        labels = [label for label in self.runs.labels(self.run_id) if label.image_id not in near]
+        if near:
+            log.warning("labels left out: near-duplicates of validation images", run_id=self.run_id, images=len(near))
         for split in ("labelled", "val"):
             chosen = (label for label in labels if label.split == split)
             _write_names(folder, split, (label.image_id for label in chosen if self._add_label(folder, label)))
