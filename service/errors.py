@@ -161,6 +161,10 @@ class LabelsUnusable(Conflict, slug="labels-unusable", title="The labels cannot 
     """The labels of a run show fewer classes than it needs."""
 
 
+class NotAnalysed(Conflict, slug="not-analysed", title="Not analysed yet"):
+    """The active model has not analysed the image, or has no embeddings."""
+
+
 class NothingCompared(Conflict, slug="nothing-compared", title="Nothing to compare"):
     """No pixel of the validation images has a label, so a candidate cannot be judged."""
 

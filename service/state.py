@@ -9,6 +9,7 @@ from functools import partial
 
 import structlog
 
+from service.analyses.image_orders import ImageOrders
 from service.database_collector import DatabaseCollector
 from service.images.image_store import ImageStore
 from service.keys.key_ring import KeyRing
@@ -50,6 +51,7 @@ class State:
     data_folder: DataFolder
     images: ImageStore
     vectors: VectorFolder
+    image_orders: ImageOrders
     models: ModelStore
     active_model: ActiveModel
     pipeline: Pipeline
@@ -97,14 +99,16 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         tracing.start()
     database_collector = DatabaseCollector(database, settings.heartbeat_s)
     metrics.registry.register(database_collector)
+    images = ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits, vectors)
     return State(
         settings=settings,
         limits=limits,
         metrics=metrics,
         database=database,
         data_folder=DataFolder(settings.data_dir, metrics.storage_writable),
-        images=ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits, vectors),
+        images=images,
         vectors=vectors,
+        image_orders=ImageOrders(database, images, models, vectors),
         models=models,
         active_model=active_model,
         pipeline=Pipeline(settings, metrics, limits),

@@ -32,10 +32,3 @@ def median_distance(vectors_ND: Vectors) -> float:
     """Median distance of all pairs of at least two vectors: the usual width if nothing else is known."""
     above = np.triu_indices(len(vectors_ND), k=1)
     return max(float(np.median(np.sqrt(squared_distances(vectors_ND, vectors_ND)[above]))), MIN_WIDTH)
-
-
-def median_nearest_distance(vectors_ND: Vectors) -> float:
-    """Median over at least two vectors of the distance to the nearest other one."""
-    squared_NN = squared_distances(vectors_ND, vectors_ND)
-    np.fill_diagonal(squared_NN, np.inf)
-    return max(float(np.median(np.sqrt(squared_NN.min(axis=1)))), MIN_WIDTH)

@@ -14,7 +14,7 @@ import heapq
 import numpy as np
 import numpy.typing as npt
 
-from service.curation.gaussian_kernel import Vectors, kernel, median_distance, median_nearest_distance
+from service.curation.gaussian_kernel import MIN_WIDTH, Vectors, kernel, median_distance, squared_distances
 
 LABELS_PER_CLASS = 10
 """With so many labels for each class, uncertainty has half of its weight."""
@@ -70,10 +70,17 @@ def coverage(references_RD: Vectors, chosen_LD: Vectors, width: float) -> Values
 def herding_width(references_RD: Vectors, labelled_LD: Vectors) -> float:
     """Width of the kernel, which shrinks as labels fill the space (arXiv 2412.20644, section 4).
 
-    Deviation: the median distance of a labelled image to the nearest other one, not the smallest of all distances,
-    which two labelled images of one scene would make 0. With fewer than two labels: the median of all distances.
+    Deviation: the mean distance of a reference image to the nearest labelled one, not the smallest distance between
+    labelled images, which is 0 for two of one scene, and small while whole regions have no label. Without labels: the
+    median of all distances.
     """
-    return median_distance(references_RD) if len(labelled_LD) < 2 else median_nearest_distance(labelled_LD[:BLOCK])
+    if not len(labelled_LD):
+        return median_distance(references_RD)
+    nearest_R = np.full(len(references_RD), np.inf, np.float32)
+    for start in range(0, len(labelled_LD), BLOCK):
+        block_R = squared_distances(references_RD, labelled_LD[start : start + BLOCK]).min(axis=1)
+        nearest_R = np.minimum(nearest_R, block_R)
+    return max(float(np.sqrt(nearest_R).mean()), MIN_WIDTH)
 
 
 def flattened(uncertainty_R: npt.NDArray[np.float64], labels: int, classes: int) -> Values:

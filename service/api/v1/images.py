@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
@@ -21,8 +21,9 @@ from service.errors import (
     ImageNotFound,
     MaskInvalid,
     NoModel,
+    NotAnalysed,
 )
-from service.images.image_store import LabelFilter
+from service.images.image_store import LabelFilter, Page
 from service.segmentation.decode import EXTENSIONS
 from service.state import State
 from service.storage.tables import Image, Split
@@ -97,18 +98,35 @@ def add_image(state: StateOf, data: Upload, response: Response) -> ImageOut:
     return ImageOut.model_validate(image)
 
 
-@router.get("", dependencies=[needs("train")], responses=problem_docs(BadInput))
+@router.get("", dependencies=[needs("train")], responses=problem_docs(BadInput, ImageNotFound, NotAnalysed, NoModel))
 def list_images(
     state: StateOf,
+    *,
     which: Annotated[LabelFilter, Query()] = "all",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str | None = None,
+    order: Annotated[
+        Literal["newest", "uncertain"],
+        Query(
+            description="`uncertain`: unlabelled images in the order in which labels teach the active model most, "
+            "without near-duplicates"
+        ),
+    ] = "newest",
+    similar_to: Annotated[
+        str | None, Query(description="List the images most similar to the one with this id, the nearest first")
+    ] = None,
 ) -> PageOut:
-    """List the pool, newest first."""
-    page, counts = state.images.page(which=which, limit=limit, cursor=cursor), state.images.counts()
-    return PageOut(
-        images=[ImageOut.model_validate(image) for image in page.images], next_cursor=page.next_cursor, **asdict(counts)
-    )
+    """List the pool, newest first. `order=uncertain` and `similar_to` list one page, of analysed images."""
+    if order == "newest" and similar_to is None:
+        page = state.images.page(which=which, limit=limit, cursor=cursor)
+    elif cursor is not None or which != "all" or (order == "uncertain" and similar_to is not None):
+        raise BadInput("`order=uncertain` and `similar_to` go with `limit` alone: leave the other parameters out.")
+    elif similar_to is not None:
+        page = Page(state.image_orders.similar_to(similar_to, limit), None)
+    else:
+        page = Page(state.image_orders.uncertain(limit), None)
+    images = [ImageOut.model_validate(image) for image in page.images]
+    return PageOut(images=images, next_cursor=page.next_cursor, **asdict(state.images.counts()))
 
 
 @router.get("/{image_id}", responses=problem_docs(ImageNotFound))

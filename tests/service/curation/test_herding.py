@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.curation.centroids import central_images
-from service.curation.gaussian_kernel import kernel, median_distance, median_nearest_distance
+from service.curation.gaussian_kernel import kernel, median_distance
 from service.curation.herding import flattened, herd, herding_width
 
 NONE = np.zeros((0, 2), np.float32)
@@ -67,7 +67,8 @@ def test_no_more_are_chosen_than_there_are() -> None:
 def test_kernel_and_widths_of_a_right_triangle() -> None:
     corners = points((0, 0), (3, 0), (0, 4))
     assert median_distance(corners) == pytest.approx(4)
-    assert median_nearest_distance(corners) == pytest.approx(3)
+    assert herding_width(corners, corners[:1]) == pytest.approx((0 + 3 + 4) / 3)
+    assert herding_width(corners, NONE) == pytest.approx(4)
     expected = [[1, math.exp(-9 / 8), math.exp(-2)], [math.exp(-9 / 8), 1, math.exp(-25 / 8)]]
     np.testing.assert_allclose(kernel(corners[:2], corners, 2.0), expected, rtol=1e-5)
 
@@ -75,8 +76,9 @@ def test_kernel_and_widths_of_a_right_triangle() -> None:
 def test_width_shrinks_as_labels_grow() -> None:
     rng = np.random.default_rng(0)
     images = rng.normal(size=(500, 8)).astype(np.float32)
-    widths = [herding_width(images, images[:labels]) for labels in (0, 10, 100, 500)]
+    widths = [herding_width(images, images[:labels]) for labels in (1, 10, 100, 500)]
     assert widths == sorted(widths, reverse=True)
+    assert widths[-1] > 0
     assert herding_width(np.repeat(images[:1], 5, axis=0), images[:0]) > 0
 
 
