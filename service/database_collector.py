@@ -18,6 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
+from service.analyses.analysis_gauges import Analyses, analysis_gauges, read_analyses
 from service.runs.reaper import MISSED_HEARTBEATS
 from service.storage.database import Database
 from service.storage.tables import Pool, Role, Run, RunStatus, Worker, utc_now
@@ -41,6 +42,7 @@ class Counts:
     runs: dict[str, int]
     last_success: datetime | None
     workers: dict[bool, int]
+    analyses: Analyses
 
 
 class DatabaseCollector(Collector):
@@ -91,6 +93,7 @@ class DatabaseCollector(Collector):
                 runs=dict.fromkeys(get_args(RunStatus), 0) | dict(runs),
                 last_success=session.scalar(select(func.max(Run.finished_at)).where(Run.status == "succeeded")),
                 workers={False: 0, True: 0} | dict(workers),
+                analyses=read_analyses(session),
             )
 
 
@@ -108,6 +111,7 @@ def _gauges(counts: Counts) -> Iterator[GaugeMetricFamily]:
         )
     workers = {str(able).lower(): count for able, count in counts.workers.items()}
     yield _labelled("maskloop_workers", "Live workers, by whether they can train.", "can_train", workers)
+    yield from analysis_gauges(counts.analyses)
 
 
 def _labelled(name: str, documentation: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:

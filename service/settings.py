@@ -176,6 +176,13 @@ class Settings(BaseSettings):
     gate_guard_classes: Names = ()
     """Names of classes in which a loss above `gate_margin_miou` rejects a new model, if at least 10 validation images
     show the class. Empty: none."""
+    drift_window: int = Field(default=200, ge=10)
+    """Number of new images that are compared with the training data of the active model at a time."""
+    drift_images_between_false_alarms: int = Field(default=10_000, gt=0)
+    """Expected number of images between two drift alarms while incoming images do not change; at least 2 windows. More:
+    fewer false alarms, and small changes are noticed later."""
+    retrain_on_drift: bool = False
+    """Whether a drift alarm starts a training run, however few images are new."""
     heartbeat_s: float = Field(default=5.0, gt=0)
     """Interval at which a training run reports that it is alive, in seconds."""
     stop_grace_s: float = Field(default=30.0, gt=0)

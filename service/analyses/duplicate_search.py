@@ -34,7 +34,7 @@ def find_leaders(database: Database, files: FingerprintFiles, images: dict[int, 
     leading: list[int] = []
     for (sequence, image), earlier in zip(images.items(), similar, strict=True):
         candidates = {each: files.rows([each]) for each in _leaders_of(database, earlier)}
-        scores = {each: float(files.excess(image, *rows)[0]) for each, rows in candidates.items()}
+        scores = {each: float(files.excess([image], *rows)[0, 0]) for each, rows in candidates.items()}
         for each in leading:
             scores[each] = _excess_of_two(files, image, images[each])
         best = max(scores, key=lambda each: (scores[each], -each), default=None)
@@ -55,4 +55,4 @@ def _leaders_of(database: Database, sequences: Sequences) -> list[int]:
 
 def _excess_of_two(files: FingerprintFiles, image: Fingerprint, other: Fingerprint) -> float:
     embedding_1D = None if other.embedding_D is None else other.embedding_D[None]
-    return float(files.excess(image, embedding_1D, np.array([other.perceptual_hash], np.uint64))[0])
+    return float(files.excess([image], embedding_1D, np.array([other.perceptual_hash], np.uint64))[0, 0])

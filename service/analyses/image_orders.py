@@ -26,6 +26,8 @@ MAX_CANDIDATES = 20_000
 """Of a larger pool, a random part is considered."""
 MAX_REFERENCES = 1_000
 """Candidates over which coverage is summed: the kernel of all pairs takes 80 MB."""
+MAX_CLUSTERED = 5_000
+"""Candidates among which centroids are computed."""
 MAX_LABELLED = 20_000
 UNLABELLED_LEADERS = (Image.mask_sha256.is_(None), Image.duplicate_of.is_(None))
 
@@ -83,7 +85,8 @@ class ImageOrders:
     ) -> list[int]:
         labelled_LD, labels = self._labelled(model)
         if labels == 0 or len(embeddings_CD) < 2:
-            return central_images(embeddings_CD, limit, rng)[:limit]
+            # In random order.
+            return central_images(embeddings_CD[:MAX_CLUSTERED], limit, rng)[:limit]
         chosen_R = rng.permutation(len(embeddings_CD))[:MAX_REFERENCES]
         references_RD = embeddings_CD[chosen_R]
         classes = len(self.models.bundle(model.version).manifest.classes)

@@ -14,7 +14,7 @@ from service.curation.perceptual_hash import Hashes, similarity
 from service.storage.vector_file import VectorFile
 
 Vectors = npt.NDArray[np.float32]
-Values = npt.NDArray[np.float64]
+Values = npt.NDArray[np.float32]
 Sequences = npt.NDArray[np.int64]
 
 BLOCK_ROWS = 8192
@@ -40,25 +40,31 @@ class FingerprintFiles:
     threshold: float | None
     """Least cosine of near-duplicates; None: not known, so hashes are compared."""
 
-    def excess(self, image: Fingerprint, embeddings_ND: Vectors | None, hashes_N: Hashes) -> Values:
-        """Similarity of an image to each row above the threshold, float64 [N]; 0 or more for near-duplicates.
+    def excess(self, images: list[Fingerprint], embeddings_ND: Vectors | None, hashes_N: Hashes) -> Values:
+        """Similarity of each row to each image above the threshold, [N, B]; 0 or more for near-duplicates.
 
         By the embedding where a row has one, otherwise by the hash.
         """
-        by_hash_N = similarity(hashes_N, image.perceptual_hash) - HASH_THRESHOLD
-        if self.threshold is None or embeddings_ND is None or image.embedding_D is None:
-            return by_hash_N
-        by_embedding_N = embeddings_ND @ image.embedding_D - self.threshold
-        return np.where(embeddings_ND.any(axis=1), by_embedding_N, by_hash_N)
+        by_embedding_N: npt.NDArray[np.bool_] = np.zeros(len(hashes_N), np.bool_)
+        excess_NB = np.empty((len(hashes_N), len(images)), np.float32)
+        embeddings = [image.embedding_D for image in images if image.embedding_D is not None]
+        if self.threshold is not None and embeddings_ND is not None and len(embeddings) == len(images):
+            by_embedding_N = np.any(embeddings_ND, axis=1)
+            excess_NB[:] = embeddings_ND @ np.stack(embeddings, axis=1) - np.float32(self.threshold)
+        by_hash_N = ~by_embedding_N
+        for index, image in enumerate(images):
+            shares = similarity(hashes_N[by_hash_N], image.perceptual_hash)
+            excess_NB[by_hash_N, index] = shares - HASH_THRESHOLD
+        return excess_NB
 
     def near_duplicates(self, images: list[Fingerprint], before: int, limit: int) -> list[Sequences]:
         """Sequences below `before` that are near-duplicates of each image, the most similar first, at most `limit`."""
-        found = [(np.zeros(0), np.zeros(0, np.int64)) for _ in images]
+        found = [(np.zeros(0, np.float32), np.zeros(0, np.int64)) for _ in images]
         for start, embeddings_ND, hashes_N in self._blocks(before):
-            for index, image in enumerate(images):
-                excess_N = self.excess(image, embeddings_ND, hashes_N)
-                near_N = np.flatnonzero(excess_N >= 0)
-                found[index] = _largest(found[index], excess_N[near_N], near_N + start, limit)
+            excess_NB = self.excess(images, embeddings_ND, hashes_N)
+            for index in np.flatnonzero((excess_NB >= 0).any(axis=0)):
+                near_N = np.flatnonzero(excess_NB[:, index] >= 0)
+                found[index] = _largest(found[index], excess_NB[near_N, index], near_N + start, limit)
         return [sequences for _, sequences in found]
 
     def rows(self, sequences: Sequences | list[int]) -> tuple[Vectors | None, Hashes]:
@@ -75,7 +81,7 @@ class FingerprintFiles:
 
 def most_similar(embeddings: VectorFile, embedding_D: Vectors, limit: int) -> Sequences:
     """Sequences of the images with the largest cosine, the largest first; images without an embedding are left out."""
-    found = np.zeros(0), np.zeros(0, np.int64)
+    found = np.zeros(0, np.float32), np.zeros(0, np.int64)
     rows = embeddings.rows()
     for start in range(0, rows, BLOCK_ROWS):
         block_ND = embeddings.slice(start, min(start + BLOCK_ROWS, rows)).astype(np.float32)
@@ -85,7 +91,7 @@ def most_similar(embeddings: VectorFile, embedding_D: Vectors, limit: int) -> Se
 
 
 def _largest(
-    found: tuple[Values, Sequences], values_N: npt.NDArray[np.floating], sequences_N: Sequences, limit: int
+    found: tuple[Values, Sequences], values_N: Values, sequences_N: Sequences, limit: int
 ) -> tuple[Values, Sequences]:
     """The largest values of both, with their sequences, in descending order."""
     values = np.concatenate([found[0], values_N])

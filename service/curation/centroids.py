@@ -20,8 +20,7 @@ def central_images(embeddings_ND: Vectors, count: int, rng: np.random.Generator)
     for _ in range(ROUNDS):
         cluster_N = squared_distances(embeddings_ND, centroids_KD).argmin(axis=1)
         sizes_K = np.bincount(cluster_N, minlength=count)
-        sums_KD = np.zeros_like(centroids_KD)
-        np.add.at(sums_KD, cluster_N, embeddings_ND)
+        sums_KD = (cluster_N == np.arange(count)[:, None]).astype(np.float32) @ embeddings_ND
         # An empty cluster, of equal images, keeps its centroid.
         centroids_KD = np.where(sizes_K[:, None] > 0, sums_KD / np.maximum(sizes_K, 1)[:, None], centroids_KD)
     return _nearest_images(squared_distances(embeddings_ND, centroids_KD), np.argsort(-sizes_K, kind="stable"))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import structlog
 
 from service.analyses.analyst import Analyst
+from service.analyses.drift_watch import DriftWatch
 from service.errors import MaskloopError
 from service.segmentation.inference.cancellation import InferenceCancelled
 from service.state import State
@@ -51,12 +52,21 @@ def make_analyst(state: State) -> Analyst:
     )
 
 
+def watch_drift(state: State) -> None:
+    """Test for drift if a window of new images is analysed; the sweep starts the run."""
+    activated = state.models.activated()
+    if activated is not None:
+        DriftWatch(state.settings, state.database, state.vectors).test_if_due(activated.version)
+
+
 def _run(state: State, ending: threading.Event) -> None:
     _lower_priority()
     analyst, busy_at, last_fault = make_analyst(state), time.monotonic(), ""
     while not ending.is_set():
         try:
             analysed = analyst.analyse_batch(ending.is_set)
+            if analysed:
+                watch_drift(state)
         except InferenceCancelled:
             return
         except Exception as error:

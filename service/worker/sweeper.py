@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from service.errors import QueueUnreachable
 from service.queue import RUN_TASK
 from service.runs.deletion_sweep import sweep_deletions
+from service.runs.drift_trigger import start_for_drift
 from service.runs.reaper import reap
 from service.state import State
 from service.storage.database import Database
@@ -86,7 +87,8 @@ def sweep(state: State) -> None:
         except QueueUnreachable as error:
             log.warning("the broker does not answer", reason=str(error))
             return
-    state.retrain_policy.consider()
+    if state.retrain_policy.consider() is None:
+        start_for_drift(state.retrain_policy)
 
 
 def can_train(python: str) -> bool:

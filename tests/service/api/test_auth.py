@@ -43,6 +43,7 @@ NEEDED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/images/{image_id}/content"): frozenset({"contribute"}),
     ("GET", "/v1/images/{image_id}/mask"): frozenset({"contribute"}),
     ("PUT", "/v1/images/{image_id}/mask"): frozenset({"contribute"}),
+    ("GET", "/v1/drift"): frozenset({"train"}),
     ("GET", "/v1/runs"): frozenset({"train"}),
     ("POST", "/v1/runs"): frozenset({"train"}),
     ("GET", "/v1/runs/{run_id}"): frozenset({"train"}),
