@@ -185,6 +185,10 @@ class StorageUnwritable(MaskloopError, status=507, slug="storage-unwritable", ti
     """The disk is full, or the data folder is read-only."""
 
 
+class PoolFull(MaskloopError, status=507, slug="pool-full", title="The pool is full"):
+    """The images in the pool have reached the limit of their total size."""
+
+
 class NotSupported(MaskloopError, status=501, slug="not-supported", title="Not supported"):
     """The service does not implement this part of a protocol."""
 

@@ -156,6 +156,18 @@ class Settings(BaseSettings):
     model_poll_s: float = Field(default=1.0, gt=0)
     """Interval at which a serving process checks for a newly activated model, in seconds."""
 
+    # Collection of images
+    collect_share: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the requests to `/v1/segment` (0..1) whose image is kept in the pool although the client did not send
+    `contribute=true`. 0: none. Set it only if everyone whose images arrive has agreed: see security.md."""
+    collect_below_confidence: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Keep the image of a segmentation only if its mean confidence (0..1) is below this. 1: at every confidence. Does
+    not apply to `POST /v1/images`."""
+    collect_per_hour: int = Field(default=0, ge=0)
+    """Maximum number of images that a process keeps from segmentations in an hour. 0: no limit."""
+    pool_max_bytes: int = Field(default=0, ge=0)
+    """Maximum total size of the encoded images in the pool, in bytes; further ones are not kept. 0: no limit."""
+
     # Training
     retrain_after_images: int = Field(default=50, gt=0)
     """Number of images since the last run that starts a training run."""

@@ -11,6 +11,7 @@ import structlog
 
 from service.analyses.image_orders import ImageOrders
 from service.database_collector import DatabaseCollector
+from service.images.collection_policy import CollectionPolicy
 from service.images.image_store import ImageStore
 from service.keys.key_ring import KeyRing
 from service.keys.key_store import KeyStore
@@ -51,6 +52,7 @@ class State:
     data_folder: DataFolder
     images: ImageStore
     vectors: VectorFolder
+    collection_policy: CollectionPolicy
     image_orders: ImageOrders
     models: ModelStore
     active_model: ActiveModel
@@ -99,7 +101,7 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         tracing.start()
     database_collector = DatabaseCollector(database, settings.heartbeat_s)
     metrics.registry.register(database_collector)
-    images = ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits, vectors)
+    images = ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits, vectors, settings.pool_max_bytes)
     return State(
         settings=settings,
         limits=limits,
@@ -108,6 +110,7 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         data_folder=DataFolder(settings.data_dir, metrics.storage_writable),
         images=images,
         vectors=vectors,
+        collection_policy=CollectionPolicy(settings),
         image_orders=ImageOrders(database, images, models, vectors),
         models=models,
         active_model=active_model,

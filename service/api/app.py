@@ -42,6 +42,7 @@ EXPOSED_HEADERS = [
     "X-Image-Error",
     "X-Image-Id",
     "X-Image-Orientation",
+    "X-Image-Skipped",
     "X-Image-Ignored",
     "X-Image-Warning",
     "X-Mask-Scale",

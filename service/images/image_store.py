@@ -6,6 +6,7 @@ files, whatever happens at the same time or in between.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Literal
 from sqlalchemy import Select, delete, exists, select
 from sqlalchemy.orm import Session
 
-from service.errors import BadInput, FileLost, ImageNotFound
+from service.errors import BadInput, FileLost, ImageNotFound, PoolFull
 from service.images.duplicate_clusters import cluster_split, pass_on_duplicates
 from service.images.label_masks import check_not_binary, encode_mask, read_mask
 from service.images.pool_counters import (
@@ -51,15 +52,18 @@ class Page:
 class ImageStore:
     """Content-addressed images: the id is the SHA-256 of the encoded bytes, so duplicates are one image."""
 
-    def __init__(self, database: Database, blobs: BlobStore, limits: Limits, vectors: VectorFolder) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, limits: Limits, vectors: VectorFolder, max_bytes: int = 0
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._vectors = vectors
+        self._max_bytes = max_bytes
         self._limits = limits
         self._decoding = threading.Semaphore(MAX_CONCURRENT_DECODES)
 
     def add(self, data: bytes, *, value_range: ValueRange | None = None, decoded: bool = False) -> tuple[Image, bool]:
-        """Add an image; return its row, and whether it is new. Raises as `decode`.
+        """Add an image; return its row, and whether it is new. Raises as `decode`, and PoolFull.
 
         It is decoded, unless the caller has `decoded` it, so that no run fails on it later. `value_range` is that of
         the model.
@@ -67,6 +71,7 @@ class ImageStore:
         encoded = EncodedImage(data, self._limits, value_range)
         with self._decoding:
             header = encoded.header if decoded else encoded.decode().header
+        self._check_space(data)
         # Before the transaction, since flushing a file takes milliseconds.
         sha256 = self._blobs.put("images", data)
         with self._database.write() as session:
@@ -210,6 +215,18 @@ class ImageStore:
             self._database.lock(session, sha256)
             if not session.scalar(select(exists().where(Image.mask_sha256 == sha256) | in_run)):
                 self._blobs.delete("masks", sha256)
+
+    def _check_space(self, data: bytes) -> None:
+        """Raise PoolFull; images that arrive at the same time may exceed the limit a little."""
+        if not self._max_bytes:
+            return
+        with self._database.read() as session:
+            full = read_counts(session).bytes + len(data) > self._max_bytes
+            if full and session.get(Image, hashlib.sha256(data).hexdigest()) is None:
+                raise PoolFull(
+                    f"The images in the pool have {self._max_bytes} bytes, the limit: delete some, or raise "
+                    "MASKLOOP_POOL_MAX_BYTES."
+                )
 
     def _copy(self, collection: Collection, sha256: str, image_id: str, target: Path) -> None:
         try:

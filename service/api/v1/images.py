@@ -22,6 +22,7 @@ from service.errors import (
     MaskInvalid,
     NoModel,
     NotAnalysed,
+    PoolFull,
 )
 from service.images.image_store import LabelFilter, Page
 from service.segmentation.decode import EXTENSIONS
@@ -88,7 +89,10 @@ MASK_DOCS: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": BIN
 
 
 @router.post(
-    "", status_code=201, openapi_extra=IMAGE_DOCS, responses=ADDED_DOCS | problem_docs(*UPLOAD_ERRORS, *IMAGE_ERRORS)
+    "",
+    status_code=201,
+    openapi_extra=IMAGE_DOCS,
+    responses=ADDED_DOCS | problem_docs(*UPLOAD_ERRORS, *IMAGE_ERRORS, PoolFull),
 )
 def add_image(state: StateOf, data: Upload, response: Response) -> ImageOut:
     """Add an image to the pool. Adding the same bytes again returns the same image."""

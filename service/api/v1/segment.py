@@ -25,6 +25,7 @@ from service.errors import (
     ClassUnknown,
     ImageUnsupported,
     NotAcceptable,
+    PoolFull,
     StorageFailed,
     StorageUnwritable,
 )
@@ -75,7 +76,9 @@ async def segment(
     query: QueryOf,
     priority: PriorityOf,
     legend: Annotated[bool, Query(description="Append the names and colours of the classes below an overlay")] = True,
-    contribute: Annotated[bool, Query(description="Keep the image in the pool, for training")] = False,
+    contribute: Annotated[
+        bool, Query(description="Keep the image in the pool, for training, if the collection policy wants it")
+    ] = False,
 ) -> Response:
     """Segment one image."""
     if contribute:
@@ -94,9 +97,17 @@ async def segment(
 
         content, confidence = await state.pipeline.encode(encode, context)
     headers = _headers(result, query, context, confidence)
-    if contribute:
-        headers |= await run_in_threadpool(_keep, state, data)
+    if contribute or state.collection_policy.is_sampled():
+        kept = await run_in_threadpool(_collect, state, data, confidence)
+        # A client that did not ask learns only the id, with which it can delete its image.
+        headers |= kept if contribute or "X-Image-Id" in kept else {}
     return Response(content, media_type=media_type, headers=headers)
+
+
+def _collect(state: State, data: bytes, confidence: float) -> dict[str, str]:
+    """Keep the image if the policy wants it; return the header with its id, or with the reason."""
+    refusal = state.collection_policy.refusal(confidence)
+    return _keep(state, data) if refusal is None else {"X-Image-Skipped": refusal}
 
 
 def _keep(state: State, data: bytes) -> dict[str, str]:
@@ -107,6 +118,8 @@ def _keep(state: State, data: bytes) -> dict[str, str]:
     try:
         with storage_faults(state.settings.data_dir):
             return {"X-Image-Id": keep(state, data, decoded=True)[0].id}
+    except PoolFull as error:
+        return {"X-Image-Error": error.slug}
     except (StorageUnwritable, StorageFailed, ImageUnsupported) as error:
         log.warning("image not kept", reason=str(error))
         return {"X-Image-Error": error.slug}
