@@ -13,7 +13,7 @@ from service.analyses.analysed_days import count_days
 from service.analyses.analysed_range import analysed_model, begin, extend, forget_old_models, next_images
 from service.analyses.duplicate_calibration import IMAGES, MIN_IMAGES, measure_threshold
 from service.analyses.duplicate_search import find_leaders
-from service.analyses.nearest_rows import Fingerprint, FingerprintFiles
+from service.analyses.nearest_rows import Fingerprint, fingerprint_files
 from service.errors import MaskloopError, OutOfMemory, Unavailable
 from service.images.image_store import ImageStore
 from service.models.loading import LoadedModel, load_model
@@ -77,11 +77,6 @@ class Analyst:
         self._record(model, batch, analyses)
         return len(batch)
 
-    def files(self, model: AnalysedModel) -> FingerprintFiles:
-        """The fingerprints of a model."""
-        embeddings = self.vectors.embeddings(model.version, model.dimensions) if model.dimensions else None
-        return FingerprintFiles(embeddings, self.vectors.hashes(), model.duplicate_threshold)
-
     def _load(self, version: str) -> LoadedModel:
         if self._loaded is None or self._loaded.version != version:
             self._loaded = None
@@ -130,7 +125,7 @@ class Analyst:
 
     def _record(self, model: AnalysedModel, batch: Sequence[Image], analyses: dict[int, Analysis]) -> None:
         new = {sequence: _fingerprint(each) for sequence, each in analyses.items() if sequence > model.newest}
-        leaders = find_leaders(self.database, self.files(model), new)
+        leaders = find_leaders(self.database, fingerprint_files(self.vectors, model), new)
         with self.database.write() as session:
             # Locked: a deletion waits, and then erases what is written here.
             wanted = [*analyses, *leaders.values()]

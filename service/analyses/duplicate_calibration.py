@@ -19,7 +19,7 @@ MIN_IMAGES = 20
 
 
 def measure_threshold(images: Iterable[Pixels], predictor: Predictor, is_cancelled: CancelCheck) -> float | None:
-    """Least cosine of near-duplicates; None if there are fewer than `MIN_IMAGES`.
+    """Least cosine of near-duplicates; None if there are fewer than `MIN_IMAGES`, or the model cannot tell them.
 
     Raises as `Predictor.run`.
     """

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.curation.perceptual_hash import Hashes, similarity
-from service.storage.vector_file import VectorFile
+from service.storage.tables import AnalysedModel
+from service.storage.vector_file import VectorFile, VectorFolder
 
 Vectors = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float32]
@@ -77,6 +78,15 @@ class FingerprintFiles:
             stop = min(start + BLOCK_ROWS, before)
             part = None if self.embeddings is None else self.embeddings.slice(start, stop).astype(np.float32)
             yield start, part, self.hashes.slice(start, stop)[:, 0]
+
+
+def fingerprint_files(vectors: VectorFolder, model: AnalysedModel | None) -> FingerprintFiles:
+    """Files of a model; of one that has analysed nothing, the hashes alone."""
+    if model is None or model.dimensions is None:
+        return FingerprintFiles(None, vectors.hashes(), None)
+    return FingerprintFiles(
+        vectors.embeddings(model.version, model.dimensions), vectors.hashes(), model.duplicate_threshold
+    )
 
 
 def most_similar(embeddings: VectorFile, embedding_D: Vectors, limit: int) -> Sequences:

@@ -57,7 +57,7 @@ class ImageStore:
     ) -> None:
         self._database = database
         self._blobs = blobs
-        self._vectors = vectors
+        self.vectors = vectors
         self._max_bytes = max_bytes
         self._limits = limits
         self._decoding = threading.Semaphore(MAX_CONCURRENT_DECODES)
@@ -193,7 +193,7 @@ class ImageStore:
 
     def erase_vectors(self, sequence: int) -> None:
         """Overwrite the embeddings and the hash of a deleted image."""
-        self._vectors.erase(sequence)
+        self.vectors.erase(sequence)
 
     def delete_unused_image(self, sha256: str) -> None:
         """Delete the file of an image, unless the pool has the image (again)."""

@@ -8,10 +8,12 @@ from typing import Any
 from sqlalchemy import Select, exists, func, select, update
 from sqlalchemy.orm import Session
 
+from service.analyses.validation_neighbours import ValidationNeighbours
 from service.errors import RunNotActive, RunNotFound
 from service.images.duplicate_clusters import cluster_id
 from service.storage.database import Database
-from service.storage.tables import ACTIVE, Image, Model, Pool, Run, RunEvent, RunLabel, utc_now
+from service.storage.tables import ACTIVE, Image, Model, Pool, Run, RunEvent, RunLabel, Split, utc_now
+from service.storage.vector_file import VectorFolder
 
 
 class RunStore:
@@ -46,8 +48,8 @@ class RunStore:
     def unlabelled(self, run_id: str, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str, str]]:
         """List unlabelled images of the snapshot in the order of arrival: sequence, id, media type.
 
-        `after` is the last sequence of the previous call. Deleted images and near-duplicates of validation images are
-        left out.
+        `after` is the last sequence of the previous call. Deleted images and those in a cluster of near-duplicates with
+        a validation image are left out.
         """
         is_label = exists().where(RunLabel.run_id == run_id, RunLabel.image_id == Image.id)
         with self._database.read() as session:
@@ -61,8 +63,20 @@ class RunStore:
             )
             return [(sequence, image_id, media_type) for sequence, image_id, media_type in session.execute(query)]
 
-    def near_validation(self, run_id: str) -> frozenset[str]:
-        """Ids of labels for training whose image is a near-duplicate of a validation image."""
+    def labelled_sequences(self, run_id: str, split: Split) -> dict[str, int]:
+        """Map the ids of the labelled images of a split, but deleted ones, to their sequences."""
+        query = select(Image.id, Image.sequence).join(RunLabel, RunLabel.image_id == Image.id)
+        query = query.where(RunLabel.run_id == run_id, RunLabel.split == split)
+        with self._database.read() as session:
+            return dict(session.execute(query).all())
+
+    def validation_neighbours(self, run_id: str, version: str, vectors: VectorFolder) -> ValidationNeighbours:
+        """Find near-duplicates of the run's validation images, as a model version sees them."""
+        validation = list(self.labelled_sequences(run_id, "val").values())
+        return ValidationNeighbours(self._database, vectors, version, validation)
+
+    def in_validation_clusters(self, run_id: str) -> frozenset[str]:
+        """Ids of labels for training that are in a cluster of near-duplicates with a validation image."""
         query = select(Image.id).join(RunLabel, RunLabel.image_id == Image.id)
         query = query.where(RunLabel.run_id == run_id, RunLabel.split == "labelled")
         with self._database.read() as session:

@@ -21,6 +21,7 @@ import tomli_w
 from PIL import Image as PillowImage
 from sqlalchemy import func, insert, literal, select
 
+from service.analyses.validation_neighbours import ValidationNeighbours
 from service.errors import FileLost, ImageNotFound
 from service.images.image_store import ImageStore
 from service.images.pool_counters import locked_pool
@@ -89,19 +90,26 @@ class DatasetWriter:
             for name in ("images", "masks", "splits"):
                 (partial / name).mkdir(parents=True)
             (partial / "classes.toml").write_text(_classes(manifest), encoding="utf-8")
-            self._write_labels(partial)
-            _write_names(partial, "unlabelled", self._added_unlabelled(partial))
+            validation = self.runs.validation_neighbours(self.run_id, manifest.version, self.images.vectors)
+            self._write_labels(partial, validation)
+            _write_names(partial, "unlabelled", self._added_unlabelled(partial, validation))
             partial.rename(folder)
         return Sizes(*(len(names(folder, role)) for role in ROLES))
 
-    def _write_labels(self, folder: Path) -> None:
-        near = self.runs.near_validation(self.run_id)
+    def _write_labels(self, folder: Path, validation: ValidationNeighbours) -> None:
+        near = self._labels_near(validation)
         labels = [label for label in self.runs.labels(self.run_id) if label.image_id not in near]
         if near:
             log.warning("labels left out: near-duplicates of validation images", run_id=self.run_id, images=len(near))
         for split in ("labelled", "val"):
             chosen = (label for label in labels if label.split == split)
             _write_names(folder, split, (label.image_id for label in chosen if self._add_label(folder, label)))
+
+    def _labels_near(self, validation: ValidationNeighbours) -> frozenset[str]:
+        labelled = self.runs.labelled_sequences(self.run_id, "labelled")
+        near = validation.near(list(labelled.values()))
+        ids = (image_id for image_id, is_near in zip(labelled, near, strict=True) if is_near)
+        return self.runs.in_validation_clusters(self.run_id).union(ids)
 
     def _add_label(self, folder: Path, label: RunLabel) -> bool:
         try:
@@ -113,10 +121,12 @@ class DatasetWriter:
             return False
         return self._add_image(folder, label.image_id, media_type)
 
-    def _added_unlabelled(self, folder: Path) -> Iterator[str]:
+    def _added_unlabelled(self, folder: Path, validation: ValidationNeighbours) -> Iterator[str]:
         after = 0
         while chunk := self.runs.unlabelled(self.run_id, after):
-            yield from (name for _, name, media_type in chunk if self._add_image(folder, name, media_type))
+            near = validation.near([sequence for sequence, _, _ in chunk])
+            kept = (image for image, left_out in zip(chunk, near, strict=True) if not left_out)
+            yield from (name for _, name, media_type in kept if self._add_image(folder, name, media_type))
             after = chunk[-1][0]
 
     def _add_image(self, folder: Path, image_id: str, media_type: str) -> bool:

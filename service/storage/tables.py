@@ -246,7 +246,7 @@ class AnalysedModel(Base):
     newest: Mapped[int] = mapped_column(BigInteger)
     """`Image.sequence` of the newest analysed image; images up to it were compared with earlier ones."""
     duplicate_threshold: Mapped[float | None]
-    """Least cosine of near-duplicates; NULL: not measured yet, or no embeddings."""
+    """Least cosine of near-duplicates; NULL: not measured yet, or the model cannot tell them."""
 
 
 class ImageAnalysis(Base):

@@ -50,7 +50,7 @@ class DriftOut(BaseModel):
     images_between_false_alarms: int
     level: float = Field(description="p-value up to which a test alarms")
     duplicate_threshold: float | None = Field(
-        description="cosine from which images are near-duplicates; null: not measured, or no embeddings"
+        description="cosine from which images are near-duplicates; null: a perceptual hash decides"
     )
     alarm: bool | None = Field(description="of the last test; null: none yet")
     tests: list[TestOut] = Field(description="newest first")

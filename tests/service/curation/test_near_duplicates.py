@@ -27,6 +27,8 @@ def test_threshold_accepts_most_copies() -> None:
     assert duplicate_threshold(copies, np.array([0.1, 0.5])) == pytest.approx(0.905)
 
 
-def test_threshold_is_above_random_pairs_even_if_copies_differ_more() -> None:
+def test_model_to_which_other_images_are_as_similar_as_copies_has_no_threshold() -> None:
     pairs = np.linspace(0, 0.99, 991)
-    assert duplicate_threshold(np.array([0.7, 0.8]), pairs) == pytest.approx(0.985, abs=1e-3)
+    assert duplicate_threshold(np.array([0.97, 0.98]), pairs) is None
+    copies = np.array([0.99, 0.999])
+    assert duplicate_threshold(copies, pairs) == pytest.approx(0.99, abs=1e-3)

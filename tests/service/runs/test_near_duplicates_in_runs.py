@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from service.runs.retrain_policy import new_images
 from service.runs.snapshot import names, validation_files
 from service.state import State
@@ -70,6 +72,21 @@ def test_cluster_led_by_an_unlabelled_image_follows_its_validation_image(loop: S
     write_dataset(loop, run.id, tmp_path / "set")
     assert names(tmp_path / "set", "unlabelled") == []
     assert set(names(tmp_path / "set", "val")) == {second, ids[2]}
+
+
+def test_near_duplicate_in_another_cluster_is_left_out_too(loop: State, tmp_path: Path) -> None:
+    ids = fill(loop, labelled=3, val=2, unlabelled=4)
+    labelled, val, unlabelled = ids[:3], ids[3:5], ids[5:]
+    # No marks, but hashes that differ in 6 and 7 bits of 64, and one of an image that is not analysed.
+    hashes = {val[0]: 2**40 - 1, labelled[1]: 2**40 - 1 - 63, unlabelled[0]: 2**40 - 1 - 63, unlabelled[1]: 2**33 - 1}
+    sequences = [loop.images.get(image_id).sequence for image_id in hashes]
+    loop.vectors.hashes().write(sequences, np.array(list(hashes.values()), np.uint64)[:, None])
+    register_worker(loop)
+    run = loop.retrain_policy.start("manual")
+    write_dataset(loop, run.id, tmp_path / "set")
+    assert set(names(tmp_path / "set", "labelled")) == {labelled[0], labelled[2]}
+    assert set(names(tmp_path / "set", "val")) == set(val)
+    assert set(names(tmp_path / "set", "unlabelled")) == set(unlabelled[1:])
 
 
 def test_new_label_follows_the_split_of_its_cluster(loop: State) -> None:
