@@ -80,6 +80,17 @@ def test_pictures_of_a_deleted_label_are_removed_from_reports(loop: State) -> No
     assert report.read_bytes() == b'<img alt="image" src="data:,"> mIoU 0.5'
 
 
+def test_embedding_that_outlived_a_deletion_is_erased(loop: State) -> None:
+    image = loop.images.add(encoded(picture()))[0]
+    loop.images.delete(image.id)
+    # As if the process had been killed between the transaction and the file.
+    files = [loop.vectors.embeddings(BAD, 3), loop.vectors.hashes()]
+    for file in files:
+        file.write([image.sequence, 9], np.ones((2, file.width)))
+    assert sweep(loop) == 1
+    assert [file.read([image.sequence, 9]).any(axis=1).tolist() for file in files] == [[False, True]] * 2
+
+
 def test_image_that_was_added_again_keeps_its_file(loop: State) -> None:
     data = encoded(picture())
     image_id = loop.images.add(data)[0].id

@@ -16,11 +16,12 @@ from service.errors import QueueUnreachable
 from service.queue import RUN_TASK, Queue
 from service.settings import Settings
 from service.state import State
-from service.storage.tables import Worker
+from service.storage.tables import ImageAnalysis, Worker
 from service.worker.sweeper import can_train
-from tests.service.conftest import eventually
+from tests.service.conftest import encoded, eventually
 from tests.service.runs.actor import Actor, alive
 from tests.service.runs.conftest import GOOD, fill
+from tests.service.tiny_bundle import picture
 from tests.service.worker.conftest import WorkerProcess
 
 StartWorker = Callable[[], WorkerProcess]
@@ -57,6 +58,22 @@ def test_sweeper_starts_a_due_run(api_state: State, start_worker: StartWorker) -
     # Only the sweeper of the worker checks the pool.
     eventually(lambda: bool(api_state.runs.list()) and status(api_state) == "succeeded")
     assert api_state.runs.list()[0].reason == "auto"
+
+
+def test_worker_analyses_the_pool_and_marks_near_duplicates(api_state: State, start_worker: StartWorker) -> None:
+    pixels = picture(96, 72)
+    first = api_state.images.add(encoded(pixels))[0]
+    copy = api_state.images.add(encoded(pixels, "JPEG", quality=80))[0]
+    worker = start_worker()
+    eventually(lambda: api_state.images.get(copy.id).duplicate_of == first.id)
+    late = api_state.images.add(encoded(picture(seed=1)))[0]
+
+    def analysed() -> set[int]:
+        with api_state.database.read() as session:
+            return {row.sequence for row in session.query(ImageAnalysis)}
+
+    eventually(lambda: analysed() == {first.sequence, copy.sequence, late.sequence})
+    assert worker.end(signal.SIGTERM) == 0
 
 
 def test_worker_that_cannot_train_starts_no_run(api_state: State, start_worker: StartWorker, actor: Actor) -> None:
