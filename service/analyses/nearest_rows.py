@@ -81,8 +81,8 @@ class FingerprintFiles:
 
 
 def fingerprint_files(vectors: VectorFolder, model: AnalysedModel | None) -> FingerprintFiles:
-    """Files of a model; of one that has analysed nothing, the hashes alone."""
-    if model is None or model.dimensions is None:
+    """Files of a model; the hashes alone unless it has a threshold."""
+    if model is None or model.dimensions is None or model.duplicate_threshold is None:
         return FingerprintFiles(None, vectors.hashes(), None)
     return FingerprintFiles(
         vectors.embeddings(model.version, model.dimensions), vectors.hashes(), model.duplicate_threshold
