@@ -94,6 +94,12 @@ def test_images_whose_names_differ_in_unicode_form_only_do_not_share_a_mask(data
         open_dataset(dataset).split("labelled")
 
 
+def test_current_directory_is_a_data_set(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(dataset)
+    sample = open_dataset(Path()).split("labelled")[0]
+    assert (sample.image, sample.mask) == (Path("images/labelled0.png"), Path("masks/labelled0.png"))
+
+
 def test_two_lines_of_one_image_are_rejected(dataset: Path) -> None:
     (dataset / "splits/labelled.txt").write_text("labelled1\nlabelled0\nimages/labelled0.png\n")
     with pytest.raises(DatasetError, match=r"'labelled0' and 'images/labelled0\.png' are one image; remove one"):
