@@ -28,11 +28,13 @@ class MaskEncoding:
     """Meaning of a mask's stored values.
 
     `id_of_value` has pairs (stored value, class id or ignore_index); a colour is r * 65536 + g * 256 + b.
+    `reduces_zero`: classes.toml says so instead of listing them.
     """
 
     id_of_value: tuple[tuple[int, int], ...]
     ignore_index: int
     colors: bool = False
+    reduces_zero: bool = False
 
     @classmethod
     def from_values(cls, id_of_value: Mapping[int, int], ignored: Iterable[int], ignore_index: int) -> "MaskEncoding":

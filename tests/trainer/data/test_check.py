@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tests.trainer.conftest import write_dataset
+from tests.trainer.conftest import make_recipe, write_dataset
 from tests.trainer.layouts import LAYOUTS, write_layout
 from trainer.__main__ import main
 from trainer.commands.check_data import show
@@ -20,6 +21,7 @@ from trainer.data.check.inspection import _propose_range, inspect_dataset
 from trainer.data.check.problems import Problem, find_problems
 from trainer.data.dataset import DatasetError
 from trainer.data.readers.layouts import open_dataset
+from trainer.run_data import open_run_data
 
 
 def problems(dataset: Path, crop: tuple[int, int] = (32, 32)) -> dict[str, Problem]:
@@ -124,7 +126,7 @@ FAULTS: list[tuple[Callable[[Path], None], str, str, tuple[str, ...]]] = [
     (empty_list, "split", "error", ("val",)),
     (absent_class, "absent class", "warning", ("bright",)),
     (rare_class, "rare class", "warning", ("bright 0.17%",)),
-    (no_val_list, "missing split", "error", ("val",)),
+    (no_val_list, "missing split", "warning", ("val",)),
     (no_labelled_list, "missing split", "error", ("labelled",)),
     (no_unlabelled_list, "missing split", "warning", ("unlabelled",)),
     (small_image, "small image", "warning", ("unlabelled1 40x20",)),
@@ -152,6 +154,14 @@ def test_crop_is_checked_only_if_it_is_given(dataset: Path) -> None:
 def test_split_of_another_name_may_be_the_validation_split(dataset: Path) -> None:
     (dataset / "splits/val.txt").rename(dataset / "splits/held_out.txt")
     assert problems(dataset)["missing split"].severity == "warning"
+
+
+def test_data_without_validation_pass_with_the_remedy_and_train(dataset: Path) -> None:
+    no_val_list(dataset)
+    assert 'data.val = ""' in problems(dataset)["missing split"].remedy
+    assert main(["check-data", str(dataset), "--crop", "32", "32"]) == 0
+    recipe = make_recipe(dataset)
+    assert open_run_data(replace(recipe, data=replace(recipe.data, val=""))).val == ()
 
 
 def test_masks_in_another_format_are_named(dataset: Path) -> None:

@@ -1,14 +1,17 @@
 """Names in split files: two images of one name, Unicode forms, backslashes, and names that are listed twice."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.trainer.conftest import make_recipe
 from tests.trainer.layouts import write_layout
 from trainer.data.dataset import EVERYTHING, DatasetError
 from trainer.data.readers.layouts import open_dataset, open_unlabelled
+from trainer.run_data import open_run_data
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 
@@ -38,6 +41,17 @@ def test_two_images_that_share_a_mask_are_rejected_when_listed_by_path(dataset: 
     (dataset / "splits/labelled.txt").write_text("images/labelled0.jpg\n")
     with pytest.raises(DatasetError, match=r"labelled0\.jpg and .*labelled0\.png would share the mask masks/labelled0"):
         open_dataset(dataset).split("labelled")
+
+
+def test_two_images_that_share_a_mask_are_rejected_when_all_images_are_labelled(dataset: Path) -> None:
+    for path in (dataset / "images").glob("[!l]*.png"):
+        path.unlink()
+    recipe = make_recipe(dataset, "supervised")
+    recipe = replace(recipe, data=replace(recipe.data, labelled=EVERYTHING, val=""))
+    assert len(open_run_data(recipe).labelled) == 4
+    add_jpeg(dataset, "labelled0")
+    with pytest.raises(DatasetError, match=r"labelled0\.jpg and .*labelled0\.png would share the mask"):
+        open_run_data(recipe)
 
 
 def test_two_images_of_one_name_may_have_listed_masks(dataset: Path) -> None:

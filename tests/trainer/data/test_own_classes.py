@@ -208,6 +208,26 @@ def test_unlabelled_parts_of_a_public_data_set_have_its_names(layout: str, image
     assert open_dataset(root).assumed
 
 
+def test_few_masks_with_few_classes_of_a_public_data_set_are_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_layout(tmp_path / "voc", "voc", labelled=99, unlabelled=2, val=2)
+    assert main(["check-data", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert "warning: 92/labeled: 99 masks show 2 of the 21 classes of Pascal VOC 2012" in said
+    assert "write their classes into classes.toml, or confirm these with data.format (--format)" in said
+    assert main(["check-data", str(root), "--format", "voc"]) == 0
+    assert "masks show" not in capsys.readouterr().out
+
+
+def test_one_foreign_name_among_many_is_found(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "voc", "voc", labelled=300)
+    save(root / "JPEGImages/zebra.jpg", np.zeros((4, 4, 3), np.uint8))
+    save(root / "JPEGImages/apple.jpg", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(DatasetError, match=r"an image is called 'apple\.jpg'"):
+        open_dataset(root)
+
+
 def test_many_masks_with_few_classes_of_a_public_data_set_are_an_error(tmp_path: Path) -> None:
     """The names are Pascal's, the labels are not: such sets exist, for example for salient objects."""
     root = write_layout(tmp_path / "voc", "voc", labelled=100, unlabelled=2, val=2)

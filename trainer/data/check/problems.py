@@ -74,8 +74,11 @@ def _missing_splits(inspection: Inspection) -> Iterator[Problem]:
         remedy = "list the images that have masks in splits/labelled.txt"
         yield Problem("missing split", severity, f"no split is labelled: {known}", ("labelled",), remedy)
     if "val" not in roles:
-        remedy = "list some images with masks in splits/val.txt instead of splits/labelled.txt"
-        yield Problem("missing split", severity, f"no split is for validation: {known}", ("val",), remedy)
+        remedy = (
+            "list some images with masks in splits/val.txt instead of splits/labelled.txt; without it, only a recipe "
+            'with data.val = "" trains, and no score is measured'
+        )
+        yield Problem("missing split", "warning", f"no split is for validation: {known}", ("val",), remedy)
     if not roles & {"unlabelled", "train"}:
         remedy = (
             "list the images without masks in splits/unlabelled.txt; without it, only method = supervised can train"
@@ -190,7 +193,7 @@ def _empty_masks(inspection: Inspection) -> Iterator[Problem]:
 
 def _absent_classes(inspection: Inspection) -> Iterator[Problem]:
     remedies = {
-        "labelled": "label images that show them, or remove them from classes.toml: they cannot be learned",
+        "labelled": "label images that show them, or use a classes.toml without them: they cannot be learned",
         "val": "add images that show them: mIoU leaves them out, or counts 0 if they are predicted",
     }
     counts = {"labelled": inspection.class_counts(*LABELLED_ROLES), "val": inspection.class_counts("val")}
