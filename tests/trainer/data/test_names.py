@@ -153,7 +153,7 @@ def test_name_of_two_images_in_a_plain_folder_is_rejected(tmp_path: Path) -> Non
 @pytest.mark.parametrize("line", ["images", "images masks"])
 def test_folder_in_a_list_is_no_image(dataset: Path, line: str) -> None:
     (dataset / "splits/labelled.txt").write_text(f"labelled0\n{line}\n")
-    with pytest.raises(DatasetError, match=f"1 of 2 images do not exist: '{line}'"):
+    with pytest.raises(DatasetError, match=f"1 of 2 images does not exist: '{line}'"):
         open_dataset(dataset).split("labelled")
 
 

@@ -58,7 +58,7 @@ def test_labelmap_of_cvat_gives_classes_and_colours(tmp_path: Path) -> None:
 def test_colour_that_the_labelmap_lacks_is_an_error(tmp_path: Path) -> None:
     write_voc(tmp_path, colored((0, 0, 0), (1, 2, 3)))
     (tmp_path / "labelmap.txt").write_text(LABELMAP)
-    with pytest.raises(ImageError, match=r"contains \[1, 2, 3\] \(1 pixels\)"):
+    with pytest.raises(ImageError, match=r"contains \[1, 2, 3\] \(1 pixel\)"):
         read_default(tmp_path)
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from trainer.counted import counted
 from trainer.data.dataset import EVERYTHING, DatasetError, Sample, SegmentationDataset
 from trainer.data.label_counts import LabelCounts, add_counts, count_mask
 from trainer.data.scan import map_in_threads
@@ -73,8 +74,9 @@ def _assumption_fault(dataset: SegmentationDataset, split: str, masks: int, pres
     classes = len(dataset.taxonomy)
     if not dataset.assumed or present >= LEAST_SHARE * classes:
         return None
+    shows = counted(masks, "mask shows", "masks show")
     return LabelFault(
-        f"{split}: {masks} masks show {present} of the {classes} classes of {dataset.assumed}",
+        f"{split}: {shows} {present} of the {classes} classes of {dataset.assumed}",
         "write their classes into classes.toml, or confirm these with data.format (--format)",
         "error" if masks >= ENOUGH_MASKS else "warning",
     )

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from trainer.counted import counted
 from trainer.data.check.inspection import LABELLED_ROLES, TRAINING_ROLES, ImageRecord, Inspection, SplitRecord
 from trainer.data.check.label_check import find_fault
 
@@ -88,7 +89,7 @@ def _missing_splits(inspection: Inspection) -> Iterator[Problem]:
 
 def _missing_images(inspection: Inspection) -> Iterator[Problem]:
     for split in inspection.splits:
-        message = f"{split.name}: {len(split.missing)} images do not exist"
+        message = f"{split.name}: {counted(len(split.missing), 'image does not exist', 'images do not exist')}"
         yield Problem("missing image", "error", message, split.missing, split.remedy)
 
 
@@ -99,7 +100,7 @@ def _missing_masks(inspection: Inspection) -> Iterator[Problem]:
         required = split.role == "labelled" or (split.role == "val" and len(unlabelled) < len(split.samples))
         if required:
             names = tuple(str(record.sample.mask or record.sample.image) for record in unlabelled)
-            message = f"{split.name}: {len(unlabelled)} of {len(split.samples)} images have no mask"
+            message = f"{split.name}: the masks of {len(unlabelled)} of {len(split.samples)} images are missing"
             remedy = _other_masks(unlabelled) or "add the masks, or move these images to the unlabelled split"
             yield Problem("missing mask", "error", message, names, remedy)
 
@@ -123,7 +124,8 @@ def _unusable_files(inspection: Inspection) -> Iterator[Problem]:
 
 def _undeclared_ranges(inspection: Inspection) -> Iterator[Problem]:
     names = tuple(record.sample.name for record in inspection.records.values() if record.undeclared)
-    message = f"{len(names)} images store numbers (floats, 32 or 12 bits) without saying which are black and white"
+    message = counted(len(names), "image stores numbers", "images store numbers")
+    message += " (floats, 32 or 12 bits) without saying which are black and white"
     # Not 1e-05: after a minus, argparse would take it for an option.
     low, high = (np.format_float_positional(value, trim="0") for value in inspection.proposed_range or (0.0, 1.0))
     remedy = (
@@ -136,7 +138,8 @@ def _undeclared_ranges(inspection: Inspection) -> Iterator[Problem]:
 def _nearly_black_images(inspection: Inspection) -> Iterator[Problem]:
     records = [record for record in inspection.records.values() if record.size and not record.undeclared]
     names = tuple(record.sample.name for record in records if 0 < record.brightest < NEARLY_BLACK)
-    message = f"{len(names)} images are nearly black: no value exceeds {NEARLY_BLACK - 1} of 255"
+    message = counted(len(names), "image is nearly black", "images are nearly black")
+    message += f": no value exceeds {NEARLY_BLACK - 1} of 255"
     remedy = "if they hold 12-bit numbers in 16 bits, add range = [0, 4095] to [data] in the recipe"
     yield Problem("nearly black", "warning", message, names, remedy)
 
@@ -170,7 +173,7 @@ def _duplicate_images(inspection: Inspection) -> Iterator[Problem]:
     for split in inspection.splits:
         groups = [group for group in _by_pixels(inspection.records_of(split.samples)).values() if len(group) > 1]
         names = tuple(" = ".join(record.sample.name for record in group) for group in groups)
-        message = f"{split.name}: {len(groups)} images occur under several names"
+        message = f"{split.name}: {counted(len(groups), 'image occurs', 'images occur')} under several names"
         remedy = "keep one of each; duplicates count more than once in training"
         yield Problem("duplicate", "warning", message, names, remedy)
 
@@ -185,10 +188,11 @@ def _useless_labels(inspection: Inspection) -> Iterator[Problem]:
 
 
 def _empty_masks(inspection: Inspection) -> Iterator[Problem]:
-    counted = [(record.sample.name, record.counts) for record in inspection.records.values() if record.counts]
-    names = tuple(name for name, counts in counted if not counts.classes_K.any())
+    masks = [(record.sample.name, record.counts) for record in inspection.records.values() if record.counts]
+    names = tuple(name for name, counts in masks if not counts.classes_K.any())
     remedy = "label them, or move them to the unlabelled split"
-    yield Problem("empty mask", "warning", f"{len(names)} masks contain ignored pixels only", names, remedy)
+    message = f"{counted(len(names), 'mask contains', 'masks contain')} ignored pixels only"
+    yield Problem("empty mask", "warning", message, names, remedy)
 
 
 def _absent_classes(inspection: Inspection) -> Iterator[Problem]:
@@ -202,7 +206,7 @@ def _absent_classes(inspection: Inspection) -> Iterator[Problem]:
         if np.count_nonzero(counts_K) > (role == "labelled"):
             names = inspection.dataset.taxonomy.names
             absent = tuple(name for name, count in zip(names, counts_K, strict=True) if not count)
-            message = f"{len(absent)} classes do not occur in the masks of {role}"
+            message = f"{counted(len(absent), 'class does not', 'classes do not')} occur in the masks of {role}"
             yield Problem("absent class", "warning", message, absent, remedies[role])
 
 
@@ -211,7 +215,7 @@ def _rare_classes(inspection: Inspection) -> Iterator[Problem]:
     share_K = counts_K / max(int(counts_K.sum()), 1)
     pairs = zip(inspection.dataset.taxonomy.names, share_K, strict=True)
     rare = tuple(f"{name} {share:.2%}" for name, share in pairs if 0 < share < RARE)
-    message = f"{len(rare)} of {len(share_K)} classes have less than {RARE:.0%} of the labelled pixels"
+    message = f"{len(rare)} of {len(share_K)} classes with less than {RARE:.0%} of the labelled pixels"
     remedy = "label more of them, or increase their weight: loss.class_weights, loss.class_balance"
     yield Problem("rare class", "warning", message, rare, remedy)
 
