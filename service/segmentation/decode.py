@@ -126,8 +126,8 @@ class Header:
     height: int
     orientation: int
     """EXIF orientation of the stored picture, 1 to 8; 1: upright."""
-    ignores_fourth_band: bool
-    """Whether the file is a GeoTIFF whose fourth band was not used."""
+    ignored: str | None = None
+    """What was not used: "fourth band" of a GeoTIFF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,8 @@ class EncodedImage:
         if self._transposition(orientation) in SWAPPED:
             width, height = height, width
         ignores_band = self._image.mode == "RGBA" and not fourth_band_is_alpha(self._image)
-        return Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation, ignores_band)
+        ignored = "fourth band" if ignores_band else None
+        return Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation, ignored)
 
     def decode(self) -> DecodedImage:
         """Decode the pixels by the rules of this module.

@@ -121,8 +121,8 @@ def _headers(result: Result, query: SegmentQuery, context: RequestContext, confi
         "Server-Timing": context.server_timing(),
         "Vary": "Accept",
     }
-    if result.image.header.ignores_fourth_band:
-        headers["X-Image-Ignored"] = "fourth band"
+    if ignored := result.image.header.ignored:
+        headers["X-Image-Ignored"] = ignored
     if result.prediction.scale < 1:
         headers["X-Mask-Scale"] = f"{result.prediction.scale:.4f}"
     return headers
