@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-serve fuzz sizes soak camvid encoders triton tensorrt clients clean
+.PHONY: help demo serve test test-postgresql lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-serve fuzz sizes soak camvid encoders triton tensorrt clients clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ serve: $(BASE) ## run the service with the starter model on http://127.0.0.1:800
 
 test: $(ALL) ## run all tests, on all cores
 	$(BIN)/python -m pytest -n auto --dist worksteal $(TEST)
+
+test-postgresql: $(ALL) ## run the service's tests on a PostgreSQL server of their own
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest -n auto --dist worksteal tests/service $(TEST)
 
 lint: $(ALL) ## run ruff, mypy --strict and import-linter
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ from exporter.manifest import (
     Artifact,
     CheckpointFile,
     ClassEntry,
+    Embedding,
     Inference,
     Manifest,
     Precision,
@@ -33,7 +34,7 @@ from exporter.manifest import (
     Tolerance,
 )
 from exporter.model_card import miou_classes, model_card
-from exporter.probe import Bytes, Ids, Predict
+from exporter.probe import Bytes, Outputs, Predict
 from exporter.tensorrt.profile import for_onnxruntime, usual_profile
 from exporter.tile_graph import TILE_GRAPH, export_tile_graph
 from exporter.validation import Validator
@@ -160,11 +161,10 @@ def _write_graphs(
 def eager(predictor: nn.Module) -> Predict:
     """PyTorch as a callable like OnnxPredictor."""
 
-    def predict(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
+    def predict(image_NHW3: Bytes) -> Outputs:
         with torch.inference_mode():
-            mask_NHW, confidence_NHW = predictor(torch.from_numpy(np.array(image_NHW3)))
-        mask: Ids = mask_NHW.numpy()
-        return mask.astype(np.uint8 if mask.dtype == np.uint8 else np.uint16), confidence_NHW.numpy()
+            mask, *others = (each.numpy() for each in predictor(torch.from_numpy(np.array(image_NHW3))))
+        return Outputs(mask.astype(np.uint8 if mask.dtype == np.uint8 else np.uint16), *others)
 
     return predict
 
@@ -216,6 +216,7 @@ def _manifest(
         artifacts=tuple(artifacts),
         checkpoint=CheckpointFile(file=CHECKPOINT, sha256=sha256_of(kept)) if kept.exists() else None,
         tile=tile,
+        embedding=Embedding(output="embedding", dimensions=checkpoint.model.encoder.channels[-1]),
         value_range=checkpoint.value_range,
         tensorrt=for_onnxruntime(graph.file, graph.sha256, usual_profile(long_side)),
     )

@@ -1,6 +1,6 @@
 """Prometheus metrics from the database: pool, runs and workers.
 
-Counting takes time in a large pool: a thread counts, and scrapes share the result. If the database does not answer,
+A thread reads them, and scrapes share the result. If the database does not answer,
 `maskloop_database_up` is 0 and the other metrics are absent.
 """
 
@@ -20,7 +20,7 @@ from sqlalchemy import func, select
 
 from service.runs.reaper import MISSED_HEARTBEATS
 from service.storage.database import Database
-from service.storage.tables import Image, Role, Run, RunStatus, Worker, utc_now
+from service.storage.tables import Pool, Role, Run, RunStatus, Worker, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -81,14 +81,13 @@ class DatabaseCollector(Collector):
     def _read_counts(self) -> Counts:
         alive = Worker.seen_at >= utc_now() - self._silent
         with self._database.read() as session:
-            images = session.execute(select(Image.split, func.count(), func.sum(Image.bytes)).group_by(Image.split))
-            pool = {split or "unlabelled": (count, size) for split, count, size in images}
+            pool = session.get_one(Pool, 1)
             runs = session.execute(select(Run.status, func.count()).group_by(Run.status)).all()
             by_ability = select(Worker.can_train, func.count()).where(alive).group_by(Worker.can_train)
             workers = session.execute(by_ability).all()
             return Counts(
-                images={kind: pool.get(kind, (0, 0))[0] for kind in get_args(Role)},
-                image_bytes=sum(size for _, size in pool.values()),
+                images={role: getattr(pool, role) for role in get_args(Role)},
+                image_bytes=pool.bytes,
                 runs=dict.fromkeys(get_args(RunStatus), 0) | dict(runs),
                 last_success=session.scalar(select(func.max(Run.finished_at)).where(Run.status == "succeeded")),
                 workers={False: 0, True: 0} | dict(workers),

@@ -137,10 +137,6 @@ class KeyNameTaken(Conflict, slug="key-name-taken", title="The name is taken"):
     """A valid key has this name."""
 
 
-class ImageInUse(Conflict, slug="image-in-use", title="The image is in use"):
-    """The image is part of the snapshot of an active run."""
-
-
 class ModelNotServable(Conflict, slug="model-not-servable", title="The model cannot serve"):
     """The model failed to load, or the gate rejected it."""
 
@@ -163,6 +159,10 @@ class NotEnoughImages(Conflict, slug="not-enough-images", title="Not enough imag
 
 class LabelsUnusable(Conflict, slug="labels-unusable", title="The labels cannot be used"):
     """The labels of a run show fewer classes than it needs."""
+
+
+class NothingCompared(Conflict, slug="nothing-compared", title="Nothing to compare"):
+    """No pixel of the validation images has a label, so a candidate cannot be judged."""
 
 
 class RateLimited(MaskloopError, status=429, slug="rate-limited", title="Too many requests"):

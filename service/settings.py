@@ -32,11 +32,17 @@ def _words(value: Any) -> Any:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
+def _names(value: Any) -> Any:
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
 def _scopes(value: Any) -> Any:
     return parse_scopes(value) if isinstance(value, str) else value
 
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+# With spaces in them.
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 Scopes = Annotated[tuple[Scope, ...], NoDecode, BeforeValidator(_scopes)]
 OptionalScopes = Annotated[tuple[Scope, ...] | None, NoDecode, BeforeValidator(_scopes)]
 
@@ -50,7 +56,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("maskloop-data")
     """Folder for the database, images, models and runs. The first start creates it."""
     database_url: str = ""
-    """SQLAlchemy URL of the database. Empty: an SQLite file in `data_dir`."""
+    """SQLAlchemy URL of the database, such as `postgresql+psycopg://USER:PASSWORD@HOST/NAME`, which needs the extra
+    `postgresql`. Empty: an SQLite file in `data_dir`."""
     broker_url: str = ""
     """URL of the Redis or Valkey server that queues training runs. Empty: `up` starts a Valkey server and stops it when
     it exits."""
@@ -158,8 +165,17 @@ class Settings(BaseSettings):
     """Path of the training recipe, a TOML file. Empty: `service/runs/recipe.toml`."""
     trainer_python: str = ""
     """Python interpreter that runs the trainer and the exporter. Empty: the one that runs the service."""
-    gate_tolerance_miou: float = Field(default=0.0, ge=0.0, le=1.0)
-    """How much validation mIoU (0..1) a new model may lose against the active one and still be activated."""
+    gate_margin_miou: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Loss of mIoU (0..1) on the validation images that does not matter. A new model that loses more, against the
+    active one or the best so far, is rejected."""
+    gate_level: float = Field(default=0.05, gt=0.0, lt=0.5)
+    """Probability with which chance alone may mislead the gate, for each of its limits."""
+    gate_mode: Literal["not_worse", "better"] = "not_worse"
+    """What a new model must show to be activated: that it does not lose `gate_margin_miou`, or that it is better than
+    the active one."""
+    gate_guard_classes: Names = ()
+    """Names of classes in which a loss above `gate_margin_miou` rejects a new model, if at least 10 validation images
+    show the class. Empty: none."""
     heartbeat_s: float = Field(default=5.0, gt=0)
     """Interval at which a training run reports that it is alive, in seconds."""
     stop_grace_s: float = Field(default=30.0, gt=0)

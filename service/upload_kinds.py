@@ -16,6 +16,7 @@ STRIPPED = re.compile(rb"\xff\xd8\xff|\x89PNG\x1a|RIFF.{0,4}WEBP|BM|II\*|MM\*|PK
 # A file of this size has line ends by chance alone.
 MIN_BYTES_WITH_LINE_ENDS = 8192
 HEAD_BYTES = 1024
+SPACE_AND_QUOTES = b" \t\n\r\f\v\"'"
 # What a byte becomes that is not UTF-8; a binary file has hardly any.
 REPLACEMENT, MAX_REPLACEMENTS = "\ufffd".encode(), 4
 BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
@@ -26,7 +27,7 @@ Kind = tuple[str, str]
 """What an upload is, and the remedy. One upload may be a whole body, a part of a form, or a tensor."""
 Kinds = tuple[tuple[bytes, str, str], ...]
 """Patterns with kinds."""
-# Without leading white space.
+# Without leading white space and quotes.
 TEXTS: Kinds = (
     (rb"data:[\w.+-]*/?[\w.+-]*[;,]", "is a data URL", f"decode it, and {SEND_FILE}"),
     (rb"[{\[]", "is JSON", f"{SEND_FILE} (/v2/models/seg_bytes/infer takes images as base64 in JSON)"),
@@ -61,7 +62,7 @@ def recognise(data: bytes, remedy: str | None = None) -> str | None:
 
     `remedy` replaces those for images and masks.
     """
-    text = data[:HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
+    text = data[:HEAD_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip(SPACE_AND_QUOTES)
     kind = _damage(data) or _match(TEXTS, text) or _base64(text) or _match(FILES, data) or _plain(text)
     return f"{kind[0]}: {remedy or kind[1]}" if kind else None
 

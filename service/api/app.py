@@ -43,6 +43,7 @@ EXPOSED_HEADERS = [
     "X-Image-Id",
     "X-Image-Orientation",
     "X-Image-Ignored",
+    "X-Image-Warning",
     "X-Mask-Scale",
     "X-Model-Precision",
     "X-Model-Version",

@@ -1,38 +1,41 @@
-"""The image pool: images that clients contributed, and labels for some of them."""
+"""The image pool: images that clients contributed, and labels for some of them.
+
+Files are written before the row that refers to them, and deleted after it; each is locked for both. So a row has its
+files, whatever happens at the same time or in between.
+"""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import Select, exists, func, select, tuple_
+from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
-from service.errors import BadInput, FileLost, ImageInUse, ImageNotFound
+from service.errors import BadInput, FileLost, ImageNotFound
 from service.images.label_masks import check_not_binary, encode_mask, read_mask
+from service.images.pool_counters import (
+    Counts,
+    count_added,
+    count_deleted,
+    count_labelled,
+    next_split,
+    read_counts,
+)
 from service.segmentation.decode import EncodedImage, Limits
 from service.segmentation.formats.rgb import ValueRange
 from service.storage.blob_store import BlobStore, Collection
 from service.storage.database import Database
-from service.storage.tables import ACTIVE, Image, Run, RunImage, Split, utc_now
+from service.storage.tables import DeletedImage, Image, Run, RunLabel, Split, utc_now
 
-LABELS_PER_VAL = 5
 # For validation; each takes up to 200 MB.
 MAX_CONCURRENT_DECODES = 2
+# Fits in SQL's BIGINT.
+CURSOR_DIGITS = 18
 
 LabelFilter = Literal["all", "labelled", "unlabelled"]
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Number of images: labelled for training, labelled for validation, unlabelled."""
-
-    labelled: int
-    val: int
-    unlabelled: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +64,22 @@ class ImageStore:
         encoded = EncodedImage(data, self._limits, value_range)
         with self._decoding:
             header = encoded.header if decoded else encoded.decode().header
+        # Before the transaction, since flushing a file takes milliseconds.
+        sha256 = self._blobs.put("images", data)
         with self._database.write() as session:
-            # Inside the transaction, against a concurrent `delete` of this image.
-            sha256 = self._blobs.put("images", data)
+            self._database.lock(session, sha256)
             known = session.get(Image, sha256)
             if known is not None:
                 return known, False
+            # Does nothing, unless the image has just been deleted.
+            self._blobs.put("images", data)
             row = Image(
-                id=sha256, media_type=header.media_type, width=header.width, height=header.height, bytes=len(data)
+                id=sha256,
+                sequence=count_added(session, len(data)),
+                media_type=header.media_type,
+                width=header.width,
+                height=header.height,
+                bytes=len(data),
             )
             session.add(row)
         return row, True
@@ -80,19 +91,18 @@ class ImageStore:
 
     def page(self, *, which: LabelFilter = "all", limit: int = 100, cursor: str | None = None) -> Page:
         """Get a page of images; `cursor` is from the previous page. Raises BadInput if it is invalid."""
-        query = _filtered(which).order_by(Image.created_at.desc(), Image.id.desc()).limit(limit + 1)
+        query = _filtered(which).order_by(Image.sequence.desc()).limit(limit + 1)
         if cursor is not None:
-            query = query.where(tuple_(Image.created_at, Image.id) < _from_cursor(cursor))
+            query = query.where(Image.sequence < _from_cursor(cursor))
         with self._database.read() as session:
             rows = list(session.scalars(query))
         more = len(rows) > limit
-        return Page(rows[:limit], _to_cursor(rows[limit - 1]) if more else None)
+        return Page(rows[:limit], str(rows[limit - 1].sequence) if more else None)
 
     def counts(self) -> Counts:
-        """Count the images by split."""
+        """Return the number of images by split, and their size."""
         with self._database.read() as session:
-            found = dict(session.execute(select(Image.split, func.count()).group_by(Image.split)).all())
-        return Counts(found.get("labelled", 0), found.get("val", 0), found.get(None, 0))
+            return read_counts(session)
 
     def path(self, image_id: str) -> Path:
         """Return the file with the encoded image, for reading. Raises ImageNotFound, FileLost."""
@@ -105,6 +115,14 @@ class ImageStore:
             raise ImageNotFound(f"Image {image_id} has no mask: PUT one to /v1/images/{image_id}/mask.")
         return self._path("masks", row.mask_sha256, f"PUT the mask to /v1/images/{image_id}/mask again")
 
+    def copy_image(self, image_id: str, target: Path) -> None:
+        """Copy, or link, the file of an image. Raises ImageNotFound if it was deleted, FileLost."""
+        self._copy("images", image_id, image_id, target)
+
+    def copy_mask(self, image_id: str, sha256: str, target: Path) -> None:
+        """Copy, or link, a mask of an image. Raises ImageNotFound if the image was deleted, FileLost."""
+        self._copy("masks", sha256, image_id, target)
+
     def put_mask(
         self,
         image_id: str,
@@ -113,52 +131,83 @@ class ImageStore:
         classes: int,
         ignore_index: int,
         split: Split | None = None,
+        group: str | None = None,
         partial: bool = False,
     ) -> Image:
         """Set or replace the label of an image, a PNG for `read_mask`. Raises ImageNotFound, MaskInvalid.
 
         With `partial`, it may show class 0 alone beside pixels without a label, as 0/255 masks do. Without `split`, a
-        labelled image keeps its split; of new labels, every fifth goes to `val`.
+        labelled image keeps its split; of new labels, every fifth goes to `val`. `group` names the video, place or
+        patient; without it, the image keeps its group.
         """
         image = self.get(image_id)
         with self._decoding:
             ids = read_mask(data, width=image.width, height=image.height, classes=classes, ignore_index=ignore_index)
         if not partial:
             check_not_binary(ids, ignore_index)
+        mask = encode_mask(ids)
+        sha256 = self._blobs.put("masks", mask)
         with self._database.write() as session:
+            self._database.lock(session, image_id)
+            self._database.lock(session, sha256)
             row = _existing(session, image_id)
-            old = row.mask_sha256
-            row.mask_sha256 = self._blobs.put("masks", encode_mask(ids))
-            row.split = split or row.split or _next_split(session)
-            row.labelled_at = utc_now()
-        self._delete_mask_file(old)
+            self._blobs.put("masks", mask)
+            chosen = split or row.split or next_split(session)
+            old, row.mask_sha256 = row.mask_sha256, sha256
+            row.label_sequence = count_labelled(session, row.split, chosen)
+            row.split, row.labelled_at = chosen, utc_now()
+            row.group_name = group or row.group_name
+        if old is not None:
+            self.delete_unused_mask(old)
         return row
 
-    def delete(self, image_id: str) -> None:
-        """Delete an image and its mask. Raises ImageNotFound, or ImageInUse while an active run uses it."""
-        with self._database.write() as session:
-            row = _existing(session, image_id)
-            in_run = (RunImage.image_id == image_id, RunImage.run_id == Run.id, Run.status.in_(ACTIVE))
-            if session.scalar(select(exists().where(*in_run))):
-                raise ImageInUse(f"An active run uses image {image_id}: wait until it ends, or cancel it.")
-            session.delete(row)
-        # Files last: one without a row only takes space.
-        self._delete_image_file(image_id)
-        self._delete_mask_file(row.mask_sha256)
+    def delete(self, image_id: str) -> DeletedImage:
+        """Delete an image and its masks. Raises ImageNotFound.
 
-    def _delete_image_file(self, sha256: str) -> None:
-        # A write transaction excludes `add`: the same image may have been added again.
+        An active run keeps its own copy until it ends. The worker deletes the masks of past labels, and pictures in
+        reports; then `completed_at` is set.
+        """
         with self._database.write() as session:
+            self._database.lock(session, image_id)
+            row = _existing(session, image_id)
+            count_deleted(session, row)
+            deleted = DeletedImage(sequence=row.sequence, image_id=image_id, mask_sha256=row.mask_sha256)
+            session.add(deleted)
+            session.delete(row)
+        self.delete_unused_image(image_id)
+        if deleted.mask_sha256 is not None:
+            self.delete_unused_mask(deleted.mask_sha256)
+        return deleted
+
+    def delete_unused_image(self, sha256: str) -> None:
+        """Delete the file of an image, unless the pool has the image (again)."""
+        with self._database.write() as session:
+            self._database.lock(session, sha256)
             if session.get(Image, sha256) is None:
                 self._blobs.delete("images", sha256)
 
-    def _delete_mask_file(self, sha256: str | None) -> None:
-        """Delete a mask file that no image refers to, unless an active run may read it."""
+    def delete_unused_mask(self, sha256: str) -> None:
+        """Delete a mask file, unless it is the label of an image, or was that of one still in the pool in a run."""
+        in_run = exists().where(
+            RunLabel.mask_sha256 == sha256,
+            RunLabel.run_id == Run.id,
+            RunLabel.image_id == Image.id,
+            # Otherwise the image was deleted after the run, and added again.
+            Run.image_sequence >= Image.sequence,
+        )
         with self._database.write() as session:
-            if sha256 is None or session.scalar(select(exists().where(Image.mask_sha256 == sha256))):
-                return
-            if not session.scalar(select(exists().where(Run.status.in_(ACTIVE)))):
+            self._database.lock(session, sha256)
+            if not session.scalar(select(exists().where(Image.mask_sha256 == sha256) | in_run)):
                 self._blobs.delete("masks", sha256)
+
+    def _copy(self, collection: Collection, sha256: str, image_id: str, target: Path) -> None:
+        try:
+            self._blobs.copy(collection, sha256, target)
+        except FileNotFoundError:
+            self.get(image_id)
+            raise FileLost(
+                f"The file {sha256} of image {image_id} is missing in the data folder: restore it."
+            ) from None
 
     def _path(self, collection: Collection, sha256: str, remedy: str) -> Path:
         try:
@@ -181,19 +230,7 @@ def _filtered(which: LabelFilter) -> Select[Image]:
     return query.where(Image.mask_sha256.is_(None)) if which == "unlabelled" else query
 
 
-def _next_split(session: Session) -> Split:
-    labels = session.scalar(select(func.count()).where(Image.split.is_not(None))) or 0
-    val = session.scalar(select(func.count()).where(Image.split == "val")) or 0
-    return "val" if (val + 1) * LABELS_PER_VAL <= labels + 1 else "labelled"
-
-
-def _to_cursor(row: Image) -> str:
-    return f"{row.created_at.timestamp():.6f}-{row.id}"
-
-
-def _from_cursor(cursor: str) -> tuple[datetime, str]:
-    seconds, _, image_id = cursor.partition("-")
-    try:
-        return datetime.fromtimestamp(float(seconds), UTC), image_id
-    except (ValueError, OverflowError, OSError):
-        raise BadInput("The cursor is invalid: start without a cursor.") from None
+def _from_cursor(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= CURSOR_DIGITS):
+        raise BadInput("The cursor is invalid: start without a cursor.")
+    return int(cursor)

@@ -33,7 +33,7 @@ def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_inde
         raise MaskInvalid(
             f"The upload {kind}."
             if kind
-            else "The mask is not a PNG: save it as PNG, since lossy formats change class ids."
+            else "The mask is not a PNG: save it as PNG with the same class ids, which JPEG would change."
         )
     ids = _indices(data, (width, height))
     found = np.unique(ids)

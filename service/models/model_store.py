@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -90,6 +91,13 @@ class ModelStore:
         """Return the version to serve: of the newest activation whose model has not failed."""
         with self._database.read() as session:
             return session.scalars(_serving_order()).first()
+
+    def once_active(self) -> Sequence[Model]:
+        """List the versions that are or were active, by their recorded mIoU, highest first; failed ones excluded."""
+        query = select(Model).where(Model.version.in_(select(Activation.version)))
+        query = query.where(Model.state != "failed", Model.miou.is_not(None))
+        with self._database.read() as session:
+            return session.scalars(query.order_by(Model.miou.desc(), Model.created_at.desc())).all()
 
     def activate(self, version: str, reason: str) -> Activation:
         """Activate a version; processes follow within a second. Raises ModelNotFound, ModelNotServable."""

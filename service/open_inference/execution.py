@@ -122,12 +122,20 @@ async def _run_image(
 ) -> Row:
     if not isinstance(image, bytes):
         prediction = await pipeline.predict(image, loaded.engine, context, client_disconnected)
-        return {"mask": prediction.mask_HW, "confidence": prediction.confidence_HW}
+        return {
+            "mask": prediction.mask_HW,
+            "confidence": prediction.confidence_HW,
+            "embedding": prediction.embedding_D,
+        }
     result = await pipeline.segment(image, loaded.engine, context, client_disconnected, loaded.value_range)
     prediction = result.prediction
     png = await pipeline.encode(lambda: mask_png(prediction.mask_HW, loaded.class_table), context)
-    values = {"mask_png": png, "mean_confidence": np.float32(mean_confidence(prediction))}
-    return values | {IGNORED: result.image.header.ignored}
+    return {
+        "mask_png": png,
+        "mean_confidence": np.float32(mean_confidence(prediction)),
+        "embedding": prediction.embedding_D,
+        IGNORED: result.image.header.ignored,
+    }
 
 
 def _apply_priority(priority: InferPriority, context: RequestContext) -> int:

@@ -16,7 +16,7 @@ from service.open_inference.tensor_spec import Shape
 
 Part = bytes | memoryview
 
-NUMPY_DTYPES = {"UINT8": "<u1", "UINT16": "<u2", "FP32": "<f4"}
+NUMPY_DTYPES = {"UINT8": "<u1", "UINT16": "<u2", "FP16": "<f2", "FP32": "<f4"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

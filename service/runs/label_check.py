@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image
 
 from service.errors import LabelsUnusable
-from service.images.image_store import ImageStore
 from service.models.bundle import Manifest
-from service.runs.run_store import RunStore
+from service.runs.snapshot import names
+from service.storage.tables import Split
 
 # A model that knows one class predicts it everywhere.
 MIN_TRAINING_CLASSES = 2
 MIN_VAL_CLASSES = 1
 
 
-def check_labels(run_id: str, manifest: Manifest, *, runs: RunStore, images: ImageStore) -> None:
-    """Check that the labels of a run show two classes, and those for validation one.
+def check_labels(dataset: Path, manifest: Manifest) -> None:
+    """Check that the labels of a run's data set show two classes, and those for validation one.
 
-    Raises:
-        LabelsUnusable: They do not.
-        ImageNotFound, FileLost: A label is missing.
+    Raises LabelsUnusable if they do not.
     """
     ignored = manifest.ignore_index
-    training = _classes(images, runs.images(run_id, "labelled"), ignored, MIN_TRAINING_CLASSES)
+    for split in get_args(Split):
+        if not names(dataset, split):
+            raise LabelsUnusable(
+                f"Every label of the split `{split}` was deleted after the run was queued: label others."
+            )
+    training = _classes(dataset, "labelled", ignored, MIN_TRAINING_CLASSES)
     question = f"If {ignored} stands for a class in your masks, replace it by the id of the class."
     if not training:
         raise LabelsUnusable(
@@ -38,18 +42,18 @@ def check_labels(run_id: str, manifest: Manifest, *, runs: RunStore, images: Ima
             f"The labels for training show one class only, {name!r}, and one class alone cannot be learnt: label "
             f"others too. {question}"
         )
-    if not _classes(images, runs.images(run_id, "val"), ignored, MIN_VAL_CLASSES):
+    if not _classes(dataset, "val", ignored, MIN_VAL_CLASSES):
         raise LabelsUnusable(
             f"Every pixel of the `val` labels is {ignored}, not labelled, so a candidate cannot be evaluated: label "
             f"them. {question}"
         )
 
 
-def _classes(images: ImageStore, ids: Sequence[str], ignored: int, enough: int) -> set[int]:
+def _classes(dataset: Path, split: Split, ignored: int, enough: int) -> set[int]:
     """Class ids that the labels show; stops as soon as there are enough."""
     found: set[int] = set()
-    for image_id in ids:
-        with Image.open(images.mask_path(image_id)) as mask:
+    for name in names(dataset, split):
+        with Image.open(dataset / "masks" / f"{name}.png") as mask:
             found |= {int(value) for value in np.unique(np.asarray(mask))} - {ignored}
         if len(found) >= enough:
             break

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import structlog
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from service.errors import names_only
 from service.runs.run_store import add_event, existing_run
@@ -57,6 +58,7 @@ class Lease:
         self.attempt = attempt
         self.interruption: Interruption | None = None
         """Set by the heartbeat thread."""
+        self.finished = False
         self._database = database
         self._ended = threading.Event()
         self._progress_at = -PROGRESS_EVERY_S
@@ -89,6 +91,7 @@ class Lease:
         """Record the end of the run."""
         values = {"status": status, "error": error, "finished_at": utc_now()}
         self.record(values, "finished", status=status, error=error)
+        self.finished = True
         log.info("run finished", run_id=self.run_id, status=status, error=error)
 
     def release(self) -> None:
@@ -98,16 +101,24 @@ class Lease:
 
     def record(self, values: dict[str, Any], event: str, **fields: Any) -> None:
         """Write columns of the run and an event, in one transaction."""
+        with self.fenced() as session:
+            if values:
+                session.execute(update(Run).where(Run.id == self.run_id).values(**_public(values)))
+            add_event(session, self.run_id, event, **_public(fields))
+
+    @contextmanager
+    def fenced(self) -> Iterator[Session]:
+        """Open a write transaction in which this worker holds the run."""
         with self._database.write() as session:
             held = session.execute(
                 update(Run)
                 .where(Run.id == self.run_id, Run.status == "running", Run.attempts == self.attempt)
-                .values(heartbeat_at=utc_now(), **_public(values))
+                .values(heartbeat_at=utc_now())
                 .returning(Run.id)
             ).one_or_none()
             if held is None:
                 raise LeaseLost(self.run_id)
-            add_event(session, self.run_id, event, **_public(fields))
+            yield session
 
     def _send_heartbeats(self, heartbeat_s: float) -> None:
         beaten_at = time.monotonic()

@@ -56,30 +56,29 @@ def perform(
             _conclude(phases, lease, settings)
         except LeaseLost:
             log.warning("run was taken over by another worker", run_id=run_id)
+        if lease.finished:
+            phases.delete_copies()
 
 
 def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
     try:
         promoted = phases.run()
     except Interrupted as why:
-        _interrupt(phases, lease, str(why), settings)
+        _interrupt(lease, str(why), settings)
     except LeaseLost:
         raise
     except (MaskloopError, ProgramError, RecipeError, OSError) as error:
-        # Keep its folder, so that it can be repeated by hand.
         lease.finish("failed", str(storage_fault(error, settings.data_dir) or error))
     except Exception as error:
         log.exception("run failed with an unexpected error", run_id=lease.run_id)
         lease.finish("failed", f"{type(error).__name__}: {error}")
     else:
-        lease.finish("succeeded" if promoted else "rejected")
-        phases.delete_copies()
+        lease.finish("succeeded" if promoted else "rejected", phases.rejection)
 
 
-def _interrupt(phases: Phases, lease: Lease, why: str, settings: Settings) -> None:
+def _interrupt(lease: Lease, why: str, settings: Settings) -> None:
     if why == "cancelled":
         lease.finish("cancelled")
-        phases.delete_copies()
     elif why == "stopping":
         lease.release()
     elif why == "timeout":

@@ -13,23 +13,30 @@ died continues from the last state that the trainer saved, and a duplicate messa
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import structlog
 
 from service.images.image_store import ImageStore
-from service.models.bundle import MANIFEST, Bundle
+from service.models.bundle import MANIFEST, Bundle, Manifest
 from service.models.model_store import ModelStore
 from service.models.precision import choose_precision
+from service.releases.gate.best_version import find_best
+from service.releases.gate.judge import check_guard_classes, judge
+from service.releases.gate.scoring import Score
+from service.releases.gate.validation_samples import Sample, read_samples
+from service.releases.gate.verdict import Verdict
 from service.runs.child_program import Event, Program, run_program
-from service.runs.gate import Pair, compare, read_pairs
+from service.runs.deletion_sweep import delete_copies
 from service.runs.label_check import check_labels
 from service.runs.lease import Lease
 from service.runs.run_recipe import write_recipe
 from service.runs.run_store import RunStore
-from service.runs.snapshot import build_dataset
+from service.runs.snapshot import DatasetWriter, take_snapshot, validation_files
 from service.segmentation.decode import Limits
+from service.segmentation.formats.rgb import ValueRange
 from service.segmentation.inference.providers import expected_provider
 from service.settings import Settings
 from service.tracing import span
@@ -57,6 +64,8 @@ class Phases:
 
     def __post_init__(self) -> None:
         self._limits = Limits(max_bytes=self.settings.max_image_bytes, max_pixels=self.settings.max_image_pixels)
+        self.rejection: str | None = None
+        """Why the candidate was not promoted."""
         self._folder = self.settings.data_dir.absolute() / "runs" / self.lease.run_id
 
     def run(self) -> bool:
@@ -75,21 +84,25 @@ class Phases:
         return accepted
 
     def delete_copies(self) -> None:
-        """Delete an ended run's snapshot, which may hold images that clients delete, and its imported bundle."""
-        for name in ("dataset", "bundle"):
-            shutil.rmtree(self._folder / name, ignore_errors=True)
+        """Delete what an ended run needs no more, among it copies of images that clients may delete."""
+        delete_copies(self._folder)
 
     def _prepare(self) -> None:
         self._enter("prepare")
         self._folder.mkdir(parents=True, exist_ok=True)
         base = self._base()
+        check_guard_classes(self.settings, base.manifest)
         dataset = self._folder / "dataset"
-        sizes = build_dataset(
-            dataset, self.lease.run_id, base.manifest, runs=self.runs, images=self.images, limits=self._limits
+        if take_snapshot(self.lease):
+            # Of an earlier snapshot, which a former version took.
+            shutil.rmtree(dataset, ignore_errors=True)
+        writer = DatasetWriter(
+            run_id=self.lease.run_id, runs=self.runs, images=self.images, limits=self._limits, check=self._check
         )
+        sizes = writer.write(dataset, base.manifest)
         recipe = self._folder / "recipe.toml"
         if not recipe.exists():
-            check_labels(self.lease.run_id, base.manifest, runs=self.runs, images=self.images)
+            check_labels(dataset, base.manifest)
             write_recipe(recipe, template=self.settings.recipe_path, base=base, dataset=dataset, sizes=sizes)
 
     def _train(self) -> None:
@@ -121,22 +134,34 @@ class Phases:
         run = self.runs.get(self.lease.run_id)
         if run.report is not None:
             # An earlier attempt finished this phase; the candidate may be active.
-            return bool(run.report["accepted"])
+            return self._outcome(run.report)
         version = self.models.import_folder(self._folder / "bundle", state="candidate", run_id=run.id).version
         self.lease.record({"candidate_version": version}, "candidate", version=version)
-        activated = self.models.activated()
+        candidate, activated = self.models.bundle(version), self.models.activated()
         active = self.models.bundle(activated.version) if activated else None
-        verdict = compare(self.models.bundle(version), active, self._pairs, self.settings)
-        before = verdict.active.miou_truth_classes if verdict.active else None
-        after = verdict.candidate.miou_truth_classes if verdict.candidate else None
-        values = {"report": asdict(verdict), "miou_before": before, "miou_after": after}
-        miou = verdict.candidate.miou if verdict.candidate else None
-        if verdict.accepted:
-            self.models.mark(version, "candidate", miou=miou)
+        best = find_best(self.models, candidate, active) if active else None
+        verdict = judge(candidate, active, best, self._samples, self.settings, uses=self.runs.count_judged())
+        self._store(version, verdict)
+        return self._outcome(asdict(verdict))
+
+    def _store(self, version: str, verdict: Verdict) -> None:
+        """Write the verdict to the candidate and to the run."""
+        if verdict.outcome == "reject":
+            self.models.mark(version, "rejected", error=verdict.sentence, miou=_miou(verdict.candidate))
         else:
-            self.models.mark(version, "rejected", error=verdict.reason, miou=miou)
-        self.lease.record(values, "verdict", accepted=verdict.accepted, reason=verdict.reason)
-        return verdict.accepted
+            # Undecided: not active, and a person may activate it.
+            self.models.mark(version, "candidate", miou=_miou(verdict.candidate))
+        values = {
+            "report": asdict(verdict),
+            "miou_before": verdict.active.miou_truth_classes if verdict.active else None,
+            "miou_after": verdict.candidate.miou_truth_classes if verdict.candidate else None,
+        }
+        self.lease.record(values, "verdict", outcome=verdict.outcome, sentence=verdict.sentence)
+
+    def _outcome(self, report: dict[str, Any]) -> bool:
+        promote = bool(report["outcome"] == "promote")
+        self.rejection = None if promote else str(report["sentence"])
+        return promote
 
     def _promote(self) -> None:
         # This write is fenced: a worker that lost the lease stops here.
@@ -151,11 +176,11 @@ class Phases:
         assert version is not None  # noqa: S101 - the policy writes it
         return self.models.bundle(version)
 
-    def _pairs(self, bundle: Bundle) -> Iterator[Pair]:
-        ids = self.runs.images(self.lease.run_id, "val")
-        for pair in read_pairs(self.images, ids, bundle.manifest, self._limits):
+    def _samples(self, manifest: Manifest, ranges: Collection[ValueRange | None]) -> Iterator[Sample]:
+        files = validation_files(self._folder / "dataset", self.runs.labels(self.lease.run_id))
+        for sample in read_samples(files, manifest, ranges, self._limits):
             self._check()
-            yield pair
+            yield sample
 
     def _enter(self, phase: str) -> None:
         self._check()
@@ -182,3 +207,7 @@ class Phases:
             self.lease.progress(event)
         else:
             self.lease.record({}, **event)
+
+
+def _miou(score: Score | None) -> float | None:
+    return score.miou if score else None

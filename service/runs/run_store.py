@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import RunNotActive, RunNotFound
 from service.storage.database import Database
-from service.storage.tables import ACTIVE, Role, Run, RunEvent, RunImage, utc_now
+from service.storage.tables import ACTIVE, Image, Model, Pool, Run, RunEvent, RunLabel, utc_now
 
 
 class RunStore:
@@ -27,7 +27,7 @@ class RunStore:
     def list(self, limit: int = 100) -> Sequence[Run]:
         """List the runs, newest first."""
         with self._database.read() as session:
-            return session.scalars(select(Run).order_by(Run.created_at.desc(), Run.id.desc()).limit(limit)).all()
+            return session.scalars(select(Run).order_by(Run.number.desc()).limit(limit)).all()
 
     def events(self, run_id: str, after: int = 0, limit: int = 500) -> Sequence[RunEvent]:
         """Get at most `limit` events of a run after the id `after`, in order. Raises RunNotFound."""
@@ -36,16 +36,44 @@ class RunStore:
             existing_run(session, run_id)
             return session.scalars(query.limit(limit)).all()
 
-    def images(self, run_id: str, role: Role) -> Sequence[str]:
-        """List the ids of the snapshot's images in a role, in a fixed order."""
-        query = select(RunImage.image_id).where(RunImage.run_id == run_id, RunImage.role == role)
+    def labels(self, run_id: str) -> Sequence[RunLabel]:
+        """List the labels of the snapshot, in a fixed order."""
+        query = select(RunLabel).where(RunLabel.run_id == run_id).order_by(RunLabel.image_id)
         with self._database.read() as session:
-            return session.scalars(query.order_by(RunImage.image_id)).all()
+            return session.scalars(query).all()
+
+    def unlabelled(self, run_id: str, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str, str]]:
+        """List unlabelled images of the snapshot in the order of arrival: sequence, id, media type.
+
+        `after` is the last sequence of the previous call. Deleted images are left out.
+        """
+        is_label = exists().where(RunLabel.run_id == run_id, RunLabel.image_id == Image.id)
+        with self._database.read() as session:
+            newest = existing_run(session, run_id).image_sequence or 0
+            query = (
+                select(Image.sequence, Image.id, Image.media_type)
+                .where(Image.sequence > after, Image.sequence <= newest, ~is_label)
+                .order_by(Image.sequence)
+                .limit(limit)
+            )
+            return [(sequence, image_id, media_type) for sequence, image_id, media_type in session.execute(query)]
+
+    def models_with_image(self, sequence: int) -> Sequence[str]:
+        """List the versions whose run used the image with this sequence, if it was not deleted before, oldest first."""
+        query = select(Model.version).join(Run, Run.id == Model.run_id).where(Run.image_sequence >= sequence)
+        with self._database.read() as session:
+            return session.scalars(query.order_by(Run.number)).all()
+
+    def count_judged(self) -> int:
+        """Count the runs whose candidate was measured on validation images."""
+        query = select(func.count()).select_from(Run).where(Run.miou_after.is_not(None))
+        with self._database.read() as session:
+            return session.scalars(query).one()
 
     def queued(self) -> Sequence[str]:
         """List the ids of queued runs."""
         with self._database.read() as session:
-            return session.scalars(select(Run.id).where(Run.status == "queued").order_by(Run.created_at)).all()
+            return session.scalars(select(Run.id).where(Run.status == "queued").order_by(Run.number)).all()
 
     def request_cancel(self, run_id: str) -> Run:
         """Cancel a run: a queued one ends at once, a running one within seconds. Raises RunNotFound, RunNotActive."""
@@ -53,6 +81,9 @@ class RunStore:
             run = existing_run(session, run_id)
             if run.status not in ACTIVE:
                 raise RunNotActive(f"Run {run_id} has ended ({run.status}) and cannot be cancelled.")
+            # Its images do not make the next run due.
+            newest = select(Pool.image_sequence).scalar_subquery()
+            run.image_sequence = func.coalesce(Run.image_sequence, newest)
             # Compare-and-set: a worker may claim it at the same time.
             if not _cancel_if_queued(session, run_id):
                 session.execute(update(Run).where(Run.id == run_id).values(cancel_requested=True))

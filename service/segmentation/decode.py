@@ -41,10 +41,11 @@ import numpy.typing as npt
 from PIL import Image, ImageFile
 
 from service.errors import BadInput, ImageTooLarge, ImageUnreadable, ImageUnsupported
-from service.segmentation.formats.open_errors import find_fault
+from service.segmentation.formats.open_errors import CONVERT, find_fault
 from service.segmentation.formats.png_chunks import is_of_ios, without_metadata
 from service.segmentation.formats.rgb import (
     FULL_16_BITS,
+    NotFiniteError,
     ValueRange,
     is_16_bit_color,
     read_transparency,
@@ -106,7 +107,8 @@ MAX_RLE_BYTES = 2 * 2**20
 PIXEL_BYTES = 17
 # Images are converted to upright RGB in strips of this many pixels; most are one strip.
 STRIP_PIXELS = 2**19
-CONVERT = "save it as grey or RGB with 8 bits per channel"
+# Upper bytes below which all values of a 16-bit image are below 4096: those of 12-bit numbers.
+NEARLY_BLACK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,8 @@ class DecodedImage:
 
     image_HW3: Pixels
     header: Header
+    is_nearly_black: bool = False
+    """Whether the file stores 16 bits without a value range, and no value reaches 4096."""
 
 
 class EncodedImage:
@@ -164,6 +168,8 @@ class EncodedImage:
             raise
         except Exception as error:
             raise _pillow_error(error, "image is damaged or incomplete", data) from None
+        # Asked here: a decoded image no longer says it.
+        self._is_16_bit = self._image.mode.startswith("I;16") or is_16_bit_color(self._image)
         self.decode_bytes = PIXEL_BYTES * self._image.width * self._image.height
         """Upper bound of the memory that `header` and `decode` use."""
 
@@ -189,7 +195,9 @@ class EncodedImage:
             header = self.header
             self._image.load()
             turn = self._transposition(header.orientation)
-            return DecodedImage(_upright(self._image, turn, self._value_range), header)
+            image_HW3 = _upright(self._image, turn, self._value_range)
+            is_dark = self._is_16_bit and self._value_range is None and image_HW3.max() < NEARLY_BLACK
+            return DecodedImage(image_HW3, header, bool(is_dark))
         except Exception as error:
             raise _pillow_error(error, "image is damaged or incomplete", self._data) from None
         finally:
@@ -232,14 +240,15 @@ def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
         raise ImageUnsupported(f"The upload {kind}.")
     if fault.cause == "damage":
         raise ImageUnreadable(f"The {fault.text}: send the whole file again, or save it again.")
-    remedy = CONVERT if fault.cause == "kind" else "convert the image to one of them"
-    raise ImageUnsupported(f"The file is {fault.text}: {remedy}.")
+    raise ImageUnsupported(f"The file is {fault.text}: {fault.remedy or 'convert the image to one of them'}.")
 
 
 def _pillow_error(error: Exception, what: str, data: bytes) -> BadInput:
     """Convert an error of Pillow, which raises many types for damaged files, to an input error."""
     if isinstance(error, MemoryError):
         return ImageTooLarge("The machine lacks the memory to decode this image: scale it down.")
+    if isinstance(error, NotFiniteError):
+        return ImageUnreadable(f"The image cannot be used: {error}.")
     kind = recognise(data)
     return ImageUnreadable(f"The upload {kind}." if kind else f"The {what} ({error}): send the whole file again.")
 

@@ -34,6 +34,15 @@ class BlobStore:
             raise FileNotFoundError(target)
         return target
 
+    def copy(self, collection: Collection, sha256: str, target: Path) -> None:
+        """Make a blob available at a local path, by a hard link if possible. Raises FileNotFoundError."""
+        source = self.path(collection, sha256)
+        try:
+            os.link(source, target)
+        except OSError:
+            # Another file system, or one without hard links.
+            shutil.copyfile(source, target)
+
     def delete(self, collection: Collection, sha256: str) -> None:
         """Delete a blob, if it exists."""
         self._target(collection, sha256).unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
@@ -38,6 +38,15 @@ class Database:
             session.connection()
             yield session
 
+    def lock(self, session: Session, sha256: str) -> None:
+        """Lock a blob until the end of a write transaction: its row and its file change together.
+
+        With SQLite, a write transaction excludes every other one.
+        """
+        if self.engine.dialect.name != "sqlite":
+            key = int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)
+            session.execute(select(func.pg_advisory_xact_lock(key)))
+
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
@@ -54,8 +63,8 @@ def open_engine(url: str | URL) -> Engine:
         engine = create_engine(url, connect_args={"check_same_thread": False})
     except ImportError as error:
         raise StorageFailed(
-            f"The driver of MASKLOOP_DATABASE_URL is not installed ({error}): install it, or name another one, such as "
-            "postgresql+psycopg://..."
+            f"The driver of MASKLOOP_DATABASE_URL is not installed ({error}): install it; for PostgreSQL, run "
+            "`uv pip install '.[postgresql]'` and write postgresql+psycopg://..."
         ) from None
     except (ArgumentError, ValueError) as error:
         raise StorageFailed(

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, insert, inspect, text
 
-from service.storage.tables import Base
+from service.storage.tables import Base, Pool
 
 SCRIPTS = Path(__file__).parent / "migrations"
 
 # Revision of the newest file in migrations/versions; a test compares them.
-NEWEST_REVISION = "0003"
+NEWEST_REVISION = "0004"
 
 # Arbitrary: other programs on the same PostgreSQL are unlikely to use it.
 ADVISORY_LOCK = 6_275_717_101
@@ -55,6 +55,7 @@ def _revision(connection: Connection) -> str | None:
 
 def _create(connection: Connection) -> None:
     Base.metadata.create_all(connection)
+    connection.execute(insert(Pool))
     # Alembic would create the same table.
     connection.execute(
         text(
@@ -65,8 +66,8 @@ def _create(connection: Connection) -> None:
     connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": NEWEST_REVISION})
 
 
-def upgrade(connection: Connection) -> None:
-    """Apply the missing migrations with Alembic."""
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Apply the missing migrations up to a revision, with Alembic."""
     from alembic import command  # noqa: PLC0415 - slow to import and rarely needed
     from alembic.config import Config  # noqa: PLC0415
 
@@ -74,4 +75,4 @@ def upgrade(connection: Connection) -> None:
     # Alembic interpolates percent signs.
     config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)

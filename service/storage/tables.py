@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
+    CheckConstraint,
     Connection,
     DateTime,
     Dialect,
@@ -34,6 +36,8 @@ RunReason = Literal["auto", "manual"]
 
 ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
 ACTIVE_RUN = "status IN ('queued', 'running')"
+UNLABELLED = "mask_sha256 IS NULL"
+LABELLED = "mask_sha256 IS NOT NULL"
 VALID_KEY = "revoked_at IS NULL"
 
 
@@ -72,11 +76,36 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON}  # noqa: RUF012 - read by SQLAlchemy at class creation
 
 
+class Pool(Base):
+    """Counters of the pool: one row, changed in the transaction of every change to `images`.
+
+    The row's lock puts these transactions in order: an image that commits later has a larger sequence.
+    """
+
+    __tablename__ = "pool"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=1)
+    image_sequence: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Number of images ever added: the sequence of the newest."""
+    label_sequence: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Number of labels ever set or replaced."""
+    unlabelled: Mapped[int] = mapped_column(default=0)
+    labelled: Mapped[int] = mapped_column(default=0)
+    val: Mapped[int] = mapped_column(default=0)
+    bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
 class Image(Base):
     """An image of the pool, unlabelled until `mask_sha256` is set."""
 
     __tablename__ = "images"
-    __table_args__ = (Index("ix_images_created_at_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_images_unlabelled", "sequence", sqlite_where=text(UNLABELLED)),
+        Index("ix_images_labelled", "sequence", sqlite_where=text(LABELLED)),
+        Index("ix_images_label_sequence", "label_sequence", sqlite_where=text(LABELLED)),
+        Index("ix_images_mask_sha256", "mask_sha256", sqlite_where=text(LABELLED)),
+    )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     """SHA-256 of the encoded bytes, in hex."""
@@ -90,6 +119,26 @@ class Image(Base):
     split: Mapped[Split | None] = mapped_column(String(16))
     """Split of the label; set together with the mask."""
     labelled_at: Mapped[datetime | None]
+    sequence: Mapped[int] = mapped_column(BigInteger, unique=True, index=True, server_default="0")
+    """1, 2, ... in the order of arrival; no number is used twice."""
+    label_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    """`Pool.label_sequence` of the label; set together with the mask."""
+    group_name: Mapped[str | None] = mapped_column(String(200))
+    """Video, place or patient: images of one group are not independent. Set with the label."""
+
+
+class DeletedImage(Base):
+    """A deleted image. Its row stays; its files are gone when `completed_at` is set."""
+
+    __tablename__ = "deleted_images"
+    __table_args__ = (Index("ix_deleted_images_pending", "sequence", sqlite_where=text("completed_at IS NULL")),)
+
+    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """`Image.sequence`: the same bytes may be added and deleted again."""
+    image_id: Mapped[str] = mapped_column(String(64))
+    mask_sha256: Mapped[str | None] = mapped_column(String(64))
+    deleted_at: Mapped[datetime] = mapped_column(default=utc_now)
+    completed_at: Mapped[datetime | None]
 
 
 class Model(Base):
@@ -125,10 +174,7 @@ class Run(Base):
     """A retraining run, from the snapshot to the decision about its candidate."""
 
     __tablename__ = "runs"
-    __table_args__ = (
-        Index("one_active_run", text("(1)"), unique=True, sqlite_where=text(ACTIVE_RUN)),
-        Index("ix_runs_created_at", "created_at"),
-    )
+    __table_args__ = (Index("one_active_run", text("(1)"), unique=True, sqlite_where=text(ACTIVE_RUN)),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     status: Mapped[RunStatus] = mapped_column(String(16))
@@ -149,16 +195,25 @@ class Run(Base):
     miou_before: Mapped[float | None]
     miou_after: Mapped[float | None]
     report: Mapped[dict[str, Any] | None]
+    number: Mapped[int] = mapped_column(BigInteger, unique=True, index=True, server_default="0")
+    """1, 2, ... in the order of their start."""
+    image_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    """`Pool.image_sequence` of the snapshot: the run uses the images up to it. NULL: no snapshot yet."""
+    label_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    """`Pool.label_sequence` of the snapshot."""
 
 
-class RunImage(Base):
-    """An image in a run's snapshot; the row stays if the image is deleted."""
+class RunLabel(Base):
+    """A label in a run's snapshot. The row stays if the image is deleted or labelled again."""
 
-    __tablename__ = "run_images"
+    __tablename__ = "run_labels"
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     image_id: Mapped[str] = mapped_column(String(64), primary_key=True, index=True)
-    role: Mapped[Role] = mapped_column(String(16))
+    mask_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
+    """NULL in runs of versions that did not record it."""
+    split: Mapped[Split] = mapped_column(String(16))
+    group_name: Mapped[str | None] = mapped_column(String(200))
 
 
 class RunEvent(Base):

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from service.errors import QueueUnreachable
 from service.queue import RUN_TASK
+from service.runs.deletion_sweep import sweep_deletions
 from service.runs.reaper import reap
 from service.state import State
 from service.storage.database import Database
@@ -73,8 +74,12 @@ def _run(state: State, ending: threading.Event) -> None:
 
 
 def sweep(state: State) -> None:
-    """Queue abandoned runs, send queued runs again (their message may be lost), and start a run if one is due."""
+    """Queue abandoned runs, complete deletions, send queued runs again, and start a run if one is due.
+
+    The message of a queued run may be lost.
+    """
     reap(state.database, state.settings.heartbeat_s)
+    sweep_deletions(state.database, state.images, state.settings.data_dir / "runs")
     for run_id in state.runs.queued():
         try:
             state.queue.enqueue(RUN_TASK, run_id)

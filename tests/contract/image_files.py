@@ -307,6 +307,7 @@ MANY = np.zeros((20, 30, 5), np.uint8)
 CUT_OFF: dict[str, tuple[bytes, Range | None, str]] = {
     f"cut off {kind}": (encoded(RGB, kind)[:200], None, "") for kind in FORMATS
 }
+AS_FLOATS = r"[:;] save it as 32-bit floats, which need data\.range"
 REJECTED: dict[str, dict[str, tuple[bytes, Range | None, str]]] = {
     "damaged, truncated": CUT_OFF
     | {
@@ -323,8 +324,16 @@ REJECTED: dict[str, dict[str, tuple[bytes, Range | None, str]]] = {
         "floats without a range": (NUMBER_FILES["floats"][0], None, r"32-bit floats.*data\.range"),
         "32 bits without a range": (NUMBER_FILES["unsigned 32 bits"][0], None, r"32-bit unsigned.*data\.range"),
         "12 bits without a range": (tiff((TWELVE_BITS, {258: 12})), None, r"12-bit integers.*data\.range"),
-        "NaN": (tiff((np.array([[0, np.nan]], np.float32), {})), (0.0, 1.0), "not finite"),
-        "infinity": (tiff((np.array([[0, np.inf]], np.float32), {})), (0.0, 1.0), "not finite"),
+        "NaN": (
+            tiff((np.array([[0, np.nan]], np.float32), {})),
+            (0.0, 1.0),
+            r"not finite numbers; replace .* by numbers\.?$",
+        ),
+        "infinity": (
+            tiff((np.array([[0, np.inf]], np.float32), {})),
+            (0.0, 1.0),
+            r"not finite numbers; replace .* by numbers\.?$",
+        ),
     },
     "signed 8 or 16 bits, grey": {
         "16 bits": (NUMBER_FILES["signed 16 bits"][0], None, r"16-bit signed.*data\.range"),
@@ -341,7 +350,14 @@ REJECTED: dict[str, dict[str, tuple[bytes, Range | None, str]]] = {
     "other numbers or bands": {
         "5 bands": (tiff((MANY, {262: 1, EXTRA_SAMPLES: [0] * 4})), None, "5 bands of 8-bit unsigned.* marked as grey"),
         "RGB of floats": (tiff((MANY[..., :3].astype(np.float32), {})), None, "3 bands of 32-bit floats"),
-        "64-bit floats": (tiff((MANY[..., 0].astype(np.float64), {})), None, "1 band.* of 64-bit floats"),
+        "64-bit floats": (tiff((MANY[..., 0].astype(np.float64), {})), None, f"1 band.* of 64-bit floats.*{AS_FLOATS}"),
+        "16-bit floats": (tiff((MANY[..., 0].astype(np.float16), {})), None, f"1 band.* of 16-bit floats.*{AS_FLOATS}"),
+        "64-bit integers": (tiff((MANY[..., 0].astype(np.uint64), {})), None, f"of 64-bit unsigned.*{AS_FLOATS}"),
+        "complex": (
+            tiff((MANY[..., 0].astype(np.complex64), {})),
+            None,
+            "of 64-bit .*, marked as grey[:;] save it as grey",
+        ),
         "LERC": (tiff((MANY[..., 0], {259: 34887})), None, "compressed with LERC"),
         "WebP in TIFF": (tiff((MANY[..., :3], {259: 50001})), None, "compressed with WebP"),
         "16 bits, zero is white": (tiff((GREY16_HW, {262: 0})), None, "zero is white"),

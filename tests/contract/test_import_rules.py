@@ -37,7 +37,7 @@ def test_no_import_rule_is_broken(checkout: Path) -> None:
     ("file", "line", "contract"),
     [
         ("service/errors.py", "import torch", "no torch or onnx"),
-        ("service/runs/gate.py", "import trainer.evaluation.metrics", "imports neither of the others"),
+        ("service/releases/gate/scoring.py", "import trainer.evaluation.metrics", "imports neither of the others"),
         ("trainer/losses.py", "import service.errors", "The trainer stands alone"),
         ("exporter/export.py", "import trainer.train", "The exporter knows of the trainer only"),
         ("service/storage/blob_store.py", "import service.api.app", "nothing reaches up"),

@@ -32,8 +32,8 @@ def pid_of(group: Group, program: str) -> int:
 
 
 def send_pool(client: httpx.Client, unlabelled: int = 3) -> None:
-    """Add two labelled images, one for validation, and some without labels."""
-    for seed, split in enumerate(["labelled", "labelled", "val", *[None] * unlabelled]):
+    """Add two labelled images, three for validation, and some without labels."""
+    for seed, split in enumerate(["labelled", "labelled", *["val"] * 3, *[None] * unlabelled]):
         image = picture(seed=seed)
         image_id = client.post("/v1/images", content=encoded(image)).raise_for_status().json()["id"]
         if split is not None:

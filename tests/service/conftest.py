@@ -18,6 +18,7 @@ from service.api.app import create_app
 from service.metrics import Metrics
 from service.settings import Settings
 from service.state import State, open_state
+from tests.service import postgresql
 from tests.service.tiny_bundle import COLORS, write_bundle
 
 MakeSettings = Callable[..., Settings]
@@ -30,6 +31,14 @@ def plain_tracebacks() -> None:
     """Log tracebacks without local variables. structlog's default renders them with rich: half a second for each."""
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
+
+
+@pytest.fixture(autouse=True)
+def dropped_databases() -> Iterator[None]:
+    """Drop the databases of a test after it."""
+    yield
+    if postgresql.chosen():
+        postgresql.drop_databases()
 
 
 @pytest.fixture
@@ -54,6 +63,7 @@ def settings_maker(tmp_path: Path, bundle: Path) -> MakeSettings:
     def make(**changes: Any) -> Settings:
         defaults: dict[str, Any] = {
             "data_dir": tmp_path / "data",
+            "database_url": database_url(changes.get("data_dir", tmp_path / "data")),
             "model": str(bundle),
             "api_key": TEST_KEY,
             "model_poll_s": 0.05,
@@ -65,6 +75,11 @@ def settings_maker(tmp_path: Path, bundle: Path) -> MakeSettings:
         return Settings(**(defaults | changes))
 
     return make
+
+
+def database_url(data_dir: Path) -> str:
+    """Return the setting `database_url` of a test: empty, or a database of the server that all tests use."""
+    return postgresql.create_database(data_dir) if postgresql.chosen() else ""
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def uncached(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def add_run(state: State, number: int, status: RunStatus, finished_at: datetime | None = None) -> None:
     with state.database.write() as session:
-        session.add(Run(id=f"r{number}", status=status, reason="auto", finished_at=finished_at))
+        session.add(Run(id=f"r{number}", number=number, status=status, reason="auto", finished_at=finished_at))
 
 
 @pytest.mark.usefixtures("uncached")

@@ -57,3 +57,9 @@ def test_train_and_admin_cannot_be_anonymous(monkeypatch: pytest.MonkeyPatch, va
     monkeypatch.setenv("MASKLOOP_ANONYMOUS_SCOPES", value)
     with pytest.raises(ValidationError, match="always need a key; choose some of predict,contribute"):
         Settings()
+
+
+def test_names_of_guard_classes_may_contain_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().gate_guard_classes == ()
+    monkeypatch.setenv("MASKLOOP_GATE_GUARD_CLASSES", "traffic light, rider,")
+    assert Settings().gate_guard_classes == ("traffic light", "rider")

@@ -32,6 +32,8 @@ KINDS = {
     "base64 in lines": (base64.encodebytes(PNG), "is base64: decode it"),
     "URL-safe base64": (base64.urlsafe_b64encode(FILES["JPEG"]), "is base64: decode it"),
     "data URL": (b"data:image/png;base64," + BASE64, "is a data URL: decode it"),
+    "data URL in quotes": (json.dumps("data:image/png;base64," + BASE64.decode()).encode(), "is a data URL: decode it"),
+    "base64 in quotes": (json.dumps(BASE64.decode()).encode(), "is base64: decode it"),
     "JSON": (json.dumps({"image": BASE64.decode()}).encode(), "is JSON: send the bytes of the file itself"),
     "JSON with a byte-order mark": (b"\xef\xbb\xbf [1]", "is JSON"),
     "address": (b"https://example.com/photo.jpg", "is an address"),

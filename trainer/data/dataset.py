@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +82,10 @@ class SegmentationDataset(ABC):
     """Public data set whose classes are assumed, because the names of the images are its own; "" = the user's word."""
     value_range: ValueRange | None = None
     """The recipe's `data.range`."""
+    split_folder: Path
+    """Folder of the split files."""
+    how_to_validate: ClassVar[str] = "list some images with masks in splits/val.txt"
+    """Remedy if the layout's own split `train` has all labelled images."""
 
     @abstractmethod
     def split(self, name: str) -> tuple[Sample, ...]:

@@ -49,6 +49,7 @@ from trainer.data.formats.open_errors import find_fault
 from trainer.data.formats.png_chunks import SIGNATURE, is_of_ios, without_metadata
 from trainer.data.formats.rgb import (
     FULL_16_BITS,
+    NotFiniteError,
     ValueRange,
     is_16_bit_color,
     rawmode,
@@ -148,8 +149,7 @@ def _open(source: Source) -> ImageFile.ImageFile:
         image = Image.open(opened)
     except UnidentifiedImageError as error:
         fault = find_fault(opened.read_bytes() if isinstance(opened, Path) else opened.getvalue(), FORMATS)
-        remedy = "; save it as grey or RGB with 8 bits per channel" if fault.cause == "kind" else ""
-        raise ValueError(fault.text + remedy) from error
+        raise ValueError("; ".join(filter(None, (fault.text, fault.remedy)))) from error
     try:
         _select_picture(image)
     except BaseException:
@@ -207,6 +207,8 @@ def _image_errors(name: Path, missing: str, damaged: str, remedy: str) -> Iterat
         raise ImageError(f"{name}: {missing}") from error
     except ImageError:
         raise
+    except NotFiniteError as error:
+        raise ImageError(f"{name}: {error}") from error
     except DAMAGED as error:
         raise ImageError(f"{name}: {damaged} ({error}); {remedy}") from error
 

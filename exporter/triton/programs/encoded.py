@@ -63,6 +63,9 @@ COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG X
 MAX_PAGES, MAX_PAGES_BEFORE, FIRST_TAGS = 100, 4, 16
 UNSUPPORTED = ("unknown pixel mode", "samples per pixel", "cannot handle", "nsupported", "not supported")
 CONVERT = "save it as grey or RGB with 8 bits per channel"
+CONVERT_NUMBERS = (
+    "save it as 32-bit floats, which need data.range in the recipe, or as grey or RGB with 8 bits per channel"
+)
 MAX_SCANS, SCAN_MARKER = 100, b"\xff\xda"
 PNG_LEVEL, PNG_STRATEGY = 1, 3
 
@@ -180,7 +183,8 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
         kind = (
             describe_tiff(data) if recognised == ["TIFF"] else f"a {recognised[0]} that Pillow does not read: {reason}"
         )
-        raise InvalidImageError(f"the file is {kind}: {CONVERT}")
+        is_numbers = " 1 bands of" in kind and kind.endswith(", marked as grey") and "values" not in kind
+        raise InvalidImageError(f"the file is {kind}: {CONVERT_NUMBERS if is_numbers else CONVERT}")
     raise InvalidImageError(f"the {recognised[0]} is damaged ({reason}): send the whole file again")
 
 
@@ -412,7 +416,7 @@ def scale_to_uint8(image: Image.Image, value_range: ValueRange) -> Pixels:
     stored_as = {"8-bit signed integers": np.int8, "32-bit unsigned integers": np.uint32}.get(kind or "")
     numbers_HW = values_HW.view(stored_as) if stored_as else values_HW
     if not np.isfinite(numbers_HW).all():
-        raise ValueError("some pixels are not finite numbers")
+        raise InvalidImageError("some pixels are not finite numbers; replace NaN and infinity by numbers")
     black, white = value_range
     return ((np.clip(numbers_HW.astype(np.float64), black, white) - black) * (255.999 / (white - black))).astype(
         np.uint8

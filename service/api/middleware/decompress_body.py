@@ -17,7 +17,11 @@ from service.errors import BadInput, EncodingUnsupported
 
 # zlib's `wbits` by encoding. HTTP's `deflate` is the zlib format; RFC 9110 makes `x-gzip` equal to `gzip`.
 WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+# Deflate without the zlib format, as .NET's DeflateStream writes it; the lower half of zlib's first byte is its method.
+RAW_WBITS, ZLIB_METHOD = -15, 8
 CHUNK_BYTES = 256 * 1024
+# RFC 1952: a gzip body is one or more members. Each costs a copy of the piece that it is in.
+GZIP_START, MAX_MEMBERS = 0x1F, 10_000
 
 
 def decompress_body(app: ASGIApp) -> ASGIApp:
@@ -49,16 +53,15 @@ class Decompressor:
                 f"Content-Encoding {encoding!r:.60} is not supported: send gzip, deflate or none."
             )
         self._encoding = encoding
-        self._stream: Any = zlib.decompressobj(WBITS[encoding])
+        self._stream: Any = None
+        self._members = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what a piece of the body holds, in parts of at most `CHUNK_BYTES`. Raises BadInput."""
         full = True
-        while data or full:
-            if self._stream.eof:
-                if data:
-                    raise BadInput("Data follows the end of the compressed body: send a single stream.")
-                return
+        while data or (full and self._stream and not self._stream.eof):
+            if self._stream is None or self._stream.eof:
+                self._start(data[0])
             try:
                 part = self._stream.decompress(data, CHUNK_BYTES)
             except zlib.error as error:
@@ -71,9 +74,20 @@ class Decompressor:
             data, full = self._stream.unconsumed_tail or self._stream.unused_data, len(part) == CHUNK_BYTES
 
     def finish(self) -> None:
-        """Check that the stream is complete. Raises BadInput."""
-        if not self._stream.eof:
+        """Check that the stream is complete; an empty body is an empty one. Raises BadInput."""
+        if self._stream and not self._stream.eof:
             raise BadInput("The compressed body is truncated: send all of it.")
+
+    def _start(self, first: int) -> None:
+        """Start a stream by its first byte: that of the body, or a further member of gzip."""
+        is_gzip = self._encoding != "deflate"
+        if self._stream and not (is_gzip and first == GZIP_START):
+            raise BadInput("Data follows the end of the compressed body: send a single stream.")
+        self._members += 1
+        if self._members > MAX_MEMBERS:
+            raise BadInput(f"The body has more than {MAX_MEMBERS} gzip members: compress it as one.")
+        is_raw = not is_gzip and first % 16 != ZLIB_METHOD
+        self._stream = zlib.decompressobj(RAW_WBITS if is_raw else WBITS[self._encoding])
 
 
 class _Decompressed:

@@ -18,7 +18,6 @@ from service.errors import (
     UPLOAD_ERRORS,
     BadInput,
     FileLost,
-    ImageInUse,
     ImageNotFound,
     MaskInvalid,
     NoModel,
@@ -45,6 +44,14 @@ class ImageOut(BaseModel):
     created_at: datetime
     split: Split | None = Field(description="split of its label; null: not labelled")
     labelled_at: datetime | None
+    group: str | None = Field(validation_alias="group_name", description="video, place or patient")
+
+
+class DeletedOut(BaseModel):
+    """A deleted image."""
+
+    id: str
+    models: list[str] = Field(description="versions that were trained with it, oldest first")
 
 
 class PageOut(BaseModel):
@@ -66,7 +73,7 @@ def keep(state: State, data: bytes, *, decoded: bool = False) -> tuple[Image, bo
     image, new = state.images.add(data, value_range=model.value_range if model else None, decoded=decoded)
     if new:
         state.metrics.images_added.inc()
-        state.retrain_policy.consider()
+        state.retrain_policy.consider_image(image.sequence)
     return image, new
 
 
@@ -114,10 +121,14 @@ def get_content(state: StateOf, image_id: str) -> FileResponse:
     return FileResponse(state.images.path(image_id), media_type=state.images.get(image_id).media_type)
 
 
-@router.delete("/{image_id}", status_code=204, responses=problem_docs(ImageNotFound, ImageInUse))
-def delete_image(state: StateOf, image_id: str) -> None:
-    """Delete an image and its mask. Fails while an active run uses it."""
-    state.images.delete(image_id)
+@router.delete("/{image_id}", responses=problem_docs(ImageNotFound))
+def delete_image(state: StateOf, image_id: str) -> DeletedOut:
+    """Delete an image, its masks, and pictures of it in reports; lists the models that were trained with it.
+
+    An active run keeps its copy until it ends.
+    """
+    deleted = state.images.delete(image_id)
+    return DeletedOut(id=image_id, models=list(state.runs.models_with_image(deleted.sequence)))
 
 
 @router.put(
@@ -129,12 +140,21 @@ def put_mask(
     state: StateOf,
     image_id: str,
     data: Upload,
+    *,
     split: Annotated[
         Split | None, Query(description="Default: every fifth label goes to `val`, the others to `labelled`")
     ] = None,
     partial: Annotated[
         bool, Query(description="Accept a mask of class 0 and of pixels without a label only, which looks like 0/255")
     ] = False,
+    group: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description="The video, place or patient of the image: images of a group are not independent when models "
+            "are compared",
+        ),
+    ] = None,
 ) -> ImageOut:
     """Label an image with a one-channel PNG of class ids, of the size of the upright image."""
     manifest = state.active_model.require().bundle.manifest
@@ -144,6 +164,7 @@ def put_mask(
         classes=len(manifest.classes),
         ignore_index=manifest.ignore_index,
         split=split,
+        group=group,
         partial=partial,
     )
     # The pool may have had enough images for a run, but too few labels.

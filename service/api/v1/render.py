@@ -111,6 +111,7 @@ HEADERS = {
     "X-Mask-Scale": "only if below 1: the image was reduced to this fraction of its sides and the mask enlarged again",
     "X-Image-Orientation": "EXIF orientation of the file, 1 to 8; it has been applied, so the answer is upright",
     "X-Image-Ignored": "`fourth band`: the file is a GeoTIFF, and its fourth band was not taken for transparency",
+    "X-Image-Warning": "`nearly black`: the file stores 16 bits, no value reaches 4096, and the model has no range",
     "X-Image-Id": "with `contribute=true`: id of the image in the pool",
     "X-Image-Error": "with `contribute=true`, instead of X-Image-Id: why the image could not be kept",
     "Server-Timing": "milliseconds of each stage",

@@ -46,14 +46,17 @@ class RunOut(BaseModel):
     step: int | None = Field(description="current step of this phase, out of `steps`")
     steps: int | None
     loss: float | None
-    error: str | None
+    error: str | None = Field(description="why it failed, or why its candidate was not promoted")
     base_version: str | None = Field(description="the model from which training starts")
     candidate_version: str | None = Field(description="the model that it trained")
     miou_before: float | None = Field(
         description="0..1: mIoU of the active model on the run's validation images, over the classes in their labels"
     )
     miou_after: float | None = Field(description="0..1: mIoU of the candidate on the same images and classes")
-    report: dict[str, Any] | None = Field(description="the report of the gate, by class")
+    report: dict[str, Any] | None = Field(
+        description="the verdict of the gate with its premises: outcome (promote, reject or undecided), sentence, "
+        "rule, scores, and comparisons with confidence limits"
+    )
 
 
 class RunsOut(BaseModel):

@@ -123,6 +123,8 @@ def _headers(result: Result, query: SegmentQuery, context: RequestContext, confi
     }
     if ignored := result.image.header.ignored:
         headers["X-Image-Ignored"] = ignored
+    if result.image.is_nearly_black:
+        headers["X-Image-Warning"] = "nearly black"
     if result.prediction.scale < 1:
         headers["X-Mask-Scale"] = f"{result.prediction.scale:.4f}"
     return headers

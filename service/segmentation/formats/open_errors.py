@@ -16,6 +16,10 @@ PREFIX_BYTES = 16
 # Parts of the messages of Pillow's plugins about sound files that they cannot decode.
 UNSUPPORTED = ("cannot handle", "unsupported", "not supported", "not yet supported")
 UNSUPPORTED_TIFF = ("unknown pixel mode", "samples per pixel")
+CONVERT = "save it as grey or RGB with 8 bits per channel"
+CONVERT_NUMBERS = (
+    "save it as 32-bit floats, which need data.range in the recipe, or as grey or RGB with 8 bits per channel"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class Fault:
 
     cause: Literal["format", "kind", "damage"]
     text: str
+    remedy: str = ""
+    """Of a sound file of another kind."""
 
 
 def find_fault(data: bytes, formats: Iterable[str]) -> Fault:
@@ -42,9 +48,11 @@ def find_fault(data: bytes, formats: Iterable[str]) -> Fault:
 
 def _fault(name: str, data: bytes, error: Exception) -> Fault:
     if name == "TIFF" and (kind := _unsupported_tiff(data, error)):
-        return Fault("kind", f"a TIFF with {kind}")
+        # Of one grey band, only the numbers can be wrong.
+        is_numbers = kind.startswith("1 band of") and kind.endswith(", marked as grey") and "complex" not in kind
+        return Fault("kind", f"a TIFF with {kind}", CONVERT_NUMBERS if is_numbers else CONVERT)
     if any(part in str(error).lower() for part in UNSUPPORTED):
-        return Fault("kind", f"a {name} that Pillow does not decode: {error}")
+        return Fault("kind", f"a {name} that Pillow does not decode: {error}", CONVERT)
     return Fault("damage", f"{name} is damaged: {error}")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from fastapi.testclient import TestClient
 
@@ -98,6 +99,22 @@ def test_batch_and_v2_report_the_missing_range(shared_client: TestClient) -> Non
     answer = infer(shared_client)
     assert answer.status_code >= 400
     assert "data.range" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_12_bit_numbers_in_16_bits_get_a_warning_without_a_range(
+    kind: str, declared: TestClient, shared_client: TestClient
+) -> None:
+    def warning(client: TestClient, values: npt.NDArray[Any]) -> str | None:
+        answer = client.post("/v1/segment", content=encoded(values, kind))
+        assert answer.status_code == 200
+        return answer.headers.get("X-Image-Warning")
+
+    numbers = np.array([[0, 300, 4095]], np.uint16)
+    assert warning(shared_client, numbers) == warning(shared_client, numbers // 16) == "nearly black"
+    assert warning(declared, numbers) is None
+    assert warning(shared_client, numbers + 1) is None
+    assert warning(shared_client, np.array([[0, 9, 15]], np.uint8)) is None
 
 
 def test_model_document_states_the_range(declared: TestClient, shared_client: TestClient) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection, event
 
-from service.errors import BadInput, FileLost, ImageInUse, ImageNotFound, ImageUnreadable, MaskInvalid
+from service.errors import BadInput, FileLost, ImageNotFound, ImageUnreadable, MaskInvalid
 from service.state import State
-from service.storage.tables import Run, RunImage, RunStatus, Split
+from service.storage.tables import Split
 from tests.service.conftest import encoded, read
 from tests.service.tiny_bundle import picture
 
@@ -25,13 +25,6 @@ def add(state: State, seed: int = 0) -> str:
 
 def label(state: State, image_id: str, split: Split | None = None) -> Split | None:
     return state.images.put_mask(image_id, MASK, classes=5, ignore_index=255, split=split).split
-
-
-def use_in_run(state: State, image_id: str, status: RunStatus) -> None:
-    with state.database.write() as session:
-        session.add(Run(id="r", status=status, reason="manual"))
-        session.flush()
-        session.add(RunImage(run_id="r", image_id=image_id, role="labelled"))
 
 
 def test_id_is_the_sha256_and_a_second_upload_changes_nothing(state: State) -> None:
@@ -127,31 +120,6 @@ def test_delete_removes_image_and_mask_but_not_a_mask_in_use_by_another_image(st
     mask = state.images.mask_path(second)
     state.images.delete(second)
     assert not mask.exists()
-
-
-@pytest.mark.parametrize("status", ["queued", "running"])
-def test_image_of_an_active_run_cannot_be_deleted(state: State, status: RunStatus) -> None:
-    image_id = add(state)
-    use_in_run(state, image_id, status)
-    with pytest.raises(ImageInUse):
-        state.images.delete(image_id)
-    assert state.images.path(image_id).exists()
-
-
-def test_image_of_a_past_run_can_be_deleted(state: State) -> None:
-    image_id = add(state)
-    use_in_run(state, image_id, "succeeded")
-    state.images.delete(image_id)
-
-
-def test_old_mask_is_kept_while_a_run_may_read_it(state: State) -> None:
-    image_id = add(state)
-    label(state, image_id)
-    old = state.images.mask_path(image_id)
-    use_in_run(state, image_id, "running")
-    state.images.put_mask(image_id, encoded(np.zeros((30, 40), np.uint8)), classes=5, ignore_index=255)
-    assert old.exists()
-    assert state.images.mask_path(image_id) != old
 
 
 @pytest.mark.parametrize("change", ["delete", "relabel"])

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from service.runs.lease import claim
+from service.runs.snapshot import DatasetWriter, Sizes, take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Split, Worker, utc_now
-from tests.service.conftest import TEST_KEY, encoded
+from tests.service.conftest import TEST_KEY, database_url, encoded
 from tests.service.runs.actor import Actor
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
 
@@ -51,6 +53,7 @@ def loop_settings(tmp_path: Path, bad: Path, actor: Actor) -> Callable[..., Sett
     def make(**changes: Any) -> Settings:
         defaults: dict[str, Any] = {
             "data_dir": tmp_path / "data",
+            "database_url": database_url(changes.get("data_dir", tmp_path / "data")),
             "model": str(bad),
             "api_key": TEST_KEY,
             "model_poll_s": 0.05,
@@ -75,7 +78,7 @@ def loop(loop_settings: Callable[..., Settings]) -> Iterator[State]:
     opened.close()
 
 
-def fill(state: State, *, labelled: int = 2, val: int = 1, unlabelled: int = 3, seed: int = 0) -> list[str]:
+def fill(state: State, *, labelled: int = 2, val: int = 3, unlabelled: int = 3, seed: int = 0) -> list[str]:
     """Add images to the pool, with correct masks. Returns the ids: labelled, val, unlabelled."""
     splits: list[tuple[Split | None, int]] = [("labelled", labelled), ("val", val), (None, unlabelled)]
     ids = []
@@ -92,3 +95,14 @@ def register_worker(state: State, *, can_train: bool = True) -> None:
     """Register a worker with a fresh heartbeat."""
     with state.database.write() as session:
         session.merge(Worker(id="test:1", seen_at=utc_now(), can_train=can_train, pid=1, host="test"))
+
+
+def write_dataset(state: State, run_id: str, folder: Path) -> Sizes:
+    """Write the data set of a queued run, as its worker does; the run is queued again."""
+    lease = claim(state.database, run_id)
+    assert lease is not None
+    take_snapshot(lease)
+    lease.release()
+    base = state.runs.get(run_id).base_version
+    writer = DatasetWriter(run_id=run_id, runs=state.runs, images=state.images, limits=state.limits, check=lambda: None)
+    return writer.write(folder, state.models.bundle(str(base)).manifest)

@@ -18,7 +18,7 @@ from service.runs.phases import Phases
 from service.runs.reaper import reap
 from service.settings import Settings, open_telemetry_variables
 from service.state import State
-from service.storage.tables import Activation, Role, Run
+from service.storage.tables import Activation, Run, Split
 from service.tracing import open_tracing
 from tests.service.conftest import encoded, eventually
 from tests.service.otlp_receiver import receiving
@@ -53,6 +53,10 @@ def activations(loop: State) -> list[str]:
         return list(session.scalars(select(Activation.version).order_by(Activation.id)))
 
 
+def pool_images(loop: State, split: Split) -> list[str]:
+    return [image.id for image in loop.images.page(which="labelled").images if image.split == split]
+
+
 class Background:
     """A run that is performed in a thread, so that the test can act meanwhile."""
 
@@ -74,7 +78,8 @@ def test_better_candidate_is_promoted(loop: State, run: Run, actor: Actor) -> No
     assert done.miou_before is not None
     assert done.miou_before < 0.5
     assert done.report is not None
-    assert done.report["accepted"]
+    assert (done.report["outcome"], done.report["units"], done.report["validation_set_uses"]) == ("promote", 3, 0)
+    assert done.report["comparisons"][0]["version"] == BAD
     assert done.finished_at is not None
     desired = loop.models.activated()
     assert desired is not None
@@ -99,10 +104,68 @@ def test_worse_candidate_is_rejected_and_kept_in_the_store(loop: State, run: Run
     assert done.miou_before == 1.0
     rejected = loop.models.get(BAD)
     assert rejected.state == "rejected"
-    assert "against 1.0000" in (rejected.error or "")
+    assert "against 1.0000 of the active model" in (rejected.error or "")
+    assert done.error == rejected.error
     desired = loop.models.activated()
     assert desired is not None
     assert desired.version == GOOD
+
+
+def test_undecided_candidate_is_kept_and_a_person_may_activate_it(loop: State, actor: Actor) -> None:
+    """One validation image tells nothing about the spread."""
+    fill(loop, val=1)
+    register_worker(loop)
+    run = loop.retrain_policy.start("manual")
+    done = perform_run(loop, run.id)
+    assert (done.status, done.phase) == ("rejected", "judge")
+    assert done.report is not None
+    assert (done.report["outcome"], done.error) == ("undecided", done.report["sentence"])
+    assert "this is not enough evidence" in (done.error or "")
+    assert activations(loop) == [BAD]
+    candidate = loop.models.get(GOOD)
+    assert (candidate.state, candidate.error, candidate.miou) == ("candidate", None, 1.0)
+    # The worker died before it marked the run as finished.
+    with loop.database.write() as session:
+        row = session.get(Run, run.id)
+        assert row is not None
+        row.status = "queued"
+    again = perform_run(loop, run.id)
+    assert (again.status, again.error) == ("rejected", done.error)
+    loop.models.activate(GOOD, "a person has looked at its masks")
+    assert activations(loop) == [BAD, GOOD]
+
+
+def test_use_of_the_validation_set_is_counted(loop: State, run: Run, actor: Actor) -> None:
+    assert loop.runs.count_judged() == 0
+    perform_run(loop, run.id)
+    assert loop.runs.count_judged() == 1
+    # It describes the network of the next run.
+    loop.models.activate(BAD, "rollback")
+    second = perform_run(loop, loop.retrain_policy.start("manual").id)
+    assert second.report is not None
+    assert second.report["validation_set_uses"] == 1
+
+
+def test_labels_changed_during_training_do_not_change_the_verdict(loop: State, run: Run, actor: Actor) -> None:
+    actor.behave(steps=10_000)
+    background = Background(loop, run.id)
+    eventually(lambda: loop.runs.get(run.id).step is not None)
+    background.stopping.set()
+    background.join()
+    for image_id in pool_images(loop, "val"):
+        loop.images.put_mask(image_id, encoded(np.full((30, 40), 255, np.uint8)), classes=5, ignore_index=255)
+    actor.behave(steps=(loop.runs.get(run.id).step or 0) + 50, step_s=0)
+    done = perform_run(loop, run.id)
+    assert (done.status, done.miou_after) == ("succeeded", 1.0)
+
+
+def test_unknown_guard_class_fails_before_training(
+    loop: State, run: Run, actor: Actor, loop_settings: Callable[..., Settings]
+) -> None:
+    done = perform_run(loop, run.id, settings=loop_settings(gate_guard_classes=("rde",)))
+    assert (done.status, done.phase) == ("failed", "prepare")
+    assert "MASKLOOP_GATE_GUARD_CLASSES" in (done.error or "")
+    assert actor.history == []
 
 
 def test_error_message_of_the_trainer_is_the_error_of_the_run(loop: State, run: Run, actor: Actor) -> None:
@@ -124,10 +187,10 @@ def test_error_message_of_the_trainer_is_the_error_of_the_run(loop: State, run: 
     ],
 )
 def test_run_with_useless_labels_fails_before_training(
-    loop: State, run: Run, actor: Actor, labels: tuple[Role, int], message: str
+    loop: State, run: Run, actor: Actor, labels: tuple[Split, int], message: str
 ) -> None:
     split, value = labels
-    for image_id in loop.runs.images(run.id, split):
+    for image_id in pool_images(loop, split):
         mask = np.full((30, 40), value, np.uint8)
         loop.images.put_mask(image_id, encoded(mask), classes=5, ignore_index=255)
     done = perform_run(loop, run.id)
@@ -137,7 +200,7 @@ def test_run_with_useless_labels_fails_before_training(
 
 
 def test_partial_labels_are_judged(loop: State, run: Run, actor: Actor) -> None:
-    image_id = loop.runs.images(run.id, "val")[0]
+    image_id = pool_images(loop, "val")[0]
     mask = nearest(np.asarray(Image.open(loop.images.path(image_id))), COLORS)
     loop.images.put_mask(
         image_id, encoded(np.where(mask == 0, 0, 255).astype(np.uint8)), classes=5, ignore_index=255, partial=True

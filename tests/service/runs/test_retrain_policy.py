@@ -11,24 +11,36 @@ from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from service.errors import MaskloopError, NoModel, NotEnoughImages, RunActive, TrainerMissing
+from service.runs.lease import claim
+from service.runs.snapshot import take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Run, Worker, utc_now
 from tests.service.runs.conftest import BAD, fill, register_worker
 
 
-def test_enough_new_images_start_one_run_with_a_snapshot_of_the_pool(loop: State) -> None:
-    ids = fill(loop)
+def snapshot(loop: State, run_id: str) -> None:
+    lease = claim(loop.database, run_id)
+    assert lease is not None
+    assert take_snapshot(lease)
+    assert not take_snapshot(lease)
+
+
+def test_enough_new_images_start_one_run_and_its_worker_takes_a_snapshot_of_the_pool(loop: State) -> None:
+    ids = fill(loop, val=1)
     register_worker(loop)
     run = loop.retrain_policy.consider()
     assert run is not None
     assert (run.status, run.reason, run.base_version, run.attempts) == ("queued", "auto", BAD, 0)
-    assert set(loop.runs.images(run.id, "labelled")) == set(ids[:2])
-    assert set(loop.runs.images(run.id, "val")) == {ids[2]}
-    assert set(loop.runs.images(run.id, "unlabelled")) == set(ids[3:])
     assert loop.retrain_policy.consider() is None
-    (event,) = loop.runs.events(run.id)
-    assert event.event == {"event": "queued", "images": {"labelled": 2, "val": 1, "unlabelled": 3}}
+    snapshot(loop, run.id)
+    assert {label.image_id: label.split for label in loop.runs.labels(run.id)} == dict(
+        zip(ids[:3], ("labelled", "labelled", "val"), strict=True)
+    )
+    assert [image_id for _, image_id, _ in loop.runs.unlabelled(run.id)] == ids[3:]
+    queued, _, taken = loop.runs.events(run.id)
+    assert queued.event == {"event": "queued", "reason": "auto"}
+    assert taken.event == {"event": "snapshot", "images": {"labelled": 2, "val": 1, "unlabelled": 3}}
 
 
 def test_next_run_counts_only_images_added_after_the_last_snapshot(loop: State) -> None:
@@ -43,7 +55,8 @@ def test_next_run_counts_only_images_added_after_the_last_snapshot(loop: State) 
     fill(loop, labelled=0, val=0, unlabelled=1, seed=2)
     second = loop.retrain_policy.consider()
     assert second is not None
-    assert len(loop.runs.images(second.id, "unlabelled")) == 6
+    snapshot(loop, second.id)
+    assert len(loop.runs.unlabelled(second.id)) == 6
 
 
 @pytest.mark.parametrize(

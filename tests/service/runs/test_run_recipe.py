@@ -1,4 +1,4 @@
-"""Recipe and data set of a run."""
+"""Recipe of a run."""
 
 from __future__ import annotations
 
@@ -6,23 +6,16 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tomli_w
-from PIL import Image
 
-from service.errors import FileLost
 from service.models.bundle import read_bundle
 from service.runs.run_recipe import RecipeError, make_recipe, write_recipe
-from service.runs.snapshot import Sizes, build_dataset
-from service.segmentation.decode import Limits
+from service.runs.snapshot import Sizes
 from service.settings import PACKAGE
-from service.state import State
-from tests.service.conftest import encoded
-from tests.service.runs.conftest import RECIPE, fill, register_worker
-from tests.service.tiny_bundle import COLORS, NAMES, picture, sha256, write_bundle
+from tests.service.runs.conftest import RECIPE
+from tests.service.tiny_bundle import sha256, write_bundle
 
-LIMITS = Limits(max_bytes=10**7, max_pixels=10**7)
 SIZES = Sizes(labelled=6, unlabelled=240, val=60)
 TEMPLATE: dict[str, Any] = {
     "method": "unimatch_v2",
@@ -81,17 +74,6 @@ def test_range_of_the_bundle_applies_unless_the_template_sets_another(tmp_path: 
 
 def test_bundle_without_a_range_gives_a_recipe_without_one(with_weights: Path) -> None:
     assert "range" not in make_recipe(TEMPLATE, read_bundle(with_weights), dataset=Path("data"), sizes=SIZES)["data"]
-
-
-def test_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None:
-    ids = fill(loop)
-    register_worker(loop)
-    run = loop.retrain_policy.start("manual")
-    manifest = loop.models.bundle(run.base_version or "").manifest
-    loop.images.path(ids[0]).unlink()
-    with pytest.raises(FileLost, match=ids[0]):
-        build_dataset(tmp_path / "set", run.id, manifest, runs=loop.runs, images=loop.images, limits=LIMITS)
-    assert not (tmp_path / "set").exists()
 
 
 def test_template_may_begin_with_a_byte_order_mark(with_weights: Path, tmp_path: Path) -> None:
@@ -157,29 +139,3 @@ def test_packaged_template_gives_a_valid_recipe(with_weights: Path, tmp_path: Pa
     assert recipe.method == "unimatch_v2"
     assert recipe.model.encoder == "tiny"
     assert tomllib.loads(target.read_text()) == tomllib.loads(tomli_w.dumps(tomllib.loads(target.read_text())))
-
-
-def test_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp_path: Path) -> None:
-    layouts = pytest.importorskip("trainer.data.readers.layouts", reason="the trainer reads the data set")
-    ids = fill(loop)
-    # A format that the data sets of the trainer do not support.
-    ids.append(loop.images.add(encoded(picture(seed=9), "BMP"))[0].id)
-    register_worker(loop)
-    run = loop.retrain_policy.start("manual")
-    loop.images.add(encoded(picture(seed=10)))
-    manifest = loop.models.bundle(run.base_version or "").manifest
-    for _ in range(2):
-        sizes = build_dataset(tmp_path / "set", run.id, manifest, runs=loop.runs, images=loop.images, limits=LIMITS)
-        assert sizes == Sizes(labelled=2, unlabelled=4, val=1)
-    dataset = layouts.open_dataset(tmp_path / "set")
-    assert dataset.taxonomy.names == NAMES
-    assert dataset.taxonomy.colors == COLORS
-    assert {sample.name for sample in dataset.split("unlabelled")} == set(ids[3:])
-    sample = next(sample for sample in dataset.split("labelled") if sample.name == ids[0])
-    pixels, mask = dataset.read_pair(sample)
-    np.testing.assert_array_equal(pixels, picture(seed=0))
-    np.testing.assert_array_equal(mask, np.asarray(Image.open(loop.images.mask_path(ids[0]))))
-    bmp = next(sample for sample in dataset.split("unlabelled") if sample.name == ids[-1])
-    np.testing.assert_array_equal(dataset.read(bmp), picture(seed=9))
-    # The data set links to the files of the pool.
-    assert sample.image.samefile(loop.images.path(ids[0]))

@@ -23,7 +23,19 @@ from service.errors import StorageFailed
 from service.storage.blob_store import BlobStore
 from service.storage.database import Database
 from service.storage.migrate import NEWEST_REVISION, SCRIPTS, migrate, upgrade
-from service.storage.tables import ACTIVE_RUN, VALID_KEY, Base, Model, Run, RunStatus, _partial_on_postgresql
+from service.storage.tables import (
+    ACTIVE_RUN,
+    UNLABELLED,
+    VALID_KEY,
+    Base,
+    Image,
+    Model,
+    Pool,
+    Run,
+    RunLabel,
+    RunStatus,
+    _partial_on_postgresql,
+)
 
 
 @pytest.fixture
@@ -75,6 +87,45 @@ def schema(database: Database) -> dict[str, str]:
         return {name: "".join(sql.split()) for name, sql in session.execute(query)}
 
 
+def test_migration_numbers_images_and_keeps_snapshots(tmp_path: Path) -> None:
+    migrated = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
+    image = (
+        "INSERT INTO images VALUES (:id, 'image/png', 4, 3, 100, '2026-01-0' || :day, :mask, :split, "
+        "CASE WHEN :mask IS NOT NULL THEN '2026-02-0' || (9 - :day) END)"
+    )
+    run = "INSERT INTO runs (id, status, reason, created_at) VALUES (:id, :status, 'auto', '2026-03-0' || :day)"
+    with migrated.engine.begin() as connection:
+        upgrade(connection, "0003")
+        for day, (image_id, mask, split) in enumerate(
+            [("a", None, None), ("b", "m1", "labelled"), ("c", "m2", "val"), ("d", None, None)], start=1
+        ):
+            connection.execute(text(image), {"id": image_id, "day": day, "mask": mask, "split": split})
+        for day, (run_id, status) in enumerate([("r2", "failed"), ("r1", "running")], start=1):
+            connection.execute(text(run), {"id": run_id, "status": status, "day": day})
+        for image_id, role in {"a": "unlabelled", "b": "labelled", "c": "val"}.items():
+            connection.execute(text("INSERT INTO run_images VALUES ('r2', :id, :role)"), {"id": image_id, "role": role})
+        upgrade(connection)
+    with migrated.read() as session:
+        images = session.scalars(select(Image).order_by(Image.sequence)).all()
+        assert [(i.id, i.sequence, i.label_sequence) for i in images] == [
+            ("a", 1, None),
+            ("b", 2, 2),
+            ("c", 3, 1),
+            ("d", 4, None),
+        ]
+        pool = session.scalars(select(Pool)).one()
+        counts = (pool.image_sequence, pool.label_sequence, pool.unlabelled, pool.labelled, pool.val, pool.bytes)
+        assert counts == (4, 2, 2, 1, 1, 400)
+        runs = session.scalars(select(Run).order_by(Run.number)).all()
+        assert [(r.id, r.number, r.image_sequence) for r in runs] == [("r2", 1, 3), ("r1", 2, None)]
+        labels = session.scalars(select(RunLabel).order_by(RunLabel.image_id)).all()
+        assert [(label.image_id, label.split, label.mask_sha256) for label in labels] == [
+            ("b", "labelled", None),
+            ("c", "val", None),
+        ]
+    migrated.close()
+
+
 def test_partial_indexes_are_partial_on_postgresql() -> None:
     """Without a server: the statements that it would get are compared."""
     statements: list[str] = []
@@ -90,8 +141,9 @@ def test_partial_indexes_are_partial_on_postgresql() -> None:
     wheres = {
         sql.split()[3]: sql.partition(" WHERE ")[2] for sql in statements if sql.startswith("CREATE UNIQUE INDEX")
     }
-    assert wheres == {"one_active_run": ACTIVE_RUN, "one_valid_key_a_name": VALID_KEY}
-    assert not any(" WHERE " in sql for sql in statements if sql.startswith("CREATE INDEX"))
+    assert {name for name, where in wheres.items() if where} == {"one_active_run", "one_valid_key_a_name"}
+    assert (wheres["one_active_run"], wheres["one_valid_key_a_name"]) == (ACTIVE_RUN, VALID_KEY)
+    assert sum(sql.endswith(f" WHERE {UNLABELLED}") for sql in statements) == 1
 
 
 def test_newest_revision_is_the_head_of_the_migrations() -> None:
@@ -146,7 +198,7 @@ def test_times_are_read_in_utc(database: Database) -> None:
 
 
 def run(number: int, status: RunStatus) -> Run:
-    return Run(id=f"run{number}", status=status, reason="auto")
+    return Run(id=f"run{number}", number=number, status=status, reason="auto")
 
 
 def test_at_most_one_run_is_active(database: Database) -> None:

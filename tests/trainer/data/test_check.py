@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -164,10 +165,48 @@ def test_data_without_validation_pass_with_the_remedy_and_train(dataset: Path) -
     assert open_run_data(replace(recipe, data=replace(recipe.data, val=""))).val == ()
 
 
+VAL_FOLDERS = {
+    "voc": ("ImageSets/Segmentation/val.txt", "names in ImageSets/Segmentation/val.txt instead of train.txt"),
+    "cityscapes": ("leftImg8bit/val", "move some cities from leftImg8bit/train to leftImg8bit/val"),
+    "ade20k": ("images/validation", "move some images to images/validation"),
+    "coco": ("val2017", "move some images from train2017 to val2017"),
+}
+"""What makes the layout's own split `val`, and the remedy without it."""
+
+
+@pytest.mark.parametrize("layout", VAL_FOLDERS)
+def test_missing_val_split_has_the_remedy_of_the_layout(layout: str, tmp_path: Path) -> None:
+    root = write_layout(tmp_path / layout, layout)
+    shutil.rmtree(root / "splits")
+    path, remedy = VAL_FOLDERS[layout]
+    (root / path).rename(tmp_path / "elsewhere")
+    found = [problem for problem in find_problems(inspect_dataset(open_dataset(root))) if problem.names == ("val",)]
+    assert [remedy in problem.remedy for problem in found] == [True]
+
+
+def test_missing_val_split_names_the_list_of_labelled_images(dataset: Path) -> None:
+    no_val_list(dataset)
+    (dataset / "splits/labelled.txt").rename(dataset / "splits/train.txt")
+    wanted = "list some images with masks in splits/val.txt instead of splits/train.txt"
+    assert problems(dataset)["missing split"].remedy.startswith(f"{wanted}; without it,")
+
+
 def test_masks_in_another_format_are_named(dataset: Path) -> None:
     path = dataset / "masks/labelled1.png"
     path.rename(path.with_suffix(".jpg"))
-    assert problems(dataset)["missing mask"].remedy.startswith(f"{path.with_suffix('.jpg')} is no PNG")
+    remedy = problems(dataset)["missing mask"].remedy
+    assert remedy == f"{path.with_suffix('.jpg')} is no PNG: export the masks as PNG, since JPEG changes class ids"
+    path.with_suffix(".jpg").rename(path.with_suffix(".tif"))
+    remedy = problems(dataset)["missing mask"].remedy
+    assert remedy == f"{path.with_suffix('.tif')} is no PNG: export the masks as PNG, with the same ids"
+
+
+def test_mask_whose_name_differs_in_case_is_named(dataset: Path) -> None:
+    path = dataset / "masks/labelled1.png"
+    path.rename(path.with_name("Labelled1.PNG"))
+    wanted = f"{path.with_name('Labelled1.PNG')} differs in upper and lower case: rename it to labelled1.png"
+    if not path.exists():  # a file system that ignores case finds it
+        assert problems(dataset)["missing mask"].remedy == wanted
 
 
 def test_missing_image_folder_is_named(dataset: Path) -> None:

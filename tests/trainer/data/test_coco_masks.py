@@ -159,7 +159,9 @@ def test_pixel_maps_are_converted_to_masks(tmp_path: Path) -> None:
 
 
 def test_missing_or_invalid_annotations_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"annotations/panoptic_\{train,val\}2017\.json\); unpack them there"):
+    with pytest.raises(
+        DatasetError, match=r"annotations/panoptic_\{train,val\}2017\.json\); unpack them there, and rename"
+    ):
         prepare_coco(tmp_path, "panoptic")
     write_json(tmp_path / "annotations/instances_val2017.json", {"images": []})
     with pytest.raises(DatasetError, match=r"instances_val2017\.json: has no annotations \(a list"):

@@ -69,6 +69,26 @@ def test_categories_of_the_file_are_the_classes(tmp_path: Path, capsys: pytest.C
     assert prepare_coco(tmp_path, "instances")[:2] == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("annotations/instances_train.json", "instances"),
+        ("train/_annotations.coco.json", "instances"),
+        ("result.json", "instances"),
+        ("annotations/panoptic_train.json", "panoptic"),
+    ],
+)
+def test_annotations_of_other_tools_lead_to_prepare_coco(name: str, form: str, tmp_path: Path) -> None:
+    path = tmp_path / "my data" / name
+    path.parent.mkdir(parents=True)
+    (path.parent / "a.json").write_text("[]")
+    path.write_text(json.dumps(table(LEFT)))
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(tmp_path / "my data")
+    assert f"{name} has COCO's format: rename it to annotations/{form}_train2017.json" in str(caught.value)
+    assert str(caught.value).endswith(f"python -m trainer prepare-coco '{tmp_path / 'my data'}' --from {form}")
+
+
 def test_classes_follow_the_order_of_the_ids(tmp_path: Path) -> None:
     write(tmp_path, table(CORNER | {"category_id": 9}, LEFT, categories=[{"id": 9, "name": "rut"}, *CATEGORIES]))
     prepare_coco(tmp_path, "instances")

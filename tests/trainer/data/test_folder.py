@@ -199,6 +199,26 @@ def test_names_with_extension_get_a_specific_remedy(dataset: Path) -> None:
         open_dataset(dataset).split("labelled")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Labelled0",
+        "images/photos/labelled0.png",
+        "LABELLED0.PNG",
+        "photos/labelled0",
+        "Images/Photos/labelled0.png masks/labelled0.png",
+    ],
+)
+def test_name_that_differs_in_case_or_folder_is_explained(line: str, dataset: Path) -> None:
+    for path in dataset.glob("*/labelled0.png"):
+        (path.parent / "Photos").mkdir(exist_ok=True)
+        path.rename(path.parent / "Photos" / path.name)
+    (dataset / "splits/labelled.txt").write_text(f"nobody\n{line}\nlabelled1\n")
+    with pytest.raises(MissingImagesError) as caught:
+        open_dataset(dataset).split("labelled")
+    assert f"{line!r} may mean images/Photos/labelled0.png: write names with" in str(caught.value)
+
+
 def test_all_images_as_unlabelled_excludes_labelled_and_val(dataset: Path) -> None:
     recipe = make_recipe(dataset)
     for root in ("", str(dataset / "images" / "..")):
@@ -230,7 +250,9 @@ def test_invalid_split_file_is_rejected(dataset: Path, text: str, message: str) 
 
 
 def test_unknown_split_error_lists_existing_splits(dataset: Path) -> None:
-    with pytest.raises(DatasetError, match=r"no such split; existing splits: labelled, unlabelled, val"):
+    with pytest.raises(
+        DatasetError, match=r"no such split; existing splits: labelled, unlabelled, val; .*data\.labelled"
+    ):
         open_dataset(dataset).split("labeld")
 
 

@@ -4,6 +4,7 @@ import builtins
 import io
 import json
 import pickle
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,17 @@ def test_cityscapes_prefers_train_ids_to_label_ids(tmp_path: Path) -> None:
     assert (first_pair(open_dataset(root), "1_16/labeled")[1] == 18).all()
 
 
+def test_cityscapes_images_may_lie_outside_folders_of_cities(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "cityscapes", "cityscapes")
+    shutil.rmtree(root / "splits")
+    expected = first_pair(open_dataset(root), "train")[1]
+    for path in [*root.glob("leftImg8bit/*/*/*.png"), *root.glob("gtFine/*/*/*.png")]:
+        path.rename(path.parents[1] / path.name)
+    dataset = open_dataset(root)
+    assert (len(dataset.split("train")), len(dataset.split("val"))) == (8, 2)
+    assert np.array_equal(first_pair(dataset, "train")[1], expected)
+
+
 def test_cityscapes_label_ids_map_to_the_19_classes() -> None:
     taxonomy, encoding = read_classes(PUBLIC / "cityscapes.toml")
     ids = encoding.to_ids(
@@ -238,7 +250,9 @@ def test_split_files_select_rows_of_a_hugging_face_dataset(tmp_path: Path) -> No
     (root / "splits/few.txt").write_text("labelled/3\nlabelled/4\n")
     with pytest.raises(DatasetError, match="'labelled/4'"):
         dataset.split("few")
-    with pytest.raises(DatasetError, match="no such split 'train'; existing splits: few, labelled, unlabelled, val"):
+    with pytest.raises(
+        DatasetError, match="no such split 'train'; existing splits: few, labelled, unlabelled, val; name"
+    ):
         dataset.split("train")
 
 

@@ -144,6 +144,12 @@ def test_missing_stage_is_resized_and_noted() -> None:
     )
 
 
+def test_resized_map_of_the_right_stride_is_noted_with_the_reason() -> None:
+    assert build_encoder("legacy_xception").notes == (
+        "its map at stride 4 is resized: it has another size than the image divided by 4, as without padding",
+    )
+
+
 def test_network_that_does_not_fit_is_refused_and_three_are_named() -> None:
     with pytest.raises(EncoderError, match="such as vit_small_patch14_dinov2, convnext_tiny or swin_tiny"):
         build_encoder("mixer_s32_224", {"img_size": 100})

@@ -3,8 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from glob import escape
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -12,9 +11,13 @@ import numpy as np
 from trainer.counted import counted
 from trainer.data.check.inspection import LABELLED_ROLES, TRAINING_ROLES, ImageRecord, Inspection, SplitRecord
 from trainer.data.check.label_check import find_fault
+from trainer.data.readers.split_files import find_split_file
 
 NEARLY_BLACK = 16
 """Values of 0..255 below which an image looks black: those of 12-bit numbers in a file of 16 bits."""
+
+MAX_NAMED = 3
+"""Split files that a remedy names."""
 
 RARE = 0.01
 """Classes with a smaller share of the labelled pixels are rare."""
@@ -76,8 +79,7 @@ def _missing_splits(inspection: Inspection) -> Iterator[Problem]:
         yield Problem("missing split", severity, f"no split is labelled: {known}", ("labelled",), remedy)
     if "val" not in roles:
         remedy = (
-            "list some images with masks in splits/val.txt instead of splits/labelled.txt; without it, only a recipe "
-            'with data.val = "" trains, and no score is measured'
+            _how_to_validate(inspection) + '; without it, only a recipe with data.val = "" trains, and has no score'
         )
         yield Problem("missing split", "warning", f"no split is for validation: {known}", ("val",), remedy)
     if not roles & {"unlabelled", "train"}:
@@ -85,6 +87,17 @@ def _missing_splits(inspection: Inspection) -> Iterator[Problem]:
             "list the images without masks in splits/unlabelled.txt; without it, only method = supervised can train"
         )
         yield Problem("missing split", "warning", f"no split is unlabelled: {known}", ("unlabelled",), remedy)
+
+
+def _how_to_validate(inspection: Inspection) -> str:
+    """Name what a layout has: a list to move names from, or folders of its own."""
+    folder = inspection.dataset.split_folder
+    labelled = [split.name for split in inspection.splits if split.role in LABELLED_ROLES]
+    files = [find_split_file(folder, name) for name in labelled]
+    if not all(files):
+        return inspection.dataset.how_to_validate
+    lists = " or ".join(f"{folder.name}/{path.relative_to(folder).as_posix()}" for path in files[:MAX_NAMED] if path)
+    return f"list some images with masks in {folder.name}/val.txt" + (f" instead of {lists}" if lists else "")
 
 
 def _missing_images(inspection: Inspection) -> Iterator[Problem]:
@@ -106,12 +119,24 @@ def _missing_masks(inspection: Inspection) -> Iterator[Problem]:
 
 
 def _other_masks(records: Iterable[ImageRecord]) -> str | None:
-    """Remedy if a mask exists under another extension."""
-    for record in records:
-        mask = record.sample.mask
-        if mask and (found := next(mask.parent.glob(f"{escape(mask.stem)}.*"), None)):
-            return f"{found} is no PNG: export the masks as PNG, since JPEG changes class ids"
+    """Remedy if a mask exists under another extension, or in other upper and lower case."""
+    folders: dict[Path, dict[str, Path]] = {}
+    for mask in (record.sample.mask for record in records if record.sample.mask):
+        if mask.parent not in folders:
+            folders[mask.parent] = _files_by_stem(mask.parent)
+        if found := folders[mask.parent].get(mask.stem.casefold()):
+            if found.suffix.lower() == ".png":
+                return f"{found} differs in upper and lower case: rename it to {mask.name}"
+            reason = (
+                "since JPEG changes class ids" if found.suffix.lower() in (".jpg", ".jpeg") else "with the same ids"
+            )
+            return f"{found} is no PNG: export the masks as PNG, {reason}"
     return None
+
+
+def _files_by_stem(folder: Path) -> dict[str, Path]:
+    files = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
+    return {path.stem.casefold(): path for path in files}
 
 
 def _unusable_files(inspection: Inspection) -> Iterator[Problem]:

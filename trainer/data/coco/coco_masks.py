@@ -68,7 +68,10 @@ def prepare_coco(root: Path, source: AnnotationSource) -> Prepared:
     plan_of, files = SOURCES[source]
     values, tasks, bare = plan_of(root)
     if not tasks:
-        raise DatasetError(f"{root}: contains no {source} annotations ({files}); unpack them there")
+        raise DatasetError(
+            f"{root}: contains no {source} annotations ({files}); unpack them there, and rename those of other tools, "
+            "with their images in train2017 and val2017"
+        )
     if twice := [stem for stem, count in Counter(stem for stem, _ in tasks).items() if count > 1]:
         masks = counted(len(twice), "mask", "masks")
         raise DatasetError(f"{root}: {masks} would belong to two images, such as {twice[0]}; rename the images")

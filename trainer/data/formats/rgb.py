@@ -20,6 +20,10 @@ STRETCHED = {"L;2": 85, "L;4": 17}
 FULL_16_BITS = (0.0, 65535.0)
 
 
+class NotFiniteError(ValueError):
+    """An image stores NaN or infinity, and is not damaged."""
+
+
 def undeclared_numbers(image: Image.Image) -> str | None:
     """Describe the numbers of an image if its format does not define which are black and white."""
     bits, numbers = bits_and_numbers(image)
@@ -55,7 +59,7 @@ def rawmode(image: Image.Image) -> str:
 
 
 def stored_numbers(image: Image.Image, dtype: type[np.generic] | None = None) -> npt.NDArray[Any]:
-    """Numbers of an image with one channel, HW. Raises ValueError for NaN and infinity.
+    """Numbers of an image with one channel, HW. Raises NotFiniteError for NaN and infinity.
 
     Args:
         image: The image, or a part of it.
@@ -64,7 +68,7 @@ def stored_numbers(image: Image.Image, dtype: type[np.generic] | None = None) ->
     values_HW = np.asarray(image)
     numbers_HW = values_HW if dtype is None else values_HW.view(dtype)
     if not np.isfinite(numbers_HW).all():
-        raise ValueError("some pixels are not finite numbers")
+        raise NotFiniteError("some pixels are not finite numbers; replace NaN and infinity by numbers")
     return numbers_HW
 
 
@@ -79,7 +83,7 @@ def stored_dtype(image: Image.Image) -> type[np.generic] | None:
 def rgb_conversion(image: Image.Image, value_range: ValueRange | None) -> Callable[[Image.Image], Image.Image]:
     """Return the function that converts an image, or parts of it, to RGB.
 
-    `value_range` is needed for an image with `undeclared_numbers`. The function raises ValueError for NaN and infinity.
+    `value_range` is needed for an image with `undeclared_numbers`. The function raises NotFiniteError.
     """
     is_16_bit = image.mode.startswith("I;16")
     if value_range and (is_16_bit or undeclared_numbers(image)):

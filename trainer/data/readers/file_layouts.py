@@ -71,6 +71,7 @@ class VocDataset(FileDataset):
     (voc_class_files.py); older versions of labelme write SegmentationClassPNG.
     """
 
+    how_to_validate = "list some of the names in ImageSets/Segmentation/val.txt instead of train.txt there"
     image_root = "JPEGImages"
     mask_roots = ("SegmentationClass", "SegmentationClassAug", "SegmentationClassPNG")
 
@@ -85,12 +86,13 @@ class VocDataset(FileDataset):
 
 
 class CityscapesDataset(FileDataset):
-    """Cityscapes, 19 classes: leftImg8bit/SPLIT/CITY, with masks in gtFine or gtCoarse.
+    """Cityscapes, 19 classes: leftImg8bit/SPLIT/CITY, with masks in gtFine or gtCoarse. Datumaro omits CITY.
 
     *_labelTrainIds.png, written by the data set's scripts and named by the UniMatch lists, store the 19 ids;
     *_labelIds.png, from the download, are mapped to them.
     """
 
+    how_to_validate = "move some cities from leftImg8bit/train to leftImg8bit/val, and their masks in gtFine alike"
     image_root = "leftImg8bit"
     name_end = CITYSCAPES_NAME_END
 
@@ -119,7 +121,7 @@ class CityscapesDataset(FileDataset):
 
     def builtin_split(self, name: str) -> list[str]:
         """See FileDataset."""
-        images = sorted((self.root / self.image_root / name).glob(f"*/[!.]*{CITYSCAPES_IMAGE}"))
+        images = sorted((self.root / self.image_root / name).rglob(f"[!.]*{CITYSCAPES_IMAGE}"))
         return [path.relative_to(self.root).as_posix() for path in images] or super().builtin_split(name)
 
 
@@ -133,6 +135,9 @@ class Ade20kDataset(FileDataset):
     Folders of own data (images/NAME, annotations/NAME) are splits of that name.
     """
 
+    how_to_validate = (
+        "move some images to images/validation (or images/val), and their masks to the same folder of annotations"
+    )
     image_root = "images"
     mask_roots = ("annotations",)
 
@@ -160,6 +165,7 @@ class CocoDataset(FileDataset):
     (stuffthingmaps/train2017/NAME.png).
     """
 
+    how_to_validate = "move some images from train2017 to val2017; masks of prepare-coco stay in place"
     image_root = ""
     name_folders = COCO_FOLDERS
 

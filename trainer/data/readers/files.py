@@ -12,6 +12,7 @@ from trainer.data.dataset import EVERYTHING, DatasetError, MissingImagesError, S
 from trainer.data.decode import ImageError, image_size, read_image
 from trainer.data.mask_encoding import MaskEncoding
 from trainer.data.readers.directory_listing import SUFFIXES, DirectoryListing, files_below
+from trainer.data.readers.near_names import near_name
 from trainer.data.readers.split_files import NO_MASK, find_split_file, parse_line, read_split_file, split_names
 from trainer.taxonomy import Taxonomy
 
@@ -71,7 +72,10 @@ class FileDataset(SegmentationDataset):
         if folder and (images := sorted(files_below(self.root / folder))):
             return [path.relative_to(self.root).as_posix() for path in images]
         known = ", ".join(self.splits()) or "none"
-        raise DatasetError(f"{self.split_folder / name}.txt: no such split; existing splits: {known}")
+        raise DatasetError(
+            f"{self.split_folder / name}.txt: no such split; existing splits: {known}; add the file, or name one of "
+            "them in data.labelled, data.unlabelled or data.val"
+        )
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """See SegmentationDataset."""
@@ -87,6 +91,7 @@ class FileDataset(SegmentationDataset):
         samples = tuple(sample for _, sample in pairs if sample)
         if missing := [line for line, sample in pairs if not sample]:
             remedy = self._folder_remedy() or self._suffix_remedy(missing, listing)
+            remedy = remedy or near_name(missing, self.all_images(), self.root, self.name_end)
             raise MissingImagesError(source or self.root / name, missing, samples, remedy)
         _check_listed_once(source or self.root / name, samples)
         if name != EVERYTHING:

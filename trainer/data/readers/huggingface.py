@@ -27,6 +27,8 @@ ALIASES = {"val": "validation"}
 class HuggingFaceDataset(SegmentationDataset):
     """Rows of Arrow files; `image` and `mask` of a sample are identifiers for messages, not files."""
 
+    how_to_validate = "split the rows (Dataset.train_test_split), and save some of them as the split validation"
+
     def __init__(self, root: Path, split_folder: Path) -> None:
         self.root, self.split_folder = root, split_folder
         self.taxonomy, self.encoding = _classes(root)
@@ -76,7 +78,10 @@ class HuggingFaceDataset(SegmentationDataset):
         for existing in (name, ALIASES.get(name, name)):
             if existing in self._splits:
                 return existing
-        raise DatasetError(f"{self.root}: no such split {name!r}; existing splits: {', '.join(self.splits())}")
+        raise DatasetError(
+            f"{self.root}: no such split {name!r}; existing splits: {', '.join(self.splits())}; name one of them in "
+            "data.labelled, data.unlabelled or data.val"
+        )
 
     def _rows(self, split: str) -> tuple[Sample, ...]:
         rows = self._splits[split]

@@ -1,5 +1,8 @@
 """Detect the layout of a data set folder, and open it."""
 
+import json
+import shlex
+from itertools import islice
 from pathlib import Path
 
 from trainer.data.classes_file import public_classes, read_classes
@@ -22,6 +25,9 @@ MARKS: dict[str, tuple[str, ...]] = {
     "folder": ("classes.toml",),
 }
 """Files or folders that each identify a layout. The first layout that matches is used."""
+
+MAX_JSON_FILES = 20
+"""Files that are read to recognise annotations: other formats have one per image."""
 
 PUBLIC_LAYOUTS: dict[str, type[FileDataset]] = {
     "voc": file_layouts.VocDataset,
@@ -95,10 +101,32 @@ def _matching(root: Path) -> list[str]:
     return [layout for layout, marks in MARKS.items() if any((root / mark).exists() for mark in marks)]
 
 
+def _coco_annotations(root: Path) -> Path | None:
+    """Annotations as CVAT, Datumaro, Roboflow and others write them."""
+    patterns = ("annotations/*.json", "*/_annotations.coco.json", "*.json")
+    files = (path for pattern in patterns for path in sorted(root.glob(pattern)))
+    return next((path for path in islice(files, MAX_JSON_FILES) if _is_coco(path)), None)
+
+
+def _is_coco(path: Path) -> bool:
+    try:
+        table = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(table, dict) and {"images", "annotations", "categories"} <= table.keys()
+
+
 def _detect(root: Path) -> str:
     if matching := _matching(root):
         return matching[0]
     expected = ", ".join(f"{' or '.join(marks)} ({layout})" for layout, marks in MARKS.items())
     below = [path for path in sorted(root.glob("*/")) if path.is_dir() and _matching(path)]
     remedy = f"use {below[0]}, which is a data set" if below else "give the folder of a data set, or add a classes.toml"
+    if found := _coco_annotations(root):
+        form = "panoptic" if found.name.startswith("panoptic") else "instances"
+        remedy = (
+            f"{found.relative_to(root)} has COCO's format: rename it to annotations/{form}_train2017.json and the "
+            "folder of its images to train2017 (those for validation: val2017), and run "
+            f"python -m trainer prepare-coco {shlex.quote(str(root))} --from {form}"
+        )
     raise DatasetError(f"{root}: not a known data set, found none of {expected}; {remedy}")

@@ -39,7 +39,7 @@ class Hierarchical(Encoder):
         self.size_multiple = STRIDES[-1] if only_size else self._smallest_multiple()
         self.resized = self._other_sizes(only_size or (2 * self.size_multiple, 3 * self.size_multiple))
         self.notes = tuple(
-            f"its map at stride {stride} is resized from stride {found[source]}"
+            _note(stride, found[source])
             for stride, source, resized in zip(STRIDES, sources, self.resized, strict=True)
             if resized
         )
@@ -85,6 +85,13 @@ class Hierarchical(Encoder):
         maps = self._outputs(torch.zeros(1, 3, *size, device=next(self.stages.parameters()).device))
         self.train()
         return maps
+
+
+def _note(stride: int, found: int) -> str:
+    if found != stride:
+        return f"its map at stride {stride} is resized from stride {found}"
+    reason = f"it has another size than the image divided by {stride}, as without padding"
+    return f"its map at stride {stride} is resized: {reason}"
 
 
 def nearest_stages(reductions: Sequence[int]) -> list[int]:

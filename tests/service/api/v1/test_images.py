@@ -35,7 +35,8 @@ def test_image_is_added_labelled_read_and_deleted(client: TestClient) -> None:
     assert content.content == data
     assert content.headers["content-type"] == "image/png"
     assert content.headers["x-content-type-options"] == "nosniff"
-    assert client.delete(f"{URL}/{image_id}").status_code == 204
+    deleted = client.delete(f"{URL}/{image_id}")
+    assert (deleted.status_code, deleted.json()) == (200, {"id": image_id, "models": []})
     assert client.get(f"{URL}/{image_id}").status_code == 404
 
 

@@ -1,0 +1,65 @@
+"""Counters and sequences of the pool, changed in the transaction of the change that they count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from service.storage.tables import Image, Pool, Role, Split
+
+LABELS_PER_VAL = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Number of images: labelled for training, labelled for validation, unlabelled; and their total size in bytes."""
+
+    labelled: int
+    val: int
+    unlabelled: int
+    bytes: int
+
+
+def read_counts(session: Session) -> Counts:
+    """Read the counters."""
+    pool = session.get_one(Pool, 1)
+    return Counts(labelled=pool.labelled, val=pool.val, unlabelled=pool.unlabelled, bytes=pool.bytes)
+
+
+def locked_pool(session: Session) -> Pool:
+    """Read the counters and keep the pool unchanged until the end of the write transaction."""
+    return session.scalars(select(Pool).with_for_update()).one()
+
+
+def count_added(session: Session, size: int) -> int:
+    """Count a new unlabelled image of `size` bytes; return its sequence."""
+    return _change(session, Pool.image_sequence, image_sequence=1, unlabelled=1, bytes=size)
+
+
+def count_deleted(session: Session, image: Image) -> None:
+    """Count a deleted image."""
+    _change(session, Pool.id, **{_role(image.split): -1}, bytes=-image.bytes)
+
+
+def count_labelled(session: Session, before: Split | None, after: Split) -> int:
+    """Count a label, new or replaced; return its label sequence."""
+    moved = {} if before == after else {_role(before): -1, after: 1}
+    return _change(session, Pool.label_sequence, label_sequence=1, **moved)
+
+
+def next_split(session: Session) -> Split:
+    """Choose the split of a new label: every fifth validates."""
+    pool = locked_pool(session)
+    return "val" if (pool.val + 1) * LABELS_PER_VAL <= pool.labelled + pool.val + 1 else "labelled"
+
+
+def _role(split: Split | None) -> Role:
+    return split or "unlabelled"
+
+
+def _change(session: Session, returned: Any, **changes: int) -> int:
+    values = {name: getattr(Pool, name) + change for name, change in changes.items()}
+    return int(session.execute(update(Pool).values(values).returning(returned)).scalar_one())

@@ -1,0 +1,108 @@
+"""PostgreSQL: a real server, and concurrent requests that SQLite would put in order."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from service.errors import ImageNotFound
+from service.state import State, open_state
+from service.storage.database import Database
+from service.storage.migrate import upgrade
+from service.storage.tables import Base
+from tests.service import postgresql
+from tests.service.conftest import MakeSettings, encoded
+from tests.service.tiny_bundle import picture
+
+CLIENTS, ROUNDS = 8, 25
+
+
+@pytest.fixture
+def state(make_settings: MakeSettings, tmp_path: Path) -> Iterator[State]:
+    opened = open_state(make_settings(database_url=postgresql.create_database(tmp_path)))
+    yield opened
+    opened.close()
+    postgresql.drop_databases()
+
+
+def at_once(*calls: Callable[[], Any]) -> list[Any]:
+    """Call all functions at the same moment, each in a thread."""
+    barrier = threading.Barrier(len(calls))
+
+    def call(function: Callable[[], Any]) -> Any:
+        barrier.wait()
+        return function()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(call, calls))
+
+
+def test_migrations_match_the_tables(tmp_path: Path) -> None:
+    database = Database(postgresql.create_database(tmp_path))
+    with database.engine.begin() as connection:
+        upgrade(connection)
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    database.close()
+    postgresql.drop_databases()
+
+
+def test_same_bytes_from_many_clients_are_one_image(state: State) -> None:
+    for seed in range(ROUNDS):
+        data = encoded(picture(seed=seed))
+        added = at_once(*[partial(state.images.add, data)] * CLIENTS)
+        assert sum(new for _, new in added) == 1
+        assert len({row.id for row, _ in added}) == 1
+    assert state.images.counts().unlabelled == ROUNDS
+    assert [image.sequence for image in state.images.page().images] == list(range(ROUNDS, 0, -1))
+
+
+def test_image_added_and_deleted_at_once_has_row_and_file_or_neither(state: State) -> None:
+    data = encoded(picture())
+    image_id = hashlib.sha256(data).hexdigest()
+    for _ in range(ROUNDS):
+        state.images.add(data)
+        at_once(lambda: state.images.delete(image_id), lambda: state.images.add(data), lambda: state.images.add(data))
+        try:
+            state.images.get(image_id)
+        except ImageNotFound:
+            assert state.images.counts().unlabelled == 0
+        else:
+            assert state.images.path(image_id).read_bytes() == data
+            assert state.images.counts().unlabelled == 1
+            state.images.delete(image_id)
+
+
+def test_mask_shared_by_two_images_is_kept_when_one_is_labelled_again(state: State) -> None:
+    first, second = (state.images.add(encoded(picture(seed=seed)))[0].id for seed in range(2))
+    masks = [encoded(np.full((30, 40), value, np.uint8)) for value in (1, 2)]
+
+    def label(image_id: str, mask: bytes) -> None:
+        state.images.put_mask(image_id, mask, classes=5, ignore_index=255, split="labelled")
+
+    for turn in range(ROUNDS):
+        label(first, masks[turn % 2])
+        at_once(partial(label, first, masks[1 - turn % 2]), partial(label, second, masks[turn % 2]))
+        assert state.images.mask_path(first).exists()
+        assert state.images.mask_path(second).exists()
+    counts = state.images.counts()
+    assert (counts.labelled, counts.val, counts.unlabelled) == (2, 0, 0)
+
+
+def test_labels_set_at_once_get_different_numbers(state: State) -> None:
+    ids = [state.images.add(encoded(picture(seed=seed)))[0].id for seed in range(20)]
+    mask = encoded(np.ones((30, 40), np.uint8))
+    at_once(*(partial(state.images.put_mask, i, mask, classes=5, ignore_index=255) for i in ids))
+    images = state.images.page().images
+    assert sorted(image.label_sequence or 0 for image in images) == list(range(1, 21))
+    counts = state.images.counts()
+    assert (counts.labelled, counts.val) == (16, 4)
