@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from service.process_identity import end_group, has_ended, process_identity
 from service.runs.attempt_folder import open_attempt
@@ -73,20 +76,35 @@ def perform_here(loop: State, run_id: str) -> str:
 
 
 def stop_outside_a_transaction(process: subprocess.Popen[bytes], state: State) -> None:
-    """Send SIGSTOP at a moment at which the process does not lock the database against all writers."""
-    database = sqlite3.connect(state.settings.data_dir / "maskloop.db", timeout=0)
+    """Send SIGSTOP at a moment at which the process locks nothing in the database."""
 
     def stopped() -> bool:
         process.send_signal(signal.SIGSTOP)
-        try:
-            database.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
+        if locked(state):
             process.send_signal(signal.SIGCONT)
             return False
         return True
 
     eventually(stopped)
-    database.close()
+
+
+def locked(state: State) -> bool:
+    """Whether a process is within a write transaction of a run."""
+    if state.database.engine.dialect.name == "postgresql":
+        try:
+            with state.database.read() as session:
+                session.scalars(select(Run).with_for_update(nowait=True)).all()
+        except DBAPIError:
+            return True
+        return False
+    database = sqlite3.connect(state.settings.data_dir / "maskloop.db", timeout=0)
+    try:
+        database.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return True
+    finally:
+        database.close()
+    return False
 
 
 def test_any_number_of_power_cuts_with_progress_between_them_does_not_fail_a_run(
@@ -126,12 +144,14 @@ def test_hung_worker_and_its_trainer_cannot_disturb_the_next_attempt(
             session.get_one(Run, run.id).program = "other-boot pid:[1] 1 1"
     actor.behave(steps=loop.runs.get(run.id).saved_step + 100)
     thread = threading.Thread(target=perform_here, args=(loop, run.id))
-    thread.start()
-    eventually(lambda: len(actor.pids("train")) == 2)
-    eventually(lambda: not alive(old_trainer), within_s=1 if local else 60)
-    hung.send_signal(signal.SIGCONT)
-    assert hung.wait(60) == 0
-    thread.join(60)
+    with capture_logs() as entries:
+        thread.start()
+        eventually(lambda: len(actor.pids("train")) == 2)
+        eventually(lambda: not alive(old_trainer))
+        hung.send_signal(signal.SIGCONT)
+        assert hung.wait(60) == 0
+        thread.join(60)
+    assert local == any(entry["event"] == "ended the program of an earlier attempt" for entry in entries)
     row = loop.runs.get(run.id)
     assert (row.status, row.fence, row.candidate_version) == ("succeeded", 2, GOOD)
     _, second, _ = actor.history
