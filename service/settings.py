@@ -177,9 +177,14 @@ class Settings(BaseSettings):
     """Names of classes in which a loss above `gate_margin_miou` rejects a new model, if at least 10 validation images
     show the class. Empty: none."""
     heartbeat_s: float = Field(default=5.0, gt=0)
-    """Interval at which a training run reports that it is alive, in seconds."""
+    """Interval at which workers and their runs report that they are alive, in seconds. One that is silent for six of
+    them counts as dead."""
     stop_grace_s: float = Field(default=30.0, gt=0)
     """Time that the trainer has to save its state after SIGTERM, in seconds; then it is killed."""
+    stall_s: float = Field(default=1800.0, gt=0)
+    """Time without an event from the trainer or the exporter after which it counts as hung, in seconds; then it is
+    stopped and the attempt repeated. The trainer reports every step and, in an evaluation, every minute; a stage of the
+    exporter takes minutes, for large networks on a CPU longer."""
     run_timeout_s: float = Field(default=24 * 3600.0, gt=0)
     """Maximum duration of a training run including export, in seconds. A longer run is stopped and fails."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -99,9 +100,12 @@ class ModelStore:
         with self._database.read() as session:
             return session.scalars(query.order_by(Model.miou.desc(), Model.created_at.desc())).all()
 
-    def activate(self, version: str, reason: str) -> Activation:
-        """Activate a version; processes follow within a second. Raises ModelNotFound, ModelNotServable."""
-        with self._database.write() as session:
+    def activate(self, version: str, reason: str, *, within: Session | None = None) -> Activation:
+        """Activate a version, in the transaction `within` if given; processes follow within a second.
+
+        Raises ModelNotFound, ModelNotServable.
+        """
+        with self._writing(within) as session:
             model = _existing(session, version)
             if model.state == "rejected":
                 raise ModelNotServable(
@@ -119,9 +123,20 @@ class ModelStore:
                 raise NothingToRollBack("No other version has been active: upload or activate another one.")
             return _append(session, earlier.version, reason)
 
-    def mark(self, version: str, state: ModelState, *, error: str | None = None, miou: float | None = None) -> None:
-        """Set the state of a version, and `miou` (0..1) if given. Raises ModelNotFound."""
-        with self._database.write() as session:
+    def mark(
+        self,
+        version: str,
+        state: ModelState,
+        *,
+        error: str | None = None,
+        miou: float | None = None,
+        within: Session | None = None,
+    ) -> None:
+        """Set the state of a version, and `miou` (0..1) if given, in the transaction `within` if given.
+
+        Raises ModelNotFound.
+        """
+        with self._writing(within) as session:
             model = _existing(session, version)
             model.state = state
             model.error = error
@@ -153,6 +168,9 @@ class ModelStore:
                 active=activated.version,
                 remedy=f"POST /v1/models/{version}/activate",
             )
+
+    def _writing(self, within: Session | None) -> AbstractContextManager[Session]:
+        return self._database.write() if within is None else nullcontext(within)
 
     def _import_existing(self, known: Model, bundle: Bundle) -> Model:
         target = self._settings.data_dir / known.path

@@ -16,6 +16,8 @@ from service.errors import StorageFailed
 
 # Time that a writer waits for another before it fails with "database is locked".
 SQLITE_BUSY_TIMEOUT_MS = 15_000
+# Longer than any transaction of this service waits for files between two statements.
+POSTGRESQL_IDLE_TIMEOUT_MS = 60_000
 
 
 class Database:
@@ -59,7 +61,10 @@ def open_engine(url: str | URL) -> Engine:
     """
     try:
         if make_url(url).get_backend_name() != "sqlite":
-            return create_engine(url, pool_pre_ping=True)
+            engine = create_engine(url, pool_pre_ping=True)
+            if engine.dialect.name == "postgresql":
+                event.listen(engine, "connect", _prepare_postgresql)
+            return engine
         engine = create_engine(url, connect_args={"check_same_thread": False})
     except ImportError as error:
         raise StorageFailed(
@@ -74,6 +79,14 @@ def open_engine(url: str | URL) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _prepare_postgresql(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    # A process that hangs within a transaction must not keep its row locks: others take over its run.
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {POSTGRESQL_IDLE_TIMEOUT_MS}")
+    cursor.close()
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:

@@ -11,7 +11,7 @@ import tomli_w
 import torch
 
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe, write_dataset
-from trainer import checkpoint
+from trainer import checkpoint, validation
 from trainer.__main__ import main
 from trainer.config import Recipe
 from trainer.data.dataset import DatasetError
@@ -183,3 +183,14 @@ def test_evaluate_and_predict_from_the_command_line(
     assert "inference.long_side = -1: must be greater than or equal to 0" in capsys.readouterr().err
     assert main(["evaluate", str(dataset / "classes.toml"), "--data", str(dataset)]) == 1
     assert "model.safetensors" in capsys.readouterr().err
+
+
+def test_long_evaluation_reports_that_it_is_at_work(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(dataset, "supervised", steps=1)
+    short = [event["event"] for event in run(recipe, tmp_path / "short")]
+    assert "evaluating" not in short
+    monkeypatch.setattr(validation, "REPORT_EVERY_S", 0.0)
+    long = [event for event in run(recipe, tmp_path / "long") if event["event"] == "evaluating"]
+    assert long[0] == {"event": "evaluating", "images_done": 1, "images": 2}

@@ -80,6 +80,21 @@ def test_pictures_of_a_deleted_label_are_removed_from_reports(loop: State) -> No
     assert report.read_bytes() == b'<img alt="image" src="data:,"> mIoU 0.5'
 
 
+def test_output_of_a_run_that_its_worker_did_not_end_is_kept_as_train(loop: State) -> None:
+    fill(loop)
+    run = start(loop)
+    for fence in (1, 2):
+        report = folder(loop, run) / f"attempt-{fence}" / "train" / "report.html"
+        report.parent.mkdir(parents=True)
+        report.write_text(str(fence))
+    sweep(loop)
+    assert report.exists(), "the run is active"
+    end(loop, run, "failed")
+    sweep(loop)
+    assert [entry.name for entry in folder(loop, run).iterdir()] == ["train"]
+    assert (folder(loop, run) / "train" / "report.html").read_text() == "2"
+
+
 def test_image_that_was_added_again_keeps_its_file(loop: State) -> None:
     data = encoded(picture())
     image_id = loop.images.add(data)[0].id

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from service.errors import ImageNotFound
 from service.state import State, open_state
 from service.storage.database import Database
-from service.storage.migrate import upgrade
-from service.storage.tables import Base
+from service.storage.migrate import migrate, upgrade
+from service.storage.tables import Base, Pool
 from tests.service import postgresql
 from tests.service.conftest import MakeSettings, encoded
 from tests.service.tiny_bundle import picture
@@ -53,6 +55,29 @@ def test_migrations_match_the_tables(tmp_path: Path) -> None:
         upgrade(connection)
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
     database.close()
+    postgresql.drop_databases()
+
+
+def test_process_that_hangs_within_a_transaction_loses_its_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.storage.database.POSTGRESQL_IDLE_TIMEOUT_MS", 200)
+    hung, other = (Database(postgresql.create_database(tmp_path)) for _ in range(2))
+    migrate(hung.engine, tmp_path / "lock")
+
+    def hang_while_another_writes() -> None:
+        with hung.write() as session:
+            session.scalars(select(Pool).with_for_update()).one()
+            with other.write() as waiting:
+                waiting.scalars(select(Pool).with_for_update()).one().val = 7
+            session.get_one(Pool, 1).val = 1
+
+    with pytest.raises(DBAPIError):
+        hang_while_another_writes()
+    with hung.read() as session:
+        assert session.get_one(Pool, 1).val == 7
+    for database in (hung, other):
+        database.close()
     postgresql.drop_databases()
 
 

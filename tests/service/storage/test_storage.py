@@ -80,11 +80,28 @@ def test_new_database_has_the_schema_of_the_migrations(database: Database, tmp_p
     migrated.close()
 
 
-def schema(database: Database) -> dict[str, str]:
-    """Return the stored SQL of every table and index, without spaces."""
+def test_migrated_runs_keep_their_fencing_number(tmp_path: Path) -> None:
+    migrated = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
+    with migrated.engine.begin() as connection:
+        upgrade(connection, "0003")
+        connection.execute(
+            text(
+                "INSERT INTO runs (id, status, reason, created_at, attempts) VALUES ('r', 'queued', 'auto', '2026', 2)"
+            )
+        )
+        upgrade(connection)
+        assert connection.execute(text("SELECT attempts, fence, saved_step FROM runs")).one() == (2, 2, 0)
+    migrated.close()
+
+
+def schema(database: Database) -> dict[str, list[str]]:
+    """Return the stored SQL of every table and index, without spaces. A migration appends columns: order is ignored."""
     query = text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
     with database.read() as session:
-        return {name: "".join(sql.split()) for name, sql in session.execute(query)}
+        return {
+            name: sorted(part.rstrip(")") for part in "".join(sql.replace("(", "(,", 1).split()).split(","))
+            for name, sql in session.execute(query)
+        }
 
 
 def test_migration_numbers_images_and_keeps_snapshots(tmp_path: Path) -> None:
