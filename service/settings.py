@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     database_url: str = ""
     """SQLAlchemy URL of the database, such as `postgresql+psycopg://USER:PASSWORD@HOST/NAME`, which needs the extra
     `postgresql`. Empty: an SQLite file in `data_dir`."""
+    storage_url: str = ""
+    """Where images, masks and copies of models are stored: an fsspec URL such as `s3://BUCKET/FOLDER`, which needs the
+    extra `s3` and takes its endpoint and credentials from `AWS_*` variables. Empty: files in `data_dir`."""
     broker_url: str = ""
     """URL of the Redis or Valkey server that queues training runs. Empty: `up` starts a Valkey server and stops it when
     it exits."""

@@ -32,7 +32,9 @@ from service.settings import Settings, mistyped_variables
 from service.storage.blob_store import BlobStore
 from service.storage.data_folder import DataFolder
 from service.storage.database import Database
+from service.storage.local_blobs import LocalBlobs
 from service.storage.migrate import migrate
+from service.storage.remote_blobs import RemoteBlobs
 from service.tracing import Tracing
 
 log = structlog.stdlib.get_logger(__name__)
@@ -110,7 +112,7 @@ def open_state(
         metrics=metrics,
         database=database,
         data_folder=DataFolder(settings.data_dir, metrics.storage_writable),
-        images=ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits),
+        images=ImageStore(database, open_blobs(settings), limits),
         models=models,
         active_model=active_model,
         pipeline=Pipeline(settings, metrics, limits),
@@ -134,6 +136,11 @@ def open_state(
         database_collector=database_collector,
         tracing=tracing,
     )
+
+
+def open_blobs(settings: Settings) -> BlobStore:
+    """Open the storage of images and masks. Raises StorageFailed."""
+    return RemoteBlobs(settings.storage_url) if settings.storage_url else LocalBlobs(settings.data_dir / "blobs")
 
 
 def start_state(settings: Settings, tracing: Tracing | None = None) -> State:

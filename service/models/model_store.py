@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -16,10 +16,11 @@ from sqlalchemy.orm import Session
 from service.errors import BundleInvalid, ModelNotFound, ModelNotServable, NothingToRollBack
 from service.models.bundle import MANIFEST, Bundle, read_bundle
 from service.models.bundle_archive import unpack
+from service.models.bundle_mirror import BundleMirror
 from service.models.loading import load_model
 from service.settings import Settings
-from service.storage.blob_store import copy_durably, sync_folder
 from service.storage.database import Database
+from service.storage.durable_files import copy_durably, sync_folder
 from service.storage.tables import Activation, Model, ModelState
 
 log = structlog.stdlib.get_logger(__name__)
@@ -34,6 +35,7 @@ class ModelStore:
         self._settings = settings
         self._database = database
         self._root = settings.data_dir / "models"
+        self._mirror = BundleMirror(settings.storage_url) if settings.storage_url else None
 
     def import_folder(self, folder: Path, *, state: ModelState = "ready", run_id: str | None = None) -> Model:
         """Copy a bundle into the store. A version that exists is returned; if it had failed, it is repaired and ready.
@@ -86,7 +88,11 @@ class ModelStore:
 
     def bundle(self, version: str) -> Bundle:
         """Read the manifest of a version. Raises ModelNotFound, or BundleInvalid if it is damaged."""
-        return read_bundle(self._settings.data_dir / self.get(version).path, verify=False)
+        folder = self._settings.data_dir / self.get(version).path
+        if self._mirror is not None and not folder.exists():
+            with suppress(FileNotFoundError):
+                self._mirror.download(folder)
+        return read_bundle(folder, verify=False)
 
     def activated(self) -> Model | None:
         """Return the version to serve: of the newest activation whose model has not failed."""
@@ -207,6 +213,8 @@ class ModelStore:
             sync_folder(temporary)
             temporary.rename(target)
             sync_folder(target.parent)
+            if self._mirror is not None:
+                self._mirror.upload(target, [name for name in names if (target / name).exists()])
         except OSError:
             # Another process imported the same version first.
             if not target.exists():

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from service.images.image_store import ImageStore
 from service.runs.attempt_folder import close_attempts
-from service.storage.blob_store import write_durably
 from service.storage.database import Database
+from service.storage.durable_files import write_durably
 from service.storage.tables import ACTIVE, DeletedImage, Run, RunLabel, utc_now
 
 log = structlog.stdlib.get_logger(__name__)

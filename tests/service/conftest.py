@@ -18,6 +18,7 @@ from service.api.app import create_app
 from service.metrics import Metrics
 from service.settings import Settings
 from service.state import State, open_state
+from service.storage.blob_store import Collection, relative_path
 from tests.service import postgresql
 from tests.service.tiny_bundle import COLORS, write_bundle
 
@@ -121,6 +122,11 @@ def serve(settings: Settings) -> TestClient:
 
     headers = {"X-API-Key": TEST_KEY} if settings.api_key.get_secret_value() == TEST_KEY else {}
     return Ready(create_app(settings), raise_server_exceptions=False, headers=headers)
+
+
+def blob_file(state: State, collection: Collection, sha256: str | None) -> Path:
+    """Return the file of an image or a mask, which may not exist."""
+    return state.settings.data_dir / "blobs" / relative_path(collection, str(sha256))
 
 
 def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:

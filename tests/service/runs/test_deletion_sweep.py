@@ -101,7 +101,7 @@ def test_image_that_was_added_again_keeps_its_file(loop: State) -> None:
     loop.images.delete(image_id)
     loop.images.add(data)
     assert sweep(loop) == 1
-    assert loop.images.path(image_id).read_bytes() == data
+    assert loop.images.read(image_id) == data
 
 
 def test_past_label_is_kept_for_its_run_until_the_image_is_deleted(loop: State) -> None:

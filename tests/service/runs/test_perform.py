@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -202,7 +203,7 @@ def test_run_with_useless_labels_fails_before_training(
 
 def test_partial_labels_are_judged(loop: State, run: Run, actor: Actor) -> None:
     image_id = pool_images(loop, "val")[0]
-    mask = nearest(np.asarray(Image.open(loop.images.path(image_id))), COLORS)
+    mask = nearest(np.asarray(Image.open(io.BytesIO(loop.images.read(image_id)))), COLORS)
     loop.images.put_mask(
         image_id, encoded(np.where(mask == 0, 0, 255).astype(np.uint8)), classes=5, ignore_index=255, partial=True
     )

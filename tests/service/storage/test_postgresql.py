@@ -102,7 +102,7 @@ def test_image_added_and_deleted_at_once_has_row_and_file_or_neither(state: Stat
         except ImageNotFound:
             assert state.images.counts().unlabelled == 0
         else:
-            assert state.images.path(image_id).read_bytes() == data
+            assert state.images.read(image_id) == data
             assert state.images.counts().unlabelled == 1
             state.images.delete(image_id)
 
@@ -117,8 +117,8 @@ def test_mask_shared_by_two_images_is_kept_when_one_is_labelled_again(state: Sta
     for turn in range(ROUNDS):
         label(first, masks[turn % 2])
         at_once(partial(label, first, masks[1 - turn % 2]), partial(label, second, masks[turn % 2]))
-        assert state.images.mask_path(first).exists()
-        assert state.images.mask_path(second).exists()
+        assert state.images.read_mask(first)
+        assert state.images.read_mask(second)
     counts = state.images.counts()
     assert (counts.labelled, counts.val, counts.unlabelled) == (2, 0, 0)
 
