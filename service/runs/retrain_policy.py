@@ -112,8 +112,8 @@ class RetrainPolicy:
 def new_images(session: Session, limit: int) -> int:
     """Count unlabelled images, up to a limit, after the snapshot of the last run that learned or was cancelled."""
     last = session.scalar(select(func.max(Run.image_sequence)).where(Run.status.not_in((*ACTIVE, "failed")))) or 0
-    query = select(Image.id).where(Image.mask_sha256.is_(None), Image.sequence > last)
-    return len(session.scalars(query.limit(limit)).all())
+    newer = select(Image.id).where(Image.mask_sha256.is_(None), Image.sequence > last).limit(limit)
+    return session.scalars(select(func.count()).select_from(newer.subquery())).one()
 
 
 def pause_after_failures(session: Session) -> timedelta:
