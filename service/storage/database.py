@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import RLock
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, select
@@ -25,6 +26,8 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         self.engine = open_engine(url)
+        # SQLite makes a second writer sleep and try again; threads of one process take turns without that.
+        self._turn = RLock() if self.engine.dialect.name == "sqlite" else nullcontext()
         self._read = sessionmaker(self.engine, expire_on_commit=False)
         self._write = sessionmaker(self.engine.execution_options(maskloop_write=True), expire_on_commit=False)
 
@@ -35,7 +38,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Open a write transaction: committed at the end, rolled back on an error."""
-        with self._write.begin() as session:
+        with self._turn, self._write.begin() as session:
             # SQLite locks now, not at the first statement: what is read stays true until the write.
             session.connection()
             yield session
