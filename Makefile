@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgresql lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-pool bench-serve fuzz sizes soak camvid encoders triton tensorrt clients clean
+.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-pool bench-serve fuzz sizes soak camvid encoders triton tensorrt clients clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +29,8 @@ serve: $(BASE) ## run the service with the starter model on http://127.0.0.1:800
 test: $(ALL) ## run all tests, on all cores
 	$(BIN)/python -m pytest -n auto --dist worksteal $(TEST)
 
-test-postgresql: $(ALL) ## run the service's tests on a PostgreSQL server of their own
-	TEST_DATABASE=postgresql $(BIN)/python -m pytest -n auto --dist worksteal tests/service $(TEST)
+test-servers: $(ALL) ## run the service's tests on servers of their own: PostgreSQL, and S3 for images and models
+	TEST_SERVERS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/service $(TEST)
 
 lint: $(ALL) ## run ruff, mypy --strict and import-linter
 	$(BIN)/ruff check .

@@ -44,10 +44,10 @@ def main() -> int:
         for kind, rows in progress.track(pairs, description="pools"):
             found.append(measure(kind, rows, Path(folder) / f"{kind}-{rows}"))
             postgresql.drop_databases()
-        print(table(found))
+        sys.stdout.write(table(found) + "\n")
         if options.turns:
             rates = ingest(Path(folder) / "ingestion", options.before, turns=options.turns, seconds=4)
-            print("\nuploads of 640x480 JPEGs, 8 clients, images a second:", rates_text(rates))
+            sys.stdout.write(f"\nuploads of 640x480 JPEGs, 8 clients, images a second: {rates_text(rates)}\n")
     return 0
 
 

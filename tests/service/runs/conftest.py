@@ -14,7 +14,7 @@ from service.runs.snapshot import DatasetWriter, Sizes, take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Split, Worker, utc_now
-from tests.service.conftest import TEST_KEY, database_url, encoded
+from tests.service.conftest import TEST_KEY, encoded, server_settings
 from tests.service.runs.actor import Actor
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
 
@@ -54,7 +54,6 @@ def loop_settings(tmp_path: Path, bad: Path, actor: Actor) -> Callable[..., Sett
     def make(**changes: Any) -> Settings:
         defaults: dict[str, Any] = {
             "data_dir": tmp_path / "data",
-            "database_url": database_url(changes.get("data_dir", tmp_path / "data")),
             "model": str(bad),
             "api_key": TEST_KEY,
             "model_poll_s": 0.05,
@@ -65,7 +64,7 @@ def loop_settings(tmp_path: Path, bad: Path, actor: Actor) -> Callable[..., Sett
             "min_labelled_images": 2,
             "trainer_python": str(actor.python),
         }
-        return Settings(**(defaults | changes))
+        return Settings(**(defaults | server_settings(changes.get("data_dir", defaults["data_dir"])) | changes))
 
     return make
 
