@@ -92,6 +92,13 @@ def server_settings(data_dir: Path) -> dict[str, str]:
 
 
 @pytest.fixture
+def on_files() -> None:
+    """Skip a test that looks at files of the data folder if the stores use servers."""
+    if ON_SERVERS:
+        pytest.skip("it looks at files of the data folder")
+
+
+@pytest.fixture
 def settings(make_settings: MakeSettings) -> Settings:
     return make_settings()
 

@@ -41,6 +41,7 @@ def files(root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "succeeded", "rejected"])
+@pytest.mark.usefixtures("on_files")
 def test_nothing_of_a_deleted_image_is_left_after_its_run(loop: State, status: RunStatus) -> None:
     ids = fill(loop, val=1)
     run = start(loop)
@@ -104,6 +105,7 @@ def test_image_that_was_added_again_keeps_its_file(loop: State) -> None:
     assert loop.images.read(image_id) == data
 
 
+@pytest.mark.usefixtures("on_files")
 def test_past_label_is_kept_for_its_run_until_the_image_is_deleted(loop: State) -> None:
     ids = fill(loop, val=1)
     run = start(loop)

@@ -109,6 +109,7 @@ def read_only(disk: Disk, state: State) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("unwritable", "reason"), [(full, "is full: free space"), (read_only, "cannot be written")])
+@pytest.mark.usefixtures("on_files")
 def test_segmentation_continues_while_nothing_can_be_written(
     disk: Disk, make_settings: MakeSettings, bundle: Path, unwritable: Callable[[Disk, State], Any], reason: str
 ) -> None:
@@ -160,6 +161,7 @@ def test_running_process_survives_a_full_disk(disk: Disk, bundle: Path) -> None:
         assert server.ask("POST", "/v1/images", encoded(picture()))[0] == 201
 
 
+@pytest.mark.usefixtures("on_files")
 def test_unreachable_database_gets_503_and_segmentation_continues(make_settings: MakeSettings) -> None:
     settings = make_settings()
     with serve(settings) as client:
