@@ -224,6 +224,7 @@ class ModelStore:
 
     def _insert(self, row: Model) -> Model:
         with self._database.write() as session:
+            self._database.lock(session, row.version)
             known = session.get(Model, row.version)
             if known is not None:
                 return known

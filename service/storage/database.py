@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import RLock
@@ -43,13 +44,13 @@ class Database:
             session.connection()
             yield session
 
-    def lock(self, session: Session, sha256: str) -> None:
-        """Lock a blob until the end of a write transaction: its row and its file change together.
+    def lock(self, session: Session, name: str) -> None:
+        """Lock a name, such as that of a blob, until the end of a write transaction: row and files change together.
 
         With SQLite, a write transaction excludes every other one.
         """
         if self.engine.dialect.name != "sqlite":
-            key = int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)
+            key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
             session.execute(select(func.pg_advisory_xact_lock(key)))
 
     def close(self) -> None:
