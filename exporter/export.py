@@ -56,6 +56,7 @@ def export(
     with_checkpoint: bool = True,
     about: str = "",
     progress: Callable[[str], object] = str,
+    at_work: Callable[[], object] = bool,
     skipped: Callable[[str], object] = str,
 ) -> Manifest:
     """Export a checkpoint to a bundle. The folder `out` appears complete or not at all.
@@ -71,6 +72,7 @@ def export(
         with_checkpoint: include the checkpoint, to continue training from the bundle.
         about: Markdown to add to the model card.
         progress: called at the start of each of STAGES.
+        at_work: called after each image on which a graph or PyTorch was measured.
         skipped: called with the reason for each requested graph that is not kept.
 
     Raises:
@@ -83,7 +85,9 @@ def export(
     with new_bundle(out) as folder:
         progress("load")
         source = _Source.load(checkpoint_file, name)
-        exported = _write_graphs(source, folder, weights, precisions, data, progress=progress, skipped=skipped)
+        exported = _write_graphs(
+            source, folder, weights, precisions, data, progress=progress, at_work=at_work, skipped=skipped
+        )
         progress("write")
         if with_checkpoint:
             shutil.copyfile(checkpoint_file, folder / CHECKPOINT)
@@ -131,6 +135,7 @@ def _write_graphs(
     data: Path | None,
     *,
     progress: Callable[[str], object],
+    at_work: Callable[[], object],
     skipped: Callable[[str], object],
 ) -> tuple[list[Artifact], Tile | None]:
     checkpoint = source.checkpoint
@@ -144,9 +149,8 @@ def _write_graphs(
         progress("run PyTorch")
         images = probe.probe_images(multiple=model.size_multiple, long_side=predictor.long_side)
         predict = eager(predictor)
-        validator = (
-            Validator(data, checkpoint.taxonomy, recipe["data"], predict, checkpoint.value_range) if data else None
-        )
+        classes, scale = checkpoint.taxonomy, checkpoint.value_range
+        validator = Validator(data, classes, recipe["data"], predict, scale, at_work=at_work) if data else None
         reference = Reference(images, probe.run(predict, images), validator)
         probe.write_probe(folder / PROBE, reference.predictions[: len(images)])
 

@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import onnx.compose
 import onnx.numpy_helper
+import onnxscript
 import torch
 from torch import Tensor, nn
 
@@ -126,6 +127,7 @@ def _trace(module: nn.Module, inputs: Mapping[str, tuple[Tensor, int]], outputs:
             output_names=outputs,
             dynamic_shapes=(dynamic,) if isinstance(module, _MaskType) else dynamic,
             dynamo=True,
+            custom_translation_table={torch.ops.aten.mul.Scalar: _multiply},
             opset_version=OPSET,
             external_data=False,
             verbose=False,
@@ -133,6 +135,11 @@ def _trace(module: nn.Module, inputs: Mapping[str, tuple[Tensor, int]], outputs:
     if program is None:
         raise RuntimeError("torch.onnx.export returned None, which it does only for dynamo=False")
     return program.model_proto
+
+
+def _multiply(tensor: Any, number: Any) -> Any:
+    """Multiply by a number that may depend on the image's size, which torch's own translation takes for a constant."""
+    return onnxscript.opset20.Mul(tensor, onnxscript.opset20.CastLike(number, tensor))
 
 
 def _joined(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:

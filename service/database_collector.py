@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import get_args
 
 import structlog
@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from service.analyses.analysis_gauges import Analyses, analysis_gauges, read_analyses
-from service.runs.reaper import MISSED_HEARTBEATS
+from service.runs.liveness import Liveness
 from service.storage.database import Database
-from service.storage.tables import Pool, Role, Run, RunStatus, Worker, utc_now
+from service.storage.tables import Pool, Role, Run, RunStatus
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -48,9 +48,9 @@ class Counts:
 class DatabaseCollector(Collector):
     """Prometheus collector of the last counts. `refresh` belongs to one event loop."""
 
-    def __init__(self, database: Database, heartbeat_s: float) -> None:
+    def __init__(self, database: Database, liveness: Liveness) -> None:
         self._database = database
-        self._silent = timedelta(seconds=MISSED_HEARTBEATS * heartbeat_s)
+        self._liveness = liveness
         self._counts: Counts | None = None
         self._counted_at = -float("inf")
         self._task: asyncio.Task[None] | None = None
@@ -81,18 +81,16 @@ class DatabaseCollector(Collector):
             self._task = None
 
     def _read_counts(self) -> Counts:
-        alive = Worker.seen_at >= utc_now() - self._silent
         with self._database.read() as session:
             pool = session.get_one(Pool, 1)
             runs = session.execute(select(Run.status, func.count()).group_by(Run.status)).all()
-            by_ability = select(Worker.can_train, func.count()).where(alive).group_by(Worker.can_train)
-            workers = session.execute(by_ability).all()
+            able = [worker.can_train for worker in self._liveness.living(session)]
             return Counts(
                 images={role: getattr(pool, role) for role in get_args(Role)},
                 image_bytes=pool.bytes,
                 runs=dict.fromkeys(get_args(RunStatus), 0) | dict(runs),
                 last_success=session.scalar(select(func.max(Run.finished_at)).where(Run.status == "succeeded")),
-                workers={False: 0, True: 0} | dict(workers),
+                workers={ability: able.count(ability) for ability in (False, True)},
                 analyses=read_analyses(session),
             )
 

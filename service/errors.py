@@ -185,6 +185,10 @@ class StorageUnwritable(MaskloopError, status=507, slug="storage-unwritable", ti
     """The disk is full, or the data folder is read-only."""
 
 
+class DatabaseUnwritable(StorageUnwritable):
+    """The database of another server is full or read-only; the data folder may be fine."""
+
+
 class PoolFull(MaskloopError, status=507, slug="pool-full", title="The pool is full"):
     """The images in the pool have reached the limit of their total size."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +24,7 @@ from service.models.model_store import ModelStore
 from service.open_inference.model_repository import ModelRepository
 from service.open_inference.statistics import Statistics
 from service.queue import RUN_TASK, Queue
+from service.runs.liveness import Liveness
 from service.runs.retrain_policy import RetrainPolicy
 from service.runs.run_store import RunStore
 from service.segmentation.admission.admission_gate import AdmissionGate
@@ -31,7 +34,9 @@ from service.settings import Settings, mistyped_variables
 from service.storage.blob_store import BlobStore
 from service.storage.data_folder import DataFolder
 from service.storage.database import Database
+from service.storage.local_blobs import LocalBlobs
 from service.storage.migrate import migrate
+from service.storage.remote_blobs import RemoteBlobs
 from service.storage.vector_file import VectorFolder
 from service.tracing import Tracing
 
@@ -65,6 +70,7 @@ class State:
     """Limits batch requests, whose images wait on disk."""
     queue: Queue
     runs: RunStore
+    liveness: Liveness
     retrain_policy: RetrainPolicy
     model_repository: ModelRepository
     statistics: Statistics
@@ -84,8 +90,13 @@ class State:
             self.tracing.close()
 
 
-def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
-    """Create the data folder, migrate the database and open the stores. Loads no model."""
+def open_state(
+    settings: Settings, tracing: Tracing | None = None, clock: Callable[[], float] = time.monotonic
+) -> State:
+    """Create the data folder, migrate the database and open the stores. Loads no model.
+
+    Whether other processes are alive is judged by `clock`, in seconds.
+    """
     for name, meant in mistyped_variables().items():
         log.warning("unknown setting ignored", variable=name, did_you_mean=meant)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -99,9 +110,10 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
     queue = Queue(settings.broker_url)
     if tracing is not None:
         tracing.start()
-    database_collector = DatabaseCollector(database, settings.heartbeat_s)
+    liveness = Liveness(settings.heartbeat_s, clock)
+    database_collector = DatabaseCollector(database, liveness)
     metrics.registry.register(database_collector)
-    images = ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits, vectors, settings.pool_max_bytes)
+    images = ImageStore(database, open_blobs(settings), limits, vectors, settings.pool_max_bytes)
     return State(
         settings=settings,
         limits=limits,
@@ -127,13 +139,19 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         ),
         queue=queue,
         runs=RunStore(database),
-        retrain_policy=RetrainPolicy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),
+        liveness=liveness,
+        retrain_policy=RetrainPolicy(settings, database, models, metrics, liveness, partial(queue.enqueue, RUN_TASK)),
         model_repository=ModelRepository(models, active_model),
         statistics=Statistics(),
         large_bodies=asyncio.Semaphore(LARGE_BODIES),
         database_collector=database_collector,
         tracing=tracing,
     )
+
+
+def open_blobs(settings: Settings) -> BlobStore:
+    """Open the storage of images and masks. Raises StorageFailed."""
+    return RemoteBlobs(settings.storage_url) if settings.storage_url else LocalBlobs(settings.data_dir / "blobs")
 
 
 def start_state(settings: Settings, tracing: Tracing | None = None) -> State:

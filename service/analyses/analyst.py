@@ -87,7 +87,7 @@ class Analyst:
 
     def _analyse(self, image: Image, loaded: LoadedModel, is_cancelled: CancelCheck) -> Analysis | None:
         try:
-            data = self.images.path(image.id).read_bytes()
+            data = self.images.read(image.id)
             return analyse(data, loaded.engine, self.limits, loaded.value_range, is_cancelled=is_cancelled)
         except OutOfMemory as error:
             log.warning("image not analysed", image=image.id, reason=str(error))
@@ -118,7 +118,7 @@ class Analyst:
     def _pixels(self, chosen: Sequence[Image], loaded: LoadedModel) -> Iterator[np.ndarray]:
         for image in chosen:
             try:
-                data = self.images.path(image.id).read_bytes()
+                data = self.images.read(image.id)
                 yield EncodedImage(data, self.limits, loaded.value_range).decode().image_HW3
             except MaskloopError as error:
                 log.warning("image cannot be read", image=image.id, reason=str(error))

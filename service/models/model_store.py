@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -15,10 +16,11 @@ from sqlalchemy.orm import Session
 from service.errors import BundleInvalid, ModelNotFound, ModelNotServable, NothingToRollBack
 from service.models.bundle import MANIFEST, Bundle, read_bundle
 from service.models.bundle_archive import unpack
+from service.models.bundle_mirror import BundleMirror
 from service.models.loading import load_model
 from service.settings import Settings
-from service.storage.blob_store import copy_durably, sync_folder
 from service.storage.database import Database
+from service.storage.durable_files import copy_durably, sync_folder
 from service.storage.tables import Activation, Model, ModelState
 
 log = structlog.stdlib.get_logger(__name__)
@@ -33,6 +35,7 @@ class ModelStore:
         self._settings = settings
         self._database = database
         self._root = settings.data_dir / "models"
+        self._mirror = BundleMirror(settings.storage_url) if settings.storage_url else None
 
     def import_folder(self, folder: Path, *, state: ModelState = "ready", run_id: str | None = None) -> Model:
         """Copy a bundle into the store. A version that exists is returned; if it had failed, it is repaired and ready.
@@ -85,7 +88,11 @@ class ModelStore:
 
     def bundle(self, version: str) -> Bundle:
         """Read the manifest of a version. Raises ModelNotFound, or BundleInvalid if it is damaged."""
-        return read_bundle(self._settings.data_dir / self.get(version).path, verify=False)
+        folder = self._settings.data_dir / self.get(version).path
+        if self._mirror is not None and not folder.exists():
+            with suppress(FileNotFoundError):
+                self._mirror.download(folder)
+        return read_bundle(folder, verify=False)
 
     def activated(self) -> Model | None:
         """Return the version to serve: of the newest activation whose model has not failed."""
@@ -99,9 +106,12 @@ class ModelStore:
         with self._database.read() as session:
             return session.scalars(query.order_by(Model.miou.desc(), Model.created_at.desc())).all()
 
-    def activate(self, version: str, reason: str) -> Activation:
-        """Activate a version; processes follow within a second. Raises ModelNotFound, ModelNotServable."""
-        with self._database.write() as session:
+    def activate(self, version: str, reason: str, *, within: Session | None = None) -> Activation:
+        """Activate a version, in the transaction `within` if given; processes follow within a second.
+
+        Raises ModelNotFound, ModelNotServable.
+        """
+        with self._writing(within) as session:
             model = _existing(session, version)
             if model.state == "rejected":
                 raise ModelNotServable(
@@ -119,9 +129,20 @@ class ModelStore:
                 raise NothingToRollBack("No other version has been active: upload or activate another one.")
             return _append(session, earlier.version, reason)
 
-    def mark(self, version: str, state: ModelState, *, error: str | None = None, miou: float | None = None) -> None:
-        """Set the state of a version, and `miou` (0..1) if given. Raises ModelNotFound."""
-        with self._database.write() as session:
+    def mark(
+        self,
+        version: str,
+        state: ModelState,
+        *,
+        error: str | None = None,
+        miou: float | None = None,
+        within: Session | None = None,
+    ) -> None:
+        """Set the state of a version, and `miou` (0..1) if given, in the transaction `within` if given.
+
+        Raises ModelNotFound.
+        """
+        with self._writing(within) as session:
             model = _existing(session, version)
             model.state = state
             model.error = error
@@ -153,6 +174,9 @@ class ModelStore:
                 active=activated.version,
                 remedy=f"POST /v1/models/{version}/activate",
             )
+
+    def _writing(self, within: Session | None) -> AbstractContextManager[Session]:
+        return self._database.write() if within is None else nullcontext(within)
 
     def _import_existing(self, known: Model, bundle: Bundle) -> Model:
         target = self._settings.data_dir / known.path
@@ -189,6 +213,8 @@ class ModelStore:
             sync_folder(temporary)
             temporary.rename(target)
             sync_folder(target.parent)
+            if self._mirror is not None:
+                self._mirror.upload(target, [name for name in names if (target / name).exists()])
         except OSError:
             # Another process imported the same version first.
             if not target.exists():
@@ -198,6 +224,7 @@ class ModelStore:
 
     def _insert(self, row: Model) -> Model:
         with self._database.write() as session:
+            self._database.lock(session, row.version)
             known = session.get(Model, row.version)
             if known is not None:
                 return known

@@ -5,6 +5,7 @@ died continues from the last state that the trainer saved, and a duplicate messa
 
     DATA/runs/ID/dataset/      snapshot of the pool              (prepare)
     DATA/runs/ID/recipe.toml   recipe of the trainer             (prepare)
+    DATA/runs/ID/attempt-N/    unfinished output of both programs
     DATA/runs/ID/train/        output of the trainer             (train)
     DATA/runs/ID/bundle/       candidate                         (export)
     DATA/runs/ID/log.txt       command lines and stderr of both programs
@@ -19,26 +20,30 @@ from typing import Any
 
 import structlog
 
+from service.errors import names_only
 from service.images.image_store import ImageStore
 from service.models.bundle import MANIFEST, Bundle, Manifest
 from service.models.model_store import ModelStore
 from service.models.precision import choose_precision
+from service.process_identity import end_group, process_identity
 from service.releases.gate.best_version import find_best
 from service.releases.gate.judge import check_guard_classes, judge
 from service.releases.gate.scoring import Score
 from service.releases.gate.validation_samples import Sample, read_samples
 from service.releases.gate.verdict import Verdict
+from service.runs.attempt_folder import open_attempt
 from service.runs.child_program import Event, Program, run_program
 from service.runs.deletion_sweep import delete_copies
 from service.runs.label_check import check_labels
 from service.runs.lease import Lease
 from service.runs.run_recipe import write_recipe
-from service.runs.run_store import RunStore
+from service.runs.run_store import RunStore, add_event
 from service.runs.snapshot import DatasetWriter, take_snapshot, validation_files
 from service.segmentation.decode import Limits
 from service.segmentation.formats.rgb import ValueRange
 from service.segmentation.inference.providers import expected_provider
 from service.settings import Settings
+from service.storage.tables import ModelState
 from service.tracing import span
 
 log = structlog.stdlib.get_logger(__name__)
@@ -67,6 +72,7 @@ class Phases:
         self.rejection: str | None = None
         """Why the candidate was not promoted."""
         self._folder = self.settings.data_dir.absolute() / "runs" / self.lease.run_id
+        self._attempt = self._folder
 
     def run(self) -> bool:
         """Run all phases; return whether the candidate was promoted.
@@ -89,7 +95,10 @@ class Phases:
 
     def _prepare(self) -> None:
         self._enter("prepare")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        # It may still run if its worker hangs, and would share the device with the next one.
+        if end_group(self.lease.earlier_program, self.settings.stop_grace_s):
+            log.warning("ended the program of an earlier attempt", run_id=self.lease.run_id)
+        self._attempt = open_attempt(self._folder, self.lease.fence)
         base = self._base()
         check_guard_classes(self.settings, base.manifest)
         dataset = self._folder / "dataset"
@@ -102,25 +111,30 @@ class Phases:
         sizes = writer.write(dataset, base.manifest)
         recipe = self._folder / "recipe.toml"
         if not recipe.exists():
-            check_labels(dataset, base.manifest)
+            check_labels(dataset, base.manifest, self._check)
+            self._check()
             write_recipe(recipe, template=self.settings.recipe_path, base=base, dataset=dataset, sizes=sizes)
 
     def _train(self) -> None:
         self._enter("train")
-        out = self._folder / "train"
-        if (out / CHECKPOINT).exists():
+        finished, out = self._folder / "train", self._attempt / "train"
+        if (finished / CHECKPOINT).exists():
             return
-        resume = ["--resume"] if (out / RESUME_STATE).exists() else []
-        self._run_program("trainer", "train", str(self._folder / "recipe.toml"), "--out", str(out), *resume)
+        if not (out / CHECKPOINT).exists():
+            resume = ["--resume"] if (out / RESUME_STATE).exists() else []
+            self._run_program("trainer", "train", str(self._folder / "recipe.toml"), "--out", str(out), *resume)
+        out.rename(finished)
 
     def _export(self) -> None:
         self._enter("export")
-        bundle = self._folder / "bundle"
-        if (bundle / MANIFEST).exists():
+        finished, out = self._folder / "bundle", self._attempt / "bundle"
+        if (finished / MANIFEST).exists():
             return
-        checkpoint, parent = self._folder / "train" / CHECKPOINT, self._base().manifest
-        about = ["--parent", parent.version, "--name", parent.name]
-        self._run_program("exporter", "export", str(checkpoint), "--out", str(bundle), *about, *self._precisions())
+        if not (out / MANIFEST).exists():
+            checkpoint, parent = self._folder / "train" / CHECKPOINT, self._base().manifest
+            about = ["--parent", parent.version, "--name", parent.name]
+            self._run_program("exporter", "export", str(checkpoint), "--out", str(out), *about, *self._precisions())
+        out.rename(finished)
 
     def _precisions(self) -> list[str]:
         """Also export a graph that is fast here; the exporter drops it if it loses too much accuracy."""
@@ -146,17 +160,18 @@ class Phases:
 
     def _store(self, version: str, verdict: Verdict) -> None:
         """Write the verdict to the candidate and to the run."""
-        if verdict.outcome == "reject":
-            self.models.mark(version, "rejected", error=verdict.sentence, miou=_miou(verdict.candidate))
-        else:
-            # Undecided: not active, and a person may activate it.
-            self.models.mark(version, "candidate", miou=_miou(verdict.candidate))
         values = {
             "report": asdict(verdict),
             "miou_before": verdict.active.miou_truth_classes if verdict.active else None,
             "miou_after": verdict.candidate.miou_truth_classes if verdict.candidate else None,
         }
-        self.lease.record(values, "verdict", outcome=verdict.outcome, sentence=verdict.sentence)
+        # Undecided: not active, and a person may activate it.
+        state: ModelState = "rejected" if verdict.outcome == "reject" else "candidate"
+        error = verdict.sentence if state == "rejected" else None
+        with self.lease.fenced(values) as session:
+            self.models.mark(version, state, error=error, miou=_miou(verdict.candidate), within=session)
+            sentence = names_only(verdict.sentence)
+            add_event(session, self.lease.run_id, "verdict", outcome=verdict.outcome, sentence=sentence)
 
     def _outcome(self, report: dict[str, Any]) -> bool:
         promote = bool(report["outcome"] == "promote")
@@ -164,12 +179,13 @@ class Phases:
         return promote
 
     def _promote(self) -> None:
-        # This write is fenced: a worker that lost the lease stops here.
         self._enter("promote")
         version = self.runs.get(self.lease.run_id).candidate_version
         activated = self.models.activated()
         if version is not None and (activated is None or activated.version != version):
-            self.models.activate(version, f"run {self.lease.run_id}")
+            # One transaction with the fence: a worker that lost the lease must not override a later activation.
+            with self.lease.fenced() as session:
+                self.models.activate(version, f"run {self.lease.run_id}", within=session)
 
     def _base(self) -> Bundle:
         version = self.runs.get(self.lease.run_id).base_version
@@ -198,15 +214,25 @@ class Phases:
             on_event=self._on_event,
             interruption=self.interruption,
             grace_s=self.settings.stop_grace_s,
+            stall_s=self.settings.stall_s,
+            on_start=self._on_start,
         )
         if run_program(program) is None:
             raise Interrupted(self.interruption() or "stopping")
 
+    def _on_start(self, pid: int) -> None:
+        with self.lease.fenced({"program": process_identity(pid)}):
+            pass
+
     def _on_event(self, event: Event) -> None:
-        if event["event"] == "progress":
+        kind = event["event"]
+        if kind == "progress":
             self.lease.progress(event)
+        elif kind in ("start", "saved"):
+            self.lease.saved(event)
         else:
-            self.lease.record({}, **event)
+            # A finished program is progress.
+            self.lease.record({"attempts": 1} if kind == "done" else {}, **event)
 
 
 def _miou(score: Score | None) -> float | None:

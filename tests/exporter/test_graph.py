@@ -107,6 +107,24 @@ def test_more_than_256_classes_give_uint16_masks(tmp_path: Path) -> None:
     assert np.all(mask == 765)
 
 
+class RelativeRows(nn.Module):
+    """Predicts 2 * row * max(height / width, 1), as MViT computes its relative positions."""
+
+    def forward(self, image_NHW3: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = image_NHW3.shape[1:3]
+        rows = 2 * torch.arange(height).unsqueeze(-1) * max(height / width, 1.0)
+        mask = rows.long() + 0 * image_NHW3[..., 0]
+        return mask.to(torch.uint8), image_NHW3[..., 2]
+
+
+def test_number_that_depends_on_the_size_is_a_factor(tmp_path: Path) -> None:
+    write_graph(RelativeRows(), tmp_path / "model.onnx", multiple=1)
+    predict = OnnxPredictor(tmp_path / "model.onnx")
+    for height, width, expected in ((4, 2, [0, 4, 8, 12]), (3, 6, [0, 2, 4]), (5, 4, [0, 2, 5, 7, 10])):
+        mask, *_ = predict(np.zeros((1, height, width, 3), np.uint8))
+        assert mask[0, :, 0].tolist() == expected
+
+
 def test_graph_with_fixed_size_is_refused(tmp_path: Path) -> None:
     image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, [1, 4, 4, 3])
     outputs = [

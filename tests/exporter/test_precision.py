@@ -304,8 +304,11 @@ def test_data_set_without_a_labelled_validation_pixel_is_rejected(
 def test_validation_of_a_predictor_with_half_of_the_pixels_wrong(places: Path, convnet_checkpoint: Path) -> None:
     """The predictor is PyTorch with every class shifted by one in the upper half of the image."""
     predict = eager(predictor_of(convnet_checkpoint))
-    validator = Validator(places, load(convnet_checkpoint).taxonomy, DATA, predict)
+    calls: list[None] = []
+    taxonomy = load(convnet_checkpoint).taxonomy
+    validator = Validator(places, taxonomy, DATA, predict, at_work=lambda: calls.append(None))
     assert (validator.scores.miou, validator.images) == (1.0, SPLITS["val"])
+    assert len(calls) == SPLITS["val"]
 
     def half_wrong(image_NHW3: Bytes) -> Outputs:
         mask_NHW, confidence_NHW, _ = predict(image_NHW3)

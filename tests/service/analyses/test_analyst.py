@@ -20,7 +20,7 @@ from service.state import State
 from service.storage.tables import AnalysedDay, AnalysedModel, ImageAnalysis
 from service.worker.background_analysis import make_analyst
 from tests.service.analyses.conftest import VERSION, analyse_all, colored
-from tests.service.conftest import encoded
+from tests.service.conftest import blob_file, encoded
 from tests.service.tiny_bundle import COLORS, mean_color, nearest, picture, write_bundle
 
 OTHER = "20260102T000000-bbbbbbbb"
@@ -163,7 +163,7 @@ def test_second_of_two_workers_with_the_same_batch_records_nothing(
 
 def test_lost_file_is_left_out(pool: State, analyst: Analyst) -> None:
     lost = pool.images.add(encoded(picture()))[0]
-    pool.images.path(lost.id).unlink()
+    blob_file(pool, "images", lost.id).unlink()
     pool.images.add(encoded(picture(seed=1)))
     assert analyse_all(analyst) == 2
     assert list(rows(pool)) == [2]
