@@ -170,8 +170,12 @@ class ImageStore:
         with self._database.write() as session:
             self._database.lock(session, image_id)
             row = _existing(session, image_id)
-            count_deleted(session, row)
-            deleted = DeletedImage(sequence=row.sequence, image_id=image_id, mask_sha256=row.mask_sha256)
+            deleted = DeletedImage(
+                sequence=row.sequence,
+                image_id=image_id,
+                mask_sha256=row.mask_sha256,
+                deletion_sequence=count_deleted(session, row),
+            )
             session.add(deleted)
             session.delete(row)
         self.delete_unused_image(image_id)

@@ -5,10 +5,12 @@ The row of a run is written first; then its id is sent to the broker. Its worker
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime
+from typing import get_args
 from uuid import uuid4
 
 import structlog
@@ -21,19 +23,19 @@ from service.images.pool_counters import read_counts
 from service.metrics import Metrics
 from service.models.model_store import ModelStore
 from service.runs.liveness import Liveness
+from service.runs.policy.next_run import NextRun, describe_next_run
+from service.runs.policy.schedule_check import answer, check_schedule
+from service.runs.policy.triggers import Trigger, find_pause, find_trigger, new_images, new_labels
 from service.runs.run_store import add_event
 from service.settings import Settings
 from service.storage.database import Database
-from service.storage.tables import ACTIVE, Image, Pool, Run, RunReason, utc_now
+from service.storage.tables import ACTIVE, Pool, Run, RunReason, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
-# No automatic run starts for this time after a failed one, and for twice as long after each further one, up to 17
-# hours.
-FIRST_PAUSE = timedelta(minutes=2)
-MAX_FAILURES = 10
 # Pause between two checks for uploads, while a due run cannot start.
 OBSTACLE_S = 1.0
+ANOTHER = "Another process has just started a run: see GET /v1/runs."
 INSTALL = "run `make trainer` (or `uv pip install '.[trainer,exporter]'` in its environment)"
 
 
@@ -51,7 +53,7 @@ class RetrainPolicy:
     def __post_init__(self) -> None:
         # Log each obstacle once, not for every image.
         self._last_obstacle = ""
-        self._due_from = 0
+        self._due_from: float = 0
         self._checked_at = -OBSTACLE_S
 
     def consider_image(self, sequence: int) -> Run | None:
@@ -65,70 +67,105 @@ class RetrainPolicy:
         try:
             # Usually no run is due: a read transaction does not block other requests.
             with self.database.read() as session:
-                if not self._is_due(session):
+                trigger = self._due(session)
+                if trigger is None:
                     return None
                 self._checked_at = time.monotonic()
                 _check(session, self.settings, self.liveness)
-            return self.start("auto")
+            return self.start(trigger)
         except (Conflict, Unavailable) as error:
             if not isinstance(error, RunActive) and str(error) != self._last_obstacle:
                 log.warning("a run is due but cannot start", reason=str(error))
                 self._last_obstacle = str(error)
             return None
 
-    def start(self, reason: RunReason) -> Run:
+    def consider_schedule(self, now: datetime | None = None) -> Run | None:
+        """Start a run if a time of the schedule has passed, and there are new images or labels. Called by the sweep.
+
+        A time at which no run can start is skipped.
+        """
+        schedule, now = self.settings.schedule, now or utc_now()
+        if schedule is None:
+            return None
+        with self.database.read() as session:
+            state = check_schedule(session, schedule, now)
+            if state == "waiting":
+                return None
+            skipped = "the schedule is new" if state == "new" else _why_not_now(session, self.settings)
+        if skipped is None:
+            try:
+                return self.start("schedule", now=now)
+            except (Conflict, Unavailable) as error:
+                skipped = str(error)
+        log.info("no scheduled run", reason=skipped, next=str(schedule.next_after(now)))
+        with self.database.write() as session:
+            answer(session, schedule, now)
+        return None
+
+    def next_run(self) -> NextRun:
+        """Describe what is missing until the next run starts by itself."""
+        with self.database.read() as session:
+            try:
+                _check(session, self.settings, self.liveness)
+                obstacle = None
+            except (Conflict, Unavailable) as error:
+                obstacle = str(error)
+            return describe_next_run(session, self.settings, obstacle)
+
+    def start(self, reason: RunReason, *, now: datetime | None = None) -> Run:
         """Write a run, then enqueue it.
 
-        Raises RunActive (for "auto" also if no run is due any more), NotEnoughImages, TrainerMissing if no live worker
-        can train, or NoModel, since the active model defines the classes.
+        Raises RunActive (for a trigger also if no run is due any more), NotEnoughImages, TrainerMissing if no live
+        worker can train, or NoModel, since the active model defines the classes.
         """
         base = self.models.activated()
         if base is None:
             raise NoModel("No model is active, which defines the classes: upload one (POST /v1/models), activate it.")
+        return self._write(Run(reason=reason, base_version=base.version), now or utc_now())
+
+    def _write(self, run: Run, now: datetime) -> Run:
+        """Write and enqueue a run, if none is active and its trigger still holds."""
         try:
             with self.database.write() as session:
-                if reason == "auto" and not self._is_due(session):
-                    # There were enough a moment ago, before the lock.
-                    raise RunActive("Another process has just started a run: see GET /v1/runs.")
+                self._claim_trigger(session, run.reason, now)
                 _check(session, self.settings, self.liveness)
-                run = _insert(session, reason, base.version)
+                _insert(session, run)
         except IntegrityError:
-            raise RunActive("Another process has just started a run: see GET /v1/runs.") from None
-        self.metrics.runs_started.labels(reason).inc()
-        log.info("run written", run_id=run.id, reason=reason, base=base.version)
+            raise RunActive(ANOTHER) from None
+        self.metrics.runs_started.labels(run.reason).inc()
+        log.info("run written", run_id=run.id, reason=run.reason, base=run.base_version)
         try:
             self.enqueue(run.id)
         except QueueUnreachable as error:
             log.warning("run not enqueued; the worker's sweep will retry", run_id=run.id, reason=str(error))
         return run
 
-    def _is_due(self, session: Session) -> bool:
-        wanted, found = self.settings.retrain_after_images, new_images(session, self.settings.retrain_after_images)
+    def _claim_trigger(self, session: Session, reason: RunReason, now: datetime) -> None:
+        """Check a trigger again under the lock: another process may have started its run. Raises RunActive."""
+        if reason in get_args(Trigger) and self._due(session) is None:
+            raise RunActive(ANOTHER)
+        if reason == "schedule" and self.settings.schedule is not None:
+            if check_schedule(session, self.settings.schedule, now) != "passed":
+                raise RunActive(ANOTHER)
+            answer(session, self.settings.schedule, now)
+
+    def _due(self, session: Session) -> Trigger | None:
+        """Return the trigger of a run that is due."""
+        wanted = self.settings.retrain_after_images
         # Labels and deletions only reduce what was found.
-        self._due_from = session.get_one(Pool, 1).image_sequence + wanted - found
-        return found == wanted and not pause_after_failures(session)
+        missing = wanted - new_images(session, wanted) if wanted else math.inf
+        self._due_from = session.get_one(Pool, 1).image_sequence + missing
+        trigger = find_trigger(session, self.settings)
+        return trigger if trigger and find_pause(session, self.settings) is None else None
 
 
-def new_images(session: Session, limit: int) -> int:
-    """Count unlabelled images, up to a limit, after the snapshot of the last run that learned or was cancelled."""
-    last = session.scalar(select(func.max(Run.image_sequence)).where(Run.status.not_in((*ACTIVE, "failed")))) or 0
-    newer = select(Image.id).where(Image.mask_sha256.is_(None), Image.sequence > last).limit(limit)
-    return session.scalars(select(func.count()).select_from(newer.subquery())).one()
-
-
-def pause_after_failures(session: Session) -> timedelta:
-    """Return how long no run starts by itself, since the last ones failed."""
-    ended = select(Run.status, Run.finished_at).where(Run.status.not_in(ACTIVE)).order_by(Run.number.desc())
-    failures, last = 0, None
-    for status, finished_at in session.execute(ended.limit(MAX_FAILURES)):
-        if status != "failed":
-            break
-        failures, last = failures + 1, last or finished_at
-    if last is None:
-        return timedelta(0)
-    since = utc_now() - last
-    # A clock that was set back must not extend the pause.
-    return max(FIRST_PAUSE * 2 ** (failures - 1) - since, timedelta(0)) if since >= timedelta(0) else timedelta(0)
+def _why_not_now(session: Session, settings: Settings) -> str | None:
+    """Return why a time of the schedule starts no run."""
+    pause = find_pause(session, settings)
+    if pause is not None:
+        return pause.reason
+    new = new_images(session, 1) or new_labels(session, 1)
+    return None if new else "there are no new images or labels"
 
 
 def _check(session: Session, settings: Settings, liveness: Liveness) -> None:
@@ -164,18 +201,11 @@ def _check_workers(session: Session, liveness: Liveness) -> None:
         )
 
 
-def _insert(session: Session, reason: RunReason, base_version: str) -> Run:
+def _insert(session: Session, run: Run) -> None:
     now = utc_now()
-    run = Run(
-        id=f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}",
-        number=(session.scalar(select(func.max(Run.number))) or 0) + 1,
-        status="queued",
-        reason=reason,
-        created_at=now,
-        base_version=base_version,
-    )
+    run.id, run.status, run.created_at = f"{now:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}", "queued", now
+    run.number = (session.scalar(select(func.max(Run.number))) or 0) + 1
     session.add(run)
     session.flush()
-    add_event(session, run.id, "queued", reason=reason)
+    add_event(session, run.id, "queued", reason=run.reason)
     session.refresh(run)
-    return run

@@ -60,6 +60,7 @@ def take_snapshot(lease: Lease) -> bool:
             )
         )
         run.image_sequence, run.label_sequence = pool.image_sequence, pool.label_sequence
+        run.deletion_sequence, run.unlabelled = pool.deletion_sequence, pool.unlabelled
         counted = select(RunLabel.split, func.count()).where(RunLabel.run_id == run.id).group_by(RunLabel.split)
         labelled = dict(session.execute(counted).all())
         add_event(session, run.id, "snapshot", images={"unlabelled": pool.unlabelled, **labelled})

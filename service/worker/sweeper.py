@@ -89,6 +89,7 @@ def sweep(state: State) -> None:
             log.warning("the broker does not answer", reason=str(error))
             return
     state.retrain_policy.consider()
+    state.retrain_policy.consider_schedule()
 
 
 def can_train(python: str) -> bool:

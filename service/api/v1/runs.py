@@ -17,6 +17,7 @@ from service.api.auth import needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.errors import NoModel, NotEnoughImages, RunActive, RunNotActive, RunNotFound, TrainerMissing
+from service.runs.policy.triggers import Trigger
 from service.state import State
 from service.storage.tables import ACTIVE, RunReason, RunStatus
 
@@ -36,7 +37,10 @@ class RunOut(BaseModel):
 
     id: str
     status: RunStatus
-    reason: RunReason = Field(description="auto: enough new images; manual: POST /v1/runs")
+    reason: RunReason = Field(
+        description="what started it: new images, new labels, the schedule, `manual` (POST /v1/runs) or `repeat`; "
+        "`auto` in old runs: images"
+    )
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -61,6 +65,23 @@ class RunOut(BaseModel):
     )
 
 
+class NextRunOut(BaseModel):
+    """What starts the next run, and what prevents it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    due: Trigger | None = Field(description="the trigger that is reached")
+    new_images: int = Field(description="unlabelled images since the last run that learned, at most `images_needed`")
+    images_needed: int = Field(description="MASKLOOP_RETRAIN_AFTER_IMAGES; 0: images start no run")
+    new_labels: int = Field(description="labels since the last run that learned, at most `labels_needed`")
+    labels_needed: int = Field(description="MASKLOOP_RETRAIN_AFTER_LABELS; 0: labels start no run")
+    scheduled_at: datetime | None = Field(description="next time of MASKLOOP_RETRAIN_CRON")
+    paused_until: datetime | None = Field(description="no run starts by itself before")
+    pause_reason: str | None
+    obstacle: str | None = Field(description="why no run could start now, even on request")
+    message: str = Field(description="all of it in words")
+
+
 class RunsOut(BaseModel):
     """All runs, newest first."""
 
@@ -79,6 +100,12 @@ def start_run(state: StateOf, response: Response) -> RunOut:
 def list_runs(state: StateOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> RunsOut:
     """List the runs, newest first."""
     return RunsOut(runs=[RunOut.model_validate(run) for run in state.runs.list(limit)])
+
+
+@router.get("/next")
+def next_run(state: StateOf) -> NextRunOut:
+    """Tell what is missing until the next run starts by itself: counts, pauses, obstacles, and all of it in words."""
+    return NextRunOut.model_validate(state.retrain_policy.next_run())
 
 
 @router.get("/{run_id}", responses=problem_docs(RunNotFound))

@@ -61,6 +61,7 @@ def loop_settings(tmp_path: Path, bad: Path, actor: Actor) -> Callable[..., Sett
             "heartbeat_s": 0.25,
             "stop_grace_s": 5.0,
             "retrain_after_images": 3,
+            "retrain_after_labels": 0,
             "min_labelled_images": 2,
             "trainer_python": str(actor.python),
         }
