@@ -129,6 +129,10 @@ class RunNotFound(NotFound, slug="run-not-found", title="No such run"):
     """There is no run with this id."""
 
 
+class RunFileMissing(NotFound, slug="run-file-missing", title="The run has no such file"):
+    """The run has not written the file."""
+
+
 class Conflict(MaskloopError, status=409, slug="conflict", title="Not possible now"):
     """The request is valid, but the current state does not allow it."""
 

@@ -24,10 +24,11 @@ class RunStore:
         with self._database.read() as session:
             return existing_run(session, run_id)
 
-    def list(self, limit: int = 100) -> Sequence[Run]:
-        """List the runs, newest first."""
+    def list(self, limit: int = 100, before: int | None = None) -> Sequence[Run]:
+        """List the runs, newest first, of those with a number below `before`."""
+        query = select(Run).order_by(Run.number.desc()).limit(limit)
         with self._database.read() as session:
-            return session.scalars(select(Run).order_by(Run.number.desc()).limit(limit)).all()
+            return session.scalars(query if before is None else query.where(Run.number < before)).all()
 
     def events(self, run_id: str, after: int = 0, limit: int = 500) -> Sequence[RunEvent]:
         """Get at most `limit` events of a run after the id `after`, in order. Raises RunNotFound."""

@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.auth import needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
-from service.errors import NoModel, NotEnoughImages, RunActive, RunNotActive, RunNotFound, TrainerMissing
+from service.errors import BadInput, NoModel, NotEnoughImages, RunActive, RunNotActive, RunNotFound, TrainerMissing
 from service.runs.policy.triggers import Trigger
 from service.state import State
+from service.storage.cursors import parse_cursor
 from service.storage.tables import ACTIVE, RunReason, RunStatus
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[needs("train")])
@@ -53,6 +54,9 @@ class RunOut(BaseModel):
     steps: int | None
     loss: float | None
     error: str | None = Field(description="why it failed, or why its candidate was not promoted")
+    environment: dict[str, Any] | None = Field(
+        description="of its trainer: versions of code, Python and libraries, and the names of platform, CPU and device"
+    )
     base_version: str | None = Field(description="the model from which training starts")
     candidate_version: str | None = Field(description="the model that it trained")
     miou_before: float | None = Field(
@@ -83,9 +87,10 @@ class NextRunOut(BaseModel):
 
 
 class RunsOut(BaseModel):
-    """All runs, newest first."""
+    """A page of runs, newest first."""
 
     runs: list[RunOut]
+    next_cursor: str | None = Field(description="pass as ?cursor= for the next page; null: this is the last")
 
 
 @router.post("", status_code=201, responses=problem_docs(RunActive, NotEnoughImages, TrainerMissing, NoModel))
@@ -96,10 +101,14 @@ def start_run(state: StateOf, response: Response) -> RunOut:
     return RunOut.model_validate(run)
 
 
-@router.get("")
-def list_runs(state: StateOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> RunsOut:
+@router.get("", responses=problem_docs(BadInput))
+def list_runs(state: StateOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: str | None = None) -> RunsOut:
     """List the runs, newest first."""
-    return RunsOut(runs=[RunOut.model_validate(run) for run in state.runs.list(limit)])
+    found = state.runs.list(limit + 1, None if cursor is None else parse_cursor(cursor))
+    runs, more = found[:limit], len(found) > limit
+    return RunsOut(
+        runs=[RunOut.model_validate(run) for run in runs], next_cursor=str(runs[-1].number) if more else None
+    )
 
 
 @router.get("/next")

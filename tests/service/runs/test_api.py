@@ -41,7 +41,7 @@ def test_run_is_started_read_and_cancelled(api: TestClient, loop: State) -> None
     assert started.headers["Location"] == f"/v1/runs/{run['id']}"
     assert (run["status"], run["reason"], run["base_version"]) == ("queued", "manual", BAD)
     assert api.get(f"/v1/runs/{run['id']}").json() == run
-    assert api.get("/v1/runs").json() == {"runs": [run]}
+    assert api.get("/v1/runs").json() == {"runs": [run], "next_cursor": None}
     again = api.post("/v1/runs")
     assert (again.status_code, again.json()["type"]) == (409, "urn:maskloop:problem:run-active")
     assert api.post(f"/v1/runs/{run['id']}/cancel").json()["status"] == "cancelled"
