@@ -157,6 +157,10 @@ class RunNotActive(Conflict, slug="run-not-active", title="The run is over"):
     """The run has ended."""
 
 
+class StartUnusable(Conflict, slug="start-unusable", title="Training cannot start from the model"):
+    """The model has no checkpoint, has failed, or knows other classes than the active one."""
+
+
 class NotEnoughImages(Conflict, slug="not-enough-images", title="Not enough images"):
     """Too few labelled or validation images for a run."""
 

@@ -173,6 +173,9 @@ class Settings(BaseSettings):
     """Time zone of `retrain_cron`, such as `Europe/Berlin`."""
     retrain_cooldown_s: float = Field(default=0.0, ge=0)
     """Time after the end of a run in which none starts by itself, in seconds."""
+    start_from: Literal["active", "encoder"] = "active"
+    """Where training starts, unless a request says otherwise: from the checkpoint of the active model, if its bundle
+    has one, or from the encoder's pretrained weights."""
     min_labelled_images: int = Field(default=4, gt=0)
     """Number of labelled images that a training run needs; with fewer, none starts."""
     recipe: str = ""

@@ -36,7 +36,7 @@ from service.runs.child_program import Event, Program, run_program
 from service.runs.deletion_sweep import delete_copies
 from service.runs.label_check import check_labels
 from service.runs.lease import Lease
-from service.runs.run_recipe import write_recipe
+from service.runs.run_recipe import starts_from_encoder, write_recipe
 from service.runs.run_store import RunStore, add_event
 from service.runs.snapshot import DatasetWriter, take_snapshot, validation_files
 from service.segmentation.decode import Limits
@@ -113,7 +113,17 @@ class Phases:
         if not recipe.exists():
             check_labels(dataset, base.manifest, self._check)
             self._check()
-            write_recipe(recipe, template=self.settings.recipe_path, base=base, dataset=dataset, sizes=sizes)
+            write_recipe(
+                recipe,
+                template=self.settings.recipe_path,
+                base=base,
+                dataset=dataset,
+                sizes=sizes,
+                from_encoder=self.runs.get(self.lease.run_id).from_encoder,
+            )
+        # A bundle without a checkpoint, or a recipe with another network, also starts from the encoder.
+        from_encoder = starts_from_encoder(recipe)
+        self.lease.record({"from_encoder": from_encoder}, "recipe", from_encoder=from_encoder)
 
     def _train(self) -> None:
         self._enter("train")

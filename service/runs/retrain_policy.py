@@ -18,13 +18,14 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service.errors import Conflict, NoModel, NotEnoughImages, QueueUnreachable, RunActive, TrainerMissing, Unavailable
+from service.errors import Conflict, NotEnoughImages, QueueUnreachable, RunActive, TrainerMissing, Unavailable
 from service.images.pool_counters import read_counts
 from service.metrics import Metrics
 from service.models.model_store import ModelStore
 from service.runs.liveness import Liveness
 from service.runs.policy.next_run import NextRun, describe_next_run
 from service.runs.policy.schedule_check import answer, check_schedule
+from service.runs.policy.start_point import find_start
 from service.runs.policy.triggers import Trigger, find_pause, find_trigger, new_images, new_labels
 from service.runs.run_store import add_event
 from service.settings import Settings
@@ -112,16 +113,15 @@ class RetrainPolicy:
                 obstacle = str(error)
             return describe_next_run(session, self.settings, obstacle)
 
-    def start(self, reason: RunReason, *, now: datetime | None = None) -> Run:
-        """Write a run, then enqueue it.
+    def start(self, reason: RunReason, *, start_from: str | None = None, now: datetime | None = None) -> Run:
+        """Write a run, then enqueue it. `start_from` is "active", "encoder" or a version; None: the setting.
 
         Raises RunActive (for a trigger also if no run is due any more), NotEnoughImages, TrainerMissing if no live
-        worker can train, or NoModel, since the active model defines the classes.
+        worker can train, NoModel, since the active model defines the classes, ModelNotFound or StartUnusable.
         """
-        base = self.models.activated()
-        if base is None:
-            raise NoModel("No model is active, which defines the classes: upload one (POST /v1/models), activate it.")
-        return self._write(Run(reason=reason, base_version=base.version), now or utc_now())
+        start = find_start(self.models, start_from or self.settings.start_from)
+        run = Run(reason=reason, base_version=start.base_version, from_encoder=start.from_encoder)
+        return self._write(run, now or utc_now())
 
     def _write(self, run: Run, now: datetime) -> Run:
         """Write and enqueue a run, if none is active and its trigger still holds."""

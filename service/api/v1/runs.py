@@ -16,7 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.auth import needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
-from service.errors import BadInput, NoModel, NotEnoughImages, RunActive, RunNotActive, RunNotFound, TrainerMissing
+from service.errors import (
+    BadInput,
+    ModelNotFound,
+    NoModel,
+    NotEnoughImages,
+    RunActive,
+    RunNotActive,
+    RunNotFound,
+    StartUnusable,
+    TrainerMissing,
+)
 from service.runs.policy.triggers import Trigger
 from service.state import State
 from service.storage.cursors import parse_cursor
@@ -57,7 +67,11 @@ class RunOut(BaseModel):
     environment: dict[str, Any] | None = Field(
         description="of its trainer: versions of code, Python and libraries, and the names of platform, CPU and device"
     )
-    base_version: str | None = Field(description="the model from which training starts")
+    base_version: str | None = Field(description="the model from which training starts; it gives classes and recipe")
+    from_encoder: bool = Field(
+        description="whether training starts from the encoder's pretrained weights, not from those of `base_version`; "
+        "known once its recipe is written"
+    )
     candidate_version: str | None = Field(description="the model that it trained")
     miou_before: float | None = Field(
         description="0..1: mIoU of the active model on the run's validation images, over the classes in their labels"
@@ -66,6 +80,20 @@ class RunOut(BaseModel):
     report: dict[str, Any] | None = Field(
         description="the verdict of the gate with its premises: outcome (promote, reject or undecided), sentence, "
         "rule, scores, and comparisons with confidence limits"
+    )
+
+
+class StartIn(BaseModel):
+    """How to start a run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start_from: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="`active`: the checkpoint of the active model; `encoder`: the encoder's pretrained weights; or a "
+        "model version, which needs a checkpoint. Default: MASKLOOP_START_FROM",
     )
 
 
@@ -93,10 +121,14 @@ class RunsOut(BaseModel):
     next_cursor: str | None = Field(description="pass as ?cursor= for the next page; null: this is the last")
 
 
-@router.post("", status_code=201, responses=problem_docs(RunActive, NotEnoughImages, TrainerMissing, NoModel))
-def start_run(state: StateOf, response: Response) -> RunOut:
+@router.post(
+    "",
+    status_code=201,
+    responses=problem_docs(RunActive, NotEnoughImages, TrainerMissing, NoModel, ModelNotFound, StartUnusable),
+)
+def start_run(state: StateOf, response: Response, how: StartIn | None = None) -> RunOut:
     """Start a run with the images of the pool. Fails if labels or the trainer are missing."""
-    run = state.retrain_policy.start("manual")
+    run = state.retrain_policy.start("manual", start_from=how.start_from if how else None)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return RunOut.model_validate(run)
 

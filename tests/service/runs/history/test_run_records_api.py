@@ -23,9 +23,13 @@ def api(loop: State) -> Iterator[TestClient]:
 
 
 def finished_run(loop: State) -> str:
-    """Perform a run with the substitute of the trainer."""
+    """Start and perform a run."""
     register_worker(loop)
-    run_id = loop.retrain_policy.start("manual").id
+    return perform_run(loop, loop.retrain_policy.start("manual").id).id
+
+
+def perform_run(loop: State, run_id: str) -> Run:
+    """Perform a queued run with the substitute of the trainer."""
     perform(
         run_id,
         threading.Event(),
@@ -34,7 +38,7 @@ def finished_run(loop: State) -> str:
         images=loop.images,
         models=loop.models,
     )
-    return run_id
+    return loop.runs.get(run_id)
 
 
 def test_records_of_a_finished_run(api: TestClient, loop: State) -> None:
