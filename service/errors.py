@@ -165,6 +165,14 @@ class NotEnoughImages(Conflict, slug="not-enough-images", title="Not enough imag
     """Too few labelled or validation images for a run."""
 
 
+class ImagesDeleted(Conflict, slug="images-deleted", title="Images of the run were deleted"):
+    """A run cannot be repeated exactly."""
+
+
+class RunNotRepeatable(Conflict, slug="run-not-repeatable", title="The run cannot be repeated"):
+    """The run has no snapshot, or no recipe."""
+
+
 class LabelsUnusable(Conflict, slug="labels-unusable", title="The labels cannot be used"):
     """The labels of a run show fewer classes than it needs."""
 

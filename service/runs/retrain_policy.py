@@ -24,6 +24,7 @@ from service.metrics import Metrics
 from service.models.model_store import ModelStore
 from service.runs.liveness import Liveness
 from service.runs.policy.next_run import NextRun, describe_next_run
+from service.runs.policy.repeat import plan_repeat
 from service.runs.policy.schedule_check import answer, check_schedule
 from service.runs.policy.start_point import find_start
 from service.runs.policy.triggers import Trigger, find_pause, find_trigger, new_images, new_labels
@@ -123,12 +124,23 @@ class RetrainPolicy:
         run = Run(reason=reason, base_version=start.base_version, from_encoder=start.from_encoder)
         return self._write(run, now or utc_now())
 
+    def repeat(self, run_id: str, *, without_deleted: bool = False) -> Run:
+        """Start a run with the snapshot, recipe and seed of another one.
+
+        Raises RunNotFound, RunNotRepeatable, ImagesDeleted unless deleted images may be left out, ModelNotFound if the
+        model from which it started is gone, RunActive or TrainerMissing.
+        """
+        with self.database.read() as session:
+            run = plan_repeat(session, run_id, self.settings.data_dir / "runs", without_deleted=without_deleted)
+        self.models.get(str(run.base_version))
+        return self._write(run, utc_now())
+
     def _write(self, run: Run, now: datetime) -> Run:
         """Write and enqueue a run, if none is active and its trigger still holds."""
         try:
             with self.database.write() as session:
                 self._claim_trigger(session, run.reason, now)
-                _check(session, self.settings, self.liveness)
+                _check(session, self.settings, self.liveness, own_labels=run.repeats is not None)
                 _insert(session, run)
         except IntegrityError:
             raise RunActive(ANOTHER) from None
@@ -168,11 +180,13 @@ def _why_not_now(session: Session, settings: Settings) -> str | None:
     return None if new else "there are no new images or labels"
 
 
-def _check(session: Session, settings: Settings, liveness: Liveness) -> None:
+def _check(session: Session, settings: Settings, liveness: Liveness, *, own_labels: bool = False) -> None:
+    """Check that a run can start; one with `own_labels` does not use those of the pool."""
     active = session.scalars(select(Run.id).where(Run.status.in_(ACTIVE))).first()
     if active is not None:
         raise RunActive(f"Run {active} is active: wait for it, or POST /v1/runs/{active}/cancel.")
-    _check_labels(session, settings.min_labelled_images)
+    if not own_labels:
+        _check_labels(session, settings.min_labelled_images)
     _check_workers(session, liveness)
 
 

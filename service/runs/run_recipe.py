@@ -37,6 +37,14 @@ def write_recipe(
     write_durably(target, tomli_w.dumps(recipe).encode())
 
 
+def repeat_recipe(target: Path, *, source: Path, base: Bundle, dataset: Path, sizes: Sizes) -> None:
+    """Write the recipe of an earlier run, for its images in another folder. Raises RecipeError."""
+    recipe = _read(source)
+    recipe["data"]["root"] = str(dataset.absolute())
+    recipe["init"] = str(base.checkpoint.absolute()) if base.checkpoint and recipe["init"] else ""
+    write_durably(target, tomli_w.dumps(_fit(recipe, sizes)).encode())
+
+
 def starts_from_encoder(recipe: Path) -> bool:
     """Whether a recipe's training starts without a checkpoint. Raises RecipeError."""
     return not _read(recipe)["init"]
@@ -99,6 +107,6 @@ def _read(template: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(template.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise RecipeError(f"{template} cannot be read ({error.strerror}): correct MASKLOOP_RECIPE.") from None
+        raise RecipeError(f"The recipe {template} cannot be read ({error.strerror}): see MASKLOOP_RECIPE.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{template} is not valid TOML ({error}): correct it.") from None

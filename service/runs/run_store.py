@@ -82,10 +82,11 @@ class RunStore:
             run = existing_run(session, run_id)
             if run.status not in ACTIVE:
                 raise RunNotActive(f"Run {run_id} has ended ({run.status}) and cannot be cancelled.")
-            # Its images and labels do not make the next run due.
-            images, labels = (select(each).scalar_subquery() for each in (Pool.image_sequence, Pool.label_sequence))
-            run.image_sequence = func.coalesce(Run.image_sequence, images)
-            run.label_sequence = func.coalesce(Run.label_sequence, labels)
+            if run.repeats is None:
+                # Its images and labels do not make the next run due.
+                images, labels = (select(each).scalar_subquery() for each in (Pool.image_sequence, Pool.label_sequence))
+                run.image_sequence = func.coalesce(Run.image_sequence, images)
+                run.label_sequence = func.coalesce(Run.label_sequence, labels)
             # Compare-and-set: a worker may claim it at the same time.
             if not _cancel_if_queued(session, run_id):
                 session.execute(update(Run).where(Run.id == run_id).values(cancel_requested=True))

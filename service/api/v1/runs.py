@@ -18,12 +18,14 @@ from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.errors import (
     BadInput,
+    ImagesDeleted,
     ModelNotFound,
     NoModel,
     NotEnoughImages,
     RunActive,
     RunNotActive,
     RunNotFound,
+    RunNotRepeatable,
     StartUnusable,
     TrainerMissing,
 )
@@ -52,6 +54,7 @@ class RunOut(BaseModel):
         description="what started it: new images, new labels, the schedule, `manual` (POST /v1/runs) or `repeat`; "
         "`auto` in old runs: images"
     )
+    repeats: str | None = Field(description="the run whose images, labels, recipe and seed it uses again")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -129,6 +132,24 @@ class RunsOut(BaseModel):
 def start_run(state: StateOf, response: Response, how: StartIn | None = None) -> RunOut:
     """Start a run with the images of the pool. Fails if labels or the trainer are missing."""
     run = state.retrain_policy.start("manual", start_from=how.start_from if how else None)
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    return RunOut.model_validate(run)
+
+
+@router.post(
+    "/{run_id}/repeat",
+    status_code=201,
+    responses=problem_docs(RunNotFound, RunNotRepeatable, ImagesDeleted, ModelNotFound, RunActive, TrainerMissing),
+)
+def repeat_run(
+    state: StateOf,
+    run_id: str,
+    response: Response,
+    *,
+    without_deleted: Annotated[bool, Query(description="Leave out images that were deleted since")] = False,
+) -> RunOut:
+    """Start a run with the images, labels, recipe and seed of another one."""
+    run = state.retrain_policy.repeat(run_id, without_deleted=without_deleted)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return RunOut.model_validate(run)
 
