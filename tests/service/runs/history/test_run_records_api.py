@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import tomllib
 from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
 
-from service.runs.perform import perform
 from service.state import State
 from service.storage.tables import Run
 from tests.service.conftest import serve
-from tests.service.runs.conftest import fill, register_worker
+from tests.service.runs.conftest import fill, finished_run, register_worker
 
 
 @pytest.fixture
 def api(loop: State) -> Iterator[TestClient]:
     with serve(loop.settings) as client:
         yield client
-
-
-def finished_run(loop: State) -> str:
-    """Start and perform a run."""
-    register_worker(loop)
-    return perform_run(loop, loop.retrain_policy.start("manual").id).id
-
-
-def perform_run(loop: State, run_id: str) -> Run:
-    """Perform a queued run with the substitute of the trainer."""
-    perform(
-        run_id,
-        threading.Event(),
-        settings=loop.settings,
-        database=loop.database,
-        images=loop.images,
-        models=loop.models,
-    )
-    return loop.runs.get(run_id)
 
 
 def test_records_of_a_finished_run(api: TestClient, loop: State) -> None:

@@ -16,8 +16,7 @@ from service.errors import RunNotRepeatable
 from service.state import State
 from service.storage.tables import Run, RunLabel
 from tests.service.conftest import encoded, serve
-from tests.service.runs.conftest import BAD, fill, register_worker, write_dataset
-from tests.service.runs.history.test_run_records_api import perform_run
+from tests.service.runs.conftest import BAD, fill, perform_run, register_worker, write_dataset
 from tests.service.tiny_bundle import COLORS, nearest, picture
 
 

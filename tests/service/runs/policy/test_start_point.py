@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,29 +13,9 @@ from service.runs.policy.start_point import StartPoint, find_start
 from service.settings import Settings
 from service.state import State, open_state
 from tests.service.conftest import serve
-from tests.service.runs.conftest import BAD, CLASSES, GOOD, RECIPE, fill, register_worker
-from tests.service.runs.history.test_run_records_api import perform_run
-from tests.service.tiny_bundle import write_bundle
+from tests.service.runs.conftest import BAD, CLASSES, GOOD, fill, perform_run, register_worker, write_version
 
 OTHER = "20251231T000000-other000"
-
-
-def write_version(folder: Path, version: str, *, checkpoint: bool = True, **changes: Any) -> Path:
-    """Write a bundle with a recipe, and by default a checkpoint."""
-    provenance = {"parent": None, "recipe": RECIPE, "data_fingerprint": "none", "code_version": "test"}
-    bundle = write_bundle(
-        folder / version, version=version, **({"classes": CLASSES, "provenance": provenance} | changes)
-    )
-    if checkpoint:
-        (bundle / "model.safetensors").write_bytes(b"weights")
-        manifest = json.loads((bundle / "manifest.json").read_text())
-        manifest["checkpoint"] = {
-            "file": "model.safetensors",
-            "sha256": hashlib.sha256(b"weights").hexdigest(),
-            "bytes": 7,
-        }
-        (bundle / "manifest.json").write_text(json.dumps(manifest))
-    return bundle
 
 
 @pytest.fixture
