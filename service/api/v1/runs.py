@@ -127,7 +127,7 @@ class RunsOut(BaseModel):
 @router.post(
     "",
     status_code=201,
-    responses=problem_docs(RunActive, NotEnoughImages, TrainerMissing, NoModel, ModelNotFound, StartUnusable),
+    responses=problem_docs(BadInput, RunActive, NotEnoughImages, TrainerMissing, NoModel, ModelNotFound, StartUnusable),
 )
 def start_run(state: StateOf, response: Response, how: StartIn | None = None) -> RunOut:
     """Start a run with the images of the pool. Fails if labels or the trainer are missing."""
