@@ -27,7 +27,7 @@ from service.runs.policy.next_run import NextRun, describe_next_run
 from service.runs.policy.repeat import plan_repeat
 from service.runs.policy.schedule_check import answer, check_schedule
 from service.runs.policy.start_point import find_start
-from service.runs.policy.triggers import Trigger, find_pause, find_trigger, new_images, new_labels
+from service.runs.policy.triggers import Trigger, count_new, find_pause, new_images, new_labels
 from service.runs.run_store import add_event
 from service.settings import Settings
 from service.storage.database import Database
@@ -163,11 +163,11 @@ class RetrainPolicy:
 
     def _due(self, session: Session) -> Trigger | None:
         """Return the trigger of a run that is due."""
-        wanted = self.settings.retrain_after_images
+        wanted, new = self.settings.retrain_after_images, count_new(session, self.settings)
         # Labels and deletions only reduce what was found.
-        missing = wanted - new_images(session, wanted) if wanted else math.inf
+        missing = wanted - new.images if wanted else math.inf
         self._due_from = session.get_one(Pool, 1).image_sequence + missing
-        trigger = find_trigger(session, self.settings)
+        trigger = new.trigger(self.settings)
         return trigger if trigger and find_pause(session, self.settings) is None else None
 
 

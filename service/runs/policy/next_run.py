@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from service.runs.policy.triggers import Trigger, find_pause, find_trigger, new_images, new_labels
+from service.runs.policy.triggers import Trigger, count_new, find_pause
 from service.settings import Settings
 from service.storage.tables import utc_now
 
@@ -42,13 +42,13 @@ def describe_next_run(session: Session, settings: Settings, obstacle: str | None
     """Describe the next run; `obstacle` says why none can start."""
     now, schedule = utc_now(), settings.schedule
     pause = find_pause(session, settings)
-    images, labels = settings.retrain_after_images, settings.retrain_after_labels
+    new = count_new(session, settings)
     counted = NextRun(
-        due=find_trigger(session, settings),
-        new_images=new_images(session, images),
-        images_needed=images,
-        new_labels=new_labels(session, labels),
-        labels_needed=labels,
+        due=new.trigger(settings),
+        new_images=new.images,
+        images_needed=settings.retrain_after_images,
+        new_labels=new.labels,
+        labels_needed=settings.retrain_after_labels,
         scheduled_at=schedule.next_after(now) if schedule else None,
         paused_until=now + pause.remaining if pause else None,
         pause_reason=pause.reason if pause else None,

@@ -31,12 +31,23 @@ class Pause:
     reason: str
 
 
-def find_trigger(session: Session, settings: Settings) -> Trigger | None:
-    """Return what makes a run due, if anything does; pauses aside."""
-    images, labels = settings.retrain_after_images, settings.retrain_after_labels
-    if images and new_images(session, images) == images:
-        return "images"
-    return "labels" if labels and new_labels(session, labels) == labels else None
+@dataclass(frozen=True, slots=True)
+class New:
+    """Numbers of new images and labels, up to what makes a run due."""
+
+    images: int
+    labels: int
+
+    def trigger(self, settings: Settings) -> Trigger | None:
+        """Return what makes a run due, if anything does; pauses aside."""
+        if 0 < settings.retrain_after_images <= self.images:
+            return "images"
+        return "labels" if 0 < settings.retrain_after_labels <= self.labels else None
+
+
+def count_new(session: Session, settings: Settings) -> New:
+    """Count new images and labels."""
+    return New(new_images(session, settings.retrain_after_images), new_labels(session, settings.retrain_after_labels))
 
 
 def new_images(session: Session, limit: int) -> int:
