@@ -153,7 +153,8 @@ def test_command_line_repeats_a_run(loop: State, tmp_path: Path) -> None:
     first, ids = finished(loop, tmp_path / "first")
     loop.images.delete(ids[-1])
     command = [sys.executable, "-m", "service", "repeat", "--data-dir", str(loop.settings.data_dir), first.id]
-    environment = os.environ | {"MASKLOOP_DATABASE_URL": loop.settings.database_url}
+    stores = {name: getattr(loop.settings, name) for name in ("database_url", "storage_url")}
+    environment = os.environ | {f"MASKLOOP_{name.upper()}": url for name, url in stores.items()}
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 1
     assert "--without-deleted" in refused.stderr
