@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import RunNotActive, RunNotFound
 from service.storage.database import Database
-from service.storage.tables import ACTIVE, Image, Model, Pool, Run, RunEvent, RunLabel, utc_now
+from service.storage.tables import ACTIVE, DeletedImage, Image, Model, Pool, Run, RunEvent, RunLabel, utc_now
 
 
 class RunStore:
@@ -101,6 +101,11 @@ def existing_run(session: Session, run_id: str) -> Run:
     if run is None:
         raise RunNotFound(f"There is no run {run_id!r}: GET /v1/runs lists them.")
     return run
+
+
+def deleted_since(run: Run) -> ColumnElement[bool]:
+    """Condition on deleted images: they were in the snapshot of the run."""
+    return and_(DeletedImage.deletion_sequence > run.deletion_sequence, DeletedImage.sequence <= run.image_sequence)
 
 
 def add_event(session: Session, run_id: str, event: str, **fields: Any) -> None:

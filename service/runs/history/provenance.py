@@ -10,8 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.models.model_store import ModelStore
-from service.runs.policy.repeat import deleted_since
-from service.runs.run_store import existing_run
+from service.runs.run_store import deleted_since, existing_run
 from service.storage.database import Database
 from service.storage.tables import DeletedImage, Model, Run, RunLabel, Split
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
 from service.errors import ImagesDeleted, RunNotRepeatable
 from service.runs.history.run_files import RECIPE
-from service.runs.run_store import existing_run
+from service.runs.run_store import deleted_since, existing_run
 from service.storage.tables import DeletedImage, Run, RunLabel
 
 
@@ -27,11 +27,6 @@ def plan_repeat(session: Session, run_id: str, runs_folder: Path, *, without_del
             "?without_deleted=true (--without-deleted on the command line) to repeat it without them."
         )
     return Run(reason="repeat", repeats=run.id, base_version=run.base_version, from_encoder=run.from_encoder)
-
-
-def deleted_since(run: Run) -> ColumnElement[bool]:
-    """Condition on deleted images: they were in the snapshot of the run."""
-    return and_(DeletedImage.deletion_sequence > run.deletion_sequence, DeletedImage.sequence <= run.image_sequence)
 
 
 def _check_records(session: Session, run: Run, runs_folder: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from service.runs.lease import claim
-from service.runs.perform import perform
-from service.runs.reaper import MIN_OBSERVATIONS, reap
-from service.runs.snapshot import DatasetWriter, Sizes, take_snapshot
+from service.runs.leases.lease import claim
+from service.runs.leases.reaper import MIN_OBSERVATIONS, reap
+from service.runs.worker.perform import perform
+from service.runs.worker.snapshot import DatasetWriter, Sizes, take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Run, Split, Worker, utc_now

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from service.runs.lease import claim
+from service.runs.leases.lease import claim
 from service.state import State
 from tests.service.conftest import encoded, serve
 from tests.service.runs.conftest import BAD, fill, register_worker

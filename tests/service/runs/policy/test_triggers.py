@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import event, text, update
 
-from service.runs.lease import claim
+from service.runs.leases.lease import claim
 from service.runs.policy.triggers import new_images, new_labels
-from service.runs.snapshot import take_snapshot
+from service.runs.worker.snapshot import take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Run, RunStatus, utc_now

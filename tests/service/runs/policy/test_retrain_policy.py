@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from service.errors import MaskloopError, NoModel, NotEnoughImages, RunActive, TrainerMissing
 from service.process_identity import process_identity
-from service.runs.lease import claim
-from service.runs.snapshot import take_snapshot
+from service.runs.leases.lease import claim
+from service.runs.worker.snapshot import take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Run, Worker, utc_now

@@ -27,9 +27,8 @@ from service.images.image_store import ImageStore
 from service.images.pool_counters import locked_pool
 from service.models.bundle import Manifest
 from service.releases.gate.validation_samples import SampleFiles
-from service.runs.lease import Lease
-from service.runs.policy.repeat import deleted_since
-from service.runs.run_store import RunStore, add_event, existing_run
+from service.runs.leases.lease import Lease
+from service.runs.run_store import RunStore, add_event, deleted_since, existing_run
 from service.segmentation.decode import EXTENSIONS, Limits, decode
 from service.storage.tables import DeletedImage, Image, Pool, Role, Run, RunLabel
 

@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 
 from service.errors import names_only
 from service.process_identity import process_identity
-from service.runs.attempts import end_attempt
-from service.runs.event_budget import EventBudget
+from service.runs.leases.attempts import end_attempt
+from service.runs.leases.event_budget import EventBudget
 from service.runs.run_store import add_event, existing_run
 from service.storage.database import Database
 from service.storage.tables import Run, RunStatus, utc_now

@@ -32,14 +32,14 @@ from service.releases.gate.judge import check_guard_classes, judge
 from service.releases.gate.scoring import Score
 from service.releases.gate.validation_samples import Sample, read_samples
 from service.releases.gate.verdict import Verdict
-from service.runs.attempt_folder import open_attempt
-from service.runs.child_program import Event, Program, run_program
-from service.runs.deletion_sweep import delete_copies
-from service.runs.label_check import check_labels
-from service.runs.lease import Lease
-from service.runs.run_recipe import repeat_recipe, starts_from_encoder, write_recipe
+from service.runs.leases.lease import Lease
 from service.runs.run_store import RunStore, add_event
-from service.runs.snapshot import DatasetWriter, Sizes, take_snapshot, validation_files
+from service.runs.worker.attempt_folder import open_attempt
+from service.runs.worker.child_program import Event, Program, run_program
+from service.runs.worker.deletion_sweep import delete_copies
+from service.runs.worker.label_check import check_labels
+from service.runs.worker.run_recipe import repeat_recipe, starts_from_encoder, write_recipe
+from service.runs.worker.snapshot import DatasetWriter, Sizes, take_snapshot, validation_files
 from service.segmentation.decode import Limits
 from service.segmentation.formats.rgb import ValueRange
 from service.segmentation.inference.providers import expected_provider

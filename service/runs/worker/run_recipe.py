@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 
 from service.models.bundle import Bundle
-from service.runs.snapshot import Sizes
+from service.runs.worker.snapshot import Sizes
 from service.storage.durable_files import write_durably
 
 # Taken from the recipe in the model's bundle if the template does not set them.

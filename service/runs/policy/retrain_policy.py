@@ -22,7 +22,7 @@ from service.errors import Conflict, NotEnoughImages, QueueUnreachable, RunActiv
 from service.images.pool_counters import read_counts
 from service.metrics import Metrics
 from service.models.model_store import ModelStore
-from service.runs.liveness import Liveness
+from service.runs.leases.liveness import Liveness
 from service.runs.policy.next_run import NextRun, describe_next_run
 from service.runs.policy.repeat import plan_repeat
 from service.runs.policy.schedule_check import answer, check_schedule

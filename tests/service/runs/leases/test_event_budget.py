@@ -8,8 +8,8 @@ import time
 import pytest
 from sqlalchemy import func, select
 
-from service.runs import event_budget
-from service.runs.lease import Lease, claim
+from service.runs.leases import event_budget
+from service.runs.leases.lease import Lease, claim
 from service.state import State
 from service.storage.tables import RunEvent
 from tests.service.runs.conftest import fill, register_worker
@@ -55,7 +55,7 @@ def test_progress_events_become_rarer_and_the_run_stays_exact(
 ) -> None:
     """A day of training, a step a second."""
     start, clock = time.monotonic(), [0.0]
-    monkeypatch.setattr("service.runs.lease.time.monotonic", lambda: start + clock[0])
+    monkeypatch.setattr("service.runs.leases.lease.time.monotonic", lambda: start + clock[0])
     before = count(loop)
     for step in range(1, 2001):
         clock[0] = step * 43.2
