@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from service.analyses.analysis_gauges import Analyses, analysis_gauges, read_analyses
-from service.runs.liveness import Liveness
+from service.runs.leases.liveness import Liveness
 from service.storage.database import Database
 from service.storage.tables import Pool, Role, Run, RunStatus
 

@@ -24,8 +24,8 @@ from service.models.model_store import ModelStore
 from service.open_inference.model_repository import ModelRepository
 from service.open_inference.statistics import Statistics
 from service.queue import RUN_TASK, Queue
-from service.runs.liveness import Liveness
-from service.runs.retrain_policy import RetrainPolicy
+from service.runs.leases.liveness import Liveness
+from service.runs.policy.retrain_policy import RetrainPolicy
 from service.runs.run_store import RunStore
 from service.segmentation.admission.admission_gate import AdmissionGate
 from service.segmentation.decode import Limits

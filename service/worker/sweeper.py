@@ -17,10 +17,10 @@ from sqlalchemy.exc import DBAPIError
 from service.errors import QueueUnreachable
 from service.process_identity import process_identity
 from service.queue import RUN_TASK
-from service.runs.deletion_sweep import sweep_deletions
-from service.runs.drift_trigger import start_for_drift
-from service.runs.liveness import Liveness
-from service.runs.reaper import reap
+from service.runs.leases.liveness import Liveness
+from service.runs.leases.reaper import reap
+from service.runs.policy.drift_trigger import start_for_drift
+from service.runs.worker.deletion_sweep import sweep_deletions
 from service.state import State
 from service.storage.database import Database
 from service.storage.storage_faults import reason_of, storage_fault
@@ -89,8 +89,9 @@ def sweep(state: State) -> None:
         except QueueUnreachable as error:
             log.warning("the broker does not answer", reason=str(error))
             return
-    if state.retrain_policy.consider() is None:
-        start_for_drift(state.retrain_policy)
+    state.retrain_policy.consider()
+    state.retrain_policy.consider_schedule()
+    start_for_drift(state.retrain_policy)
 
 
 def can_train(python: str) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from service.analyses.analyst import Analyst
 from service.analyses.drift_watch import DriftWatch
-from service.runs.drift_trigger import start_for_drift
+from service.runs.policy.drift_trigger import start_for_drift
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import AnalysedModel, DriftTest, Image, Model, Run, RunStatus

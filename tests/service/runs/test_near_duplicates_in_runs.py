@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from service.runs.retrain_policy import new_images
-from service.runs.snapshot import names, validation_files
+from service.runs.policy.triggers import new_images
+from service.runs.worker.snapshot import names, validation_files
 from service.state import State
 from service.storage.tables import Image, Split
 from tests.service.conftest import encoded

@@ -1,0 +1,252 @@
+"""Phases of a run: prepare, train, export, judge, promote.
+
+Each phase stores its result in the folder or the row of the run, and is skipped if that exists. So a run whose worker
+died continues from the last state that the trainer saved, and a duplicate message is harmless.
+
+    DATA/runs/ID/dataset/      snapshot of the pool              (prepare)
+    DATA/runs/ID/recipe.toml   recipe of the trainer             (prepare)
+    DATA/runs/ID/attempt-N/    unfinished output of both programs
+    DATA/runs/ID/train/        output of the trainer             (train)
+    DATA/runs/ID/bundle/       candidate                         (export)
+    DATA/runs/ID/log.txt       command lines and stderr of both programs
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from service.errors import names_only
+from service.images.image_store import ImageStore
+from service.models.bundle import MANIFEST, Bundle, Manifest
+from service.models.model_store import ModelStore
+from service.models.precision import choose_precision
+from service.process_identity import end_group, process_identity
+from service.releases.gate.best_version import find_best
+from service.releases.gate.judge import check_guard_classes, judge
+from service.releases.gate.scoring import Score
+from service.releases.gate.validation_samples import Sample, read_samples
+from service.releases.gate.verdict import Verdict
+from service.runs.leases.lease import Lease
+from service.runs.run_store import RunStore, add_event
+from service.runs.worker.attempt_folder import open_attempt
+from service.runs.worker.child_program import Event, Program, run_program
+from service.runs.worker.deletion_sweep import delete_copies
+from service.runs.worker.label_check import check_labels
+from service.runs.worker.run_recipe import repeat_recipe, starts_from_encoder, write_recipe
+from service.runs.worker.snapshot import DatasetWriter, Sizes, take_snapshot, validation_files
+from service.segmentation.decode import Limits
+from service.segmentation.formats.rgb import ValueRange
+from service.segmentation.inference.providers import expected_provider
+from service.settings import Settings
+from service.storage.tables import ModelState
+from service.tracing import span
+
+log = structlog.stdlib.get_logger(__name__)
+
+CHECKPOINT, RESUME_STATE = "model.safetensors", "resume.pt"
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the stop was requested
+    """The run is stopped; the text is cancelled, lost, stopping or timeout."""
+
+
+@dataclass(kw_only=True)
+class Phases:
+    """The phases of a run whose lease this process holds."""
+
+    settings: Settings
+    runs: RunStore
+    images: ImageStore
+    models: ModelStore
+    lease: Lease
+    interruption: Callable[[], str | None]
+    """Returns the reason to stop, or None."""
+
+    def __post_init__(self) -> None:
+        self._limits = Limits(max_bytes=self.settings.max_image_bytes, max_pixels=self.settings.max_image_pixels)
+        self.rejection: str | None = None
+        """Why the candidate was not promoted."""
+        self._folder = self.settings.data_dir.absolute() / "runs" / self.lease.run_id
+        self._attempt = self._folder
+
+    def run(self) -> bool:
+        """Run all phases; return whether the candidate was promoted.
+
+        Raises Interrupted, LeaseLost, or MaskloopError, ProgramError, RecipeError or OSError if a phase failed.
+        """
+        for name, phase in (("prepare", self._prepare), ("train", self._train), ("export", self._export)):
+            with span(name):
+                phase()
+        with span("judge"):
+            accepted = self._judge()
+        if accepted:
+            with span("promote"):
+                self._promote()
+        return accepted
+
+    def delete_copies(self) -> None:
+        """Delete what an ended run needs no more, among it copies of images that clients may delete."""
+        delete_copies(self._folder)
+
+    def _prepare(self) -> None:
+        self._enter("prepare")
+        # It may still run if its worker hangs, and would share the device with the next one.
+        if end_group(self.lease.earlier_program, self.settings.stop_grace_s):
+            log.warning("ended the program of an earlier attempt", run_id=self.lease.run_id)
+        self._attempt = open_attempt(self._folder, self.lease.fence)
+        base = self._base()
+        check_guard_classes(self.settings, base.manifest)
+        dataset = self._folder / "dataset"
+        if take_snapshot(self.lease):
+            # Of an earlier snapshot, which a former version took.
+            shutil.rmtree(dataset, ignore_errors=True)
+        writer = DatasetWriter(
+            run_id=self.lease.run_id, runs=self.runs, images=self.images, limits=self._limits, check=self._check
+        )
+        sizes = writer.write(dataset, base.manifest)
+        recipe = self._folder / "recipe.toml"
+        if not recipe.exists():
+            check_labels(dataset, base.manifest, self._check)
+            self._check()
+            self._write_recipe(recipe, base, sizes)
+        # A bundle without a checkpoint, or a recipe with another network, also starts from the encoder.
+        from_encoder = starts_from_encoder(recipe)
+        self.lease.record({"from_encoder": from_encoder}, "recipe", from_encoder=from_encoder)
+
+    def _write_recipe(self, target: Path, base: Bundle, sizes: Sizes) -> None:
+        run, dataset = self.runs.get(self.lease.run_id), self._folder / "dataset"
+        if run.repeats is not None:
+            source = self._folder.parent / run.repeats / target.name
+            repeat_recipe(target, source=source, base=base, dataset=dataset, sizes=sizes)
+            return
+        template, from_encoder = self.settings.recipe_path, run.from_encoder
+        write_recipe(target, template=template, base=base, dataset=dataset, sizes=sizes, from_encoder=from_encoder)
+
+    def _train(self) -> None:
+        self._enter("train")
+        finished, out = self._folder / "train", self._attempt / "train"
+        if (finished / CHECKPOINT).exists():
+            return
+        if not (out / CHECKPOINT).exists():
+            resume = ["--resume"] if (out / RESUME_STATE).exists() else []
+            self._run_program("trainer", "train", str(self._folder / "recipe.toml"), "--out", str(out), *resume)
+        out.rename(finished)
+
+    def _export(self) -> None:
+        self._enter("export")
+        finished, out = self._folder / "bundle", self._attempt / "bundle"
+        if (finished / MANIFEST).exists():
+            return
+        if not (out / MANIFEST).exists():
+            checkpoint, parent = self._folder / "train" / CHECKPOINT, self._base().manifest
+            about = ["--parent", parent.version, "--name", parent.name]
+            self._run_program("exporter", "export", str(checkpoint), "--out", str(out), *about, *self._precisions())
+        out.rename(finished)
+
+    def _precisions(self) -> list[str]:
+        """Also export a graph that is fast here; the exporter drops it if it loses too much accuracy."""
+        precision = choose_precision(self.settings.precision, expected_provider(self.settings.device))
+        if precision == "fp32":
+            return []
+        return ["--precision", f"fp32,{precision}", "--data", str(self._folder / "dataset")]
+
+    def _judge(self) -> bool:
+        self._enter("judge")
+        run = self.runs.get(self.lease.run_id)
+        if run.report is not None:
+            # An earlier attempt finished this phase; the candidate may be active.
+            return self._outcome(run.report)
+        version = self.models.import_folder(self._folder / "bundle", state="candidate", run_id=run.id).version
+        self.lease.record({"candidate_version": version}, "candidate", version=version)
+        candidate, activated = self.models.bundle(version), self.models.activated()
+        active = self.models.bundle(activated.version) if activated else None
+        best = find_best(self.models, candidate, active) if active else None
+        verdict = judge(candidate, active, best, self._samples, self.settings, uses=self.runs.count_judged())
+        self._store(version, verdict)
+        return self._outcome(asdict(verdict))
+
+    def _store(self, version: str, verdict: Verdict) -> None:
+        """Write the verdict to the candidate and to the run."""
+        values = {
+            "report": asdict(verdict),
+            "miou_before": verdict.active.miou_truth_classes if verdict.active else None,
+            "miou_after": verdict.candidate.miou_truth_classes if verdict.candidate else None,
+        }
+        # Undecided: not active, and a person may activate it.
+        state: ModelState = "rejected" if verdict.outcome == "reject" else "candidate"
+        error = verdict.sentence if state == "rejected" else None
+        with self.lease.fenced(values) as session:
+            self.models.mark(version, state, error=error, miou=_miou(verdict.candidate), within=session)
+            sentence = names_only(verdict.sentence)
+            add_event(session, self.lease.run_id, "verdict", outcome=verdict.outcome, sentence=sentence)
+
+    def _outcome(self, report: dict[str, Any]) -> bool:
+        promote = bool(report["outcome"] == "promote")
+        self.rejection = None if promote else str(report["sentence"])
+        return promote
+
+    def _promote(self) -> None:
+        self._enter("promote")
+        version = self.runs.get(self.lease.run_id).candidate_version
+        activated = self.models.activated()
+        if version is not None and (activated is None or activated.version != version):
+            # One transaction with the fence: a worker that lost the lease must not override a later activation.
+            with self.lease.fenced() as session:
+                self.models.activate(version, f"run {self.lease.run_id}", within=session)
+
+    def _base(self) -> Bundle:
+        version = self.runs.get(self.lease.run_id).base_version
+        assert version is not None  # noqa: S101 - the policy writes it
+        return self.models.bundle(version)
+
+    def _samples(self, manifest: Manifest, ranges: Collection[ValueRange | None]) -> Iterator[Sample]:
+        files = validation_files(self._folder / "dataset", self.runs.labels(self.lease.run_id))
+        for sample in read_samples(files, manifest, ranges, self._limits):
+            self._check()
+            yield sample
+
+    def _enter(self, phase: str) -> None:
+        self._check()
+        self.lease.phase(phase)
+
+    def _check(self) -> None:
+        why = self.interruption()
+        if why is not None:
+            raise Interrupted(why)
+
+    def _run_program(self, module: str, *arguments: str) -> None:
+        program = Program(
+            command=[self.settings.python, "-m", module, *arguments],
+            log_file=self._folder / "log.txt",
+            on_event=self._on_event,
+            interruption=self.interruption,
+            grace_s=self.settings.stop_grace_s,
+            stall_s=self.settings.stall_s,
+            on_start=self._on_start,
+        )
+        if run_program(program) is None:
+            raise Interrupted(self.interruption() or "stopping")
+
+    def _on_start(self, pid: int) -> None:
+        with self.lease.fenced({"program": process_identity(pid)}):
+            pass
+
+    def _on_event(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "progress":
+            self.lease.progress(event)
+        elif kind in ("start", "saved"):
+            self.lease.saved(event)
+        else:
+            # A finished program is progress.
+            self.lease.record({"attempts": 1} if kind == "done" else {}, **event)
+
+
+def _miou(score: Score | None) -> float | None:
+    return score.miou if score else None

@@ -1,0 +1,402 @@
+"""Performing a run, from its claim to its end, with a substitute for the trainer."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from sqlalchemy import select
+
+from service.runs.leases.attempts import MAX_ATTEMPTS
+from service.runs.leases.lease import claim
+from service.runs.worker.label_check import check_labels
+from service.runs.worker.perform import perform
+from service.runs.worker.phases import Interrupted, Phases
+from service.settings import Settings, open_telemetry_variables
+from service.state import State
+from service.storage.tables import Activation, Run, Split
+from service.tracing import open_tracing
+from tests.service.conftest import encoded, eventually
+from tests.service.otlp_receiver import receiving
+from tests.service.runs.actor import Actor, alive
+from tests.service.runs.conftest import BAD, GOOD, SteppedClock, fill, reap_silent, register_worker, write_dataset
+from tests.service.tiny_bundle import COLORS, nearest
+
+
+@pytest.fixture
+def run(loop: State) -> Run:
+    fill(loop)
+    register_worker(loop)
+    return loop.retrain_policy.start("manual")
+
+
+def perform_run(
+    loop: State, run_id: str, *, stopping: threading.Event | None = None, settings: Settings | None = None
+) -> Run:
+    perform(
+        run_id,
+        stopping or threading.Event(),
+        settings=settings or loop.settings,
+        database=loop.database,
+        images=loop.images,
+        models=loop.models,
+    )
+    return loop.runs.get(run_id)
+
+
+def activations(loop: State) -> list[str]:
+    with loop.database.read() as session:
+        return list(session.scalars(select(Activation.version).order_by(Activation.id)))
+
+
+def pool_images(loop: State, split: Split) -> list[str]:
+    return [image.id for image in loop.images.page(which="labelled").images if image.split == split]
+
+
+class Background:
+    """A run that is performed in a thread, so that the test can act meanwhile."""
+
+    def __init__(self, loop: State, run_id: str) -> None:
+        self.stopping = threading.Event()
+        self._thread = threading.Thread(target=perform_run, args=(loop, run_id), kwargs={"stopping": self.stopping})
+        self._thread.start()
+
+    def join(self) -> None:
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+
+def test_better_candidate_is_promoted(loop: State, run: Run, actor: Actor) -> None:
+    done = perform_run(loop, run.id)
+    assert (done.status, done.phase, done.error) == ("succeeded", "promote", None)
+    assert (done.base_version, done.candidate_version) == (BAD, GOOD)
+    assert done.miou_after == 1.0
+    assert done.miou_before is not None
+    assert done.miou_before < 0.5
+    assert done.report is not None
+    assert (done.report["outcome"], done.report["units"], done.report["validation_set_uses"]) == ("promote", 3, 0)
+    assert done.report["comparisons"][0]["version"] == BAD
+    assert done.finished_at is not None
+    desired = loop.models.activated()
+    assert desired is not None
+    assert (desired.version, desired.state, desired.miou, desired.run_id) == (GOOD, "ready", 1.0, run.id)
+    phases = [e.event["phase"] for e in loop.runs.events(run.id) if e.event["event"] == "phase"]
+    assert phases == ["prepare", "train", "export", "judge", "promote"]
+    assert actor.history == ["train from 0", "export"]
+    remaining = {entry.name for entry in (loop.settings.data_dir / "runs" / run.id).iterdir()}
+    assert remaining == {"recipe.toml", "train", "log.txt"}
+    # The message may be delivered twice.
+    assert perform_run(loop, run.id).attempts == 1
+    assert len(actor.history) == 2
+
+
+def test_worse_candidate_is_rejected_and_kept_in_the_store(loop: State, run: Run, actor: Actor, good: Path) -> None:
+    loop.models.import_folder(good)
+    loop.models.activate(GOOD, "a better model was activated meanwhile")
+    actor.behave(candidate=str(loop.settings.model))
+    # The candidate is the base model of the run, so that its version is in the store already.
+    done = perform_run(loop, run.id)
+    assert (done.status, done.phase) == ("rejected", "judge")
+    assert done.miou_before == 1.0
+    rejected = loop.models.get(BAD)
+    assert rejected.state == "rejected"
+    assert "against 1.0000 of the active model" in (rejected.error or "")
+    assert done.error == rejected.error
+    desired = loop.models.activated()
+    assert desired is not None
+    assert desired.version == GOOD
+
+
+def test_undecided_candidate_is_kept_and_a_person_may_activate_it(loop: State, actor: Actor) -> None:
+    """One validation image tells nothing about the spread."""
+    fill(loop, val=1)
+    register_worker(loop)
+    run = loop.retrain_policy.start("manual")
+    done = perform_run(loop, run.id)
+    assert (done.status, done.phase) == ("rejected", "judge")
+    assert done.report is not None
+    assert (done.report["outcome"], done.error) == ("undecided", done.report["sentence"])
+    assert "this is not enough evidence" in (done.error or "")
+    assert activations(loop) == [BAD]
+    candidate = loop.models.get(GOOD)
+    assert (candidate.state, candidate.error, candidate.miou) == ("candidate", None, 1.0)
+    # The worker died before it marked the run as finished.
+    with loop.database.write() as session:
+        row = session.get(Run, run.id)
+        assert row is not None
+        row.status = "queued"
+    again = perform_run(loop, run.id)
+    assert (again.status, again.error) == ("rejected", done.error)
+    loop.models.activate(GOOD, "a person has looked at its masks")
+    assert activations(loop) == [BAD, GOOD]
+
+
+def test_use_of_the_validation_set_is_counted(loop: State, run: Run, actor: Actor) -> None:
+    assert loop.runs.count_judged() == 0
+    perform_run(loop, run.id)
+    assert loop.runs.count_judged() == 1
+    # It describes the network of the next run.
+    loop.models.activate(BAD, "rollback")
+    second = perform_run(loop, loop.retrain_policy.start("manual").id)
+    assert second.report is not None
+    assert second.report["validation_set_uses"] == 1
+
+
+def test_labels_changed_during_training_do_not_change_the_verdict(loop: State, run: Run, actor: Actor) -> None:
+    actor.behave(steps=10_000)
+    background = Background(loop, run.id)
+    eventually(lambda: loop.runs.get(run.id).step is not None)
+    background.stopping.set()
+    background.join()
+    for image_id in pool_images(loop, "val"):
+        loop.images.put_mask(image_id, encoded(np.full((30, 40), 255, np.uint8)), classes=5, ignore_index=255)
+    actor.behave(steps=(loop.runs.get(run.id).step or 0) + 50, step_s=0)
+    done = perform_run(loop, run.id)
+    assert (done.status, done.miou_after) == ("succeeded", 1.0)
+
+
+def test_unknown_guard_class_fails_before_training(
+    loop: State, run: Run, actor: Actor, loop_settings: Callable[..., Settings]
+) -> None:
+    done = perform_run(loop, run.id, settings=loop_settings(gate_guard_classes=("rde",)))
+    assert (done.status, done.phase) == ("failed", "prepare")
+    assert "MASKLOOP_GATE_GUARD_CLASSES" in (done.error or "")
+    assert actor.history == []
+
+
+def test_error_message_of_the_trainer_is_the_error_of_the_run(loop: State, run: Run, actor: Actor) -> None:
+    actor.behave(fail_at=2)
+    done = perform_run(loop, run.id)
+    assert done.status == "failed"
+    assert "lower the learning rate" in (done.error or "")
+    assert loop.runs.events(run.id)[-1].event["status"] == "failed"
+    # Another run may start.
+    assert loop.retrain_policy.start("manual").status == "queued"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (("labelled", 255), "Every pixel of the labels for training is 255, not labelled: label them."),
+        (("labelled", 1), "The labels for training show one class only, 'green', and one class alone cannot be learnt"),
+        (("val", 255), "Every pixel of the `val` labels is 255, not labelled, so a candidate cannot be evaluated"),
+    ],
+)
+def test_run_with_useless_labels_fails_before_training(
+    loop: State, run: Run, actor: Actor, labels: tuple[Split, int], message: str
+) -> None:
+    split, value = labels
+    for image_id in pool_images(loop, split):
+        mask = np.full((30, 40), value, np.uint8)
+        loop.images.put_mask(image_id, encoded(mask), classes=5, ignore_index=255)
+    done = perform_run(loop, run.id)
+    assert (done.status, done.phase) == ("failed", "prepare")
+    assert (done.error or "").startswith(message)
+    assert actor.history == []
+
+
+def test_partial_labels_are_judged(loop: State, run: Run, actor: Actor) -> None:
+    image_id = pool_images(loop, "val")[0]
+    mask = nearest(np.asarray(Image.open(io.BytesIO(loop.images.read(image_id)))), COLORS)
+    loop.images.put_mask(
+        image_id, encoded(np.where(mask == 0, 0, 255).astype(np.uint8)), classes=5, ignore_index=255, partial=True
+    )
+    done = perform_run(loop, run.id)
+    assert (done.status, done.miou_after) == ("succeeded", 1.0)
+    assert actor.history == ["train from 0", "export"]
+
+
+def test_cancel_stops_the_trainer(loop: State, run: Run, actor: Actor) -> None:
+    actor.behave(steps=10_000)
+    background = Background(loop, run.id)
+    eventually(lambda: loop.runs.get(run.id).step is not None)
+    loop.runs.request_cancel(run.id)
+    background.join()
+    assert loop.runs.get(run.id).status == "cancelled"
+    assert not alive(actor.pids("train")[0])
+    folder = loop.settings.data_dir / "runs" / run.id
+    assert {entry.name for entry in folder.iterdir()} == {"recipe.toml", "train", "log.txt"}
+    assert (folder / "train" / "resume.pt").exists()
+    desired = loop.models.activated()
+    assert desired is not None
+    assert desired.version == BAD
+
+
+def test_stopping_worker_releases_the_run_and_the_next_attempt_resumes(loop: State, run: Run, actor: Actor) -> None:
+    actor.behave(steps=10_000)
+    background = Background(loop, run.id)
+    eventually(lambda: (loop.runs.get(run.id).step or 0) > 1)
+    background.stopping.set()
+    background.join()
+    row = loop.runs.get(run.id)
+    assert (row.status, row.attempts) == ("queued", 0)
+    saved = row.step or 0
+    actor.behave(steps=saved + 50, step_s=0)
+    assert perform_run(loop, run.id).status == "succeeded"
+    first, second, _ = actor.history
+    assert first == "train from 0"
+    assert int(second.rpartition(" ")[2]) >= saved
+
+
+def test_second_attempt_skips_finished_phases(loop: State, run: Run, actor: Actor) -> None:
+    lease = claim(loop.database, run.id)
+    assert lease is not None
+    phases = Phases(
+        settings=loop.settings,
+        runs=loop.runs,
+        images=loop.images,
+        models=loop.models,
+        lease=lease,
+        interruption=lambda: None,
+    )
+    assert phases.run()
+    # The worker dies after the activation and before the run is marked as finished.
+    with loop.database.write() as session:
+        row = session.get(Run, run.id)
+        assert row is not None
+        row.status = "queued"
+    done = perform_run(loop, run.id)
+    assert (done.status, done.attempts) == ("succeeded", 2)
+    assert actor.history == ["train from 0", "export"]
+    assert activations(loop) == [BAD, GOOD]
+
+
+def test_run_that_exceeds_its_timeout_is_stopped(
+    loop: State, run: Run, actor: Actor, loop_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor.behave(steps=10_000)
+    # The clock jumps past the timeout once the trainer runs, however slow the machine is.
+    clock = SimpleNamespace(monotonic=lambda: 61.0 if actor.pids("train") else 0.0)
+    monkeypatch.setattr("service.runs.worker.perform.time", clock)
+    done = perform_run(loop, run.id, settings=loop_settings(run_timeout_s=60))
+    assert done.status == "failed"
+    assert "MASKLOOP_RUN_TIMEOUT_S" in (done.error or "")
+    assert not alive(actor.pids("train")[0])
+
+
+def test_killed_trainer_is_repeated_from_its_state(loop: State, run: Run, actor: Actor) -> None:
+    actor.behave(die_at=3)
+    row = perform_run(loop, run.id)
+    assert (row.status, row.attempts, row.saved_step) == ("queued", 1, 2)
+    event = loop.runs.events(run.id)[-1].event
+    assert event["event"] == "interrupted"
+    assert "was killed by SIGKILL" in event["reason"]
+    actor.behave(die_at=0)
+    assert perform_run(loop, run.id).status == "succeeded"
+    assert actor.history == ["train from 0", "train from 2", "export"]
+
+
+def test_trainer_that_is_killed_again_without_progress_fails_the_run_and_memory_is_named(
+    loop: State, run: Run, actor: Actor
+) -> None:
+    actor.behave(die_at=3)
+    assert [perform_run(loop, run.id).status for _ in range(MAX_ATTEMPTS)] == ["queued", "queued", "failed"]
+    assert actor.history == ["train from 0", "train from 2", "train from 2"]
+    error = loop.runs.get(run.id).error or ""
+    assert error.startswith("3 attempts ended without progress; the last one: `-m trainer train` was killed by SIGKILL")
+    assert "ran out of memory" in error
+    assert "train.accumulate" in error
+
+
+def test_hung_trainer_is_stopped_and_costs_an_attempt(
+    loop: State, run: Run, actor: Actor, loop_settings: Callable[..., Settings]
+) -> None:
+    actor.behave(hang_at=2, ignore_sigterm=True)
+    row = perform_run(loop, run.id, settings=loop_settings(stall_s=2, stop_grace_s=0.2))
+    assert (row.status, row.attempts) == ("queued", 1)
+    assert "MASKLOOP_STALL_S" in loop.runs.events(run.id)[-1].event["reason"]
+    assert not any(alive(pid) for pid in actor.pids("train"))
+
+
+def test_prepare_stops_between_images_when_the_run_is_cancelled(loop: State, run: Run) -> None:
+    lease = claim(loop.database, run.id)
+    assert lease is not None
+    calls: list[int] = []
+
+    def cancelled_at_the_fourth_image() -> str | None:
+        calls.append(1)
+        return "cancelled" if len(calls) > 4 else None
+
+    phases = Phases(
+        settings=loop.settings,
+        runs=loop.runs,
+        images=loop.images,
+        models=loop.models,
+        lease=lease,
+        interruption=cancelled_at_the_fourth_image,
+    )
+    with pytest.raises(Interrupted, match="cancelled"):
+        phases.run()
+    assert len(calls) == 5
+    assert not (loop.settings.data_dir / "runs" / run.id / "dataset").exists()
+
+
+def test_label_check_stops_between_labels(loop: State, run: Run, tmp_path: Path) -> None:
+    write_dataset(loop, run.id, tmp_path / "set")
+
+    def stop() -> None:
+        raise Interrupted("cancelled")
+
+    with pytest.raises(Interrupted):
+        check_labels(tmp_path / "set", loop.models.bundle(BAD).manifest, stop)
+
+
+def test_worker_that_lost_its_lease_stops_the_trainer(loop: State, run: Run, actor: Actor, clock: SteppedClock) -> None:
+    actor.behave(steps=10_000)
+    background = Background(loop, run.id)
+    eventually(lambda: bool(actor.pids("train")))
+    # As after a suspend of the machine: another worker has claimed the run.
+    with loop.database.write() as session:
+        row = session.get(Run, run.id)
+        assert row is not None
+        row.status = "queued"
+    lease = claim(loop.database, run.id)
+    assert lease is not None
+    background.join()
+    assert not alive(actor.pids("train")[0])
+    assert loop.runs.get(run.id).status == "running"
+    # The old worker no longer sends heartbeats for the run.
+    assert reap_silent(loop, clock) == [run.id]
+
+
+def test_run_is_a_trace_with_a_span_for_each_phase(
+    loop: State, run: Run, actor: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiving() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint)
+        tracing = open_tracing(open_telemetry_variables())
+        assert tracing is not None
+        tracing.start()
+        perform(
+            run.id,
+            threading.Event(),
+            settings=loop.settings,
+            database=loop.database,
+            images=loop.images,
+            models=loop.models,
+            tracing=tracing,
+        )
+        tracing.close()
+        run_span = receiver.one("run")
+        assert run_span.attributes == {"maskloop.run.id": run.id}
+        phases = [receiver.one(name) for name in ("prepare", "train", "export", "judge", "promote")]
+        assert {phase.parent_id for phase in phases} == {run_span.span_id}
+        assert sum(phase.seconds for phase in phases) <= run_span.seconds
+
+
+@pytest.mark.parametrize(("precision", "arguments"), [("fp32", ""), ("int8", " --precision fp32,int8 --data ")])
+def test_export_writes_the_graph_that_the_service_will_use(
+    loop: State, run: Run, precision: str, arguments: str
+) -> None:
+    settings = loop.settings.model_copy(update={"precision": precision})
+    assert perform_run(loop, run.id, settings=settings).status == "succeeded"
+    log = (loop.settings.data_dir / "runs" / run.id / "log.txt").read_text()
+    (export,) = [line for line in log.splitlines() if " -m exporter export " in line]
+    assert ("--precision" in export) == bool(arguments)
+    assert arguments in export
