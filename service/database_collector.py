@@ -34,7 +34,7 @@ MAX_WAIT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Images by role, their total size, runs by status, the last activation by a run, workers by `can_train`."""
+    """Images by role, their total size, runs by status, the last verdict, workers by `can_train`."""
 
     images: dict[str, int]
     image_bytes: int
@@ -89,7 +89,7 @@ class DatabaseCollector(Collector):
                 images={role: getattr(pool, role) for role in get_args(Role)},
                 image_bytes=pool.bytes,
                 runs=dict.fromkeys(get_args(RunStatus), 0) | dict(runs),
-                last_success=session.scalar(select(func.max(Run.finished_at)).where(Run.status == "succeeded")),
+                last_success=session.scalar(select(func.max(Run.finished_at)).where(Run.status == "judged")),
                 workers={False: 0, True: 0} | dict(workers),
             )
 
@@ -103,7 +103,7 @@ def _gauges(counts: Counts) -> Iterator[GaugeMetricFamily]:
     if counts.last_success is not None:
         yield GaugeMetricFamily(
             "maskloop_run_last_success_timestamp_seconds",
-            "Time when a run last activated a model; time() minus this is its age.",
+            "Time when a run last ended with a verdict; time() minus this is its age.",
             value=counts.last_success.timestamp(),
         )
     workers = {str(able).lower(): count for able, count in counts.workers.items()}

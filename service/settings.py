@@ -176,6 +176,11 @@ class Settings(BaseSettings):
     gate_guard_classes: Names = ()
     """Names of classes in which a loss above `gate_margin_miou` rejects a new model, if at least 10 validation images
     show the class. Empty: none."""
+    release_mode: Literal["auto", "ask"] = "auto"
+    """What happens to a new model that the gate promotes. `auto`: it is activated. `ask`: it waits for a person."""
+    release_undecided: Literal["keep", "ask"] = "ask"
+    """What happens to a new model about which the gate is undecided. `keep`: it is declined. `ask`: it waits for a
+    person. The active model serves in any case."""
     heartbeat_s: float = Field(default=5.0, gt=0)
     """Interval at which a training run reports that it is alive, in seconds."""
     stop_grace_s: float = Field(default=30.0, gt=0)

@@ -20,6 +20,7 @@ from service.models.model_store import ModelStore
 from service.open_inference.model_repository import ModelRepository
 from service.open_inference.statistics import Statistics
 from service.queue import RUN_TASK, Queue
+from service.releases.release_store import ReleaseStore
 from service.runs.retrain_policy import RetrainPolicy
 from service.runs.run_store import RunStore
 from service.segmentation.admission.admission_gate import AdmissionGate
@@ -59,6 +60,7 @@ class State:
     """Limits batch requests, whose images wait on disk."""
     queue: Queue
     runs: RunStore
+    releases: ReleaseStore
     retrain_policy: RetrainPolicy
     model_repository: ModelRepository
     statistics: Statistics
@@ -116,6 +118,7 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         ),
         queue=queue,
         runs=RunStore(database),
+        releases=ReleaseStore(database),
         retrain_policy=RetrainPolicy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),
         model_repository=ModelRepository(models, active_model),
         statistics=Statistics(),

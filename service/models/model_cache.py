@@ -18,6 +18,7 @@ RETRY_AFTER_S = 2
 REMEDIES = {
     "candidate": "wait until its run has evaluated it",
     "rejected": "the gate rejected it; use another version",
+    "withdrawn": "it was worse in traffic; use another version",
     "failed": "retry it with POST /v1/models/VERSION/activate, or upload its bundle again",
 }
 

@@ -30,11 +30,15 @@ from service.scopes import Scope
 
 Split = Literal["labelled", "val"]
 Role = Literal["labelled", "val", "unlabelled"]
-ModelState = Literal["candidate", "ready", "rejected", "failed"]
-RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed", "cancelled"]
+ModelState = Literal["candidate", "ready", "rejected", "failed", "withdrawn"]
+RunStatus = Literal["queued", "running", "judged", "failed", "cancelled"]
 RunReason = Literal["auto", "manual"]
+ReleaseState = Literal["judged", "asked", "shadow", "canary", "serving", "declined", "superseded", "withdrawn"]
 
 ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
+UNSERVABLE: tuple[ModelState, ...] = ("failed", "withdrawn")
+OPEN: tuple[ReleaseState, ...] = ("judged", "asked", "shadow", "canary")
+"""States of a release that is not decided."""
 ACTIVE_RUN = "status IN ('queued', 'running')"
 UNLABELLED = "mask_sha256 IS NULL"
 LABELLED = "mask_sha256 IS NOT NULL"
@@ -160,7 +164,7 @@ class Model(Base):
 
 
 class Activation(Base):
-    """An activation. The newest whose model has not failed names the version to serve; rows are only added."""
+    """An activation. The newest whose model can serve names the version to serve; rows are only added."""
 
     __tablename__ = "activations"
 
@@ -168,10 +172,12 @@ class Activation(Base):
     version: Mapped[str] = mapped_column(ForeignKey("models.version"))
     at: Mapped[datetime] = mapped_column(default=utc_now)
     reason: Mapped[str] = mapped_column(String(200))
+    key_name: Mapped[str | None] = mapped_column(String(64))
+    """Name of the key of the person who activated it; NULL: the service did."""
 
 
 class Run(Base):
-    """A retraining run, from the snapshot to the decision about its candidate."""
+    """A retraining run, from the snapshot to the verdict about its candidate."""
 
     __tablename__ = "runs"
     __table_args__ = (Index("one_active_run", text("(1)"), unique=True, sqlite_where=text(ACTIVE_RUN)),)
@@ -225,6 +231,31 @@ class RunEvent(Base):
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
     at: Mapped[datetime] = mapped_column(default=utc_now)
     event: Mapped[dict[str, Any]]
+
+
+class Release(Base):
+    """What becomes of a run's candidate, from the verdict on."""
+
+    __tablename__ = "releases"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), unique=True)
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"))
+    """The candidate."""
+    verdict: Mapped[dict[str, Any]]
+    base_version: Mapped[str | None] = mapped_column(String(64))
+    """The version that was active when the candidate was judged; NULL: none."""
+    judged_against: Mapped[int | None] = mapped_column(ForeignKey("activations.id"))
+    """The activation that was in effect then. After a newer one, the service does not act on the verdict."""
+    activation_id: Mapped[int | None] = mapped_column(ForeignKey("activations.id"))
+    """The newest activation of the candidate by this release."""
+    state: Mapped[ReleaseState] = mapped_column(String(16), index=True)
+    reason: Mapped[str] = mapped_column(Text)
+    """Why it is in this state."""
+    decided_by: Mapped[str | None] = mapped_column(String(64))
+    """Name of the key of the person who decided; NULL: the service did."""
+    judged_at: Mapped[datetime] = mapped_column(default=utc_now)
+    changed_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class ApiKey(Base):

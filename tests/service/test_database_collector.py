@@ -47,8 +47,8 @@ async def test_pool_runs_and_workers_are_counted(state: State) -> None:
     registry = registry_of(state.database_collector)
     await state.database_collector.refresh()
     assert registry.get_sample_value("maskloop_run_last_success_timestamp_seconds") is None
-    add_run(state, 1, "succeeded", SUCCESS)
-    add_run(state, 2, "succeeded", SUCCESS - timedelta(days=1))
+    add_run(state, 1, "judged", SUCCESS)
+    add_run(state, 2, "judged", SUCCESS - timedelta(days=1))
     add_run(state, 3, "failed", SUCCESS + timedelta(days=1))
     add_run(state, 4, "running")
     with state.database.write() as session:
@@ -62,8 +62,8 @@ async def test_pool_runs_and_workers_are_counted(state: State) -> None:
 
     assert values("maskloop_pool_images", "role") == {"labelled": 0, "val": 1, "unlabelled": 2}
     assert registry.get_sample_value("maskloop_pool_bytes") == sum(map(len, files))
-    zeros = dict.fromkeys(("queued", "rejected", "cancelled"), 0)
-    assert values("maskloop_runs", "status") == zeros | {"running": 1, "succeeded": 2, "failed": 1}
+    zeros = dict.fromkeys(("queued", "cancelled"), 0)
+    assert values("maskloop_runs", "status") == zeros | {"running": 1, "judged": 2, "failed": 1}
     assert values("maskloop_workers", "can_train") == {"true": 1, "false": 0}
     last = registry.get_sample_value("maskloop_run_last_success_timestamp_seconds")
     assert last == SUCCESS.timestamp()

@@ -35,18 +35,18 @@ class RunOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: str
-    status: RunStatus
+    status: RunStatus = Field(description="judged: it ended with a verdict about its candidate")
     reason: RunReason = Field(description="auto: enough new images; manual: POST /v1/runs")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     attempts: int = Field(description="number of workers that started it; more than 1 if one died")
     cancel_requested: bool
-    phase: str | None = Field(description="prepare, train, export, judge or promote")
+    phase: str | None = Field(description="prepare, train, export, judge or release")
     step: int | None = Field(description="current step of this phase, out of `steps`")
     steps: int | None
     loss: float | None
-    error: str | None = Field(description="why it failed, or why its candidate was not promoted")
+    error: str | None = Field(description="why it failed")
     base_version: str | None = Field(description="the model from which training starts")
     candidate_version: str | None = Field(description="the model that it trained")
     miou_before: float | None = Field(
@@ -55,7 +55,8 @@ class RunOut(BaseModel):
     miou_after: float | None = Field(description="0..1: mIoU of the candidate on the same images and classes")
     report: dict[str, Any] | None = Field(
         description="the verdict of the gate with its premises: outcome (promote, reject or undecided), sentence, "
-        "rule, scores, and comparisons with confidence limits"
+        "rule, scores, and comparisons with confidence limits; `GET /v1/releases?run_id=` says what became of the "
+        "candidate"
     )
 
 

@@ -75,8 +75,8 @@ def test_run_without_heartbeat_is_queued_again_and_its_old_worker_loses_the_leas
         old.finish("failed", "too late")
     with old.with_heartbeat(0.05):
         eventually(lambda: old.interruption == "lost")
-    new.finish("succeeded")
-    assert loop.runs.get(run.id).status == "succeeded"
+    new.finish("judged")
+    assert loop.runs.get(run.id).status == "judged"
 
 
 def test_run_fails_after_the_maximum_number_of_attempts(loop: State, run: Run) -> None:

@@ -203,11 +203,11 @@ def run(number: int, status: RunStatus) -> Run:
 
 def test_at_most_one_run_is_active(database: Database) -> None:
     with database.write() as session:
-        session.add_all([run(1, "succeeded"), run(2, "failed"), run(3, "running")])
+        session.add_all([run(1, "judged"), run(2, "failed"), run(3, "running")])
     with pytest.raises(IntegrityError), database.write() as session:
         session.add(run(4, "queued"))
     with database.write() as session:
-        session.get_one(Run, "run3").status = "succeeded"
+        session.get_one(Run, "run3").status = "judged"
     with database.write() as session:
         session.add(run(4, "queued"))
 

@@ -43,7 +43,7 @@ def test_images_start_a_run_that_activates_a_better_model(
     fill(api_state)
     run = api_state.retrain_policy.consider()
     assert run is not None
-    eventually(lambda: status(api_state) == "succeeded")
+    eventually(lambda: status(api_state) == "judged")
     activated = api_state.models.activated()
     assert activated is not None
     assert activated.version == GOOD
@@ -55,7 +55,7 @@ def test_sweeper_starts_a_due_run(api_state: State, start_worker: StartWorker) -
     fill(api_state)
     start_worker()
     # Only the sweeper of the worker checks the pool.
-    eventually(lambda: bool(api_state.runs.list()) and status(api_state) == "succeeded")
+    eventually(lambda: bool(api_state.runs.list()) and status(api_state) == "judged")
     assert api_state.runs.list()[0].reason == "auto"
 
 
@@ -82,7 +82,7 @@ def test_trainer_dies_with_a_killed_worker_and_the_next_worker_resumes(
     reached = api_state.runs.list()[0].step or 0
     actor.behave(steps=reached + 100, step_s=0)
     start_worker()
-    eventually(lambda: status(api_state) == "succeeded")
+    eventually(lambda: status(api_state) == "judged")
     first_steps = [int(line.rpartition(" ")[2]) for line in actor.history if line.startswith("train")]
     assert first_steps[0] == 0
     assert first_steps[1] >= reached
@@ -101,7 +101,7 @@ def test_sigterm_saves_the_run_and_the_next_worker_resumes_it(
     assert (status(api_state), api_state.runs.list()[0].attempts) == ("queued", 0)
     actor.behave(steps=20)
     start_worker()
-    eventually(lambda: status(api_state) == "succeeded")
+    eventually(lambda: status(api_state) == "judged")
     assert actor.history[-2].startswith("train from ")
     assert actor.history[-2] != "train from 0"
 
@@ -118,7 +118,7 @@ def test_run_queued_without_a_broker_starts_when_it_returns(
     run = api_state.retrain_policy.start("manual")
     assert run.status == "queued"
     broker.start()
-    eventually(lambda: status(api_state) == "succeeded")
+    eventually(lambda: status(api_state) == "judged")
 
 
 def test_messages_contain_only_ids(api_state: State, worker_settings: Settings) -> None:

@@ -1,0 +1,124 @@
+"""Changes of a release, within the caller's transaction.
+
+    judged ─► declined | asked | shadow | canary | serving | superseded      by the service, after the verdict
+    asked, shadow ─► serving | declined                                      by a person
+    canary ─► serving | withdrawn                                            by the service, or a person
+    serving ─► withdrawn                                                     by the service, if the model is worse
+    any ─► superseded                                                        another version was activated meanwhile
+    any but serving ─► serving                                               by a person: a person has the last word
+
+The service activates by compare-and-set: only if the activation that the candidate was judged against is still in
+effect. A person's activation or rollback, before or after, is never overridden.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.models.activations import activate_version, lock_activations, newest_activation
+from service.settings import Settings
+from service.storage.tables import OPEN, Activation, Release, ReleaseState, utc_now
+
+log = structlog.stdlib.get_logger(__name__)
+
+MAX_REASON = 200
+"""Longest reason of an activation, in characters."""
+
+
+def record_verdict(
+    session: Session, run_id: str, version: str, verdict: dict[str, Any], against: Activation | None
+) -> Release:
+    """Add the release of a judged candidate."""
+    release = Release(
+        run_id=run_id,
+        version=version,
+        verdict=verdict,
+        base_version=against.version if against else None,
+        judged_against=against.id if against else None,
+        state="judged",
+        reason=verdict["sentence"],
+    )
+    session.add(release)
+    session.flush()
+    return release
+
+
+def conclude(session: Session, release: Release, settings: Settings) -> None:
+    """Do what the verdict and the settings say; nothing if that was done before, by a run that is resumed."""
+    lock_activations(session)
+    session.refresh(release)
+    if release.state != "judged":
+        return
+    outcome = release.verdict["outcome"]
+    if outcome == "reject":
+        change(release, "declined", release.verdict["sentence"])
+    elif _supersede_if_stale(session, release):
+        return
+    elif outcome == "undecided":
+        _conclude_undecided(release, settings)
+    elif settings.release_mode == "auto":
+        serve(session, release, release.verdict["sentence"])
+    else:
+        change(release, "asked", f"{release.verdict['sentence']} {_how_to_decide(release)}")
+
+
+def serve(session: Session, release: Release, reason: str, key_name: str | None = None) -> None:
+    """Activate the candidate. The caller holds the lock and has checked that nobody is overridden."""
+    text = reason if key_name else f"run {release.run_id}"
+    activation = activate_version(session, release.version, text[:MAX_REASON], key_name)
+    release.activation_id = activation.id
+    change(release, "serving", reason, key_name)
+    supersede_others(session)
+
+
+def change(release: Release, state: ReleaseState, reason: str, key_name: str | None = None) -> None:
+    """Set the state with its reason, and the key of the person who decided."""
+    release.state, release.reason, release.decided_by = state, reason, key_name
+    release.changed_at = utc_now()
+    log.info("release changed", release=release.id, version=release.version, state=state, reason=reason, key=key_name)
+
+
+def supersede_others(session: Session) -> None:
+    """Supersede every release that another activation has made stale."""
+    for release in session.scalars(select(Release).where(Release.state.in_((*OPEN, "serving")))):
+        _supersede_if_stale(session, release)
+
+
+def is_current(session: Session, release: Release) -> bool:
+    """Whether the activation on which the release rests is in effect."""
+    newest = newest_activation(session)
+    expected = release.activation_id if release.state == "serving" else release.judged_against
+    return (newest.id if newest else None) == expected
+
+
+def _supersede_if_stale(session: Session, release: Release) -> bool:
+    if is_current(session, release):
+        return False
+    newest = newest_activation(session)
+    what = f"{newest.version} was activated ({newest.reason})" if newest else "no version is active any more"
+    if release.state == "serving":
+        change(release, "superseded", f"After {release.version}, {what}.")
+    else:
+        change(
+            release,
+            "superseded",
+            f"{what[0].upper()}{what[1:]} after the candidate was judged against {release.base_version or 'no model'}: "
+            f"the verdict does not hold for it. Start a new run, or POST /v1/releases/{release.id}/release.",
+        )
+    return True
+
+
+def _conclude_undecided(release: Release, settings: Settings) -> None:
+    sentence = release.verdict["sentence"]
+    if settings.release_undecided == "keep":
+        change(release, "declined", sentence)
+    else:
+        change(release, "asked", f"{sentence} {_how_to_decide(release)}")
+
+
+def _how_to_decide(release: Release) -> str:
+    return f"A person decides: POST /v1/releases/{release.id}/release or /decline."
