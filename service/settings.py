@@ -181,6 +181,11 @@ class Settings(BaseSettings):
     release_undecided: Literal["keep", "ask"] = "ask"
     """What happens to a new model about which the gate is undecided. `keep`: it is declined. `ask`: it waits for a
     person. The active model serves in any case."""
+    watch_requests: int = Field(default=10_000, ge=0)
+    """Number of inferences of a newly released model during which the service withdraws it if it fails more often, or
+    is slower, than the model before. 0: it is not watched."""
+    watch_level: float = Field(default=0.01, gt=0.0, lt=0.5)
+    """Probability with which a released model that is as good as the one before is withdrawn."""
     heartbeat_s: float = Field(default=5.0, gt=0)
     """Interval at which a training run reports that it is alive, in seconds."""
     stop_grace_s: float = Field(default=30.0, gt=0)

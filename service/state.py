@@ -21,6 +21,9 @@ from service.open_inference.model_repository import ModelRepository
 from service.open_inference.statistics import Statistics
 from service.queue import RUN_TASK, Queue
 from service.releases.release_store import ReleaseStore
+from service.releases.release_watch import ReleaseWatch
+from service.releases.watch.traffic_counters import TrafficCounters
+from service.releases.watch.watched_predictor import watched
 from service.runs.retrain_policy import RetrainPolicy
 from service.runs.run_store import RunStore
 from service.segmentation.admission.admission_gate import AdmissionGate
@@ -41,7 +44,7 @@ LARGE_BODIES = 4
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The parts of a process. `active_model` and `keys` are idle until `start_state`."""
+    """The parts of a process. `active_model`, `keys` and others are idle until `start_state`."""
 
     settings: Settings
     limits: Limits
@@ -61,6 +64,7 @@ class State:
     queue: Queue
     runs: RunStore
     releases: ReleaseStore
+    release_watch: ReleaseWatch
     retrain_policy: RetrainPolicy
     model_repository: ModelRepository
     statistics: Statistics
@@ -72,6 +76,7 @@ class State:
         """Stop the threads and close connections."""
         self.keys.stop()
         self.data_folder.stop()
+        self.release_watch.stop()
         self.active_model.stop()
         self.pipeline.close()
         self.queue.close()
@@ -90,7 +95,8 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
     metrics = Metrics()
     limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
     models = ModelStore(settings, database)
-    active_model = ActiveModel(settings, models, metrics)
+    traffic = TrafficCounters()
+    active_model = ActiveModel(settings, models, metrics, lambda model: watched(model, traffic))
     queue = Queue(settings.broker_url)
     if tracing is not None:
         tracing.start()
@@ -119,6 +125,7 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         queue=queue,
         runs=RunStore(database),
         releases=ReleaseStore(database),
+        release_watch=ReleaseWatch(settings, database, traffic, active_model.wake),
         retrain_policy=RetrainPolicy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),
         model_repository=ModelRepository(models, active_model),
         statistics=Statistics(),
@@ -142,6 +149,7 @@ def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
         state.keys.start()
         state.data_folder.start()
         state.active_model.start()
+        state.release_watch.start()
     except BaseException:
         state.close()
         raise

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 from service.errors import ModelNotServable, ReasonMissing, ReleaseDecided, ReleaseNotFound
 from service.models.activations import activate_previous, activate_version, existing_model, lock_activations
 from service.releases.transitions import change, serve, supersede_others
+from service.releases.watch.regression import read_both
+from service.releases.watch.traffic_counters import Counts
 from service.storage.database import Database
 from service.storage.tables import OPEN, Activation, Release
 
@@ -26,6 +28,12 @@ class ReleaseStore:
         """Get a release. Raises ReleaseNotFound."""
         with self._database.read() as session:
             return _existing(session, release_id)
+
+    def with_traffic(self, release_id: int) -> tuple[Release, Counts, Counts]:
+        """Get a release with the traffic of its candidate and of the model before. Raises ReleaseNotFound."""
+        with self._database.read() as session:
+            release = _existing(session, release_id)
+            return release, *read_both(session, release)
 
     def of_run(self, run_id: str) -> Release | None:
         """Get the release of a run's candidate; None before its verdict."""
@@ -88,7 +96,7 @@ class ReleaseStore:
             ).first()
             activation = activate_version(session, version, text, key_name)
             if release is not None:
-                release.activation_id = activation.id
+                release.activation_id, release.watched = activation.id, False
                 change(release, "serving", text, key_name)
             supersede_others(session)
             return activation

@@ -19,9 +19,9 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.models.activations import activate_version, lock_activations, newest_activation
+from service.models.activations import activate_version, existing_model, lock_activations, newest_activation
 from service.settings import Settings
-from service.storage.tables import OPEN, Activation, Release, ReleaseState, utc_now
+from service.storage.tables import OPEN, UNSERVABLE, Activation, Model, Release, ReleaseState, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -71,8 +71,27 @@ def serve(session: Session, release: Release, reason: str, key_name: str | None 
     text = reason if key_name else f"run {release.run_id}"
     activation = activate_version(session, release.version, text[:MAX_REASON], key_name)
     release.activation_id = activation.id
+    # An approval is watched like an activation by the service; the word of a person who overrides the gate is last.
+    release.watched = key_name is None or release.state in OPEN
     change(release, "serving", reason, key_name)
     supersede_others(session)
+
+
+def withdraw(session: Session, release: Release, why: str) -> bool:
+    """Return to the model before, unless a person has activated another one meanwhile; return whether it was done."""
+    lock_activations(session)
+    session.refresh(release)
+    base = session.get(Model, release.base_version) if release.base_version else None
+    if base is None or base.state in UNSERVABLE or not is_current(session, release):
+        return False
+    text = f"Withdrawn in traffic: {why} ({base.version})."
+    if release.state == "serving":
+        activate_version(session, base.version, f"release {release.id} was withdrawn")
+    model = existing_model(session, release.version)
+    model.state, model.error = "withdrawn", text
+    change(release, "withdrawn", text)
+    supersede_others(session)
+    return True
 
 
 def change(release: Release, state: ReleaseState, reason: str, key_name: str | None = None) -> None:
@@ -84,6 +103,7 @@ def change(release: Release, state: ReleaseState, reason: str, key_name: str | N
 
 def supersede_others(session: Session) -> None:
     """Supersede every release that another activation has made stale."""
+    lock_activations(session)
     for release in session.scalars(select(Release).where(Release.state.in_((*OPEN, "serving")))):
         _supersede_if_stale(session, release)
 

@@ -256,6 +256,21 @@ class Release(Base):
     """Name of the key of the person who decided; NULL: the service did."""
     judged_at: Mapped[datetime] = mapped_column(default=utc_now)
     changed_at: Mapped[datetime] = mapped_column(default=utc_now)
+    watched: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether the service withdraws the candidate if it is worse in traffic: not if a person overrode the verdict."""
+
+
+class Traffic(Base):
+    """Inferences of a version during an activation, of it or of another one."""
+
+    __tablename__ = "traffic"
+
+    activation_id: Mapped[int] = mapped_column(ForeignKey("activations.id"), primary_key=True, autoincrement=False)
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    errors: Mapped[int] = mapped_column(BigInteger)
+    latency: Mapped[dict[str, Any]]
+    """Successful inferences by bucket of their duration."""
 
 
 class ApiKey(Base):

@@ -13,6 +13,9 @@ from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.errors import ModelNotServable, ReleaseDecided, ReleaseNotFound
 from service.releases.transitions import MAX_REASON
+from service.releases.watch.latency_histogram import quantile_bucket, upper_bound_s
+from service.releases.watch.regression import QUANTILE
+from service.releases.watch.traffic_counters import Counts
 from service.storage.tables import ReleaseState
 
 router = APIRouter(prefix="/v1/releases", tags=["releases"])
@@ -24,6 +27,16 @@ Reason = Annotated[
     str,
     Query(min_length=1, max_length=MAX_REASON, pattern=r"\S", description="Why; it is recorded with the key's name"),
 ]
+
+
+class TrafficOut(BaseModel):
+    """Inferences of a model in traffic."""
+
+    requests: int
+    errors: int = Field(description="inferences that failed")
+    p95_s: float | None = Field(
+        description="95th percentile of the duration of the others in seconds, at most 19 % too high"
+    )
 
 
 class ReleaseOut(BaseModel):
@@ -46,12 +59,25 @@ class ReleaseOut(BaseModel):
     base_version: str | None = Field(description="the version that was active when the candidate was judged")
     judged_at: datetime
     changed_at: datetime = Field(description="time of the last change of the state")
+    watched: bool = Field(description="the service withdraws it if it is worse in traffic")
+
+
+class ReleaseDetailOut(ReleaseOut):
+    """A release with the traffic of its models."""
+
+    traffic: TrafficOut
+    traffic_before: TrafficOut = Field(description="of `base_version`, until the candidate was activated")
 
 
 class ReleasesOut(BaseModel):
     """Releases, newest first."""
 
     releases: list[ReleaseOut]
+
+
+def _traffic(counts: Counts) -> TrafficOut:
+    p95_s = upper_bound_s(quantile_bucket(counts.latency, QUANTILE)) if counts.latency else None
+    return TrafficOut(requests=counts.requests, errors=counts.errors, p95_s=p95_s)
 
 
 @router.get("", dependencies=[needs("train")])
@@ -65,9 +91,11 @@ def list_releases(
 
 
 @router.get("/{release_id}", dependencies=[needs("train")], responses=problem_docs(ReleaseNotFound))
-def get_release(state: StateOf, release_id: ReleaseId) -> ReleaseOut:
-    """Get a release with its verdict."""
-    return ReleaseOut.model_validate(state.releases.get(release_id))
+def get_release(state: StateOf, release_id: ReleaseId) -> ReleaseDetailOut:
+    """Get a release with its verdict and its traffic."""
+    release, new, old = state.releases.with_traffic(release_id)
+    out = ReleaseOut.model_validate(release)
+    return ReleaseDetailOut(**out.model_dump(), traffic=_traffic(new), traffic_before=_traffic(old))
 
 
 @router.post(

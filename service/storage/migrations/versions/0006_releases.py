@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.add_column("activations", sa.Column("key_name", sa.String(64)))
     op.execute("UPDATE runs SET status = 'judged' WHERE status IN ('succeeded', 'rejected')")
     create_releases()
+    create_traffic()
 
 
 def downgrade() -> None:
@@ -27,6 +28,7 @@ def downgrade() -> None:
         "ELSE 'rejected' END WHERE status = 'judged'"
     )
     op.execute("UPDATE models SET state = 'rejected' WHERE state = 'withdrawn'")
+    op.drop_table("traffic")
     op.drop_table("releases")
     op.drop_column("activations", "key_name")
 
@@ -47,6 +49,7 @@ def create_releases() -> None:
         sa.Column("decided_by", sa.String(64)),
         sa.Column("judged_at", sa.DateTime(), nullable=False),
         sa.Column("changed_at", sa.DateTime(), nullable=False),
+        sa.Column("watched", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.UniqueConstraint("run_id", name="uq_releases_run_id"),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_releases_run_id_runs"),
         sa.ForeignKeyConstraint(["version"], ["models.version"], name="fk_releases_version_models"),
@@ -55,3 +58,18 @@ def create_releases() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_releases"),
     )
     op.create_index("ix_releases_state", "releases", ["state"])
+
+
+def create_traffic() -> None:
+    """Create the table of inferences by model."""
+    op.create_table(
+        "traffic",
+        sa.Column("activation_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("version", sa.String(64), nullable=False),
+        sa.Column("requests", sa.BigInteger(), nullable=False),
+        sa.Column("errors", sa.BigInteger(), nullable=False),
+        sa.Column("latency", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["activation_id"], ["activations.id"], name="fk_traffic_activation_id_activations"),
+        sa.ForeignKeyConstraint(["version"], ["models.version"], name="fk_traffic_version_models"),
+        sa.PrimaryKeyConstraint("activation_id", "version", name="pk_traffic"),
+    )

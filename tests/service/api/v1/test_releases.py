@@ -35,7 +35,7 @@ def test_person_releases_an_undecided_candidate(loop: State) -> None:
         assert (asked["state"], asked["version"], asked["verdict"]["outcome"]) == ("asked", GOOD, "undecided")
         assert client.get("/v1/releases", params={"run_id": "other"}).json() == {"releases": []}
         url = f"/v1/releases/{asked['id']}"
-        assert client.get(url).json() == asked
+        assert client.get(url).json().items() >= asked.items()
         for reason in ({}, {"reason": " "}, {"reason": "x" * 201}):
             assert client.post(f"{url}/release", params=reason).status_code == 422
         released = client.post(f"{url}/release", params={"reason": "looked at 20 masks"}).json()
