@@ -176,11 +176,21 @@ class Settings(BaseSettings):
     gate_guard_classes: Names = ()
     """Names of classes in which a loss above `gate_margin_miou` rejects a new model, if at least 10 validation images
     show the class. Empty: none."""
-    release_mode: Literal["auto", "ask"] = "auto"
-    """What happens to a new model that the gate promotes. `auto`: it is activated. `ask`: it waits for a person."""
-    release_undecided: Literal["keep", "ask"] = "ask"
-    """What happens to a new model about which the gate is undecided. `keep`: it is declined. `ask`: it waits for a
-    person. The active model serves in any case."""
+    release_mode: Literal["auto", "ask", "shadow", "canary"] = "auto"
+    """What happens to a new model that the gate promotes. `auto`: it is activated. `ask`: it waits for a person.
+    `shadow`: as `ask`, and meanwhile it also computes a share of the answers, unseen. `canary`: it answers a share of
+    the requests, and is activated unless it is worse."""
+    release_undecided: Literal["keep", "ask", "shadow"] = "ask"
+    """What happens to a new model about which the gate is undecided. `keep`: it is declined. `ask` and `shadow`: as
+    above. The active model serves in any case."""
+    shadow_share: float = Field(default=0.1, gt=0.0, le=1.0)
+    """Share of the `/v1/segment` requests (0..1) that the candidate of a shadow release computes as well, while no
+    request is in progress; others are dropped."""
+    canary_share: float = Field(default=0.1, gt=0.0, le=1.0)
+    """Share of the images sent to `/v1/segment` (0..1) that the candidate of a canary release answers. The same image
+    always gets the same model."""
+    canary_requests: int = Field(default=500, gt=0)
+    """Number of answers after which the candidate of a canary release is activated."""
     watch_requests: int = Field(default=10_000, ge=0)
     """Number of inferences of a newly released model during which the service withdraws it if it fails more often, or
     is slower, than the model before. 0: it is not watched."""

@@ -22,6 +22,8 @@ from service.open_inference.statistics import Statistics
 from service.queue import RUN_TASK, Queue
 from service.releases.release_store import ReleaseStore
 from service.releases.release_watch import ReleaseWatch
+from service.releases.rollout.candidate_model import CandidateModel
+from service.releases.rollout.shadow_runner import ShadowRunner
 from service.releases.watch.traffic_counters import TrafficCounters
 from service.releases.watch.watched_predictor import watched
 from service.runs.retrain_policy import RetrainPolicy
@@ -64,6 +66,9 @@ class State:
     queue: Queue
     runs: RunStore
     releases: ReleaseStore
+    candidates: CandidateModel
+    """Gives a share of the requests to the candidate of a release."""
+    shadow: ShadowRunner
     release_watch: ReleaseWatch
     retrain_policy: RetrainPolicy
     model_repository: ModelRepository
@@ -76,6 +81,7 @@ class State:
         """Stop the threads and close connections."""
         self.keys.stop()
         self.data_folder.stop()
+        self.shadow.stop()
         self.release_watch.stop()
         self.active_model.stop()
         self.pipeline.close()
@@ -97,6 +103,9 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
     models = ModelStore(settings, database)
     traffic = TrafficCounters()
     active_model = ActiveModel(settings, models, metrics, lambda model: watched(model, traffic))
+    candidates = CandidateModel(settings, models, traffic)
+    pipeline = Pipeline(settings, metrics, limits)
+    shadow = ShadowRunner(settings, candidates, lambda: pipeline.is_busy)
     queue = Queue(settings.broker_url)
     if tracing is not None:
         tracing.start()
@@ -111,7 +120,7 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         images=ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits),
         models=models,
         active_model=active_model,
-        pipeline=Pipeline(settings, metrics, limits),
+        pipeline=pipeline,
         upload_gate=AdmissionGate(settings.max_concurrent_requests, metrics.uploads_admitted, metrics.uploads_refused),
         keys=KeyRing(settings, KeyStore(database)),
         rate_limits=RateLimits(),
@@ -125,7 +134,9 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         queue=queue,
         runs=RunStore(database),
         releases=ReleaseStore(database),
-        release_watch=ReleaseWatch(settings, database, traffic, active_model.wake),
+        candidates=candidates,
+        shadow=shadow,
+        release_watch=ReleaseWatch(settings, database, traffic, candidates, shadow, on_activation=active_model.wake),
         retrain_policy=RetrainPolicy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),
         model_repository=ModelRepository(models, active_model),
         statistics=Statistics(),
@@ -149,6 +160,7 @@ def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
         state.keys.start()
         state.data_folder.start()
         state.active_model.start()
+        state.shadow.start()
         state.release_watch.start()
     except BaseException:
         state.close()

@@ -1,4 +1,4 @@
-"""Background thread of a serving process: write traffic counters, supersede stale releases, withdraw worse models.
+"""Background thread of a serving process: write counters, roll candidates out, withdraw worse models.
 
 Every process does this; each change is made by compare-and-set, so that it happens once.
 """
@@ -10,11 +10,14 @@ from collections.abc import Callable
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from service.releases.transitions import is_current, supersede_others, withdraw
+from service.errors import BundleInvalid, names_only
+from service.releases.rollout.candidate_model import CandidateModel
+from service.releases.rollout.disagreement import add_disagreement
+from service.releases.rollout.shadow_runner import ShadowRunner
+from service.releases.transitions import fail, finish_canary, is_current, supersede_others, withdraw
 from service.releases.watch.regression import find_regression, read_both
-from service.releases.watch.traffic_counters import TrafficCounters, write_counts
+from service.releases.watch.traffic_counters import Counts, TrafficCounters, write_counts
 from service.settings import Settings
 from service.storage.database import Database
 from service.storage.storage_faults import reason_of, storage_fault
@@ -29,11 +32,20 @@ class ReleaseWatch:
     """The thread. `on_activation` is called after it has activated a version."""
 
     def __init__(
-        self, settings: Settings, database: Database, counters: TrafficCounters, on_activation: Callable[[], None]
+        self,
+        settings: Settings,
+        database: Database,
+        counters: TrafficCounters,
+        candidates: CandidateModel,
+        shadow: ShadowRunner,
+        *,
+        on_activation: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._database = database
         self._counters = counters
+        self._candidates = candidates
+        self._shadow = shadow
         self._on_activation = on_activation
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -54,36 +66,55 @@ class ReleaseWatch:
         """Do the work once. Counters that cannot be written are kept."""
         self._write_counters()
         with self._database.read() as session:
-            releases = session.scalars(select(Release).where(Release.state.in_((*OPEN, "serving")))).all()
-            stale = not all(is_current(session, release) for release in releases)
-            worse = {release.id: why for release in releases if (why := self._regression(session, release))}
-        if stale:
+            query = select(Release).where(Release.state.in_((*OPEN, "serving"))).order_by(Release.id)
+            releases = session.scalars(query).all()
+            current = [release for release in releases if is_current(session, release)]
+            traffic = {release.id: read_both(session, release) for release in current}
+        if len(current) < len(releases):
             with self._database.write() as session:
                 supersede_others(session)
-        for release_id, why in worse.items():
+        for release in current:
+            self._act(release, *traffic[release.id])
+        self._follow(current)
+
+    def _act(self, release: Release, new: Counts, old: Counts) -> None:
+        """Withdraw a worse candidate, or end its canary."""
+        if release.state != "canary" and not (release.state == "serving" and release.watched):
+            return
+        settings = self._settings
+        is_watched = release.state == "canary" or new.requests <= settings.watch_requests
+        why = find_regression(new, old, settings.watch_level) if is_watched else None
+        if why is None and (release.state == "serving" or new.requests < settings.canary_requests):
+            return
+        with self._database.write() as session:
+            row = session.get_one(Release, release.id)
+            done = withdraw(session, row, why) if why else finish_canary(session, row, new.requests)
+        if done:
+            self._on_activation()
+
+    def _follow(self, current: list[Release]) -> None:
+        rolled_out = [release for release in current if release.state in ("shadow", "canary")]
+        newest = rolled_out[-1] if rolled_out else None
+        try:
+            self._candidates.follow(newest)
+        except BundleInvalid as error:
+            assert newest is not None  # noqa: S101 - nothing else is loaded
             with self._database.write() as session:
-                withdrawn = withdraw(session, session.get_one(Release, release_id), why)
-            if withdrawn:
-                self._on_activation()
+                fail(session, session.get_one(Release, newest.id), names_only(str(error)))
 
     def _write_counters(self) -> None:
-        counts = self._counters.take()
-        if not counts:
+        counts, compared = self._counters.take(), self._shadow.take()
+        if not counts and not compared:
             return
         try:
             with self._database.write() as session:
                 write_counts(session, counts)
+                for release_id, disagreement in sorted(compared.items()):
+                    add_disagreement(session, release_id, disagreement)
         except BaseException:
             self._counters.put_back(counts)
+            self._shadow.put_back(compared)
             raise
-
-    def _regression(self, session: Session, release: Release) -> str | None:
-        if release.state != "serving" or not release.watched:
-            return None
-        new, old = read_both(session, release)
-        if new.requests > self._settings.watch_requests:
-            return None
-        return find_regression(new, old, self._settings.watch_level)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.model_poll_s):

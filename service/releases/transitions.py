@@ -13,7 +13,7 @@ effect. A person's activation or rollback, before or after, is never overridden.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from sqlalchemy import select
@@ -60,10 +60,13 @@ def conclude(session: Session, release: Release, settings: Settings) -> None:
         return
     elif outcome == "undecided":
         _conclude_undecided(release, settings)
-    elif settings.release_mode == "auto":
+    elif settings.release_mode == "auto" or (settings.release_mode != "ask" and release.judged_against is None):
+        # Without a model to compare with, shadow and canary have no meaning.
         serve(session, release, release.verdict["sentence"])
+    elif settings.release_mode == "canary":
+        change(release, "canary", release.verdict["sentence"])
     else:
-        change(release, "asked", f"{release.verdict['sentence']} {_how_to_decide(release)}")
+        _wait_for_person(release, settings.release_mode)
 
 
 def serve(session: Session, release: Release, reason: str, key_name: str | None = None) -> None:
@@ -77,12 +80,33 @@ def serve(session: Session, release: Release, reason: str, key_name: str | None 
     supersede_others(session)
 
 
+def finish_canary(session: Session, release: Release, requests: int) -> bool:
+    """Activate a canary after its requests, unless someone has decided meanwhile; return whether it was done."""
+    lock_activations(session)
+    session.refresh(release)
+    if release.state != "canary" or not is_current(session, release):
+        return False
+    serve(session, release, f"It was not worse than {release.base_version} as the canary of {requests} requests.")
+    return True
+
+
+def fail(session: Session, release: Release, why: str) -> None:
+    """End the shadow or canary of a candidate that does not load."""
+    lock_activations(session)
+    session.refresh(release)
+    if release.state in OPEN:
+        model = existing_model(session, release.version)
+        model.state, model.error = "failed", why
+        change(release, "withdrawn", f"It does not load: {why}")
+
+
 def withdraw(session: Session, release: Release, why: str) -> bool:
     """Return to the model before, unless a person has activated another one meanwhile; return whether it was done."""
     lock_activations(session)
     session.refresh(release)
     base = session.get(Model, release.base_version) if release.base_version else None
-    if base is None or base.state in UNSERVABLE or not is_current(session, release):
+    is_watched = release.state == "canary" or (release.state == "serving" and release.watched)
+    if base is None or base.state in UNSERVABLE or not is_watched or not is_current(session, release):
         return False
     text = f"Withdrawn in traffic: {why} ({base.version})."
     if release.state == "serving":
@@ -137,8 +161,9 @@ def _conclude_undecided(release: Release, settings: Settings) -> None:
     if settings.release_undecided == "keep":
         change(release, "declined", sentence)
     else:
-        change(release, "asked", f"{sentence} {_how_to_decide(release)}")
+        _wait_for_person(release, settings.release_undecided)
 
 
-def _how_to_decide(release: Release) -> str:
-    return f"A person decides: POST /v1/releases/{release.id}/release or /decline."
+def _wait_for_person(release: Release, mode: Literal["ask", "shadow"]) -> None:
+    how = f"A person decides: POST /v1/releases/{release.id}/release or /decline."
+    change(release, "asked" if mode == "ask" else "shadow", f"{release.verdict['sentence']} {how}")

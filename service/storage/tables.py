@@ -258,6 +258,8 @@ class Release(Base):
     changed_at: Mapped[datetime] = mapped_column(default=utc_now)
     watched: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     """Whether the service withdraws the candidate if it is worse in traffic: not if a person overrode the verdict."""
+    shadow: Mapped[dict[str, Any] | None]
+    """Disagreement with the active model, as the fields of `Disagreement`; NULL: nothing was compared."""
 
 
 class Traffic(Base):

@@ -12,6 +12,7 @@ from service.api.auth import caller_name, needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.errors import ModelNotServable, ReleaseDecided, ReleaseNotFound
+from service.releases.rollout.disagreement import Disagreement
 from service.releases.transitions import MAX_REASON
 from service.releases.watch.latency_histogram import quantile_bucket, upper_bound_s
 from service.releases.watch.regression import QUANTILE
@@ -37,6 +38,16 @@ class TrafficOut(BaseModel):
     p95_s: float | None = Field(
         description="95th percentile of the duration of the others in seconds, at most 19 % too high"
     )
+
+
+class DisagreementOut(BaseModel):
+    """How far the masks of a shadow's candidate and of the active model differ; this says not which is better."""
+
+    images: int = Field(description="images that both segmented")
+    dropped: int = Field(description="images of the share that were not compared, since the service was busy")
+    errors: int = Field(description="images on which the candidate failed")
+    share: float | None = Field(description="share of the pixels with different classes, 0..1")
+    by_class: dict[str, float] = Field(description="the same among the pixels of each class of the active model")
 
 
 class ReleaseOut(BaseModel):
@@ -65,6 +76,7 @@ class ReleaseOut(BaseModel):
 class ReleaseDetailOut(ReleaseOut):
     """A release with the traffic of its models."""
 
+    disagreement: DisagreementOut | None = Field(description="of a shadow; null: nothing was compared")
     traffic: TrafficOut
     traffic_before: TrafficOut = Field(description="of `base_version`, until the candidate was activated")
 
@@ -73,6 +85,13 @@ class ReleasesOut(BaseModel):
     """Releases, newest first."""
 
     releases: list[ReleaseOut]
+
+
+def _disagreement(found: Disagreement) -> DisagreementOut:
+    by_class = {name: found.different[name] / pixels for name, pixels in found.pixels.items()}
+    return DisagreementOut(
+        images=found.images, dropped=found.dropped, errors=found.errors, share=found.share, by_class=by_class
+    )
 
 
 def _traffic(counts: Counts) -> TrafficOut:
@@ -95,7 +114,12 @@ def get_release(state: StateOf, release_id: ReleaseId) -> ReleaseDetailOut:
     """Get a release with its verdict and its traffic."""
     release, new, old = state.releases.with_traffic(release_id)
     out = ReleaseOut.model_validate(release)
-    return ReleaseDetailOut(**out.model_dump(), traffic=_traffic(new), traffic_before=_traffic(old))
+    return ReleaseDetailOut(
+        **out.model_dump(),
+        disagreement=_disagreement(Disagreement(**release.shadow)) if release.shadow else None,
+        traffic=_traffic(new),
+        traffic_before=_traffic(old),
+    )
 
 
 @router.post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Annotated, Any
 
 import structlog
@@ -86,6 +87,7 @@ async def segment(
     ) as context:
         # Read the body after admission: that of a rejected request is never received.
         data = await read_image(request, state.settings.receive_timeout_s)
+        query = _with_canary(state, query, data, context)
         model = query.model
         result = await state.pipeline.segment(data, model.engine, context, request.is_disconnected, model.value_range)
 
@@ -93,10 +95,24 @@ async def segment(
             return render(result, query, media_type, legend=legend), mean_confidence(result.prediction)
 
         content, confidence = await state.pipeline.encode(encode, context)
+    if not query.version_requested:
+        state.shadow.offer(model, result.image.image_HW3, result.prediction.mask_HW)
     headers = _headers(result, query, context, confidence)
     if contribute:
         headers |= await run_in_threadpool(_keep, state, data)
     return Response(content, media_type=media_type, headers=headers)
+
+
+def _with_canary(state: State, query: SegmentQuery, data: bytes, context: RequestContext) -> SegmentQuery:
+    """Replace the active model by the candidate of a canary release, for its share of the images.
+
+    Both have the same classes: the gate rejects others.
+    """
+    canary = None if query.version_requested else state.candidates.canary(query.model, data)
+    if canary is None:
+        return query
+    context.model = canary.version
+    return replace(query, model=canary)
 
 
 def _keep(state: State, data: bytes) -> dict[str, str]:

@@ -67,6 +67,10 @@ def test_promoted_candidate_serves(loop: State, judged: Callable[..., int]) -> N
     [
         ("reject", {}, "declined"),
         ("promote", {"release_mode": "ask"}, "asked"),
+        ("promote", {"release_mode": "shadow"}, "shadow"),
+        ("promote", {"release_mode": "canary"}, "canary"),
+        ("undecided", {"release_undecided": "shadow"}, "shadow"),
+        ("undecided", {"release_mode": "canary"}, "asked"),
         ("undecided", {}, "asked"),
         ("undecided", {"release_undecided": "keep"}, "declined"),
         ("reject", {"release_mode": "ask"}, "declined"),
@@ -78,7 +82,7 @@ def test_other_verdicts_and_modes_activate_nothing(
     release = act(loop, judged(outcome), **settings)
     assert release.state == state
     assert f"The gate says {outcome}." in release.reason
-    assert ("POST /v1/releases/1/release" in release.reason) == (state == "asked")
+    assert ("POST /v1/releases/1/release" in release.reason) == (state in ("asked", "shadow"))
     assert activations(loop) == [BAD]
 
 

@@ -50,6 +50,7 @@ def create_releases() -> None:
         sa.Column("judged_at", sa.DateTime(), nullable=False),
         sa.Column("changed_at", sa.DateTime(), nullable=False),
         sa.Column("watched", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("shadow", sa.JSON()),
         sa.UniqueConstraint("run_id", name="uq_releases_run_id"),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_releases_run_id_runs"),
         sa.ForeignKeyConstraint(["version"], ["models.version"], name="fk_releases_version_models"),

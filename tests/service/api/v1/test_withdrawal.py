@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from service.releases.transitions import conclude, record_verdict
 from service.settings import Settings
 from service.state import State
-from service.storage.tables import Release, Run
 from tests.service.conftest import MakeSettings, encoded, eventually, serve
+from tests.service.releases.releasing import act, release_version
 from tests.service.tiny_bundle import picture, write_bundle
 
 FIRST, FAILING = "20260101T000000-aaaaaaaa", "20260104T000000-failing0"
@@ -21,14 +20,7 @@ IMAGE = encoded(picture())
 def release_failing(state: State, folder: Path, settings: Settings) -> int:
     """Let the service release a model that fails on images of 30 pixels and more."""
     state.models.import_folder(write_bundle(folder / "failing", version=FAILING, max_height=30), state="candidate")
-    with state.database.write() as session:
-        session.add(Run(id="r1", number=1, status="running", reason="manual"))
-        session.flush()
-        verdict = {"outcome": "promote", "sentence": "It is not worse."}
-        release = record_verdict(session, "r1", FAILING, verdict, state.models.activation())
-    with state.database.write() as session:
-        conclude(session, session.get_one(Release, release.id), settings)
-    return release.id
+    return release_version(state, FAILING, settings)
 
 
 def segment(client: TestClient) -> int:
@@ -56,8 +48,7 @@ def test_model_that_fails_in_traffic_is_withdrawn(make_settings: MakeSettings, t
         model = client.get(f"/v1/models/{FAILING}").json()
         assert (model["state"], model["error"]) == ("withdrawn", release["reason"])
         # It does not come back by itself, and by hand only with a reason.
-        with state.database.write() as session:
-            conclude(session, session.get_one(Release, release_id), settings)
+        act(state, release_id, settings)
         assert client.get("/v1/models").json()["desired"] == FIRST
         assert client.post(f"/v1/models/{FAILING}/activate").status_code == 422
 
