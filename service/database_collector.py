@@ -1,4 +1,4 @@
-"""Prometheus metrics from the database: pool, runs and workers.
+"""Prometheus metrics from the database: pool, runs, releases and workers.
 
 A thread reads them, and scrapes share the result. If the database does not answer,
 `maskloop_database_up` is 0 and the other metrics are absent.
@@ -18,9 +18,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
+from service.releases.rollout.disagreement import Disagreement
 from service.runs.reaper import MISSED_HEARTBEATS
 from service.storage.database import Database
-from service.storage.tables import Pool, Role, Run, RunStatus, Worker, utc_now
+from service.storage.tables import Pool, Release, ReleaseState, Role, Run, RunStatus, WebhookMessage, Worker, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -41,6 +42,10 @@ class Counts:
     runs: dict[str, int]
     last_success: datetime | None
     workers: dict[bool, int]
+    releases: dict[str, int]
+    newest_release: Release | None
+    webhooks: int
+    """Messages that the webhook has not accepted yet."""
 
 
 class DatabaseCollector(Collector):
@@ -83,6 +88,7 @@ class DatabaseCollector(Collector):
         with self._database.read() as session:
             pool = session.get_one(Pool, 1)
             runs = session.execute(select(Run.status, func.count()).group_by(Run.status)).all()
+            releases = session.execute(select(Release.state, func.count()).group_by(Release.state)).all()
             by_ability = select(Worker.can_train, func.count()).where(alive).group_by(Worker.can_train)
             workers = session.execute(by_ability).all()
             return Counts(
@@ -91,6 +97,9 @@ class DatabaseCollector(Collector):
                 runs=dict.fromkeys(get_args(RunStatus), 0) | dict(runs),
                 last_success=session.scalar(select(func.max(Run.finished_at)).where(Run.status == "judged")),
                 workers={False: 0, True: 0} | dict(workers),
+                releases=dict.fromkeys(get_args(ReleaseState), 0) | dict(releases),
+                newest_release=session.scalars(select(Release).order_by(Release.id.desc()).limit(1)).first(),
+                webhooks=session.scalars(select(func.count()).select_from(WebhookMessage)).one(),
             )
 
 
@@ -106,8 +115,29 @@ def _gauges(counts: Counts) -> Iterator[GaugeMetricFamily]:
             "Time when a run last ended with a verdict; time() minus this is its age.",
             value=counts.last_success.timestamp(),
         )
+    yield from _release_gauges(counts)
+    yield GaugeMetricFamily(
+        "maskloop_webhooks_pending", "Messages that the webhook has not accepted yet.", value=counts.webhooks
+    )
     workers = {str(able).lower(): count for able, count in counts.workers.items()}
     yield _labelled("maskloop_workers", "Live workers, by whether they can train.", "can_train", workers)
+
+
+def _release_gauges(counts: Counts) -> Iterator[GaugeMetricFamily]:
+    yield _labelled("maskloop_releases", "Releases, by state.", "state", counts.releases)
+    newest = counts.newest_release
+    if newest is None:
+        return
+    info = GaugeMetricFamily("maskloop_release_info", "1 for the newest release.", labels=["version", "state"])
+    info.add_metric([newest.version, newest.state], 1)
+    yield info
+    share = Disagreement(**newest.shadow).share if newest.shadow else None
+    if share is not None:
+        yield GaugeMetricFamily(
+            "maskloop_release_disagreement",
+            "Share of pixels (0..1) to which the newest release, as a shadow, gave another class.",
+            value=share,
+        )
 
 
 def _labelled(name: str, documentation: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:

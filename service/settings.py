@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.addresses import is_loopback
 from service.cores import usable_cores
 from service.scopes import ANONYMOUS_SCOPES, Scope, parse_scopes
+from service.webhook_secret import decode_secret
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -196,6 +198,12 @@ class Settings(BaseSettings):
     is slower, than the model before. 0: it is not watched."""
     watch_level: float = Field(default=0.01, gt=0.0, lt=0.5)
     """Probability with which a released model that is as good as the one before is withdrawn."""
+    webhook_url: str = ""
+    """URL to which the worker sends events of runs and releases, as JSON with a signature. Redirects are not followed.
+    Empty: none."""
+    webhook_secret: SecretStr = Field(default=SecretStr(""), validate_default=True)
+    """Key of the signature, `whsec_` and 24 to 64 bytes in base64, as the Standard Webhooks specification says. Needed
+    with `webhook_url`."""
     heartbeat_s: float = Field(default=5.0, gt=0)
     """Interval at which a training run reports that it is alive, in seconds."""
     stop_grace_s: float = Field(default=30.0, gt=0)
@@ -228,6 +236,22 @@ class Settings(BaseSettings):
                 "`openssl rand -hex 32`"
             )
         return key
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _check_webhook_url(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", url):
+            raise ValueError(
+                "the URL must begin with https:// or http://, without a user name; leave it empty for none"
+            )
+        return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_webhook_secret(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
+        if info.data.get("webhook_url"):
+            decode_secret(secret.get_secret_value())
+        return secret
 
     @field_validator("anonymous_scopes")
     @classmethod

@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, object_session
 
 from service.models.activations import activate_version, existing_model, lock_activations, newest_activation
 from service.settings import Settings
 from service.storage.tables import OPEN, UNSERVABLE, Activation, Model, Release, ReleaseState, utc_now
+from service.webhooks.outbox import add_message
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -122,6 +123,11 @@ def change(release: Release, state: ReleaseState, reason: str, key_name: str | N
     """Set the state with its reason, and the key of the person who decided."""
     release.state, release.reason, release.decided_by = state, reason, key_name
     release.changed_at = utc_now()
+    session = object_session(release)
+    assert session is not None  # noqa: S101 - the caller's transaction
+    fields = ("run_id", "version", "state", "reason", "decided_by")
+    data = {name: getattr(release, name) for name in fields}
+    add_message(session, f"release.{state}", {"release_id": release.id, **data})
     log.info("release changed", release=release.id, version=release.version, state=state, reason=reason, key=key_name)
 
 

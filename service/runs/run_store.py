@@ -11,6 +11,10 @@ from sqlalchemy.orm import Session
 from service.errors import RunNotActive, RunNotFound
 from service.storage.database import Database
 from service.storage.tables import ACTIVE, Image, Model, Pool, Run, RunEvent, RunLabel, utc_now
+from service.webhooks.outbox import add_message
+
+REPORTED = {"queued", "started", "finished"}
+"""Events that the webhook reports; the last one as `run.judged`, `run.failed` or `run.cancelled`."""
 
 
 class RunStore:
@@ -103,6 +107,8 @@ def existing_run(session: Session, run_id: str) -> Run:
 def add_event(session: Session, run_id: str, event: str, **fields: Any) -> None:
     """Add an event to a run, in the caller's transaction."""
     session.add(RunEvent(run_id=run_id, event={"event": event, **fields}))
+    if event in REPORTED:
+        add_message(session, f"run.{fields.get('status', event)}", {"run_id": run_id, **fields})
 
 
 def _cancel_if_queued(session: Session, run_id: str) -> bool:

@@ -275,6 +275,19 @@ class Traffic(Base):
     """Successful inferences by bucket of their duration."""
 
 
+class WebhookMessage(Base):
+    """A message that the webhook has not accepted yet."""
+
+    __tablename__ = "webhook_messages"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """The same in every attempt."""
+    payload: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    due_at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
+
+
 class ApiKey(Base):
     """An API key's hash, never the key. Revoked keys keep their row."""
 

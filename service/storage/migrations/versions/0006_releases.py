@@ -1,4 +1,4 @@
-"""Releases; runs end judged.
+"""Releases, traffic and webhook messages; runs end judged.
 
 Revision ID: 0006
 Revises: 0004
@@ -19,6 +19,7 @@ def upgrade() -> None:
     op.execute("UPDATE runs SET status = 'judged' WHERE status IN ('succeeded', 'rejected')")
     create_releases()
     create_traffic()
+    create_webhook_messages()
 
 
 def downgrade() -> None:
@@ -28,6 +29,7 @@ def downgrade() -> None:
         "ELSE 'rejected' END WHERE status = 'judged'"
     )
     op.execute("UPDATE models SET state = 'rejected' WHERE state = 'withdrawn'")
+    op.drop_table("webhook_messages")
     op.drop_table("traffic")
     op.drop_table("releases")
     op.drop_column("activations", "key_name")
@@ -74,3 +76,17 @@ def create_traffic() -> None:
         sa.ForeignKeyConstraint(["version"], ["models.version"], name="fk_traffic_version_models"),
         sa.PrimaryKeyConstraint("activation_id", "version", name="pk_traffic"),
     )
+
+
+def create_webhook_messages() -> None:
+    """Create the table of messages for the webhook."""
+    op.create_table(
+        "webhook_messages",
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("payload", sa.JSON(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(), nullable=False),
+        sa.Column("due_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_webhook_messages"),
+    )
+    op.create_index("ix_webhook_messages_due_at", "webhook_messages", ["due_at"])
