@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.orm import defer
 
 from service.errors import BundleInvalid, names_only
 from service.releases.rollout.candidate_model import CandidateModel
@@ -67,6 +68,7 @@ class ReleaseWatch:
         self._write_counters()
         with self._database.read() as session:
             query = select(Release).where(Release.state.in_((*OPEN, "serving"))).order_by(Release.id)
+            query = query.options(defer(Release.verdict))
             releases = session.scalars(query).all()
             current = [release for release in releases if is_current(session, release)]
             traffic = {release.id: read_both(session, release) for release in current}
@@ -118,12 +120,12 @@ class ReleaseWatch:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._settings.model_poll_s):
-            self._try_tick()
-        self._try_tick()
+            self._attempt(self.tick)
+        self._attempt(self._write_counters)
 
-    def _try_tick(self) -> None:
+    def _attempt(self, work: Callable[[], None]) -> None:
         try:
-            self.tick()
+            work()
             self._last_fault = ""
         except Exception as error:
             fault = str(storage_fault(error, self._settings.data_dir) or repr(error))

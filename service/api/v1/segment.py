@@ -111,7 +111,7 @@ def _with_canary(state: State, query: SegmentQuery, data: bytes, context: Reques
     canary = None if query.version_requested else state.candidates.canary(query.model, data)
     if canary is None:
         return query
-    context.model = canary.version
+    context.set_model(canary.version)
     return replace(query, model=canary)
 
 

@@ -126,6 +126,21 @@ def test_migration_numbers_images_and_keeps_snapshots(tmp_path: Path) -> None:
     migrated.close()
 
 
+def test_migration_ends_runs_judged(tmp_path: Path) -> None:
+    migrated = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
+    statuses = ["succeeded", "rejected", "failed", "cancelled"]
+    run = "INSERT INTO runs (id, number, status, reason, created_at) VALUES (:id, :id, :status, 'auto', '2026-03-01')"
+    with migrated.engine.begin() as connection:
+        upgrade(connection, "0004")
+        for number, status in enumerate(statuses):
+            connection.execute(text(run), {"id": number, "status": status})
+        upgrade(connection)
+    with migrated.read() as session:
+        found = session.scalars(select(Run.status).order_by(Run.number)).all()
+    assert found == ["judged", "judged", "failed", "cancelled"]
+    migrated.close()
+
+
 def test_partial_indexes_are_partial_on_postgresql() -> None:
     """Without a server: the statements that it would get are compared."""
     statements: list[str] = []

@@ -69,6 +69,18 @@ def test_model_that_a_person_forced_is_not_withdrawn(make_settings: MakeSettings
         assert client.get(f"/v1/releases/{release_id}").json()["state"] == "serving"
 
 
+def test_model_is_not_withdrawn_if_the_watch_is_off(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(watch_requests=0)
+    with serve(settings) as client:
+        state: State = client.app_state["maskloop"]
+        assert [segment(client) for _ in range(20)] == [200] * 20
+        release_id = release_failing(state, tmp_path, settings)
+        eventually(lambda: client.get("/readyz").json()["model"] == FAILING)
+        assert [segment(client) for _ in range(30)] == [500] * 30
+        state.release_watch.tick()
+        assert state.releases.get(release_id).state == "serving"
+
+
 def test_watch_does_not_override_a_person_who_acted_meanwhile(make_settings: MakeSettings, tmp_path: Path) -> None:
     settings = make_settings(model_poll_s=3600)
     with serve(settings) as client:
