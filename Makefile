@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-postgresql lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-serve fuzz sizes soak camvid encoders triton tensorrt clients clean
+.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-pool bench-serve fuzz sizes soak camvid encoders triton tensorrt clients clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +29,9 @@ serve: $(BASE) ## run the service with the starter model on http://127.0.0.1:800
 test: $(ALL) ## run all tests, on all cores
 	$(BIN)/python -m pytest -n auto --dist worksteal $(TEST)
 
-test-postgresql: $(ALL) ## run the service's tests on a PostgreSQL server of their own
-	TEST_DATABASE=postgresql $(BIN)/python -m pytest -n auto --dist worksteal tests/service $(TEST)
+ON_SERVERS := $(addprefix tests/service/,api/v1 images models releases runs storage worker)
+test-servers: $(ALL) ## run the tests of pool, runs, models and releases on servers of their own: PostgreSQL, S3
+	TEST_SERVERS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ON_SERVERS) $(TEST)
 
 lint: $(ALL) ## run ruff, mypy --strict and import-linter
 	$(BIN)/ruff check .
@@ -68,6 +69,9 @@ soak: $(ALL) ## compare the service with its targets under sustained load: 30 mi
 .venv/bench-%/installed: tests/benchmarks/serving/peers/%.txt | $(ALL)
 	-$(UV) venv --quiet --clear --python $(BIN)/python $(@D) && $(UV) pip install --quiet --link-mode copy \
 		--compile-bytecode --python $(@D)/bin/python $(if $(filter triton,$*),--no-deps) --requirements $< && touch $@
+
+bench-pool: $(ALL) ## measure uploads, pages and run starts with up to a million images, on SQLite and PostgreSQL
+	$(BIN)/python -m tests.benchmarks.pool $(BENCH)
 
 bench-large: $(ALL) ## measure the memory of the service for an image of 8000x8000 pixels
 	$(BIN)/python -m tests.benchmarks.large_image $(BENCH)

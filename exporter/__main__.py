@@ -6,7 +6,7 @@ import typing
 from pathlib import Path
 
 from exporter.bundle import read_manifest
-from exporter.events import emit, say
+from exporter.events import SignOfLife, emit, say
 from exporter.manifest import Precision
 from exporter.model_card import artifacts_table, model_card, palette
 from exporter.tensorrt import tensorrt_command
@@ -38,6 +38,8 @@ def _export(options: argparse.Namespace) -> int:
     # Importing torch takes seconds; verify, inspect and usage errors do not need it.
     from exporter.export import STAGES, export  # noqa: PLC0415
 
+    sign_of_life = SignOfLife()
+
     def progress(stage: str) -> None:
         step = STAGES.index(stage)
         emit("progress", step=step, steps=len(STAGES), stage=stage)
@@ -59,6 +61,7 @@ def _export(options: argparse.Namespace) -> int:
         with_checkpoint=not options.without_checkpoint,
         about=options.about.read_text(encoding="utf-8-sig") if options.about else "",
         progress=progress,
+        at_work=sign_of_life,
         skipped=skipped,
     )
     graph = manifest.artifacts[0]

@@ -42,8 +42,16 @@ FP16_VALIDATION_AGREEMENT = 0.999
 MAX_MIOU_LOSS = 0.005
 """Largest accepted loss of mIoU of an int8 graph, [0, 1]."""
 
+MIN_EMBEDDING_COSINE: dict[Precision, float] = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.95}
+"""Minimum cosine of the embedding of each probe image with PyTorch's in fp32.
+
+0.9999 is an angle of 0.8 degrees: if both embeddings of a pair are that far off, their cosine changes from 0.99 by at
+most 0.005; fp16 may change it three times as much. int8 turns embeddings by 10 to 14 degrees (cosine 0.97 to 0.98,
+EfficientNet-Lite0 on CamVid), all of them alike, and they are compared with those of the same graph. 0.95 refuses a
+graph whose embeddings are further from their image's than those of another street scene (0.94 at most)."""
+
 INT8_PROBE_MARGIN = 0.02
-"""Allowance of an int8 graph's probe agreement for other CPUs, whose integer sums round differently."""
+"""Allowance of an int8 graph's agreement and cosine for other CPUs, whose integer sums round differently."""
 
 
 class DisagreementError(ValueError):
@@ -166,12 +174,12 @@ def _measure(
     agreement = Agreement(
         mask=probe.mask_agreement([each.mask for each in expected], [each.mask for each in found]),
         confidence_max_abs=probe.confidence_difference(expected, found),
+        embedding_cosine=probe.embedding_cosine(
+            [each.embedding for each in expected], [each.embedding for each in found]
+        ),
     )
-    if agreement.mask < min_agreement:
-        raise DisagreementError(
-            f"its masks equal PyTorch's at {agreement.mask:.5f} of a probe image's pixels, and {min_agreement} are "
-            "required"
-        )
+    min_cosine = MIN_EMBEDDING_COSINE["fp16" if weights == "fp16" else precision]
+    _check_agreement(agreement, min_agreement, min_cosine)
     validation = reference.validator.measure(predict) if reference.validator else None
     in_fp16 = "fp16" in {precision, weights}
     required = 0.0 if precision == "int8" else FP16_VALIDATION_AGREEMENT if in_fp16 else VALIDATION_AGREEMENT
@@ -190,7 +198,27 @@ def _measure(
         bytes=file.stat().st_size,
         speed=measure_speed(file, threads=torch.get_num_threads()),
         probe_agreement=None if precision == "fp32" else min_agreement or max(0.0, agreement.mask - INT8_PROBE_MARGIN),
+        min_embedding_cosine=_min_cosine_elsewhere(agreement, precision, min_cosine),
         left_in_float=left_in_float,
         fused_attention=fused_attention or None,
         validation=validation,
     )
+
+
+def _min_cosine_elsewhere(agreement: Agreement, precision: Precision, min_cosine: float) -> float | None:
+    """The minimum for readers; for int8 less than measured, as for masks."""
+    found = agreement.embedding_cosine
+    return found if found is None else min_cosine if precision != "int8" else found - INT8_PROBE_MARGIN
+
+
+def _check_agreement(agreement: Agreement, min_mask: float, min_cosine: float) -> None:
+    """Raise DisagreementError if a graph's results on the probe images differ too much from PyTorch's."""
+    if agreement.mask < min_mask:
+        raise DisagreementError(
+            f"its masks equal PyTorch's at {agreement.mask:.5f} of a probe image's pixels, and {min_mask} are required"
+        )
+    if agreement.embedding_cosine is not None and agreement.embedding_cosine < min_cosine:
+        raise DisagreementError(
+            f"the cosine of its embedding of a probe image with PyTorch's is {agreement.embedding_cosine:.5f}, and "
+            f"{min_cosine} is required"
+        )

@@ -24,6 +24,7 @@ from exporter.manifest import (
     Artifact,
     CheckpointFile,
     ClassEntry,
+    Embedding,
     Inference,
     Manifest,
     Precision,
@@ -33,7 +34,7 @@ from exporter.manifest import (
     Tolerance,
 )
 from exporter.model_card import miou_classes, model_card
-from exporter.probe import Bytes, Ids, Predict
+from exporter.probe import Bytes, Outputs, Predict
 from exporter.tensorrt.profile import for_onnxruntime, usual_profile
 from exporter.tile_graph import TILE_GRAPH, export_tile_graph
 from exporter.validation import Validator
@@ -55,6 +56,7 @@ def export(
     with_checkpoint: bool = True,
     about: str = "",
     progress: Callable[[str], object] = str,
+    at_work: Callable[[], object] = bool,
     skipped: Callable[[str], object] = str,
 ) -> Manifest:
     """Export a checkpoint to a bundle. The folder `out` appears complete or not at all.
@@ -70,6 +72,7 @@ def export(
         with_checkpoint: include the checkpoint, to continue training from the bundle.
         about: Markdown to add to the model card.
         progress: called at the start of each of STAGES.
+        at_work: called after each image on which a graph or PyTorch was measured.
         skipped: called with the reason for each requested graph that is not kept.
 
     Raises:
@@ -82,7 +85,9 @@ def export(
     with new_bundle(out) as folder:
         progress("load")
         source = _Source.load(checkpoint_file, name)
-        exported = _write_graphs(source, folder, weights, precisions, data, progress=progress, skipped=skipped)
+        exported = _write_graphs(
+            source, folder, weights, precisions, data, progress=progress, at_work=at_work, skipped=skipped
+        )
         progress("write")
         if with_checkpoint:
             shutil.copyfile(checkpoint_file, folder / CHECKPOINT)
@@ -130,6 +135,7 @@ def _write_graphs(
     data: Path | None,
     *,
     progress: Callable[[str], object],
+    at_work: Callable[[], object],
     skipped: Callable[[str], object],
 ) -> tuple[list[Artifact], Tile | None]:
     checkpoint = source.checkpoint
@@ -143,9 +149,8 @@ def _write_graphs(
         progress("run PyTorch")
         images = probe.probe_images(multiple=model.size_multiple, long_side=predictor.long_side)
         predict = eager(predictor)
-        validator = (
-            Validator(data, checkpoint.taxonomy, recipe["data"], predict, checkpoint.value_range) if data else None
-        )
+        classes, scale = checkpoint.taxonomy, checkpoint.value_range
+        validator = Validator(data, classes, recipe["data"], predict, scale, at_work=at_work) if data else None
         reference = Reference(images, probe.run(predict, images), validator)
         probe.write_probe(folder / PROBE, reference.predictions[: len(images)])
 
@@ -160,11 +165,10 @@ def _write_graphs(
 def eager(predictor: nn.Module) -> Predict:
     """PyTorch as a callable like OnnxPredictor."""
 
-    def predict(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
+    def predict(image_NHW3: Bytes) -> Outputs:
         with torch.inference_mode():
-            mask_NHW, confidence_NHW = predictor(torch.from_numpy(np.array(image_NHW3)))
-        mask: Ids = mask_NHW.numpy()
-        return mask.astype(np.uint8 if mask.dtype == np.uint8 else np.uint16), confidence_NHW.numpy()
+            mask, *others = (each.numpy() for each in predictor(torch.from_numpy(np.array(image_NHW3))))
+        return Outputs(mask.astype(np.uint8 if mask.dtype == np.uint8 else np.uint16), *others)
 
     return predict
 
@@ -216,6 +220,7 @@ def _manifest(
         artifacts=tuple(artifacts),
         checkpoint=CheckpointFile(file=CHECKPOINT, sha256=sha256_of(kept)) if kept.exists() else None,
         tile=tile,
+        embedding=Embedding(output="embedding", dimensions=checkpoint.model.encoder.channels[-1]),
         value_range=checkpoint.value_range,
         tensorrt=for_onnxruntime(graph.file, graph.sha256, usual_profile(long_side)),
     )

@@ -17,7 +17,7 @@ NORMALISATIONS = (
     "ReduceMean",
     "ReduceSum",
 )
-FP32_OPERATORS = ("Resize", *NORMALISATIONS, "Pow", "Sqrt")
+FP32_OPERATORS = ("Resize", *NORMALISATIONS, "Pow", "Sqrt", "ReduceL2")
 """Operators that compute in fp32, between casts."""
 
 FP16_SAFE_MAX = 3e4

@@ -1,17 +1,21 @@
-"""Export a predictor to one ONNX file: `image` uint8 [N,H,W,3] in, `mask` and `confidence` [N,H,W] out."""
+"""Export a predictor to one ONNX file: `image` uint8 [N,H,W,3] in, `mask` and `confidence` [N,H,W] out.
 
-# N images, K classes, H W pixels, T U height and width of a window
+`embedding` float16 [N,D] is a third output, if the predictor has one.
+"""
+
+# N images, K classes, D channels, H W pixels, T U height and width of a window
 
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import onnx.compose
 import onnx.numpy_helper
+import onnxscript
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +32,9 @@ def write_graph(
 ) -> None:
     """Export `predictor` with dynamic N, H and W to one self-contained file.
 
-    `predictor`, on the CPU, maps uint8 [N,H,W,3] to (integer mask [N,H,W], confidence uint8 [N,H,W]). Sides of the
-    network's input are multiples of `multiple` pixels. `metadata` becomes the file's metadata_props.
+    `predictor`, on the CPU, maps uint8 [N,H,W,3] to (integer mask [N,H,W], confidence uint8 [N,H,W]), and a
+    MaskPredictor also to the embedding float16 [N,D]. Sides of the network's input are multiples of `multiple` pixels.
+    `metadata` becomes the file's metadata_props.
     """
     # torch.export specialises on special values: not one image, no multiples, no square, and with either side several
     # windows of a network with windows, also at its coarsest stride.
@@ -38,6 +43,7 @@ def write_graph(
     if isinstance(predictor, MaskPredictor):
         # In two parts: to the second, the sides of the network's input are symbols. As formulas of the image's sides
         # they would be part of every shape in the network, and the export would take three times as long.
+        outputs.append("embedding")
         grid = _trace(_Grid(predictor), inputs, ["grid"])
         network = _trace(_MaskType(predictor), inputs | {"grid": (_Grid(predictor)(example_NHW3), 2)}, outputs)
         model = _joined(grid, network)
@@ -49,9 +55,12 @@ def write_graph(
 def write_tile_graph(
     predictor: nn.Module, file: Path, *, window: tuple[int, int], metadata: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    """Export `predictor`, uint8 [N,T,U,3] to probability float32 [N,K,T,U], with dynamic N and `window` = (T, U)."""
+    """Export `predictor`, with dynamic N and `window` = (T, U).
+
+    It maps uint8 [N,T,U,3] to probability float32 [N,K,T,U] and embedding float16 [N,D].
+    """
     example_NTU3 = torch.zeros(2, *window, 3, dtype=torch.uint8)
-    _write(_trace(predictor, {"image": (example_NTU3, 1)}, ["probability"]), "N", file, metadata)
+    _write(_trace(predictor, {"image": (example_NTU3, 1)}, ["probability", "embedding"]), "N", file, metadata)
 
 
 def store_weights_as_fp16(graph: Path, file: Path) -> None:
@@ -100,9 +109,9 @@ class _MaskType(nn.Module):
         super().__init__()
         self.predictor = predictor
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        mask_NHW, confidence_NHW = self.predictor(*inputs)
-        return (mask_NHW if mask_NHW.dtype == torch.uint8 else mask_NHW.to(torch.uint16)), confidence_NHW
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        mask_NHW, *others = self.predictor(*inputs)
+        return (mask_NHW if mask_NHW.dtype == torch.uint8 else mask_NHW.to(torch.uint16)), *others
 
 
 def _trace(module: nn.Module, inputs: Mapping[str, tuple[Tensor, int]], outputs: list[str]) -> onnx.ModelProto:
@@ -118,6 +127,7 @@ def _trace(module: nn.Module, inputs: Mapping[str, tuple[Tensor, int]], outputs:
             output_names=outputs,
             dynamic_shapes=(dynamic,) if isinstance(module, _MaskType) else dynamic,
             dynamo=True,
+            custom_translation_table={torch.ops.aten.mul.Scalar: _multiply},
             opset_version=OPSET,
             external_data=False,
             verbose=False,
@@ -125,6 +135,11 @@ def _trace(module: nn.Module, inputs: Mapping[str, tuple[Tensor, int]], outputs:
     if program is None:
         raise RuntimeError("torch.onnx.export returned None, which it does only for dynamo=False")
     return program.model_proto
+
+
+def _multiply(tensor: Any, number: Any) -> Any:
+    """Multiply by a number that may depend on the image's size, which torch's own translation takes for a constant."""
+    return onnxscript.opset20.Mul(tensor, onnxscript.opset20.CastLike(number, tensor))
 
 
 def _joined(first: onnx.ModelProto, second: onnx.ModelProto) -> onnx.ModelProto:
@@ -145,7 +160,8 @@ def _write(model: onnx.ModelProto, dynamic: str, file: Path, props: Mapping[str,
         del each.metadata_props[:]
     onnx.helper.set_model_props(model, dict(props))
     for value in (*model.graph.input, *model.graph.output):
-        for side, name in zip(value.type.tensor_type.shape.dim, dynamic, strict=False):
+        names = "N" if value.name == "embedding" else dynamic
+        for side, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
             side.dim_param = name
     _take_shape_from_float_image(model.graph)
     save(model, file)

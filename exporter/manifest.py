@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 FORMAT_VERSION: Literal[1] = 1
@@ -104,6 +105,8 @@ class Agreement(_Model):
     """Fraction of equal mask pixels in the worst image, [0, 1]."""
     confidence_max_abs: int
     """Largest absolute difference of a confidence value, in steps of 1/255."""
+    embedding_cosine: float | None = None
+    """Smallest cosine of an image's embedding with PyTorch's, [-1, 1]; absent: there are no embeddings."""
 
 
 class Validation(_Model):
@@ -147,6 +150,8 @@ class Artifact(_Model):
     speed: Speed
     probe_agreement: float | None = None
     """Minimum fraction of equal probe pixels with this graph, [0, 1]; absent: the probe's tolerance."""
+    min_embedding_cosine: float | None = None
+    """Minimum cosine of the embedding of each probe image with the stored one, [-1, 1]; absent: there are none."""
     left_in_float: int | None = None
     """int8: number of convolutions and products with weights that stay in fp32 to keep the mIoU."""
     fused_attention: int | None = None
@@ -165,6 +170,16 @@ class Tile(_File):
     """Step between windows as a fraction of the window's side, (0, 1]."""
     probability_max_abs: float
     """Largest absolute difference of a probability between onnxruntime and PyTorch, measured at export."""
+    embedding_cosine: float | None = None
+    """Smallest cosine of a window's embedding with PyTorch's; absent: the graph returns no embeddings."""
+
+
+class Embedding(_Model):
+    """The output with one vector for each image, which all graphs have."""
+
+    output: Literal["embedding"]
+    dimensions: Annotated[int, Field(gt=0)]
+    """Length D of the vectors."""
 
 
 class TensorRT(_Model):
@@ -199,6 +214,8 @@ class Manifest(_Model):
     checkpoint: CheckpointFile | None = None
     tile: Tile | None = None
     tensorrt: TensorRT | None = None
+    embedding: Embedding | None = None
+    """Absent: the graphs return no embedding."""
     value_range: tuple[FiniteFloat, FiniteFloat] | None = None
     """Values that are black and white in images of floats, 32, 16 or 12 bits; absent: images with 8 bits only, and the
     upper 8 of 16 bits.
@@ -224,6 +241,12 @@ class Manifest(_Model):
         if all(each.precision != "fp32" for each in artifacts):
             raise ValueError("one must have the precision fp32, which runs everywhere")
         return artifacts
+
+    @model_validator(mode="after")
+    def _embedding_is_checked(self) -> "Manifest":
+        if self.embedding and any(each.min_embedding_cosine is None for each in self.artifacts):
+            raise ValueError("with `embedding`, every artifact must have min_embedding_cosine")
+        return self
 
     @property
     def files(self) -> dict[str, Sha256]:

@@ -31,7 +31,7 @@ Semantic segmentation: assigns every pixel of a photograph one of {len(manifest.
 |---|---|
 | Version | `{manifest.version}` |
 | Created | {manifest.created_at} |
-| Encoder | `{_recipe(manifest, "model", "encoder")}`, DPT head |{_value_range(manifest)}
+| Encoder | `{_recipe(manifest, "model", "encoder")}`, DPT head |{_value_range(manifest)}{_embedding(manifest)}
 
 {artifacts_table(manifest)}"""
 
@@ -41,6 +41,15 @@ def _value_range(manifest: Manifest) -> str:
         return ""
     black, white = manifest.value_range
     return f"\n| Value range | {black:g} is black, {white:g} is white in images of floats, 32, 16 or 12 bits |"
+
+
+def _embedding(manifest: Manifest) -> str:
+    if manifest.embedding is None:
+        return ""
+    return (
+        f"\n| Embedding | {manifest.embedding.dimensions} numbers for each image, of length 1; cosines compare images "
+        "(of one graph) |"
+    )
 
 
 def artifacts_table(manifest: Manifest) -> str:

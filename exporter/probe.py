@@ -5,12 +5,13 @@ image are multiples of the network's, those of the second are not. The third is 
 map: an odd number, fewer than a window of most networks has. If the graph resizes, a fourth exceeds its long side.
 """
 
-# N images, H W pixels, 3 = RGB
+# N images, H W pixels, 3 = RGB, D channels
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +19,31 @@ from PIL import Image
 
 Bytes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.unsignedinteger]
-Predict = Callable[[Bytes], tuple[Ids, Bytes]]
-"""Images uint8 [N,H,W,3] to mask [N,H,W] and confidence uint8 [N,H,W]."""
+Embedding = npt.NDArray[np.float16]
+
+
+class Outputs(NamedTuple):
+    """What a network returns for images uint8 [N,H,W,3]."""
+
+    mask: Ids
+    """[N,H,W]."""
+    confidence: Bytes
+    """[N,H,W], 255 = 1.0."""
+    embedding: Embedding | None = None
+    """[N,D], of length 1; None if the graph has none."""
+
+
+Predict = Callable[[Bytes], Outputs]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """One image [H,W,3] with its predicted mask and confidence, both [H,W]."""
+    """One image [H,W,3] with its predicted mask and confidence, both [H,W], and its embedding [D], if any."""
 
     image: Bytes
     mask: Ids
     confidence: Bytes
+    embedding: Embedding | None = None
 
 
 def probe_images(*, multiple: int, long_side: int) -> list[Bytes]:
@@ -69,8 +84,11 @@ def run(predict: Predict, images: list[Bytes]) -> list[Prediction]:
     """
     predictions = []
     for batch_NHW3 in [*(image[None] for image in images), np.stack([images[0], images[0][:, ::-1]])]:
-        mask_NHW, confidence_NHW = predict(batch_NHW3)
-        predictions.append(Prediction(image=batch_NHW3[0], mask=mask_NHW[0], confidence=confidence_NHW[0]))
+        mask_NHW, confidence_NHW, embedding_ND = predict(batch_NHW3)
+        embedding_D = None if embedding_ND is None else embedding_ND[0]
+        predictions.append(
+            Prediction(image=batch_NHW3[0], mask=mask_NHW[0], confidence=confidence_NHW[0], embedding=embedding_D)
+        )
     return predictions
 
 
@@ -85,21 +103,52 @@ def confidence_difference(first: list[Prediction], second: list[Prediction]) -> 
     return max(int(np.abs(a.confidence.astype(np.int16) - b.confidence).max()) for a, b in pairs)
 
 
+def embedding_cosine(first: Sequence[Embedding | None], second: Sequence[Embedding | None]) -> float | None:
+    """Cosine of the most different pair of embeddings [D]; None if there are no embeddings.
+
+    Raises ValueError if one of a pair is missing or has another length.
+    """
+    if not any(each is not None for each in (*first, *second)):
+        return None
+    found = []
+    for a_D, b_D in zip(first, second, strict=True):
+        if a_D is None or b_D is None or a_D.shape != b_D.shape:
+            raise ValueError("an embedding is missing or has another length; export the bundle again")
+        found.append(cosine(a_D, b_D))
+    return min(found)
+
+
+def cosine(a_D: Embedding, b_D: Embedding) -> float:
+    """Cosine of two vectors [D], [-1, 1]; 1 if both are zero, -1 if only one is or a value is not finite."""
+    if np.array_equal(a_D, b_D) and np.isfinite(a_D).all():
+        return 1.0
+    a, b = a_D.astype(np.float64), b_D.astype(np.float64)
+    found = float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), np.finfo(np.float64).tiny)
+    return found if a.any() and b.any() and np.isfinite(found) else -1.0
+
+
 def write_probe(file: Path, predictions: list[Prediction]) -> None:
-    """Write probe.npz with the arrays image_0, mask_0, image_1, mask_1, ..."""
-    arrays: dict[str, Ids] = {}
+    """Write probe.npz with the arrays image_0, mask_0, embedding_0, image_1, mask_1, embedding_1, ..."""
+    arrays: dict[str, Ids | Embedding] = {}
     for number, each in enumerate(predictions):
         arrays |= {f"image_{number}": each.image, f"mask_{number}": each.mask}
+        if each.embedding is not None:
+            arrays[f"embedding_{number}"] = each.embedding
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def read_probe(file: Path) -> tuple[list[Bytes], list[Ids]]:
-    """Read images [H,W,3] and masks [H,W]. Raises ValueError if one is missing or does not match."""
+def read_probe(file: Path) -> tuple[list[Bytes], list[Ids], list[Embedding | None]]:
+    """Read images [H,W,3], masks [H,W], and embeddings [D], if the probe has them.
+
+    Raises ValueError if an image or mask is missing or does not match.
+    """
     try:
         with np.load(file, allow_pickle=False) as archive:
             numbers = range(sum(name.startswith("image_") for name in archive))
             images: list[Bytes] = [archive[f"image_{number}"] for number in numbers]
             masks: list[Ids] = [archive[f"mask_{number}"] for number in numbers]
+            names = [f"embedding_{number}" for number in numbers]
+            embeddings: list[Embedding | None] = [archive.get(name) for name in names]
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file}: cannot be read ({error}); export the bundle again") from error
     if not images:
@@ -107,4 +156,6 @@ def read_probe(file: Path) -> tuple[list[Bytes], list[Ids]]:
     for image, mask in zip(images, masks, strict=True):
         if image.shape != (*mask.shape, 3) or image.dtype != np.uint8:
             raise ValueError(f"{file}: shape or type of an image does not match its mask; export the bundle again")
-    return images, masks
+    if any(each is not None and (each.ndim != 1 or each.dtype != np.float16) for each in embeddings):
+        raise ValueError(f"{file}: shape or type of an embedding is not float16 [D]; export the bundle again")
+    return images, masks, embeddings

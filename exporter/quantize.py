@@ -15,7 +15,8 @@ from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from exporter.calibration import CalibrationImages
-from exporter.probe import Bytes, Ids
+from exporter.embedding_branch import embedding_nodes
+from exporter.probe import Bytes, Outputs
 from exporter.runtime import OnnxPredictor
 
 QUANTIZED = ("Conv", "MatMul", "Gemm")
@@ -120,7 +121,8 @@ def _int8_passthrough(graph: ir.Graph, quantized: Collection[str]) -> list[str]:
     A Relu only limits the convolution's output range; sums and upsamplings would convert int8 to float and back.
     """
     candidates = [node for node in graph if node.op_type in PASSTHROUGH]
-    in_int8 = {*candidates, *(node for node in graph if node.name in quantized)}
+    # The embedding may read rounded values: otherwise it would take sums out of int8 that the masks have in int8.
+    in_int8 = {*candidates, *(node for node in graph if node.name in quantized), *embedding_nodes(graph)}
 
     def fits(node: ir.Node) -> bool:
         features = node.inputs if node.op_type == "Add" else node.inputs[:1]  # the others are bounds and sizes
@@ -151,16 +153,16 @@ def _by_damage(prepared: Path, images: Sequence[Bytes], names: Sequence[str]) ->
     for name in names:
         _write(prepared, single, images, {name})
         pairs = zip(expected, _predictions(single, ranking_images), strict=True)
-        damage[name] = sum(_difference(*one, *other) for one, other in pairs)
+        damage[name] = sum(_difference(one, other) for one, other in pairs)
     return sorted(names, key=lambda name: -damage[name])
 
 
-def _predictions(graph: Path, images: Sequence[Bytes]) -> list[tuple[Ids, Bytes]]:
+def _predictions(graph: Path, images: Sequence[Bytes]) -> list[Outputs]:
     predict = OnnxPredictor(graph)
     return [predict(image_HW3[None]) for image_HW3 in images]
 
 
-def _difference(mask: Ids, confidence: Bytes, other_mask: Ids, other_confidence: Bytes) -> float:
+def _difference(one: Outputs, other: Outputs) -> float:
     """Mean over the pixels: 1 if the classes differ, otherwise the difference of the confidences, [0, 1]."""
-    change = np.abs(confidence.astype(np.int16) - other_confidence) / 255
-    return float(np.where(mask == other_mask, change, 1.0).mean())
+    change = np.abs(one.confidence.astype(np.int16) - other.confidence) / 255
+    return float(np.where(one.mask == other.mask, change, 1.0).mean())

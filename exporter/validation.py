@@ -2,7 +2,7 @@
 
 # H W pixels
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,17 @@ class Validator:
         data: Mapping[str, Any],
         predict: Predict,
         value_range: tuple[float, float] | None = None,
+        *,
+        at_work: Callable[[], object] = bool,
     ) -> None:
         """Open the data set in `root` and run `predict`, PyTorch in fp32, on its validation images.
 
         `taxonomy` is the checkpoint's; `data` is the recipe's table with the format and the names of the splits.
+        `at_work` is called after each image.
 
         Raises DataError for other classes, DatasetError or ImageError if the data set cannot be read.
         """
+        self._at_work = at_work
         lists = Path(data["splits"]) if data.get("splits") else None
         self._dataset, self._data = open_dataset(root, data.get("format", "auto"), lists, value_range), data
         if self._dataset.taxonomy.names != taxonomy.names:
@@ -86,6 +90,7 @@ class Validator:
             image_HW3, label_HW = self._dataset.read_pair(sample)
             mask_HW = predict(image_HW3[None])[0][0]
             masks.append(mask_HW)
+            self._at_work()
             ids_HW, label_ids_HW = torch.from_numpy(mask_HW.astype(np.int64)), torch.from_numpy(label_HW)
             counts_KK += confusion(ids_HW, label_ids_HW, len(taxonomy), taxonomy.ignore_index)
         if not counts_KK.any():

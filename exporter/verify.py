@@ -9,7 +9,7 @@ from exporter import probe
 from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.manifest import Artifact, Manifest, TensorRT, Tile
 from exporter.model_card import markdown_table
-from exporter.probe import scene
+from exporter.probe import Embedding, Prediction, scene
 from exporter.runtime import OnnxPredictor, run_tile_graph
 from exporter.tensorrt.profile import OPTIONS, PREFIX
 
@@ -23,6 +23,9 @@ class Verified:
     agreement: dict[str, float]
     """Fraction of equal pixels in the worst image, by graph file, [0, 1]."""
 
+    embedding_cosine: dict[str, float]
+    """Smallest cosine of an image's embedding with the stored one, by graph file; empty without embeddings."""
+
     @property
     def mask_agreement(self) -> float:
         """The agreement of the fp32 graph."""
@@ -33,28 +36,24 @@ def verify(bundle: Path) -> Verified:
     """Check a bundle as the service does before it serves the bundle.
 
     Raises BundleError if the manifest is invalid, a file is missing or altered, a graph is not a bundle's, or its masks
-    differ from the probe's beyond the tolerance.
+    or embeddings differ from the probe's beyond the tolerance.
     """
     manifest = read_manifest(bundle)
     _check_sums(bundle, manifest)
     try:
-        images, masks = probe.read_probe(bundle / manifest.probe.file)
+        images, masks, embeddings = probe.read_probe(bundle / manifest.probe.file)
         found = {
-            artifact.file: [each.mask for each in probe.run(OnnxPredictor(bundle / artifact.file), images)]
-            for artifact in manifest.artifacts
+            artifact.file: probe.run(OnnxPredictor(bundle / artifact.file), images) for artifact in manifest.artifacts
         }
+        cosines = _embedding_cosines(manifest, found, embeddings)
     except ValueError as error:
         raise BundleError(str(error)) from error
     expected = [*masks, masks[0]]  # probe.run predicts the first image a second time, in a batch of two
-    agreement = {file: probe.mask_agreement(expected, found_masks) for file, found_masks in found.items()}
-    for artifact in manifest.artifacts:
-        needed = required_agreement(manifest, artifact)
-        if agreement[artifact.file] < needed:
-            raise BundleError(
-                f"{bundle / artifact.file}: masks equal the probe's at {agreement[artifact.file]:.5f} of an image's "
-                f"pixels, and {needed} are required; do not serve it on this machine, export it again"
-            )
-    highest = max(int(mask.max()) for found_masks in found.values() for mask in found_masks)
+    agreement = {
+        file: probe.mask_agreement(expected, [each.mask for each in predictions]) for file, predictions in found.items()
+    }
+    _check_required(bundle, manifest, agreement, cosines)
+    highest = max(int(each.mask.max()) for predictions in found.values() for each in predictions)
     if highest >= len(manifest.classes):
         raise BundleError(
             f"{bundle}: a mask contains class {highest}, and the manifest has {len(manifest.classes)} classes; "
@@ -63,8 +62,8 @@ def verify(bundle: Path) -> Verified:
     if manifest.tensorrt:
         _check_tensorrt(bundle, manifest, manifest.tensorrt)
     if manifest.tile:
-        _check_tile(bundle / manifest.tile.file, manifest.tile, len(manifest.classes))
-    return Verified(manifest=manifest, images=len(images), agreement=agreement)
+        _check_tile(bundle / manifest.tile.file, manifest.tile, manifest)
+    return Verified(manifest=manifest, images=len(images), agreement=agreement, embedding_cosine=cosines)
 
 
 def verified_table(verified: Verified) -> str:
@@ -77,12 +76,17 @@ def verified_table(verified: Verified) -> str:
             f"{artifact.bytes / 1e6:.1f}",
             f"{100 * verified.agreement[artifact.file]:.3f} %",
             f"{100 * required_agreement(manifest, artifact):.3f} %",
+            *([f"{verified.embedding_cosine[artifact.file]:.6f}"] if verified.embedding_cosine else []),
         ]
         for artifact in manifest.artifacts
     ]
     if manifest.tile:
         rows.append([f"`{manifest.tile.file}`", "fp32", f"{manifest.tile.bytes / 1e6:.1f}", "probabilities", ""])
-    return markdown_table(["graph", "precision", "MB", "agreement", "required"], rows)
+    head = ["graph", "precision", "MB", "agreement", "required"]
+    if verified.embedding_cosine:
+        head.append("cosine of embeddings")
+        rows = [[*row, *[""] * (len(head) - len(row))] for row in rows]
+    return markdown_table(head, rows)
 
 
 def required_agreement(manifest: Manifest, artifact: Artifact) -> float:
@@ -91,11 +95,53 @@ def required_agreement(manifest: Manifest, artifact: Artifact) -> float:
     return manifest.probe.tolerance.mask_agreement if own is None else own
 
 
-def _check_tile(graph: Path, tile: Tile, classes: int) -> None:
+def _embedding_cosines(
+    manifest: Manifest, found: dict[str, list[Prediction]], stored: list[Embedding | None]
+) -> dict[str, float]:
+    """Smallest cosine of an image's embedding with the stored one, by graph file; raises ValueError if one lacks."""
+    if manifest.embedding is None:
+        return {}
+    for each in (*stored, *(each.embedding for predictions in found.values() for each in predictions)):
+        if each is None or each.shape != (manifest.embedding.dimensions,):
+            raise ValueError(
+                f"{manifest.name}: an embedding is missing or does not have the manifest's "
+                f"{manifest.embedding.dimensions} dimensions; export the bundle again"
+            )
+    expected = [*stored, stored[0]]
+    cosines = {
+        file: probe.embedding_cosine(expected, [each.embedding for each in predictions])
+        for file, predictions in found.items()
+    }
+    return {file: cosine for file, cosine in cosines.items() if cosine is not None}
+
+
+def _check_required(bundle: Path, manifest: Manifest, agreement: dict[str, float], cosines: dict[str, float]) -> None:
+    remedy = "do not serve it on this machine, export it again"
+    for artifact in manifest.artifacts:
+        needed = required_agreement(manifest, artifact)
+        if agreement[artifact.file] < needed:
+            raise BundleError(
+                f"{bundle / artifact.file}: masks equal the probe's at {agreement[artifact.file]:.5f} of an image's "
+                f"pixels, and {needed} are required; {remedy}"
+            )
+        found, min_cosine = cosines.get(artifact.file), artifact.min_embedding_cosine
+        if found is not None and min_cosine is not None and found < min_cosine:
+            raise BundleError(
+                f"{bundle / artifact.file}: the cosine of an embedding with the probe's is {found:.5f}, and "
+                f"{min_cosine} is required; {remedy}"
+            )
+
+
+def _check_tile(graph: Path, tile: Tile, manifest: Manifest) -> None:
+    classes, embedding = len(manifest.classes), manifest.embedding
     try:
-        found_NKTU = run_tile_graph(graph, scene(*tile.window, seed=0)[None])
+        found_NKTU, found_ND = run_tile_graph(graph, scene(*tile.window, seed=0)[None])
     except ValueError as error:
         raise BundleError(str(error)) from error
+    if embedding and (found_ND is None or found_ND.shape != (1, embedding.dimensions)):
+        raise BundleError(
+            f"{graph}: it does not return the embedding of {embedding.dimensions} dimensions; export the bundle again"
+        )
     if found_NKTU.shape != (1, classes, *tile.window) or not np.allclose(found_NKTU.sum(axis=1), 1, atol=1e-3):
         raise BundleError(
             f"{graph}: the output is not the probabilities of {classes} classes per pixel; export the bundle again"

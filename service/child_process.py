@@ -17,9 +17,10 @@ from typing import IO
 from service.parent_watch import killed_with_parent
 
 POLL_S = 0.05
-MIN_BACKOFF_S, MAX_BACKOFF_S = 0.5, 10.0
+MIN_BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0
 # After this time the earlier crashes of a process are forgotten.
 STABLE_AFTER_S = 60.0
+# Of a process without which the others are useless.
 MAX_CRASHES = 5
 
 
@@ -37,6 +38,10 @@ class ProcessSpec:
     """Seconds between SIGTERM and SIGKILL."""
     log_file: Path | None = None
     """File with messages that it does not print."""
+    essential: bool = False
+    """Whether the group ends if it cannot be kept running; otherwise it is restarted for ever."""
+    consequence: str = ""
+    """What does not work while it is down."""
 
 
 class Child:
@@ -74,25 +79,44 @@ class Child:
     def poll(self) -> str | None:
         """Restart a crashed process when its backoff is over. Returns a message if it has just crashed."""
         if self._process is None:
-            if time.monotonic() >= self._restart_at:
-                self.start()
-            return None
+            return self._restart() if time.monotonic() >= self._restart_at else None
         code = self._process.poll()
         if code is None:
             return None
         uptime_s = time.monotonic() - self._started_at
-        self.crashes = 1 if uptime_s > STABLE_AFTER_S else self.crashes + 1
+        self.crashes = 0 if uptime_s > STABLE_AFTER_S else self.crashes
         self._first_start_failed = self._starts == 1 and uptime_s <= STABLE_AFTER_S and code > 0
         self._release()
-        backoff_s = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ** (self.crashes - 1))
-        self._restart_at = time.monotonic() + backoff_s
-        cause = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"{self.spec.name} {cause}"
+        return self._crashed(
+            f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        )
 
     @property
     def failed_for_good(self) -> bool:
-        """Whether a restart is pointless: too many crashes, or an error at the first start (usually a setting)."""
-        return self._first_start_failed or self.crashes >= MAX_CRASHES
+        """Whether it is essential and not restarted: many crashes, or an error at its first start (often a setting)."""
+        return self.spec.essential and (self._first_start_failed or self.crashes >= MAX_CRASHES)
+
+    def _restart(self) -> str | None:
+        try:
+            self.start()
+        except OSError as error:
+            # Too little memory, or too many processes.
+            return self._crashed(f"cannot be started ({error})")
+        return None
+
+    def _crashed(self, cause: str) -> str:
+        self.crashes += 1
+        # The exponent is limited: 2.0**1024 overflows.
+        backoff_s = min(MAX_BACKOFF_S, MIN_BACKOFF_S * 2 ** min(self.crashes - 1, 10))
+        self._restart_at = time.monotonic() + backoff_s
+        where = f"see {self.spec.log_file or 'its output above'} for the reason"
+        if self.failed_for_good:
+            return f"{self.spec.name} {cause}; it is not restarted, and `up` stops: {where}"
+        again = f"{self.spec.name} {cause}; it is restarted in {backoff_s:g} s"
+        if self.crashes == 1:
+            return again
+        meanwhile = f"; until it stays up, {self.spec.consequence}" if self.spec.consequence else ""
+        return f"{again} ({self.crashes} crashes in a row){meanwhile}; {where}"
 
     def stop(self, force: Callable[[], bool]) -> None:
         """Send SIGTERM, and SIGKILL to the group after the grace period or once `force` returns true."""

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import get_args
 
 import structlog
@@ -19,9 +19,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from service.releases.rollout.disagreement import Disagreement
-from service.runs.reaper import MISSED_HEARTBEATS
+from service.runs.liveness import Liveness
 from service.storage.database import Database
-from service.storage.tables import Pool, Release, ReleaseState, Role, Run, RunStatus, WebhookMessage, Worker, utc_now
+from service.storage.tables import Pool, Release, ReleaseState, Role, Run, RunStatus, WebhookMessage
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -51,9 +51,9 @@ class Counts:
 class DatabaseCollector(Collector):
     """Prometheus collector of the last counts. `refresh` belongs to one event loop."""
 
-    def __init__(self, database: Database, heartbeat_s: float) -> None:
+    def __init__(self, database: Database, liveness: Liveness) -> None:
         self._database = database
-        self._silent = timedelta(seconds=MISSED_HEARTBEATS * heartbeat_s)
+        self._liveness = liveness
         self._counts: Counts | None = None
         self._counted_at = -float("inf")
         self._task: asyncio.Task[None] | None = None
@@ -84,19 +84,17 @@ class DatabaseCollector(Collector):
             self._task = None
 
     def _read_counts(self) -> Counts:
-        alive = Worker.seen_at >= utc_now() - self._silent
         with self._database.read() as session:
             pool = session.get_one(Pool, 1)
             runs = session.execute(select(Run.status, func.count()).group_by(Run.status)).all()
             releases = session.execute(select(Release.state, func.count()).group_by(Release.state)).all()
-            by_ability = select(Worker.can_train, func.count()).where(alive).group_by(Worker.can_train)
-            workers = session.execute(by_ability).all()
+            able = [worker.can_train for worker in self._liveness.living(session)]
             return Counts(
                 images={role: getattr(pool, role) for role in get_args(Role)},
                 image_bytes=pool.bytes,
                 runs=dict.fromkeys(get_args(RunStatus), 0) | dict(runs),
                 last_success=session.scalar(select(func.max(Run.finished_at)).where(Run.status == "judged")),
-                workers={False: 0, True: 0} | dict(workers),
+                workers={ability: able.count(ability) for ability in (False, True)},
                 releases=dict.fromkeys(get_args(ReleaseState), 0) | dict(releases),
                 newest_release=session.scalars(select(Release).order_by(Release.id.desc()).limit(1)).first(),
                 webhooks=session.scalars(select(func.count()).select_from(WebhookMessage)).one(),

@@ -193,6 +193,10 @@ class StorageUnwritable(MaskloopError, status=507, slug="storage-unwritable", ti
     """The disk is full, or the data folder is read-only."""
 
 
+class DatabaseUnwritable(StorageUnwritable):
+    """The database of another server is full or read-only; the data folder may be fine."""
+
+
 class NotSupported(MaskloopError, status=501, slug="not-supported", title="Not supported"):
     """The service does not implement this part of a protocol."""
 

@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     database_url: str = ""
     """SQLAlchemy URL of the database, such as `postgresql+psycopg://USER:PASSWORD@HOST/NAME`, which needs the extra
     `postgresql`. Empty: an SQLite file in `data_dir`."""
+    storage_url: str = ""
+    """Where images, masks and copies of models are stored: an fsspec URL such as `s3://BUCKET/FOLDER`, which needs the
+    extra `s3` and takes its endpoint and credentials from `AWS_*` variables. Empty: files in `data_dir`."""
     broker_url: str = ""
     """URL of the Redis or Valkey server that queues training runs. Empty: `up` starts a Valkey server and stops it when
     it exits."""
@@ -205,9 +208,14 @@ class Settings(BaseSettings):
     """Key of the signature, `whsec_` and 24 to 64 bytes in base64, as the Standard Webhooks specification says. Needed
     with `webhook_url`."""
     heartbeat_s: float = Field(default=5.0, gt=0)
-    """Interval at which a training run reports that it is alive, in seconds."""
+    """Interval at which workers and their runs report that they are alive, in seconds. One that is silent for six of
+    them counts as dead."""
     stop_grace_s: float = Field(default=30.0, gt=0)
     """Time that the trainer has to save its state after SIGTERM, in seconds; then it is killed."""
+    stall_s: float = Field(default=1800.0, gt=0)
+    """Time without an event from the trainer or the exporter after which it counts as hung, in seconds; then it is
+    stopped and the attempt repeated. The trainer reports every step and, in an evaluation, every minute; a stage of the
+    exporter takes minutes, for large networks on a CPU longer."""
     run_timeout_s: float = Field(default=24 * 3600.0, gt=0)
     """Maximum duration of a training run including export, in seconds. A longer run is stopped and fails."""
 

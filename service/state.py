@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,6 +28,7 @@ from service.releases.rollout.candidate_model import CandidateModel
 from service.releases.rollout.shadow_runner import ShadowRunner
 from service.releases.watch.traffic_counters import TrafficCounters
 from service.releases.watch.watched_predictor import watched
+from service.runs.liveness import Liveness
 from service.runs.retrain_policy import RetrainPolicy
 from service.runs.run_store import RunStore
 from service.segmentation.admission.admission_gate import AdmissionGate
@@ -35,7 +38,9 @@ from service.settings import Settings, mistyped_variables
 from service.storage.blob_store import BlobStore
 from service.storage.data_folder import DataFolder
 from service.storage.database import Database
+from service.storage.local_blobs import LocalBlobs
 from service.storage.migrate import migrate
+from service.storage.remote_blobs import RemoteBlobs
 from service.tracing import Tracing
 
 log = structlog.stdlib.get_logger(__name__)
@@ -70,6 +75,7 @@ class State:
     """Gives a share of the requests to the candidate of a release."""
     shadow: ShadowRunner
     release_watch: ReleaseWatch
+    liveness: Liveness
     retrain_policy: RetrainPolicy
     model_repository: ModelRepository
     statistics: Statistics
@@ -91,8 +97,13 @@ class State:
             self.tracing.close()
 
 
-def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
-    """Create the data folder, migrate the database and open the stores. Loads no model."""
+def open_state(
+    settings: Settings, tracing: Tracing | None = None, clock: Callable[[], float] = time.monotonic
+) -> State:
+    """Create the data folder, migrate the database and open the stores. Loads no model.
+
+    Whether other processes are alive is judged by `clock`, in seconds.
+    """
     for name, meant in mistyped_variables().items():
         log.warning("unknown setting ignored", variable=name, did_you_mean=meant)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -109,7 +120,8 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
     queue = Queue(settings.broker_url)
     if tracing is not None:
         tracing.start()
-    database_collector = DatabaseCollector(database, settings.heartbeat_s)
+    liveness = Liveness(settings.heartbeat_s, clock)
+    database_collector = DatabaseCollector(database, liveness)
     metrics.registry.register(database_collector)
     return State(
         settings=settings,
@@ -117,7 +129,7 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         metrics=metrics,
         database=database,
         data_folder=DataFolder(settings.data_dir, metrics.storage_writable),
-        images=ImageStore(database, BlobStore(settings.data_dir / "blobs"), limits),
+        images=ImageStore(database, open_blobs(settings), limits),
         models=models,
         active_model=active_model,
         pipeline=pipeline,
@@ -137,13 +149,19 @@ def open_state(settings: Settings, tracing: Tracing | None = None) -> State:
         candidates=candidates,
         shadow=shadow,
         release_watch=ReleaseWatch(settings, database, traffic, candidates, shadow, on_activation=active_model.wake),
-        retrain_policy=RetrainPolicy(settings, database, models, metrics, partial(queue.enqueue, RUN_TASK)),
+        liveness=liveness,
+        retrain_policy=RetrainPolicy(settings, database, models, metrics, liveness, partial(queue.enqueue, RUN_TASK)),
         model_repository=ModelRepository(models, active_model),
         statistics=Statistics(),
         large_bodies=asyncio.Semaphore(LARGE_BODIES),
         database_collector=database_collector,
         tracing=tracing,
     )
+
+
+def open_blobs(settings: Settings) -> BlobStore:
+    """Open the storage of images and masks. Raises StorageFailed."""
+    return RemoteBlobs(settings.storage_url) if settings.storage_url else LocalBlobs(settings.data_dir / "blobs")
 
 
 def start_state(settings: Settings, tracing: Tracing | None = None) -> State:

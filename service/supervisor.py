@@ -1,5 +1,7 @@
 """Supervisor of `up`: run API, worker and broker as child processes, restart those that crash, stop all together.
 
+Worker and broker are restarted for ever: the API segments without them. `up` ends if the API cannot be kept running.
+
 If this process is killed, the kernel kills the children (`parent_watch.py`).
 """
 
@@ -34,6 +36,9 @@ WORKER_GRACE_S = 10.0
 READY_TIMEOUT_S = 120.0
 # After the API is ready; the worker starts later and with low priority.
 BROKER_TIMEOUT_S = 15.0
+
+NO_TRAINING = "images are segmented, but no training run starts or continues"
+NO_NEW_TRAINING = "images are segmented and a training run continues, but none starts"
 
 
 class SupervisorError(Exception):
@@ -96,7 +101,7 @@ class _Group:
             threading.Thread(target=self._announce_ready, args=(url,), daemon=True).start()
             self._start(_worker_spec(self._options, self._broker_url, settings.stop_grace_s, self._worker_end))
             if path is not None:
-                self._start(broker.broker_spec(settings.data_dir, path))
+                self._start(replace(broker.broker_spec(settings.data_dir, path), consequence=NO_NEW_TRAINING))
             return self._supervise()
 
     def _start(self, spec: ProcessSpec, on_start: Callable[[], None] = lambda: None) -> None:
@@ -114,11 +119,9 @@ class _Group:
                 message = child.poll()
                 if message is None:
                     continue
+                print_line(message)
                 if child.failed_for_good:
-                    where = child.spec.log_file or "its output above"
-                    print_line(f"{message}; it is not restarted, and `up` stops. See {where} for the reason.")
                     return 1
-                print_line(f"{message}: restarting it")
             time.sleep(POLL_S)
         print_line("stopping; running requests are finished first (press Ctrl-C again to stop at once)")
         return 0
@@ -169,7 +172,7 @@ def _api_spec(options: dict[str, Any], descriptor: int) -> ProcessSpec:
     # --host decides on the scopes of anonymous callers.
     arguments = _arguments(options, ("host", "data_dir", "model"))
     command = [sys.executable, "-m", "service", "serve", "--handover", str(descriptor), *arguments]
-    return ProcessSpec(name="api", command=command, descriptors=(descriptor,), grace_s=API_GRACE_S)
+    return ProcessSpec(name="api", command=command, descriptors=(descriptor,), grace_s=API_GRACE_S, essential=True)
 
 
 def _worker_spec(options: dict[str, Any], broker_url: str, stop_grace_s: float, ready_fd: int) -> ProcessSpec:
@@ -181,6 +184,7 @@ def _worker_spec(options: dict[str, Any], broker_url: str, stop_grace_s: float, 
         # The worker and its programs do not need the key.
         environment={"MASKLOOP_BROKER_URL": broker_url, "MASKLOOP_API_KEY": ""},
         grace_s=stop_grace_s + WORKER_GRACE_S,
+        consequence=NO_TRAINING,
     )
 
 

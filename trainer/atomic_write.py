@@ -1,5 +1,6 @@
 """Atomic file replacement: a reader sees the old file or the complete new one."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from trainer.run_error import RunError
 
+FULL_ERRORS = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+"""Parts of the messages about a full disk, or a user's quota. safetensors raises an error of its own."""
 FULL_BYTES = 2**20
 """With less free space, a failed write is blamed on the disk: torch does not say so."""
 
@@ -24,7 +27,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except Exception as error:
-        if "No space left" not in str(error) and shutil.disk_usage(path.parent).free >= FULL_BYTES:
+        if not any(text in str(error) for text in FULL_ERRORS) and shutil.disk_usage(path.parent).free >= FULL_BYTES:
             raise
         raise RunError(f"{path}: the disk is full; free space, or set another --out") from error
     finally:

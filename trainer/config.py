@@ -123,7 +123,10 @@ class Train:
     evaluate_every: NonNegativeInt = 0
     """Steps between evaluations; 0 = only at the end."""
     keep: Literal["best", "last"] = "best"
-    """Evaluation whose weights become model.safetensors; with an earlier best, last.safetensors holds the last."""
+    """Evaluation whose weights become model.safetensors; with an earlier best, last.safetensors holds the last.
+
+    The best is the one with the highest `miou_truth_classes` on `val`.
+    """
     report: bool = True
     """Write report.html at the end of the run."""
     save_every: PositiveInt = 100

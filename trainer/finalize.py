@@ -24,7 +24,7 @@ def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Sc
     main = context.processes.main
     last = _evaluate_last(state, context, stop)
     kept = last
-    if last and state.best.get("miou", -1.0) > last.miou:
+    if last and state.best.get("miou", -1.0) > last.miou_truth_classes:
         if main:
             save_checkpoint(context.out / LAST, state.teacher, context, last)
         checkpoint.load_weights(context.out / BEST, state.teacher, context.data.dataset.taxonomy)

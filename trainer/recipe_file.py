@@ -25,10 +25,11 @@ PRESETS = {"paper": 1.0, "fast": 1 / 3}
 """Fraction of the steps. Half of the paper's schedule comes within 0.5 mIoU of its best."""
 
 
-def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+def load_recipe(path: Path, overrides: list[str] | None = None, notices: list[str] | None = None) -> Recipe:
     """Read a recipe file and apply overrides `a.b=value` (a TOML value, or a bare word as a string).
 
-    Raises RecipeError if the file is not valid TOML, a key is unknown or missing, or a value is out of range.
+    What the user should know about a setting of an earlier version is appended to `notices`. Raises RecipeError if the
+    file is not valid TOML, a key is unknown or missing, or a value is out of range.
     """
     table = _with_parents(path, ())
     for override in overrides or []:
@@ -37,6 +38,13 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     if preset not in PRESETS:
         raise RecipeError(f"{path}: preset = {preset!r}: must be one of {', '.join(map(repr, PRESETS))}")
     recipe = recipe_from_dict(table, where=str(path))
+    pixels = _pop_ohem_pixels(table)[1]
+    if notices is not None and pixels and recipe.loss.kind == "ohem":
+        share = f"loss.ohem_min_kept_share = {recipe.loss.ohem_min_kept_share:.3g}"
+        notices.append(
+            f"loss.ohem_min_kept = {pixels} is read as {share}, as on one GPU; if the recipe was made for several, "
+            "each of them kept so many pixels: set their number times this share"
+        )
     steps = math.ceil(recipe.train.steps * PRESETS[preset])
     return dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, steps=steps))
 

@@ -85,6 +85,7 @@ def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity
             validate(state, context)
         if save and processes.main:
             save_training_state(state, context.out, identity)
+            context.events.emit("saved", step=state.step)
         if stopping:
             processes.barrier()
             raise Stopped(f"stopped at step {state.step}; --resume continues from there")

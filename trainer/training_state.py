@@ -46,7 +46,7 @@ class TrainingState:
         class_weights_K: weight of each class in the labelled loss, float on the device; None = 1.
         thresholds: adaptive confidence thresholds per class, if enabled.
         step: number of completed steps.
-        best: mIoU and step of the best evaluation so far; empty before the first.
+        best: mIoU over the classes in the truth, and step, of the best evaluation so far; empty before the first.
     """
 
     student: Segmenter

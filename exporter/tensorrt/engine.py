@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from exporter.bundle import BundleError
-from exporter.probe import Bytes, Ids, Predict
+from exporter.probe import Bytes, Outputs, Predict
 from exporter.tensorrt.profile import IMAGE, Profile
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
@@ -111,22 +111,27 @@ def load_predictor(file: Path, library: Library) -> Predict:
     if engine is None:
         raise BundleError(f"{library.title} does not load {file}: {'; '.join(library.errors[-3:])}")
     context = engine.create_execution_context()
+    dtypes = {1: torch.uint8, 2: torch.float16, 4: torch.int32}
 
-    def predict(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
+    def predict(image_NHW3: Bytes) -> Outputs:
         assert runtime is not None  # noqa: S101 - the engine needs its runtime: this keeps a reference to it
         images = torch.from_numpy(np.ascontiguousarray(image_NHW3)).cuda()
         context.set_input_shape(IMAGE, tuple(images.shape))
         context.set_tensor_address(IMAGE, images.data_ptr())
         outputs = {}
-        for name in ("mask", "confidence"):
-            dtype = torch.uint8 if engine.get_tensor_dtype(name).itemsize == 1 else torch.int32
+        # TensorRT needs an address for each output.
+        names = [engine.get_tensor_name(number) for number in range(engine.num_io_tensors)]
+        for name in names:
+            if name == IMAGE:
+                continue
+            dtype = dtypes[engine.get_tensor_dtype(name).itemsize]
             outputs[name] = torch.empty(tuple(context.get_tensor_shape(name)), dtype=dtype, device="cuda")
             context.set_tensor_address(name, outputs[name].data_ptr())
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call] # not annotated in torch
         stream.wait_stream(torch.cuda.current_stream())
         context.execute_async_v3(stream.cuda_stream)
         stream.synchronize()
-        return outputs["mask"].cpu().numpy(), outputs["confidence"].cpu().numpy()
+        return Outputs(**{name: output.cpu().numpy() for name, output in outputs.items()})
 
     return predict
 

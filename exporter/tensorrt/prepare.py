@@ -71,7 +71,7 @@ def prepare(
         BundleError: TensorRT rejects the rewritten graph, its masks differ too much from the probe's, or `out` exists.
     """
     artifact = plain_graph(manifest)
-    images, masks = probe.read_probe(bundle / PROBE)
+    images, masks, _ = probe.read_probe(bundle / PROBE)
     with new_bundle(out) as folder:
         graph = folder / GRAPH
         save(for_tensorrt(onnx.load(bundle / artifact.file)), graph)

@@ -21,6 +21,7 @@ Backend = Literal["onnxruntime", "python"]
 
 LABELS = "labels.txt"
 DATA_TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.UINT16: "TYPE_UINT16"}
+EMBEDDING_TYPES: dict[int, str] = {onnx.TensorProto.FLOAT16: "TYPE_FP16"}
 PLATFORMS: dict[Backend, str] = {
     "onnxruntime": 'platform: "onnxruntime_onnx"\nbackend: "onnxruntime"',
     "python": 'backend: "python"',
@@ -78,7 +79,8 @@ class Options:
 def tensor_entries(graph: Path) -> str:
     """Return the entries `input` and `output` of config.pbtxt for an ONNX file.
 
-    Raises BundleError if a tensor is not uint8 or uint16, or its first dimension is not dynamic.
+    Raises BundleError if a tensor is not uint8 or uint16 (the embedding: float16), or its first dimension is not
+    dynamic.
     """
     model = onnx.load(graph, load_external_data=False).graph
     inputs = [_tensor_entry("input", value, graph) for value in model.input]
@@ -145,12 +147,12 @@ def labels_text(classes: tuple[ClassEntry, ...]) -> str:
 def _tensor_entry(field: str, value: onnx.ValueInfoProto, graph: Path) -> str:
     tensor = value.type.tensor_type
     dims = [-1 if dim.dim_param else dim.dim_value for dim in tensor.shape.dim]
-    if tensor.elem_type not in DATA_TYPES or dims[:1] != [-1]:
-        raise BundleError(
-            f"{graph}: {value.name} must be uint8 or uint16 with a dynamic batch; export the bundle again"
-        )
+    types = EMBEDDING_TYPES if value.name == "embedding" else DATA_TYPES
+    if tensor.elem_type not in types or dims[:1] != [-1]:
+        expected = "float16" if types is EMBEDDING_TYPES else "uint8 or uint16"
+        raise BundleError(f"{graph}: {value.name} must be {expected} with a dynamic batch; export the bundle again")
     labels = f' label_filename: "{LABELS}"' if value.name == "mask" else ""
-    return f'{field} {{ name: "{value.name}" data_type: {DATA_TYPES[tensor.elem_type]} dims: {dims[1:]}{labels} }}'
+    return f'{field} {{ name: "{value.name}" data_type: {types[tensor.elem_type]} dims: {dims[1:]}{labels} }}'
 
 
 def _versions(versions: Mapping[int, str]) -> str:

@@ -25,6 +25,8 @@ CONFIG, PROGRAM = "config.pbtxt", "model.py"
 PROGRAMS = Path(__file__).parent / "programs"
 ENCODED = "_encoded"
 MAX_NAME_LENGTH = 100
+EMBEDDING = 'name: "embedding"'
+"""Text in the entry of the optional output."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +99,8 @@ def write_repository(
     precision = precision or (old[max(old)].artifact.precision if old else "fp32")
     source = _choose_graph(bundle, manifest, precision, tensorrt=tensorrt)
     if old:
-        _check_same(old[max(old)], source)
+        kept = (folder / CONFIG).read_text(encoding="utf-8") if keep_config else ""
+        _check_same(old[max(old)], source, lists_embedding=EMBEDDING in kept)
         version, is_new = _add_version(folder, source, old, None if keep_config else options)
     else:
         version, is_new = 1, True
@@ -158,13 +161,20 @@ def _check_encoded(encoded: Path, folder: Path) -> None:
         raise BundleError(f"{encoded} exists and does not belong to {folder.name}: remove it, or give another --name")
 
 
-def _check_same(newest: _Source, source: _Source) -> None:
+def _without_embedding(graph: Path) -> list[str]:
+    """The entries of config.pbtxt without the optional output: a configuration need not list it."""
+    return [entry for entry in tensor_entries(graph).splitlines() if EMBEDDING not in entry]
+
+
+def _check_same(newest: _Source, source: _Source, *, lists_embedding: bool) -> None:
     if newest.manifest.classes != source.manifest.classes:
         difference = "classes or colours"
     elif newest.manifest.value_range != source.manifest.value_range:
         difference = "black and white values (data.range)"
-    elif tensor_entries(newest.graph) != tensor_entries(source.graph):
+    elif _without_embedding(newest.graph) != _without_embedding(source.graph):
         difference = "inputs or outputs"
+    elif lists_embedding and tensor_entries(newest.graph) != tensor_entries(source.graph):
+        difference = "embeddings (config.pbtxt lists their length)"
     else:
         return
     raise BundleError(

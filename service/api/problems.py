@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from service.errors import MaskloopError, StorageUnwritable, names_only
+from service.errors import DatabaseUnwritable, MaskloopError, StorageUnwritable, names_only
 from service.segmentation.pipeline import ClientDisconnected
 from service.state import State
 from service.storage.storage_faults import reason_of, storage_fault
@@ -117,7 +117,7 @@ async def _storage_error(request: Request, error: Exception) -> Response:
     if fault is None:
         raise error
     log.warning("the storage failed", path=request.scope["path"], reason=reason_of(error))
-    if isinstance(fault, StorageUnwritable):
+    if isinstance(fault, StorageUnwritable) and not isinstance(fault, DatabaseUnwritable):
         state.data_folder.report(fault)
     return from_error(request.scope["path"], fault)
 

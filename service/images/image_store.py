@@ -104,16 +104,16 @@ class ImageStore:
         with self._database.read() as session:
             return read_counts(session)
 
-    def path(self, image_id: str) -> Path:
-        """Return the file with the encoded image, for reading. Raises ImageNotFound, FileLost."""
-        return self._path("images", self.get(image_id).id, f"POST the image {image_id} to /v1/images again")
+    def read(self, image_id: str) -> bytes:
+        """Return the encoded image. Raises ImageNotFound, FileLost."""
+        return self._read("images", self.get(image_id).id, f"POST the image {image_id} to /v1/images again")
 
-    def mask_path(self, image_id: str) -> Path:
-        """Return the file with the mask, a grey PNG of class ids. Raises ImageNotFound if there is none, FileLost."""
+    def read_mask(self, image_id: str) -> bytes:
+        """Return the mask, a grey PNG of class ids. Raises ImageNotFound if there is none, FileLost."""
         row = self.get(image_id)
         if row.mask_sha256 is None:
             raise ImageNotFound(f"Image {image_id} has no mask: PUT one to /v1/images/{image_id}/mask.")
-        return self._path("masks", row.mask_sha256, f"PUT the mask to /v1/images/{image_id}/mask again")
+        return self._read("masks", row.mask_sha256, f"PUT the mask to /v1/images/{image_id}/mask again")
 
     def copy_image(self, image_id: str, target: Path) -> None:
         """Copy, or link, the file of an image. Raises ImageNotFound if it was deleted, FileLost."""
@@ -209,11 +209,11 @@ class ImageStore:
                 f"The file {sha256} of image {image_id} is missing in the data folder: restore it."
             ) from None
 
-    def _path(self, collection: Collection, sha256: str, remedy: str) -> Path:
+    def _read(self, collection: Collection, sha256: str, remedy: str) -> bytes:
         try:
-            return self._blobs.path(collection, sha256)
+            return self._blobs.read(collection, sha256)
         except FileNotFoundError:
-            raise FileLost(f"The file is missing in the data folder: {remedy}, or restore it.") from None
+            raise FileLost(f"The file is missing in the storage: {remedy}, or restore it.") from None
 
 
 def _existing(session: Session, image_id: str) -> Image:

@@ -85,6 +85,8 @@ class Artifact(FileSum):
     """Number of attention blocks in onnxruntime's fused operator, which needs far less memory."""
     probe_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
     """Least probe agreement; None: the probe's tolerance."""
+    min_embedding_cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Least cosine of the probe's embeddings; None: there are none."""
 
 
 class TensorRT(Part):
@@ -105,6 +107,13 @@ class Tile(FileSum):
     """Step between windows as a fraction of the side."""
 
 
+class EmbeddingOutput(Part):
+    """The output with one vector for each image, in all graphs."""
+
+    output: Literal["embedding"]
+    dimensions: Annotated[int, Field(gt=0, le=65_535)]
+
+
 class Manifest(Part):
     """`manifest.json`, format 1."""
 
@@ -123,6 +132,8 @@ class Manifest(Part):
     tile: Tile | None = None
     """Present if the run evaluated with sliding windows."""
     tensorrt: TensorRT | None = None
+    embedding: EmbeddingOutput | None = None
+    """None: the graphs return no embeddings."""
     artifacts: Annotated[list[Artifact], Field(min_length=1)]
     value_range: tuple[FiniteFloat, FiniteFloat] | None = None
     """Values that are black and white in images of floats, 32, 16 or 12 bits."""
@@ -135,7 +146,14 @@ class Manifest(Part):
             raise ValueError("artifacts: one must have precision fp32, which runs everywhere")
         if self.value_range and self.value_range[0] >= self.value_range[1]:
             raise ValueError("value_range: black must be below white")
+        if self.embedding and any(a.min_embedding_cosine is None for a in self.artifacts):
+            raise ValueError("artifacts: with `embedding`, each must have min_embedding_cosine")
         return self
+
+    @property
+    def embedding_dimensions(self) -> int | None:
+        """Length of the embeddings; None: the graphs return none."""
+        return self.embedding.dimensions if self.embedding else None
 
     @property
     def miou(self) -> float | None:

@@ -13,11 +13,11 @@ from typing import IO, BinaryIO
 
 from service.errors import BodyTooLarge, BundleInvalid
 from service.models.bundle import MANIFEST
-from service.upload_kinds import recognise
+from service.upload_kinds import SEND_ZIP, recognise
 
 PLAIN_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(json|onnx|npz|md|safetensors)$")
-# Files that macOS and Windows add to folders and archives.
-JUNK = re.compile(r"(^|/)(__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)")
+# Files that macOS and Windows add to folders and archives; Windows writes their names in any case.
+JUNK = re.compile(r"(^|/)(__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 SIGNATURE, HEAD_BYTES = b"PK\x03\x04", 64 * 1024
 MAX_FILES = 16
 CHUNK = 1 << 20
@@ -53,7 +53,7 @@ def unpack(packed: BinaryIO, folder: Path, *, max_bytes: int) -> None:
 def _open(packed: BinaryIO) -> zipfile.ZipFile:
     head = packed.read(HEAD_BYTES)
     is_zip = head.startswith(SIGNATURE) and b"\0" in head
-    if not is_zip and (kind := recognise(head)):
+    if not is_zip and (kind := recognise(head, SEND_ZIP)):
         raise BundleInvalid(f"The upload {kind}.")
     packed.seek(0)
     with _read_errors():

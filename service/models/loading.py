@@ -48,13 +48,20 @@ def load_model(bundle: Bundle, settings: Settings) -> LoadedModel:
     manifest = read_bundle(bundle.folder).manifest
     artifact, engine = _load(bundle, settings)
     mask_agreement = _required_agreement(manifest, artifact)
-    run_probe(engine, bundle.folder / manifest.probe.file, mask_agreement=mask_agreement)
+    min_cosine = artifact.min_embedding_cosine if manifest.embedding else None
+    run_probe(
+        engine,
+        bundle.folder / manifest.probe.file,
+        mask_agreement=mask_agreement,
+        min_embedding_cosine=min_cosine,
+    )
     class_table = ClassTable(
         names=tuple(c.name for c in manifest.classes),
         colors=tuple(c.color for c in manifest.classes),
         ignore_index=manifest.ignore_index,
     )
-    return LoadedModel(bundle, artifact, make_predictor(bundle, engine, settings, mask_agreement), class_table)
+    predictor = make_predictor(bundle, engine, settings, mask_agreement, min_cosine)
+    return LoadedModel(bundle, artifact, predictor, class_table)
 
 
 def _required_agreement(manifest: Manifest, artifact: Artifact) -> float:
@@ -88,6 +95,7 @@ def _open_engine(bundle: Bundle, artifact: Artifact, settings: Settings) -> Engi
             fused_attention=bool(artifact.fused_attention),
         ),
         max_batch=settings.max_batch,
+        embedding=manifest.embedding_dimensions,
         tensorrt=tensorrt.provider_options if tensorrt else None,
         engine_cache=settings.data_dir / "tensorrt" / tensorrt.cache_key if tensorrt else None,
     )

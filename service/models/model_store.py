@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -17,10 +17,11 @@ from service.errors import BundleInvalid
 from service.models.activations import activate_previous, activate_version, existing_model, newest_activation
 from service.models.bundle import MANIFEST, Bundle, read_bundle
 from service.models.bundle_archive import unpack
+from service.models.bundle_mirror import BundleMirror
 from service.models.loading import load_model
 from service.settings import Settings
-from service.storage.blob_store import copy_durably, sync_folder
 from service.storage.database import Database
+from service.storage.durable_files import copy_durably, sync_folder
 from service.storage.tables import UNSERVABLE, Activation, Model, ModelState
 
 log = structlog.stdlib.get_logger(__name__)
@@ -35,6 +36,7 @@ class ModelStore:
         self._settings = settings
         self._database = database
         self._root = settings.data_dir / "models"
+        self._mirror = BundleMirror(settings.storage_url) if settings.storage_url else None
 
     def import_folder(self, folder: Path, *, state: ModelState = "ready", run_id: str | None = None) -> Model:
         """Copy a bundle into the store. A version that exists is returned; if it had failed, it is repaired and ready.
@@ -87,7 +89,11 @@ class ModelStore:
 
     def bundle(self, version: str) -> Bundle:
         """Read the manifest of a version. Raises ModelNotFound, or BundleInvalid if it is damaged."""
-        return read_bundle(self._settings.data_dir / self.get(version).path, verify=False)
+        folder = self._settings.data_dir / self.get(version).path
+        if self._mirror is not None and not folder.exists():
+            with suppress(FileNotFoundError):
+                self._mirror.download(folder)
+        return read_bundle(folder, verify=False)
 
     def activated(self) -> Model | None:
         """Return the version to serve: of the newest activation whose model can serve."""
@@ -201,6 +207,8 @@ class ModelStore:
             sync_folder(temporary)
             temporary.rename(target)
             sync_folder(target.parent)
+            if self._mirror is not None:
+                self._mirror.upload(target, [name for name in names if (target / name).exists()])
         except OSError:
             # Another process imported the same version first.
             if not target.exists():
@@ -210,6 +218,7 @@ class ModelStore:
 
     def _insert(self, row: Model) -> Model:
         with self._database.write() as session:
+            self._database.lock(session, row.version)
             known = session.get(Model, row.version)
             if known is not None:
                 return known

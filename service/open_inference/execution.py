@@ -23,7 +23,8 @@ from service.segmentation.pipeline import DisconnectCheck, Pipeline
 
 T = TypeVar("T")
 Row = dict[str, Any]
-"""Values for one image, by name of the output."""
+"""Values for one image, by name of the output, and what of the file was `IGNORED`."""
+IGNORED = "ignored"
 MAX_CONCURRENT = 8
 """Concurrent images of a request, to leave room for others; more on a GPU with larger batches."""
 
@@ -85,6 +86,15 @@ def assemble(request: InferRequest, rows: Sequence[Row]) -> list[Output]:
     return outputs
 
 
+def describe_ignored(rows: Sequence[Row]) -> str | None:
+    """Describe what was not used of the files: "fourth band", or of several images "fourth band (images 0, 2)"."""
+    images = [number for number, row in enumerate(rows) if row.get(IGNORED)]
+    if not images:
+        return None
+    what = str(rows[images[0]][IGNORED])
+    return what if len(rows) == 1 else f"{what} (images {', '.join(map(str, images))})"
+
+
 async def run_limited(jobs: Sequence[Callable[[], Awaitable[T]]], limit: int) -> list[T]:
     """Run jobs with limited concurrency; return the results in order. The first error cancels the others."""
     results: dict[int, T] = {}
@@ -112,11 +122,20 @@ async def _run_image(
 ) -> Row:
     if not isinstance(image, bytes):
         prediction = await pipeline.predict(image, loaded.engine, context, client_disconnected)
-        return {"mask": prediction.mask_HW, "confidence": prediction.confidence_HW}
+        return {
+            "mask": prediction.mask_HW,
+            "confidence": prediction.confidence_HW,
+            "embedding": prediction.embedding_D,
+        }
     result = await pipeline.segment(image, loaded.engine, context, client_disconnected, loaded.value_range)
     prediction = result.prediction
     png = await pipeline.encode(lambda: mask_png(prediction.mask_HW, loaded.class_table), context)
-    return {"mask_png": png, "mean_confidence": np.float32(mean_confidence(prediction))}
+    return {
+        "mask_png": png,
+        "mean_confidence": np.float32(mean_confidence(prediction)),
+        "embedding": prediction.embedding_D,
+        IGNORED: result.image.header.ignored,
+    }
 
 
 def _apply_priority(priority: InferPriority, context: RequestContext) -> int:

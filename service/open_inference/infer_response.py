@@ -16,7 +16,7 @@ from service.open_inference.tensor_spec import Shape
 
 Part = bytes | memoryview
 
-NUMPY_DTYPES = {"UINT8": "<u1", "UINT16": "<u2", "FP32": "<f4"}
+NUMPY_DTYPES = {"UINT8": "<u1", "UINT16": "<u2", "FP16": "<f2", "FP32": "<f4"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,12 +30,13 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """Fields of a response besides its outputs; `id` is the request's."""
+    """Fields of a response besides its outputs; `id` is the request's, `ignored` what was not used of the files."""
 
     model: str
     version: int
     id: str | None
     bundle_version: str
+    ignored: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ def _json(head: Head, outputs: Sequence[Output], binary: dict[str, Part]) -> Ite
     if head.id is not None:
         fields["id"] = head.id
     fields["parameters"] = {"bundle_version": head.bundle_version}
+    if head.ignored is not None:
+        fields["parameters"]["ignored"] = head.ignored
     yield json.dumps(fields)[:-1].encode() + b', "outputs": ['
     for number, output in enumerate(outputs):
         yield b", " if number else b""

@@ -50,7 +50,7 @@ def model_config(found: ResolvedModel, manifest: Manifest) -> dict[str, Any]:
 
 
 def _signature(found: ResolvedModel, manifest: Manifest) -> ModelSignature:
-    return signature_of(found.name.kind, len(manifest.classes))
+    return signature_of(found.name.kind, len(manifest.classes), manifest.embedding_dimensions)
 
 
 def _ready_versions(found: ResolvedModel) -> list[int]:

@@ -37,7 +37,8 @@ class Served:
     @property
     def signature(self) -> ModelSignature:
         """Its input and outputs."""
-        return signature_of(self.name.kind, len(self.loaded.class_table.names))
+        manifest = self.loaded.bundle.manifest
+        return signature_of(self.name.kind, len(manifest.classes), manifest.embedding_dimensions)
 
 
 @dataclass(frozen=True, slots=True)

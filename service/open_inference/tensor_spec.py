@@ -73,19 +73,20 @@ class ModelSignature:
         raise BadInput(f"The model has no output {name!r:.100}: request {known}.")
 
 
-def signature_of(kind: Kind, classes: int) -> ModelSignature:
-    """Return a model's signature."""
+def signature_of(kind: Kind, classes: int, embedding: int | None = None) -> ModelSignature:
+    """Return a model's signature; `embedding` is the length of the bundle's embeddings, if it has them."""
+    embeddings = () if embedding is None else (TensorSpec("embedding", "FP16", (-1, embedding)),)
     if kind == "encoded":
         return ModelSignature(
             kind,
             TensorSpec("image_bytes", "BYTES", (-1,)),
-            (TensorSpec("mask_png", "BYTES", (-1,)), TensorSpec("mean_confidence", "FP32", (-1,))),
+            (TensorSpec("mask_png", "BYTES", (-1,)), TensorSpec("mean_confidence", "FP32", (-1,)), *embeddings),
         )
     mask_type = "UINT8" if classes <= MAX_UINT8_CLASSES else "UINT16"
     return ModelSignature(
         kind,
         TensorSpec("image", "UINT8", (-1, -1, -1, 3)),
-        (TensorSpec("mask", mask_type, (-1, -1, -1)), TensorSpec("confidence", "UINT8", (-1, -1, -1))),
+        (TensorSpec("mask", mask_type, (-1, -1, -1)), TensorSpec("confidence", "UINT8", (-1, -1, -1)), *embeddings),
     )
 
 

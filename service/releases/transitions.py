@@ -19,6 +19,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session, object_session
 
+from service.errors import names_only
 from service.models.activations import activate_version, existing_model, lock_activations, newest_activation
 from service.settings import Settings
 from service.storage.tables import OPEN, UNSERVABLE, Activation, Model, Release, ReleaseState, utc_now
@@ -41,7 +42,7 @@ def record_verdict(
         base_version=against.version if against else None,
         judged_against=against.id if against else None,
         state="judged",
-        reason=verdict["sentence"],
+        reason=names_only(verdict["sentence"]),
     )
     session.add(release)
     session.flush()
@@ -121,7 +122,8 @@ def withdraw(session: Session, release: Release, why: str) -> bool:
 
 def change(release: Release, state: ReleaseState, reason: str, key_name: str | None = None) -> None:
     """Set the state with its reason, and the key of the person who decided."""
-    release.state, release.reason, release.decided_by = state, reason, key_name
+    # Clients read it.
+    release.state, release.reason, release.decided_by = state, names_only(reason), key_name
     release.changed_at = utc_now()
     session = object_session(release)
     assert session is not None  # noqa: S101 - the caller's transaction

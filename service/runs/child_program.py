@@ -1,4 +1,4 @@
-"""Run the trainer or the exporter as a child process: read its JSON lines, stop it, report its errors.
+"""Run the trainer or the exporter as a child process: read its JSON lines, stop it if asked or hung, report its errors.
 
 The child has its own process group, so that signals reach its children, and ends with this process, even if that is
 killed.
@@ -29,12 +29,20 @@ POLL_S = 0.1
 DRAIN_S = 5.0
 LOG_TAIL_BYTES = 2000
 MAX_LINE_BYTES = 1 << 20
+# Exit code of a trainer that a signal has stopped, with its state saved.
+STOPPED = 75
+# A shell script reports a signal so.
+SHELL_SIGNAL = 128
 
 Event = dict[str, Any]
 
 
 class ProgramError(Exception):
     """The program failed; the message holds its error event and the end of its log."""
+
+
+class ProgramDiedError(ProgramError):
+    """The program was killed, stopped by someone else, or hung: another attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +58,14 @@ class Program:
     """Polled; a result other than None stops the program."""
     grace_s: float
     """Seconds between SIGTERM and SIGKILL."""
+    stall_s: float
+    """Seconds without an event after which the program counts as hung."""
+    on_start: Callable[[int], None] = lambda _pid: None
+    """Called with its process id, which is also that of its group."""
 
 
 def run_program(program: Program) -> Event | None:
-    """Run a program; return its `done` event, None if it was interrupted. Raises ProgramError."""
+    """Run a program; return its `done` event, None if it was interrupted. Raises ProgramError, or ProgramDiedError."""
     with program.log_file.open("ab") as stderr:
         stderr.write(f"$ {' '.join(program.command)}\n".encode())
         stderr.flush()
@@ -65,6 +77,7 @@ def run_program(program: Program) -> Event | None:
             start_new_session=True,
         )
     try:
+        program.on_start(child.pid)
         return _follow(program, child)
     finally:
         _end(child, program.grace_s)
@@ -75,12 +88,14 @@ def _follow(program: Program, child: subprocess.Popen[bytes]) -> Event | None:
     reader = _EventReader(child.stdout)
     done: Event | None = None
     message: str | None = None
+    silent_s = 0.0
     while True:
         # Before reading, so that everything is read.
         ended = child.poll() is not None
         if ended:
             reader.wait(DRAIN_S)
-        for event in reader.take():
+        events = reader.take()
+        for event in events:
             done = event if event.get("event") == "done" else done
             message = str(event.get("message")) if event.get("event") == "error" else message
             program.on_event(event)
@@ -88,10 +103,16 @@ def _follow(program: Program, child: subprocess.Popen[bytes]) -> Event | None:
             break
         if program.interruption() is not None:
             return None
+        # Counted in polls: a suspend of this process or machine is not the program's silence.
+        silent_s = 0.0 if events else silent_s + POLL_S
+        if silent_s > program.stall_s:
+            raise ProgramDiedError(_stall_message(program))
         time.sleep(POLL_S)
-    if child.returncode != 0 or done is None:
-        raise ProgramError(_failure_message(program, child.returncode, message))
-    return done
+    if child.returncode == 0 and done is not None:
+        return done
+    if program.interruption() is not None:
+        return None
+    raise _failure(program, child.returncode, message)
 
 
 def _end(child: subprocess.Popen[bytes], grace_s: float) -> None:
@@ -111,11 +132,36 @@ def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
         os.killpg(child.pid, number)
 
 
-def _failure_message(program: Program, code: int, message: str | None) -> str:
-    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    name = " ".join(program.command[1:4])
+def _failure(program: Program, code: int, message: str | None) -> ProgramError:
+    number = -code if code < 0 else code - SHELL_SIGNAL
+    if code == STOPPED:
+        return ProgramDiedError(f"{_name(program)} was stopped by a signal that this service did not send.")
+    if number not in set(signal.Signals):
+        return ProgramError(
+            f"{_name(program)} ended with exit code {code}: {message or 'no error event'}{_tail(program)}"
+        )
+    memory = (
+        "; most likely the system ran out of memory (its log says so). Lower train.batch_labelled, "
+        "train.batch_unlabelled or data.crop in the recipe, or raise train.accumulate."
+    )
+    remedy = memory if number == signal.SIGKILL else "."
+    return ProgramDiedError(f"{_name(program)} was killed by {signal.Signals(number).name}{remedy}{_tail(program)}")
+
+
+def _stall_message(program: Program) -> str:
+    return (
+        f"{_name(program)} printed no event for {program.stall_s:.0f} s and was stopped: if it was at work, raise "
+        f"MASKLOOP_STALL_S.{_tail(program)}"
+    )
+
+
+def _name(program: Program) -> str:
+    return f"`{' '.join(program.command[1:4])}`"
+
+
+def _tail(program: Program) -> str:
     tail = program.log_file.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
-    return f"`{name}` {how}: {message or 'no error event'}\nThe end of {program.log_file.name}:\n{tail}"
+    return f"\nThe end of {program.log_file.name}:\n{tail}"
 
 
 class _EventReader:

@@ -14,8 +14,9 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from service.images.image_store import ImageStore
-from service.storage.blob_store import write_durably
+from service.runs.attempt_folder import close_attempts
 from service.storage.database import Database
+from service.storage.durable_files import write_durably
 from service.storage.tables import ACTIVE, DeletedImage, Run, RunLabel, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
@@ -28,9 +29,10 @@ NO_PICTURE = b"data:,"
 
 
 def delete_copies(run_folder: Path) -> None:
-    """Delete the data set and the imported bundle of a run that has ended."""
-    for name in (*COPIES, *(f".{name}.partial" for name in COPIES)):
-        shutil.rmtree(run_folder / name, ignore_errors=True)
+    """Delete the data set and the imported bundle of a run that has ended, also unfinished ones."""
+    close_attempts(run_folder)
+    for path in (*(run_folder / name for name in COPIES), *run_folder.glob(".*.partial")):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep_deletions(database: Database, images: ImageStore, runs_folder: Path) -> int:
@@ -80,7 +82,7 @@ def _remove_pictures(report: Path) -> None:
 def _delete_leftovers(database: Database, runs_folder: Path) -> None:
     """Delete the copies of runs that ended without their worker, or were killed while they deleted them."""
     folders = {path.parent for name in COPIES for path in runs_folder.glob(f"*/{name}")}
-    folders |= {path.parent for path in runs_folder.glob("*/.*.partial")}
+    folders |= {path.parent for pattern in (".*.partial", "attempt-*") for path in runs_folder.glob(f"*/{pattern}")}
     if not folders:
         return
     with database.read() as session:

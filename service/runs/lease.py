@@ -1,11 +1,12 @@
 """Lease of a run: only its holder may write to the run, and every write is fenced.
 
-`claim` increments `attempts` by compare-and-set, and later writes require that value: a worker that was presumed dead
-can change nothing. A clean release decrements it; lost leases stay counted, so that no value is used twice.
+`claim` increments `fence` by compare-and-set, and later writes require that value: a worker that was presumed dead can
+change nothing. `fence` only grows; `attempts` restarts when the run progresses, and does not count a clean release.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import names_only
+from service.process_identity import process_identity
+from service.runs.attempts import end_attempt
 from service.runs.run_store import add_event, existing_run
 from service.storage.database import Database
 from service.storage.tables import Run, RunStatus, utc_now
@@ -35,31 +38,38 @@ class LeaseLost(Exception):  # noqa: N818 - no error of this worker: another one
 
 def claim(database: Database, run_id: str) -> Lease | None:
     """Claim a queued run; return None if it has ended, or another worker has it."""
+    values = {
+        "status": "running",
+        "attempts": Run.attempts + 1,
+        "fence": Run.fence + 1,
+        "beats": Run.beats + 1,
+        "holder": process_identity(os.getpid()),
+    }
+    claimed = update(Run).where(Run.id == run_id, Run.status == "queued").values(values).returning(Run.id)
     with database.write() as session:
-        row = session.execute(
-            update(Run)
-            .where(Run.id == run_id, Run.status == "queued")
-            .values(status="running", attempts=Run.attempts + 1, heartbeat_at=utc_now())
-            .returning(Run.attempts)
-        ).one_or_none()
-        if row is None:
+        if session.execute(claimed).one_or_none() is None:
             return None
         run = existing_run(session, run_id)
         run.started_at = run.started_at or utc_now()
-        add_event(session, run_id, "started", attempt=row.attempts)
-    return Lease(database, run_id, row.attempts)
+        add_event(session, run_id, "started", attempt=run.attempts)
+    return Lease(database, run)
 
 
 class Lease:
     """Lease of a running run. Methods that write raise LeaseLost."""
 
-    def __init__(self, database: Database, run_id: str, attempt: int) -> None:
-        self.run_id = run_id
-        self.attempt = attempt
+    def __init__(self, database: Database, run: Run) -> None:
+        self.run_id = run.id
+        self.fence = run.fence
+        """Number of this claim; no other claim of the run has it."""
+        self.earlier_program = run.program
+        """Identity of the program that an earlier worker started; it may still run."""
         self.interruption: Interruption | None = None
         """Set by the heartbeat thread."""
         self.finished = False
+        """Whether this worker has recorded the end of the run."""
         self._database = database
+        self._saved_step = run.saved_step
         self._ended = threading.Event()
         self._progress_at = -PROGRESS_EVERY_S
 
@@ -87,6 +97,16 @@ class Lease:
         self._progress_at = time.monotonic()
         self.record({"step": step, "steps": steps, "loss": loss}, **event)
 
+    def saved(self, event: dict[str, Any]) -> None:
+        """Record an event that proves a saved state at its `step`. If that is further than ever, attempts restart at 1.
+
+        The `start` of a resumed trainer proves it too: a power cut may have lost the event of the save.
+        """
+        step = int(event.get("step") or 0)
+        further = step > self._saved_step
+        self._saved_step = max(step, self._saved_step)
+        self.record({"saved_step": step, "attempts": 1} if further else {}, **event)
+
     def finish(self, status: RunStatus, error: str | None = None) -> None:
         """Record the end of the run."""
         values = {"status": status, "error": error, "finished_at": utc_now()}
@@ -99,26 +119,31 @@ class Lease:
         self.record({"status": "queued", "attempts": Run.attempts - 1}, "interrupted", reason="the worker is stopping")
         log.info("run returned to the queue", run_id=self.run_id)
 
+    def end_attempt(self, reason: str) -> None:
+        """Return the run to the queue after an attempt that failed by chance; fail it if too many did."""
+        with self.fenced() as session:
+            run = existing_run(session, self.run_id)
+            end_attempt(session, run, names_only(reason))
+        self.finished = run.status == "failed"
+        log.warning("attempt ended", run_id=self.run_id, now=run.status, reason=reason)
+
     def record(self, values: dict[str, Any], event: str, **fields: Any) -> None:
         """Write columns of the run and an event, in one transaction."""
-        with self.fenced() as session:
-            if values:
-                session.execute(update(Run).where(Run.id == self.run_id).values(**_public(values)))
+        with self.fenced(values) as session:
             add_event(session, self.run_id, event, **_public(fields))
 
     @contextmanager
-    def fenced(self) -> Iterator[Session]:
-        """Open a write transaction in which this worker holds the run."""
+    def fenced(self, values: dict[str, Any] | None = None) -> Iterator[Session]:
+        """Open a fenced write transaction that sets columns of the run; what else it writes is fenced too."""
+        written = {"beats": Run.beats + 1, **_public(values or {})}
         with self._database.write() as session:
-            held = session.execute(
-                update(Run)
-                .where(Run.id == self.run_id, Run.status == "running", Run.attempts == self.attempt)
-                .values(heartbeat_at=utc_now())
-                .returning(Run.id)
-            ).one_or_none()
-            if held is None:
+            held = session.execute(update(Run).where(self._held()).values(written).returning(Run.id))
+            if held.one_or_none() is None:
                 raise LeaseLost(self.run_id)
             yield session
+
+    def _held(self) -> ColumnElement[bool]:
+        return and_(Run.id == self.run_id, Run.status == "running", Run.fence == self.fence)
 
     def _send_heartbeats(self, heartbeat_s: float) -> None:
         beaten_at = time.monotonic()
@@ -133,14 +158,15 @@ class Lease:
             beaten_at = time.monotonic() if due else beaten_at
 
     def _check(self, *, beat: bool) -> None:
-        with self._database.write() if beat else self._database.read() as session:
-            run = existing_run(session, self.run_id)
-            if run.status != "running" or run.attempts != self.attempt:
-                self.interruption = "lost"
-            elif run.cancel_requested:
-                self.interruption = "cancelled"
-            if beat and self.interruption != "lost":
-                run.heartbeat_at = utc_now()
+        try:
+            with self.fenced() if beat else self._database.read() as session:
+                held = session.execute(select(Run.cancel_requested).where(self._held())).one_or_none()
+        except LeaseLost:
+            held = None
+        if held is None:
+            self.interruption = "lost"
+        elif held.cancel_requested:
+            self.interruption = "cancelled"
 
 
 def _public(fields: dict[str, Any]) -> dict[str, Any]:

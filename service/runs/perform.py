@@ -12,7 +12,7 @@ from service.errors import MaskloopError
 from service.images.image_store import ImageStore
 from service.models.model_store import ModelStore
 from service.releases.release_store import ReleaseStore
-from service.runs.child_program import ProgramError
+from service.runs.child_program import ProgramDiedError, ProgramError
 from service.runs.lease import Lease, LeaseLost, claim
 from service.runs.phases import Interrupted, Phases
 from service.runs.run_recipe import RecipeError
@@ -69,6 +69,8 @@ def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
         _interrupt(lease, str(why), settings)
     except LeaseLost:
         raise
+    except ProgramDiedError as error:
+        lease.end_attempt(str(error))
     except (MaskloopError, ProgramError, RecipeError, OSError) as error:
         lease.finish("failed", str(storage_fault(error, settings.data_dir) or error))
     except Exception as error:

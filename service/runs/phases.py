@@ -5,6 +5,7 @@ died continues from the last state that the trainer saved, and a duplicate messa
 
     DATA/runs/ID/dataset/      snapshot of the pool              (prepare)
     DATA/runs/ID/recipe.toml   recipe of the trainer             (prepare)
+    DATA/runs/ID/attempt-N/    unfinished output of both programs
     DATA/runs/ID/train/        output of the trainer             (train)
     DATA/runs/ID/bundle/       candidate                         (export)
     DATA/runs/ID/log.txt       command lines and stderr of both programs
@@ -17,12 +18,13 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 
 import structlog
-from sqlalchemy import update
 
+from service.errors import names_only
 from service.images.image_store import ImageStore
 from service.models.bundle import MANIFEST, Bundle, Manifest
 from service.models.model_store import ModelStore
 from service.models.precision import choose_precision
+from service.process_identity import end_group, process_identity
 from service.releases.gate.best_version import find_best
 from service.releases.gate.judge import check_guard_classes, judge
 from service.releases.gate.scoring import Score
@@ -30,6 +32,7 @@ from service.releases.gate.validation_samples import Sample, read_samples
 from service.releases.gate.verdict import Verdict
 from service.releases.release_store import ReleaseStore
 from service.releases.transitions import conclude, record_verdict
+from service.runs.attempt_folder import open_attempt
 from service.runs.child_program import Event, Program, run_program
 from service.runs.deletion_sweep import delete_copies
 from service.runs.label_check import check_labels
@@ -41,7 +44,7 @@ from service.segmentation.decode import Limits
 from service.segmentation.formats.rgb import ValueRange
 from service.segmentation.inference.providers import expected_provider
 from service.settings import Settings
-from service.storage.tables import Activation, ModelState, Release, Run
+from service.storage.tables import Activation, ModelState, Release
 from service.tracing import span
 
 log = structlog.stdlib.get_logger(__name__)
@@ -69,6 +72,7 @@ class Phases:
     def __post_init__(self) -> None:
         self._limits = Limits(max_bytes=self.settings.max_image_bytes, max_pixels=self.settings.max_image_pixels)
         self._folder = self.settings.data_dir.absolute() / "runs" / self.lease.run_id
+        self._attempt = self._folder
 
     def run(self) -> None:
         """Run all phases.
@@ -91,7 +95,10 @@ class Phases:
 
     def _prepare(self) -> None:
         self._enter("prepare")
-        self._folder.mkdir(parents=True, exist_ok=True)
+        # It may still run if its worker hangs, and would share the device with the next one.
+        if end_group(self.lease.earlier_program, self.settings.stop_grace_s):
+            log.warning("ended the program of an earlier attempt", run_id=self.lease.run_id)
+        self._attempt = open_attempt(self._folder, self.lease.fence)
         base = self._base()
         check_guard_classes(self.settings, base.manifest)
         dataset = self._folder / "dataset"
@@ -104,25 +111,30 @@ class Phases:
         sizes = writer.write(dataset, base.manifest)
         recipe = self._folder / "recipe.toml"
         if not recipe.exists():
-            check_labels(dataset, base.manifest)
+            check_labels(dataset, base.manifest, self._check)
+            self._check()
             write_recipe(recipe, template=self.settings.recipe_path, base=base, dataset=dataset, sizes=sizes)
 
     def _train(self) -> None:
         self._enter("train")
-        out = self._folder / "train"
-        if (out / CHECKPOINT).exists():
+        finished, out = self._folder / "train", self._attempt / "train"
+        if (finished / CHECKPOINT).exists():
             return
-        resume = ["--resume"] if (out / RESUME_STATE).exists() else []
-        self._run_program("trainer", "train", str(self._folder / "recipe.toml"), "--out", str(out), *resume)
+        if not (out / CHECKPOINT).exists():
+            resume = ["--resume"] if (out / RESUME_STATE).exists() else []
+            self._run_program("trainer", "train", str(self._folder / "recipe.toml"), "--out", str(out), *resume)
+        out.rename(finished)
 
     def _export(self) -> None:
         self._enter("export")
-        bundle = self._folder / "bundle"
-        if (bundle / MANIFEST).exists():
+        finished, out = self._folder / "bundle", self._attempt / "bundle"
+        if (finished / MANIFEST).exists():
             return
-        checkpoint, parent = self._folder / "train" / CHECKPOINT, self._base().manifest
-        about = ["--parent", parent.version, "--name", parent.name]
-        self._run_program("exporter", "export", str(checkpoint), "--out", str(bundle), *about, *self._precisions())
+        if not (out / MANIFEST).exists():
+            checkpoint, parent = self._folder / "train" / CHECKPOINT, self._base().manifest
+            about = ["--parent", parent.version, "--name", parent.name]
+            self._run_program("exporter", "export", str(checkpoint), "--out", str(out), *about, *self._precisions())
+        out.rename(finished)
 
     def _precisions(self) -> list[str]:
         """Also export a graph that is fast here; the exporter drops it if it loses too much accuracy."""
@@ -154,18 +166,18 @@ class Phases:
             "miou_after": verdict.candidate.miou_truth_classes if verdict.candidate else None,
         }
         state: ModelState = "rejected" if rejected else "candidate"
-        with self.lease.fenced() as session:
-            session.execute(update(Run).where(Run.id == self.lease.run_id).values(**values))
+        with self.lease.fenced(values) as session:
             error = verdict.sentence if rejected else None
             self.models.mark(version, state, error=error, miou=miou, within=session)
             record_verdict(session, self.lease.run_id, version, report, against)
-            add_event(session, self.lease.run_id, "verdict", outcome=verdict.outcome, sentence=verdict.sentence)
+            sentence = names_only(verdict.sentence)
+            add_event(session, self.lease.run_id, "verdict", outcome=verdict.outcome, sentence=sentence)
 
     def _release(self) -> None:
         self._enter("release")
         release = self.releases.of_run(self.lease.run_id)
         assert release is not None  # noqa: S101 - the phase before writes it
-        # Fenced: a worker that lost the lease stops here.
+        # One transaction with the fence: a worker that lost the lease must not override a later activation.
         with self.lease.fenced() as session:
             conclude(session, session.get_one(Release, release.id), self.settings)
 
@@ -196,15 +208,25 @@ class Phases:
             on_event=self._on_event,
             interruption=self.interruption,
             grace_s=self.settings.stop_grace_s,
+            stall_s=self.settings.stall_s,
+            on_start=self._on_start,
         )
         if run_program(program) is None:
             raise Interrupted(self.interruption() or "stopping")
 
+    def _on_start(self, pid: int) -> None:
+        with self.lease.fenced({"program": process_identity(pid)}):
+            pass
+
     def _on_event(self, event: Event) -> None:
-        if event["event"] == "progress":
+        kind = event["event"]
+        if kind == "progress":
             self.lease.progress(event)
+        elif kind in ("start", "saved"):
+            self.lease.saved(event)
         else:
-            self.lease.record({}, **event)
+            # A finished program is progress.
+            self.lease.record({"attempts": 1} if kind == "done" else {}, **event)
 
 
 def _miou(score: Score | None) -> float | None:

@@ -1,38 +1,50 @@
-"""Recover runs whose heartbeat stopped: queue them again, or fail them after too many attempts."""
+"""Recover runs whose worker died or hangs: queue them again, or fail them after too many attempts."""
 
 from __future__ import annotations
-
-from datetime import timedelta
 
 import structlog
 from sqlalchemy import select
 
-from service.runs.run_store import add_event
+from service.process_identity import has_ended
+from service.runs.attempts import end_attempt
+from service.runs.liveness import Liveness
 from service.storage.database import Database
-from service.storage.tables import Run, utc_now
+from service.storage.tables import Run
 
 log = structlog.stdlib.get_logger(__name__)
 
-# A run that kills its worker, such as by its memory, must not do so forever.
-MAX_ATTEMPTS = 3
-MISSED_HEARTBEATS = 6
+# A process that was stopped or suspended itself sees old heartbeats at first, possibly its own.
+MIN_OBSERVATIONS = 3
 
 
-def reap(database: Database, heartbeat_s: float) -> list[str]:
-    """Queue abandoned runs, or fail them after `MAX_ATTEMPTS`; return the ids of the queued ones."""
-    last_seen = utc_now() - timedelta(seconds=MISSED_HEARTBEATS * heartbeat_s)
+def reap(database: Database, liveness: Liveness) -> list[str]:
+    """Queue runs whose worker has ended or is silent, or fail them; return the ids of the queued ones.
+
+    A worker that ended on this machine is noticed at once, others by their silence over several calls.
+    """
+    with database.read() as session:
+        running = session.scalars(select(Run).where(Run.status == "running")).all()
+    return [run.id for run in running if _abandoned(run, liveness) and _end(database, run) == "queued"]
+
+
+def _abandoned(run: Run, liveness: Liveness) -> bool:
+    sighting = liveness.observe(f"run {run.id}", (run.fence, run.beats))
+    silent = sighting.silent_s >= liveness.limit_s and sighting.observations >= MIN_OBSERVATIONS
+    return silent or has_ended(run.holder)
+
+
+def _end(database: Database, seen: Run) -> str | None:
+    """End the attempt, unless its worker wrote or another process ended it since; return the new status."""
+    same = (Run.id == seen.id, Run.status == "running", Run.fence == seen.fence, Run.beats == seen.beats)
     with database.write() as session:
-        abandoned = session.scalars(select(Run).where(Run.status == "running", Run.heartbeat_at < last_seen)).all()
-        for run in abandoned:
-            if run.attempts < MAX_ATTEMPTS:
-                run.status = "queued"
-                add_event(session, run.id, "interrupted", reason="its worker stopped responding")
-            else:
-                run.status, run.finished_at = "failed", utc_now()
-                run.error = (
-                    f"Its worker died {run.attempts} times. See runs/{run.id}/log.txt and the system's log (out of "
-                    "memory? then lower the recipe's batch or crop), and start a new run."
-                )
-                add_event(session, run.id, "finished", status="failed", error=run.error)
-            log.warning("run abandoned by its worker", run_id=run.id, attempts=run.attempts, now=run.status)
-        return [run.id for run in abandoned if run.status == "queued"]
+        run = session.scalars(select(Run).where(*same).with_for_update()).one_or_none()
+        if run is None:
+            return None
+        end_attempt(
+            session,
+            run,
+            f"its worker died or stopped responding. See runs/{run.id}/log.txt and the system's log (out of memory? "
+            "then lower the recipe's batch or crop).",
+        )
+        log.warning("run abandoned by its worker", run_id=run.id, attempts=run.attempts, now=run.status)
+        return run.status

@@ -20,11 +20,11 @@ from service.errors import Conflict, NoModel, NotEnoughImages, QueueUnreachable,
 from service.images.pool_counters import read_counts
 from service.metrics import Metrics
 from service.models.model_store import ModelStore
-from service.runs.reaper import MISSED_HEARTBEATS
+from service.runs.liveness import Liveness
 from service.runs.run_store import add_event
 from service.settings import Settings
 from service.storage.database import Database
-from service.storage.tables import ACTIVE, Image, Pool, Run, RunReason, Worker, utc_now
+from service.storage.tables import ACTIVE, Image, Pool, Run, RunReason, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -45,6 +45,7 @@ class RetrainPolicy:
     database: Database
     models: ModelStore
     metrics: Metrics
+    liveness: Liveness
     enqueue: Callable[[str], None]
 
     def __post_init__(self) -> None:
@@ -67,7 +68,7 @@ class RetrainPolicy:
                 if not self._is_due(session):
                     return None
                 self._checked_at = time.monotonic()
-                _check(session, self.settings)
+                _check(session, self.settings, self.liveness)
             return self.start("auto")
         except (Conflict, Unavailable) as error:
             if not isinstance(error, RunActive) and str(error) != self._last_obstacle:
@@ -89,7 +90,7 @@ class RetrainPolicy:
                 if reason == "auto" and not self._is_due(session):
                     # There were enough a moment ago, before the lock.
                     raise RunActive("Another process has just started a run: see GET /v1/runs.")
-                _check(session, self.settings)
+                _check(session, self.settings, self.liveness)
                 run = _insert(session, reason, base.version)
         except IntegrityError:
             raise RunActive("Another process has just started a run: see GET /v1/runs.") from None
@@ -111,8 +112,8 @@ class RetrainPolicy:
 def new_images(session: Session, limit: int) -> int:
     """Count unlabelled images, up to a limit, after the snapshot of the last run that learned or was cancelled."""
     last = session.scalar(select(func.max(Run.image_sequence)).where(Run.status.not_in((*ACTIVE, "failed")))) or 0
-    query = select(Image.id).where(Image.mask_sha256.is_(None), Image.sequence > last)
-    return len(session.scalars(query.limit(limit)).all())
+    newer = select(Image.id).where(Image.mask_sha256.is_(None), Image.sequence > last).limit(limit)
+    return session.scalars(select(func.count()).select_from(newer.subquery())).one()
 
 
 def pause_after_failures(session: Session) -> timedelta:
@@ -130,12 +131,12 @@ def pause_after_failures(session: Session) -> timedelta:
     return max(FIRST_PAUSE * 2 ** (failures - 1) - since, timedelta(0)) if since >= timedelta(0) else timedelta(0)
 
 
-def _check(session: Session, settings: Settings) -> None:
+def _check(session: Session, settings: Settings, liveness: Liveness) -> None:
     active = session.scalars(select(Run.id).where(Run.status.in_(ACTIVE))).first()
     if active is not None:
         raise RunActive(f"Run {active} is active: wait for it, or POST /v1/runs/{active}/cancel.")
     _check_labels(session, settings.min_labelled_images)
-    _check_workers(session, settings.heartbeat_s)
+    _check_workers(session, liveness)
 
 
 def _check_labels(session: Session, minimum: int) -> None:
@@ -152,9 +153,8 @@ def _check_labels(session: Session, minimum: int) -> None:
         )
 
 
-def _check_workers(session: Session, heartbeat_s: float) -> None:
-    alive_since = utc_now() - timedelta(seconds=MISSED_HEARTBEATS * heartbeat_s)
-    can_train = session.scalars(select(Worker.can_train).where(Worker.seen_at >= alive_since)).all()
+def _check_workers(session: Session, liveness: Liveness) -> None:
+    can_train = [worker.can_train for worker in liveness.living(session)]
     if not can_train:
         raise TrainerMissing("No worker is running: start one with `python -m service worker`, or all with `up`.")
     if not any(can_train):

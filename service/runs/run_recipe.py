@@ -11,7 +11,7 @@ import tomli_w
 
 from service.models.bundle import Bundle
 from service.runs.snapshot import Sizes
-from service.storage.blob_store import write_durably
+from service.storage.durable_files import write_durably
 
 # Taken from the recipe in the model's bundle if the template does not set them.
 INHERITED = {

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import tomli_w
 from PIL import Image as PillowImage
@@ -79,8 +80,10 @@ class DatasetWriter:
     def write(self, folder: Path, manifest: Manifest) -> Sizes:
         """Write the data set, unless it exists. Raises FileLost for a missing file."""
         if not folder.exists():
-            partial = folder.with_name(f".{folder.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)
+            for leftover in folder.parent.glob(f".{folder.name}.*.partial"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            # A worker that lost the run may still write to one.
+            partial = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
             for name in ("images", "masks", "splits"):
                 (partial / name).mkdir(parents=True)
             (partial / "classes.toml").write_text(_classes(manifest), encoding="utf-8")

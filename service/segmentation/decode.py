@@ -10,6 +10,8 @@ The rules, in order:
 |                             | (MPO) gives its main picture; a TIFF's overviews, thumbnails and masks do not count. |
 | more pixels than allowed    | 413, from the header alone                                                           |
 | truncated or damaged        | 400, with the damage                                                                 |
+| PNG of an iOS app (CgBI)    | 415                                                                                  |
+| PNG of very many chunks     | 400: each takes time                                                                 |
 | unused metadata             | ignored, however large or damaged it is                                              |
 | EXIF orientation            | applied, so the mask is upright; a broken EXIF block is ignored                      |
 | 16 bits, grey               | scaled by the model's value range; without one, the upper 8 bits are kept            |
@@ -19,6 +21,7 @@ The rules, in order:
 | other numbers or bands      | 415, with what the file holds, such as 64-bit floats or 5 bands                      |
 | palette                     | looked up, with its transparency                                                     |
 | 1, 2 or 4 bits, grey        | copied to all three channels                                                         |
+| transparent colour, 16 bits | 415: Pillow compares it with 8 bits                                                  |
 | alpha                       | composited on white, as browsers do; hidden colours stay hidden                      |
 | fourth band of a GeoTIFF    | ignored, unless it is premultiplied alpha: GDAL marks every fourth band as alpha     |
 | CMYK, YCbCr, LAB            | converted by Pillow (including Adobe's inverted CMYK)                                |
@@ -39,12 +42,13 @@ from PIL import Image, ImageFile
 
 from service.errors import BadInput, ImageTooLarge, ImageUnreadable, ImageUnsupported
 from service.segmentation.formats.open_errors import CONVERT, find_fault
-from service.segmentation.formats.png_chunks import without_metadata
+from service.segmentation.formats.png_chunks import is_of_ios, without_metadata
 from service.segmentation.formats.rgb import (
     FULL_16_BITS,
     NotFiniteError,
     ValueRange,
     is_16_bit_color,
+    read_transparency,
     rgb_conversion,
     undeclared_numbers,
 )
@@ -124,8 +128,8 @@ class Header:
     height: int
     orientation: int
     """EXIF orientation of the stored picture, 1 to 8; 1: upright."""
-    ignores_fourth_band: bool
-    """Whether the file is a GeoTIFF whose fourth band was not used."""
+    ignored: str | None = None
+    """What was not used: "fourth band" of a GeoTIFF."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,8 @@ class EncodedImage:
         if self._transposition(orientation) in SWAPPED:
             width, height = height, width
         ignores_band = self._image.mode == "RGBA" and not fourth_band_is_alpha(self._image)
-        return Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation, ignores_band)
+        ignored = "fourth band" if ignores_band else None
+        return Header(MEDIA_TYPES[str(self._image.format)], width, height, orientation, ignored)
 
     def decode(self) -> DecodedImage:
         """Decode the pixels by the rules of this module.
@@ -210,10 +215,14 @@ def decode(data: bytes, limits: Limits, value_range: ValueRange | None = None) -
 
 
 def _used_part(data: bytes) -> bytes:
+    if is_of_ios(data):
+        raise ImageUnsupported(f"The upload {recognise(data)}.")
     try:
         return without_metadata(data)
     except ValueError as error:
-        raise _pillow_error(error, "PNG is damaged", data) from None
+        if kind := recognise(data):
+            raise ImageUnreadable(f"The upload {kind}.") from None
+        raise ImageUnreadable(f"The PNG is damaged ({error}): send the whole file again, or save it again.") from None
 
 
 def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
@@ -272,6 +281,11 @@ def _frames(image: ImageFile.ImageFile) -> int:
 def _check_values(image: Image.Image, value_range: ValueRange | None) -> None:
     if kind := unreadable_kind(image):
         raise ImageUnsupported(f"The file is a TIFF {kind}.")
+    if not read_transparency(image):
+        raise ImageUnsupported(
+            "The PNG marks a colour of 16 bits as transparent, which is not supported: save it with an alpha channel, "
+            "or with 8 bits per channel."
+        )
     if value_range is None and (numbers := undeclared_numbers(image)):
         raise ImageUnsupported(
             f"The pixels are {numbers}, and the model does not declare which values are black and white: train it "

@@ -16,15 +16,17 @@ log = structlog.stdlib.get_logger(__name__)
 
 CHECK_EVERY_S = 5.0
 STOP_TIMEOUT_S = 5.0
-# About one image.
-PROBE_BYTES = 2**20
+# About one image, and one page.
+PROBE_BYTES, SMALL_PROBE_BYTES = 2**20, 4096
+# Checks from one large probe to the next: an hour. Flash memory wears out.
+CHECKS_PER_LARGE_PROBE = 720
 
 
-def write_probe(folder: Path) -> None:
+def write_probe(folder: Path, size_bytes: int = PROBE_BYTES) -> None:
     """Write a temporary file to a folder, which is created if needed. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
-        probe.write(bytes(PROBE_BYTES))
+        probe.write(bytes(size_bytes))
 
 
 class DataFolder:
@@ -35,6 +37,7 @@ class DataFolder:
         self._writable = writable
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._checks = 0
         self.problem: str | None = None
         """Why the folder cannot be written, and the remedy."""
 
@@ -51,9 +54,11 @@ class DataFolder:
             self._thread.join(STOP_TIMEOUT_S)
 
     def check(self) -> None:
-        """Try to write."""
+        """Try to write: one page, but now and then, and until a problem is solved, as much as an image."""
+        large = self.problem is not None or self._checks % CHECKS_PER_LARGE_PROBE == 0
+        self._checks += 1
         try:
-            write_probe(self._folder)
+            write_probe(self._folder, PROBE_BYTES if large else SMALL_PROBE_BYTES)
         except OSError as error:
             fault = storage_fault(error, self._folder)
             self._set(str(fault or error))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import RLock
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, select
@@ -16,6 +18,8 @@ from service.errors import StorageFailed
 
 # Time that a writer waits for another before it fails with "database is locked".
 SQLITE_BUSY_TIMEOUT_MS = 15_000
+# Longer than any transaction of this service waits for files between two statements.
+POSTGRESQL_IDLE_TIMEOUT_MS = 60_000
 
 
 class Database:
@@ -23,6 +27,8 @@ class Database:
 
     def __init__(self, url: str | URL) -> None:
         self.engine = open_engine(url)
+        # SQLite makes a second writer sleep and try again; threads of one process take turns without that.
+        self._turn = RLock() if self.engine.dialect.name == "sqlite" else nullcontext()
         self._read = sessionmaker(self.engine, expire_on_commit=False)
         self._write = sessionmaker(self.engine.execution_options(maskloop_write=True), expire_on_commit=False)
 
@@ -33,18 +39,18 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Open a write transaction: committed at the end, rolled back on an error."""
-        with self._write.begin() as session:
+        with self._turn, self._write.begin() as session:
             # SQLite locks now, not at the first statement: what is read stays true until the write.
             session.connection()
             yield session
 
-    def lock(self, session: Session, sha256: str) -> None:
-        """Lock a blob until the end of a write transaction: its row and its file change together.
+    def lock(self, session: Session, name: str) -> None:
+        """Lock a name, such as that of a blob, until the end of a write transaction: row and files change together.
 
         With SQLite, a write transaction excludes every other one.
         """
         if self.engine.dialect.name != "sqlite":
-            key = int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)
+            key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
             session.execute(select(func.pg_advisory_xact_lock(key)))
 
     def close(self) -> None:
@@ -59,7 +65,10 @@ def open_engine(url: str | URL) -> Engine:
     """
     try:
         if make_url(url).get_backend_name() != "sqlite":
-            return create_engine(url, pool_pre_ping=True)
+            engine = create_engine(url, pool_pre_ping=True)
+            if engine.dialect.name == "postgresql":
+                event.listen(engine, "connect", _prepare_postgresql)
+            return engine
         engine = create_engine(url, connect_args={"check_same_thread": False})
     except ImportError as error:
         raise StorageFailed(
@@ -74,6 +83,14 @@ def open_engine(url: str | URL) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _prepare_postgresql(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    # A process that hangs within a transaction must not keep its row locks: others take over its run.
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {POSTGRESQL_IDLE_TIMEOUT_MS}")
+    cursor.close()
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DatabaseError, DBAPIError, InternalError, OperationalError
 
-from service.errors import MaskloopError, StorageFailed, StorageUnwritable
+from service.errors import DatabaseUnwritable, MaskloopError, StorageFailed, StorageUnwritable
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -19,6 +19,8 @@ REMEDY = "choose another folder (MASKLOOP_DATA_DIR, --data-dir)"
 # Extended result codes of SQLite; on a full disk the file of its shared memory cannot grow.
 SQLITE_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
 SQLITE_STATEMENT = "SQLITE_ERROR"
+# What it makes of an exceeded quota, among others.
+SQLITE_WRITE = "SQLITE_IOERR_WRITE"
 SQLITE_READ_ONLY = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
 # PostgreSQL's disk_full and read_only_sql_transaction.
 SQLSTATE_FULL, SQLSTATE_READ_ONLY = "53100", "25006"
@@ -54,18 +56,32 @@ def reason_of(error: BaseException) -> str:
 
 
 def _file_fault(error: OSError, data_dir: Path) -> MaskloopError | None:
-    if isinstance(error.filename, str) and not _related(Path(error.filename).absolute(), data_dir.absolute()):
+    folder = data_dir.absolute()
+    path = Path(error.filename).absolute() if isinstance(error.filename, str) else None
+    # Folders above it may have to be created.
+    contains_folder = path is not None and folder.is_relative_to(path)
+    if path and not (contains_folder or path.is_relative_to(folder)):
         return None
     if error.errno in FULL:
         return _full(data_dir)
     if error.errno in READ_ONLY:
-        return _read_only(data_dir, str(error.strerror))
-    return StorageUnwritable(f"{data_dir} is not a folder: {REMEDY}.") if error.errno in NO_FOLDER else None
+        reason = str(error.strerror)
+        return _unreadable(path, reason) if path and _is_unreadable_file(path) else _read_only(data_dir, reason)
+    # Below the folder, the program has chosen a wrong name.
+    if error.errno in NO_FOLDER and contains_folder:
+        return StorageUnwritable(f"{data_dir} is not a folder: {REMEDY}.")
+    return None
 
 
-def _related(path: Path, data_dir: Path) -> bool:
-    """Whether a path is in the data folder, or one of the folders above it, which may have to be created."""
-    return path.is_relative_to(data_dir) or data_dir.is_relative_to(path)
+def _is_unreadable_file(path: Path) -> bool:
+    return os.path.isfile(path) and not os.access(path, os.R_OK)  # noqa: PTH113 - `Path.is_file` raises here
+
+
+def _unreadable(path: Path, reason: str) -> StorageFailed:
+    return StorageFailed(
+        f"The file {path} cannot be read ({reason}): give the user of the service the permission to read it.",
+        retry_after_s=RETRY_AFTER_S,
+    )
 
 
 def _database_fault(error: DBAPIError, data_dir: Path) -> MaskloopError | None:
@@ -75,12 +91,12 @@ def _database_fault(error: DBAPIError, data_dir: Path) -> MaskloopError | None:
         return None
     if name.startswith(SQLITE_FULL):
         return _full(data_dir)
-    if name.startswith(SQLITE_READ_ONLY) and not os.access(data_dir, os.W_OK):
+    if name == SQLITE_WRITE or (name.startswith(SQLITE_READ_ONLY) and not os.access(data_dir, os.W_OK)):
         return _read_only(data_dir, str(error.orig))
     if state == SQLSTATE_FULL:
-        return StorageUnwritable("The database is full: free space on the disk of its server.")
+        return DatabaseUnwritable("The database is full: free space on the disk of its server.")
     if state == SQLSTATE_READ_ONLY:
-        return StorageUnwritable("The database is read-only: point MASKLOOP_DATABASE_URL to its primary server.")
+        return DatabaseUnwritable("The database is read-only: point MASKLOOP_DATABASE_URL to its primary server.")
     return StorageFailed(
         "The database cannot be reached: check that it runs, and MASKLOOP_DATABASE_URL. The log has the reason.",
         retry_after_s=RETRY_AFTER_S,
@@ -94,5 +110,5 @@ def _full(data_dir: Path) -> StorageUnwritable:
 def _read_only(data_dir: Path, reason: str) -> StorageUnwritable:
     return StorageUnwritable(
         f"The data folder {data_dir.absolute()} cannot be written ({reason}): give the user of the service the "
-        f"permission to write, or {REMEDY}."
+        f"permission to write, and a sufficient quota, or {REMEDY}."
     )

@@ -188,8 +188,8 @@ class Run(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    heartbeat_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Attempts since the last progress, including a running one that has made none; a clean stop is not counted."""
     cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     phase: Mapped[str | None] = mapped_column(String(32))
     step: Mapped[int | None]
@@ -207,6 +207,16 @@ class Run(Base):
     """`Pool.image_sequence` of the snapshot: the run uses the images up to it. NULL: no snapshot yet."""
     label_sequence: Mapped[int | None] = mapped_column(BigInteger)
     """`Pool.label_sequence` of the snapshot."""
+    fence: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Number of claims so far: every write of a worker requires the value of its own claim."""
+    beats: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Incremented by the worker while it lives."""
+    saved_step: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Highest step whose state the trainer has saved."""
+    holder: Mapped[str | None] = mapped_column(String(200))
+    """Identity of the last worker process; see `process_identity`."""
+    program: Mapped[str | None] = mapped_column(String(200))
+    """Identity of the last trainer or exporter process."""
 
 
 class RunLabel(Base):
@@ -311,7 +321,7 @@ class ApiKey(Base):
 
 
 class Worker(Base):
-    """A worker process, last seen alive at `seen_at`."""
+    """A worker process. `seen_at` is for people: it is compared with no clock."""
 
     __tablename__ = "workers"
 
@@ -321,6 +331,10 @@ class Worker(Base):
     """Whether it has the trainer and the exporter."""
     pid: Mapped[int]
     host: Mapped[str] = mapped_column(String(200))
+    beats: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Incremented by the worker while it lives."""
+    process: Mapped[str | None] = mapped_column(String(200))
+    """Its identity; see `process_identity`."""
 
 
 def _partial_on_postgresql(metadata: MetaData, connection: Connection, **_: Any) -> None:

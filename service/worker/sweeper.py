@@ -9,15 +9,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 
 import structlog
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.exc import DBAPIError
 
 from service.errors import QueueUnreachable
+from service.process_identity import process_identity
 from service.queue import RUN_TASK
 from service.runs.deletion_sweep import sweep_deletions
+from service.runs.liveness import Liveness
 from service.runs.reaper import reap
 from service.state import State
 from service.storage.database import Database
@@ -32,8 +33,8 @@ REQUIRED_PACKAGES = ("trainer", "exporter", "torch", "timm", "safetensors", "onn
 # Does not import the packages: torch takes seconds.
 PROBE = "import importlib.util as u, sys; sys.exit(not all(u.find_spec(n) for n in sys.argv[1:]))"
 PROBE_TIMEOUT_S = 60
-# Rows of killed workers are deleted after this time.
-EXPIRY = timedelta(days=1)
+# Rows of workers that are silent for so many times the limit are deleted.
+EXPIRY_LIMITS = 10
 
 
 @contextmanager
@@ -79,7 +80,8 @@ def sweep(state: State) -> None:
 
     The message of a queued run may be lost.
     """
-    reap(state.database, state.settings.heartbeat_s)
+    delete_dead_workers(state.database, state.liveness)
+    reap(state.database, state.liveness)
     sweep_deletions(state.database, state.images, state.settings.data_dir / "runs")
     send_due(state.database, state.settings)
     for run_id in state.runs.queued():
@@ -103,6 +105,17 @@ def can_train(python: str) -> bool:
     return found.returncode == 0
 
 
+def delete_dead_workers(database: Database, liveness: Liveness) -> None:
+    """Delete the rows of workers that were killed; one that was only suspended writes its row again."""
+    with database.read() as session:
+        workers = session.scalars(select(Worker)).all()
+    dead = [worker for worker in workers if liveness.silence_s(worker) > EXPIRY_LIMITS * liveness.limit_s]
+    if dead:
+        with database.write() as session:
+            for worker in dead:
+                session.execute(delete(Worker).where(Worker.id == worker.id, Worker.beats == worker.beats))
+
+
 class WorkerHeartbeat:
     """The worker row of this process."""
 
@@ -111,13 +124,23 @@ class WorkerHeartbeat:
         self._can_train = can_train
         self._host, self._pid = socket.gethostname(), os.getpid()
         self._id = f"{self._host}:{self._pid}"
+        self._process = process_identity(self._pid)
+        self._beats = 0
 
     def beat(self) -> None:
-        """Record that this worker is alive, and delete expired rows."""
-        row = Worker(id=self._id, seen_at=utc_now(), can_train=self._can_train, pid=self._pid, host=self._host)
+        """Record that this worker is alive."""
+        self._beats += 1
+        row = Worker(
+            id=self._id,
+            seen_at=utc_now(),
+            can_train=self._can_train,
+            pid=self._pid,
+            host=self._host,
+            beats=self._beats,
+            process=self._process,
+        )
         with self._database.write() as session:
             session.merge(row)
-            session.execute(delete(Worker).where(Worker.seen_at < utc_now() - EXPIRY))
 
     def remove(self) -> None:
         """Delete the row, on a clean shutdown."""

@@ -13,20 +13,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from exporter.bundle import read_manifest
 from exporter.export import eager, export
 from exporter.graph import write_graph
 from exporter.manifest import Precision
 from exporter.model_card import artifacts_table
-from exporter.probe import Bytes, Ids, scene
+from exporter.probe import Predict, scene
 from exporter.runtime import OnnxPredictor
 from tests.benchmarks.implementations import peak_memory
 from trainer import checkpoint
@@ -142,7 +142,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {"images_per_s": rate, "peak_bytes": peak_memory(torch.device("cpu"))}
 
 
-def predictor(candidate: str, file: Path, threads: int) -> Callable[[Bytes], tuple[Ids, Bytes]]:
+def predictor(candidate: str, file: Path, threads: int) -> Predict:
     """Load a candidate by its name: PyTorch from a checkpoint, onnxruntime from a graph."""
     torch.set_num_threads(threads)
     if candidate not in TORCH_CANDIDATES:
@@ -179,10 +179,9 @@ def random_checkpoint(file: Path, encoder: str, data: Path | None) -> Path:
 class UnfoldedPredictor(MaskPredictor):
     """Predict without the folded arg-max: all class maps at the size of the image, their softmax and its maximum."""
 
-    def most_likely(self, image_NHWC: Tensor, grid_hw: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def classify(self, maps: Sequence[Tensor], size: Size) -> tuple[Tensor, Tensor]:
         """See `MaskPredictor`."""
-        logits_NKhw = self.segmenter(self.network_input(image_NHWC, grid_hw))
-        logits_NKHW = self.segmenter.upsample(logits_NKhw, image_NHWC.shape[1:3])
+        logits_NKHW = self.segmenter.upsample(self.segmenter.head(maps), size)
         confidence_NHW, class_NHW = logits_NKHW.softmax(dim=1).max(dim=1)
         return class_NHW, confidence_NHW
 

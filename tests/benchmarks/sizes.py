@@ -122,8 +122,8 @@ def rows(name: str, folder: Path, max_pixels: int) -> Iterator[tuple[list[str], 
 def timed(predict: Predict, batch_NHW3: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], float]:
     """Return a prediction and the seconds that it took, without a warm-up."""
     start = time.perf_counter()
-    answer = predict(batch_NHW3)
-    return answer, time.perf_counter() - start
+    mask_NHW, confidence_NHW, _ = predict(batch_NHW3)
+    return (mask_NHW, confidence_NHW), time.perf_counter() - start
 
 
 if __name__ == "__main__":

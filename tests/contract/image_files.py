@@ -52,6 +52,10 @@ def png(width: int, height: int, bits: int, color: int, rows: bytes, *extra: byt
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+TRANSPARENT_2_BITS = png(4, 1, 2, 0, b"\0\x1b", chunk(b"tRNS", b"\0\x01"))
+"""Greys 0 to 3, of which 1 is transparent."""
+
+
 def png_16_bit(pixels_HWC: npt.NDArray[np.uint16]) -> bytes:
     height, width, channels = pixels_HWC.shape
     rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in pixels_HWC)
@@ -251,6 +255,8 @@ CASES: dict[str, dict[str, Case]] = {
         "RGB": encoded(RGB, "PNG", transparency=RGB.getpixel((3, 3))),
         "grey": encoded(RGB.convert("L"), "PNG", transparency=100),
         "1 bit": encoded(RGB.convert("1"), "PNG", transparency=0),
+        "2 bits": TRANSPARENT_2_BITS,
+        "4 bits": png(4, 1, 4, 0, b"\0\x02\x5f", chunk(b"tRNS", b"\0\x05")),
         "palette, one": encoded(RGB.quantize(8), "PNG", transparency=0),
         "palette, some": encoded(RGB.quantize(8), "PNG", transparency=bytes([0, 128, 255, 255])),
     },
@@ -310,6 +316,8 @@ REJECTED: dict[str, dict[str, tuple[bytes, Range | None, str]]] = {
         "checksum of the header": (with_chunks()[:29] + b"1234" + with_chunks()[33:], None, "checksum of its IHDR"),
         "checksum of the pixels": (flipped(encoded(RGB, "PNG"), 60), None, "checksum of its IDAT"),
         "checksum of the transparency": (with_chunks(chunk(b"tRNS", bytes(6), damaged=True)), None, "its tRNS"),
+        "PNG of an iOS app": (with_chunks()[:8] + chunk(b"CgBI", bytes(4)) + with_chunks()[8:], None, "CgBI"),
+        "many chunks": (with_chunks(*[chunk(b"tIME", b"")] * 100_001), None, "has more than 100000 chunks"),
         "TIFF without tags": (b"II*\0\x08\0\0\0\0\0\0\0\0\0", None, "TIFF is damaged"),
     },
     "floats, 32 bits, 12 bits, grey": {
@@ -330,6 +338,10 @@ REJECTED: dict[str, dict[str, tuple[bytes, Range | None, str]]] = {
     "signed 8 or 16 bits, grey": {
         "16 bits": (NUMBER_FILES["signed 16 bits"][0], None, r"16-bit signed.*data\.range"),
         "8 bits": (NUMBER_FILES["signed 8 bits"][0], None, r"8-bit signed.*data\.range"),
+    },
+    "transparent colour of 16 bits": {
+        "grey": (png(2, 1, 16, 0, b"\0\1\2\3\4", chunk(b"tRNS", b"\3\4")), None, "of 16 bits"),
+        "colour": (png(1, 1, 16, 2, b"\0\1\2\3\4\5\6", chunk(b"tRNS", b"\1\2\3\4\5\6")), None, "of 16 bits"),
     },
     "16 bits, colour": {
         "PNG": (png_16_bit(np.zeros((2, 2, 3), np.uint16)), (0.0, 4095.0), "upper 8 bits"),

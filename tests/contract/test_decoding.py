@@ -22,6 +22,7 @@ from tests.contract.image_files import (
     RGB,
     RGBA,
     RGBA_HW4,
+    TRANSPARENT_2_BITS,
     TWELVE_BITS,
     Range,
     encoded,
@@ -140,6 +141,11 @@ def test_overviews_masks_and_thumbnails_are_not_the_picture(program: Program, tm
     for name in ("COG", "older tag", "thumbnail first", "overview of another kind", "only an overview"):
         data, _ = with_range(CASES["several frames or pages"][name])
         np.testing.assert_array_equal(program(data, None, tmp_path), np.asarray(RGB), err_msg=name)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_transparent_grey_of_2_bits_becomes_white(program: Program, tmp_path: Path) -> None:
+    assert program(TRANSPARENT_2_BITS, None, tmp_path)[0, :, 0].tolist() == [0, 255, 170, 255]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from exporter.export import eager
+from exporter.probe import embedding_cosine
 from exporter.runtime import OnnxPredictor
 from exporter.verify import verify
 from service.models.bundle import read_bundle
@@ -29,11 +30,14 @@ def test_masks_equal_pytorch(encoder: str, request: pytest.FixtureRequest) -> No
     served = load_model(read_bundle(exported.bundle), Settings(max_native_pixels=2**20)).engine
     for count, height, width in BATCHES:
         batch_NHW3 = images_of(count, height, width)
-        expected = network(batch_NHW3)
+        *expected_maps, expected_ND = network(batch_NHW3)
+        expected = expected_maps[0], expected_maps[1]
         graph = OnnxPredictor(exported.bundle / graph_for(manifest, height, width, count, heads=1))
-        seen = compare(expected, graph(batch_NHW3))
+        seen = compare(expected, graph(batch_NHW3)[:2])
         assert seen.is_equal, seen
         results = [served.run(image_HW3) for image_HW3 in batch_NHW3]
         found = np.stack([each.mask_HW for each in results]), np.stack([each.confidence_HW for each in results])
         seen = compare(expected, found)
         assert seen.is_equal, seen
+        embeddings = [each.embedding_D for each in results]
+        assert (embedding_cosine(list(np.asarray(expected_ND)), embeddings) or 0) > 0.9999

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -18,7 +17,7 @@ import pytest
 from PIL import Image
 
 from service.storage.database import Database
-from service.storage.tables import Worker, utc_now
+from service.storage.tables import Worker
 from tests.contract.conftest import free_port
 from tests.docs.blocks import ROOT
 from tests.service.conftest import eventually
@@ -167,9 +166,11 @@ def place(folder: Path) -> Iterator[Place]:
     """The folder with a running service, whose pool suffices for a run."""
     address = f"http://127.0.0.1:{(port := free_port())}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MASKLOOP_")}
+    # The worker below sends no heartbeat.
+    environment |= {"PYTHONPATH": str(ROOT), "MASKLOOP_HEARTBEAT_S": "3600"}
     command = [sys.executable, "-m", "service", "serve", "--port", str(port)]
     with (folder / "service.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment | {"PYTHONPATH": str(ROOT)}, stderr=log)
+        process = subprocess.Popen(command, cwd=folder, env=environment, stderr=log)
     try:
         wait_until_ready(address, process)
         key = (folder / "maskloop-data/api-key").read_text().strip()
@@ -201,10 +202,10 @@ def _filled(folder: Path, client: httpx.Client, key: str) -> Place:
     for index, split in enumerate(("labelled",) * 4 + ("val",)):
         image = client.post("/v1/images", content=(folder / f"pool{index}.jpg").read_bytes()).json()
         client.put(f"/v1/images/{image['id']}/mask", params={"split": split}, content=label).raise_for_status()
-    # A worker that never takes a run: its heartbeat is in the future.
+    # A worker that never takes a run.
     database = Database(f"sqlite:///{folder}/maskloop-data/maskloop.db")
     with database.write() as session:
-        session.add(Worker(id="docs", can_train=True, pid=1, host="docs", seen_at=utc_now() + timedelta(hours=1)))
+        session.add(Worker(id="docs", can_train=True, pid=1, host="docs"))
     database.close()
     found = Place(folder, client, key, starter, image_id)
     # Another version has been active before, so that a rollback has somewhere to go.

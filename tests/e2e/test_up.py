@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from demo.client import BackgroundClient
+from service.child_process import MAX_CRASHES
 from tests.e2e.conftest import Group
 from tests.service.conftest import encoded, eventually, read
 from tests.service.runs.actor import Actor, alive
@@ -127,6 +128,31 @@ def test_killed_child_is_restarted(up: Up, bad: Path) -> None:
         )
     # The supervisor keeps the port open, so requests wait for the restarted process.
     assert httpx.get(f"{url}/livez", timeout=30).status_code == 200
+    assert group.end(signal.SIGTERM) == 0
+
+
+def test_crashes_of_worker_and_broker_do_not_end_the_api(up: Up, bad: Path, tmp_path: Path) -> None:
+    # A folder in the place of its log file: the broker ends at each start.
+    (tmp_path / "group0" / "valkey" / "valkey.log").mkdir(parents=True)
+    group = up("--model", str(bad))
+    url = group.ready()
+    killed: set[int] = set()
+    while len(killed) < MAX_CRASHES:
+        for pid, line in group.members().items():
+            if "service worker" in line and pid not in killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+        time.sleep(0.05)
+
+    def crashes_in_a_row(name: str) -> str:
+        lines = [line for line in group.lines if line.startswith(f"up     | {name} ")]
+        return lines[-1] if len(lines) >= MAX_CRASHES else ""
+
+    for name in ("worker", "valkey"):
+        eventually(lambda name=name: f"({MAX_CRASHES} crashes in a row)" in crashes_in_a_row(name))  # type: ignore[misc]
+    assert "no training run starts or continues; see its output above" in crashes_in_a_row("worker")
+    assert "but none starts; see " in crashes_in_a_row("valkey")
+    assert httpx.post(f"{url}/v1/segment", content=encoded(picture())).status_code == 200
     assert group.end(signal.SIGTERM) == 0
 
 

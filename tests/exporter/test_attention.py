@@ -13,7 +13,7 @@ from exporter.attention import DOMAIN, FUSED, fuse_attention
 from exporter.bundle import read_manifest
 from exporter.export import eager
 from exporter.graph import save, write_graph
-from exporter.probe import scene
+from exporter.probe import embedding_cosine, scene
 from exporter.runtime import OnnxPredictor
 from tests.exporter.conftest import predictor_of
 from trainer.checkpoint import load
@@ -34,10 +34,11 @@ def test_fused_graph_matches_pytorch(
     vit_bundle: Path, vit_checkpoint: Path, count: int, height: int, width: int
 ) -> None:
     image_NHW3 = np.stack([scene(height, width, seed) for seed in range(count)])
-    mask, confidence = OnnxPredictor(vit_bundle / "model.fused.onnx")(image_NHW3)
-    expected_mask, expected_confidence = eager(predictor_of(vit_checkpoint))(image_NHW3)
+    mask, confidence, embedding = OnnxPredictor(vit_bundle / "model.fused.onnx")(image_NHW3)
+    expected_mask, expected_confidence, expected_embedding = eager(predictor_of(vit_checkpoint))(image_NHW3)
     assert np.mean(mask == expected_mask) >= 0.999
     assert np.abs(confidence.astype(int) - expected_confidence).max() <= 1
+    assert (embedding_cosine(list(np.asarray(embedding)), list(np.asarray(expected_embedding))) or 0) > 0.99999
 
 
 def test_network_without_attention_has_no_fused_graph(convnet_bundle: Path) -> None:
@@ -75,7 +76,7 @@ def test_scale_is_kept_and_only_plain_attention_is_fused(tmp_path: Path, kind: s
     fused, count = fuse_attention(onnx.load(tmp_path / "traced.onnx"))
     assert count == (1 if kind == "plain" else 0)
     save(fused, tmp_path / "fused.onnx")
-    _, level_NHW = OnnxPredictor(tmp_path / "fused.onnx")(image_NHW3)
-    _, expected_NHW = eager(predictor)(image_NHW3)
+    _, level_NHW, _ = OnnxPredictor(tmp_path / "fused.onnx")(image_NHW3)
+    _, expected_NHW, _ = eager(predictor)(image_NHW3)
     assert np.ptp(expected_NHW) > 0
     assert np.abs(level_NHW.astype(int) - expected_NHW).max() <= 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from exporter import events
 from tests.exporter.conftest import GOLDEN
 
 
@@ -27,16 +28,27 @@ def test_export_then_verify(vit_checkpoint: Path, tmp_path: Path) -> None:
     about.write_text("For tests only.\n", encoding="utf-8-sig")
     ran = run("export", vit_checkpoint, "--out", out, "--name", "tiny", "--weights", "fp16", "--about", about)
     assert ran.returncode == 0, ran.stderr
-    events = lines(ran)
-    assert [event["event"] for event in events] == ["start", *["progress"] * 5, "done"]
-    assert [(event["step"], event["steps"]) for event in events[1:-1]] == [(step, 5) for step in range(5)]
-    assert events[-1]["bundle"] == str(out)
+    printed = lines(ran)
+    assert [event["event"] for event in printed] == ["start", *["progress"] * 5, "done"]
+    assert [(event["step"], event["steps"]) for event in printed[1:-1]] == [(step, 5) for step in range(5)]
+    assert printed[-1]["bundle"] == str(out)
     manifest = json.loads((out / "manifest.json").read_text())
-    assert (manifest["version"], manifest["name"]) == (events[-1]["version"], "tiny")
+    assert (manifest["version"], manifest["name"]) == (printed[-1]["version"], "tiny")
     card = (out / "MODEL_CARD.md").read_text()
     assert "For tests only." in card
     assert "\ufeff" not in card
     assert lines(run("verify", out))[-1]["version"] == manifest["version"]
+
+
+def test_long_stage_reports_that_it_is_at_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work = events.SignOfLife()
+    at_work()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(events, "EVERY_S", 0.0)
+    at_work()
+    assert json.loads(capsys.readouterr().out) == {"event": "measuring", "images_done": 2}
 
 
 def test_verify_prints_json_and_a_table() -> None:

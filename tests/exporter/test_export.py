@@ -85,7 +85,7 @@ def test_probe_contains_pytorchs_masks(convnet_bundle: Path, convnet_checkpoint:
     with np.load(convnet_bundle / "probe.npz") as probe:
         shapes = [probe[f"image_{number}"].shape for number in range(4)]
         for number in range(4):
-            mask, _ = predict(probe[f"image_{number}"][None])
+            mask, *_ = predict(probe[f"image_{number}"][None])
             assert np.array_equal(mask[0], probe[f"mask_{number}"])
     assert shapes == [(96, 128, 3), (145, 79, 3), (31, 161, 3), (120, 240, 3)], (
         "multiples; no multiples; one row of cells; larger than the long side"

@@ -87,6 +87,16 @@ def test_operators_that_stay_in_int8(name: str) -> None:
     assert _int8_passthrough(graph, [each.name for each in nodes if each.op_type == "Conv"]) == expected
 
 
+def test_sum_that_the_embedding_reads_stays_in_int8() -> None:
+    nodes, expected = CHAINS["sum between convolutions"]
+    graph = graph_of(*nodes[:-1], node("ReduceMean", "sum", "pooled"), node("Cast", "pooled", "embedding"), nodes[-1])
+    pooled = next(each for each in graph if each.name == "embedding")
+    graph.outputs.append(pooled.outputs[0])
+    assert _int8_passthrough(graph, ["a", "b", "end"]) == expected
+    graph.outputs.pop()
+    assert _int8_passthrough(graph, ["a", "b", "end"]) == [], "any other operator needs the float sum"
+
+
 def test_nothing_stays_in_int8_next_to_a_float_convolution() -> None:
     nodes, _ = CHAINS["sum between convolutions"]
     assert _int8_passthrough(graph_of(*nodes), ["a", "end"]) == []

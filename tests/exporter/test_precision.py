@@ -19,7 +19,7 @@ from exporter.calibration import large_tensors
 from exporter.channels_last import resize_channels_last
 from exporter.export import eager, export
 from exporter.fp16 import FP16_SAFE_MAX, FP32_OPERATORS, convert_to_fp16, shape_derived_tensors
-from exporter.probe import Bytes, Ids, Predict, scene
+from exporter.probe import Bytes, Outputs, Predict, scene
 from exporter.quantize import ACTIVATIONS, QUANTIZED, QuantizationError, _exclusion_counts, quantize
 from exporter.runtime import OnnxPredictor
 from exporter.validation import DataError, Validator, _evenly_spaced
@@ -84,6 +84,10 @@ def test_manifest_describes_each_graph(bundle: Path) -> None:
     assert fp16.probe_agreement == artifacts.FP16_PROBE_AGREEMENT
     assert int8.probe_agreement == pytest.approx(int8.agreement.mask - artifacts.INT8_PROBE_MARGIN)
     assert int8.left_in_float is not None
+    cosines = [each.agreement.embedding_cosine or 0 for each in (fp32, fp16, int8)]
+    assert [cosine >= least for cosine, least in zip(cosines, (0.99999, 0.9999, 0.95), strict=True)] == [True] * 3
+    assert (fp32.min_embedding_cosine, fp16.min_embedding_cosine) == (0.9999, 0.999)
+    assert int8.min_embedding_cosine == pytest.approx(cosines[2] - artifacts.INT8_PROBE_MARGIN)
 
 
 def test_verify_runs_each_graph(bundle: Path) -> None:
@@ -300,13 +304,16 @@ def test_data_set_without_a_labelled_validation_pixel_is_rejected(
 def test_validation_of_a_predictor_with_half_of_the_pixels_wrong(places: Path, convnet_checkpoint: Path) -> None:
     """The predictor is PyTorch with every class shifted by one in the upper half of the image."""
     predict = eager(predictor_of(convnet_checkpoint))
-    validator = Validator(places, load(convnet_checkpoint).taxonomy, DATA, predict)
+    calls: list[None] = []
+    taxonomy = load(convnet_checkpoint).taxonomy
+    validator = Validator(places, taxonomy, DATA, predict, at_work=lambda: calls.append(None))
     assert (validator.scores.miou, validator.images) == (1.0, SPLITS["val"])
+    assert len(calls) == SPLITS["val"]
 
-    def half_wrong(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
-        mask_NHW, confidence_NHW = predict(image_NHW3)
+    def half_wrong(image_NHW3: Bytes) -> Outputs:
+        mask_NHW, confidence_NHW, _ = predict(image_NHW3)
         mask_NHW[:, : VAL_SIZE[0] // 2] = (mask_NHW[:, : VAL_SIZE[0] // 2] + 1) % len(NAMES)
-        return mask_NHW, confidence_NHW
+        return Outputs(mask_NHW, confidence_NHW)
 
     found = validator.measure(half_wrong)
     assert found.mask == 0.5
@@ -328,12 +335,12 @@ def test_pixel_of_a_class_that_no_label_shows_costs_miou_but_counts_as_no_loss(
     validator = Validator(root, load(convnet_checkpoint).taxonomy, DATA, without_class_1(predict))
     before = validator.scores
 
-    def one_pixel(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
-        mask_NHW, confidence_NHW = predict(image_NHW3)
+    def one_pixel(image_NHW3: Bytes) -> Outputs:
+        mask_NHW, confidence_NHW, _ = predict(image_NHW3)
         labelled = np.flatnonzero(mask_NHW != 1)
         mask_NHW[mask_NHW == 1] = 0
         mask_NHW.flat[labelled[0]] = 1
-        return mask_NHW, confidence_NHW
+        return Outputs(mask_NHW, confidence_NHW)
 
     found = validator.measure(one_pixel)
     counted = sum(iou is not None for iou in before.per_class.values())
@@ -345,10 +352,10 @@ def test_pixel_of_a_class_that_no_label_shows_costs_miou_but_counts_as_no_loss(
 def without_class_1(predict: Predict) -> Predict:
     """Predict class 0 instead of class 1, which the labels of the test ignore."""
 
-    def other(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
-        mask_NHW, confidence_NHW = predict(image_NHW3)
+    def other(image_NHW3: Bytes) -> Outputs:
+        mask_NHW, confidence_NHW, _ = predict(image_NHW3)
         mask_NHW[mask_NHW == 1] = 0
-        return mask_NHW, confidence_NHW
+        return Outputs(mask_NHW, confidence_NHW)
 
     return other
 
@@ -371,5 +378,5 @@ def test_only_products_with_weights_are_quantised(bundle: Path) -> None:
     assert OnnxPredictor(bundle / "model.int8.onnx")(scene(33, 57, 0)[None])[0].shape == (1, 33, 57)
 
 
-def _nothing(image_NHW3: Bytes) -> tuple[Ids, Bytes]:
+def _nothing(image_NHW3: Bytes) -> Outputs:
     raise AssertionError("must not be called")

@@ -12,7 +12,7 @@ import pytest
 
 from exporter.__main__ import main
 from exporter.bundle import BundleError, read_manifest, sha256_of
-from exporter.probe import scene
+from exporter.probe import embedding_cosine, scene
 from exporter.runtime import OnnxPredictor
 from exporter.tensorrt import engine
 from exporter.tensorrt.prepare import MASK_TYPES, prepare
@@ -48,8 +48,11 @@ def test_the_rewritten_graph_gives_the_bundles_masks(
     rewritten, plain = OnnxPredictor(out / "model.onnx", mask_types=MASK_TYPES), OnnxPredictor(bundle / "model.onnx")
     for count, height, width in [(1, 1, 1), (2, 75, 101), (1, 240, 320), (1, 9, 300)]:
         image_NHW3 = np.stack([scene(height, width, seed) for seed in range(60, 60 + count)])
-        mask, confidence = rewritten(image_NHW3)
-        expected, expected_confidence = plain(image_NHW3)
+        mask, confidence, embedding = rewritten(image_NHW3)
+        expected, expected_confidence, expected_embedding = plain(image_NHW3)
+        assert embedding is not None
+        assert embedding.dtype == np.float16
+        assert (embedding_cosine(list(embedding), list(np.asarray(expected_embedding))) or 0) > 0.9999
         apart, unequal = (1, 0.0005) if precision == "fp32" else (12, 0.02)
         assert np.count_nonzero(mask != expected) <= unequal * mask.size + 1
         assert np.abs(confidence.astype(int) - expected_confidence).max() <= apart

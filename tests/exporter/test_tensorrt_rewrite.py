@@ -74,8 +74,8 @@ def test_masks_of_many_classes_become_int32(tmp_path: Path) -> None:
     model = onnx.load(tmp_path / "model.onnx")
     save(for_tensorrt(model), tmp_path / "rewritten.onnx")
     image_NHW3 = scene(30, 40, seed=3)[None]
-    mask, confidence = OnnxPredictor(tmp_path / "rewritten.onnx", mask_types=MASK_TYPES)(image_NHW3)
-    expected, expected_confidence = OnnxPredictor(tmp_path / "model.onnx")(image_NHW3)
+    mask, confidence, _ = OnnxPredictor(tmp_path / "rewritten.onnx", mask_types=MASK_TYPES)(image_NHW3)
+    expected, expected_confidence, _ = OnnxPredictor(tmp_path / "model.onnx")(image_NHW3)
     assert mask.dtype == np.dtype(np.int32)
     assert expected.dtype == np.dtype(np.uint16)
     assert expected.max() > 255

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from exporter.bundle import BundleError, read_manifest, sha256_of
 from exporter.export import export
-from exporter.probe import scene
-from exporter.runtime import run_tile_graph
+from exporter.probe import embedding_cosine, scene
+from exporter.runtime import OnnxPredictor, run_tile_graph
 from exporter.verify import verify
 from tests.exporter.conftest import NAMES, TINY_VIT, make_checkpoint
 from trainer.checkpoint import load
@@ -52,9 +52,9 @@ def test_height_and_width_are_fixed_and_batch_size_is_dynamic(bundle: Path) -> N
         [side.dim_param or side.dim_value for side in value.type.tensor_type.shape.dim]
         for value in (*graph.input, *graph.output)
     ]
-    assert sides == [["N", *WINDOW, 3], ["N", len(NAMES), *WINDOW]]
+    assert sides == [["N", *WINDOW, 3], ["N", len(NAMES), *WINDOW], ["N", 24]]
     assert {node.domain for node in graph.node} == {""}
-    assert run_tile_graph(bundle / "model.tile.onnx", np.zeros((5, *WINDOW, 3), np.uint8)).shape[0] == 5
+    assert run_tile_graph(bundle / "model.tile.onnx", np.zeros((5, *WINDOW, 3), np.uint8))[0].shape[0] == 5
 
 
 @pytest.mark.parametrize("size", [(100, 150), (30, 200), (48, 64)])
@@ -65,7 +65,7 @@ def test_combined_windows_match_the_trainers_sliding_window(
 
     def graph(window_nChw: Tensor) -> Tensor:
         bytes_nhw3 = (window_nChw * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-        return torch.from_numpy(run_tile_graph(bundle / "model.tile.onnx", np.ascontiguousarray(bytes_nhw3))).log()
+        return torch.from_numpy(run_tile_graph(bundle / "model.tile.onnx", np.ascontiguousarray(bytes_nhw3))[0]).log()
 
     found_HW = sliding_probabilities(graph, to_float(image_1HW3), WINDOW, STRIDE)[0].argmax(dim=0)
     with torch.inference_mode():
@@ -73,6 +73,19 @@ def test_combined_windows_match_the_trainers_sliding_window(
             load(checkpoint).model.eval(), image_1HW3, Inference(window=WINDOW, window_stride=STRIDE)
         )
     assert (found_HW == expected_1HW[0]).float().mean() >= 0.999
+
+
+def test_embedding_of_a_window_equals_that_of_the_graph_of_whole_images(bundle: Path) -> None:
+    image_NTU3 = np.stack([scene(*WINDOW, seed=seed) for seed in range(3)])
+    _, embedding_ND = run_tile_graph(bundle / "model.tile.onnx", image_NTU3)
+    expected_ND = OnnxPredictor(bundle / "model.onnx")(image_NTU3).embedding
+    assert embedding_ND is not None
+    assert expected_ND is not None
+    assert (embedding_cosine(list(embedding_ND), list(expected_ND)) or 0) > 0.99999
+    tile = read_manifest(bundle).tile
+    assert tile is not None
+    assert tile.embedding_cosine is not None
+    assert tile.embedding_cosine > 0.99999
 
 
 def test_model_without_sliding_window_has_no_tile_graph(vit_bundle: Path) -> None:

@@ -233,12 +233,37 @@ def test_python_tensor_model_runs_requests_as_one_batch(monkeypatch: pytest.Monk
     (tmp_path / "2").mkdir()
     shutil.copyfile(GOLDEN / "model.onnx", tmp_path / "2" / "model.onnx")
     model = tensor.TritonPythonModel()
-    model.initialize({"model_repository": str(tmp_path), "model_version": "2", "model_instance_kind": "CPU"})
+    listed = json.dumps({"output": [{"name": "mask"}, {"name": "confidence"}, {"name": "embedding"}]})
+    place = {"model_repository": str(tmp_path), "model_version": "2", "model_instance_kind": "CPU"}
+    model.initialize(place | {"model_config": listed})
     images = [np.stack([scene(40, 56, seed) for seed in seeds]) for seeds in ((0,), (1, 2))]
     responses = model.execute([{"image": StandInTensor("image", image_NHW3)} for image_NHW3 in images])
     predict = OnnxPredictor(GOLDEN / "model.onnx")
     for response, image_NHW3 in zip(responses, images, strict=True):
-        mask_NHW, confidence_NHW = predict(image_NHW3)
+        mask_NHW, confidence_NHW, _ = predict(image_NHW3)
         assert np.mean(response.tensors["mask"].array == mask_NHW) > 0.999
         assert response.tensors["mask"].array.shape == mask_NHW.shape
         assert np.abs(response.tensors["confidence"].array.astype(int) - confidence_NHW).max() <= 1
+        assert set(response.tensors) == {"mask", "confidence"}, "this graph has no embedding"
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed in config.pbtxt", "not listed"])
+def test_python_tensor_model_returns_the_embedding_that_the_configuration_lists(
+    listed: bool, vit_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in(brightness))
+    (tmp_path / "1").mkdir()
+    shutil.copyfile(vit_bundle / "model.onnx", tmp_path / "1" / "model.onnx")
+    names = ["mask", "confidence", *(["embedding"] if listed else [])]
+    model = tensor.TritonPythonModel()
+    place = {"model_repository": str(tmp_path), "model_version": "1", "model_instance_kind": "CPU"}
+    model.initialize(place | {"model_config": json.dumps({"output": [{"name": name} for name in names]})})
+    image_NHW3 = np.stack([scene(40, 56, seed) for seed in range(3)])
+    requests = [{"image": StandInTensor("image", part)} for part in (image_NHW3[:1], image_NHW3[1:])]
+    first, second = model.execute(requests)
+    assert list(first.tensors) == names
+    if listed:
+        expected_ND = OnnxPredictor(vit_bundle / "model.onnx")(image_NHW3).embedding
+        found_ND = np.concatenate([each.tensors["embedding"].array for each in (first, second)])
+        assert found_ND.dtype == np.float16
+        np.testing.assert_allclose(found_ND.astype(float), np.asarray(expected_ND, float), atol=2e-3)

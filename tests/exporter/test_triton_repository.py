@@ -5,16 +5,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from exporter.bundle import BundleError, read_manifest, sha256_of
-from exporter.manifest import Manifest, Precision
+from exporter.manifest import Embedding, Manifest, Precision
 from exporter.triton.config import Options
 from exporter.triton.repository import safe_name, write_repository
 from tests.exporter.conftest import GOLDEN
 from tests.exporter.test_command_line import lines, run
-from tests.exporter.test_triton_config import graph_file, parameters, parsed
+from tests.exporter.test_triton_config import SCHEMA, graph_file, parameters, parsed
 
 
 def unchanged(manifest: Manifest) -> Manifest:
@@ -145,6 +146,60 @@ def test_other_tensors_need_another_name(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="other inputs or outputs"):
         write_repository(GOLDEN, tmp_path)
     assert not (tmp_path / "golden/2").exists()
+
+
+def test_embedding_is_an_output_of_the_tensor_model(vit_bundle: Path, tmp_path: Path) -> None:
+    write_repository(vit_bundle, tmp_path, name="places")
+    config = parsed((tmp_path / "places/config.pbtxt").read_text())
+    found = [(value.name, value.data_type, list(value.dims)) for value in config.output]
+    assert found[2] == ("embedding", SCHEMA.TYPE_FP16, [24])
+
+
+def test_versions_with_and_without_embedding_share_a_configuration_that_does_not_list_it(tmp_path: Path) -> None:
+    """Triton rejects a version without a listed output, and accepts one with outputs that are not listed."""
+    write_repository(GOLDEN, tmp_path / "repo")
+    before = (tmp_path / "repo/golden/config.pbtxt").read_text()
+    newer = with_constant_embedding(tmp_path / "newer")
+    assert write_repository(newer, tmp_path / "repo").version == 2
+    assert "embedding" not in (tmp_path / "repo/golden/config.pbtxt").read_text()
+    assert write_repository(another_bundle(tmp_path / "older"), tmp_path / "repo").version == 3
+    assert write_repository(newer, tmp_path / "repo", rewrite_config=True).version == 4
+    assert 'name: "embedding" data_type: TYPE_FP16 dims: [2]' in (tmp_path / "repo/golden/config.pbtxt").read_text()
+    with pytest.raises(BundleError, match=r"other embeddings \(config.pbtxt lists their length\)"):
+        write_repository(another_bundle(tmp_path / "oldest"), tmp_path / "repo")
+    assert 'name: "mask"' in before
+
+
+def with_constant_embedding(folder: Path) -> Path:
+    """The golden bundle with an embedding of two numbers, the same for each image."""
+    bundle = another_bundle(folder)
+    model = onnx.load(bundle / "model.onnx")
+    vector = onnx.numpy_helper.from_array(np.array([0.6, 0.8], np.float16), "vector")
+    model.graph.initializer.append(vector)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2], np.int64), "dimensions"))
+    value = onnx.helper.make_node
+    model.graph.node.extend(
+        [
+            value("Shape", ["image"], ["images"], start=0, end=1),
+            value("Concat", ["images", "dimensions"], ["table"], axis=0),
+            value("Expand", ["vector", "table"], ["embedding"]),
+        ]
+    )
+    model.graph.output.append(onnx.helper.make_tensor_value_info("embedding", onnx.TensorProto.FLOAT16, ["N", 2]))
+    onnx.save(model, bundle / "model.onnx")
+    with np.load(bundle / "probe.npz") as stored:
+        arrays = dict(stored)
+    arrays |= {name.replace("mask", "embedding"): np.array([0.6, 0.8], np.float16) for name in arrays if "mask" in name}
+    np.savez_compressed(bundle / "probe.npz", **arrays)
+    manifest = read_manifest(bundle)
+    (artifact,) = manifest.artifacts
+    file = bundle / "model.onnx"
+    changes = {"sha256": sha256_of(file), "bytes": file.stat().st_size, "min_embedding_cosine": 0.9999}
+    probe = manifest.probe.model_copy(update={"sha256": sha256_of(bundle / "probe.npz")})
+    embedding = Embedding(output="embedding", dimensions=2)
+    new = {"artifacts": (artifact.model_copy(update=changes),), "probe": probe, "embedding": embedding}
+    (bundle / "manifest.json").write_text(manifest.model_copy(update=new).to_json())
+    return bundle
 
 
 @pytest.mark.parametrize("name", ["golden", "golden_encoded"])

@@ -191,7 +191,7 @@ def predict() -> OnnxPredictor:
 
 
 def expected(predict: OnnxPredictor, file: bytes) -> Mask:
-    mask_NHW, _ = predict(np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))[None])
+    mask_NHW, *_ = predict(np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))[None])
     mask_HW: Mask = mask_NHW[0]
     return mask_HW
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +20,13 @@ from service.api.app import create_app
 from service.metrics import Metrics
 from service.settings import Settings
 from service.state import State, open_state
-from tests.service import postgresql
+from service.storage.blob_store import Collection, relative_path
+from tests.service import postgresql, s3_server
 from tests.service.tiny_bundle import COLORS, write_bundle
 
 MakeSettings = Callable[..., Settings]
 # Has every scope. `serve` sends it unless a test sets `api_key` itself.
+ON_SERVERS = bool(os.environ.get("TEST_SERVERS"))
 TEST_KEY = "key-of-the-tests-0123456789"
 
 
@@ -35,10 +39,10 @@ def plain_tracebacks() -> None:
 
 @pytest.fixture(autouse=True)
 def dropped_databases() -> Iterator[None]:
-    """Drop the databases of a test after it."""
+    """Drop the databases of a test after it, except those of fixtures with a wider scope."""
+    earlier = postgresql.databases()
     yield
-    if postgresql.chosen():
-        postgresql.drop_databases()
+    postgresql.drop_databases(keep=earlier)
 
 
 @pytest.fixture
@@ -63,7 +67,6 @@ def settings_maker(tmp_path: Path, bundle: Path) -> MakeSettings:
     def make(**changes: Any) -> Settings:
         defaults: dict[str, Any] = {
             "data_dir": tmp_path / "data",
-            "database_url": database_url(changes.get("data_dir", tmp_path / "data")),
             "model": str(bundle),
             "api_key": TEST_KEY,
             "model_poll_s": 0.05,
@@ -72,14 +75,27 @@ def settings_maker(tmp_path: Path, bundle: Path) -> MakeSettings:
             # Only tests of the wait limit may depend on the speed of the machine.
             "max_wait_s": 60.0,
         }
-        return Settings(**(defaults | changes))
+        return Settings(**(defaults | server_settings(changes.get("data_dir", defaults["data_dir"])) | changes))
 
     return make
 
 
-def database_url(data_dir: Path) -> str:
-    """Return the setting `database_url` of a test: empty, or a database of the server that all tests use."""
-    return postgresql.create_database(data_dir) if postgresql.chosen() else ""
+def server_settings(data_dir: Path) -> dict[str, str]:
+    """Settings that make the stores of a test use PostgreSQL and S3, if `TEST_SERVERS` is set (make test-servers)."""
+    if not ON_SERVERS:
+        return {}
+    prefix = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+    return {
+        "database_url": postgresql.create_database(data_dir),
+        "storage_url": f"{s3_server.shared_bucket()}/{prefix}",
+    }
+
+
+@pytest.fixture
+def on_files() -> None:
+    """Skip a test that looks at files of the data folder if the stores use servers."""
+    if ON_SERVERS:
+        pytest.skip("it looks at files of the data folder")
 
 
 @pytest.fixture
@@ -121,6 +137,13 @@ def serve(settings: Settings) -> TestClient:
 
     headers = {"X-API-Key": TEST_KEY} if settings.api_key.get_secret_value() == TEST_KEY else {}
     return Ready(create_app(settings), raise_server_exceptions=False, headers=headers)
+
+
+def blob_file(state: State, collection: Collection, sha256: str | None) -> Path:
+    """Return the file of an image or a mask, which may not exist."""
+    if ON_SERVERS:
+        pytest.skip("it looks at files of the data folder")
+    return state.settings.data_dir / "blobs" / relative_path(collection, str(sha256))
 
 
 def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import os
 import tempfile
 import warnings
 from functools import cache
@@ -12,15 +11,8 @@ from pathlib import Path
 
 import psycopg
 
-VARIABLE = "TEST_DATABASE"
-"""Set to `postgresql`, it makes every test that opens the stores use this server (make test-postgresql)."""
 # Nothing has to survive here.
 FAST = ("fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200")
-
-
-def chosen() -> bool:
-    """Whether all tests use PostgreSQL."""
-    return os.environ.get(VARIABLE) == "postgresql"
 
 
 def create_database(folder: Path) -> str:
@@ -33,13 +25,19 @@ def create_database(folder: Path) -> str:
     return _server().replace("postgresql://", "postgresql+psycopg://").replace("/postgres?", f"/{name}?")
 
 
-def drop_databases() -> None:
-    """Drop the databases that were created since the last call."""
-    if _created:
+def databases() -> frozenset[str]:
+    """Names of the databases that were created and not dropped."""
+    return frozenset(_created)
+
+
+def drop_databases(keep: frozenset[str] = frozenset()) -> None:
+    """Drop the databases that were created, except some."""
+    unwanted = _created - keep
+    if unwanted:
         with psycopg.connect(_server(), autocommit=True) as connection:
-            for name in _created:
+            for name in unwanted:
                 connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        _created.clear()
+        _created.difference_update(unwanted)
 
 
 _created: set[str] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,8 +15,9 @@ from prometheus_client import CollectorRegistry
 
 import service.database_collector
 from service.database_collector import Counts, DatabaseCollector
+from service.process_identity import process_identity
 from service.state import State
-from service.storage.tables import Model, Release, Run, RunStatus, Worker, utc_now
+from service.storage.tables import Model, Release, Run, RunStatus, Worker
 from service.webhooks.outbox import add_message
 from tests.service.conftest import encoded
 from tests.service.tiny_bundle import nearest, picture
@@ -55,7 +57,10 @@ async def test_pool_runs_and_workers_are_counted(state: State) -> None:
     add_run(state, 4, "running")
     with state.database.write() as session:
         session.add(Worker(id="alive", can_train=True, pid=1, host="a"))
-        session.add(Worker(id="dead", can_train=True, pid=2, host="a", seen_at=utc_now() - timedelta(hours=1)))
+        # No process of this machine has started at tick 0.
+        own = process_identity(os.getpid())
+        assert own is not None
+        session.add(Worker(id="dead", can_train=True, pid=2, host="a", process=f"{own.rpartition(' ')[0]} 0"))
     await state.database_collector.refresh()
 
     def values(name: str, label: str) -> dict[str, float]:

@@ -40,8 +40,9 @@ KINDS = {
     "form without its header": (b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + PNG, "is a form"),
     "SVG": (SVG, "is an SVG"),
     "HTML": (b"\n<!DOCTYPE html><title>404</title>", "is an HTML page"),
-    "gzip": (gzip.compress(PNG), "is compressed with gzip: set the header Content-Encoding: gzip"),
+    "gzip": (gzip.compress(PNG), "is compressed with gzip: unpack it; a compressed body needs the"),
     "PDF": (b"%PDF-1.7\n", "is a PDF"),
+    "PNG of an iOS app": (PNG[:8] + b"\0\0\0\4CgBI" + bytes(8) + PNG[8:], "is a PNG of an iOS app (CgBI): convert it"),
     "GIF": (encoded(NOISE, "GIF"), "is a GIF"),
     "HEIC": (HEIC, "is a HEIC photograph: convert it to JPEG"),
     "video": (b"\0\0\0\x20ftypisom\0\0\2\0", "is a video"),
@@ -80,6 +81,17 @@ def test_files_that_tools_have_changed_are_recognised(shared_client: TestClient,
 def test_zip_archive_is_pointed_to_the_batch_call(shared_client: TestClient, bundle: Path) -> None:
     response = shared_client.post("/v1/segment", content=zipped(bundle))
     assert "/v1/segment/batch" in response.json()["detail"]
+
+
+def test_remedies_fit_their_call(shared_client: TestClient, bundle: Path) -> None:
+    image_id = shared_client.post("/v1/images", content=encoded(picture())).json()["id"]
+    mask = shared_client.put(f"/v1/images/{image_id}/mask", content=zipped(bundle)).json()["detail"]
+    assert mask.startswith("The upload is a ZIP archive: unpack it")
+    for data, kind in ((b'{"version": 1}', "is JSON"), (gzip.compress(zipped(bundle)), "is compressed with gzip")):
+        detail = shared_client.post("/v1/models", content=data).json()["detail"]
+        assert detail == f"The upload {kind}: send the ZIP of a bundle itself, as `curl --data-binary @FILE` does."
+    part = shared_client.post("/v1/segment/batch", files=[("file", ("a.png.gz", gzip.compress(PNG)))])
+    assert "is compressed with gzip: unpack it" in part.json()["problem"]["detail"]
 
 
 def test_mask_in_base64_is_recognised(shared_client: TestClient) -> None:

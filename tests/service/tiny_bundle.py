@@ -29,6 +29,13 @@ def nearest(image_HW3: npt.NDArray[np.uint8], colors: tuple[tuple[int, int, int]
     return ids
 
 
+def mean_color(image_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
+    """Return the expected embedding: the mean colour, divided by its length, float16 [3]."""
+    mean = image_HW3.mean(axis=(0, 1))
+    vector: npt.NDArray[np.float16] = (mean / np.linalg.norm(mean)).astype(np.float16)
+    return vector
+
+
 def picture(width: int = 40, height: int = 30, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Return blocks of the five colours with a little noise, uint8 [H, W, 3]."""
     rng = np.random.default_rng(seed)
@@ -44,6 +51,7 @@ def write_bundle(
     colors: tuple[tuple[int, int, int], ...] = COLORS,
     work: int = 0,
     max_height: int | None = None,
+    embedding: bool = False,
     **manifest: Any,
 ) -> Path:
     """Write a bundle whose classes are these colours.
@@ -54,15 +62,20 @@ def write_bundle(
         colors: RGB by class id; another order gives a model with other predictions.
         work: Number of elementwise operations added to the graph, to make it slow.
         max_height: Height in pixels from which on the graph fails; above 24, so that the probe passes.
+        embedding: The graph returns the mean colour of the image, with length 1, as its embedding.
         manifest: Fields to replace in the manifest.
     """
     folder.mkdir(parents=True)
-    onnx.save(_graph(colors, work, max_height), str(folder / "model.onnx"))
+    onnx.save(_graph(colors, work, max_height, embedding=embedding), str(folder / "model.onnx"))
     images = [picture(32, 24), picture(40, 17)]
-    probe = {f"image_{i}": image for i, image in enumerate(images)}
+    probe: dict[str, npt.NDArray[Any]] = {f"image_{i}": image for i, image in enumerate(images)}
     probe |= {f"mask_{i}": nearest(image, colors) for i, image in enumerate(images)}
+    if embedding:
+        probe |= {f"embedding_{i}": mean_color(image) for i, image in enumerate(images)}
     np.savez(folder / "probe.npz", **probe)  # type: ignore[arg-type]  # the stub takes the names for its own options
     (folder / "MODEL_CARD.md").write_text("# A tiny model for tests\n")
+    if embedding:
+        manifest = {"embedding": {"output": "embedding", "dimensions": 3}} | manifest
     write_manifest(folder, version=version, colors=colors, **manifest)
     return folder
 
@@ -90,6 +103,7 @@ def write_manifest(
         },
         "artifacts": [
             {"file": "model.onnx", "precision": "fp32", "sha256": sha256(folder / "model.onnx"), "opset": 20}
+            | ({"min_embedding_cosine": 0.9999} if "embedding" in manifest else {})
         ],
     }
     (folder / "manifest.json").write_text(json.dumps(body | manifest))
@@ -102,6 +116,7 @@ def add_tile(
     stride: float = 0.5,
     colors: tuple[tuple[int, int, int], ...] = COLORS,
     factor: float = 1.0,
+    embedding: bool = False,
 ) -> None:
     """Add a graph for sliding windows to a bundle.
 
@@ -111,8 +126,9 @@ def add_tile(
         stride: Step of the window as a fraction of its side.
         colors: RGB by class id.
         factor: Factor on the probabilities; a value other than 1 makes them invalid.
+        embedding: The graph returns the mean colour of the window.
     """
-    onnx.save(_tile_graph(colors, window, factor), str(folder / "model.tile.onnx"))
+    onnx.save(_tile_graph(colors, window, factor, embedding=embedding), str(folder / "model.tile.onnx"))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["tile"] = {
         "file": "model.tile.onnx",
@@ -140,7 +156,9 @@ def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _graph(colors: tuple[tuple[int, int, int], ...], work: int, max_height: int | None) -> onnx.ModelProto:
+def _graph(
+    colors: tuple[tuple[int, int, int], ...], work: int, max_height: int | None, *, embedding: bool
+) -> onnx.ModelProto:
     shape = ["N", "H", "W"]
     nodes, constants = _logits(colors, work)
     if max_height is not None:
@@ -162,10 +180,27 @@ def _graph(colors: tuple[tuple[int, int, int], ...], work: int, max_height: int 
         helper.make_node("Cast", ["scaled"], ["confidence"], to=TensorProto.UINT8),
     ]
     outputs = [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name in ("mask", "confidence")]
+    if embedding:
+        outputs.append(_add_embedding(nodes, constants))
     return _model(nodes, constants, [*shape, 3], outputs)
 
 
-def _tile_graph(colors: tuple[tuple[int, int, int], ...], window: tuple[int, int], factor: float) -> onnx.ModelProto:
+def _add_embedding(
+    nodes: list[onnx.NodeProto], constants: dict[str, npt.NDArray[Any] | np.generic]
+) -> onnx.ValueInfoProto:
+    constants |= {"sides": np.array([1, 2], dtype=np.int64), "channel": np.array([1], dtype=np.int64)}
+    nodes += [
+        helper.make_node("ReduceMean", ["x0", "sides"], ["mean"], keepdims=0),
+        helper.make_node("ReduceL2", ["mean", "channel"], ["length"], keepdims=1),
+        helper.make_node("Div", ["mean", "length"], ["unit"]),
+        helper.make_node("Cast", ["unit"], ["embedding"], to=TensorProto.FLOAT16),
+    ]
+    return helper.make_tensor_value_info("embedding", TensorProto.FLOAT16, ["N", 3])
+
+
+def _tile_graph(
+    colors: tuple[tuple[int, int, int], ...], window: tuple[int, int], factor: float, *, embedding: bool
+) -> onnx.ModelProto:
     nodes, constants = _logits(colors, work=0)
     constants["factor"] = np.float32(factor)
     nodes += [
@@ -174,7 +209,8 @@ def _tile_graph(colors: tuple[tuple[int, int, int], ...], window: tuple[int, int
         helper.make_node("Transpose", ["scaled"], ["probability"], perm=[0, 3, 1, 2]),
     ]
     output = helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["N", len(colors), *window])
-    return _model(nodes, constants, ["N", *window, 3], [output])
+    outputs = [output, *([_add_embedding(nodes, constants)] if embedding else [])]
+    return _model(nodes, constants, ["N", *window, 3], outputs)
 
 
 def _logits(

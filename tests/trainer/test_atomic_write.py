@@ -34,6 +34,12 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("text", ["[Errno 122] Disk quota exceeded", "Error: Disk quota exceeded (os error 122)"])
+def test_exceeded_quota_is_a_full_disk(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RunError, match="model: the disk is full"), atomic_write(tmp_path / "model"):
+        raise RuntimeError(text)
+
+
 @pytest.mark.parametrize("kind", ["text", "safetensors", "torch"])
 def test_full_disk_gets_a_remedy_and_keeps_the_old_file(tmp_path: Path, kind: str) -> None:
     with small_disk(tmp_path / "disk", 2) as disk:

@@ -8,6 +8,7 @@ import pytest
 import tomli_w
 
 from tests.trainer.conftest import make_recipe
+from trainer.__main__ import main
 from trainer.config import Loss, RecipeError
 from trainer.recipe_file import load_recipe, recipe_from_dict
 
@@ -127,6 +128,20 @@ def test_ohem_pixels_that_were_never_valid_are_an_unknown_key(pixels: object) ->
 def test_ohem_pixels_of_an_earlier_version_do_not_replace_a_share() -> None:
     with pytest.raises(RecipeError, match=r"did you mean loss\.ohem_min_kept_share"):
         recipe_from_dict(good() | {"loss": {"kind": "ohem", "ohem_min_kept": 1152, "ohem_min_kept_share": 0.3}})
+
+
+def test_share_of_an_earlier_version_is_a_notice_of_the_run(dataset: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(dataset, "supervised", steps=1).as_dict()
+    path, events = tmp_path / "recipe.toml", tmp_path / "run/events.jsonl"
+    recipe["loss"] = {"kind": "ohem", "ohem_min_kept": 512}
+    path.write_text(tomli_w.dumps(recipe))
+    assert main(["train", str(path), "--out", str(tmp_path / "run")]) == 0
+    assert "ohem_min_kept = 512 is read as loss.ohem_min_kept_share = 0.25, as on one GPU" in events.read_text()
+    for loss in ({"kind": "cross_entropy", "ohem_min_kept": 512}, {"kind": "ohem", "ohem_min_kept_share": 0.25}):
+        notices: list[str] = []
+        path.write_text(tomli_w.dumps(recipe | {"loss": loss}))
+        load_recipe(path, [], notices)
+        assert notices == []
 
 
 def test_dates_are_rejected() -> None:

@@ -139,3 +139,8 @@ def test_killed_run_resumes_to_the_same_weights(dataset: Path, tmp_path: Path) -
     run(recipe, tmp_path / "whole")
     for name in ("model.safetensors", "student.safetensors"):
         assert_same_weights(killed / name, tmp_path / "whole" / name, f"killed at {steps}")
+
+
+def test_saved_event_follows_each_saved_state(dataset: Path, tmp_path: Path) -> None:
+    events = run(make_recipe(dataset, "supervised", TINY_CONVNET, steps=5, save_every=2), tmp_path / "run")
+    assert [event["step"] for event in events if event["event"] == "saved"] == [2, 4, 5]

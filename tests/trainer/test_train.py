@@ -1,5 +1,6 @@
 """Whole runs: learning, reproducibility, checkpoints and error messages."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -10,12 +11,13 @@ import tomli_w
 import torch
 
 from tests.trainer.conftest import TINY_CONVNET, TINY_VIT, make_recipe, write_dataset
-from trainer import checkpoint
+from trainer import checkpoint, validation
 from trainer.__main__ import main
 from trainer.config import Recipe
 from trainer.data.dataset import DatasetError
 from trainer.data.readers.layouts import open_dataset
 from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.metrics import scores
 from trainer.events import Events
 from trainer.recipe_file import recipe_from_dict
 from trainer.run_error import RunError
@@ -57,6 +59,21 @@ def test_run_learns(dataset: Path, tmp_path: Path, method: str) -> None:
     assert loaded.metrics["split"] == "val"
     data = open_dataset(dataset)
     assert evaluate(loaded.model, data, data.split("val")).miou == events[-1]["miou"]
+
+
+def test_best_weights_are_chosen_by_the_classes_in_the_truth(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At step 2 one stray pixel of a class that `val` lacks halves the mIoU."""
+    stray = scores(torch.tensor([[99, 1], [0, 0]]), ("a", "b"), 1)
+    clean = dataclasses.replace(stray, miou=0.8, miou_truth_classes=0.8)
+    found = iter((stray, clean, clean, stray))
+    monkeypatch.setattr("trainer.validation.evaluate", lambda *_, **__: next(found))
+    done = run(make_recipe(dataset, evaluate_every=2), tmp_path / "run")
+    assert stray.miou < clean.miou < stray.miou_truth_classes
+    assert done[-2]["step"] == 2
+    assert done[-1]["miou"] == stray.miou
+    assert (tmp_path / "run/last.safetensors").exists()
 
 
 def test_init_starts_from_a_checkpoint_and_rejects_other_classes(dataset: Path, tmp_path: Path) -> None:
@@ -166,3 +183,14 @@ def test_evaluate_and_predict_from_the_command_line(
     assert "inference.long_side = -1: must be greater than or equal to 0" in capsys.readouterr().err
     assert main(["evaluate", str(dataset / "classes.toml"), "--data", str(dataset)]) == 1
     assert "model.safetensors" in capsys.readouterr().err
+
+
+def test_long_evaluation_reports_that_it_is_at_work(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(dataset, "supervised", steps=1)
+    short = [event["event"] for event in run(recipe, tmp_path / "short")]
+    assert "evaluating" not in short
+    monkeypatch.setattr(validation, "REPORT_EVERY_S", 0.0)
+    long = [event for event in run(recipe, tmp_path / "long") if event["event"] == "evaluating"]
+    assert long[0] == {"event": "evaluating", "images_done": 1, "images": 2}

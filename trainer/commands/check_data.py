@@ -19,7 +19,7 @@ from trainer.data.dataset import DatasetError
 from trainer.data.readers.layouts import MARKS, open_dataset
 
 BAR_CELLS = 30
-MAX_SHOWN = 5
+MAX_NAMED = 5
 """Names of a problem, and problems of a kind, that are shown."""
 STYLES = {"error": "red", "warning": "yellow"}
 
@@ -90,11 +90,11 @@ def show(inspection: Inspection, problems: list[Problem], console: Console) -> N
     shown: Counter[str] = Counter()
     for problem in problems:
         shown[problem.kind] += 1
-        if shown[problem.kind] <= MAX_SHOWN:
+        if shown[problem.kind] <= MAX_NAMED:
             _show_problem(problem, console)
     for kind, count in shown.items():
-        if count > MAX_SHOWN:
-            console.print(f"{kind}: {count - MAX_SHOWN} more; --json lists all", markup=False, highlight=False)
+        if count > MAX_NAMED:
+            console.print(f"{kind}: {count - MAX_NAMED} more; --json lists all", markup=False, highlight=False)
     errors = sum(problem.severity == "error" for problem in problems)
     console.print(f"errors: {errors}, warnings: {len(problems) - errors}", style="red" if errors else "green")
 
@@ -103,10 +103,10 @@ def _show_problem(problem: Problem, console: Console) -> None:
     message = f"{problem.severity}: {problem.message}"
     console.print(message, style=STYLES[problem.severity], markup=False, highlight=False, soft_wrap=True)
     names = [name for name in problem.names if name not in problem.message]
-    for name in names[:MAX_SHOWN]:
+    for name in names[:MAX_NAMED]:
         console.print(f"    {name}", markup=False, highlight=False, soft_wrap=True)
-    if len(names) > MAX_SHOWN:
-        console.print(f"    and {len(names) - MAX_SHOWN} more; --json lists all", markup=False, highlight=False)
+    if len(names) > MAX_NAMED:
+        console.print(f"    and {len(names) - MAX_NAMED} more; --json lists all", markup=False, highlight=False)
     if problem.remedy:
         console.print(f"  {problem.remedy}", markup=False, highlight=False, soft_wrap=True)
 

@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-NAMED_CLASSES = 20
+from trainer.counted import counted
+
+MAX_NAMED = 20
 """Classes that the output names."""
 
 
@@ -25,9 +27,11 @@ def run(options: argparse.Namespace) -> int:
     from trainer.data.coco.coco_masks import prepare_coco  # noqa: PLC0415 (only this command needs pycocotools)
 
     done = prepare_coco(options.root, options.form)
-    print(f"{options.root / 'masks'}: {done.written} masks written, {done.kept} already existed")
-    named = ", ".join(done.classes[:NAMED_CLASSES]) + (", ..." if len(done.classes) > NAMED_CLASSES else "")
-    print(f"{len(done.classes)} classes: {named}")
+    print(f"{options.root / 'masks'}: {counted(done.written, 'mask', 'masks')} written, {done.kept} already existed")
+    named = ", ".join(done.classes[:MAX_NAMED]) + (", ..." if len(done.classes) > MAX_NAMED else "")
+    print(f"{counted(len(done.classes), 'class', 'classes')}: {named}")
     if done.bare:
-        print(f"{done.bare} images have no annotation: their masks show background only")
+        images = counted(done.bare, "image has", "images have")
+        result = "no mask was written" if options.form == "panoptic" else "background only in the mask"
+        print(f"{images} no annotation: {result}")
     return 0

@@ -30,7 +30,8 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train; returns 0 when finished, 75 when stopped with the state saved."""
-    recipe = load_recipe(options.recipe, options.set)
+    notices: list[str] = []
+    recipe = load_recipe(options.recipe, options.set, notices)
     out = options.out or Path("runs") / options.recipe.stem
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -41,6 +42,8 @@ def run(options: argparse.Namespace) -> int:
     if (out / "resume.pt").exists() and not options.resume:
         raise RunError(f"{out}: contains a stopped run; continue it with --resume, or give another --out")
     with Events(out) if is_main_process() else NullEvents() as events:
+        for message in notices:
+            events.emit("notice", message=message)
         try:
             train(recipe, out, events, resume=options.resume)
         except Stopped as stopped:

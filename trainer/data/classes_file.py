@@ -16,6 +16,7 @@ trainer/data/classes has such files for the public data sets.
 """
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,7 +77,8 @@ def _encoding(table: dict[str, Any], taxonomy: Taxonomy) -> MaskEncoding:
         raise TaxonomyError(f"ignore_values: {both[0]} is also a stored value of class {name!r}; remove one of them")
     always = () if taxonomy.ignore_index in id_of_value else (taxonomy.ignore_index,)
     zero = (0,) if table.get("reduce_zero") else ()
-    return MaskEncoding.from_values(id_of_value, (*ignored, *always, *zero), taxonomy.ignore_index)
+    encoding = MaskEncoding.from_values(id_of_value, (*ignored, *always, *zero), taxonomy.ignore_index)
+    return replace(encoding, reduces_zero=bool(zero))
 
 
 def _reduced(table: dict[str, Any], taxonomy: Taxonomy) -> dict[int, int]:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from trainer.counted import counted
 from trainer.data.formats.rgb import ValueRange
 from trainer.data.mask_encoding import MaskEncoding
 from trainer.taxonomy import Taxonomy
@@ -31,7 +32,7 @@ class DatasetError(ValueError):
     """A data set cannot be used for training."""
 
 
-NAMED = 5
+MAX_NAMED = 5
 """Missing images that an error names."""
 
 
@@ -43,9 +44,10 @@ class MissingImagesError(DatasetError):
     ) -> None:
         self.missing, self.samples = tuple(missing), samples
         total = len(missing) + len(samples)
-        message = f"{len(missing)} of {total} images do not exist: {', '.join(map(repr, missing[:NAMED]))}"
-        if len(missing) > NAMED:
-            message += f" and {len(missing) - NAMED} more"
+        message = counted(len(missing), f"of {total} images does not exist", f"of {total} images do not exist")
+        message += f": {', '.join(map(repr, missing[:MAX_NAMED]))}"
+        if len(missing) > MAX_NAMED:
+            message += f" and {len(missing) - MAX_NAMED} more"
         default = "add them or remove them from the list"
         if not samples:
             message = f"none of the {total} images exists, the first is {missing[0]!r}"

@@ -16,6 +16,7 @@ Rules for images, in order:
 | premultiplied alpha             | RGBa              | the same                                                      |
 | transparent colour or entries   | 1, L, P, RGB      | the same                                                      |
 | fourth band of a GeoTIFF        | RGBA              | ignored: GDAL marks every fourth band as alpha                |
+| transparent colour of 16 bits   | I;16, RGB         | ImageError: Pillow compares it with 8 bits                    |
 | palette                         | P                 | looked up                                                     |
 | 1, 2 or 4 bits, grey            | 1, L              | the one channel three times                                   |
 | CMYK                            | CMYK              | converted without a profile; a JPEG's is inverted, as Adobe's |
@@ -45,13 +46,14 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.Image import DecompressionBombError
 
 from trainer.data.formats.open_errors import find_fault
-from trainer.data.formats.png_chunks import SIGNATURE, without_metadata
+from trainer.data.formats.png_chunks import SIGNATURE, is_of_ios, without_metadata
 from trainer.data.formats.rgb import (
     FULL_16_BITS,
     NotFiniteError,
     ValueRange,
     is_16_bit_color,
     rawmode,
+    read_transparency,
     rgb_conversion,
     stored_dtype,
     stored_numbers,
@@ -168,15 +170,25 @@ def _select_picture(image: ImageFile.ImageFile) -> None:
 
 
 def _without_metadata(source: Source) -> Source:
-    """The used part of a PNG, in memory; other sources unchanged. Raises ValueError if a checksum is wrong."""
+    """The used part of a PNG, in memory; other sources unchanged. Raises ValueError as `without_metadata`."""
     if isinstance(source, io.BytesIO):
         return io.BytesIO(without_metadata(source.getvalue()))
     with source.open("rb") as file:
         start = file.read(len(SIGNATURE))
-        return io.BytesIO(without_metadata(start + file.read())) if start == SIGNATURE else source
+        if start != SIGNATURE:
+            return source
+        data = start + file.read()
+    if is_of_ios(data):
+        raise ValueError("a PNG of an iOS app (CgBI), which other programs do not read")
+    return io.BytesIO(without_metadata(data))
 
 
 def _check_range(image: Image.Image, name: Path, value_range: ValueRange | None) -> None:
+    if not read_transparency(image):
+        raise ImageError(
+            f"{name}: a colour of 16 bits is marked as transparent, which is not supported; save the image with an "
+            "alpha channel, or with 8 bits per channel"
+        )
     if value_range is None and (numbers := undeclared_numbers(image)):
         low, high = np.percentile(stored_numbers(image, stored_dtype(image)), USUAL_VALUES)
         raise UndeclaredRangeError(name, numbers, float(low), float(high))

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainer.counted import counted
 from trainer.data.decode import ImageError, Source, decode_colors, decode_values
 
-NAMED_VALUES = 8
+MAX_NAMED = 8
 """Unknown values that a message names."""
 
 Color = tuple[int, int, int]
@@ -28,11 +29,13 @@ class MaskEncoding:
     """Meaning of a mask's stored values.
 
     `id_of_value` has pairs (stored value, class id or ignore_index); a colour is r * 65536 + g * 256 + b.
+    `reduces_zero`: classes.toml says so instead of listing them.
     """
 
     id_of_value: tuple[tuple[int, int], ...]
     ignore_index: int
     colors: bool = False
+    reduces_zero: bool = False
 
     @classmethod
     def from_values(cls, id_of_value: Mapping[int, int], ignored: Iterable[int], ignore_index: int) -> "MaskEncoding":
@@ -90,9 +93,10 @@ class MaskEncoding:
 
     def _describe_unknown(self, stored: Stored) -> str:
         values, counts = np.unique(stored, return_counts=True)
-        order = np.argsort(-counts)[:NAMED_VALUES]
-        named = ", ".join(f"{self._format(int(values[i]))} ({counts[i]} pixels)" for i in order)
-        more = f" and {len(values) - NAMED_VALUES} more values" if len(values) > NAMED_VALUES else ""
+        order = np.argsort(-counts)[:MAX_NAMED]
+        named = ", ".join(f"{self._format(int(values[i]))} ({counted(counts[i], 'pixel', 'pixels')})" for i in order)
+        others = len(values) - MAX_NAMED
+        more = f" and {counted(others, 'more value', 'more values')}" if others > 0 else ""
         return (
             f"contains {named}{more}, neither a class nor ignored; known are {self._known_values()}; "
             "add the class to classes.toml or repaint the mask"
@@ -106,7 +110,7 @@ class MaskEncoding:
         known = sorted(stored for stored, _ in self.id_of_value)
         if not self.colors:
             return _ranges(known)
-        return ", ".join(map(self._format, known[:NAMED_VALUES])) + (" and others" if len(known) > NAMED_VALUES else "")
+        return ", ".join(map(self._format, known[:MAX_NAMED])) + (" and others" if len(known) > MAX_NAMED else "")
 
 
 def _describe_sizes(mask: tuple[int, ...], image: tuple[int, int]) -> str:

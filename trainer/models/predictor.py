@@ -1,11 +1,15 @@
 """Predict masks from images of any size; the trainer evaluates this network, and the exporter converts it to ONNX."""
 
-# N images, H W pixels of the image, h w size of the network's input or of the head's logits, K classes
+# N images, H W pixels of the image, h w size of the network's input or of the head's logits, K classes, D channels of
+# the encoder's last map
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
+from trainer.models.embedding import image_embedding
 from trainer.models.segmenter import Segmenter, to_float
 from trainer.models.upsampled_argmax import upsampled_argmax
 
@@ -19,22 +23,30 @@ class MaskPredictor(nn.Module):
         super().__init__()
         self.segmenter, self.long_side = segmenter, long_side
 
-    def forward(self, image_NHWC: Tensor, grid_hw: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Predict masks of RGB images, uint8 [N,H,W,3]: class ids uint8 [N,H,W], and their softmax uint8, 255 = 1.0.
+    def forward(self, image_NHWC: Tensor, grid_hw: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict masks and embeddings of RGB images, uint8 [N,H,W,3].
 
+        Returns class ids uint8 [N,H,W], their softmax uint8 [N,H,W], 255 = 1.0, and `image_embedding`, float16 [N,D].
         Above 256 classes the ids are int32, which the exporter casts to uint16. The exporter passes `grid_hw`: its
         sides are those of the network's input in multiples of `size_multiple`.
         """
-        class_NHW, confidence_NHW = self.most_likely(image_NHWC, grid_hw)
+        maps = self.segmenter.encode(self.network_input(image_NHWC, grid_hw))
+        class_NHW, confidence_NHW = self.classify(maps, image_NHWC.shape[1:3])
         id_type = torch.uint8 if self.segmenter.classes <= UINT8_CLASSES else torch.int32
-        return class_NHW.to(id_type), (confidence_NHW * 255).round().to(torch.uint8)
+        mask_NHW, steps_NHW = class_NHW.to(id_type), (confidence_NHW * 255).round().to(torch.uint8)
+        # The coarsest map of a pyramid, the last block's of a plain ViT.
+        return mask_NHW, steps_NHW, image_embedding(maps[-1])
 
     def most_likely(self, image_NHWC: Tensor, grid_hw: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Class ids int64 [N,H,W], and the softmax of that class, float32 [N,H,W]."""
+        return self.classify(self.segmenter.encode(self.network_input(image_NHWC, grid_hw)), image_NHWC.shape[1:3])
+
+    def classify(self, maps: Sequence[Tensor], size: Size) -> tuple[Tensor, Tensor]:
+        """Class ids int64 [N,*size] of the encoder's maps, and the softmax of that class, float32 [N,*size]."""
         # Deviation: the authors resize the logits to the network's input size, then to the image's. One resize is half
         # the work, and moves the mask by less than half a pixel.
-        logits_NKhw = self.segmenter(self.network_input(image_NHWC, grid_hw), upsample=False)
-        return upsampled_argmax(logits_NKhw, image_NHWC.shape[1:3], align_corners=self.segmenter.head.align_corners)
+        logits_NKhw = self.segmenter.head(maps)
+        return upsampled_argmax(logits_NKhw, size, align_corners=self.segmenter.head.align_corners)
 
     def network_input(self, image_NHWC: Tensor, grid_hw: Tensor | None = None) -> Tensor:
         """Images uint8 [N,H,W,3] to float [N,3,h,w] in 0..1 at `input_size`.

@@ -45,11 +45,16 @@ class Segmenter(nn.Module):
         Returns:
             Float [B,K,H,W]; with upsample=False [B,K,h,w] at the head's size.
         """
-        maps = self.encoder((image_BCHW - self.mean) / self.std)
+        maps = self.encode(image_BCHW)
         if dropout is not None:
             maps = [map_BCHW * mask_BC[:, :, None, None] for map_BCHW, mask_BC in zip(maps, dropout, strict=True)]
         logits_BKhw = self.head(maps, head_dropout)
         return self.upsample(logits_BKhw, image_BCHW.shape[-2:]) if upsample else logits_BKhw
+
+    def encode(self, image_BCHW: Tensor) -> list[Tensor]:
+        """Normalise images, float [B,3,H,W] RGB in 0..1, and compute the encoder's four maps, the finest first."""
+        maps: list[Tensor] = self.encoder((image_BCHW - self.mean) / self.std)
+        return maps
 
     def upsample(self, logits_BKhw: Tensor, size: Sequence[int]) -> Tensor:
         """Resize logits to `size`, with the head's interpolation mode."""

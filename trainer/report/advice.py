@@ -12,7 +12,7 @@ WEAK_IOU = 0.2
 """Classes with a lower IoU are reported."""
 RARE = 0.01
 """Classes with a smaller share of the labelled pixels need more labels."""
-MAX_NAMES = 5
+MAX_NAMED = 5
 """Classes named in one line."""
 RISING, FALLING = 0.005, 0.01
 """Smallest change of the mIoU that counts as a rise or a fall; less may be noise."""
@@ -55,7 +55,7 @@ def _weak_classes(rows: Sequence[ClassRow], confusions: Sequence[Confusion]) -> 
     shown = [(row.iou, row.labelled, row.name) for row in rows if row.iou is not None and row.in_truth]
     weak = sorted(figures for figures in shown if figures[0] < WEAK_IOU)
     found = []
-    for iou, labelled, name in weak[:MAX_NAMES]:
+    for iou, labelled, name in weak[:MAX_NAMED]:
         if labelled < RARE:
             found.append(
                 f"{name}: IoU {iou:.2f} with only {labelled:.2%} of the labelled pixels. Label more images of it."
@@ -66,7 +66,7 @@ def _weak_classes(rows: Sequence[ClassRow], confusions: Sequence[Confusion]) -> 
         found.append(
             f"{name}: IoU {iou:.2f} although it has {labelled:.1%} of the labelled pixels.{confused} Check its labels."
         )
-    if len(weak) > MAX_NAMES:
+    if len(weak) > MAX_NAMED:
         found.append(f"{len(weak)} classes have an IoU below {WEAK_IOU:g}: see the table.")
     return found
 
@@ -104,8 +104,8 @@ def _pseudo_labels(rows: Sequence[ClassRow], audit: Audit) -> list[str]:
 
 
 def _named(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _direction(bins: Sequence[Bin]) -> str:

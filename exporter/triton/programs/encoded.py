@@ -21,6 +21,7 @@ Rules for images, in this order; Maskloop's service has the same:
 | other numbers or bands     | rejected, with what the file holds                                   |
 | alpha of any kind          | composited on white                                                  |
 | fourth band of a GeoTIFF   | ignored, unless it is premultiplied alpha                            |
+| transparent colour, 16 bits| rejected                                                             |
 | palette, grey, CMYK, ...   | converted to RGB by Pillow                                           |
 | EXIF orientation           | applied: the mask matches the image as viewers show it               |
 
@@ -50,7 +51,7 @@ PNG_USED = {b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"}
 PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
 # Texts that may hold an orientation; Pillow decompresses 1 MiB of a text.
 PNG_ORIENTATION = (b"Raw profile type exif", b"XML:com.adobe.xmp")
-MAX_TEXT_BYTES = 2**20
+MAX_TEXT_BYTES, MAX_CHUNKS = 2**20, 100_000
 # TIFF and EXIF tags.
 BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, TILE_WIDTH, TILE_LENGTH = 258, 259, 262, 274, 277, 322, 323
 SUBFILE, OLD_SUBFILE, PLANES, SUB_IFDS, EXTRA_SAMPLES, SAMPLE_FORMAT = 254, 255, 284, 330, 338, 339
@@ -205,11 +206,15 @@ def without_metadata(data: bytes) -> bytes:
         return data
     view, used, at, kept = memoryview(data), bytearray(), len(PNG_SIGNATURE), 0
     # Only the first of each: a file could hold thousands that decompress to 1 MiB each.
-    texts = set(PNG_ORIENTATION)
+    texts, chunks = set(PNG_ORIENTATION), 0
+    if data[12:16] == b"CgBI":
+        raise InvalidImageError("the file is a PNG of an iOS app (CgBI): convert it")
     while at + 8 <= len(data):
         end, kind = at + 12 + int.from_bytes(view[at : at + 4], "big"), data[at + 4 : at + 8]
         if kind == b"IEND" or not kind.isalpha():
             break
+        if (chunks := chunks + 1) > MAX_CHUNKS:
+            raise ValueError(f"it has more than {MAX_CHUNKS} chunks")
         if not is_used(kind, view[at + 8 : end - 4], texts):
             used += view[kept:at]
             kept = end
@@ -372,7 +377,16 @@ def check_values(image: Image.Image, value_range: ValueRange | None) -> None:
             f"data.range = [BLACK, WHITE] in the recipe, or {CONVERT}"
         )
     tiles: Any = getattr(image, "tile", [])
-    is_16_bit = image.format in ("PNG", "TIFF") and ";16" in str(tiles[0].args if tiles else "")
+    stored_as, color = str(tiles[0].args if tiles else ""), image.info.get("transparency")
+    if image.format == "PNG" and color is not None and ";16" in stored_as:
+        raise InvalidImageError(
+            "a colour of 16 bits is marked as transparent, which is not supported: save the image with an alpha "
+            "channel, or with 8 bits per channel"
+        )
+    if isinstance(color, int) and stored_as in ("L;2", "L;4"):
+        # Pillow compares it, as stored, with grey that it stretches to 8 bits.
+        image.info["transparency"] = color * {"L;2": 85, "L;4": 17}[stored_as]
+    is_16_bit = image.format in ("PNG", "TIFF") and ";16" in stored_as
     if is_16_bit and image.mode[:1] != "I" and value_range not in (None, (0.0, 65535.0)):
         raise InvalidImageError(
             "only the upper 8 bits of colours with 16 bits can be read, and the model declares another range of "

@@ -28,13 +28,19 @@ def decompress_body(app: ASGIApp) -> ASGIApp:
     """ASGI middleware: pass decompressed bodies on, in parts of at most `CHUNK_BYTES`."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
-        encoding = Headers(scope=scope).get("content-encoding", "").strip().lower() if scope["type"] == "http" else ""
-        if encoding in ("", "identity"):
+        encoding = _encoding(scope) if scope["type"] == "http" else ""
+        if not encoding:
             await app(scope, receive, send)
         else:
             await app(scope, _Decompressed(receive, encoding), send)
 
     return handle
+
+
+def _encoding(scope: Scope) -> str:
+    """The encodings of a body, without those that change nothing."""
+    listed = ",".join(Headers(scope=scope).getlist("content-encoding")).lower().split(",")
+    return ", ".join(name for each in listed if (name := each.strip()) not in ("", "identity"))
 
 
 class Decompressor:

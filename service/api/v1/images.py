@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.auth import needs
@@ -114,11 +113,11 @@ def get_image(state: StateOf, image_id: str) -> ImageOut:
 
 
 @router.get(
-    "/{image_id}/content", response_class=FileResponse, responses=CONTENT_DOCS | problem_docs(ImageNotFound, FileLost)
+    "/{image_id}/content", response_class=Response, responses=CONTENT_DOCS | problem_docs(ImageNotFound, FileLost)
 )
-def get_content(state: StateOf, image_id: str) -> FileResponse:
+def get_content(state: StateOf, image_id: str) -> Response:
     """Get the bytes of an image, as uploaded."""
-    return FileResponse(state.images.path(image_id), media_type=state.images.get(image_id).media_type)
+    return Response(state.images.read(image_id), media_type=state.images.get(image_id).media_type)
 
 
 @router.delete("/{image_id}", responses=problem_docs(ImageNotFound))
@@ -172,9 +171,7 @@ def put_mask(
     return ImageOut.model_validate(image)
 
 
-@router.get(
-    "/{image_id}/mask", response_class=FileResponse, responses=MASK_DOCS | problem_docs(ImageNotFound, FileLost)
-)
-def get_mask(state: StateOf, image_id: str) -> FileResponse:
+@router.get("/{image_id}/mask", response_class=Response, responses=MASK_DOCS | problem_docs(ImageNotFound, FileLost))
+def get_mask(state: StateOf, image_id: str) -> Response:
     """Get the mask as a grey PNG of class ids."""
-    return FileResponse(state.images.mask_path(image_id), media_type="image/png")
+    return Response(state.images.read_mask(image_id), media_type="image/png")

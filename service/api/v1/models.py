@@ -66,6 +66,7 @@ class ModelDetailOut(ModelOut):
     value_range: list[float] | None = Field(
         description="values that are black and white in images with more than 8 bits; null: not declared"
     )
+    embedding: int | None = Field(description="length of the embedding of an image; null: the model returns none")
     metrics: dict[str, Any]
     provenance: dict[str, Any]
 
@@ -137,6 +138,7 @@ def get_model(state: StateOf, version: str) -> ModelDetailOut:
         classes=[entry.model_dump() for entry in manifest.classes],
         ignore_index=manifest.ignore_index,
         value_range=list(manifest.value_range) if manifest.value_range else None,
+        embedding=manifest.embedding_dimensions,
         metrics=manifest.metrics,
         provenance=manifest.provenance,
     )

@@ -45,6 +45,7 @@ def describe_result(result: Result, query: SegmentQuery, options: OutputOptions)
         model=query.model.version,
         options=options,
         orientation=result.image.header.orientation,
+        ignored=result.image.header.ignored,
     )
 
 

@@ -40,7 +40,9 @@ class RunOut(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    attempts: int = Field(description="number of workers that started it; more than 1 if one died")
+    attempts: int = Field(
+        description="attempts since the last progress; a run fails after 3 that were interrupted without any"
+    )
     cancel_requested: bool
     phase: str | None = Field(description="prepare, train, export, judge or release")
     step: int | None = Field(description="current step of this phase, out of `steps`")

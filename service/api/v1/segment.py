@@ -137,8 +137,8 @@ def _headers(result: Result, query: SegmentQuery, context: RequestContext, confi
         "Server-Timing": context.server_timing(),
         "Vary": "Accept",
     }
-    if result.image.header.ignores_fourth_band:
-        headers["X-Image-Ignored"] = "fourth band"
+    if ignored := result.image.header.ignored:
+        headers["X-Image-Ignored"] = ignored
     if result.image.is_nearly_black:
         headers["X-Image-Warning"] = "nearly black"
     if result.prediction.scale < 1:

@@ -17,7 +17,7 @@ from service.api.v2.model_paths import Version, error_docs, new_router, of_model
 from service.api.v2.tensor_body import large_body_slot, receive, respond
 from service.errors import ADMISSION_ERRORS, IMAGE_ERRORS, MODEL_ERRORS, UPLOAD_ERRORS, NotSupported
 from service.open_inference.compression import accepted_encoding, deflate
-from service.open_inference.execution import assemble, check_pixels, execute
+from service.open_inference.execution import assemble, check_pixels, describe_ignored, execute
 from service.open_inference.infer_request import InferRequest, parse
 from service.open_inference.infer_response import Head, InferResponse, serialise
 from service.open_inference.model_repository import Served
@@ -84,7 +84,13 @@ async def _serialise(
     inference: InferRequest, rows: list[dict[str, Any]], request: Request, pipeline: Pipeline, served: Served
 ) -> InferResponse:
     encoding = accepted_encoding(request.headers.get("accept-encoding"))
-    head = Head(model=served.name.text, version=served.number, id=inference.id, bundle_version=served.loaded.version)
+    head = Head(
+        model=served.name.text,
+        version=served.number,
+        id=inference.id,
+        bundle_version=served.loaded.version,
+        ignored=describe_ignored(rows),
+    )
 
     def work() -> InferResponse:
         response = serialise(head, assemble(inference, rows))

@@ -1,11 +1,12 @@
 """Run a bundle's graph of whole images in onnxruntime."""
 
-# N images, H W pixels
+# N images, H W pixels, D channels
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from service.segmentation.inference.resample import enlarged, resized
 from service.segmentation.inference.session_pool import SessionPool
 
 INPUTS = {"image": {"tensor(uint8)"}}
+EMBEDDING = "embedding"
 OUTPUTS = {"mask": {"tensor(uint8)", "tensor(uint16)"}, "confidence": {"tensor(uint8)"}}
 
 
@@ -37,14 +39,15 @@ class Engine:
         device: Device = "auto",
         budget: MemoryBudget | None = None,
         max_batch: int = 1,
+        embedding: int | None = None,
         tensorrt: Mapping[str, str] | None = None,
         engine_cache: Path | None = None,
     ) -> None:
         """Load the graph, an .onnx file of a bundle, and check its inputs and outputs.
 
         One inference uses at most `threads` threads and the memory of `budget` (None: no limit); a GPU runs up to
-        `max_batch` images together. `tensorrt` holds TensorRT's options; it keeps its engines in the folder
-        `engine_cache`.
+        `max_batch` images together. `embedding` is the length of the embeddings (None: they are not computed).
+        `tensorrt` holds TensorRT's options; it keeps its engines in the folder `engine_cache`.
 
         Raises:
             BundleInvalid: The file is not an ONNX graph, or has other inputs and outputs.
@@ -55,6 +58,9 @@ class Engine:
             graph, threads=threads, device=device, tensorrt=tensorrt, engine_cache=engine_cache
         )
         _check_signature(self._sessions)
+        if embedding is not None:
+            check_embedding(self._sessions.outputs, embedding)
+        self._outputs = [*OUTPUTS, *([] if embedding is None else [EMBEDDING])]
         self.provider, self.cores = self._sessions.provider, self._sessions.cores
         self.max_batch = 1 if self.provider == CPU else max_batch
 
@@ -86,7 +92,7 @@ class Engine:
         if size == full:
             return found
         mask_HW, confidence_HW = enlarged(found.mask_HW, full), enlarged(found.confidence_HW, full)
-        return Prediction(mask_HW, confidence_HW, scale=max(size) / max(full))
+        return Prediction(mask_HW, confidence_HW, found.embedding_D, scale=max(size) / max(full))
 
     def run_batch(self, images: Sequence[Pixels]) -> list[Prediction]:
         """See `Predictor`. Runs the images one by one if they need scaling or the batch runs out of memory."""
@@ -98,8 +104,18 @@ class Engine:
         return [self.run(image_HW3) for image_HW3 in images]
 
     def _run(self, image_NHW3: Pixels, threads: int | None) -> list[Prediction]:
-        mask_NHW, confidence_NHW = self._sessions.run(list(OUTPUTS), {"image": image_NHW3}, threads)
-        return [Prediction(*each) for each in zip(mask_NHW, confidence_NHW, strict=True)]
+        found = self._sessions.run(self._outputs, {"image": image_NHW3}, threads)
+        return [Prediction(*each) for each in zip(*found, strict=True)]
+
+
+def check_embedding(outputs: Sequence[Any], dimensions: int) -> None:
+    """Raise BundleInvalid if a graph's outputs lack the embedding, float16 [N, `dimensions`]."""
+    found = {output.name: (output.type, list(output.shape[1:])) for output in outputs}.get(EMBEDDING)
+    if found != ("tensor(float16)", [dimensions]):
+        raise BundleInvalid(
+            f"The graph's output {EMBEDDING!r} is {found}; the manifest requires float16 [N, {dimensions}]: export the "
+            "bundle again."
+        )
 
 
 def _check_signature(sessions: SessionPool) -> None:

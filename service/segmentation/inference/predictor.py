@@ -1,6 +1,6 @@
 """The interface of a loaded model, and its result types."""
 
-# H W pixels
+# H W pixels, D channels
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from service.segmentation.inference.cancellation import CancelCheck
 
 Mask = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Pixels = npt.NDArray[np.uint8]
+Embedding = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Classes and confidences of one image."""
+    """Classes and confidences of one image, and its embedding."""
 
     mask_HW: Mask
     """Class ids, uint8 or (above 256 classes) uint16, at the size of the image."""
     confidence_HW: npt.NDArray[np.uint8]
     """Confidence of each pixel's class, 0..255 = 0.0..1.0."""
+    embedding_D: Embedding | None = None
+    """Features of the whole image, of length 1; None if the bundle has no embeddings."""
     scale: float = 1.0
     """Below 1: the image was scaled down by this factor to fit the memory limit, and the result scaled back up."""
 

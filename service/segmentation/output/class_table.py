@@ -8,7 +8,7 @@ from unicodedata import normalize
 
 from service.errors import ClassUnknown
 
-MAX_LISTED = 200
+MAX_NAMED = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class ClassTable:
         found = {part: known.get(part) for part in parts}
         unknown = [part for part, class_id in found.items() if class_id is None]
         if unknown or not found:
-            listed = ", ".join(f"{class_id} {name}" for class_id, name in enumerate(self.names[:MAX_LISTED]))
-            more = f" and {len(self.names) - MAX_LISTED} more" if len(self.names) > MAX_LISTED else ""
+            listed = ", ".join(f"{class_id} {name}" for class_id, name in enumerate(self.names[:MAX_NAMED]))
+            more = f" and {len(self.names) - MAX_NAMED} more" if len(self.names) > MAX_NAMED else ""
             raise ClassUnknown(
                 f"The model has no class {', '.join(map(repr, unknown))}: use names or ids of {listed}{more}."
             )

@@ -64,6 +64,9 @@ class Description(BaseModel):
     width: int
     height: int
     orientation: int = Field(description="EXIF orientation of the file, 1 to 8; it has been applied")
+    ignored: str | None = Field(
+        default=None, description="`fourth band`: the file is a GeoTIFF, and its fourth band was not used"
+    )
     confidence: float = Field(description="mean over the image, 0..1")
     classes: list[ClassRegion] = Field(description="the requested classes that occur, by id")
     mask_png: str | None = Field(
@@ -79,7 +82,13 @@ class Description(BaseModel):
 
 
 def describe(
-    prediction: Prediction, class_table: ClassTable, *, model: str, options: OutputOptions, orientation: int = 1
+    prediction: Prediction,
+    class_table: ClassTable,
+    *,
+    model: str,
+    options: OutputOptions,
+    orientation: int = 1,
+    ignored: str | None = None,
 ) -> Description:
     """Describe every requested class that occurs. Raises ImageTooLarge as `outlines`."""
     height, width = prediction.mask_HW.shape
@@ -88,6 +97,7 @@ def describe(
         width=width,
         height=height,
         orientation=orientation,
+        ignored=ignored,
         confidence=mean_confidence(prediction),
         classes=_regions(prediction, class_table, options),
         mask_png=_mask(prediction, class_table, options) if options.masks == "png" else None,

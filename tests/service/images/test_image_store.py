@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, event
 from service.errors import BadInput, FileLost, ImageNotFound, ImageUnreadable, MaskInvalid
 from service.state import State
 from service.storage.tables import Split
-from tests.service.conftest import encoded, read
+from tests.service.conftest import blob_file, encoded, read
 from tests.service.tiny_bundle import picture
 
 MASK = encoded(np.ones((30, 40), np.uint8))
@@ -27,6 +28,11 @@ def label(state: State, image_id: str, split: Split | None = None) -> Split | No
     return state.images.put_mask(image_id, MASK, classes=5, ignore_index=255, split=split).split
 
 
+def image_files(state: State, image_id: str) -> list[Path]:
+    image = state.images.get(image_id)
+    return [blob_file(state, "images", image_id), blob_file(state, "masks", image.mask_sha256)]
+
+
 def test_id_is_the_sha256_and_a_second_upload_changes_nothing(state: State) -> None:
     data = encoded(picture())
     row, new = state.images.add(data)
@@ -36,7 +42,7 @@ def test_id_is_the_sha256_and_a_second_upload_changes_nothing(state: State) -> N
     again, new = state.images.add(data)
     assert not new
     assert again.id == row.id
-    assert state.images.path(row.id).read_bytes() == data
+    assert state.images.read(row.id) == data
     assert state.images.counts().unlabelled == 1
 
 
@@ -94,7 +100,7 @@ def test_split_can_be_set_and_stays_on_relabelling(state: State) -> None:
 def test_mask_is_stored_as_ids(state: State) -> None:
     image_id = add(state)
     label(state, image_id)
-    assert (read(state.images.mask_path(image_id).read_bytes()) == 1).all()
+    assert (read(state.images.read_mask(image_id)) == 1).all()
 
 
 def test_invalid_mask_changes_nothing(state: State) -> None:
@@ -104,20 +110,20 @@ def test_invalid_mask_changes_nothing(state: State) -> None:
             state.images.put_mask(image_id, invalid, classes=5, ignore_index=255)
     assert state.images.get(image_id).split is None
     with pytest.raises(ImageNotFound, match="has no mask"):
-        state.images.mask_path(image_id)
+        state.images.read_mask(image_id)
 
 
 def test_delete_removes_image_and_mask_but_not_a_mask_in_use_by_another_image(state: State) -> None:
     first, second = add(state, 0), add(state, 1)
     label(state, first)
     label(state, second)
-    path = state.images.path(first)
+    path = blob_file(state, "images", first)
     state.images.delete(first)
     assert not path.exists()
-    assert state.images.mask_path(second).exists()
+    assert state.images.read_mask(second)
     with pytest.raises(ImageNotFound):
         state.images.get(first)
-    mask = state.images.mask_path(second)
+    mask = blob_file(state, "masks", state.images.get(second).mask_sha256)
     state.images.delete(second)
     assert not mask.exists()
 
@@ -126,7 +132,7 @@ def test_delete_removes_image_and_mask_but_not_a_mask_in_use_by_another_image(st
 def test_files_are_kept_if_the_commit_fails(state: State, change: str) -> None:
     image_id = add(state)
     label(state, image_id)
-    files = [state.images.path(image_id), state.images.mask_path(image_id)]
+    files = image_files(state, image_id)
 
     def fails(connection: Connection) -> None:
         if connection.get_execution_options().get("maskloop_write"):
@@ -142,7 +148,7 @@ def test_files_are_kept_if_the_commit_fails(state: State, change: str) -> None:
         changes[change]()
     event.remove(state.database.engine, "commit", fails)
     assert all(file.exists() for file in files)
-    assert [state.images.path(image_id), state.images.mask_path(image_id)] == files
+    assert image_files(state, image_id) == files
 
 
 def test_concurrent_delete_and_upload_leave_row_and_file_or_neither(state: State) -> None:
@@ -156,14 +162,14 @@ def test_concurrent_delete_and_upload_leave_row_and_file_or_neither(state: State
             row = state.images.get(image_id)
         except ImageNotFound:
             continue
-        assert state.images.path(row.id).read_bytes() == data
+        assert state.images.read(row.id) == data
 
 
 def test_lost_file_error_says_to_upload_again(state: State) -> None:
     image_id = add(state)
     label(state, image_id)
-    for path in (state.images.path(image_id), state.images.mask_path(image_id)):
+    for path in image_files(state, image_id):
         path.unlink()
-    for find in (state.images.path, state.images.mask_path):
+    for find in (state.images.read, state.images.read_mask):
         with pytest.raises(FileLost, match=f"{image_id}.* again"):
             find(image_id)

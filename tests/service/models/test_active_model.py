@@ -124,6 +124,7 @@ def test_bundle_damaged_in_the_store_is_never_loaded(active_model: ActiveModel, 
     assert "sha256" in (failed.error or "")
 
 
+@pytest.mark.usefixtures("on_files")
 def test_start_falls_back_to_the_previous_version(active_model: ActiveModel, state: State) -> None:
     """The newest activated version is broken: the first poll marks it, and the second loads the one before."""
     state.models.activate(FIRST, "test")
@@ -134,6 +135,7 @@ def test_start_falls_back_to_the_previous_version(active_model: ActiveModel, sta
     assert active_model.require().version == FIRST
 
 
+@pytest.mark.usefixtures("on_files")
 def test_active_model_stays_while_the_database_is_missing(active_model: ActiveModel, state: State) -> None:
     state.models.activate(FIRST, "test")
     active_model.refresh()

@@ -153,6 +153,7 @@ MACOS = [f"__MACOSX/bundle/._{name}" for name in ("manifest.json", "model.onnx",
         ("", (".DS_Store", "__MACOSX/._manifest.json", "._manifest.json", "._model.onnx")),
         # Programs on Windows.
         ("bundle\\", ("bundle\\", "bundle\\Thumbs.db")),
+        ("", ("THUMBS.DB", "Desktop.ini", "thumbs.db")),
         ("a\\b\\", ("a\\", "a\\b\\", "a\\desktop.ini")),
         # More of them than a bundle has files.
         ("bundle/", tuple(f"__MACOSX/bundle/._{number}.json" for number in range(30))),

@@ -15,7 +15,7 @@ from service.models.loading import load_model
 from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.windows.windowed_predictor import WindowedPredictor
 from service.settings import Settings
-from tests.service.tiny_bundle import COLORS, add_tile, nearest, picture
+from tests.service.tiny_bundle import COLORS, add_tile, mean_color, nearest, picture, write_bundle
 
 SETTINGS = Settings(inference_threads=2)
 
@@ -31,6 +31,31 @@ def test_a_manifest_with_a_tile_gives_a_windowed_predictor(bundle: Path, size: t
         np.testing.assert_array_equal(engine.run(image_HW3, threads).mask_HW, nearest(image_HW3, COLORS))
     (found,) = engine.run_batch([image_HW3])
     np.testing.assert_array_equal(found.mask_HW, nearest(image_HW3, COLORS))
+
+
+def test_embedding_of_an_image_is_the_mean_over_its_windows(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle", embedding=True)
+    add_tile(bundle, window=(24, 16), stride=0.5, embedding=True)
+    image_HW3 = picture(30, 50)
+    tops, lefts = [0, 12, 24, 26], [0, 8, 14]
+    windows = [mean_color(image_HW3[y : y + 24, x : x + 16]) for y in tops for x in lefts]
+    mean_D = np.mean(np.asarray(windows, dtype=np.float64), axis=0)
+    found_D = load_model(read_bundle(bundle), SETTINGS).engine.run(image_HW3).embedding_D
+    assert found_D is not None
+    assert found_D.dtype == np.float16
+    np.testing.assert_allclose(found_D, mean_D / np.linalg.norm(mean_D), atol=1e-3)
+
+
+def test_window_graph_without_the_manifests_embedding_is_rejected(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle", embedding=True)
+    add_tile(bundle, window=(24, 16))
+    with pytest.raises(BundleInvalid, match="output 'embedding' is None"):
+        load_model(read_bundle(bundle), SETTINGS)
+
+
+def test_window_graph_with_an_undeclared_output_is_accepted(bundle: Path) -> None:
+    add_tile(bundle, window=(24, 16), embedding=True)
+    assert load_model(read_bundle(bundle), SETTINGS).engine.run(picture()).embedding_D is None
 
 
 def test_windows_accept_images_that_the_whole_graph_rejects(bundle: Path) -> None:

@@ -50,6 +50,11 @@ def train(recipe, out, resume):
     for step in range(first + 1, behaviour["steps"] + 1):
         time.sleep(behaviour.get("step_s", 0.01))
         send(event="progress", step=step, steps=behaviour["steps"], loss=1 / step)
+        if step == behaviour.get("hang_at"):
+            record("hang")
+            time.sleep(600)
+        if step == behaviour.get("die_at"):
+            os.kill(os.getpid(), signal.SIGKILL)
         if step == behaviour.get("fail_at"):
             send(event="error", message="the loss is not finite; lower the learning rate")
             return 1
@@ -57,6 +62,7 @@ def train(recipe, out, resume):
         temporary = out / "resume.tmp"
         temporary.write_text(json.dumps({{"step": step}}))
         temporary.replace(saved)
+        send(event="saved", step=step)
         if stop_requests:
             send(event="stopped", message="saved")
             return 75

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from service.runs.lease import claim
+from service.runs.reaper import MIN_OBSERVATIONS, reap
 from service.runs.snapshot import DatasetWriter, Sizes, take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Split, Worker, utc_now
-from tests.service.conftest import TEST_KEY, database_url, encoded
+from tests.service.conftest import TEST_KEY, encoded, server_settings
 from tests.service.runs.actor import Actor
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
 
@@ -53,7 +54,6 @@ def loop_settings(tmp_path: Path, bad: Path, actor: Actor) -> Callable[..., Sett
     def make(**changes: Any) -> Settings:
         defaults: dict[str, Any] = {
             "data_dir": tmp_path / "data",
-            "database_url": database_url(changes.get("data_dir", tmp_path / "data")),
             "model": str(bad),
             "api_key": TEST_KEY,
             "model_poll_s": 0.05,
@@ -64,15 +64,33 @@ def loop_settings(tmp_path: Path, bad: Path, actor: Actor) -> Callable[..., Sett
             "min_labelled_images": 2,
             "trainer_python": str(actor.python),
         }
-        return Settings(**(defaults | changes))
+        return Settings(**(defaults | server_settings(changes.get("data_dir", defaults["data_dir"])) | changes))
 
     return make
 
 
+class SteppedClock:
+    """A clock for `Liveness` that only a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def step(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
 @pytest.fixture
-def loop(loop_settings: Callable[..., Settings]) -> Iterator[State]:
-    """The stores, with the bad model active and an empty pool."""
-    opened = open_state(loop_settings())
+def clock() -> SteppedClock:
+    return SteppedClock()
+
+
+@pytest.fixture
+def loop(loop_settings: Callable[..., Settings], clock: SteppedClock) -> Iterator[State]:
+    """The stores, with the bad model active and an empty pool. Workers and runs fall silent when `clock` is stepped."""
+    opened = open_state(loop_settings(), clock=clock)
     opened.models.ensure_start_model()
     yield opened
     opened.close()
@@ -92,9 +110,20 @@ def fill(state: State, *, labelled: int = 2, val: int = 3, unlabelled: int = 3, 
 
 
 def register_worker(state: State, *, can_train: bool = True) -> None:
-    """Register a worker with a fresh heartbeat."""
+    """Register a worker, or send its next heartbeat."""
     with state.database.write() as session:
-        session.merge(Worker(id="test:1", seen_at=utc_now(), can_train=can_train, pid=1, host="test"))
+        known = session.get(Worker, "test:1")
+        beats = known.beats + 1 if known else 1
+        session.merge(Worker(id="test:1", seen_at=utc_now(), can_train=can_train, pid=1, host="test", beats=beats))
+
+
+def reap_silent(state: State, clock: SteppedClock) -> list[str]:
+    """Sweep until what does not send heartbeats counts as dead; return the runs that were queued again."""
+    queued = []
+    for _ in range(MIN_OBSERVATIONS):
+        queued += reap(state.database, state.liveness)
+        clock.step(state.liveness.limit_s)
+    return queued
 
 
 def write_dataset(state: State, run_id: str, folder: Path) -> Sizes:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from service.parent_watch import killed_with_parent
-from service.runs.child_program import Event, Program, ProgramError, run_program
+from service.runs.child_program import Event, Program, ProgramDiedError, ProgramError, run_program
 from tests.service.conftest import eventually
 from tests.service.runs.actor import Actor, alive
 
@@ -26,6 +26,7 @@ def program(actor: Actor, tmp_path: Path, *, events: list[Event] | None = None, 
         "on_event": (events if events is not None else []).append,
         "interruption": lambda: None,
         "grace_s": 5.0,
+        "stall_s": 600.0,
     }
     return Program(**(defaults | changes))
 
@@ -35,7 +36,7 @@ def test_events_arrive_in_order_and_stderr_is_logged(actor: Actor, tmp_path: Pat
     done = run_program(program(actor, tmp_path, events=events))
     assert done is not None
     assert done["checkpoint"].endswith("model.safetensors")
-    assert [e["event"] for e in events] == ["start", *["progress"] * 5, "evaluation", "done"]
+    assert [e["event"] for e in events] == ["start", *["progress", "saved"] * 5, "evaluation", "done"]
     log = (tmp_path / "log.txt").read_text()
     assert log.startswith(f"$ {actor.python} -m trainer train")
     assert "a line for people" in log
@@ -50,11 +51,41 @@ def test_error_contains_the_message_of_the_program_and_the_end_of_its_log(actor:
 def test_missing_program_and_exit_without_a_result_are_errors(actor: Actor, tmp_path: Path) -> None:
     with pytest.raises(ProgramError, match="exit code"):
         run_program(program(actor, tmp_path, command=["/no/such/program"]))
-    killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
-    with pytest.raises(ProgramError, match="signal 9"):
-        run_program(program(actor, tmp_path, command=killed))
     with pytest.raises(ProgramError, match="exit code 0"):
         run_program(program(actor, tmp_path, command=[sys.executable, "-c", "pass"]))
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("kill -KILL $$", "was killed by SIGKILL; most likely the system ran out of memory"),
+        ("exit 137", "was killed by SIGKILL; most likely the system ran out of memory"),
+        ("kill -SEGV $$", r"was killed by SIGSEGV\.\n"),
+        ("exit 75", "was stopped by a signal that this service did not send"),
+    ],
+)
+def test_program_that_a_signal_ends_has_died(actor: Actor, tmp_path: Path, script: str, message: str) -> None:
+    with pytest.raises(ProgramDiedError, match=message):
+        run_program(program(actor, tmp_path, command=["sh", "-c", script]))
+
+
+def test_program_without_events_is_hung_and_one_with_events_is_not(actor: Actor, tmp_path: Path) -> None:
+    with pytest.raises(ProgramDiedError, match=r"no event for \d s and was stopped: .* raise MASKLOOP_STALL_S"):
+        run_program(program(actor, tmp_path, command=["sh", "-c", "while echo text; do sleep 0.1; done"], stall_s=0.5))
+    loop = """for i in 1 2 3 4 5 6; do echo '{"event": "progress"}'; sleep 0.5; done; echo '{"event": "done"}'"""
+    assert run_program(program(actor, tmp_path, command=["sh", "-c", loop], stall_s=2.0)) == {"event": "done"}
+
+
+def test_signal_to_program_and_worker_at_once_is_an_interruption(actor: Actor, tmp_path: Path) -> None:
+    """As a process manager sends it: the program may end before the worker has seen its own signal."""
+    started: list[int] = []
+
+    def stopping() -> str | None:
+        return "stopping" if started and not alive(started[0]) else None
+
+    command = ["sh", "-c", "exit 75"]
+    stopped = program(actor, tmp_path, command=command, on_start=started.append, interruption=stopping)
+    assert run_program(stopped) is None
 
 
 def test_interrupted_program_saves_its_state_and_ends_with_its_children(actor: Actor, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def files(root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "judged"])
+@pytest.mark.usefixtures("on_files")
 def test_nothing_of_a_deleted_image_is_left_after_its_run(loop: State, status: RunStatus) -> None:
     ids = fill(loop, val=1)
     run = start(loop)
@@ -80,15 +81,31 @@ def test_pictures_of_a_deleted_label_are_removed_from_reports(loop: State) -> No
     assert report.read_bytes() == b'<img alt="image" src="data:,"> mIoU 0.5'
 
 
+def test_output_of_a_run_that_its_worker_did_not_end_is_kept_as_train(loop: State) -> None:
+    fill(loop)
+    run = start(loop)
+    for fence in (1, 2):
+        report = folder(loop, run) / f"attempt-{fence}" / "train" / "report.html"
+        report.parent.mkdir(parents=True)
+        report.write_text(str(fence))
+    sweep(loop)
+    assert report.exists(), "the run is active"
+    end(loop, run, "failed")
+    sweep(loop)
+    assert [entry.name for entry in folder(loop, run).iterdir()] == ["train"]
+    assert (folder(loop, run) / "train" / "report.html").read_text() == "2"
+
+
 def test_image_that_was_added_again_keeps_its_file(loop: State) -> None:
     data = encoded(picture())
     image_id = loop.images.add(data)[0].id
     loop.images.delete(image_id)
     loop.images.add(data)
     assert sweep(loop) == 1
-    assert loop.images.path(image_id).read_bytes() == data
+    assert loop.images.read(image_id) == data
 
 
+@pytest.mark.usefixtures("on_files")
 def test_past_label_is_kept_for_its_run_until_the_image_is_deleted(loop: State) -> None:
     ids = fill(loop, val=1)
     run = start(loop)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from datetime import timedelta
 
 import pytest
 
 from service.errors import RunNotActive, RunNotFound
-from service.runs.lease import LeaseLost, claim
-from service.runs.reaper import MAX_ATTEMPTS, reap
+from service.process_identity import has_ended, process_identity
+from service.runs.attempts import MAX_ATTEMPTS
+from service.runs.lease import Lease, LeaseLost, claim
+from service.runs.reaper import MIN_OBSERVATIONS, reap
 from service.state import State
 from service.storage.tables import Run, utc_now
 from tests.service.conftest import eventually
-from tests.service.runs.conftest import fill, register_worker
+from tests.service.runs.conftest import SteppedClock, fill, reap_silent, register_worker
 
 
 @pytest.fixture
@@ -22,11 +26,10 @@ def run(loop: State) -> Run:
     return loop.retrain_policy.start("manual")
 
 
-def expire_heartbeat(state: State, run_id: str) -> None:
-    with state.database.write() as session:
-        row = session.get(Run, run_id)
-        assert row is not None
-        row.heartbeat_at = utc_now() - timedelta(hours=1)
+def claimed(state: State, run_id: str) -> Lease:
+    lease = claim(state.database, run_id)
+    assert lease is not None
+    return lease
 
 
 def test_run_is_claimed_once(loop: State, run: Run) -> None:
@@ -53,41 +56,127 @@ def test_queued_run_is_cancelled_at_once_and_running_one_by_its_worker(loop: Sta
         eventually(lambda: lease.interruption == "cancelled")
 
 
-def test_run_with_a_fresh_heartbeat_is_not_reaped(loop: State, run: Run) -> None:
-    lease = claim(loop.database, run.id)
-    assert lease is not None
-    expire_heartbeat(loop, run.id)
+def test_run_with_a_heartbeat_is_not_reaped(loop: State, run: Run, clock: SteppedClock) -> None:
+    lease = claimed(loop, run.id)
+    for _ in range(2 * MIN_OBSERVATIONS):
+        lease.record({}, "notice")
+        assert reap(loop.database, loop.liveness) == []
+        clock.step(10 * loop.liveness.limit_s)
     with lease.with_heartbeat(0.05):
-        eventually(lambda: (loop.runs.get(run.id).heartbeat_at or utc_now()) > utc_now() - timedelta(minutes=1))
-        assert reap(loop.database, 5.0) == []
+        before = loop.runs.get(run.id).beats
+        eventually(lambda: loop.runs.get(run.id).beats > before)
 
 
-def test_run_without_heartbeat_is_queued_again_and_its_old_worker_loses_the_lease(loop: State, run: Run) -> None:
-    old = claim(loop.database, run.id)
-    assert old is not None
-    expire_heartbeat(loop, run.id)
-    assert reap(loop.database, 5.0) == [run.id]
+def test_run_is_reaped_only_after_several_silent_sweeps(loop: State, run: Run, clock: SteppedClock) -> None:
+    """After a suspend, the sweep may see the heartbeat of its own process before that process can send another."""
+    claimed(loop, run.id)
+    for _ in range(MIN_OBSERVATIONS - 1):
+        assert reap(loop.database, loop.liveness) == []
+        clock.step(3600)
+    assert reap(loop.database, loop.liveness) == [run.id]
+
+
+@pytest.mark.parametrize("hours", [-48, 48])
+def test_wall_clock_has_no_part_in_reaping(
+    loop: State, run: Run, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    lease = claimed(loop, run.id)
+    monkeypatch.setattr("service.runs.lease.utc_now", lambda: utc_now() + timedelta(hours=hours))
+    lease.phase("train")
+    monkeypatch.undo()
+    # A living run is not reaped, and a silent one is.
+    assert reap(loop.database, loop.liveness) == []
+    clock.step(2 * loop.liveness.limit_s)
+    lease.record({}, "notice")
+    assert reap(loop.database, loop.liveness) == []
+    assert reap_silent(loop, clock) == [run.id]
+
+
+def test_run_of_a_worker_that_ended_on_this_machine_is_queued_at_once(loop: State, run: Run) -> None:
+    claimed(loop, run.id)
+    assert reap(loop.database, loop.liveness) == []
+    ended = subprocess.Popen(["sleep", "600"])
+    holder = process_identity(ended.pid)
+    assert holder is not None
+    hold(loop, run.id, holder)
+    assert reap(loop.database, loop.liveness) == []
+    ended.kill()
+    # A zombie has ended too.
+    eventually(lambda: has_ended(holder))
+    assert reap(loop.database, loop.liveness) == [run.id]
+    ended.wait()
+
+
+@pytest.mark.parametrize("part", ["boot", "namespace"])
+def test_worker_of_another_machine_is_not_looked_up_here(loop: State, run: Run, part: str) -> None:
+    claimed(loop, run.id)
+    boot, namespace, pid, _ = (process_identity(os.getpid()) or "").split()
+    other = {"boot": f"other {namespace}", "namespace": f"{boot} pid:[1]"}[part]
+    hold(loop, run.id, f"{other} {pid} 1")
+    assert reap(loop.database, loop.liveness) == []
+    # Here, another process has got the id.
+    hold(loop, run.id, f"{boot} {namespace} {pid} 1")
+    assert reap(loop.database, loop.liveness) == [run.id]
+
+
+def hold(state: State, run_id: str, holder: str) -> None:
+    with state.database.write() as session:
+        session.get_one(Run, run_id).holder = holder
+
+
+def test_run_without_heartbeat_is_queued_again_and_its_old_worker_loses_the_lease(
+    loop: State, run: Run, clock: SteppedClock
+) -> None:
+    old = claimed(loop, run.id)
+    assert reap_silent(loop, clock) == [run.id]
     with pytest.raises(LeaseLost):
         old.phase("train")
-    new = claim(loop.database, run.id)
-    assert new is not None
+    new = claimed(loop, run.id)
+    assert new.fence > old.fence
     with pytest.raises(LeaseLost):
         old.finish("failed", "too late")
+    with pytest.raises(LeaseLost):
+        old.release()
+    with pytest.raises(LeaseLost):
+        old.end_attempt("killed")
+    with pytest.raises(LeaseLost):
+        old.saved({"event": "saved", "step": 7})
     with old.with_heartbeat(0.05):
         eventually(lambda: old.interruption == "lost")
+    assert (loop.runs.get(run.id).attempts, loop.runs.get(run.id).saved_step) == (2, 0)
     new.finish("judged")
     assert loop.runs.get(run.id).status == "judged"
 
 
-def test_run_fails_after_the_maximum_number_of_attempts(loop: State, run: Run) -> None:
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        assert claim(loop.database, run.id) is not None, attempt
-        expire_heartbeat(loop, run.id)
-        reap(loop.database, 5.0)
+def test_run_fails_after_the_maximum_of_attempts_without_progress(loop: State, run: Run, clock: SteppedClock) -> None:
+    for _ in range(MAX_ATTEMPTS):
+        claimed(loop, run.id)
+        reap_silent(loop, clock)
     row = loop.runs.get(run.id)
     assert (row.status, row.attempts) == ("failed", MAX_ATTEMPTS)
+    assert (row.error or "").startswith("3 attempts ended without progress; the last one: its worker died")
     assert "log.txt" in (row.error or "")
+    register_worker(loop)
     assert loop.retrain_policy.start("manual").status == "queued"
+
+
+@pytest.mark.parametrize("proof", ["saved", "start"])
+def test_attempts_with_progress_are_not_counted(loop: State, run: Run, clock: SteppedClock, proof: str) -> None:
+    """The `start` of a resumed trainer proves progress, too: a power cut may lose the row's last changes."""
+    fences = set()
+    for attempt in range(1, 3 * MAX_ATTEMPTS):
+        lease = claimed(loop, run.id)
+        fences.add(lease.fence)
+        lease.saved({"event": proof, "step": 10 * attempt})
+        assert loop.runs.get(run.id).attempts == 1
+        assert reap_silent(loop, clock) == [run.id]
+    assert len(fences) == 3 * MAX_ATTEMPTS - 1
+    # A state that was saved before is no progress.
+    for _ in range(MAX_ATTEMPTS - 1):
+        assert loop.runs.get(run.id).status == "queued"
+        claimed(loop, run.id).saved({"event": proof, "step": 10})
+        reap_silent(loop, clock)
+    assert loop.runs.get(run.id).status == "failed"
 
 
 def test_release_does_not_count_as_an_attempt(loop: State, run: Run) -> None:

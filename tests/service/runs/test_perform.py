@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
+from service.runs.attempts import MAX_ATTEMPTS
+from service.runs.label_check import check_labels
 from service.runs.lease import claim
 from service.runs.perform import perform
-from service.runs.phases import Phases
-from service.runs.reaper import reap
+from service.runs.phases import Interrupted, Phases
 from service.settings import Settings, open_telemetry_variables
 from service.state import State
 from service.storage.tables import Activation, Run, Split
@@ -23,7 +25,7 @@ from service.tracing import open_tracing
 from tests.service.conftest import encoded, eventually
 from tests.service.otlp_receiver import receiving
 from tests.service.runs.actor import Actor, alive
-from tests.service.runs.conftest import BAD, GOOD, fill, register_worker
+from tests.service.runs.conftest import BAD, GOOD, SteppedClock, fill, reap_silent, register_worker, write_dataset
 from tests.service.tiny_bundle import COLORS, nearest
 
 
@@ -202,7 +204,7 @@ def test_run_with_useless_labels_fails_before_training(
 
 def test_partial_labels_are_judged(loop: State, run: Run, actor: Actor) -> None:
     image_id = pool_images(loop, "val")[0]
-    mask = nearest(np.asarray(Image.open(loop.images.path(image_id))), COLORS)
+    mask = nearest(np.asarray(Image.open(io.BytesIO(loop.images.read(image_id)))), COLORS)
     loop.images.put_mask(
         image_id, encoded(np.where(mask == 0, 0, 255).astype(np.uint8)), classes=5, ignore_index=255, partial=True
     )
@@ -219,6 +221,9 @@ def test_cancel_stops_the_trainer(loop: State, run: Run, actor: Actor) -> None:
     background.join()
     assert loop.runs.get(run.id).status == "cancelled"
     assert not alive(actor.pids("train")[0])
+    folder = loop.settings.data_dir / "runs" / run.id
+    assert {entry.name for entry in folder.iterdir()} == {"recipe.toml", "train", "log.txt"}
+    assert (folder / "train" / "resume.pt").exists()
     desired = loop.models.activated()
     assert desired is not None
     assert desired.version == BAD
@@ -277,7 +282,75 @@ def test_run_that_exceeds_its_timeout_is_stopped(
     assert not alive(actor.pids("train")[0])
 
 
-def test_worker_that_lost_its_lease_stops_the_trainer(loop: State, run: Run, actor: Actor) -> None:
+def test_killed_trainer_is_repeated_from_its_state(loop: State, run: Run, actor: Actor) -> None:
+    actor.behave(die_at=3)
+    row = perform_run(loop, run.id)
+    assert (row.status, row.attempts, row.saved_step) == ("queued", 1, 2)
+    event = loop.runs.events(run.id)[-1].event
+    assert event["event"] == "interrupted"
+    assert "was killed by SIGKILL" in event["reason"]
+    actor.behave(die_at=0)
+    assert perform_run(loop, run.id).status == "judged"
+    assert actor.history == ["train from 0", "train from 2", "export"]
+
+
+def test_trainer_that_is_killed_again_without_progress_fails_the_run_and_memory_is_named(
+    loop: State, run: Run, actor: Actor
+) -> None:
+    actor.behave(die_at=3)
+    assert [perform_run(loop, run.id).status for _ in range(MAX_ATTEMPTS)] == ["queued", "queued", "failed"]
+    assert actor.history == ["train from 0", "train from 2", "train from 2"]
+    error = loop.runs.get(run.id).error or ""
+    assert error.startswith("3 attempts ended without progress; the last one: `-m trainer train` was killed by SIGKILL")
+    assert "ran out of memory" in error
+    assert "train.accumulate" in error
+
+
+def test_hung_trainer_is_stopped_and_costs_an_attempt(
+    loop: State, run: Run, actor: Actor, loop_settings: Callable[..., Settings]
+) -> None:
+    actor.behave(hang_at=2, ignore_sigterm=True)
+    row = perform_run(loop, run.id, settings=loop_settings(stall_s=2, stop_grace_s=0.2))
+    assert (row.status, row.attempts) == ("queued", 1)
+    assert "MASKLOOP_STALL_S" in loop.runs.events(run.id)[-1].event["reason"]
+    assert not any(alive(pid) for pid in actor.pids("train"))
+
+
+def test_prepare_stops_between_images_when_the_run_is_cancelled(loop: State, run: Run) -> None:
+    lease = claim(loop.database, run.id)
+    assert lease is not None
+    calls: list[int] = []
+
+    def cancelled_at_the_fourth_image() -> str | None:
+        calls.append(1)
+        return "cancelled" if len(calls) > 4 else None
+
+    phases = Phases(
+        settings=loop.settings,
+        runs=loop.runs,
+        images=loop.images,
+        models=loop.models,
+        releases=loop.releases,
+        lease=lease,
+        interruption=cancelled_at_the_fourth_image,
+    )
+    with pytest.raises(Interrupted, match="cancelled"):
+        phases.run()
+    assert len(calls) == 5
+    assert not (loop.settings.data_dir / "runs" / run.id / "dataset").exists()
+
+
+def test_label_check_stops_between_labels(loop: State, run: Run, tmp_path: Path) -> None:
+    write_dataset(loop, run.id, tmp_path / "set")
+
+    def stop() -> None:
+        raise Interrupted("cancelled")
+
+    with pytest.raises(Interrupted):
+        check_labels(tmp_path / "set", loop.models.bundle(BAD).manifest, stop)
+
+
+def test_worker_that_lost_its_lease_stops_the_trainer(loop: State, run: Run, actor: Actor, clock: SteppedClock) -> None:
     actor.behave(steps=10_000)
     background = Background(loop, run.id)
     eventually(lambda: bool(actor.pids("train")))
@@ -292,7 +365,7 @@ def test_worker_that_lost_its_lease_stops_the_trainer(loop: State, run: Run, act
     assert not alive(actor.pids("train")[0])
     assert loop.runs.get(run.id).status == "running"
     # The old worker no longer sends heartbeats for the run.
-    eventually(lambda: reap(loop.database, loop.settings.heartbeat_s) == [run.id])
+    assert reap_silent(loop, clock) == [run.id]
 
 
 def test_run_is_a_trace_with_a_span_for_each_phase(

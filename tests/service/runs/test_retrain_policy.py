@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,12 +12,13 @@ from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from service.errors import MaskloopError, NoModel, NotEnoughImages, RunActive, TrainerMissing
+from service.process_identity import process_identity
 from service.runs.lease import claim
 from service.runs.snapshot import take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Run, Worker, utc_now
-from tests.service.runs.conftest import BAD, fill, register_worker
+from tests.service.runs.conftest import BAD, SteppedClock, fill, register_worker
 
 
 def snapshot(loop: State, run_id: str) -> None:
@@ -103,12 +105,30 @@ def test_missing_worker_and_missing_trainer_are_distinct_errors(loop: State) -> 
         loop.retrain_policy.start("manual")
 
 
-def test_worker_without_a_recent_heartbeat_does_not_count(loop: State) -> None:
+@pytest.mark.parametrize("hours", [-48, 48])
+def test_silent_worker_does_not_count_whatever_its_clock_says(loop: State, clock: SteppedClock, hours: int) -> None:
     fill(loop)
     register_worker(loop)
     with loop.database.write() as session:
-        session.execute(update(Worker).values(seen_at=utc_now() - timedelta(hours=1)))
+        session.execute(update(Worker).values(seen_at=utc_now() + timedelta(hours=hours)))
+    with loop.database.read() as session:
+        assert len(loop.liveness.living(session)) == 1
+    clock.step(loop.liveness.limit_s)
     assert loop.retrain_policy.consider() is None
+    register_worker(loop)
+    assert loop.retrain_policy.consider() is not None
+
+
+def test_worker_that_ended_on_this_machine_does_not_count(loop: State) -> None:
+    fill(loop)
+    process = subprocess.Popen(["sleep", "600"])
+    heartbeat = Worker(id="x", can_train=True, pid=1, host="test", process=process_identity(process.pid))
+    with loop.database.write() as session:
+        session.add(heartbeat)
+    process.kill()
+    process.wait()
+    with pytest.raises(TrainerMissing):
+        loop.retrain_policy.start("manual")
 
 
 def test_run_without_a_model_is_rejected(loop_settings: Callable[..., Settings]) -> None:

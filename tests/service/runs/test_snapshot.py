@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from service.errors import FileLost
 from service.models.bundle import read_bundle
@@ -14,7 +13,7 @@ from service.releases.gate.validation_samples import read_samples
 from service.runs.snapshot import Sizes, names, validation_files
 from service.state import State
 from service.storage.tables import Run
-from tests.service.conftest import encoded
+from tests.service.conftest import blob_file, encoded, read
 from tests.service.runs.conftest import fill, register_worker, write_dataset
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
 
@@ -42,16 +41,16 @@ def test_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp_pat
     sample = next(sample for sample in dataset.split("labelled") if sample.name == ids[0])
     pixels, mask = dataset.read_pair(sample)
     np.testing.assert_array_equal(pixels, picture(seed=0))
-    np.testing.assert_array_equal(mask, np.asarray(Image.open(loop.images.mask_path(ids[0]))))
+    np.testing.assert_array_equal(mask, read(loop.images.read_mask(ids[0])))
     bmp = next(sample for sample in dataset.split("unlabelled") if sample.name == ids[-1])
     np.testing.assert_array_equal(dataset.read(bmp), picture(seed=9))
     # The data set links to the files of the pool.
-    assert sample.image.samefile(loop.images.path(ids[0]))
+    assert sample.image.samefile(blob_file(loop, "images", ids[0]))
 
 
 def test_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None:
     ids = fill(loop, val=1)
-    loop.images.path(ids[0]).unlink()
+    blob_file(loop, "images", ids[0]).unlink()
     with pytest.raises(FileLost, match=ids[0]):
         write_dataset(loop, start(loop).id, tmp_path / "set")
     assert not (tmp_path / "set").exists()
@@ -60,7 +59,7 @@ def test_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None
 def test_label_changed_after_the_snapshot_is_the_old_one_in_the_data_set(loop: State, tmp_path: Path) -> None:
     ids = fill(loop, val=1)
     run = start(loop)
-    masks = {image_id: loop.images.mask_path(image_id).read_bytes() for image_id in ids[:3]}
+    masks = {image_id: loop.images.read_mask(image_id) for image_id in ids[:3]}
     write_dataset(loop, run.id, tmp_path / "first")
     for image_id in ids[:4]:
         loop.images.put_mask(image_id, OTHER_MASK, classes=5, ignore_index=255)

@@ -159,10 +159,10 @@ def test_header_says_that_a_fourth_band_was_not_used() -> None:
     tags = ImageFileDirectory_v2()
     tags[33550], tags.tagtype[33550] = (1.0, 1.0, 0.0), TiffTags.DOUBLE
     geotiff = encoded(rgba(7), "TIFF", tiffinfo=tags)
-    assert EncodedImage(geotiff, LIMITS).header.ignores_fourth_band
+    assert EncodedImage(geotiff, LIMITS).header.ignored == "fourth band"
     np.testing.assert_array_equal(decode(geotiff, LIMITS).image_HW3, RGB)
-    assert not EncodedImage(encoded(rgba(7), "TIFF"), LIMITS).header.ignores_fourth_band
-    assert not EncodedImage(encoded(rgba(7)), LIMITS).header.ignores_fourth_band
+    assert not EncodedImage(encoded(rgba(7), "TIFF"), LIMITS).header.ignored
+    assert not EncodedImage(encoded(rgba(7)), LIMITS).header.ignored
 
 
 def test_damage_of_the_header_gets_400_with_its_name() -> None:

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
 
 from service.errors import ImageNotFound
 from service.state import State, open_state
 from service.storage.database import Database
-from service.storage.migrate import upgrade
-from service.storage.tables import Base
+from service.storage.migrate import migrate, upgrade
+from service.storage.tables import Base, Pool
 from tests.service import postgresql
 from tests.service.conftest import MakeSettings, encoded
 from tests.service.tiny_bundle import picture
@@ -56,6 +58,29 @@ def test_migrations_match_the_tables(tmp_path: Path) -> None:
     postgresql.drop_databases()
 
 
+def test_process_that_hangs_within_a_transaction_loses_its_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.storage.database.POSTGRESQL_IDLE_TIMEOUT_MS", 200)
+    hung, other = (Database(postgresql.create_database(tmp_path)) for _ in range(2))
+    migrate(hung.engine, tmp_path / "lock")
+
+    def hang_while_another_writes() -> None:
+        with hung.write() as session:
+            session.scalars(select(Pool).with_for_update()).one()
+            with other.write() as waiting:
+                waiting.scalars(select(Pool).with_for_update()).one().val = 7
+            session.get_one(Pool, 1).val = 1
+
+    with pytest.raises(DBAPIError):
+        hang_while_another_writes()
+    with hung.read() as session:
+        assert session.get_one(Pool, 1).val == 7
+    for database in (hung, other):
+        database.close()
+    postgresql.drop_databases()
+
+
 def test_same_bytes_from_many_clients_are_one_image(state: State) -> None:
     for seed in range(ROUNDS):
         data = encoded(picture(seed=seed))
@@ -77,7 +102,7 @@ def test_image_added_and_deleted_at_once_has_row_and_file_or_neither(state: Stat
         except ImageNotFound:
             assert state.images.counts().unlabelled == 0
         else:
-            assert state.images.path(image_id).read_bytes() == data
+            assert state.images.read(image_id) == data
             assert state.images.counts().unlabelled == 1
             state.images.delete(image_id)
 
@@ -92,8 +117,8 @@ def test_mask_shared_by_two_images_is_kept_when_one_is_labelled_again(state: Sta
     for turn in range(ROUNDS):
         label(first, masks[turn % 2])
         at_once(partial(label, first, masks[1 - turn % 2]), partial(label, second, masks[turn % 2]))
-        assert state.images.mask_path(first).exists()
-        assert state.images.mask_path(second).exists()
+        assert state.images.read_mask(first)
+        assert state.images.read_mask(second)
     counts = state.images.counts()
     assert (counts.labelled, counts.val, counts.unlabelled) == (2, 0, 0)
 

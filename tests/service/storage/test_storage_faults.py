@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Gauge
+from sqlalchemy import event
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from structlog.testing import capture_logs
 
-from service.errors import StorageFailed, StorageUnwritable
+from service.errors import DatabaseUnwritable, StorageFailed, StorageUnwritable
 from service.state import State
+from service.storage import data_folder
 from service.storage.storage_faults import storage_fault, storage_faults
 from tests.service.conftest import MakeSettings, encoded, eventually, read, sample, serve
 from tests.service.test_process import running
@@ -106,6 +109,7 @@ def read_only(disk: Disk, state: State) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("unwritable", "reason"), [(full, "is full: free space"), (read_only, "cannot be written")])
+@pytest.mark.usefixtures("on_files")
 def test_segmentation_continues_while_nothing_can_be_written(
     disk: Disk, make_settings: MakeSettings, bundle: Path, unwritable: Callable[[Disk, State], Any], reason: str
 ) -> None:
@@ -157,6 +161,7 @@ def test_running_process_survives_a_full_disk(disk: Disk, bundle: Path) -> None:
         assert server.ask("POST", "/v1/images", encoded(picture()))[0] == 201
 
 
+@pytest.mark.usefixtures("on_files")
 def test_unreachable_database_gets_503_and_segmentation_continues(make_settings: MakeSettings) -> None:
     settings = make_settings()
     with serve(settings) as client:
@@ -209,16 +214,21 @@ class Postgres(Exception):  # noqa: N818 - as the driver's
         (OSError(errno.EDQUOT, "full"), StorageUnwritable),
         (OSError(errno.ENOSPC, "full", "/elsewhere/x"), type(None)),
         (OSError(errno.EACCES, "denied", "/data/x"), StorageUnwritable),
+        (FileExistsError(errno.EEXIST, "exists", "/data"), StorageUnwritable),
+        (FileExistsError(errno.EEXIST, "exists", "/data/images/a.png"), type(None)),
+        (NotADirectoryError(errno.ENOTDIR, "no folder", "/data/images/a.png"), type(None)),
+        (FileExistsError(errno.EEXIST, "exists"), type(None)),
         (OSError(errno.EACCES, "denied", "/usr/bin/valkey-server"), type(None)),
         (ConnectionResetError(errno.ECONNRESET, "reset"), type(None)),
         (OperationalError("", {}, Sqlite("SQLITE_FULL")), StorageUnwritable),
         (OperationalError("", {}, Sqlite("SQLITE_IOERR_SHMSIZE")), StorageUnwritable),
+        (OperationalError("", {}, Sqlite("SQLITE_IOERR_WRITE")), StorageUnwritable),
         (OperationalError("", {}, Sqlite("SQLITE_BUSY")), StorageFailed),
         # No such table.
         (OperationalError("", {}, Sqlite("SQLITE_ERROR")), type(None)),
         (DatabaseError("", {}, Sqlite("SQLITE_NOTADB")), StorageFailed),
-        (OperationalError("", {}, Postgres("53100")), StorageUnwritable),
-        (OperationalError("", {}, Postgres("25006")), StorageUnwritable),
+        (OperationalError("", {}, Postgres("53100")), DatabaseUnwritable),
+        (OperationalError("", {}, Postgres("25006")), DatabaseUnwritable),
         (OperationalError("", {}, Postgres("08006")), StorageFailed),
         (IntegrityError("", {}, Sqlite("SQLITE_CONSTRAINT")), type(None)),
         (ValueError(), type(None)),
@@ -226,6 +236,43 @@ class Postgres(Exception):  # noqa: N818 - as the driver's
 )
 def test_faults_of_the_storage_are_told_from_faults_of_the_program(error: Exception, kind: type) -> None:
     assert type(storage_fault(error, Path("/data"))) is kind
+
+
+def test_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.onnx"
+    path.touch()
+    # The permissions of root are never denied.
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.R_OK)
+    fault = storage_fault(PermissionError(errno.EACCES, "Permission denied", str(path)), tmp_path)
+    assert isinstance(fault, StorageFailed)
+    assert fault.message.startswith(f"The file {path} cannot be read (Permission denied): give")
+
+
+def test_full_database_of_another_server_is_no_problem_of_the_data_folder(make_settings: MakeSettings) -> None:
+    with serve(make_settings()) as client:
+        state: State = client.app_state["maskloop"]
+
+        def fail(*_: object, **__: object) -> None:
+            raise OperationalError("", {}, Postgres("53100"))
+
+        event.listen(state.database.engine, "before_cursor_execute", fail)
+        response = client.get("/v1/images")
+        event.remove(state.database.engine, "before_cursor_execute", fail)
+        assert (response.status_code, response.json()["type"]) == (507, PROGRAM)
+        assert response.json()["detail"].startswith("The database is full")
+        assert client.get("/readyz").json()["storage"] is None
+
+
+def test_large_probes_are_rare_while_the_folder_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(data_folder, "write_probe", lambda _folder, size_bytes: sizes.append(size_bytes))
+    folder = data_folder.DataFolder(tmp_path, Gauge("writable", "", registry=CollectorRegistry()))
+    for _ in range(3):
+        folder.check()
+    folder.report(StorageUnwritable("full"))
+    folder.check()
+    folder.check()
+    assert sizes == [2**20, 4096, 4096, 2**20, 4096]
 
 
 def test_other_errors_pass_through() -> None:

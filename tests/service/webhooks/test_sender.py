@@ -22,10 +22,8 @@ from service.storage.tables import WebhookMessage, utc_now
 from service.webhooks.outbox import add_message
 from service.webhooks.sender import PAUSES_S, send_due
 from service.webhooks.signature import signed_headers
-from tests.service.runs.conftest import GOOD, actor, bad, fill, good, loop, loop_settings, register_worker
+from tests.service.runs.conftest import GOOD, fill, register_worker
 from tests.service.webhooks.receiver import Receiver, receiving
-
-__all__ = ["actor", "bad", "good", "loop", "loop_settings"]
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of the specification's example
 

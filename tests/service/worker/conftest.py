@@ -16,9 +16,9 @@ from service.child_process import Child
 from service.settings import Settings
 from service.state import State, open_state
 from tests.service.conftest import eventually
-from tests.service.runs.conftest import actor, bad, good, loop_settings
+from tests.service.runs.conftest import actor, bad, clock, good, loop, loop_settings
 
-__all__ = ["actor", "bad", "good", "loop_settings"]
+__all__ = ["actor", "bad", "clock", "good", "loop", "loop_settings"]
 
 
 @pytest.fixture

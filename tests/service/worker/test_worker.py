@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +19,10 @@ from service.queue import RUN_TASK, Queue
 from service.settings import Settings
 from service.state import State
 from service.storage.tables import Worker
-from service.worker.sweeper import can_train
+from service.worker.sweeper import can_train, delete_dead_workers
 from tests.service.conftest import eventually
 from tests.service.runs.actor import Actor, alive
-from tests.service.runs.conftest import GOOD, fill
+from tests.service.runs.conftest import GOOD, SteppedClock, fill, register_worker
 from tests.service.worker.conftest import WorkerProcess
 
 StartWorker = Callable[[], WorkerProcess]
@@ -86,7 +88,8 @@ def test_trainer_dies_with_a_killed_worker_and_the_next_worker_resumes(
     first_steps = [int(line.rpartition(" ")[2]) for line in actor.history if line.startswith("train")]
     assert first_steps[0] == 0
     assert first_steps[1] >= reached
-    assert api_state.runs.list()[0].attempts == 2
+    # The first attempt made progress.
+    assert (api_state.runs.list()[0].attempts, api_state.runs.list()[0].fence) == (1, 2)
 
 
 def test_sigterm_saves_the_run_and_the_next_worker_resumes_it(
@@ -104,6 +107,58 @@ def test_sigterm_saves_the_run_and_the_next_worker_resumes_it(
     eventually(lambda: status(api_state) == "judged")
     assert actor.history[-2].startswith("train from ")
     assert actor.history[-2] != "train from 0"
+
+
+def test_run_of_a_killed_worker_continues_at_once_on_the_same_machine(
+    api_state: State, worker_settings: Settings, actor: Actor
+) -> None:
+    """Its silence would take six minutes; the next worker's first sweep finds that the process has ended."""
+    actor.behave(steps=10_000)
+    fill(api_state)
+    settings = worker_settings.model_copy(update={"heartbeat_s": 60.0})
+    workers = [WorkerProcess(settings)]
+    try:
+        eventually(lambda: bool(api_state.runs.list()) and api_state.runs.list()[0].saved_step > 3)
+        workers[0].end(signal.SIGKILL)
+        actor.behave(steps=api_state.runs.list()[0].saved_step + 50, step_s=0)
+        workers.append(WorkerProcess(settings))
+        eventually(lambda: status(api_state) == "judged", within_s=120)
+    finally:
+        for worker in workers:
+            worker.end(signal.SIGKILL)
+
+
+def test_suspended_worker_does_not_reap_its_own_run(api_state: State, start_worker: StartWorker, actor: Actor) -> None:
+    actor.behave(steps=10_000)
+    fill(api_state)
+    worker = start_worker()
+    eventually(lambda: bool(api_state.runs.list()) and api_state.runs.list()[0].saved_step > 3)
+    (trainer,) = actor.pids("train")
+    for _ in range(3):
+        beats = api_state.runs.list()[0].beats
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            worker.process.send_signal(number)
+            os.kill(trainer, number)
+            # Longer than the silence after which a run counts as abandoned.
+            time.sleep(1.5 * api_state.liveness.limit_s if number == signal.SIGSTOP else 0)
+        eventually(lambda beats=beats: api_state.runs.list()[0].beats > beats + 4)  # type: ignore[misc]
+    run = api_state.runs.list()[0]
+    assert (run.status, run.fence) == ("running", 1)
+    assert alive(trainer)
+
+
+def test_rows_of_dead_workers_are_deleted(loop: State, clock: SteppedClock) -> None:
+    register_worker(loop)
+    for _ in range(2):
+        delete_dead_workers(loop.database, loop.liveness)
+        clock.step(5 * loop.liveness.limit_s)
+    assert len(workers(loop)) == 1
+    register_worker(loop)
+    delete_dead_workers(loop.database, loop.liveness)
+    assert len(workers(loop)) == 1
+    clock.step(11 * loop.liveness.limit_s)
+    delete_dead_workers(loop.database, loop.liveness)
+    assert workers(loop) == []
 
 
 def test_run_queued_without_a_broker_starts_when_it_returns(

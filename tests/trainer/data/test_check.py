@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tests.trainer.conftest import write_dataset
+from tests.trainer.conftest import make_recipe, write_dataset
 from tests.trainer.layouts import LAYOUTS, write_layout
 from trainer.__main__ import main
 from trainer.commands.check_data import show
@@ -21,6 +22,7 @@ from trainer.data.check.inspection import _propose_range, inspect_dataset
 from trainer.data.check.problems import Problem, find_problems
 from trainer.data.dataset import DatasetError
 from trainer.data.readers.layouts import open_dataset
+from trainer.run_data import open_run_data
 
 
 def problems(dataset: Path, crop: tuple[int, int] = (32, 32)) -> dict[str, Problem]:
@@ -125,7 +127,7 @@ FAULTS: list[tuple[Callable[[Path], None], str, str, tuple[str, ...]]] = [
     (empty_list, "split", "error", ("val",)),
     (absent_class, "absent class", "warning", ("bright",)),
     (rare_class, "rare class", "warning", ("bright 0.17%",)),
-    (no_val_list, "missing split", "error", ("val",)),
+    (no_val_list, "missing split", "warning", ("val",)),
     (no_labelled_list, "missing split", "error", ("labelled",)),
     (no_unlabelled_list, "missing split", "warning", ("unlabelled",)),
     (small_image, "small image", "warning", ("unlabelled1 40x20",)),
@@ -155,6 +157,14 @@ def test_split_of_another_name_may_be_the_validation_split(dataset: Path) -> Non
     assert problems(dataset)["missing split"].severity == "warning"
 
 
+def test_data_without_validation_pass_with_the_remedy_and_train(dataset: Path) -> None:
+    no_val_list(dataset)
+    assert 'data.val = ""' in problems(dataset)["missing split"].remedy
+    assert main(["check-data", str(dataset), "--crop", "32", "32"]) == 0
+    recipe = make_recipe(dataset)
+    assert open_run_data(replace(recipe, data=replace(recipe.data, val=""))).val == ()
+
+
 VAL_FOLDERS = {
     "voc": ("ImageSets/Segmentation/val.txt", "names in ImageSets/Segmentation/val.txt instead of train.txt"),
     "cityscapes": ("leftImg8bit/val", "move some cities from leftImg8bit/train to leftImg8bit/val"),
@@ -178,7 +188,7 @@ def test_missing_val_split_names_the_list_of_labelled_images(dataset: Path) -> N
     no_val_list(dataset)
     (dataset / "splits/labelled.txt").rename(dataset / "splits/train.txt")
     wanted = "list some images with masks in splits/val.txt instead of splits/train.txt"
-    assert problems(dataset)["missing split"].remedy == wanted
+    assert problems(dataset)["missing split"].remedy.startswith(f"{wanted}; without it,")
 
 
 def test_masks_in_another_format_are_named(dataset: Path) -> None:

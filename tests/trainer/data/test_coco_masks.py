@@ -136,7 +136,7 @@ def test_masks_are_written_once_and_read_back(
     parser = argparse.ArgumentParser()
     command.add(parser)
     assert command.run(parser.parse_args([str(tmp_path), "--from", source])) == 0
-    assert "1 masks written, 0 already existed" in capsys.readouterr().out
+    assert "1 mask written, 0 already existed" in capsys.readouterr().out
     dataset = open_dataset(tmp_path)
     expected = expected_mask() if source == "instances" else with_void(expected_mask())
     assert np.array_equal(dataset.read_pair(dataset.split("val")[0])[1], expected)

@@ -61,7 +61,7 @@ def error(root: Path) -> str:
 def test_categories_of_the_file_are_the_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, table(CORNER, LEFT))
     assert main(["prepare-coco", str(tmp_path), "--from", "instances"]) == 0
-    assert "1 masks written, 0 already existed\n3 classes: background, pothole, crack\n" in capsys.readouterr().out
+    assert "1 mask written, 0 already existed\n3 classes: background, pothole, crack\n" in capsys.readouterr().out
     dataset = open_dataset(tmp_path)
     assert dataset.taxonomy.names == ("background", "pothole", "crack")
     assert dataset.taxonomy.colors == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
@@ -202,7 +202,7 @@ def test_more_than_255_categories_give_16_bit_masks(tmp_path: Path) -> None:
 def test_annotations_without_an_image_are_counted_and_named(tmp_path: Path) -> None:
     others = [LEFT | {"id": key, "image_id": 8} for key in range(100, 130)]
     said = error(write(tmp_path, table(LEFT | {"image_id": "7"}, CORNER | {"image_id": None}, *others)))
-    assert "1 annotations match no image: annotation 1 (image_id '7'); an id is text in one list and a number" in said
+    assert "1 annotation matches no image: annotation 1 (image_id '7'); an id is text in one list and a number" in said
     assert "31 annotations match no image: annotation 2 (image_id None), annotation 100 (image_id 8), " in said
     assert "and 11 more; image_id must be the id of an image" in said
     assert not (tmp_path / "masks").exists()
@@ -231,7 +231,7 @@ def test_annotations_without_an_image_are_counted_and_named(tmp_path: Path) -> N
 )
 def test_annotation_that_cannot_be_drawn_is_named(tmp_path: Path, change: Table, message: str) -> None:
     said = error(write(tmp_path, table(CORNER, LEFT | change)))
-    assert "instances_train2017.json: 1 annotations cannot be drawn: annotation 1 of road" in said
+    assert "instances_train2017.json: 1 annotation cannot be drawn: annotation 1 of road" in said
     assert message in said
 
 
@@ -241,13 +241,13 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
     write(tmp_path, table(LEFT, categories=None))
     assert "instances_train2017.json: has no categories (a list of objects)" in error(tmp_path)
     write(tmp_path, table(LEFT, images=[{"id": 7, "file_name": "road.jpg"}]))
-    assert "1 images have no height and width in pixels: road.jpg" in error(tmp_path)
+    assert "1 image has no height and width in pixels: road.jpg" in error(tmp_path)
     write(tmp_path, table(LEFT, images=[{"file_name": "road.jpg"}]))
-    assert "1 images have no id or no file_name: image number 0" in error(tmp_path)
+    assert "1 image has no id or no file_name: image number 0" in error(tmp_path)
     write(tmp_path, table(LEFT, categories=[*CATEGORIES, {"id": 1, "name": "again"}]))
-    assert "1 categories have the same id: id 1" in error(tmp_path)
+    assert "1 category has the same id: id 1" in error(tmp_path)
     write(tmp_path, table(LEFT, categories=[*CATEGORIES, {"id": 3, "name": ""}]))
-    assert "1 categories have no number as id, or no name: category number 2" in error(tmp_path)
+    assert "1 category has no number as id, or no name: category number 2" in error(tmp_path)
     assert not (tmp_path / "classes.toml").exists()
 
 
@@ -262,15 +262,29 @@ def test_images_without_annotation_are_counted(tmp_path: Path, capsys: pytest.Ca
     images = [*table()["images"], {"id": 8, "file_name": r"day 2\street.jpg", "height": 6, "width": 8}]
     write(tmp_path, table(LEFT, images=images))
     assert main(["prepare-coco", str(tmp_path), "--from", "instances"]) == 0
-    assert "1 images have no annotation: their masks show background only" in capsys.readouterr().out
+    assert "1 image has no annotation: background only in the mask" in capsys.readouterr().out
     assert (tmp_path / "masks/street.png").exists()
     write(tmp_path, table())
-    assert "none of the 1 images has an annotation" in error(tmp_path)
+    assert "no image has an annotation" in error(tmp_path)
+
+
+def test_panoptic_images_without_annotation_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    png = tmp_path / "annotations/panoptic_train2017/road.png"
+    png.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 6), (5, 0, 0)).save(png)
+    images = [*table()["images"], {"id": 8, "file_name": "street.jpg", "height": 6, "width": 8}]
+    segments = {"id": 1, "image_id": 7, "file_name": "road.png", "segments_info": [{"id": 5, "category_id": CRACK}]}
+    write(tmp_path, table(segments, images=images), "panoptic_train2017")
+    assert main(["prepare-coco", str(tmp_path), "--from", "panoptic"]) == 0
+    assert "1 image has no annotation: no mask was written" in capsys.readouterr().out
+    write(tmp_path, table(images=images), "panoptic_train2017")
+    with pytest.raises(DatasetError, match="no image has an annotation"):
+        prepare_coco(tmp_path, "panoptic")
 
 
 def test_images_that_would_have_one_mask_are_named(tmp_path: Path) -> None:
     write(write(tmp_path, table(LEFT)), table(CORNER), "instances_val2017")
-    assert "1 masks would belong to two images, such as road" in error(tmp_path)
+    assert "1 mask would belong to two images, such as road" in error(tmp_path)
 
 
 def test_parts_must_list_the_same_categories(tmp_path: Path) -> None:

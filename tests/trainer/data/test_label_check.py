@@ -52,8 +52,18 @@ def test_binary_masks_lead_to_the_question_whether_255_is_a_class(
     printed = printed_errors(dataset, capsys)
     assert f"error: labelled: {ONE_CLASS}; the other pixels are ignored" in printed
     assert QUESTION in printed
-    assert "remove them from classes.toml" not in printed
+    assert "use a classes.toml without them" not in printed
     assert f"labelled: {ONE_CLASS}; the other pixels are ignored; {QUESTION}" in run_error(dataset)
+
+
+@pytest.mark.parametrize(("stored", "start"), [(1, ONE_CLASS), (0, "every pixel of the masks is ignored")])
+def test_zero_that_reduce_zero_ignores_leads_to_its_removal(dataset: Path, stored: int, start: str) -> None:
+    text = (dataset / "classes.toml").read_text()
+    (dataset / "classes.toml").write_text(f"reduce_zero = true\n{text}")
+    repaint(dataset, "", lambda mask_HW: mask_HW * stored)
+    assert start in (error := run_error(dataset))
+    assert "is 0 a class? Then use a classes.toml without reduce_zero" in error
+    assert "values" not in error
 
 
 def test_remedy_for_binary_masks_gives_two_classes(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,14 +1,17 @@
 """Names in split files: two images of one name, Unicode forms, backslashes, and names that are listed twice."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.trainer.conftest import make_recipe
 from tests.trainer.layouts import write_layout
 from trainer.data.dataset import EVERYTHING, DatasetError
 from trainer.data.readers.layouts import open_dataset, open_unlabelled
+from trainer.run_data import open_run_data
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 
@@ -38,6 +41,17 @@ def test_two_images_that_share_a_mask_are_rejected_when_listed_by_path(dataset: 
     (dataset / "splits/labelled.txt").write_text("images/labelled0.jpg\n")
     with pytest.raises(DatasetError, match=r"labelled0\.jpg and .*labelled0\.png would share the mask masks/labelled0"):
         open_dataset(dataset).split("labelled")
+
+
+def test_two_images_that_share_a_mask_are_rejected_when_all_images_are_labelled(dataset: Path) -> None:
+    for path in (dataset / "images").glob("[!l]*.png"):
+        path.unlink()
+    recipe = make_recipe(dataset, "supervised")
+    recipe = replace(recipe, data=replace(recipe.data, labelled=EVERYTHING, val=""))
+    assert len(open_run_data(recipe).labelled) == 4
+    add_jpeg(dataset, "labelled0")
+    with pytest.raises(DatasetError, match=r"labelled0\.jpg and .*labelled0\.png would share the mask"):
+        open_run_data(recipe)
 
 
 def test_two_images_of_one_name_may_have_listed_masks(dataset: Path) -> None:
@@ -94,6 +108,12 @@ def test_images_whose_names_differ_in_unicode_form_only_do_not_share_a_mask(data
         open_dataset(dataset).split("labelled")
 
 
+def test_current_directory_is_a_data_set(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(dataset)
+    sample = open_dataset(Path()).split("labelled")[0]
+    assert (sample.image, sample.mask) == (Path("images/labelled0.png"), Path("masks/labelled0.png"))
+
+
 def test_two_lines_of_one_image_are_rejected(dataset: Path) -> None:
     (dataset / "splits/labelled.txt").write_text("labelled1\nlabelled0\nimages/labelled0.png\n")
     with pytest.raises(DatasetError, match=r"'labelled0' and 'images/labelled0\.png' are one image; remove one"):
@@ -133,7 +153,7 @@ def test_name_of_two_images_in_a_plain_folder_is_rejected(tmp_path: Path) -> Non
 @pytest.mark.parametrize("line", ["images", "images masks"])
 def test_folder_in_a_list_is_no_image(dataset: Path, line: str) -> None:
     (dataset / "splits/labelled.txt").write_text(f"labelled0\n{line}\n")
-    with pytest.raises(DatasetError, match=f"1 of 2 images do not exist: '{line}'"):
+    with pytest.raises(DatasetError, match=f"1 of 2 images does not exist: '{line}'"):
         open_dataset(dataset).split("labelled")
 
 

@@ -58,7 +58,7 @@ def test_labelmap_of_cvat_gives_classes_and_colours(tmp_path: Path) -> None:
 def test_colour_that_the_labelmap_lacks_is_an_error(tmp_path: Path) -> None:
     write_voc(tmp_path, colored((0, 0, 0), (1, 2, 3)))
     (tmp_path / "labelmap.txt").write_text(LABELMAP)
-    with pytest.raises(ImageError, match=r"contains \[1, 2, 3\] \(1 pixels\)"):
+    with pytest.raises(ImageError, match=r"contains \[1, 2, 3\] \(1 pixel\)"):
         read_default(tmp_path)
 
 
@@ -206,6 +206,26 @@ def test_unlabelled_parts_of_a_public_data_set_have_its_names(layout: str, image
     root = write_layout(tmp_path / layout, layout)
     save(root / image, np.zeros((4, 4, 3), np.uint8))
     assert open_dataset(root).assumed
+
+
+def test_few_masks_with_few_classes_of_a_public_data_set_are_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_layout(tmp_path / "voc", "voc", labelled=99, unlabelled=2, val=2)
+    assert main(["check-data", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert "warning: 92/labeled: 99 masks show 2 of the 21 classes of Pascal VOC 2012" in said
+    assert "write their classes into classes.toml, or confirm these with data.format (--format)" in said
+    assert main(["check-data", str(root), "--format", "voc"]) == 0
+    assert "masks show" not in capsys.readouterr().out
+
+
+def test_one_foreign_name_among_many_is_found(tmp_path: Path) -> None:
+    root = write_layout(tmp_path / "voc", "voc", labelled=300)
+    save(root / "JPEGImages/zebra.jpg", np.zeros((4, 4, 3), np.uint8))
+    save(root / "JPEGImages/apple.jpg", np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(DatasetError, match=r"an image is called 'apple\.jpg'"):
+        open_dataset(root)
 
 
 def test_many_masks_with_few_classes_of_a_public_data_set_are_an_error(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_window_that_does_not_fit_the_encoder_is_rejected(window: tuple[int, int
 @pytest.mark.parametrize("rule", [Inference(), Inference(long_side=40)])
 def test_whole_image_equals_the_exported_mask_predictor(rule: Inference) -> None:
     segmenter, image_NHWC = tiny(), torch.randint(0, 256, (2, 33, 61, 3), dtype=torch.uint8)
-    expected_mask, expected_confidence = MaskPredictor(segmenter, rule.long_side)(image_NHWC)
+    expected_mask, expected_confidence, _ = MaskPredictor(segmenter, rule.long_side)(image_NHWC)
     mask_NHW, confidence_NHW = most_likely(segmenter, image_NHWC, rule)
     assert torch.equal(mask_NHW, expected_mask.long())
     assert torch.equal((confidence_NHW * 255).round().to(torch.uint8), expected_confidence)

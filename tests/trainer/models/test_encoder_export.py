@@ -46,10 +46,12 @@ def test_graph_and_pytorch_give_the_same_masks_at_all_sizes(tmp_path: Path, name
     # 37 patches are DINOv2's trained grid, at which neither PyTorch nor the graph may resample.
     for count, height, width in ((1, 37 * multiple, 37 * multiple), (2, 50, 90), (3, multiple, 16 * multiple)):
         image_NHW3 = torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8)
-        mask_NHW, confidence_NHW = predictor(image_NHW3)
-        found_mask, found_confidence = session.run(None, {"image": image_NHW3.numpy()})
+        mask_NHW, confidence_NHW, embedding_ND = predictor(image_NHW3)
+        found_mask, found_confidence, found_embedding = session.run(None, {"image": image_NHW3.numpy()})
         assert (found_mask == mask_NHW.numpy()).mean() > 0.9999
         assert abs(found_confidence.astype(int) - confidence_NHW.numpy()).max() <= 1
+        cosine_N = (embedding_ND.float() * torch.from_numpy(found_embedding).float()).sum(dim=1)
+        assert cosine_N.tolist() == pytest.approx([1] * count, abs=2e-3), "float16 rounds lengths"
 
 
 def test_rotary_embedding_of_an_exported_graph_follows_the_size() -> None:

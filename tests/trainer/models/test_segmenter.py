@@ -133,7 +133,7 @@ def test_logits_have_the_size_of_the_image(model: dict[str, object]) -> None:
 @pytest.mark.parametrize("size", [(33, 50), (64, 64), (7, 100)])
 def test_predictor_returns_masks_of_the_image_size(model: dict[str, object], size: tuple[int, int]) -> None:
     image_NHWC = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8)
-    mask_NHW, confidence_NHW = MaskPredictor(tiny(model))(image_NHWC)
+    mask_NHW, confidence_NHW, _ = MaskPredictor(tiny(model))(image_NHWC)
     assert mask_NHW.shape == confidence_NHW.shape == (2, *size)
     assert mask_NHW.dtype == confidence_NHW.dtype == torch.uint8
     assert int(mask_NHW.max()) < 3
@@ -189,5 +189,5 @@ def test_whole_image_equals_the_authors_evaluation() -> None:
 
 
 def test_masks_of_more_than_256_classes_are_int32() -> None:
-    mask_NHW, _ = MaskPredictor(tiny(TINY_VIT, classes=300))(torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8))
+    mask_NHW, *_ = MaskPredictor(tiny(TINY_VIT, classes=300))(torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8))
     assert mask_NHW.dtype == torch.int32

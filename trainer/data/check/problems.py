@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from trainer.counted import counted
 from trainer.data.check.inspection import LABELLED_ROLES, TRAINING_ROLES, ImageRecord, Inspection, SplitRecord
 from trainer.data.check.label_check import find_fault
 from trainer.data.readers.split_files import find_split_file
@@ -15,7 +16,7 @@ from trainer.data.readers.split_files import find_split_file
 NEARLY_BLACK = 16
 """Values of 0..255 below which an image looks black: those of 12-bit numbers in a file of 16 bits."""
 
-NAMED_LISTS = 3
+MAX_NAMED = 3
 """Split files that a remedy names."""
 
 RARE = 0.01
@@ -77,8 +78,10 @@ def _missing_splits(inspection: Inspection) -> Iterator[Problem]:
         remedy = "list the images that have masks in splits/labelled.txt"
         yield Problem("missing split", severity, f"no split is labelled: {known}", ("labelled",), remedy)
     if "val" not in roles:
-        remedy = _how_to_validate(inspection)
-        yield Problem("missing split", severity, f"no split is for validation: {known}", ("val",), remedy)
+        remedy = (
+            _how_to_validate(inspection) + '; without it, only a recipe with data.val = "" trains, and has no score'
+        )
+        yield Problem("missing split", "warning", f"no split is for validation: {known}", ("val",), remedy)
     if not roles & {"unlabelled", "train"}:
         remedy = (
             "list the images without masks in splits/unlabelled.txt; without it, only method = supervised can train"
@@ -93,13 +96,13 @@ def _how_to_validate(inspection: Inspection) -> str:
     files = [find_split_file(folder, name) for name in labelled]
     if not all(files):
         return inspection.dataset.how_to_validate
-    lists = " or ".join(f"{folder.name}/{path.relative_to(folder).as_posix()}" for path in files[:NAMED_LISTS] if path)
+    lists = " or ".join(f"{folder.name}/{path.relative_to(folder).as_posix()}" for path in files[:MAX_NAMED] if path)
     return f"list some images with masks in {folder.name}/val.txt" + (f" instead of {lists}" if lists else "")
 
 
 def _missing_images(inspection: Inspection) -> Iterator[Problem]:
     for split in inspection.splits:
-        message = f"{split.name}: {len(split.missing)} images do not exist"
+        message = f"{split.name}: {counted(len(split.missing), 'image does not exist', 'images do not exist')}"
         yield Problem("missing image", "error", message, split.missing, split.remedy)
 
 
@@ -110,7 +113,7 @@ def _missing_masks(inspection: Inspection) -> Iterator[Problem]:
         required = split.role == "labelled" or (split.role == "val" and len(unlabelled) < len(split.samples))
         if required:
             names = tuple(str(record.sample.mask or record.sample.image) for record in unlabelled)
-            message = f"{split.name}: {len(unlabelled)} of {len(split.samples)} images have no mask"
+            message = f"{split.name}: the masks of {len(unlabelled)} of {len(split.samples)} images are missing"
             remedy = _other_masks(unlabelled) or "add the masks, or move these images to the unlabelled split"
             yield Problem("missing mask", "error", message, names, remedy)
 
@@ -146,7 +149,8 @@ def _unusable_files(inspection: Inspection) -> Iterator[Problem]:
 
 def _undeclared_ranges(inspection: Inspection) -> Iterator[Problem]:
     names = tuple(record.sample.name for record in inspection.records.values() if record.undeclared)
-    message = f"{len(names)} images store numbers (floats, 32 or 12 bits) without saying which are black and white"
+    message = counted(len(names), "image stores numbers", "images store numbers")
+    message += " (floats, 32 or 12 bits) without saying which are black and white"
     # Not 1e-05: after a minus, argparse would take it for an option.
     low, high = (np.format_float_positional(value, trim="0") for value in inspection.proposed_range or (0.0, 1.0))
     remedy = (
@@ -159,7 +163,8 @@ def _undeclared_ranges(inspection: Inspection) -> Iterator[Problem]:
 def _nearly_black_images(inspection: Inspection) -> Iterator[Problem]:
     records = [record for record in inspection.records.values() if record.size and not record.undeclared]
     names = tuple(record.sample.name for record in records if 0 < record.brightest < NEARLY_BLACK)
-    message = f"{len(names)} images are nearly black: no value exceeds {NEARLY_BLACK - 1} of 255"
+    message = counted(len(names), "image is nearly black", "images are nearly black")
+    message += f": no value exceeds {NEARLY_BLACK - 1} of 255"
     remedy = "if they hold 12-bit numbers in 16 bits, add range = [0, 4095] to [data] in the recipe"
     yield Problem("nearly black", "warning", message, names, remedy)
 
@@ -193,7 +198,7 @@ def _duplicate_images(inspection: Inspection) -> Iterator[Problem]:
     for split in inspection.splits:
         groups = [group for group in _by_pixels(inspection.records_of(split.samples)).values() if len(group) > 1]
         names = tuple(" = ".join(record.sample.name for record in group) for group in groups)
-        message = f"{split.name}: {len(groups)} images occur under several names"
+        message = f"{split.name}: {counted(len(groups), 'image occurs', 'images occur')} under several names"
         remedy = "keep one of each; duplicates count more than once in training"
         yield Problem("duplicate", "warning", message, names, remedy)
 
@@ -208,15 +213,16 @@ def _useless_labels(inspection: Inspection) -> Iterator[Problem]:
 
 
 def _empty_masks(inspection: Inspection) -> Iterator[Problem]:
-    counted = [(record.sample.name, record.counts) for record in inspection.records.values() if record.counts]
-    names = tuple(name for name, counts in counted if not counts.classes_K.any())
+    masks = [(record.sample.name, record.counts) for record in inspection.records.values() if record.counts]
+    names = tuple(name for name, counts in masks if not counts.classes_K.any())
     remedy = "label them, or move them to the unlabelled split"
-    yield Problem("empty mask", "warning", f"{len(names)} masks contain ignored pixels only", names, remedy)
+    message = f"{counted(len(names), 'mask contains', 'masks contain')} ignored pixels only"
+    yield Problem("empty mask", "warning", message, names, remedy)
 
 
 def _absent_classes(inspection: Inspection) -> Iterator[Problem]:
     remedies = {
-        "labelled": "label images that show them, or remove them from classes.toml: they cannot be learned",
+        "labelled": "label images that show them, or use a classes.toml without them: they cannot be learned",
         "val": "add images that show them: mIoU leaves them out, or counts 0 if they are predicted",
     }
     counts = {"labelled": inspection.class_counts(*LABELLED_ROLES), "val": inspection.class_counts("val")}
@@ -225,7 +231,7 @@ def _absent_classes(inspection: Inspection) -> Iterator[Problem]:
         if np.count_nonzero(counts_K) > (role == "labelled"):
             names = inspection.dataset.taxonomy.names
             absent = tuple(name for name, count in zip(names, counts_K, strict=True) if not count)
-            message = f"{len(absent)} classes do not occur in the masks of {role}"
+            message = f"{counted(len(absent), 'class does not', 'classes do not')} occur in the masks of {role}"
             yield Problem("absent class", "warning", message, absent, remedies[role])
 
 
@@ -234,7 +240,7 @@ def _rare_classes(inspection: Inspection) -> Iterator[Problem]:
     share_K = counts_K / max(int(counts_K.sum()), 1)
     pairs = zip(inspection.dataset.taxonomy.names, share_K, strict=True)
     rare = tuple(f"{name} {share:.2%}" for name, share in pairs if 0 < share < RARE)
-    message = f"{len(rare)} of {len(share_K)} classes have less than {RARE:.0%} of the labelled pixels"
+    message = f"{len(rare)} of {len(share_K)} classes with less than {RARE:.0%} of the labelled pixels"
     remedy = "label more of them, or increase their weight: loss.class_weights, loss.class_balance"
     yield Problem("rare class", "warning", message, rare, remedy)
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
+from trainer.counted import counted
 from trainer.data.coco.coco_regions import RegionError, Shape, check_region
 from trainer.data.dataset import DatasetError
 
-NAMED = 20
+MAX_NAMED = 20
 """Faults of one kind that a message names."""
+SINGULAR = {"have": "has", "match": "matches"}
+"""Verbs of the faults, for one entry."""
 OTHER_TYPE = "an id is text in one list and a number in the other; write it in the same way"
 UNKNOWN_IMAGE = "image_id must be the id of an image; add the images, or remove the annotations"
 
@@ -96,7 +99,7 @@ def _read(path: Path, category_ids: CategoryIds) -> AnnotationFile | None:
             continue
         used.update(ids)
         image.annotations.append(annotation)
-    _raise(path, "annotations", faults)
+    _raise(path, "annotation", "annotations", faults)
     return AnnotationFile(path, tuple(images.values()), categories, frozenset(used))
 
 
@@ -121,7 +124,7 @@ def _images(path: Path, tables: list[Table]) -> dict[int | str, AnnotatedImage]:
         else:
             # Tools on Windows write backslashes.
             images[key] = AnnotatedImage(PurePosixPath(file_name.replace("\\", "/")).stem, (height, width))
-    _raise(path, "images", faults)
+    _raise(path, "image", "images", faults)
     return images
 
 
@@ -133,7 +136,7 @@ def _categories(path: Path, tables: list[Table]) -> dict[int, Table]:
     repeated = Counter(table.get("id") for table in tables if not faults)
     if twice := [f"id {key}" for key, count in repeated.items() if count > 1]:
         faults["have the same id", "number them anew"] = twice
-    _raise(path, "categories", faults)
+    _raise(path, "category", "categories", faults)
     return {table["id"]: table for table in sorted(tables, key=lambda table: int(table["id"]))}
 
 
@@ -152,10 +155,12 @@ def _are_tables(value: Any) -> TypeGuard[list[Table]]:
     return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
-def _raise(path: Path, what: str, faults: Faults) -> None:
+def _raise(path: Path, one: str, many: str, faults: Faults) -> None:
     parts = []
     for (fault, remedy), names in faults.items():
-        more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        parts.append(f"{len(names)} {what} {fault}: {', '.join(names[:NAMED])}{more}; {remedy}")
+        more = f", and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        verb, _, rest = fault.partition(" ")
+        subject = counted(len(names), f"{one} {SINGULAR.get(verb, verb)}", f"{many} {verb}")
+        parts.append(f"{subject} {rest}: {', '.join(names[:MAX_NAMED])}{more}; {remedy}")
     if parts:
         raise DatasetError(f"{path}: " + "\n".join(parts))

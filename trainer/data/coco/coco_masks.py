@@ -24,6 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from trainer.atomic_write import atomic_write
+from trainer.counted import counted
 from trainer.data.coco.coco_annotations import AnnotatedImage, AnnotationFile, Table, read_panoptic, read_regions
 from trainer.data.coco.coco_classes import MaskValues, coco_values, is_coco, mask_values
 from trainer.data.coco.coco_regions import Shape, region
@@ -71,14 +72,9 @@ def prepare_coco(root: Path, source: AnnotationSource) -> Prepared:
             f"{root}: contains no {source} annotations ({files}); unpack them there, and rename those of other tools, "
             "with their images in train2017 and val2017"
         )
-    if bare == len(tasks):
-        raise DatasetError(
-            f"{root}: none of the {bare} images has an annotation, so the masks would show background only"
-        )
     if twice := [stem for stem, count in Counter(stem for stem, _ in tasks).items() if count > 1]:
-        raise DatasetError(
-            f"{root}: {len(twice)} masks would belong to two images, such as {twice[0]}; rename the images"
-        )
+        masks = counted(len(twice), "mask", "masks")
+        raise DatasetError(f"{root}: {masks} would belong to two images, such as {twice[0]}; rename the images")
     (root / "masks").mkdir(exist_ok=True)
     remaining = [task for task in tasks if not _target(root, task).exists()]
     map_in_threads(lambda task: _write(_target(root, task), task[1](), values), remaining, "masks")
@@ -89,8 +85,7 @@ def _instances(root: Path) -> Plan:
     files = _files(root, "instances", read_regions)
     values = mask_values(root, files, background=True) if files else coco_values(root)
     images = [image for file in files for image in file.images]
-    bare = sum(not image.annotations for image in images)
-    return Plan(values, [(image.stem, partial(instances_mask, image, values)) for image in images], bare)
+    return Plan(values, [(image.stem, partial(instances_mask, image, values)) for image in images], _bare(root, files))
 
 
 def _panoptic(root: Path) -> Plan:
@@ -106,7 +101,17 @@ def _panoptic(root: Path) -> Plan:
             )
             for file, image, each in annotated
         ],
+        _bare(root, files),
     )
+
+
+def _bare(root: Path, files: Sequence[AnnotationFile]) -> int:
+    """Number of images without annotations. Raises DatasetError if all are."""
+    images = [image for file in files for image in file.images]
+    bare = sum(not image.annotations for image in images)
+    if images and bare == len(images):
+        raise DatasetError(f"{root}: no image has an annotation; export the annotations again")
+    return bare
 
 
 def _stuffthings(root: Path) -> Plan:

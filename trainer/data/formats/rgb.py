@@ -15,6 +15,8 @@ from trainer.data.formats.tiff_tags import bits_and_numbers, fourth_band_is_alph
 ValueRange = tuple[float, float]
 """The stored values that become black and white; the first is smaller."""
 
+STRETCHED = {"L;2": 85, "L;4": 17}
+"""Factor by which Pillow multiplies grey of 2 and 4 bits."""
 FULL_16_BITS = (0.0, 65535.0)
 
 
@@ -34,6 +36,19 @@ def is_16_bit_color(image: Image.Image) -> bool:
     """Whether an image that is not yet decoded has colours of 16 bits: Pillow reads only the upper 8."""
     # In BMP, ";16" means colours with 5 or 6 bits per channel.
     return image.format in ("PNG", "TIFF") and not image.mode.startswith("I") and ";16" in rawmode(image)
+
+
+def read_transparency(image: Image.Image) -> bool:
+    """Prepare the transparent colour of a PNG that is not yet decoded; return False if Pillow cannot apply it.
+
+    Pillow compares it, as stored, with grey that it stretches to 8 bits, and with the upper 8 of 16 bits.
+    """
+    color, stored_as = image.info.get("transparency"), rawmode(image)
+    if image.format != "PNG" or color is None:
+        return True
+    if (factor := STRETCHED.get(stored_as)) and isinstance(color, int):
+        image.info["transparency"] = color * factor
+    return ";16" not in stored_as
 
 
 def rawmode(image: Image.Image) -> str:

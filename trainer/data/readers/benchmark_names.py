@@ -5,10 +5,7 @@ Own data in such folders is common, since many programs expect them; its classes
 
 import re
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
-
-CHECKED_IMAGES = 200
 
 CITIES = (
     "aachen|augsburg|bad-honnef|bamberg|bayreuth|berlin|bielefeld|bochum|bonn|bremen|cologne|darmstadt|dortmund|"
@@ -31,6 +28,6 @@ TITLES = {"voc": "Pascal VOC 2012", "cityscapes": "Cityscapes", "ade20k": "ADE20
 
 
 def foreign_name(layout: str, images: Iterable[Path]) -> str | None:
-    """The first of some images whose name is not one of the benchmark's; None if all are."""
+    """The first name, in their order, that is not one of the benchmark's; None if all are."""
     pattern = re.compile(NAMES[layout])
-    return next((path.name for path in islice(images, CHECKED_IMAGES) if not pattern.fullmatch(path.stem)), None)
+    return min((path.name for path in images if not pattern.fullmatch(path.stem)), default=None)

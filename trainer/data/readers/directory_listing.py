@@ -1,4 +1,9 @@
-"""Find files by name, listing each folder once: splits of 100 000 names are common."""
+"""Find files by name, listing each folder once: splits of 100 000 names are common.
+
+Paths are text: objects of `Path` would take most of the time.
+"""
+
+# ruff: noqa: PTH110, PTH112, PTH118, PTH120, PTH122, PTH208
 
 import os
 import unicodedata
@@ -17,34 +22,36 @@ class DirectoryListing:
     """Files as they are named on disk. All Unicode forms of a name are equal: macOS writes é as two characters."""
 
     def __init__(self) -> None:
-        self._folders: dict[Path, Path | None] = {}
-        self._names: dict[Path, Names] = {}
-        self._stems: dict[Path, Names] = {}
+        self._folders: dict[str, str | None] = {}
+        self._names: dict[str, Names] = {}
+        self._stems: dict[str, Names] = {}
 
-    def find(self, path: Path) -> Path | None:
+    def find(self, path: str) -> str | None:
         """The file or folder of this name; None if there is none."""
-        folder = self._folder(path.parent)
+        parent, key = os.path.split(path)
+        folder = self._folder(parent)
         if folder is None:
             return None
         if folder not in self._names:
             self._names[folder] = _by_key((name, name) for name in _list(folder))
-        names = _equal(path.name, self._names[folder], lambda _: path.exists())
-        return folder / names[0] if names else None
+        names = _equal(key, self._names[folder], lambda _: os.path.exists(path))
+        return os.path.join(folder, names[0]) if names else None
 
-    def images(self, path: Path) -> list[Path]:
+    def images(self, path: str) -> list[str]:
         """All images with this name plus an extension."""
-        folder = self._folder(path.parent)
+        parent, key = os.path.split(path)
+        folder = self._folder(parent)
         if folder is None:
             return []
         if folder not in self._stems:
-            parts = [(name, *os.path.splitext(name)) for name in _list(folder)]  # noqa: PTH122 (Path is slower)
+            parts = [(name, *os.path.splitext(name)) for name in _list(folder)]
             self._stems[folder] = _by_key((stem, name) for name, stem, end in parts if end.lower() in SUFFIXES)
-        names = _equal(path.name, self._stems[folder], lambda name: Path(f"{path}{Path(name).suffix}").exists())
-        return [folder / name for name in names]
+        names = _equal(key, self._stems[folder], lambda name: os.path.exists(path + os.path.splitext(name)[1]))
+        return [os.path.join(folder, name) for name in names]
 
-    def _folder(self, folder: Path) -> Path | None:
+    def _folder(self, folder: str) -> str | None:
         if folder not in self._folders:
-            exists = folder.is_dir() or folder == folder.parent
+            exists = folder == os.path.dirname(folder) or os.path.isdir(folder)
             self._folders[folder] = folder if exists else self.find(folder)
         return self._folders[folder]
 
@@ -56,8 +63,8 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _list(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 (Path is slower)
+def _list(folder: str) -> list[str]:
+    return sorted(os.listdir(folder or os.curdir)) if os.path.isdir(folder or os.curdir) else []
 
 
 def _by_key(pairs: Iterable[tuple[str, str]]) -> Names:

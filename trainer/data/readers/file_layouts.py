@@ -1,5 +1,6 @@
 """Layouts with one file per image and one per mask: our own, and those of the public data sets."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -47,9 +48,9 @@ class ImageFolder(FileDataset):
     def __init__(self, root: Path, split_folder: Path) -> None:
         super().__init__(root, Taxonomy((), ()), MaskEncoding.identity(0, IGNORE), split_folder)
 
-    def images_named(self, name: str, listing: DirectoryListing) -> list[Path]:
+    def images_named(self, name: str, listing: DirectoryListing) -> list[str]:
         """See FileDataset. Names may have their extension."""
-        found = [listing.find(self.root / folder / name) for folder in self.name_folders]
+        found = [listing.find(self.path(folder, name)) for folder in self.name_folders]
         return [image for image in found if image] or super().images_named(name, listing)
 
     def builtin_split(self, name: str) -> list[str]:
@@ -95,14 +96,14 @@ class CityscapesDataset(FileDataset):
     image_root = "leftImg8bit"
     name_end = CITYSCAPES_NAME_END
 
-    def mask_candidates(self, image: Path) -> Iterator[Path]:
+    def mask_candidates(self, image: str) -> Iterator[str]:
         """See FileDataset."""
-        images = self.root / self.image_root
-        if image.is_relative_to(images) and image.name.endswith(CITYSCAPES_IMAGE):
-            stem = image.relative_to(images).as_posix().removesuffix(CITYSCAPES_IMAGE)
+        images = self.path(self.image_root, "")
+        if image.startswith(images) and image.endswith(CITYSCAPES_IMAGE):
+            stem = image.removeprefix(images).removesuffix(CITYSCAPES_IMAGE)
             for kind in ("gtFine", "gtCoarse"):
                 for end in (CITYSCAPES_TRAIN_IDS, "_labelIds.png"):
-                    yield self.root / kind / f"{stem}_{kind}{end}"
+                    yield self.path(kind, f"{stem}_{kind}{end}")
 
     def encoding_of(self, mask: Path) -> MaskEncoding:
         """See FileDataset."""
@@ -152,9 +153,9 @@ class Ade20kDataset(FileDataset):
         """See FileDataset."""
         return self._folders
 
-    def images_named(self, name: str, listing: DirectoryListing) -> list[Path]:
+    def images_named(self, name: str, listing: DirectoryListing) -> list[str]:
         """See FileDataset."""
-        return [image for folder in self._folders.values() for image in listing.images(self.root / folder / name)]
+        return [image for folder in self._folders.values() for image in listing.images(self.path(folder, name))]
 
 
 class CocoDataset(FileDataset):
@@ -172,16 +173,17 @@ class CocoDataset(FileDataset):
         """See FileDataset."""
         return dict(zip(("train", "val", "unlabelled"), COCO_FOLDERS, strict=True))
 
-    def mask_candidates(self, image: Path) -> Iterator[Path]:
+    def mask_candidates(self, image: str) -> Iterator[str]:
         """See FileDataset."""
-        name = f"{image.stem}.png"
-        yield self.root / "masks" / name
-        for folder in ("masks", *PIXEL_MAPS):
-            yield self.root / folder / image.parent.name / name
+        folder, name = os.path.basename(os.path.dirname(image)), f"{_stem(image)}.png"  # noqa: PTH119, PTH120
+        yield self.path("masks", name)
+        for root in ("masks", *PIXEL_MAPS):
+            yield self.path(root, folder, name)
 
-    def images_of_mask(self, image: Path, listing: DirectoryListing) -> list[Path]:
+    def images_of_mask(self, image: str, listing: DirectoryListing) -> list[str]:
         """See FileDataset. `masks` is one folder for all."""
-        return [each for folder in COCO_FOLDERS for each in listing.images(self.root / folder / image.stem)]
+        stem = _stem(image)
+        return [each for folder in COCO_FOLDERS for each in listing.images(self.path(folder, stem))]
 
     def encoding_of(self, mask: Path) -> MaskEncoding:
         """See FileDataset."""
@@ -197,6 +199,10 @@ def pixel_map_encoding(ignore_index: int) -> MaskEncoding:
     """Encoding of COCO-Stuff's pixel maps: category id minus 1, and 255 for unlabelled pixels."""
     id_of_value = {thing - 1: index for thing, index in CLASS_OF_THING.items()}
     return MaskEncoding.from_values(id_of_value | {stuff - 1: 0 for stuff in STUFF_IDS}, (255,), ignore_index)
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]  # noqa: PTH119, PTH122 (Path is slower)
 
 
 def _contains_255(mask: Path, raw: MaskEncoding) -> bool:

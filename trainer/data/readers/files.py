@@ -1,5 +1,6 @@
 """Base class of the layouts with one file per image and one per mask."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -35,13 +36,19 @@ class FileDataset(SegmentationDataset):
 
     def __init__(self, root: Path, taxonomy: Taxonomy, encoding: MaskEncoding, split_folder: Path) -> None:
         self.root, self.taxonomy, self.encoding, self.split_folder = root, taxonomy, encoding, split_folder
+        # As `Path` writes paths below the current directory: without "./".
+        self._base = "" if root == Path() else str(root)
 
-    def mask_candidates(self, image: Path) -> Iterator[Path]:
+    def path(self, *parts: str) -> str:
+        """A path below the root. Text, since a large split has a million paths."""
+        return os.path.join(self._base, *parts)  # noqa: PTH118 (Path is slower)
+
+    def mask_candidates(self, image: str) -> Iterator[str]:
         """Possible paths of an image's mask, the preferred one first."""
-        images = self.root / self.image_root
-        if image.is_relative_to(images):
+        if image.startswith(images := self.path(self.image_root, "")):
+            stem = os.path.splitext(image.removeprefix(images))[0]  # noqa: PTH122 (Path is slower)
             for folder in self.mask_roots:
-                yield self.root / folder / image.relative_to(images).with_suffix(".png")
+                yield self.path(folder, f"{stem}.png")
 
     def all_images(self) -> Iterable[Path]:
         """All images, in any order."""
@@ -122,25 +129,30 @@ class FileDataset(SegmentationDataset):
         mask = _mask_path(sample)
         return self.encoding_of(mask).decode(mask, mask, size)
 
-    def images_named(self, name: str, listing: DirectoryListing) -> list[Path]:
+    def images_named(self, name: str, listing: DirectoryListing) -> list[str]:
         """Images that a name of a split file may mean."""
-        folders = [self.root / self.image_root / folder for folder in self.name_folders]
-        return [image for folder in folders for image in listing.images(folder / f"{name}{self.name_end}")]
+        paths = [self.path(self.image_root, folder, f"{name}{self.name_end}") for folder in self.name_folders]
+        return [image for path in paths for image in listing.images(path)]
 
-    def images_of_mask(self, image: Path, listing: DirectoryListing) -> list[Path]:
+    def images_of_mask(self, image: str, listing: DirectoryListing) -> list[str]:
         """Images, among them `image`, that may have the same mask in this layout."""
-        return listing.images(image.with_suffix(""))
+        return listing.images(os.path.splitext(image)[0])  # noqa: PTH122 (Path is slower)
 
     def _sample(self, line: str, listing: DirectoryListing) -> Sample | None:
         if images := self.images_named(line, listing):
             if len(images) > 1:
-                found = " and ".join(image.as_posix() for image in images)
+                found = " and ".join(Path(image).as_posix() for image in images)
                 raise DatasetError(f"the name {line!r} means {found}; rename one, or list their paths")
-            return Sample(line, images[0], self._mask(images[0], "", listing))
+            return self._sample_of(line, images[0], "", listing)
         for name, mask in ((line, ""), parse_line(line)):
-            if (image := listing.find(self.root / name)) and image.is_file():
-                return Sample(name, image, self._mask(image, mask, listing))
+            if (each := listing.find(self.path(name))) and Path(each).is_file():
+                return self._sample_of(name, each, mask, listing)
         return None
+
+    def _sample_of(self, name: str, found: str, listed_mask: str, listing: DirectoryListing) -> Sample:
+        image = Path(found)
+        mask = self._mask(str(image), listed_mask, listing)
+        return Sample(name, image, Path(mask) if mask else None)
 
     def _folder_remedy(self) -> str | None:
         folder = self.root / self.image_root
@@ -157,19 +169,20 @@ class FileDataset(SegmentationDataset):
 
     def _check_masks_not_shared(self, samples: tuple[Sample, ...], listing: DirectoryListing) -> None:
         for sample in samples:
-            if sample.mask and listing.find(sample.mask):
-                for other in self.images_of_mask(sample.image, listing):
-                    if other != sample.image and self._mask(other, "", listing) == sample.mask:
+            image, mask = str(sample.image), str(sample.mask)
+            if sample.mask and listing.find(mask):
+                for other in self.images_of_mask(image, listing):
+                    if other != image and self._mask(other, "", listing) == mask:
                         raise DatasetError(
                             f"{sample.image} and {other} would share the mask {sample.mask.relative_to(self.root)}; "
                             "rename one of them, and its mask"
                         )
 
-    def _mask(self, image: Path, listed: str, listing: DirectoryListing) -> Path | None:
+    def _mask(self, image: str, listed: str, listing: DirectoryListing) -> str | None:
         """The mask of the split file, if it exists, else that of the layout."""
         if listed == NO_MASK:
             return None
-        candidates = [self.root / listed] if listed else []
+        candidates = [self.path(listed)] if listed else []
         candidates += self.mask_candidates(image)
         found = (listing.find(path) for path in candidates)
         return next((path for path in found if path), candidates[0] if candidates else None)

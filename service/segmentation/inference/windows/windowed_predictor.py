@@ -19,7 +19,7 @@ import numpy as np
 from service.segmentation.inference.cancellation import CancelCheck, never_cancelled
 from service.segmentation.inference.predictor import Pixels, Plan, Prediction
 from service.segmentation.inference.resample import resized
-from service.segmentation.inference.windows.sliding import Floats, SlidingWindows
+from service.segmentation.inference.windows.sliding import Floats, SlidingWindows, WindowOutputs
 from service.segmentation.inference.windows.tiling import Tiling
 from service.segmentation.inference.windows.upsampling import Interpolation, upsampled
 
@@ -38,8 +38,8 @@ class WindowGraph(Protocol):
     def threads_for(self, *, free: int, load: int) -> int:
         """Number of threads for the next image."""
 
-    def probabilities(self, image_NTU3: Pixels, threads: int | None) -> Floats:
-        """Softmax over the classes, float32 [N, K, T, U], of windows uint8 [N, T, U, 3]."""
+    def run(self, image_NTU3: Pixels, threads: int | None) -> WindowOutputs:
+        """Run windows, uint8 [N, T, U, 3]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +82,7 @@ class WindowedPredictor:
         height, width = image_HW3.shape[:2]
         image_hw3 = resized(image_HW3, self.plan(height, width).size)
         windows = SlidingWindows(
-            network=partial(self.graph.probabilities, threads=threads),
+            network=partial(self.graph.run, threads=threads),
             classes=self.classes,
             tiling=self.tiling,
             image_HW3=image_hw3,
@@ -99,7 +99,7 @@ class WindowedPredictor:
                 place = slice(top, top + probability_KrW.shape[1]), slice(begin, end)
                 best_rW = _argmax(probability_KrW, mask_HW[place])
                 confidence_HW[place] = np.rint(best_rW * 255)
-        return Prediction(mask_HW, confidence_HW)
+        return Prediction(mask_HW, confidence_HW, windows.embedding.result())
 
     @property
     def _column_bytes(self) -> int:

@@ -95,6 +95,13 @@ def test_unsupported_encoding_is_rejected(encoding: str) -> None:
         Decompressor(encoding)
 
 
+@pytest.mark.parametrize("encoding", ["identity, gzip", "GZIP , Identity", "identity", "identity,", ""])
+def test_encodings_that_change_nothing_are_ignored(shared_client: TestClient, encoding: str) -> None:
+    body = gzip.compress(IMAGE) if "gzip" in encoding.lower() else IMAGE
+    response = shared_client.post("/v1/segment", content=body, headers={"Content-Encoding": encoding})
+    assert response.status_code == 200, response.text
+
+
 @pytest.mark.parametrize("encoding", COMPRESS)
 def test_compressed_uploads_are_read(shared_client: TestClient, encoding: str, bundle: Path) -> None:
     compress, headers = COMPRESS[encoding], {"Content-Encoding": encoding}

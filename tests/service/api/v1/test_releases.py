@@ -7,9 +7,9 @@ import threading
 from service.runs.perform import perform
 from service.state import State
 from tests.service.conftest import eventually, serve
-from tests.service.runs.conftest import GOOD, actor, bad, fill, good, loop, loop_settings, register_worker
+from tests.service.runs.conftest import GOOD, actor, bad, clock, fill, good, loop, loop_settings, register_worker
 
-__all__ = ["actor", "bad", "good", "loop", "loop_settings"]
+__all__ = ["actor", "bad", "clock", "good", "loop", "loop_settings"]
 
 
 def undecided_run(loop: State) -> str:

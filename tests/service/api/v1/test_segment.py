@@ -289,7 +289,23 @@ def test_openapi_document_describes_types_and_errors(shared_client: TestClient) 
 def test_header_says_that_the_fourth_band_of_a_geotiff_was_not_used(shared_client: TestClient) -> None:
     image_HW3 = picture()
     infrared_HW4 = np.concatenate([image_HW3, image_HW3[..., :1] // 8], axis=-1)
-    response = shared_client.post(URL, content=tiff((infrared_HW4, {338: 2, 33550: [1, 1, 0]})))
+    geotiff, rgb = tiff((infrared_HW4, {338: 2, 33550: [1, 1, 0]})), encoded(image_HW3)
+    response = shared_client.post(URL, content=geotiff)
     assert response.headers["x-image-ignored"] == "fourth band"
     np.testing.assert_array_equal(read(response.content), nearest(image_HW3, COLORS))
-    assert "x-image-ignored" not in shared_client.post(URL, content=encoded(image_HW3)).headers
+    assert "x-image-ignored" not in shared_client.post(URL, content=rgb).headers
+    json_only = {"Accept": "application/json"}
+    assert shared_client.post(URL, content=geotiff, headers=json_only).json()["ignored"] == "fourth band"
+    assert "ignored" not in shared_client.post(URL, content=rgb, headers=json_only).json()
+    line = shared_client.post(f"{URL}/batch", files=[("file", ("a.tif", geotiff))]).json()
+    assert line["result"]["ignored"] == "fourth band"
+    for images, ignored in (
+        ([geotiff], "fourth band"),
+        ([rgb, geotiff, rgb, geotiff], "fourth band (images 1, 3)"),
+        ([rgb], None),
+    ):
+        data = [base64.b64encode(image).decode() for image in images]
+        given = {"name": "image_bytes", "shape": [len(data)], "datatype": "BYTES", "data": data}
+        request = {"inputs": [given | {"parameters": {"content_type": "base64"}}]}
+        parameters = shared_client.post("/v2/models/seg_bytes/infer", json=request).json()["parameters"]
+        assert parameters.get("ignored") == ignored

@@ -16,7 +16,7 @@ from service.errors import Overloaded, names_only
 from service.metrics import Metrics
 from service.segmentation.admission.admission_gate import AdmissionGate
 from service.state import State
-from tests.service.conftest import MakeSettings, encoded, sample, serve
+from tests.service.conftest import MakeSettings, blob_file, encoded, sample, serve
 from tests.service.tiny_bundle import picture, write_bundle, zipped
 
 FORM_HEAD = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
@@ -128,8 +128,8 @@ def test_lost_file_gets_a_problem_with_a_remedy_that_works(client: TestClient) -
     image_id = client.post("/v1/images", content=data).json()["id"]
     mask = encoded(np.zeros((30, 40), np.uint8))
     client.put(f"/v1/images/{image_id}/mask", content=mask)
-    for path in (state.images.path(image_id), state.images.mask_path(image_id)):
-        path.unlink()
+    blob_file(state, "images", image_id).unlink()
+    blob_file(state, "masks", state.images.get(image_id).mask_sha256).unlink()
     for part in ("content", "mask"):
         response = client.get(f"/v1/images/{image_id}/{part}")
         assert response.status_code == 500

@@ -20,7 +20,7 @@ from service.segmentation.inference.predictor import Pixels, Prediction, Predict
 from service.segmentation.pipeline import CONCURRENT_GPU_BATCHES, ClientDisconnected, Pipeline
 from service.settings import Settings
 from tests.service.conftest import sample
-from tests.service.tiny_bundle import COLORS, nearest, picture
+from tests.service.tiny_bundle import COLORS, mean_color, nearest, picture, write_bundle
 
 
 @pytest.fixture
@@ -52,6 +52,19 @@ async def connected() -> bool:
 async def _run_other_tasks() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+async def test_each_image_of_a_batch_gets_its_own_embedding(tmp_path: Path) -> None:
+    engine = Engine(write_bundle(tmp_path / "embedder", embedding=True) / "model.onnx", threads=1, embedding=3)
+    engine.max_batch = 3
+    runner, images = HeldRunner(), [picture(seed=seed) for seed in range(3)]
+    batcher = MicroBatcher(runner, delay_s=0)
+    runner.release.set()
+    found = await asyncio.gather(*(batcher.predict(image, engine, RequestContext(Metrics())) for image in images))
+    assert runner.sizes == [3]
+    for prediction, image_HW3 in zip(found, images, strict=True):
+        assert prediction.embedding_D is not None
+        np.testing.assert_allclose(prediction.embedding_D, mean_color(image_HW3), atol=1e-3)
 
 
 async def test_images_of_one_size_share_a_batch_up_to_its_maximum(engine: Engine) -> None:

@@ -14,8 +14,8 @@ from service.errors import BundleInvalid, Unavailable
 from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.memory_budget import MemoryBudget
 from service.segmentation.inference.predictor import Plan
-from service.segmentation.inference.probe import run_probe
-from tests.service.tiny_bundle import COLORS, nearest, picture
+from service.segmentation.inference.probe import cosine, run_probe
+from tests.service.tiny_bundle import COLORS, mean_color, nearest, picture, write_bundle
 
 
 @pytest.fixture
@@ -91,6 +91,72 @@ def test_too_many_wrong_pixels_are_rejected(engine: Engine, tmp_path: Path) -> N
     assert run_probe(engine, tmp_path / "probe.npz", mask_agreement=0.99) == 0.99
     with pytest.raises(BundleInvalid, match="probe failed"):
         run_probe(engine, tmp_path / "probe.npz", mask_agreement=0.999)
+
+
+@pytest.fixture
+def embedder(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "embedder", embedding=True)
+
+
+def test_each_image_gets_its_embedding_alone_and_in_a_batch(embedder: Path) -> None:
+    engine, images = Engine(embedder / "model.onnx", threads=1, embedding=3), [picture(seed=seed) for seed in range(3)]
+    expected = [mean_color(image_HW3) for image_HW3 in images]
+    for found in (engine.run_batch(images), [engine.run(image_HW3) for image_HW3 in images]):
+        for prediction, expected_D in zip(found, expected, strict=True):
+            assert prediction.embedding_D is not None
+            assert prediction.embedding_D.dtype == np.float16
+            np.testing.assert_allclose(prediction.embedding_D, expected_D, atol=1e-3)
+
+
+def test_scaled_down_image_keeps_its_embedding(embedder: Path) -> None:
+    budget = MemoryBudget(max_bytes=4_000_000, max_native_pixels=10**6, classes=5, long_side=20)
+    engine = Engine(embedder / "model.onnx", threads=1, embedding=3, budget=budget)
+    found = engine.run(picture(900, 700))
+    assert found.scale < 1
+    assert found.embedding_D is not None
+    np.testing.assert_allclose(found.embedding_D, mean_color(picture(900, 700)), atol=5e-3)
+
+
+def test_graph_without_embedding_gives_none(engine: Engine) -> None:
+    assert engine.run(picture()).embedding_D is None
+
+
+def test_graph_that_lacks_the_manifests_embedding_is_rejected(bundle: Path, embedder: Path) -> None:
+    with pytest.raises(BundleInvalid, match="output 'embedding' is None"):
+        Engine(bundle / "model.onnx", threads=1, embedding=3)
+    with pytest.raises(BundleInvalid, match=r"requires float16 \[N, 4\]"):
+        Engine(embedder / "model.onnx", threads=1, embedding=4)
+
+
+def test_embedding_that_the_manifest_does_not_declare_is_ignored(embedder: Path) -> None:
+    assert Engine(embedder / "model.onnx", threads=1).run(picture()).embedding_D is None
+
+
+def test_probe_compares_embeddings(embedder: Path, tmp_path: Path) -> None:
+    engine = Engine(embedder / "model.onnx", threads=1, embedding=3)
+    limits = {"mask_agreement": 0.999, "min_embedding_cosine": 0.9999}
+    assert run_probe(engine, embedder / "probe.npz", **limits) == 1.0
+    with np.load(embedder / "probe.npz") as stored:
+        arrays = dict(stored)
+    for other, says in (
+        (mean_color(picture())[::-1], "the cosine of the embedding of image_1"),
+        (np.zeros(3, np.float16), "is nan"),
+        (np.ones(4, np.float16), "of another length"),
+        (np.ones(3, np.float32), "embeddings must be float16"),
+    ):
+        np.savez(tmp_path / "probe.npz", **(arrays | {"embedding_1": other}))
+        with pytest.raises(BundleInvalid, match=says):
+            run_probe(engine, tmp_path / "probe.npz", **limits)
+    del arrays["embedding_1"]
+    np.savez(tmp_path / "probe.npz", **arrays)
+    with pytest.raises(BundleInvalid, match="has no embedding of image_1"):
+        run_probe(engine, tmp_path / "probe.npz", **limits)
+
+
+def test_cosine_of_zero_vectors() -> None:
+    zero, one = np.zeros(2, np.float16), np.array([1, 0], np.float16)
+    assert (cosine(zero, zero), cosine(one, one)) == (1, 1)
+    assert np.isnan(cosine(zero, one))
 
 
 def test_the_plan_states_size_memory_and_batch(bundle: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from service.errors import OutOfMemory
 from service.segmentation.inference.cancellation import InferenceCancelled
-from service.segmentation.inference.predictor import Pixels, Plan
-from service.segmentation.inference.windows.sliding import BATCH_VALUES, MAX_BATCH, Floats, Network
+from service.segmentation.inference.predictor import Embedding, Pixels, Plan
+from service.segmentation.inference.windows.sliding import BATCH_VALUES, MAX_BATCH, Floats, WindowOutputs
 from service.segmentation.inference.windows.tiling import Tiling
 from service.segmentation.inference.windows.windowed_predictor import WindowedPredictor
 
+Network = Callable[[Pixels], Floats]
 SIDES = st.integers(1, 40)
 STRIDES = st.sampled_from([0.25, 0.5, 2 / 3, 1.0])
 FEW = settings(max_examples=40, deadline=None)
@@ -32,13 +33,14 @@ class FakeGraph:
     """A `WindowGraph` that calls a function."""
 
     network: Network
+    embed: Callable[[Pixels], Embedding] | None = None
     provider: str = "none"
 
     def threads_for(self, *, free: int, load: int) -> int:  # noqa: ARG002 - required by the protocol
         return 1
 
-    def probabilities(self, image_NTU3: Pixels, threads: int | None) -> Floats:  # noqa: ARG002 - as above
-        return self.network(image_NTU3)
+    def run(self, image_NTU3: Pixels, threads: int | None) -> WindowOutputs:  # noqa: ARG002 - as above
+        return WindowOutputs(self.network(image_NTU3), self.embed and self.embed(image_NTU3))
 
 
 def windows(network: Network, tiling: Tiling, classes: int = 3, **options: int) -> WindowedPredictor:
@@ -237,3 +239,34 @@ def test_the_plan_states_the_scaled_size_and_the_memory_of_the_class_maps() -> N
     predictor = windows(channels, Tiling(window=(10, 8), stride=1, long_side=100), max_map_bytes=6000)
     assert predictor.plan(200, 400) == Plan(size=(50, 100), estimated_bytes=6000, max_batch=1)
     assert predictor.plan(400, 200) == Plan(size=(100, 50), estimated_bytes=4 * 3 * 10 * 50, max_batch=1)
+
+
+@FEW
+@given(height=SIDES, width=SIDES, stride=STRIDES, map_bytes=MAP_BYTES)
+def test_embedding_is_the_mean_over_windows_each_once(height: int, width: int, stride: float, map_bytes: int) -> None:
+    """Also if windows run twice, because the image is processed in blocks of columns."""
+    tiling = Tiling(window=(12, 10), stride=stride, long_side=0)
+
+    def embed(image_NTU3: Pixels) -> Embedding:
+        mean_N3 = image_NTU3.mean(axis=(1, 2)) + 1
+        vectors: Embedding = (mean_N3 / np.linalg.norm(mean_N3, axis=1, keepdims=True)).astype(np.float16)
+        return vectors
+
+    predictor = WindowedPredictor(graph=FakeGraph(channels, embed), tiling=tiling, classes=3, max_map_bytes=map_bytes)
+    image_HW3 = picture(height, width)
+    padded = np.zeros((max(height, 12), max(width, 10), 3), np.uint8)
+    padded[:height, :width] = image_HW3
+    all_windows = [
+        padded[top : top + 12, left : left + 10]
+        for top in places(padded.shape[0], 12, stride)
+        for left in places(padded.shape[1], 10, stride)
+    ]
+    mean_D = embed(np.stack(all_windows)).astype(np.float64).mean(axis=0)
+    found_D = predictor.run(image_HW3).embedding_D
+    assert found_D is not None
+    np.testing.assert_allclose(found_D, mean_D / np.linalg.norm(mean_D), atol=2e-3)
+
+
+def test_without_embeddings_of_windows_there_is_none() -> None:
+    tiling = Tiling(window=(12, 10), stride=0.5, long_side=0)
+    assert windows(channels, tiling).run(picture(20, 30)).embedding_D is None

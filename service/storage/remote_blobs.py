@@ -1,0 +1,43 @@
+"""Blobs as objects of an object store that fsspec can reach, such as S3."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from service.storage.blob_store import Collection, relative_path, sha256_of
+from service.storage.object_store import open_object_store, reported
+
+
+class RemoteBlobs:
+    """A `BlobStore` of objects URL/COLLECTION/ab/abcd... The protocol's client library reads its own credentials."""
+
+    def __init__(self, url: str) -> None:
+        """Open the store. Raises StorageFailed."""
+        self._files, self._root = open_object_store(url)
+
+    def put(self, collection: Collection, data: bytes) -> str:
+        """Store data, unless it exists, and return its name."""
+        sha256 = sha256_of(data)
+        target = self._target(collection, sha256)
+        with reported():
+            if not self._files.exists(target):
+                self._files.pipe_file(target, data)
+        return sha256
+
+    def read(self, collection: Collection, sha256: str) -> bytes:
+        """Return the bytes. Raises FileNotFoundError."""
+        with reported():
+            return bytes(self._files.cat_file(self._target(collection, sha256)))
+
+    def copy(self, collection: Collection, sha256: str, target: Path) -> None:
+        """Download a blob to a local path. Raises FileNotFoundError."""
+        target.write_bytes(self.read(collection, sha256))
+
+    def delete(self, collection: Collection, sha256: str) -> None:
+        """Delete a blob, if it exists."""
+        with suppress(FileNotFoundError), reported():
+            self._files.rm_file(self._target(collection, sha256))
+
+    def _target(self, collection: Collection, sha256: str) -> str:
+        return f"{self._root}/{relative_path(collection, sha256)}"

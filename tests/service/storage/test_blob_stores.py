@@ -1,0 +1,141 @@
+"""What every storage of blobs does: files of a folder, and objects of an S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.errors import FileLost, ImageNotFound, StorageFailed
+from service.runs.deletion_sweep import sweep_deletions
+from service.state import State, open_state
+from service.storage.blob_store import BlobStore
+from service.storage.local_blobs import LocalBlobs
+from service.storage.remote_blobs import RemoteBlobs
+from tests.service import postgresql
+from tests.service.conftest import MakeSettings, encoded
+from tests.service.runs.conftest import fill, register_worker, write_dataset
+from tests.service.s3_server import s3_bucket
+from tests.service.tiny_bundle import picture
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as monkeypatch, s3_bucket(monkeypatch) as url:
+        yield url
+
+
+@pytest.fixture(params=["files", "s3"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    if request.param == "files":
+        return LocalBlobs(tmp_path / "blobs")
+    return RemoteBlobs(f"{request.getfixturevalue('bucket')}/{tmp_path.name}")
+
+
+def test_blobs_are_named_by_their_content(blobs: BlobStore, tmp_path: Path) -> None:
+    sha256 = blobs.put("images", b"hello")
+    assert sha256 == hashlib.sha256(b"hello").hexdigest()
+    assert blobs.put("images", b"hello") == sha256
+    assert blobs.read("images", sha256) == b"hello"
+    blobs.copy("images", sha256, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"hello"
+
+
+def test_missing_blob_is_an_error_except_for_deletion(blobs: BlobStore, tmp_path: Path) -> None:
+    sha256 = blobs.put("images", b"hello")
+    blobs.delete("images", sha256)
+    blobs.delete("images", sha256)
+    with pytest.raises(FileNotFoundError):
+        blobs.read("images", sha256)
+    with pytest.raises(FileNotFoundError):
+        blobs.read("masks", sha256)
+    with pytest.raises(FileNotFoundError):
+        blobs.copy("images", sha256, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "0" * 63, "/" + "0" * 63])
+def test_blob_name_that_is_no_sha256_is_rejected(blobs: BlobStore, name: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        blobs.read("images", name)
+
+
+def test_blob_put_by_many_threads_is_whole(blobs: BlobStore) -> None:
+    data = bytes(range(256)) * 4000
+    with ThreadPoolExecutor(8) as pool:
+        names = set(pool.map(lambda _: blobs.put("images", data), range(16)))
+    assert len(names) == 1
+    assert blobs.read("images", names.pop()) == data
+
+
+def test_files_of_a_folder_leave_no_temporary_file(tmp_path: Path) -> None:
+    sha256 = LocalBlobs(tmp_path).put("images", b"hello")
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [sha256]
+
+
+@pytest.mark.parametrize("url", ["nothing://bucket/folder", "s3fs://"])
+def test_unusable_url_gets_an_error_with_a_remedy(url: str) -> None:
+    with pytest.raises(StorageFailed, match=r"MASKLOOP_STORAGE_URL.*uv pip install"):
+        RemoteBlobs(url)
+
+
+def test_server_that_does_not_answer_gets_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_bucket(monkeypatch) as url:
+        blobs = RemoteBlobs(url)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(StorageFailed, match=r"does not answer.*MASKLOOP_STORAGE_URL"):
+        blobs.put("images", b"hello")
+
+
+@pytest.fixture
+def state(bucket: str, make_settings: MakeSettings, tmp_path: Path) -> Iterator[State]:
+    """The stores on PostgreSQL and S3."""
+    database, storage = postgresql.create_database(tmp_path), f"{bucket}/{tmp_path.name}"
+    opened = open_state(make_settings(database_url=database, storage_url=storage, min_labelled_images=2))
+    opened.models.ensure_start_model()
+    yield opened
+    opened.close()
+    postgresql.drop_databases()
+
+
+def test_pool_on_postgresql_and_s3(state: State, tmp_path: Path) -> None:
+    ids = fill(state, val=1)
+    register_worker(state)
+    run = state.retrain_policy.start("manual")
+    write_dataset(state, run.id, tmp_path / "set")
+    assert {path.stem for path in (tmp_path / "set" / "images").iterdir()} == set(ids)
+    assert (tmp_path / "set" / "masks" / f"{ids[0]}.png").read_bytes() == state.images.read_mask(ids[0])
+    state.images.put_mask(ids[0], encoded(np.full((30, 40), 2, np.uint8)), classes=5, ignore_index=255)
+    state.images.delete(ids[0])
+    state.runs.request_cancel(run.id)
+    assert sweep_deletions(state.database, state.images, state.settings.data_dir / "runs") == 1
+    with pytest.raises(ImageNotFound):
+        state.images.read(ids[0])
+    assert state.images.read(ids[1]) == encoded(picture(seed=1))
+
+
+def test_bundle_is_fetched_where_its_folder_is_missing(
+    state: State, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    activated = state.models.activated()
+    assert activated is not None
+    settings = make_settings(
+        data_dir=tmp_path / "elsewhere",
+        database_url=state.settings.database_url,
+        storage_url=state.settings.storage_url,
+    )
+    other = open_state(settings)
+    assert other.models.bundle(activated.version).manifest == state.models.bundle(activated.version).manifest
+    assert (settings.data_dir / "models" / activated.version / "model.onnx").exists()
+    other.close()
+
+
+def test_image_lost_in_the_storage_gets_an_error_with_a_remedy(state: State) -> None:
+    image_id = state.images.add(encoded(picture()))[0].id
+    RemoteBlobs(state.settings.storage_url).delete("images", image_id)
+    with pytest.raises(FileLost, match="POST the image"):
+        state.images.read(image_id)
