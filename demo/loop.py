@@ -56,6 +56,8 @@ def run_demo(out: Path, photo: Path | None) -> int:
     trainer_miou = train_first_model(out, dataset, terminal)
     settings = {
         "MASKLOOP_RETRAIN_AFTER_IMAGES": str(UNLABELLED),
+        # One run, after the last image.
+        "MASKLOOP_RETRAIN_AFTER_LABELS": "0",
         "MASKLOOP_MIN_LABELLED_IMAGES": str(LABELLED),
         "MASKLOOP_RECIPE": str(RECIPE),
     }

@@ -1,4 +1,4 @@
-"""Command line: python -m service up | serve | worker | keys | settings."""
+"""Command line: python -m service up | serve | worker | repeat | keys | settings."""
 
 from __future__ import annotations
 
@@ -83,6 +83,22 @@ def _worker(options: argparse.Namespace) -> int:
     return run_worker(Settings(**_given_settings(options)), options.ready_fd)
 
 
+def _repeat(options: argparse.Namespace) -> int:
+    from service.logs import configure_logs  # noqa: PLC0415
+    from service.settings import Settings  # noqa: PLC0415
+    from service.state import open_state  # noqa: PLC0415
+
+    settings = Settings(**_given_settings(options))
+    configure_logs(settings)
+    state = open_state(settings)
+    try:
+        run = state.retrain_policy.repeat(options.run, without_deleted=options.without_deleted)
+    finally:
+        state.close()
+    sys.stdout.write(f"{run.id}\n")
+    return 0
+
+
 def _settings(options: argparse.Namespace) -> int:
     from service.settings import Settings  # noqa: PLC0415
     from service.settings_table import listing, markdown  # noqa: PLC0415
@@ -155,6 +171,17 @@ def _parser() -> argparse.ArgumentParser:
         description="Create, list, revoke and show API keys. Running services apply changes within a second.",
     )
     add_keys(command)
+
+    command = commands.add_parser(
+        "repeat",
+        help="repeat a training run",
+        description="Start a training run with the images, labels, recipe and seed of another one, and print its id. A "
+        "running worker performs it.",
+    )
+    command.add_argument("run", metavar="RUN", help="id of the run, see GET /v1/runs")
+    command.add_argument("--without-deleted", action="store_true", help="leave out images that were deleted since")
+    add_data_dir(command)
+    command.set_defaults(command=_repeat)
 
     command = commands.add_parser(
         "settings",

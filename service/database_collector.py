@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from service.releases.rollout.disagreement import Disagreement
-from service.runs.liveness import Liveness
+from service.runs.leases.liveness import Liveness
 from service.storage.database import Database
 from service.storage.tables import Pool, Release, ReleaseState, Role, Run, RunStatus, WebhookMessage
 

@@ -137,6 +137,10 @@ class RunNotFound(NotFound, slug="run-not-found", title="No such run"):
     """There is no run with this id."""
 
 
+class RunFileMissing(NotFound, slug="run-file-missing", title="The run has no such file"):
+    """The run has not written the file."""
+
+
 class Conflict(MaskloopError, status=409, slug="conflict", title="Not possible now"):
     """The request is valid, but the current state does not allow it."""
 
@@ -165,8 +169,20 @@ class RunNotActive(Conflict, slug="run-not-active", title="The run is over"):
     """The run has ended."""
 
 
+class StartUnusable(Conflict, slug="start-unusable", title="Training cannot start from the model"):
+    """The model has no checkpoint, has failed, or knows other classes than the active one."""
+
+
 class NotEnoughImages(Conflict, slug="not-enough-images", title="Not enough images"):
     """Too few labelled or validation images for a run."""
+
+
+class ImagesDeleted(Conflict, slug="images-deleted", title="Images of the run were deleted"):
+    """A run cannot be repeated exactly."""
+
+
+class RunNotRepeatable(Conflict, slug="run-not-repeatable", title="The run cannot be repeated"):
+    """The run has no snapshot, or no recipe."""
 
 
 class LabelsUnusable(Conflict, slug="labels-unusable", title="The labels cannot be used"):

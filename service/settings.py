@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.addresses import is_loopback
 from service.cores import usable_cores
+from service.cron_schedule import CronSchedule, parse_schedule, parse_zone
 from service.scopes import ANONYMOUS_SCOPES, Scope, parse_scopes
 from service.webhook_secret import decode_secret
 
@@ -162,8 +163,21 @@ class Settings(BaseSettings):
     """Interval at which a serving process checks for a newly activated model, in seconds."""
 
     # Training
-    retrain_after_images: int = Field(default=50, gt=0)
-    """Number of images since the last run that starts a training run."""
+    retrain_after_images: int = Field(default=50, ge=0)
+    """Number of unlabelled images since the last run that starts a training run. 0: images start none."""
+    retrain_after_labels: int = Field(default=50, ge=0)
+    """Number of labels, new or replaced, since the last run that starts a training run. 0: labels start none."""
+    retrain_cron: str = ""
+    """Cron expression of the times at which a training run starts if there are new images or labels: minute, hour, day
+    of the month, month, day of the week (0 is Sunday), such as `0 3 * * *`. Times that no worker saw, because none ran,
+    start one run in all. Empty: none."""
+    time_zone: str = "UTC"
+    """Time zone of `retrain_cron`, such as `Europe/Berlin`."""
+    retrain_cooldown_s: float = Field(default=0.0, ge=0)
+    """Time after the end of a run in which none starts by itself, in seconds."""
+    start_from: Literal["active", "encoder"] = "active"
+    """Where training starts, unless a request says otherwise: from the checkpoint of the active model, if its bundle
+    has one, or from the encoder's pretrained weights."""
     min_labelled_images: int = Field(default=4, gt=0)
     """Number of labelled images that a training run needs; with fewer, none starts."""
     recipe: str = ""
@@ -270,6 +284,21 @@ class Settings(BaseSettings):
                 "setting empty for none"
             )
         return scopes
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, zone: str) -> str:
+        return parse_zone(zone).key
+
+    @field_validator("retrain_cron")
+    @classmethod
+    def _check_retrain_cron(cls, expression: str) -> str:
+        return parse_schedule(expression, "UTC").expression if expression.strip() else ""
+
+    @property
+    def schedule(self) -> CronSchedule | None:
+        """`retrain_cron` in `time_zone`."""
+        return parse_schedule(self.retrain_cron, self.time_zone) if self.retrain_cron else None
 
     @property
     def resolved_anonymous_scopes(self) -> tuple[Scope, ...]:

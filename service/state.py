@@ -28,8 +28,8 @@ from service.releases.rollout.candidate_model import CandidateModel
 from service.releases.rollout.shadow_runner import ShadowRunner
 from service.releases.watch.traffic_counters import TrafficCounters
 from service.releases.watch.watched_predictor import watched
-from service.runs.liveness import Liveness
-from service.runs.retrain_policy import RetrainPolicy
+from service.runs.leases.liveness import Liveness
+from service.runs.policy.retrain_policy import RetrainPolicy
 from service.runs.run_store import RunStore
 from service.segmentation.admission.admission_gate import AdmissionGate
 from service.segmentation.decode import Limits

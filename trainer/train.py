@@ -13,6 +13,7 @@ from trainer.allocator import keep_freed_memory
 from trainer.atomic_write import atomic_write
 from trainer.config import Recipe
 from trainer.data.scan import class_frequency
+from trainer.environment import describe_environment
 from trainer.events import Events
 from trainer.finalize import KEPT, finalize
 from trainer.finite_check import FiniteCheck
@@ -101,7 +102,15 @@ def _write_recipe(context: RunContext) -> None:
 def _emit_start(state: TrainingState, context: RunContext) -> None:
     train, data, processes = context.recipe.train, context.data, context.processes
     counts = {"labelled": len(data.labelled), "unlabelled": len(data.unlabelled), "processes": processes.count}
-    context.events.emit("start", steps=train.steps, step=state.step, device=str(processes.device), **counts)
+    context.events.emit(
+        "start",
+        steps=train.steps,
+        step=state.step,
+        device=str(processes.device),
+        **counts,
+        seed=context.recipe.seed,
+        environment=describe_environment(processes.device),
+    )
     for note in state.student.encoder.notes:
         context.events.emit("notice", message=f"about the encoder {context.recipe.model.encoder}: {note}")
     if (scaled := learning_rate(train)) != train.lr_encoder:

@@ -14,7 +14,7 @@ from typing import Literal
 from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
-from service.errors import BadInput, FileLost, ImageNotFound
+from service.errors import FileLost, ImageNotFound
 from service.images.label_masks import check_not_binary, encode_mask, read_mask
 from service.images.pool_counters import (
     Counts,
@@ -27,13 +27,12 @@ from service.images.pool_counters import (
 from service.segmentation.decode import EncodedImage, Limits
 from service.segmentation.formats.rgb import ValueRange
 from service.storage.blob_store import BlobStore, Collection
+from service.storage.cursors import parse_cursor
 from service.storage.database import Database
 from service.storage.tables import DeletedImage, Image, Run, RunLabel, Split, utc_now
 
 # For validation; each takes up to 200 MB.
 MAX_CONCURRENT_DECODES = 2
-# Fits in SQL's BIGINT.
-CURSOR_DIGITS = 18
 
 LabelFilter = Literal["all", "labelled", "unlabelled"]
 
@@ -93,7 +92,7 @@ class ImageStore:
         """Get a page of images; `cursor` is from the previous page. Raises BadInput if it is invalid."""
         query = _filtered(which).order_by(Image.sequence.desc()).limit(limit + 1)
         if cursor is not None:
-            query = query.where(Image.sequence < _from_cursor(cursor))
+            query = query.where(Image.sequence < parse_cursor(cursor))
         with self._database.read() as session:
             rows = list(session.scalars(query))
         more = len(rows) > limit
@@ -170,8 +169,12 @@ class ImageStore:
         with self._database.write() as session:
             self._database.lock(session, image_id)
             row = _existing(session, image_id)
-            count_deleted(session, row)
-            deleted = DeletedImage(sequence=row.sequence, image_id=image_id, mask_sha256=row.mask_sha256)
+            deleted = DeletedImage(
+                sequence=row.sequence,
+                image_id=image_id,
+                mask_sha256=row.mask_sha256,
+                deletion_sequence=count_deleted(session, row),
+            )
             session.add(deleted)
             session.delete(row)
         self.delete_unused_image(image_id)
@@ -228,9 +231,3 @@ def _filtered(which: LabelFilter) -> Select[Image]:
     if which == "labelled":
         return query.where(Image.mask_sha256.is_not(None))
     return query.where(Image.mask_sha256.is_(None)) if which == "unlabelled" else query
-
-
-def _from_cursor(cursor: str) -> int:
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= CURSOR_DIGITS):
-        raise BadInput("The cursor is invalid: start without a cursor.")
-    return int(cursor)

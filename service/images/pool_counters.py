@@ -39,9 +39,10 @@ def count_added(session: Session, size: int) -> int:
     return _change(session, Pool.image_sequence, image_sequence=1, unlabelled=1, bytes=size)
 
 
-def count_deleted(session: Session, image: Image) -> None:
-    """Count a deleted image."""
-    _change(session, Pool.id, **{_role(image.split): -1}, bytes=-image.bytes)
+def count_deleted(session: Session, image: Image) -> int:
+    """Count a deleted image; return its deletion sequence."""
+    counted = {_role(image.split): -1, "deletion_sequence": 1}
+    return _change(session, Pool.deletion_sequence, **counted, bytes=-image.bytes)
 
 
 def count_labelled(session: Session, before: Split | None, after: Split) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import RunNotActive, RunNotFound
 from service.storage.database import Database
-from service.storage.tables import ACTIVE, Image, Model, Pool, Run, RunEvent, RunLabel, utc_now
+from service.storage.tables import ACTIVE, DeletedImage, Image, Model, Pool, Run, RunEvent, RunLabel, utc_now
 from service.webhooks.outbox import add_message
 
 REPORTED = {"queued", "started", "finished"}
@@ -28,10 +28,11 @@ class RunStore:
         with self._database.read() as session:
             return existing_run(session, run_id)
 
-    def list(self, limit: int = 100) -> Sequence[Run]:
-        """List the runs, newest first."""
+    def list(self, limit: int = 100, before: int | None = None) -> Sequence[Run]:
+        """List the runs, newest first, of those with a number below `before`."""
+        query = select(Run).order_by(Run.number.desc()).limit(limit)
         with self._database.read() as session:
-            return session.scalars(select(Run).order_by(Run.number.desc()).limit(limit)).all()
+            return session.scalars(query if before is None else query.where(Run.number < before)).all()
 
     def events(self, run_id: str, after: int = 0, limit: int = 500) -> Sequence[RunEvent]:
         """Get at most `limit` events of a run after the id `after`, in order. Raises RunNotFound."""
@@ -85,9 +86,11 @@ class RunStore:
             run = existing_run(session, run_id)
             if run.status not in ACTIVE:
                 raise RunNotActive(f"Run {run_id} has ended ({run.status}) and cannot be cancelled.")
-            # Its images do not make the next run due.
-            newest = select(Pool.image_sequence).scalar_subquery()
-            run.image_sequence = func.coalesce(Run.image_sequence, newest)
+            if run.repeats is None:
+                # Its images and labels do not make the next run due.
+                images, labels = (select(each).scalar_subquery() for each in (Pool.image_sequence, Pool.label_sequence))
+                run.image_sequence = func.coalesce(Run.image_sequence, images)
+                run.label_sequence = func.coalesce(Run.label_sequence, labels)
             # Compare-and-set: a worker may claim it at the same time.
             if not _cancel_if_queued(session, run_id):
                 session.execute(update(Run).where(Run.id == run_id).values(cancel_requested=True))
@@ -102,6 +105,11 @@ def existing_run(session: Session, run_id: str) -> Run:
     if run is None:
         raise RunNotFound(f"There is no run {run_id!r}: GET /v1/runs lists them.")
     return run
+
+
+def deleted_since(run: Run) -> ColumnElement[bool]:
+    """Condition on deleted images: they were in the snapshot of the run."""
+    return and_(DeletedImage.deletion_sequence > run.deletion_sequence, DeletedImage.sequence <= run.image_sequence)
 
 
 def add_event(session: Session, run_id: str, event: str, **fields: Any) -> None:

@@ -32,7 +32,8 @@ Split = Literal["labelled", "val"]
 Role = Literal["labelled", "val", "unlabelled"]
 ModelState = Literal["candidate", "ready", "rejected", "failed", "withdrawn"]
 RunStatus = Literal["queued", "running", "judged", "failed", "cancelled"]
-RunReason = Literal["auto", "manual"]
+RunReason = Literal["images", "labels", "schedule", "manual", "repeat", "auto"]
+"""What started a run; "auto" in rows of former versions: images."""
 ReleaseState = Literal["judged", "asked", "shadow", "canary", "serving", "declined", "superseded", "withdrawn"]
 
 ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
@@ -98,6 +99,8 @@ class Pool(Base):
     labelled: Mapped[int] = mapped_column(default=0)
     val: Mapped[int] = mapped_column(default=0)
     bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    deletion_sequence: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """Number of images ever deleted."""
 
 
 class Image(Base):
@@ -135,7 +138,11 @@ class DeletedImage(Base):
     """A deleted image. Its row stays; its files are gone when `completed_at` is set."""
 
     __tablename__ = "deleted_images"
-    __table_args__ = (Index("ix_deleted_images_pending", "sequence", sqlite_where=text("completed_at IS NULL")),)
+    __table_args__ = (
+        Index("ix_deleted_images_pending", "sequence", sqlite_where=text("completed_at IS NULL")),
+        Index("ix_deleted_images_image_id", "image_id"),
+        Index("ix_deleted_images_deletion_sequence", "deletion_sequence"),
+    )
 
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     """`Image.sequence`: the same bytes may be added and deleted again."""
@@ -143,6 +150,8 @@ class DeletedImage(Base):
     mask_sha256: Mapped[str | None] = mapped_column(String(64))
     deleted_at: Mapped[datetime] = mapped_column(default=utc_now)
     completed_at: Mapped[datetime | None]
+    deletion_sequence: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """1, 2, ... in the order of deletion."""
 
 
 class Model(Base):
@@ -217,6 +226,16 @@ class Run(Base):
     """Identity of the last worker process; see `process_identity`."""
     program: Mapped[str | None] = mapped_column(String(200))
     """Identity of the last trainer or exporter process."""
+    deletion_sequence: Mapped[int | None] = mapped_column(BigInteger)
+    """`Pool.deletion_sequence` of the snapshot: images deleted later were in it."""
+    unlabelled: Mapped[int | None]
+    """Number of unlabelled images in the snapshot."""
+    repeats: Mapped[str | None] = mapped_column(String(64))
+    """The run whose snapshot and recipe this run uses again."""
+    from_encoder: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether training starts from the encoder, not from the weights of `base_version`."""
+    environment: Mapped[dict[str, Any] | None]
+    """Versions and device, as the trainer reported them when it last started."""
 
 
 class RunLabel(Base):
@@ -296,6 +315,18 @@ class WebhookMessage(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     due_at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
+
+
+class ScheduleCheck(Base):
+    """The last time up to which the cron schedule was answered: one row, or none before the first check."""
+
+    __tablename__ = "schedule_checks"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=1)
+    schedule: Mapped[str] = mapped_column(String(200))
+    """Cron expression and time zone: times before a change of them do not count."""
+    checked_at: Mapped[datetime]
 
 
 class ApiKey(Base):

@@ -17,9 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from service.errors import QueueUnreachable
 from service.process_identity import process_identity
 from service.queue import RUN_TASK
-from service.runs.deletion_sweep import sweep_deletions
-from service.runs.liveness import Liveness
-from service.runs.reaper import reap
+from service.runs.leases.liveness import Liveness
+from service.runs.leases.reaper import reap
+from service.runs.worker.deletion_sweep import sweep_deletions
 from service.state import State
 from service.storage.database import Database
 from service.storage.storage_faults import reason_of, storage_fault
@@ -91,6 +91,7 @@ def sweep(state: State) -> None:
             log.warning("the broker does not answer", reason=str(error))
             return
     state.retrain_policy.consider()
+    state.retrain_policy.consider_schedule()
 
 
 def can_train(python: str) -> bool:

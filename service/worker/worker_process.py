@@ -14,7 +14,7 @@ from celery.exceptions import SecurityWarning
 from service.errors import QueueUnreachable
 from service.logs import configure_logs
 from service.queue import RUN_TASK
-from service.runs.perform import perform
+from service.runs.worker.perform import perform
 from service.settings import Settings, open_telemetry_variables
 from service.state import State, open_state
 from service.tracing import open_tracing

@@ -45,7 +45,7 @@ def test_no_import_rule_is_broken(checkout: Path) -> None:
         ("service/models/model_store.py", "import fastapi", "FastAPI lives in service/api"),
         ("demo/client.py", "import service.settings", "The demo imports none"),
         ("trainer/losses.py", "import demo.textures", "None of the three programs imports the demo"),
-        ("service/runs/retrain_policy.py", "import celery", "Celery lives in service/worker"),
+        ("service/runs/policy/retrain_policy.py", "import celery", "Celery lives in service/worker"),
     ],
 )
 def test_forbidden_import_is_reported(checkout: Path, file: str, line: str, contract: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,25 @@ def run_is_over(client: httpx.Client) -> bool:
     return bool(runs) and runs[0]["status"] not in {"queued", "running"}
 
 
+def check_records(client: httpx.Client, run: dict[str, Any]) -> None:
+    """Check what a finished run of the real trainer leaves behind."""
+    path = f"/v1/runs/{run['id']}"
+    assert {"maskloop", "python", "torch", "timm", "platform", "cpu", "device"} <= run["environment"].keys()
+    history = client.get(f"{path}/history").raise_for_status().json()
+    assert history["progress"][-1]["step"] == 8
+    assert history["progress"][-1]["loss"] > 0
+    assert 0 <= history["evaluations"][-1]["miou"] <= 1
+    assert "trainer train" in client.get(f"{path}/log").raise_for_status().text
+    assert tomllib.loads(client.get(f"{path}/recipe").raise_for_status().text)["train"]["steps"] == 8
+    report = client.get(f"{path}/report").raise_for_status()
+    # What the policy of the report forbids is not in it.
+    assert re.findall(r"<script|<link|@import|src=.http", report.text) == []
+    made = client.get(f"/v1/models/{run['candidate_version']}/provenance").raise_for_status().json()
+    assert (made["run"]["id"], made["ancestors"][0]["version"]) == (run["id"], BAD)
+    assert made["snapshot"]["unlabelled"] == 4
+    assert made["bundle"]["recipe"]["seed"] == 0
+
+
 def recipe_of(group: Group, run_id: str) -> dict[str, Any]:
     return tomllib.loads((group.data_dir / "runs" / run_id / "train" / "recipe.toml").read_text())
 
@@ -69,6 +89,7 @@ def test_images_become_a_better_model_from_which_the_next_run_continues(
         first = client.get("/v1/runs").json()["runs"][0]
         assert first["status"] == "judged", first["error"]
         eventually(lambda: first["candidate_version"] in background.counts.by_version, within_s=30)
+        check_records(client, first)
         response = client.post("/v1/segment", content=encoded(picture(seed=70)))
         models = client.get("/v1/models").json()
         second = client.post("/v1/runs").raise_for_status().json()

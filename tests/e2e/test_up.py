@@ -82,7 +82,7 @@ def test_retrained_model_is_activated_while_a_client_sends_requests(up: Up, bad:
         send_pool(client)
         eventually(lambda: GOOD in background.counts.by_version, within_s=60)
         (run,) = client.get("/v1/runs").json()["runs"]
-        assert (run["reason"], run["miou_after"]) == ("auto", 1.0)
+        assert (run["reason"], run["miou_after"]) == ("images", 1.0)
         # After its first response, the new model gives all responses.
         old = background.counts.by_version[BAD]
         eventually(lambda: background.counts.by_version[GOOD] > 5)

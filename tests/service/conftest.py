@@ -72,6 +72,7 @@ def settings_maker(tmp_path: Path, bundle: Path) -> MakeSettings:
             "model_poll_s": 0.05,
             "inference_threads": 1,
             "retrain_after_images": 1_000_000,
+            "retrain_after_labels": 0,
             # Only tests of the wait limit may depend on the speed of the machine.
             "max_wait_s": 60.0,
         }

@@ -63,3 +63,9 @@ def test_names_of_guard_classes_may_contain_spaces(monkeypatch: pytest.MonkeyPat
     assert Settings().gate_guard_classes == ()
     monkeypatch.setenv("MASKLOOP_GATE_GUARD_CLASSES", "traffic light, rider,")
     assert Settings().gate_guard_classes == ("traffic light", "rider")
+
+
+@pytest.mark.parametrize(("name", "value"), [("retrain_cron", "0 3 * *"), ("time_zone", "Mars/Olympus")])
+def test_invalid_schedule_is_an_error_at_the_start(name: str, value: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        Settings(**{name: value})  # type: ignore[arg-type]  # the names vary

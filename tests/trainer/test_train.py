@@ -52,6 +52,11 @@ def test_two_runs_with_one_seed_have_bit_identical_losses(
 def test_run_learns(dataset: Path, tmp_path: Path, method: str) -> None:
     events = run(make_recipe(dataset, method, steps=40), tmp_path / "run")
     assert events[0]["event"] == "start"
+    assert events[0]["seed"] == 0
+    environment = events[0]["environment"]
+    assert (environment["torch"], environment["device"]) == (torch.__version__, "cpu")
+    assert environment["maskloop"] == checkpoint.code_version()
+    assert all(environment.values())
     assert events[-1]["event"] == "done"
     assert events[-1]["miou"] > 0.9
     loaded = checkpoint.load(Path(events[-1]["checkpoint"]))

@@ -100,7 +100,8 @@ def _add_errors(path: str, method: str, operation: dict[str, Any]) -> None:
     shared = INTERNAL_ERROR | (AUTH_ERRORS | DATABASE_ERROR if "security" in operation else {})
     if method in WRITING and not in_protocol(path) and path not in WRITES_NOTHING:
         shared |= WRITE_ERROR
-    shared |= PARAMETER_ERROR if "parameters" in operation else {}
+    validated = responses.get("422", {}).get("description") == FASTAPI_DESCRIPTION
+    shared |= PARAMETER_ERROR if validated or "parameters" in operation else {}
     shared |= BODY_ERROR if "requestBody" in operation else {}
     for status, text in shared.items():
         own = responses.get(str(status), {}).get("description", FASTAPI_DESCRIPTION)

@@ -16,8 +16,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.auth import needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
-from service.errors import NoModel, NotEnoughImages, RunActive, RunNotActive, RunNotFound, TrainerMissing
+from service.errors import (
+    BadInput,
+    ImagesDeleted,
+    ModelNotFound,
+    NoModel,
+    NotEnoughImages,
+    RunActive,
+    RunNotActive,
+    RunNotFound,
+    RunNotRepeatable,
+    StartUnusable,
+    TrainerMissing,
+)
+from service.runs.policy.triggers import Trigger
 from service.state import State
+from service.storage.cursors import parse_cursor
 from service.storage.tables import ACTIVE, RunReason, RunStatus
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[needs("train")])
@@ -36,7 +50,11 @@ class RunOut(BaseModel):
 
     id: str
     status: RunStatus = Field(description="judged: it ended with a verdict about its candidate")
-    reason: RunReason = Field(description="auto: enough new images; manual: POST /v1/runs")
+    reason: RunReason = Field(
+        description="what started it: new images, new labels, the schedule, `manual` (POST /v1/runs) or `repeat`; "
+        "`auto` in old runs: images"
+    )
+    repeats: str | None = Field(description="the run whose images, labels, recipe and seed it uses again")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -49,7 +67,14 @@ class RunOut(BaseModel):
     steps: int | None
     loss: float | None
     error: str | None = Field(description="why it failed")
-    base_version: str | None = Field(description="the model from which training starts")
+    environment: dict[str, Any] | None = Field(
+        description="of its trainer: versions of code, Python and libraries, and the names of platform, CPU and device"
+    )
+    base_version: str | None = Field(description="the model from which training starts; it gives classes and recipe")
+    from_encoder: bool = Field(
+        description="whether training starts from the encoder's pretrained weights, not from those of `base_version`; "
+        "known once its recipe is written"
+    )
     candidate_version: str | None = Field(description="the model that it trained")
     miou_before: float | None = Field(
         description="0..1: mIoU of the active model on the run's validation images, over the classes in their labels"
@@ -62,24 +87,88 @@ class RunOut(BaseModel):
     )
 
 
+class StartIn(BaseModel):
+    """How to start a run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start_from: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="`active`: the checkpoint of the active model; `encoder`: the encoder's pretrained weights; or a "
+        "model version, which needs a checkpoint. Default: MASKLOOP_START_FROM",
+    )
+
+
+class NextRunOut(BaseModel):
+    """What starts the next run, and what prevents it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    due: Trigger | None = Field(description="the trigger that is reached")
+    new_images: int = Field(description="unlabelled images since the last run that learned, at most `images_needed`")
+    images_needed: int = Field(description="MASKLOOP_RETRAIN_AFTER_IMAGES; 0: images start no run")
+    new_labels: int = Field(description="labels since the last run that learned, at most `labels_needed`")
+    labels_needed: int = Field(description="MASKLOOP_RETRAIN_AFTER_LABELS; 0: labels start no run")
+    scheduled_at: datetime | None = Field(description="next time of MASKLOOP_RETRAIN_CRON")
+    paused_until: datetime | None = Field(description="no run starts by itself before")
+    pause_reason: str | None
+    obstacle: str | None = Field(description="why no run could start now, even on request")
+    message: str = Field(description="all of it in words")
+
+
 class RunsOut(BaseModel):
-    """All runs, newest first."""
+    """A page of runs, newest first."""
 
     runs: list[RunOut]
+    next_cursor: str | None = Field(description="pass as ?cursor= for the next page; null: this is the last")
 
 
-@router.post("", status_code=201, responses=problem_docs(RunActive, NotEnoughImages, TrainerMissing, NoModel))
-def start_run(state: StateOf, response: Response) -> RunOut:
+@router.post(
+    "",
+    status_code=201,
+    responses=problem_docs(BadInput, RunActive, NotEnoughImages, TrainerMissing, NoModel, ModelNotFound, StartUnusable),
+)
+def start_run(state: StateOf, response: Response, how: StartIn | None = None) -> RunOut:
     """Start a run with the images of the pool. Fails if labels or the trainer are missing."""
-    run = state.retrain_policy.start("manual")
+    run = state.retrain_policy.start("manual", start_from=how.start_from if how else None)
     response.headers["Location"] = f"/v1/runs/{run.id}"
     return RunOut.model_validate(run)
 
 
-@router.get("")
-def list_runs(state: StateOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> RunsOut:
+@router.post(
+    "/{run_id}/repeat",
+    status_code=201,
+    responses=problem_docs(RunNotFound, RunNotRepeatable, ImagesDeleted, ModelNotFound, RunActive, TrainerMissing),
+)
+def repeat_run(
+    state: StateOf,
+    run_id: str,
+    response: Response,
+    *,
+    without_deleted: Annotated[bool, Query(description="Leave out images that were deleted since")] = False,
+) -> RunOut:
+    """Start a run with the images, labels, recipe and seed of another one."""
+    run = state.retrain_policy.repeat(run_id, without_deleted=without_deleted)
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    return RunOut.model_validate(run)
+
+
+@router.get("", responses=problem_docs(BadInput))
+def list_runs(state: StateOf, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: str | None = None) -> RunsOut:
     """List the runs, newest first."""
-    return RunsOut(runs=[RunOut.model_validate(run) for run in state.runs.list(limit)])
+    found = state.runs.list(limit + 1, None if cursor is None else parse_cursor(cursor))
+    runs, more = found[:limit], len(found) > limit
+    return RunsOut(
+        runs=[RunOut.model_validate(run) for run in runs], next_cursor=str(runs[-1].number) if more else None
+    )
+
+
+@router.get("/next")
+def next_run(state: StateOf) -> NextRunOut:
+    """Tell what is missing until the next run starts by itself: counts, pauses, obstacles, and all of it in words."""
+    return NextRunOut.model_validate(state.retrain_policy.next_run())
 
 
 @router.get("/{run_id}", responses=problem_docs(RunNotFound))

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image as PillowImage
 from sqlalchemy import text
 
-from service.runs.lease import claim
-from service.runs.snapshot import take_snapshot
+from service.runs.leases.lease import claim
+from service.runs.worker.snapshot import take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Worker

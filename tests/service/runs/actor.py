@@ -24,6 +24,13 @@ def send(**event):
     print(json.dumps(event), flush=True)
 
 
+def log(out, **event):
+    # As the trainer: to its folder and to stdout.
+    with (out / "events.jsonl").open("a") as file:
+        file.write(json.dumps(event) + "\\n")
+    send(**event)
+
+
 def record(text):
     with (here / "history.txt").open("a") as file:
         file.write(f"{{text}} {{os.getpid()}}\\n")
@@ -46,10 +53,11 @@ def train(recipe, out, resume):
         record(f"child {{subprocess.Popen(['sleep', '600']).pid}}")
     print("a line for people", file=sys.stderr, flush=True)
     print("not an event", flush=True)
-    send(event="start", steps=behaviour["steps"], step=first)
+    environment = {{"python": "3", "device": "cpu"}}
+    log(out, event="start", steps=behaviour["steps"], step=first, seed=0, environment=environment)
     for step in range(first + 1, behaviour["steps"] + 1):
         time.sleep(behaviour.get("step_s", 0.01))
-        send(event="progress", step=step, steps=behaviour["steps"], loss=1 / step)
+        log(out, event="progress", step=step, steps=behaviour["steps"], loss=1 / step)
         if step == behaviour.get("hang_at"):
             record("hang")
             time.sleep(600)
@@ -67,8 +75,9 @@ def train(recipe, out, resume):
             send(event="stopped", message="saved")
             return 75
     (out / "model.safetensors").write_bytes(b"weights")
+    (out / "report.html").write_text("<!doctype html><style>p {{color: red}}</style><p>curves</p>")
     saved.unlink()
-    send(event="evaluation", step=behaviour["steps"], miou=0.5, per_class={{}})
+    log(out, event="evaluation", step=behaviour["steps"], miou=0.5, per_class={{}})
     send(event="done", checkpoint=str(out / "model.safetensors"), miou=0.5)
     return 0
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.runs.lease import claim
-from service.runs.reaper import MIN_OBSERVATIONS, reap
-from service.runs.snapshot import DatasetWriter, Sizes, take_snapshot
+from service.runs.leases.lease import claim
+from service.runs.leases.reaper import MIN_OBSERVATIONS, reap
+from service.runs.worker.perform import perform
+from service.runs.worker.snapshot import DatasetWriter, Sizes, take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
-from service.storage.tables import Split, Worker, utc_now
+from service.storage.tables import Run, Split, Worker, utc_now
 from tests.service.conftest import TEST_KEY, encoded, server_settings
 from tests.service.runs.actor import Actor
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
@@ -61,6 +65,7 @@ def loop_settings(tmp_path: Path, bad: Path, actor: Actor) -> Callable[..., Sett
             "heartbeat_s": 0.25,
             "stop_grace_s": 5.0,
             "retrain_after_images": 3,
+            "retrain_after_labels": 0,
             "min_labelled_images": 2,
             "trainer_python": str(actor.python),
         }
@@ -135,3 +140,40 @@ def write_dataset(state: State, run_id: str, folder: Path) -> Sizes:
     base = state.runs.get(run_id).base_version
     writer = DatasetWriter(run_id=run_id, runs=state.runs, images=state.images, limits=state.limits, check=lambda: None)
     return writer.write(folder, state.models.bundle(str(base)).manifest)
+
+
+def finished_run(loop: State) -> str:
+    """Start and perform a run."""
+    register_worker(loop)
+    return perform_run(loop, loop.retrain_policy.start("manual").id).id
+
+
+def perform_run(loop: State, run_id: str) -> Run:
+    """Perform a queued run with the substitute of the trainer."""
+    perform(
+        run_id,
+        threading.Event(),
+        settings=loop.settings,
+        database=loop.database,
+        images=loop.images,
+        models=loop.models,
+    )
+    return loop.runs.get(run_id)
+
+
+def write_version(folder: Path, version: str, *, checkpoint: bool = True, **changes: Any) -> Path:
+    """Write a bundle with a recipe, and by default a checkpoint."""
+    provenance = {"parent": None, "recipe": RECIPE, "data_fingerprint": "none", "code_version": "test"}
+    bundle = write_bundle(
+        folder / version, version=version, **({"classes": CLASSES, "provenance": provenance} | changes)
+    )
+    if checkpoint:
+        (bundle / "model.safetensors").write_bytes(b"weights")
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        manifest["checkpoint"] = {
+            "file": "model.safetensors",
+            "sha256": hashlib.sha256(b"weights").hexdigest(),
+            "bytes": 7,
+        }
+        (bundle / "manifest.json").write_text(json.dumps(manifest))
+    return bundle

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from service.runs.lease import claim
+from service.runs.leases.lease import claim
 from service.state import State
 from tests.service.conftest import encoded, serve
 from tests.service.runs.conftest import BAD, fill, register_worker
@@ -41,7 +41,7 @@ def test_run_is_started_read_and_cancelled(api: TestClient, loop: State) -> None
     assert started.headers["Location"] == f"/v1/runs/{run['id']}"
     assert (run["status"], run["reason"], run["base_version"]) == ("queued", "manual", BAD)
     assert api.get(f"/v1/runs/{run['id']}").json() == run
-    assert api.get("/v1/runs").json() == {"runs": [run]}
+    assert api.get("/v1/runs").json() == {"runs": [run], "next_cursor": None}
     again = api.post("/v1/runs")
     assert (again.status_code, again.json()["type"]) == (409, "urn:maskloop:problem:run-active")
     assert api.post(f"/v1/runs/{run['id']}/cancel").json()["status"] == "cancelled"
@@ -79,7 +79,15 @@ def test_uploads_start_a_run_once_images_and_labels_suffice(api: TestClient, loo
         mask = encoded(nearest(image, COLORS))
         assert api.put(f"/v1/images/{image_id}/mask?split={split}", content=mask).status_code == 200
     (run,) = api.get("/v1/runs").json()["runs"]
-    assert (run["status"], run["reason"]) == ("queued", "auto")
+    assert (run["status"], run["reason"]) == ("queued", "images")
+
+
+def test_next_run_is_described_over_http(api: TestClient, loop: State) -> None:
+    fill(loop, unlabelled=1)
+    register_worker(loop)
+    told = api.get("/v1/runs/next").json()
+    assert (told["due"], told["new_images"], told["images_needed"], told["labels_needed"]) == (None, 1, 3, 0)
+    assert told["message"] == "The next run starts after 2 more unlabelled images."
 
 
 def test_events_of_a_finished_run(api: TestClient, loop: State) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from service.errors import FileLost, ImageNotFound, StorageFailed
-from service.runs.deletion_sweep import sweep_deletions
+from service.runs.worker.deletion_sweep import sweep_deletions
 from service.state import State, open_state
 from service.storage.blob_store import BlobStore
 from service.storage.local_blobs import LocalBlobs

@@ -133,6 +133,11 @@ def test_migration_numbers_images_and_keeps_snapshots(tmp_path: Path) -> None:
         assert counts == (4, 2, 2, 1, 1, 400)
         runs = session.scalars(select(Run).order_by(Run.number)).all()
         assert [(r.id, r.number, r.image_sequence) for r in runs] == [("r2", 1, 3), ("r1", 2, None)]
+        # The labels that a past run knew are not new.
+        assert [(r.label_sequence, r.deletion_sequence, r.from_encoder) for r in runs] == [
+            (2, 0, False),
+            (None, None, False),
+        ]
         labels = session.scalars(select(RunLabel).order_by(RunLabel.image_id)).all()
         assert [(label.image_id, label.split, label.mask_sha256) for label in labels] == [
             ("b", "labelled", None),

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 from sqlalchemy import select, update
 
-from service.runs.perform import perform
+from service.runs.worker.perform import perform
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import WebhookMessage, utc_now

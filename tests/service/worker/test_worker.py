@@ -58,7 +58,7 @@ def test_sweeper_starts_a_due_run(api_state: State, start_worker: StartWorker) -
     start_worker()
     # Only the sweeper of the worker checks the pool.
     eventually(lambda: bool(api_state.runs.list()) and status(api_state) == "judged")
-    assert api_state.runs.list()[0].reason == "auto"
+    assert api_state.runs.list()[0].reason == "images"
 
 
 def test_worker_that_cannot_train_starts_no_run(api_state: State, start_worker: StartWorker, actor: Actor) -> None:

@@ -69,6 +69,7 @@ def served(tmp_path: Path) -> Iterator[Server]:
         model_poll_s=0.05,
         inference_threads=1,
         retrain_after_images=1_000_000,
+        retrain_after_labels=0,
         min_labelled_images=2,
         # So that the worker below does not expire.
         heartbeat_s=3600,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from service.runs.perform import perform
+from service.runs.worker.perform import perform
 from service.state import State
 from tests.service.conftest import eventually, serve
 from tests.service.runs.conftest import GOOD, actor, bad, clock, fill, good, loop, loop_settings, register_worker

@@ -119,6 +119,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         max_image_pixels=100_000,
         max_image_bytes=200_000,
         retrain_after_images=1_000_000,
+        retrain_after_labels=0,
         # No test depends on the speed of the machine.
         max_wait_s=60.0,
     )

@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from service.errors import MaskloopError, NoModel, NotEnoughImages, RunActive, TrainerMissing
 from service.process_identity import process_identity
-from service.runs.lease import claim
-from service.runs.snapshot import take_snapshot
+from service.runs.leases.lease import claim
+from service.runs.worker.snapshot import take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Run, Worker, utc_now
@@ -33,7 +33,7 @@ def test_enough_new_images_start_one_run_and_its_worker_takes_a_snapshot_of_the_
     register_worker(loop)
     run = loop.retrain_policy.consider()
     assert run is not None
-    assert (run.status, run.reason, run.base_version, run.attempts) == ("queued", "auto", BAD, 0)
+    assert (run.status, run.reason, run.base_version, run.attempts) == ("queued", "images", BAD, 0)
     assert loop.retrain_policy.consider() is None
     snapshot(loop, run.id)
     assert {label.image_id: label.split for label in loop.runs.labels(run.id)} == dict(
@@ -41,7 +41,7 @@ def test_enough_new_images_start_one_run_and_its_worker_takes_a_snapshot_of_the_
     )
     assert [image_id for _, image_id, _ in loop.runs.unlabelled(run.id)] == ids[3:]
     queued, _, taken = loop.runs.events(run.id)
-    assert queued.event == {"event": "queued", "reason": "auto"}
+    assert queued.event == {"event": "queued", "reason": "images"}
     assert taken.event == {"event": "snapshot", "images": {"labelled": 2, "val": 1, "unlabelled": 3}}
 
 

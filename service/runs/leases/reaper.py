@@ -6,8 +6,8 @@ import structlog
 from sqlalchemy import select
 
 from service.process_identity import has_ended
-from service.runs.attempts import end_attempt
-from service.runs.liveness import Liveness
+from service.runs.leases.attempts import end_attempt
+from service.runs.leases.liveness import Liveness
 from service.storage.database import Database
 from service.storage.tables import Run
 

@@ -14,7 +14,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from service.images.image_store import ImageStore
-from service.runs.attempt_folder import close_attempts
+from service.runs.worker.attempt_folder import close_attempts
 from service.storage.database import Database
 from service.storage.durable_files import write_durably
 from service.storage.tables import ACTIVE, DeletedImage, Run, RunLabel, utc_now

@@ -20,17 +20,19 @@ from uuid import uuid4
 import tomli_w
 from PIL import Image as PillowImage
 from sqlalchemy import func, insert, literal, select
+from sqlalchemy.orm import Session
 
 from service.errors import FileLost, ImageNotFound
 from service.images.image_store import ImageStore
 from service.images.pool_counters import locked_pool
 from service.models.bundle import Manifest
 from service.releases.gate.validation_samples import SampleFiles
-from service.runs.lease import Lease
-from service.runs.run_store import RunStore, add_event, existing_run
+from service.runs.leases.lease import Lease
+from service.runs.run_store import RunStore, add_event, deleted_since, existing_run
 from service.segmentation.decode import EXTENSIONS, Limits, decode
-from service.storage.tables import Image, Role, RunLabel
+from service.storage.tables import DeletedImage, Image, Pool, Role, Run, RunLabel
 
+LABEL_COLUMNS = ["run_id", "image_id", "mask_sha256", "split", "group_name"]
 ROLES: tuple[Role, ...] = ("labelled", "unlabelled", "val")
 # Formats that the trainer reads; others are converted to PNG.
 TRAINER_READS = {"jpg", "png", "webp", "tif"}
@@ -52,18 +54,37 @@ def take_snapshot(lease: Lease) -> bool:
         if run.image_sequence is not None:
             return False
         pool = locked_pool(session)
-        labels = select(literal(run.id), Image.id, Image.mask_sha256, Image.split, Image.group_name)
-        session.execute(
-            insert(RunLabel).from_select(
-                ["run_id", "image_id", "mask_sha256", "split", "group_name"],
-                labels.where(Image.mask_sha256.is_not(None)),
-            )
-        )
-        run.image_sequence, run.label_sequence = pool.image_sequence, pool.label_sequence
+        if run.repeats is None:
+            _select_pool(session, run, pool)
+        else:
+            _select_again(session, run, existing_run(session, run.repeats))
+        run.deletion_sequence = pool.deletion_sequence
         counted = select(RunLabel.split, func.count()).where(RunLabel.run_id == run.id).group_by(RunLabel.split)
         labelled = dict(session.execute(counted).all())
-        add_event(session, run.id, "snapshot", images={"unlabelled": pool.unlabelled, **labelled})
+        add_event(session, run.id, "snapshot", images={"unlabelled": run.unlabelled, **labelled})
     return True
+
+
+def _select_pool(session: Session, run: Run, pool: Pool) -> None:
+    """Select all images and labels of the pool."""
+    labels = select(literal(run.id), Image.id, Image.mask_sha256, Image.split, Image.group_name)
+    session.execute(insert(RunLabel).from_select(LABEL_COLUMNS, labels.where(Image.mask_sha256.is_not(None))))
+    run.image_sequence, run.label_sequence = pool.image_sequence, pool.label_sequence
+    run.unlabelled = pool.unlabelled
+
+
+def _select_again(session: Session, run: Run, earlier: Run) -> None:
+    """Select what an earlier run used, without images deleted since."""
+    deleted = select(DeletedImage.image_id).where(deleted_since(earlier))
+    were_labelled = select(RunLabel.image_id).where(RunLabel.run_id == earlier.id)
+    labels = select(literal(run.id), RunLabel.image_id, RunLabel.mask_sha256, RunLabel.split, RunLabel.group_name)
+    labels = labels.where(RunLabel.run_id == earlier.id, RunLabel.image_id.not_in(deleted))
+    session.execute(insert(RunLabel).from_select(LABEL_COLUMNS, labels))
+    run.image_sequence, run.label_sequence = earlier.image_sequence, earlier.label_sequence
+    if earlier.unlabelled is not None:
+        lost = deleted.where(DeletedImage.image_id.not_in(were_labelled))
+        count = select(func.count()).select_from(lost.subquery())
+        run.unlabelled = earlier.unlabelled - session.scalars(count).one()
 
 
 @dataclass(frozen=True, kw_only=True)

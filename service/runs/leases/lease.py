@@ -19,7 +19,8 @@ from sqlalchemy.orm import Session
 
 from service.errors import names_only
 from service.process_identity import process_identity
-from service.runs.attempts import end_attempt
+from service.runs.leases.attempts import end_attempt
+from service.runs.leases.event_budget import EventBudget
 from service.runs.run_store import add_event, existing_run
 from service.storage.database import Database
 from service.storage.tables import Run, RunStatus, utc_now
@@ -28,6 +29,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 POLL_S = 0.5
 PROGRESS_EVERY_S = 0.5
+# Number of `progress` events after which the interval between them grows.
+PROGRESS_EVENTS = 500
 
 Interruption = Literal["cancelled", "lost"]
 
@@ -72,6 +75,9 @@ class Lease:
         self._saved_step = run.saved_step
         self._ended = threading.Event()
         self._progress_at = -PROGRESS_EVERY_S
+        self._event_at = -float("inf")
+        self._claimed_at = time.monotonic()
+        self._budget = EventBudget(self.run_id)
 
     @contextmanager
     def with_heartbeat(self, heartbeat_s: float) -> Iterator[None]:
@@ -94,8 +100,16 @@ class Lease:
         step, steps, loss = event.get("step"), event.get("steps"), event.get("loss")
         if step != steps and time.monotonic() - self._progress_at < PROGRESS_EVERY_S:
             return
-        self._progress_at = time.monotonic()
-        self.record({"step": step, "steps": steps, "loss": loss}, **event)
+        now = self._progress_at = time.monotonic()
+        values = {"step": step, "steps": steps, "loss": loss}
+        # The longer the attempt, the rarer its events: their number grows with the logarithm of its duration.
+        interval_s = (now - self._claimed_at) / PROGRESS_EVENTS
+        if step == steps or now - self._event_at >= interval_s:
+            self._event_at = now
+            self.record(values, **event)
+        else:
+            with self.fenced(values):
+                pass
 
     def saved(self, event: dict[str, Any]) -> None:
         """Record an event that proves a saved state at its `step`. If that is further than ever, attempts restart at 1.
@@ -105,7 +119,10 @@ class Lease:
         step = int(event.get("step") or 0)
         further = step > self._saved_step
         self._saved_step = max(step, self._saved_step)
-        self.record({"saved_step": step, "attempts": 1} if further else {}, **event)
+        values: dict[str, Any] = {"saved_step": step, "attempts": 1} if further else {}
+        if isinstance(event.get("environment"), dict):
+            values["environment"] = event["environment"]
+        self.record(values, **event)
 
     def finish(self, status: RunStatus, error: str | None = None) -> None:
         """Record the end of the run."""
@@ -130,7 +147,9 @@ class Lease:
     def record(self, values: dict[str, Any], event: str, **fields: Any) -> None:
         """Write columns of the run and an event, in one transaction."""
         with self.fenced(values) as session:
-            add_event(session, self.run_id, event, **_public(fields))
+            fitted = self._budget.fit(session, event, _public(fields))
+            if fitted is not None:
+                add_event(session, self.run_id, event, **fitted)
 
     @contextmanager
     def fenced(self, values: dict[str, Any] | None = None) -> Iterator[Session]:

@@ -10,8 +10,8 @@ import pytest
 import tomli_w
 
 from service.models.bundle import read_bundle
-from service.runs.run_recipe import RecipeError, make_recipe, write_recipe
-from service.runs.snapshot import Sizes
+from service.runs.worker.run_recipe import RecipeError, make_recipe, write_recipe
+from service.runs.worker.snapshot import Sizes
 from service.settings import PACKAGE
 from tests.service.runs.conftest import RECIPE
 from tests.service.tiny_bundle import sha256, write_bundle

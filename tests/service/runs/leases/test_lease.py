@@ -10,9 +10,9 @@ import pytest
 
 from service.errors import RunNotActive, RunNotFound
 from service.process_identity import has_ended, process_identity
-from service.runs.attempts import MAX_ATTEMPTS
-from service.runs.lease import Lease, LeaseLost, claim
-from service.runs.reaper import MIN_OBSERVATIONS, reap
+from service.runs.leases.attempts import MAX_ATTEMPTS
+from service.runs.leases.lease import Lease, LeaseLost, claim
+from service.runs.leases.reaper import MIN_OBSERVATIONS, reap
 from service.state import State
 from service.storage.tables import Run, utc_now
 from tests.service.conftest import eventually
@@ -81,7 +81,7 @@ def test_wall_clock_has_no_part_in_reaping(
     loop: State, run: Run, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     lease = claimed(loop, run.id)
-    monkeypatch.setattr("service.runs.lease.utc_now", lambda: utc_now() + timedelta(hours=hours))
+    monkeypatch.setattr("service.runs.leases.lease.utc_now", lambda: utc_now() + timedelta(hours=hours))
     lease.phase("train")
     monkeypatch.undo()
     # A living run is not reaped, and a silent one is.

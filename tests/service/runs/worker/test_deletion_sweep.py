@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.runs.deletion_sweep import sweep_deletions
+from service.runs.worker.deletion_sweep import sweep_deletions
 from service.state import State
 from service.storage.tables import Model, Run, RunStatus
 from tests.service.conftest import encoded

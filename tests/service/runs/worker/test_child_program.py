@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from service.parent_watch import killed_with_parent
-from service.runs.child_program import Event, Program, ProgramDiedError, ProgramError, run_program
+from service.runs.worker.child_program import Event, Program, ProgramDiedError, ProgramError, run_program
 from tests.service.conftest import eventually
 from tests.service.runs.actor import Actor, alive
 

@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 
 from service.models.bundle import Bundle
-from service.runs.snapshot import Sizes
+from service.runs.worker.snapshot import Sizes
 from service.storage.durable_files import write_durably
 
 # Taken from the recipe in the model's bundle if the template does not set them.
@@ -29,13 +29,30 @@ class RecipeError(ValueError):
     """The recipe cannot be made."""
 
 
-def write_recipe(target: Path, *, template: Path, base: Bundle, dataset: Path, sizes: Sizes) -> None:
-    """Write the recipe for training from `base`. Raises RecipeError."""
-    recipe = make_recipe(_read(template), base, dataset=dataset, sizes=sizes)
+def write_recipe(
+    target: Path, *, template: Path, base: Bundle, dataset: Path, sizes: Sizes, from_encoder: bool = False
+) -> None:
+    """Write the recipe for training from `base`, or from its encoder alone. Raises RecipeError."""
+    recipe = make_recipe(_read(template), base, dataset=dataset, sizes=sizes, from_encoder=from_encoder)
     write_durably(target, tomli_w.dumps(recipe).encode())
 
 
-def make_recipe(template: Mapping[str, Any], base: Bundle, *, dataset: Path, sizes: Sizes) -> dict[str, Any]:
+def repeat_recipe(target: Path, *, source: Path, base: Bundle, dataset: Path, sizes: Sizes) -> None:
+    """Write the recipe of an earlier run, for its images in another folder. Raises RecipeError."""
+    recipe = _read(source)
+    recipe["data"]["root"] = str(dataset.absolute())
+    recipe["init"] = str(base.checkpoint.absolute()) if base.checkpoint and recipe["init"] else ""
+    write_durably(target, tomli_w.dumps(_fit(recipe, sizes)).encode())
+
+
+def starts_from_encoder(recipe: Path) -> bool:
+    """Whether a recipe's training starts without a checkpoint. Raises RecipeError."""
+    return not _read(recipe)["init"]
+
+
+def make_recipe(
+    template: Mapping[str, Any], base: Bundle, *, dataset: Path, sizes: Sizes, from_encoder: bool = False
+) -> dict[str, Any]:
     """Make the recipe as a dictionary; see `write_recipe`."""
     own = base.manifest.provenance.get("recipe") or {}
     recipe = _inherit(template, own)
@@ -44,7 +61,8 @@ def make_recipe(template: Mapping[str, Any], base: Bundle, *, dataset: Path, siz
             f"Bundle {base.manifest.version} does not define its network (provenance.recipe), and the template "
             "has no [model] table: set MASKLOOP_RECIPE to a recipe that has one."
         )
-    recipe["init"] = str(base.checkpoint.absolute()) if base.checkpoint and _same_network(recipe, own) else ""
+    usable = not from_encoder and _same_network(recipe, own)
+    recipe["init"] = str(base.checkpoint.absolute()) if base.checkpoint and usable else ""
     declared = {"range": list(base.manifest.value_range)} if base.manifest.value_range else {}
     recipe["data"] = {**declared, **recipe.get("data", {}), "root": str(dataset.absolute())} | {
         "labelled": "labelled",
@@ -89,6 +107,6 @@ def _read(template: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(template.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise RecipeError(f"{template} cannot be read ({error.strerror}): correct MASKLOOP_RECIPE.") from None
+        raise RecipeError(f"The recipe {template} cannot be read ({error.strerror}): see MASKLOOP_RECIPE.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{template} is not valid TOML ({error}): correct it.") from None

@@ -17,10 +17,10 @@ from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from service.process_identity import end_group, has_ended, process_identity
-from service.runs.attempt_folder import open_attempt
-from service.runs.attempts import MAX_ATTEMPTS
-from service.runs.perform import perform
-from service.runs.reaper import reap
+from service.runs.leases.attempts import MAX_ATTEMPTS
+from service.runs.leases.reaper import reap
+from service.runs.worker.attempt_folder import open_attempt
+from service.runs.worker.perform import perform
 from service.state import State
 from service.storage.tables import Run
 from tests.service.conftest import eventually
@@ -29,7 +29,7 @@ from tests.service.runs.conftest import GOOD, SteppedClock, fill, reap_silent, r
 
 PERFORM = """
 import sys, threading
-from service.runs.perform import perform
+from service.runs.worker.perform import perform
 from service.settings import Settings
 from service.state import open_state
 s = open_state(Settings())

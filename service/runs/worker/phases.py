@@ -16,6 +16,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import structlog
 
@@ -32,14 +33,14 @@ from service.releases.gate.validation_samples import Sample, read_samples
 from service.releases.gate.verdict import Verdict
 from service.releases.release_store import ReleaseStore
 from service.releases.transitions import conclude, record_verdict
-from service.runs.attempt_folder import open_attempt
-from service.runs.child_program import Event, Program, run_program
-from service.runs.deletion_sweep import delete_copies
-from service.runs.label_check import check_labels
-from service.runs.lease import Lease
-from service.runs.run_recipe import write_recipe
+from service.runs.leases.lease import Lease
 from service.runs.run_store import RunStore, add_event
-from service.runs.snapshot import DatasetWriter, take_snapshot, validation_files
+from service.runs.worker.attempt_folder import open_attempt
+from service.runs.worker.child_program import Event, Program, run_program
+from service.runs.worker.deletion_sweep import delete_copies
+from service.runs.worker.label_check import check_labels
+from service.runs.worker.run_recipe import repeat_recipe, starts_from_encoder, write_recipe
+from service.runs.worker.snapshot import DatasetWriter, Sizes, take_snapshot, validation_files
 from service.segmentation.decode import Limits
 from service.segmentation.formats.rgb import ValueRange
 from service.segmentation.inference.providers import expected_provider
@@ -113,7 +114,19 @@ class Phases:
         if not recipe.exists():
             check_labels(dataset, base.manifest, self._check)
             self._check()
-            write_recipe(recipe, template=self.settings.recipe_path, base=base, dataset=dataset, sizes=sizes)
+            self._write_recipe(recipe, base, sizes)
+        # A bundle without a checkpoint, or a recipe with another network, also starts from the encoder.
+        from_encoder = starts_from_encoder(recipe)
+        self.lease.record({"from_encoder": from_encoder}, "recipe", from_encoder=from_encoder)
+
+    def _write_recipe(self, target: Path, base: Bundle, sizes: Sizes) -> None:
+        run, dataset = self.runs.get(self.lease.run_id), self._folder / "dataset"
+        if run.repeats is not None:
+            source = self._folder.parent / run.repeats / target.name
+            repeat_recipe(target, source=source, base=base, dataset=dataset, sizes=sizes)
+            return
+        template, from_encoder = self.settings.recipe_path, run.from_encoder
+        write_recipe(target, template=template, base=base, dataset=dataset, sizes=sizes, from_encoder=from_encoder)
 
     def _train(self) -> None:
         self._enter("train")

@@ -10,7 +10,7 @@ import pytest
 from service.errors import FileLost
 from service.models.bundle import read_bundle
 from service.releases.gate.validation_samples import read_samples
-from service.runs.snapshot import Sizes, names, validation_files
+from service.runs.worker.snapshot import Sizes, names, validation_files
 from service.state import State
 from service.storage.tables import Run
 from tests.service.conftest import blob_file, encoded, read

@@ -12,11 +12,11 @@ from service.errors import MaskloopError
 from service.images.image_store import ImageStore
 from service.models.model_store import ModelStore
 from service.releases.release_store import ReleaseStore
-from service.runs.child_program import ProgramDiedError, ProgramError
-from service.runs.lease import Lease, LeaseLost, claim
-from service.runs.phases import Interrupted, Phases
-from service.runs.run_recipe import RecipeError
+from service.runs.leases.lease import Lease, LeaseLost, claim
 from service.runs.run_store import RunStore
+from service.runs.worker.child_program import ProgramDiedError, ProgramError
+from service.runs.worker.phases import Interrupted, Phases
+from service.runs.worker.run_recipe import RecipeError
 from service.settings import Settings
 from service.storage.database import Database
 from service.storage.storage_faults import storage_fault

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
-from service.runs.attempts import MAX_ATTEMPTS
-from service.runs.label_check import check_labels
-from service.runs.lease import claim
-from service.runs.perform import perform
-from service.runs.phases import Interrupted, Phases
+from service.runs.leases.attempts import MAX_ATTEMPTS
+from service.runs.leases.lease import claim
+from service.runs.worker.label_check import check_labels
+from service.runs.worker.perform import perform
+from service.runs.worker.phases import Interrupted, Phases
 from service.settings import Settings, open_telemetry_variables
 from service.state import State
 from service.storage.tables import Activation, Run, Split
@@ -275,7 +275,7 @@ def test_run_that_exceeds_its_timeout_is_stopped(
     actor.behave(steps=10_000)
     # The clock jumps past the timeout once the trainer runs, however slow the machine is.
     clock = SimpleNamespace(monotonic=lambda: 61.0 if actor.pids("train") else 0.0)
-    monkeypatch.setattr("service.runs.perform.time", clock)
+    monkeypatch.setattr("service.runs.worker.perform.time", clock)
     done = perform_run(loop, run.id, settings=loop_settings(run_timeout_s=60))
     assert done.status == "failed"
     assert "MASKLOOP_RUN_TIMEOUT_S" in (done.error or "")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from service.errors import LabelsUnusable
 from service.models.bundle import Manifest
-from service.runs.snapshot import names
+from service.runs.worker.snapshot import names
 from service.storage.tables import Split
 
 # A model that knows one class predicts it everywhere.
