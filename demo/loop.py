@@ -186,14 +186,16 @@ def _send_labelled_images(client: Client, dataset: Dataset, report: Report) -> N
 
 
 def _wait_for_run(client: Client, report: Report) -> dict[str, Any]:
-    """Wait until the newest run has succeeded, and return it."""
+    """Wait until the model of the newest run was promoted, and return the run."""
     deadline = time.monotonic() + RUN_TIMEOUT_S
     while time.monotonic() < deadline:
         run = next(iter(client.runs()), None)
-        if run is not None and run["status"] == "succeeded":
+        if run is not None and run["status"] == "judged" and run["report"]["outcome"] == "promote":
             return run
         if run is not None and run["status"] not in {"queued", "running"}:
-            raise DemoError(f"the training run ended with status {run['status']}: {run['error'] or run['report']}")
+            raise DemoError(
+                f"the training run ended with status {run['status']}: {run['error'] or run['report']['sentence']}"
+            )
         if run is not None and run["steps"]:
             report(run["step"], run["steps"], f"{run['phase']}  loss {run['loss'] or 0:.3f}")
         time.sleep(POLL_S)

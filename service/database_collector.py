@@ -1,4 +1,4 @@
-"""Prometheus metrics from the database: pool, runs and workers.
+"""Prometheus metrics from the database: pool, runs, releases and workers.
 
 A thread reads them, and scrapes share the result. If the database does not answer,
 `maskloop_database_up` is 0 and the other metrics are absent.
@@ -19,9 +19,10 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from service.analyses.analysis_gauges import Analyses, analysis_gauges, read_analyses
+from service.releases.rollout.disagreement import Disagreement
 from service.runs.leases.liveness import Liveness
 from service.storage.database import Database
-from service.storage.tables import Pool, Role, Run, RunStatus
+from service.storage.tables import Pool, Release, ReleaseState, Role, Run, RunStatus, WebhookMessage
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -35,13 +36,17 @@ MAX_WAIT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Images by role, their total size, runs by status, the last activation by a run, workers by `can_train`."""
+    """Images by role, their total size, runs by status, the last verdict, workers by `can_train`."""
 
     images: dict[str, int]
     image_bytes: int
     runs: dict[str, int]
     last_success: datetime | None
     workers: dict[bool, int]
+    releases: dict[str, int]
+    newest_release: Release | None
+    webhooks: int
+    """Messages that the webhook has not accepted yet."""
     analyses: Analyses
 
 
@@ -84,13 +89,17 @@ class DatabaseCollector(Collector):
         with self._database.read() as session:
             pool = session.get_one(Pool, 1)
             runs = session.execute(select(Run.status, func.count()).group_by(Run.status)).all()
+            releases = session.execute(select(Release.state, func.count()).group_by(Release.state)).all()
             able = [worker.can_train for worker in self._liveness.living(session)]
             return Counts(
                 images={role: getattr(pool, role) for role in get_args(Role)},
                 image_bytes=pool.bytes,
                 runs=dict.fromkeys(get_args(RunStatus), 0) | dict(runs),
-                last_success=session.scalar(select(func.max(Run.finished_at)).where(Run.status == "succeeded")),
+                last_success=session.scalar(select(func.max(Run.finished_at)).where(Run.status == "judged")),
                 workers={ability: able.count(ability) for ability in (False, True)},
+                releases=dict.fromkeys(get_args(ReleaseState), 0) | dict(releases),
+                newest_release=session.scalars(select(Release).order_by(Release.id.desc()).limit(1)).first(),
+                webhooks=session.scalars(select(func.count()).select_from(WebhookMessage)).one(),
                 analyses=read_analyses(session),
             )
 
@@ -104,12 +113,33 @@ def _gauges(counts: Counts) -> Iterator[GaugeMetricFamily]:
     if counts.last_success is not None:
         yield GaugeMetricFamily(
             "maskloop_run_last_success_timestamp_seconds",
-            "Time when a run last activated a model; time() minus this is its age.",
+            "Time when a run last ended with a verdict; time() minus this is its age.",
             value=counts.last_success.timestamp(),
         )
+    yield from _release_gauges(counts)
+    yield GaugeMetricFamily(
+        "maskloop_webhooks_pending", "Messages that the webhook has not accepted yet.", value=counts.webhooks
+    )
     workers = {str(able).lower(): count for able, count in counts.workers.items()}
     yield _labelled("maskloop_workers", "Live workers, by whether they can train.", "can_train", workers)
     yield from analysis_gauges(counts.analyses)
+
+
+def _release_gauges(counts: Counts) -> Iterator[GaugeMetricFamily]:
+    yield _labelled("maskloop_releases", "Releases, by state.", "state", counts.releases)
+    newest = counts.newest_release
+    if newest is None:
+        return
+    info = GaugeMetricFamily("maskloop_release_info", "1 for the newest release.", labels=["version", "state"])
+    info.add_metric([newest.version, newest.state], 1)
+    yield info
+    share = Disagreement(**newest.shadow).share if newest.shadow else None
+    if share is not None:
+        yield GaugeMetricFamily(
+            "maskloop_release_disagreement",
+            "Share of pixels (0..1) to which the newest release, as a shadow, gave another class.",
+            value=share,
+        )
 
 
 def _labelled(name: str, documentation: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:

@@ -81,6 +81,10 @@ class MaskInvalid(BadInput, status=422, slug="mask-invalid", title="The mask can
     """The label mask does not match its image or the classes."""
 
 
+class ReasonMissing(BadInput, status=422, slug="reason-missing", title="A reason is needed"):
+    """The call overrides a decision of the service and gives no reason."""
+
+
 class BundleInvalid(BadInput, status=422, slug="bundle-invalid", title="The model bundle cannot be used"):
     """The model bundle is broken, of an unknown format, or fails its probe."""
 
@@ -125,6 +129,10 @@ class ModelNotFound(NotFound, slug="model-not-found", title="No such model versi
     """There is no model with this version."""
 
 
+class ReleaseNotFound(NotFound, slug="release-not-found", title="No such release"):
+    """There is no release with this id."""
+
+
 class RunNotFound(NotFound, slug="run-not-found", title="No such run"):
     """There is no run with this id."""
 
@@ -142,11 +150,15 @@ class KeyNameTaken(Conflict, slug="key-name-taken", title="The name is taken"):
 
 
 class ModelNotServable(Conflict, slug="model-not-servable", title="The model cannot serve"):
-    """The model failed to load, or the gate rejected it."""
+    """The model failed to load, or was rejected or withdrawn."""
 
 
 class NothingToRollBack(Conflict, slug="nothing-to-roll-back", title="Nothing to roll back to"):
     """There is no earlier model to return to."""
+
+
+class ReleaseDecided(Conflict, slug="release-decided", title="The release is decided"):
+    """The candidate serves already, or waits for no decision."""
 
 
 class RunActive(Conflict, slug="run-active", title="A run is active"):

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.addresses import is_loopback
 from service.cores import usable_cores
 from service.cron_schedule import CronSchedule, parse_schedule, parse_zone
 from service.scopes import ANONYMOUS_SCOPES, Scope, parse_scopes
+from service.webhook_secret import decode_secret
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -212,6 +214,32 @@ class Settings(BaseSettings):
     fewer false alarms, and small changes are noticed later."""
     retrain_on_drift: bool = False
     """Whether a drift alarm starts a training run, however few images are new."""
+    release_mode: Literal["auto", "ask", "shadow", "canary"] = "auto"
+    """What happens to a new model that the gate promotes. `auto`: it is activated. `ask`: it waits for a person.
+    `shadow`: as `ask`, and meanwhile it also computes a share of the answers, unseen. `canary`: it answers a share of
+    the requests, and is activated unless it is worse."""
+    release_undecided: Literal["keep", "ask", "shadow"] = "ask"
+    """What happens to a new model about which the gate is undecided. `keep`: it is declined. `ask` and `shadow`: as
+    above. The active model serves in any case."""
+    shadow_share: float = Field(default=0.1, gt=0.0, le=1.0)
+    """Share of the `/v1/segment` requests (0..1) that the candidate of a shadow release computes as well, while no
+    request is in progress; others are dropped."""
+    canary_share: float = Field(default=0.1, gt=0.0, le=1.0)
+    """Share of the images sent to `/v1/segment` (0..1) that the candidate of a canary release answers. The same image
+    always gets the same model."""
+    canary_requests: int = Field(default=500, gt=0)
+    """Number of answers after which the candidate of a canary release is activated."""
+    watch_requests: int = Field(default=10_000, ge=0)
+    """Number of inferences of a newly released model during which the service withdraws it if it fails more often, or
+    is slower, than the model before. 0: it is not watched."""
+    watch_level: float = Field(default=0.01, gt=0.0, lt=0.5)
+    """Probability with which a released model that is as good as the one before is withdrawn."""
+    webhook_url: str = ""
+    """URL to which the worker sends events of runs and releases, as JSON with a signature. Redirects are not followed.
+    Empty: none."""
+    webhook_secret: SecretStr = Field(default=SecretStr(""), validate_default=True)
+    """Key of the signature, `whsec_` and 24 to 64 bytes in base64, as the Standard Webhooks specification says. Needed
+    with `webhook_url`."""
     heartbeat_s: float = Field(default=5.0, gt=0)
     """Interval at which workers and their runs report that they are alive, in seconds. One that is silent for six of
     them counts as dead."""
@@ -249,6 +277,22 @@ class Settings(BaseSettings):
                 "`openssl rand -hex 32`"
             )
         return key
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _check_webhook_url(cls, url: str) -> str:
+        if url and not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", url):
+            raise ValueError(
+                "the URL must begin with https:// or http://, without a user name; leave it empty for none"
+            )
+        return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _check_webhook_secret(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
+        if info.data.get("webhook_url"):
+            decode_secret(secret.get_secret_value())
+        return secret
 
     @field_validator("anonymous_scopes")
     @classmethod

@@ -24,6 +24,12 @@ from service.models.model_store import ModelStore
 from service.open_inference.model_repository import ModelRepository
 from service.open_inference.statistics import Statistics
 from service.queue import RUN_TASK, Queue
+from service.releases.release_store import ReleaseStore
+from service.releases.release_watch import ReleaseWatch
+from service.releases.rollout.candidate_model import CandidateModel
+from service.releases.rollout.shadow_runner import ShadowRunner
+from service.releases.watch.traffic_counters import TrafficCounters
+from service.releases.watch.watched_predictor import watched
 from service.runs.leases.liveness import Liveness
 from service.runs.policy.retrain_policy import RetrainPolicy
 from service.runs.run_store import RunStore
@@ -48,7 +54,7 @@ LARGE_BODIES = 4
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The parts of a process. `active_model` and `keys` are idle until `start_state`."""
+    """The parts of a process. `active_model`, `keys` and others are idle until `start_state`."""
 
     settings: Settings
     limits: Limits
@@ -70,6 +76,11 @@ class State:
     """Limits batch requests, whose images wait on disk."""
     queue: Queue
     runs: RunStore
+    releases: ReleaseStore
+    candidates: CandidateModel
+    """Gives a share of the requests to the candidate of a release."""
+    shadow: ShadowRunner
+    release_watch: ReleaseWatch
     liveness: Liveness
     retrain_policy: RetrainPolicy
     model_repository: ModelRepository
@@ -82,6 +93,8 @@ class State:
         """Stop the threads and close connections."""
         self.keys.stop()
         self.data_folder.stop()
+        self.shadow.stop()
+        self.release_watch.stop()
         self.active_model.stop()
         self.pipeline.close()
         self.queue.close()
@@ -106,7 +119,11 @@ def open_state(
     limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
     vectors = VectorFolder(settings.data_dir / "embeddings")
     models = ModelStore(settings, database)
-    active_model = ActiveModel(settings, models, metrics)
+    traffic = TrafficCounters()
+    active_model = ActiveModel(settings, models, metrics, lambda model: watched(model, traffic))
+    candidates = CandidateModel(settings, models, traffic)
+    pipeline = Pipeline(settings, metrics, limits)
+    shadow = ShadowRunner(settings, candidates, lambda: pipeline.is_busy)
     queue = Queue(settings.broker_url)
     if tracing is not None:
         tracing.start()
@@ -126,7 +143,7 @@ def open_state(
         image_orders=ImageOrders(database, images, models, vectors),
         models=models,
         active_model=active_model,
-        pipeline=Pipeline(settings, metrics, limits),
+        pipeline=pipeline,
         upload_gate=AdmissionGate(settings.max_concurrent_requests, metrics.uploads_admitted, metrics.uploads_refused),
         keys=KeyRing(settings, KeyStore(database)),
         rate_limits=RateLimits(),
@@ -139,6 +156,10 @@ def open_state(
         ),
         queue=queue,
         runs=RunStore(database),
+        releases=ReleaseStore(database),
+        candidates=candidates,
+        shadow=shadow,
+        release_watch=ReleaseWatch(settings, database, traffic, candidates, shadow, on_activation=active_model.wake),
         liveness=liveness,
         retrain_policy=RetrainPolicy(settings, database, models, metrics, liveness, partial(queue.enqueue, RUN_TASK)),
         model_repository=ModelRepository(models, active_model),
@@ -168,6 +189,8 @@ def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
         state.keys.start()
         state.data_folder.start()
         state.active_model.start()
+        state.shadow.start()
+        state.release_watch.start()
     except BaseException:
         state.close()
         raise

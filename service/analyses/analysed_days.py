@@ -10,7 +10,8 @@ from itertools import zip_longest
 from sqlalchemy.orm import Session
 
 from service.segmentation.analysis import Analysis
-from service.storage.tables import AnalysedDay, Image
+from service.storage.analysis_tables import AnalysedDay
+from service.storage.tables import Image
 
 
 def count_days(session: Session, version: str, analysed: Sequence[tuple[Image, Analysis]]) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from service.storage.analysis_tables import AnalysedDay, AnalysedModel, DriftTest, ImageAnalysis
 from service.storage.database import Database
-from service.storage.tables import AnalysedDay, AnalysedModel, DriftTest, Image, ImageAnalysis
+from service.storage.tables import Image
 
 KEPT_MODELS = 2
 """The active one and the one before it, for a rollback."""

@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.analyses.drift_report import newest_days, newest_tests
-from service.storage.tables import Activation, AnalysedDay, AnalysedModel, DriftTest, Image, Model
+from service.storage.analysis_tables import AnalysedDay, AnalysedModel, DriftTest
+from service.storage.tables import Activation, Image, Model
 
 
 @dataclass(frozen=True, slots=True)

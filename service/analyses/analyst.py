@@ -22,8 +22,9 @@ from service.segmentation.analysis import Analysis, analyse
 from service.segmentation.decode import EncodedImage, Limits
 from service.segmentation.inference.cancellation import CancelCheck
 from service.settings import Settings
+from service.storage.analysis_tables import AnalysedModel, ImageAnalysis
 from service.storage.database import Database
-from service.storage.tables import AnalysedModel, Image, ImageAnalysis
+from service.storage.tables import Image
 from service.storage.vector_file import VectorFolder
 
 log = structlog.stdlib.get_logger(__name__)

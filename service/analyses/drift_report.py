@@ -9,8 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.analyses.analysed_range import analysed_model
+from service.storage.analysis_tables import AnalysedDay, DriftTest
 from service.storage.database import Database
-from service.storage.tables import AnalysedDay, DriftTest
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from sqlalchemy.orm import Session
 from service.analyses.analysed_range import analysed_model
 from service.curation.two_sample_test import compare_samples
 from service.settings import Settings
+from service.storage.analysis_tables import AnalysedModel, DriftTest, ImageAnalysis
 from service.storage.database import Database
-from service.storage.tables import AnalysedModel, DriftTest, Image, ImageAnalysis, Model, Run
+from service.storage.tables import Image, Model, Run
 from service.storage.vector_file import VectorFolder
 
 log = structlog.stdlib.get_logger(__name__)

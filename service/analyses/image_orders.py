@@ -18,8 +18,9 @@ from service.curation.herding import flattened, herd, herding_width
 from service.errors import NoModel, NotAnalysed
 from service.images.image_store import ImageStore
 from service.models.model_store import ModelStore
+from service.storage.analysis_tables import AnalysedModel, ImageAnalysis
 from service.storage.database import Database
-from service.storage.tables import AnalysedModel, Image, ImageAnalysis
+from service.storage.tables import Image
 from service.storage.vector_file import VectorFolder
 
 MAX_CANDIDATES = 20_000

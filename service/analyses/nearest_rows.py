@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.curation.perceptual_hash import Hashes, similarity
-from service.storage.tables import AnalysedModel
+from service.storage.analysis_tables import AnalysedModel
 from service.storage.vector_file import VectorFile, VectorFolder
 
 Vectors = npt.NDArray[np.float32]

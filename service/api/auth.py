@@ -81,6 +81,12 @@ def require(request: Request, scope: Scope) -> None:
         caller.require(scope)
 
 
+def caller_name(request: Request) -> str | None:
+    """Name of the caller's key, for records."""
+    caller: Caller = request.state.caller
+    return caller.name
+
+
 def log_in(request: Request, state: State, key: str) -> Response:
     """Store a valid key in a session cookie, and redirect to `/` so that it leaves the address bar.
 

@@ -28,10 +28,11 @@ from service.images.pool_counters import (
 )
 from service.segmentation.decode import EncodedImage, Limits
 from service.segmentation.formats.rgb import ValueRange
+from service.storage.analysis_tables import ImageAnalysis
 from service.storage.blob_store import BlobStore, Collection
 from service.storage.cursors import parse_cursor
 from service.storage.database import Database
-from service.storage.tables import DeletedImage, Image, ImageAnalysis, Run, RunLabel, Split, utc_now
+from service.storage.tables import DeletedImage, Image, Run, RunLabel, Split, utc_now
 from service.storage.vector_file import VectorFolder
 
 # For validation; each takes up to 200 MB.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -30,8 +31,16 @@ MIN_BACKOFF_S, MAX_BACKOFF_S = 1.0, 60.0
 class ActiveModel:
     """The active model, and a cache of other versions that clients request."""
 
-    def __init__(self, settings: Settings, models: ModelStore, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        models: ModelStore,
+        metrics: Metrics,
+        prepare: Callable[[LoadedModel], LoadedModel] = lambda model: model,
+    ) -> None:
+        """`prepare` is applied to each model before it serves."""
         self._settings = settings
+        self._prepare = prepare
         self._models = models
         self._metrics = metrics
         self._current: LoadedModel | None = None
@@ -126,7 +135,7 @@ class ActiveModel:
 
     def _swap(self, version: str) -> None:
         try:
-            loaded = load_model(self._models.bundle(version), self._settings)
+            loaded = self._prepare(load_model(self._models.bundle(version), self._settings))
         except BundleInvalid as error:
             self._fail(version, error)
             return

@@ -16,8 +16,8 @@ from service.storage.tables import Model
 RETRY_AFTER_S = 2
 
 REMEDIES = {
-    "candidate": "wait until its run has evaluated it",
     "rejected": "the gate rejected it; use another version",
+    "withdrawn": "it was worse in traffic; use another version",
     "failed": "retry it with POST /v1/models/VERSION/activate, or upload its bundle again",
 }
 
@@ -92,6 +92,7 @@ class ModelCache:
 
 
 def _check(model: Model) -> None:
-    if model.state != "ready":
+    # People look at the masks of a candidate before they decide about it.
+    if model.state not in ("ready", "candidate"):
         reason = f" ({model.error})" if model.error else ""
         raise ModelNotServable(f"{model.version} is {model.state}{reason}: {REMEDIES[model.state]}.")

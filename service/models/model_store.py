@@ -10,10 +10,11 @@ from typing import BinaryIO
 from uuid import uuid4
 
 import structlog
-from sqlalchemy import Select, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.errors import BundleInvalid, ModelNotFound, ModelNotServable, NothingToRollBack
+from service.errors import BundleInvalid
+from service.models.activations import activate_previous, activate_version, existing_model, newest_activation
 from service.models.bundle import MANIFEST, Bundle, read_bundle
 from service.models.bundle_archive import unpack
 from service.models.bundle_mirror import BundleMirror
@@ -21,7 +22,7 @@ from service.models.loading import load_model
 from service.settings import Settings
 from service.storage.database import Database
 from service.storage.durable_files import copy_durably, sync_folder
-from service.storage.tables import Activation, Model, ModelState
+from service.storage.tables import UNSERVABLE, Activation, Model, ModelState
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -84,7 +85,7 @@ class ModelStore:
     def get(self, version: str) -> Model:
         """Get the row of a version. Raises ModelNotFound."""
         with self._database.read() as session:
-            return _existing(session, version)
+            return existing_model(session, version)
 
     def bundle(self, version: str) -> Bundle:
         """Read the manifest of a version. Raises ModelNotFound, or BundleInvalid if it is damaged."""
@@ -95,39 +96,32 @@ class ModelStore:
         return read_bundle(folder, verify=False)
 
     def activated(self) -> Model | None:
-        """Return the version to serve: of the newest activation whose model has not failed."""
+        """Return the version to serve: of the newest activation whose model can serve."""
         with self._database.read() as session:
-            return session.scalars(_serving_order()).first()
+            activation = newest_activation(session)
+            return existing_model(session, activation.version) if activation else None
+
+    def activation(self) -> Activation | None:
+        """Return the activation of the version to serve."""
+        with self._database.read() as session:
+            return newest_activation(session)
 
     def once_active(self) -> Sequence[Model]:
-        """List the versions that are or were active, by their recorded mIoU, highest first; failed ones excluded."""
+        """List the versions that are or were active and can serve, by their recorded mIoU, highest first."""
         query = select(Model).where(Model.version.in_(select(Activation.version)))
-        query = query.where(Model.state != "failed", Model.miou.is_not(None))
+        query = query.where(Model.state.not_in(UNSERVABLE), Model.miou.is_not(None))
         with self._database.read() as session:
             return session.scalars(query.order_by(Model.miou.desc(), Model.created_at.desc())).all()
 
-    def activate(self, version: str, reason: str, *, within: Session | None = None) -> Activation:
-        """Activate a version, in the transaction `within` if given; processes follow within a second.
-
-        Raises ModelNotFound, ModelNotServable.
-        """
-        with self._writing(within) as session:
-            model = _existing(session, version)
-            if model.state == "rejected":
-                raise ModelNotServable(
-                    f"{version} is rejected ({model.error or 'by the gate'}): activate another version."
-                )
-            model.state, model.error = "ready", None
-            return _append(session, version, reason)
+    def activate(self, version: str, reason: str) -> Activation:
+        """Activate a version; processes follow within a second. Raises ModelNotFound."""
+        with self._database.write() as session:
+            return activate_version(session, version, reason)
 
     def rollback(self, reason: str = "rollback") -> Activation:
         """Activate the previously active version. Raises NothingToRollBack if there is none."""
         with self._database.write() as session:
-            past = session.scalars(_serving_order()).all()
-            earlier = next((m for m in past if m.version != past[0].version), None)
-            if earlier is None:
-                raise NothingToRollBack("No other version has been active: upload or activate another one.")
-            return _append(session, earlier.version, reason)
+            return activate_previous(session, reason)
 
     def mark(
         self,
@@ -143,7 +137,7 @@ class ModelStore:
         Raises ModelNotFound.
         """
         with self._writing(within) as session:
-            model = _existing(session, version)
+            model = existing_model(session, version)
             model.state = state
             model.error = error
             model.miou = model.miou if miou is None else miou
@@ -235,22 +229,3 @@ class ModelStore:
 
 def _delete(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _existing(session: Session, version: str) -> Model:
-    model = session.get(Model, version)
-    if model is None:
-        raise ModelNotFound(f"There is no model version {version!r}: GET /v1/models lists them.")
-    return model
-
-
-def _append(session: Session, version: str, reason: str) -> Activation:
-    row = Activation(version=version, reason=reason)
-    session.add(row)
-    session.flush()
-    log.info("model activated", version=version, reason=reason)
-    return row
-
-
-def _serving_order() -> Select[Model]:
-    return select(Model).join(Activation).where(Model.state != "failed").order_by(Activation.id.desc())

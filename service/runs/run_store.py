@@ -25,6 +25,10 @@ from service.storage.tables import (
     utc_now,
 )
 from service.storage.vector_file import VectorFolder
+from service.webhooks.outbox import add_message
+
+REPORTED = {"queued", "started", "finished"}
+"""Events that the webhook reports; the last one as `run.judged`, `run.failed` or `run.cancelled`."""
 
 
 class RunStore:
@@ -146,6 +150,8 @@ def deleted_since(run: Run) -> ColumnElement[bool]:
 def add_event(session: Session, run_id: str, event: str, **fields: Any) -> None:
     """Add an event to a run, in the caller's transaction."""
     session.add(RunEvent(run_id=run_id, event={"event": event, **fields}))
+    if event in REPORTED:
+        add_message(session, f"run.{fields.get('status', event)}", {"run_id": run_id, **fields})
 
 
 def _validation_clusters(run_id: str) -> Select[str]:

@@ -93,6 +93,11 @@ class Pipeline:
         """Number of concurrent images that keeps a CPU busy."""
         return self._decode_slots
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is in progress. May be read by any thread."""
+        return self._gate.in_progress > 0
+
     def check_admission(self) -> None:
         """Raise Overloaded if a request would be rejected now."""
         self._gate.check()

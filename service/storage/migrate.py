@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, insert, inspect, text
 
+import service.storage.analysis_tables  # noqa: F401 - adds its tables to Base
 from service.storage.tables import Base, Pool
 
 SCRIPTS = Path(__file__).parent / "migrations"

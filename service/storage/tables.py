@@ -5,7 +5,7 @@ All times are UTC and timezone-aware. A change here needs a migration.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -30,12 +30,16 @@ from service.scopes import Scope
 
 Split = Literal["labelled", "val"]
 Role = Literal["labelled", "val", "unlabelled"]
-ModelState = Literal["candidate", "ready", "rejected", "failed"]
-RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed", "cancelled"]
+ModelState = Literal["candidate", "ready", "rejected", "failed", "withdrawn"]
+RunStatus = Literal["queued", "running", "judged", "failed", "cancelled"]
 RunReason = Literal["images", "labels", "schedule", "drift", "manual", "repeat", "auto"]
 """What started a run; "auto" in rows of former versions: images."""
+ReleaseState = Literal["judged", "asked", "shadow", "canary", "serving", "declined", "superseded", "withdrawn"]
 
 ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
+UNSERVABLE: tuple[ModelState, ...] = ("failed", "withdrawn")
+OPEN: tuple[ReleaseState, ...] = ("judged", "asked", "shadow", "canary")
+"""States of a release that is not decided."""
 ACTIVE_RUN = "status IN ('queued', 'running')"
 UNLABELLED = "mask_sha256 IS NULL"
 LABELLED = "mask_sha256 IS NOT NULL"
@@ -173,7 +177,7 @@ class Model(Base):
 
 
 class Activation(Base):
-    """An activation. The newest whose model has not failed names the version to serve; rows are only added."""
+    """An activation. The newest whose model can serve names the version to serve; rows are only added."""
 
     __tablename__ = "activations"
 
@@ -181,10 +185,12 @@ class Activation(Base):
     version: Mapped[str] = mapped_column(ForeignKey("models.version"))
     at: Mapped[datetime] = mapped_column(default=utc_now)
     reason: Mapped[str] = mapped_column(String(200))
+    key_name: Mapped[str | None] = mapped_column(String(64))
+    """Name of the key of the person who activated it; NULL: the service did."""
 
 
 class Run(Base):
-    """A retraining run, from the snapshot to the decision about its candidate."""
+    """A retraining run, from the snapshot to the verdict about its candidate."""
 
     __tablename__ = "runs"
     __table_args__ = (Index("one_active_run", text("(1)"), unique=True, sqlite_where=text(ACTIVE_RUN)),)
@@ -261,6 +267,61 @@ class RunEvent(Base):
     event: Mapped[dict[str, Any]]
 
 
+class Release(Base):
+    """What becomes of a run's candidate, from the verdict on."""
+
+    __tablename__ = "releases"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), unique=True)
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"))
+    """The candidate."""
+    verdict: Mapped[dict[str, Any]]
+    base_version: Mapped[str | None] = mapped_column(String(64))
+    """The version that was active when the candidate was judged; NULL: none."""
+    judged_against: Mapped[int | None] = mapped_column(ForeignKey("activations.id"))
+    """The activation that was in effect then. After a newer one, the service does not act on the verdict."""
+    activation_id: Mapped[int | None] = mapped_column(ForeignKey("activations.id"))
+    """The newest activation of the candidate by this release."""
+    state: Mapped[ReleaseState] = mapped_column(String(16), index=True)
+    reason: Mapped[str] = mapped_column(Text)
+    """Why it is in this state."""
+    decided_by: Mapped[str | None] = mapped_column(String(64))
+    """Name of the key of the person who decided; NULL: the service did."""
+    judged_at: Mapped[datetime] = mapped_column(default=utc_now)
+    changed_at: Mapped[datetime] = mapped_column(default=utc_now)
+    watched: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    """Whether the service withdraws the candidate if it is worse in traffic: not if a person overrode the verdict."""
+    shadow: Mapped[dict[str, Any] | None]
+    """Disagreement with the active model, as the fields of `Disagreement`; NULL: nothing was compared."""
+
+
+class Traffic(Base):
+    """Inferences of a version during an activation, of it or of another one."""
+
+    __tablename__ = "traffic"
+
+    activation_id: Mapped[int] = mapped_column(ForeignKey("activations.id"), primary_key=True, autoincrement=False)
+    version: Mapped[str] = mapped_column(ForeignKey("models.version"), primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    errors: Mapped[int] = mapped_column(BigInteger)
+    latency: Mapped[dict[str, Any]]
+    """Successful inferences by bucket of their duration."""
+
+
+class WebhookMessage(Base):
+    """A message that the webhook has not accepted yet."""
+
+    __tablename__ = "webhook_messages"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """The same in every attempt."""
+    payload: Mapped[dict[str, Any]]
+    attempts: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    due_at: Mapped[datetime] = mapped_column(default=utc_now, index=True)
+
+
 class ScheduleCheck(Base):
     """The last time up to which the cron schedule was answered: one row, or none before the first check."""
 
@@ -271,69 +332,6 @@ class ScheduleCheck(Base):
     schedule: Mapped[str] = mapped_column(String(200))
     """Cron expression and time zone: times before a change of them do not count."""
     checked_at: Mapped[datetime]
-
-
-class AnalysedModel(Base):
-    """A model version by which images are analysed, and which images it has analysed: those from one to another."""
-
-    __tablename__ = "analysed_models"
-
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    version: Mapped[str] = mapped_column(ForeignKey("models.version"), unique=True, index=True)
-    dimensions: Mapped[int | None]
-    """Length of its embeddings; NULL: it has none."""
-    oldest: Mapped[int] = mapped_column(BigInteger)
-    """`Image.sequence` of the oldest analysed image; above `newest` if there is none."""
-    newest: Mapped[int] = mapped_column(BigInteger)
-    """`Image.sequence` of the newest analysed image; images up to it were compared with earlier ones."""
-    duplicate_threshold: Mapped[float | None]
-    """Least cosine of near-duplicates; NULL: not measured yet, or the model cannot tell them."""
-
-
-class ImageAnalysis(Base):
-    """What a model version says about an image."""
-
-    __tablename__ = "analyses"
-
-    version: Mapped[str] = mapped_column(ForeignKey("models.version"), primary_key=True)
-    sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, index=True)
-    """`Image.sequence`, and the row of the embedding in its file."""
-    confidence: Mapped[float]
-    """Mean over all pixels, 0..1."""
-    uncertainty: Mapped[float]
-    """Of `curation.uncertainty`, 0..1."""
-    areas: Mapped[list[float]] = mapped_column(JSON)
-    """Share of the image by class id, 0..1; without the classes after the last one that occurs."""
-
-
-class AnalysedDay(Base):
-    """Sums over the images of one day (UTC) that a model version has analysed. Deleted images stay counted."""
-
-    __tablename__ = "analysed_days"
-
-    version: Mapped[str] = mapped_column(ForeignKey("models.version"), primary_key=True)
-    day: Mapped[date] = mapped_column(primary_key=True)
-    images: Mapped[int]
-    confidence: Mapped[float]
-    uncertainty: Mapped[float]
-    areas: Mapped[list[float]] = mapped_column(JSON)
-
-
-class DriftTest(Base):
-    """A comparison of the newest images with the training data of a model version."""
-
-    __tablename__ = "drift_tests"
-
-    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    at: Mapped[datetime] = mapped_column(default=utc_now)
-    version: Mapped[str] = mapped_column(ForeignKey("models.version"), index=True)
-    newest: Mapped[int] = mapped_column(BigInteger)
-    """`Image.sequence` of the newest image in the test."""
-    images: Mapped[int]
-    reference_images: Mapped[int]
-    mmd2: Mapped[float]
-    p_value: Mapped[float]
-    alarm: Mapped[bool]
 
 
 class ApiKey(Base):

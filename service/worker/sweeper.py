@@ -25,6 +25,7 @@ from service.state import State
 from service.storage.database import Database
 from service.storage.storage_faults import reason_of, storage_fault
 from service.storage.tables import Worker, utc_now
+from service.webhooks.sender import send_due
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -76,13 +77,14 @@ def _run(state: State, ending: threading.Event) -> None:
 
 
 def sweep(state: State) -> None:
-    """Queue abandoned runs, complete deletions, send queued runs again, and start a run if one is due.
+    """Queue abandoned runs, complete deletions, send webhooks and queued runs, and start a run if one is due.
 
     The message of a queued run may be lost.
     """
     delete_dead_workers(state.database, state.liveness)
     reap(state.database, state.liveness)
     sweep_deletions(state.database, state.images, state.settings.data_dir / "runs")
+    send_due(state.database, state.settings)
     for run_id in state.runs.queued():
         try:
             state.queue.enqueue(RUN_TASK, run_id)

@@ -87,7 +87,7 @@ def test_images_become_a_better_model_from_which_the_next_run_continues(
         send_pool(client, unlabelled=4)
         eventually(lambda: run_is_over(client), within_s=240)
         first = client.get("/v1/runs").json()["runs"][0]
-        assert first["status"] == "succeeded", first["error"]
+        assert first["status"] == "judged", first["error"]
         eventually(lambda: first["candidate_version"] in background.counts.by_version, within_s=30)
         check_records(client, first)
         response = client.post("/v1/segment", content=encoded(picture(seed=70)))

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,7 +17,8 @@ import service.database_collector
 from service.database_collector import Counts, DatabaseCollector
 from service.process_identity import process_identity
 from service.state import State
-from service.storage.tables import Run, RunStatus, Worker
+from service.storage.tables import Model, Release, Run, RunStatus, Worker
+from service.webhooks.outbox import add_message
 from tests.service.conftest import encoded
 from tests.service.tiny_bundle import nearest, picture
 
@@ -49,8 +51,8 @@ async def test_pool_runs_and_workers_are_counted(state: State) -> None:
     registry = registry_of(state.database_collector)
     await state.database_collector.refresh()
     assert registry.get_sample_value("maskloop_run_last_success_timestamp_seconds") is None
-    add_run(state, 1, "succeeded", SUCCESS)
-    add_run(state, 2, "succeeded", SUCCESS - timedelta(days=1))
+    add_run(state, 1, "judged", SUCCESS)
+    add_run(state, 2, "judged", SUCCESS - timedelta(days=1))
     add_run(state, 3, "failed", SUCCESS + timedelta(days=1))
     add_run(state, 4, "running")
     with state.database.write() as session:
@@ -67,12 +69,35 @@ async def test_pool_runs_and_workers_are_counted(state: State) -> None:
 
     assert values("maskloop_pool_images", "role") == {"labelled": 0, "val": 1, "unlabelled": 2}
     assert registry.get_sample_value("maskloop_pool_bytes") == sum(map(len, files))
-    zeros = dict.fromkeys(("queued", "rejected", "cancelled"), 0)
-    assert values("maskloop_runs", "status") == zeros | {"running": 1, "succeeded": 2, "failed": 1}
+    zeros = dict.fromkeys(("queued", "cancelled"), 0)
+    assert values("maskloop_runs", "status") == zeros | {"running": 1, "judged": 2, "failed": 1}
     assert values("maskloop_workers", "can_train") == {"true": 1, "false": 0}
     last = registry.get_sample_value("maskloop_run_last_success_timestamp_seconds")
     assert last == SUCCESS.timestamp()
     assert registry.get_sample_value("maskloop_database_up") == 1
+
+
+@pytest.mark.usefixtures("uncached")
+async def test_newest_release_is_shown(state: State) -> None:
+    registry = registry_of(state.database_collector)
+    await state.database_collector.refresh()
+    assert registry.get_sample_value("maskloop_releases", {"state": "withdrawn"}) == 0
+    assert [family.name for family in registry.collect() if family.name == "maskloop_release_info"] == []
+    shadow = {"images": 1, "pixels": {"a": 30, "b": 10}, "different": {"a": 0, "b": 4}}
+    add_run(state, 1, "judged")
+    add_run(state, 2, "judged")
+    with state.database.write() as session:
+        session.add(Model(version="v", name="n", path="p", state="candidate"))
+        session.flush()
+        common: dict[str, Any] = {"version": "v", "verdict": {}, "reason": "because"}
+        session.add(Release(id=1, run_id="r1", state="withdrawn", **common))
+        session.add(Release(id=2, run_id="r2", state="shadow", shadow=shadow, **common))
+        add_message(session, "release.shadow", {})
+    await state.database_collector.refresh()
+    assert registry.get_sample_value("maskloop_releases", {"state": "withdrawn"}) == 1
+    assert registry.get_sample_value("maskloop_release_info", {"version": "v", "state": "shadow"}) == 1
+    assert registry.get_sample_value("maskloop_release_disagreement") == 0.1
+    assert registry.get_sample_value("maskloop_webhooks_pending") == 1
 
 
 async def test_concurrent_scrapes_share_one_read(state: State, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ def write_bundle(
     version: str = "20260101T000000-aaaaaaaa",
     colors: tuple[tuple[int, int, int], ...] = COLORS,
     work: int = 0,
+    max_height: int | None = None,
     embedding: bool = False,
     **manifest: Any,
 ) -> Path:
@@ -60,11 +61,12 @@ def write_bundle(
         version: Version of the model.
         colors: RGB by class id; another order gives a model with other predictions.
         work: Number of elementwise operations added to the graph, to make it slow.
+        max_height: Height in pixels from which on the graph fails; above 24, so that the probe passes.
         embedding: The graph returns the mean colour of the image, with length 1, as its embedding.
         manifest: Fields to replace in the manifest.
     """
     folder.mkdir(parents=True)
-    onnx.save(_graph(colors, work, embedding=embedding), str(folder / "model.onnx"))
+    onnx.save(_graph(colors, work, max_height, embedding=embedding), str(folder / "model.onnx"))
     images = [picture(32, 24), picture(40, 17)]
     probe: dict[str, npt.NDArray[Any]] = {f"image_{i}": image for i, image in enumerate(images)}
     probe |= {f"mask_{i}": nearest(image, colors) for i, image in enumerate(images)}
@@ -154,9 +156,20 @@ def sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _graph(colors: tuple[tuple[int, int, int], ...], work: int, *, embedding: bool) -> onnx.ModelProto:
+def _graph(
+    colors: tuple[tuple[int, int, int], ...], work: int, max_height: int | None, *, embedding: bool
+) -> onnx.ModelProto:
     shape = ["N", "H", "W"]
     nodes, constants = _logits(colors, work)
+    if max_height is not None:
+        # The lookup of the height fails above it.
+        nodes[-1].output[0] = "logits_unlimited"
+        constants["zeros"] = np.zeros(max_height, np.float32)
+        nodes += [
+            helper.make_node("Shape", ["image"], ["height"], start=1, end=2),
+            helper.make_node("Gather", ["zeros", "height"], ["zero"]),
+            helper.make_node("Add", ["logits_unlimited", "zero"], ["logits"]),
+        ]
     constants |= {"axis": np.array([-1], dtype=np.int64), "full": np.float32(255)}
     nodes += [
         helper.make_node("ArgMax", ["logits"], ["ids"], axis=-1, keepdims=0),

@@ -14,7 +14,7 @@ from service.api.auth import needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.errors import NoModel
-from service.storage.tables import AnalysedDay
+from service.storage.analysis_tables import AnalysedDay
 
 router = APIRouter(prefix="/v1/drift", tags=["drift"], dependencies=[needs("train")])
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.auth import needs
+from service.api.auth import caller_name, needs
 from service.api.dependencies import StateOf, upload_docs
 from service.api.docs.problem_docs import problem_docs
 from service.api.forms import upload_file
@@ -18,11 +18,12 @@ from service.errors import (
     BundleInvalid,
     EncodingUnsupported,
     ModelNotFound,
-    ModelNotServable,
     NothingToRollBack,
+    ReasonMissing,
     StorageFailed,
     Unavailable,
 )
+from service.releases.transitions import MAX_REASON
 from service.state import State
 from service.storage.tables import Model, ModelState
 
@@ -38,7 +39,7 @@ class ModelOut(BaseModel):
     version: str
     name: str
     state: ModelState
-    error: str | None = Field(description="why it failed")
+    error: str | None = Field(description="why it failed, or was rejected or withdrawn")
     parent: str | None = Field(description="the version from which training started")
     run_id: str | None = Field(description="the run that trained it")
     miou: float | None = Field(description="0..1, on its validation data, over the classes in labels or masks")
@@ -78,6 +79,7 @@ class ActivationOut(BaseModel):
     version: str
     at: datetime
     reason: str
+    key_name: str | None = Field(description="name of the key of the person who activated it; null: the service did")
 
 
 def _desired(state: State) -> str | None:
@@ -119,9 +121,9 @@ async def upload_model(state: StateOf, request: Request) -> ModelOut:
 
 
 @router.post("/rollback", dependencies=[needs("admin")], responses=problem_docs(NothingToRollBack))
-def rollback(state: StateOf) -> ActivationOut:
+def rollback(state: StateOf, request: Request) -> ActivationOut:
     """Activate the version that was active before."""
-    activation = state.models.rollback()
+    activation = state.releases.rollback(caller_name(request))
     state.active_model.wake()
     return ActivationOut.model_validate(activation)
 
@@ -142,11 +144,22 @@ def get_model(state: StateOf, version: str) -> ModelDetailOut:
     )
 
 
-@router.post(
-    "/{version}/activate", dependencies=[needs("admin")], responses=problem_docs(ModelNotFound, ModelNotServable)
-)
-def activate(state: StateOf, version: str) -> ActivationOut:
+@router.post("/{version}/activate", dependencies=[needs("admin")], responses=problem_docs(ModelNotFound, ReasonMissing))
+def activate(
+    state: StateOf,
+    request: Request,
+    version: str,
+    reason: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=MAX_REASON,
+            pattern=r"\S",
+            description="Recorded with the key's name; needed for a version that was rejected or withdrawn",
+        ),
+    ] = None,
+) -> ActivationOut:
     """Activate a version. It serves once it is loaded and its probe has passed."""
-    activation = state.models.activate(version, "requested over HTTP")
+    activation = state.releases.activate(version, reason, caller_name(request))
     state.active_model.wake()
     return ActivationOut.model_validate(activation)

@@ -49,7 +49,7 @@ class RunOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: str
-    status: RunStatus
+    status: RunStatus = Field(description="judged: it ended with a verdict about its candidate")
     reason: RunReason = Field(
         description="what started it: new images, new labels, the schedule, `manual` (POST /v1/runs) or `repeat`; "
         "`auto` in old runs: images"
@@ -62,11 +62,11 @@ class RunOut(BaseModel):
         description="attempts since the last progress; a run fails after 3 that were interrupted without any"
     )
     cancel_requested: bool
-    phase: str | None = Field(description="prepare, train, export, judge or promote")
+    phase: str | None = Field(description="prepare, train, export, judge or release")
     step: int | None = Field(description="current step of this phase, out of `steps`")
     steps: int | None
     loss: float | None
-    error: str | None = Field(description="why it failed, or why its candidate was not promoted")
+    error: str | None = Field(description="why it failed")
     environment: dict[str, Any] | None = Field(
         description="of its trainer: versions of code, Python and libraries, and the names of platform, CPU and device"
     )
@@ -82,7 +82,8 @@ class RunOut(BaseModel):
     miou_after: float | None = Field(description="0..1: mIoU of the candidate on the same images and classes")
     report: dict[str, Any] | None = Field(
         description="the verdict of the gate with its premises: outcome (promote, reject or undecided), sentence, "
-        "rule, scores, and comparisons with confidence limits"
+        "rule, scores, and comparisons with confidence limits; `GET /v1/releases?run_id=` says what became of the "
+        "candidate"
     )
 
 

@@ -19,6 +19,8 @@ class SegmentQuery:
 
     model: LoadedModel
     options: OutputOptions
+    version_requested: bool = False
+    """Whether the client chose the version."""
 
 
 async def read_query(
@@ -59,7 +61,7 @@ async def read_query(
         tolerance_px=tolerance_px,
         confidence=confidence,
     )
-    return SegmentQuery(loaded, options)
+    return SegmentQuery(loaded, options, version_requested=model is not None)
 
 
 QueryOf = Annotated[SegmentQuery, Depends(read_query)]

@@ -8,7 +8,8 @@ from sqlalchemy import exists, select
 from service.errors import Conflict, Unavailable
 from service.runs.policy.retrain_policy import RetrainPolicy
 from service.runs.policy.triggers import find_pause
-from service.storage.tables import DriftTest, Run
+from service.storage.analysis_tables import DriftTest
+from service.storage.tables import Run
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -11,6 +11,7 @@ import structlog
 from service.errors import MaskloopError
 from service.images.image_store import ImageStore
 from service.models.model_store import ModelStore
+from service.releases.release_store import ReleaseStore
 from service.runs.leases.lease import Lease, LeaseLost, claim
 from service.runs.run_store import RunStore
 from service.runs.worker.child_program import ProgramDiedError, ProgramError
@@ -49,6 +50,7 @@ def perform(
             runs=RunStore(database),
             images=images,
             models=models,
+            releases=ReleaseStore(database),
             lease=lease,
             interruption=interruption,
         )
@@ -62,7 +64,7 @@ def perform(
 
 def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
     try:
-        promoted = phases.run()
+        phases.run()
     except Interrupted as why:
         _interrupt(lease, str(why), settings)
     except LeaseLost:
@@ -75,7 +77,7 @@ def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
         log.exception("run failed with an unexpected error", run_id=lease.run_id)
         lease.finish("failed", f"{type(error).__name__}: {error}")
     else:
-        lease.finish("succeeded" if promoted else "rejected", phases.rejection)
+        lease.finish("judged")
 
 
 def _interrupt(lease: Lease, why: str, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Phases of a run: prepare, train, export, judge, promote.
+"""Phases of a run: prepare, train, export, judge, release.
 
 Each phase stores its result in the folder or the row of the run, and is skipped if that exists. So a run whose worker
 died continues from the last state that the trainer saved, and a duplicate message is harmless.
@@ -17,7 +17,6 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -32,6 +31,8 @@ from service.releases.gate.judge import check_guard_classes, judge
 from service.releases.gate.scoring import Score
 from service.releases.gate.validation_samples import Sample, read_samples
 from service.releases.gate.verdict import Verdict
+from service.releases.release_store import ReleaseStore
+from service.releases.transitions import conclude, record_verdict
 from service.runs.leases.lease import Lease
 from service.runs.run_store import RunStore, add_event
 from service.runs.worker.attempt_folder import open_attempt
@@ -44,7 +45,7 @@ from service.segmentation.decode import Limits
 from service.segmentation.formats.rgb import ValueRange
 from service.segmentation.inference.providers import expected_provider
 from service.settings import Settings
-from service.storage.tables import ModelState
+from service.storage.tables import Activation, ModelState, Release
 from service.tracing import span
 
 log = structlog.stdlib.get_logger(__name__)
@@ -64,31 +65,30 @@ class Phases:
     runs: RunStore
     images: ImageStore
     models: ModelStore
+    releases: ReleaseStore
     lease: Lease
     interruption: Callable[[], str | None]
     """Returns the reason to stop, or None."""
 
     def __post_init__(self) -> None:
         self._limits = Limits(max_bytes=self.settings.max_image_bytes, max_pixels=self.settings.max_image_pixels)
-        self.rejection: str | None = None
-        """Why the candidate was not promoted."""
         self._folder = self.settings.data_dir.absolute() / "runs" / self.lease.run_id
         self._attempt = self._folder
 
-    def run(self) -> bool:
-        """Run all phases; return whether the candidate was promoted.
+    def run(self) -> None:
+        """Run all phases.
 
         Raises Interrupted, LeaseLost, or MaskloopError, ProgramError, RecipeError or OSError if a phase failed.
         """
-        for name, phase in (("prepare", self._prepare), ("train", self._train), ("export", self._export)):
+        for name, phase in (
+            ("prepare", self._prepare),
+            ("train", self._train),
+            ("export", self._export),
+            ("judge", self._judge),
+            ("release", self._release),
+        ):
             with span(name):
                 phase()
-        with span("judge"):
-            accepted = self._judge()
-        if accepted:
-            with span("promote"):
-                self._promote()
-        return accepted
 
     def delete_copies(self) -> None:
         """Delete what an ended run needs no more, among it copies of images that clients may delete."""
@@ -156,49 +156,43 @@ class Phases:
             return []
         return ["--precision", f"fp32,{precision}", "--data", str(self._folder / "dataset")]
 
-    def _judge(self) -> bool:
+    def _judge(self) -> None:
         self._enter("judge")
         run = self.runs.get(self.lease.run_id)
-        if run.report is not None:
+        if self.releases.of_run(run.id) is not None:
             # An earlier attempt finished this phase; the candidate may be active.
-            return self._outcome(run.report)
+            return
         version = self.models.import_folder(self._folder / "bundle", state="candidate", run_id=run.id).version
         self.lease.record({"candidate_version": version}, "candidate", version=version)
-        candidate, activated = self.models.bundle(version), self.models.activated()
-        active = self.models.bundle(activated.version) if activated else None
+        candidate, activation = self.models.bundle(version), self.models.activation()
+        active = self.models.bundle(activation.version) if activation else None
         best = find_best(self.models, candidate, active) if active else None
         verdict = judge(candidate, active, best, self._samples, self.settings, uses=self.runs.count_judged())
-        self._store(version, verdict)
-        return self._outcome(asdict(verdict))
+        self._store(version, verdict, activation)
 
-    def _store(self, version: str, verdict: Verdict) -> None:
-        """Write the verdict to the candidate and to the run."""
+    def _store(self, version: str, verdict: Verdict, against: Activation | None) -> None:
+        """Write the verdict to the candidate, to the run, and as a release, in one transaction."""
+        report, miou, rejected = asdict(verdict), _miou(verdict.candidate), verdict.outcome == "reject"
         values = {
-            "report": asdict(verdict),
+            "report": report,
             "miou_before": verdict.active.miou_truth_classes if verdict.active else None,
             "miou_after": verdict.candidate.miou_truth_classes if verdict.candidate else None,
         }
-        # Undecided: not active, and a person may activate it.
-        state: ModelState = "rejected" if verdict.outcome == "reject" else "candidate"
-        error = verdict.sentence if state == "rejected" else None
+        state: ModelState = "rejected" if rejected else "candidate"
         with self.lease.fenced(values) as session:
-            self.models.mark(version, state, error=error, miou=_miou(verdict.candidate), within=session)
+            error = verdict.sentence if rejected else None
+            self.models.mark(version, state, error=error, miou=miou, within=session)
+            record_verdict(session, self.lease.run_id, version, report, against)
             sentence = names_only(verdict.sentence)
             add_event(session, self.lease.run_id, "verdict", outcome=verdict.outcome, sentence=sentence)
 
-    def _outcome(self, report: dict[str, Any]) -> bool:
-        promote = bool(report["outcome"] == "promote")
-        self.rejection = None if promote else str(report["sentence"])
-        return promote
-
-    def _promote(self) -> None:
-        self._enter("promote")
-        version = self.runs.get(self.lease.run_id).candidate_version
-        activated = self.models.activated()
-        if version is not None and (activated is None or activated.version != version):
-            # One transaction with the fence: a worker that lost the lease must not override a later activation.
-            with self.lease.fenced() as session:
-                self.models.activate(version, f"run {self.lease.run_id}", within=session)
+    def _release(self) -> None:
+        self._enter("release")
+        release = self.releases.of_run(self.lease.run_id)
+        assert release is not None  # noqa: S101 - the phase before writes it
+        # One transaction with the fence: a worker that lost the lease must not override a later activation.
+        with self.lease.fenced() as session:
+            conclude(session, session.get_one(Release, release.id), self.settings)
 
     def _base(self) -> Bundle:
         version = self.runs.get(self.lease.run_id).base_version

@@ -38,6 +38,11 @@ class RequestContext:
     _deadline: asyncio.Timeout | None = None
 
     def __post_init__(self) -> None:
+        self.set_model(self.model)
+
+    def set_model(self, version: str) -> None:
+        """Set the version of the model, also in the trace."""
+        self.model = version
         if self.trace is not None:
             self.trace.span.set_attributes({"maskloop.model.version": self.model})
 

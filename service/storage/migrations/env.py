@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import service.storage.analysis_tables  # noqa: F401 - adds its tables to Base
 from service.storage.tables import Base
 
 context.configure(

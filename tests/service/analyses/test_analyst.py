@@ -17,7 +17,7 @@ from service.analyses.duplicate_search import find_leaders
 from service.curation.perceptual_hash import perceptual_hash
 from service.segmentation.inference.cancellation import InferenceCancelled
 from service.state import State
-from service.storage.tables import AnalysedDay, AnalysedModel, ImageAnalysis
+from service.storage.analysis_tables import AnalysedDay, AnalysedModel, ImageAnalysis
 from service.worker.background_analysis import make_analyst
 from tests.service.analyses.conftest import VERSION, analyse_all, colored
 from tests.service.conftest import blob_file, encoded

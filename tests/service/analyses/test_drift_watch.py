@@ -13,7 +13,8 @@ from service.analyses.drift_watch import DriftWatch
 from service.runs.policy.drift_trigger import start_for_drift
 from service.settings import Settings
 from service.state import State, open_state
-from service.storage.tables import AnalysedModel, DriftTest, Image, Model, Run, RunStatus
+from service.storage.analysis_tables import AnalysedModel, DriftTest
+from service.storage.tables import Image, Model, Run, RunStatus
 from service.worker.background_analysis import make_analyst, watch_drift
 from service.worker.sweeper import sweep
 from tests.service.analyses.conftest import VERSION, analyse_all, colored
@@ -57,7 +58,7 @@ def analyse_as_independent(pool: State, analyst: Analyst) -> None:
             image.duplicate_of = None
 
 
-def trained_up_to(pool: State, sequence: int, status: RunStatus = "succeeded") -> None:
+def trained_up_to(pool: State, sequence: int, status: RunStatus = "judged") -> None:
     """Record that the active model comes from a run with this snapshot."""
     with pool.database.write() as session:
         number = sequence
@@ -149,7 +150,7 @@ def test_alarm_starts_one_run(pool: State) -> None:
     assert len(pool.runs.list()) == 2
     with pool.database.write() as session:
         row = session.get_one(Run, run.id)
-        row.status, row.image_sequence = "rejected", 50
+        row.status, row.image_sequence = "judged", 50
     sweep(pool)
     assert len(pool.runs.list()) == 2, "a run used these images"
 

@@ -12,7 +12,8 @@ from service.analyses.analyst import Analyst
 from service.errors import NotAnalysed
 from service.settings import Settings
 from service.state import State
-from service.storage.tables import Image, ImageAnalysis
+from service.storage.analysis_tables import ImageAnalysis
+from service.storage.tables import Image
 from tests.service.analyses.conftest import VERSION, analyse_all, colored
 from tests.service.conftest import encoded, serve
 from tests.service.tiny_bundle import COLORS, write_bundle

@@ -19,8 +19,10 @@ from tests.service.models.test_active_model import FIRST, SECOND
 from tests.service.tiny_bundle import write_bundle
 
 
-@pytest.mark.parametrize("model_state", ["candidate", "rejected", "failed"])
-def test_only_ready_versions_can_be_requested(active_model: ActiveModel, state: State, model_state: ModelState) -> None:
+@pytest.mark.parametrize("model_state", ["rejected", "withdrawn", "failed"])
+def test_versions_that_must_not_serve_cannot_be_requested(
+    active_model: ActiveModel, state: State, model_state: ModelState
+) -> None:
     state.models.activate(FIRST, "test")
     active_model.refresh()
     active_model.lease(SECOND)
@@ -30,6 +32,11 @@ def test_only_ready_versions_can_be_requested(active_model: ActiveModel, state: 
         active_model.lease(SECOND)
     # The active model can be requested by its version in any state.
     assert active_model.lease(FIRST) is active_model.require()
+
+
+def test_candidate_can_be_requested_before_a_person_decides(active_model: ActiveModel, state: State) -> None:
+    state.models.mark(SECOND, "candidate")
+    assert active_model.lease(SECOND).version == SECOND
 
 
 def test_slow_load_blocks_neither_other_requests_nor_a_swap(

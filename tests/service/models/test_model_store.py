@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.errors import BundleInvalid, ModelNotFound, ModelNotServable, NothingToRollBack
+from service.errors import BundleInvalid, ModelNotFound, NothingToRollBack
 from service.models.bundle import read_bundle
 from service.models.model_store import ModelStore
 from service.settings import Settings
@@ -149,11 +149,19 @@ def test_import_flushes_files_and_folders_to_disk(state: State, bundle: Path, mo
     assert flushed[-1] == (state.settings.data_dir / "models").absolute()
 
 
-def test_rejected_version_cannot_be_activated(models: ModelStore) -> None:
-    models.mark(SECOND, "rejected", miou=0.25)
-    assert models.get(SECOND).miou == 0.25
-    with pytest.raises(ModelNotServable):
-        models.activate(SECOND, "test")
+def test_mark_sets_state_and_miou(models: ModelStore) -> None:
+    models.mark(SECOND, "rejected", error="worse", miou=0.25)
+    marked = models.get(SECOND)
+    assert (marked.state, marked.error, marked.miou) == ("rejected", "worse", 0.25)
+
+
+def test_withdrawn_version_does_not_serve_when_the_next_one_fails(models: ModelStore) -> None:
+    models.activate(FIRST, "test")
+    models.activate(SECOND, "test")
+    models.mark(SECOND, "withdrawn", error="errors in traffic")
+    activated = models.activated()
+    assert activated is not None
+    assert activated.version == FIRST
 
 
 def test_unknown_versions_are_not_found(models: ModelStore) -> None:

@@ -146,6 +146,21 @@ def test_migration_numbers_images_and_keeps_snapshots(tmp_path: Path) -> None:
     migrated.close()
 
 
+def test_migration_ends_runs_judged(tmp_path: Path) -> None:
+    migrated = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
+    statuses = ["succeeded", "rejected", "failed", "cancelled"]
+    run = "INSERT INTO runs (id, number, status, reason, created_at) VALUES (:id, :id, :status, 'auto', '2026-03-01')"
+    with migrated.engine.begin() as connection:
+        upgrade(connection, "0005")
+        for number, status in enumerate(statuses):
+            connection.execute(text(run), {"id": number, "status": status})
+        upgrade(connection)
+    with migrated.read() as session:
+        found = session.scalars(select(Run.status).order_by(Run.number)).all()
+    assert found == ["judged", "judged", "failed", "cancelled"]
+    migrated.close()
+
+
 def test_partial_indexes_are_partial_on_postgresql() -> None:
     """Without a server: the statements that it would get are compared."""
     statements: list[str] = []
@@ -223,11 +238,11 @@ def run(number: int, status: RunStatus) -> Run:
 
 def test_at_most_one_run_is_active(database: Database) -> None:
     with database.write() as session:
-        session.add_all([run(1, "succeeded"), run(2, "failed"), run(3, "running")])
+        session.add_all([run(1, "judged"), run(2, "failed"), run(3, "running")])
     with pytest.raises(IntegrityError), database.write() as session:
         session.add(run(4, "queued"))
     with database.write() as session:
-        session.get_one(Run, "run3").status = "succeeded"
+        session.get_one(Run, "run3").status = "judged"
     with database.write() as session:
         session.add(run(4, "queued"))
 

@@ -18,7 +18,8 @@ from service.errors import QueueUnreachable
 from service.queue import RUN_TASK, Queue
 from service.settings import Settings
 from service.state import State
-from service.storage.tables import ImageAnalysis, Worker
+from service.storage.analysis_tables import ImageAnalysis
+from service.storage.tables import Worker
 from service.worker.sweeper import can_train, delete_dead_workers
 from tests.service.conftest import encoded, eventually
 from tests.service.runs.actor import Actor, alive
@@ -46,7 +47,7 @@ def test_images_start_a_run_that_activates_a_better_model(
     fill(api_state)
     run = api_state.retrain_policy.consider()
     assert run is not None
-    eventually(lambda: status(api_state) == "succeeded")
+    eventually(lambda: status(api_state) == "judged")
     activated = api_state.models.activated()
     assert activated is not None
     assert activated.version == GOOD
@@ -58,7 +59,7 @@ def test_sweeper_starts_a_due_run(api_state: State, start_worker: StartWorker) -
     fill(api_state)
     start_worker()
     # Only the sweeper of the worker checks the pool.
-    eventually(lambda: bool(api_state.runs.list()) and status(api_state) == "succeeded")
+    eventually(lambda: bool(api_state.runs.list()) and status(api_state) == "judged")
     assert api_state.runs.list()[0].reason == "images"
 
 
@@ -101,7 +102,7 @@ def test_trainer_dies_with_a_killed_worker_and_the_next_worker_resumes(
     reached = api_state.runs.list()[0].step or 0
     actor.behave(steps=reached + 100, step_s=0)
     start_worker()
-    eventually(lambda: status(api_state) == "succeeded")
+    eventually(lambda: status(api_state) == "judged")
     first_steps = [int(line.rpartition(" ")[2]) for line in actor.history if line.startswith("train")]
     assert first_steps[0] == 0
     assert first_steps[1] >= reached
@@ -121,7 +122,7 @@ def test_sigterm_saves_the_run_and_the_next_worker_resumes_it(
     assert (status(api_state), api_state.runs.list()[0].attempts) == ("queued", 0)
     actor.behave(steps=20)
     start_worker()
-    eventually(lambda: status(api_state) == "succeeded")
+    eventually(lambda: status(api_state) == "judged")
     assert actor.history[-2].startswith("train from ")
     assert actor.history[-2] != "train from 0"
 
@@ -139,7 +140,7 @@ def test_run_of_a_killed_worker_continues_at_once_on_the_same_machine(
         workers[0].end(signal.SIGKILL)
         actor.behave(steps=api_state.runs.list()[0].saved_step + 50, step_s=0)
         workers.append(WorkerProcess(settings))
-        eventually(lambda: status(api_state) == "succeeded", within_s=120)
+        eventually(lambda: status(api_state) == "judged", within_s=120)
     finally:
         for worker in workers:
             worker.end(signal.SIGKILL)
@@ -190,7 +191,7 @@ def test_run_queued_without_a_broker_starts_when_it_returns(
     run = api_state.retrain_policy.start("manual")
     assert run.status == "queued"
     broker.start()
-    eventually(lambda: status(api_state) == "succeeded")
+    eventually(lambda: status(api_state) == "judged")
 
 
 def test_messages_contain_only_ids(api_state: State, worker_settings: Settings) -> None:

@@ -24,7 +24,7 @@ def test_records_of_a_finished_run(api: TestClient, loop: State) -> None:
     fill(loop)
     path = f"/v1/runs/{finished_run(loop)}"
     run = api.get(path).json()
-    assert (run["status"], run["error"]) == ("succeeded", None)
+    assert (run["status"], run["error"]) == ("judged", None)
     assert run["environment"] == {"python": "3", "device": "cpu"}
     history = api.get(f"{path}/history").json()
     assert [(point["step"], point["loss"]) for point in history["progress"]] == [

@@ -121,7 +121,7 @@ def test_any_number_of_power_cuts_with_progress_between_them_does_not_fail_a_run
         assert reap(loop.database, loop.liveness) == [run.id]
         assert (loop.runs.get(run.id).attempts, loop.runs.get(run.id).fence) == (1, cut + 1)
     actor.behave(steps=loop.runs.get(run.id).saved_step + 200, step_s=0)
-    assert perform_here(loop, run.id) == "succeeded"
+    assert perform_here(loop, run.id) == "judged"
     trained_from = [int(line.rpartition(" ")[2]) for line in actor.history if line.startswith("train")]
     assert trained_from == sorted(set(trained_from))
 
@@ -153,13 +153,13 @@ def test_hung_worker_and_its_trainer_cannot_disturb_the_next_attempt(
         thread.join(60)
     assert local == any(entry["event"] == "ended the program of an earlier attempt" for entry in entries)
     row = loop.runs.get(run.id)
-    assert (row.status, row.fence, row.candidate_version) == ("succeeded", 2, GOOD)
+    assert (row.status, row.fence, row.candidate_version) == ("judged", 2, GOOD)
     _, second, _ = actor.history
     assert int(second.rpartition(" ")[2]) > 2
     folder = loop.settings.data_dir / "runs" / run.id
     assert {entry.name for entry in folder.iterdir()} == {"recipe.toml", "train", "log.txt"}
     assert [e.event["status"] for e in loop.runs.events(run.id, limit=10_000) if e.event["event"] == "finished"] == [
-        "succeeded"
+        "judged"
     ]
 
 

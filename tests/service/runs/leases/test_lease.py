@@ -144,8 +144,8 @@ def test_run_without_heartbeat_is_queued_again_and_its_old_worker_loses_the_leas
     with old.with_heartbeat(0.05):
         eventually(lambda: old.interruption == "lost")
     assert (loop.runs.get(run.id).attempts, loop.runs.get(run.id).saved_step) == (2, 0)
-    new.finish("succeeded")
-    assert loop.runs.get(run.id).status == "succeeded"
+    new.finish("judged")
+    assert loop.runs.get(run.id).status == "judged"
 
 
 def test_run_fails_after_the_maximum_of_attempts_without_progress(loop: State, run: Run, clock: SteppedClock) -> None:

@@ -73,7 +73,7 @@ def test_labels_that_the_last_run_learned_do_not_count_and_replaced_ones_do(open
     ids = fill(loop, unlabelled=0)
     first = loop.retrain_policy.consider()
     assert first is not None
-    end(loop, first, "rejected")
+    end(loop, first, "judged")
     assert loop.retrain_policy.next_run().new_labels == 0
     for number, image_id in enumerate(ids):
         assert loop.retrain_policy.consider() is None
@@ -112,7 +112,7 @@ def test_triggers_that_are_off_start_nothing(open_loop: OpenLoop) -> None:
     assert "on request only" in loop.retrain_policy.next_run().message
 
 
-@pytest.mark.parametrize("status", ["succeeded", "rejected", "cancelled"])
+@pytest.mark.parametrize("status", ["judged", "cancelled"])
 def test_cooldown_delays_the_next_automatic_run(open_loop: OpenLoop, status: RunStatus) -> None:
     loop = open_loop(retrain_cooldown_s=600)
     fill(loop)
@@ -157,7 +157,7 @@ def test_schedule_starts_a_run_once_a_time_has_passed(open_loop: OpenLoop) -> No
     run = consider(at(4, 1))
     assert run is not None
     assert (run.status, run.reason) == ("queued", "schedule")
-    end(loop, run, "rejected")
+    end(loop, run, "judged")
     fill(loop, labelled=0, val=0, unlabelled=1, seed=1)
     assert consider(at(4, 1, 1)) is None
     assert consider(at(4, 23)) is None
@@ -171,7 +171,7 @@ def test_times_missed_while_no_worker_ran_start_one_run(open_loop: OpenLoop) -> 
     later = open_state(loop.settings)
     run = later.retrain_policy.consider_schedule(at(20, 12))
     assert run is not None
-    end(later, run, "rejected")
+    end(later, run, "judged")
     fill(later, labelled=0, val=0, unlabelled=1, seed=1)
     assert later.retrain_policy.consider_schedule(at(20, 13)) is None
     later.close()
@@ -184,7 +184,7 @@ def test_schedule_starts_no_run_without_new_images_or_labels(open_loop: OpenLoop
     assert consider(at(4, 0, 1)) is None
     run = consider(at(4, 1, 1))
     assert run is not None
-    end(loop, run, "succeeded")
+    end(loop, run, "judged")
     assert consider(at(4, 2, 1)) is None
     label(loop, ids[0], seed=0)
     # At the next time, not at once.

@@ -40,7 +40,7 @@ def files(root: Path) -> set[str]:
     return {path.name.partition(".")[0] for path in root.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("status", ["failed", "cancelled", "succeeded", "rejected"])
+@pytest.mark.parametrize("status", ["failed", "cancelled", "judged"])
 @pytest.mark.usefixtures("on_files")
 def test_nothing_of_a_deleted_image_is_left_after_its_run(loop: State, status: RunStatus) -> None:
     ids = fill(loop, val=1)
@@ -69,7 +69,7 @@ def test_pictures_of_a_deleted_label_are_removed_from_reports(loop: State) -> No
     ids = fill(loop, val=1)
     run = start(loop)
     write_dataset(loop, run.id, folder(loop, run) / "dataset")
-    end(loop, run, "succeeded")
+    end(loop, run, "judged")
     report = folder(loop, run) / "train" / "report.html"
     report.parent.mkdir()
     report.write_bytes(b'<img alt="image" src="' + PICTURE + b'"> mIoU 0.5')
@@ -121,7 +121,7 @@ def test_past_label_is_kept_for_its_run_until_the_image_is_deleted(loop: State) 
     ids = fill(loop, val=1)
     run = start(loop)
     write_dataset(loop, run.id, folder(loop, run) / "dataset")
-    end(loop, run, "succeeded")
+    end(loop, run, "judged")
     old = loop.images.get(ids[0]).mask_sha256
     loop.images.put_mask(ids[0], OTHER_MASK, classes=5, ignore_index=255)
     assert old in files(loop.settings.data_dir / "blobs" / "masks")

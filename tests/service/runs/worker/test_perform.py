@@ -74,7 +74,7 @@ class Background:
 
 def test_better_candidate_is_promoted(loop: State, run: Run, actor: Actor) -> None:
     done = perform_run(loop, run.id)
-    assert (done.status, done.phase, done.error) == ("succeeded", "promote", None)
+    assert (done.status, done.phase, done.error) == ("judged", "release", None)
     assert (done.base_version, done.candidate_version) == (BAD, GOOD)
     assert done.miou_after == 1.0
     assert done.miou_before is not None
@@ -87,7 +87,7 @@ def test_better_candidate_is_promoted(loop: State, run: Run, actor: Actor) -> No
     assert desired is not None
     assert (desired.version, desired.state, desired.miou, desired.run_id) == (GOOD, "ready", 1.0, run.id)
     phases = [e.event["phase"] for e in loop.runs.events(run.id) if e.event["event"] == "phase"]
-    assert phases == ["prepare", "train", "export", "judge", "promote"]
+    assert phases == ["prepare", "train", "export", "judge", "release"]
     assert actor.history == ["train from 0", "export"]
     remaining = {entry.name for entry in (loop.settings.data_dir / "runs" / run.id).iterdir()}
     assert remaining == {"recipe.toml", "train", "log.txt"}
@@ -102,12 +102,13 @@ def test_worse_candidate_is_rejected_and_kept_in_the_store(loop: State, run: Run
     actor.behave(candidate=str(loop.settings.model))
     # The candidate is the base model of the run, so that its version is in the store already.
     done = perform_run(loop, run.id)
-    assert (done.status, done.phase) == ("rejected", "judge")
+    assert (done.status, done.error) == ("judged", None)
     assert done.miou_before == 1.0
     rejected = loop.models.get(BAD)
     assert rejected.state == "rejected"
     assert "against 1.0000 of the active model" in (rejected.error or "")
-    assert done.error == rejected.error
+    release = loop.releases.list(run.id)[0]
+    assert (release.state, release.reason, release.decided_by) == ("declined", rejected.error, None)
     desired = loop.models.activated()
     assert desired is not None
     assert desired.version == GOOD
@@ -119,10 +120,10 @@ def test_undecided_candidate_is_kept_and_a_person_may_activate_it(loop: State, a
     register_worker(loop)
     run = loop.retrain_policy.start("manual")
     done = perform_run(loop, run.id)
-    assert (done.status, done.phase) == ("rejected", "judge")
+    assert (done.status, done.error) == ("judged", None)
     assert done.report is not None
-    assert (done.report["outcome"], done.error) == ("undecided", done.report["sentence"])
-    assert "this is not enough evidence" in (done.error or "")
+    assert done.report["outcome"] == "undecided"
+    assert "this is not enough evidence" in done.report["sentence"]
     assert activations(loop) == [BAD]
     candidate = loop.models.get(GOOD)
     assert (candidate.state, candidate.error, candidate.miou) == ("candidate", None, 1.0)
@@ -132,8 +133,8 @@ def test_undecided_candidate_is_kept_and_a_person_may_activate_it(loop: State, a
         assert row is not None
         row.status = "queued"
     again = perform_run(loop, run.id)
-    assert (again.status, again.error) == ("rejected", done.error)
-    loop.models.activate(GOOD, "a person has looked at its masks")
+    assert (again.status, again.report) == ("judged", done.report)
+    loop.releases.activate(GOOD, "its masks look good", "anna")
     assert activations(loop) == [BAD, GOOD]
 
 
@@ -158,7 +159,7 @@ def test_labels_changed_during_training_do_not_change_the_verdict(loop: State, r
         loop.images.put_mask(image_id, encoded(np.full((30, 40), 255, np.uint8)), classes=5, ignore_index=255)
     actor.behave(steps=(loop.runs.get(run.id).step or 0) + 50, step_s=0)
     done = perform_run(loop, run.id)
-    assert (done.status, done.miou_after) == ("succeeded", 1.0)
+    assert (done.status, done.miou_after) == ("judged", 1.0)
 
 
 def test_unknown_guard_class_fails_before_training(
@@ -208,7 +209,7 @@ def test_partial_labels_are_judged(loop: State, run: Run, actor: Actor) -> None:
         image_id, encoded(np.where(mask == 0, 0, 255).astype(np.uint8)), classes=5, ignore_index=255, partial=True
     )
     done = perform_run(loop, run.id)
-    assert (done.status, done.miou_after) == ("succeeded", 1.0)
+    assert (done.status, done.miou_after) == ("judged", 1.0)
     assert actor.history == ["train from 0", "export"]
 
 
@@ -238,7 +239,7 @@ def test_stopping_worker_releases_the_run_and_the_next_attempt_resumes(loop: Sta
     assert (row.status, row.attempts) == ("queued", 0)
     saved = row.step or 0
     actor.behave(steps=saved + 50, step_s=0)
-    assert perform_run(loop, run.id).status == "succeeded"
+    assert perform_run(loop, run.id).status == "judged"
     first, second, _ = actor.history
     assert first == "train from 0"
     assert int(second.rpartition(" ")[2]) >= saved
@@ -252,17 +253,18 @@ def test_second_attempt_skips_finished_phases(loop: State, run: Run, actor: Acto
         runs=loop.runs,
         images=loop.images,
         models=loop.models,
+        releases=loop.releases,
         lease=lease,
         interruption=lambda: None,
     )
-    assert phases.run()
+    phases.run()
     # The worker dies after the activation and before the run is marked as finished.
     with loop.database.write() as session:
         row = session.get(Run, run.id)
         assert row is not None
         row.status = "queued"
     done = perform_run(loop, run.id)
-    assert (done.status, done.attempts) == ("succeeded", 2)
+    assert (done.status, done.attempts) == ("judged", 2)
     assert actor.history == ["train from 0", "export"]
     assert activations(loop) == [BAD, GOOD]
 
@@ -288,7 +290,7 @@ def test_killed_trainer_is_repeated_from_its_state(loop: State, run: Run, actor:
     assert event["event"] == "interrupted"
     assert "was killed by SIGKILL" in event["reason"]
     actor.behave(die_at=0)
-    assert perform_run(loop, run.id).status == "succeeded"
+    assert perform_run(loop, run.id).status == "judged"
     assert actor.history == ["train from 0", "train from 2", "export"]
 
 
@@ -328,6 +330,7 @@ def test_prepare_stops_between_images_when_the_run_is_cancelled(loop: State, run
         runs=loop.runs,
         images=loop.images,
         models=loop.models,
+        releases=loop.releases,
         lease=lease,
         interruption=cancelled_at_the_fourth_image,
     )
@@ -385,7 +388,7 @@ def test_run_is_a_trace_with_a_span_for_each_phase(
         tracing.close()
         run_span = receiver.one("run")
         assert run_span.attributes == {"maskloop.run.id": run.id}
-        phases = [receiver.one(name) for name in ("prepare", "train", "export", "judge", "promote")]
+        phases = [receiver.one(name) for name in ("prepare", "train", "export", "judge", "release")]
         assert {phase.parent_id for phase in phases} == {run_span.span_id}
         assert sum(phase.seconds for phase in phases) <= run_span.seconds
 
@@ -395,7 +398,7 @@ def test_export_writes_the_graph_that_the_service_will_use(
     loop: State, run: Run, precision: str, arguments: str
 ) -> None:
     settings = loop.settings.model_copy(update={"precision": precision})
-    assert perform_run(loop, run.id, settings=settings).status == "succeeded"
+    assert perform_run(loop, run.id, settings=settings).status == "judged"
     log = (loop.settings.data_dir / "runs" / run.id / "log.txt").read_text()
     (export,) = [line for line in log.splitlines() if " -m exporter export " in line]
     assert ("--precision" in export) == bool(arguments)

@@ -1,0 +1,177 @@
+"""Changes of a release, within the caller's transaction.
+
+    judged ─► declined | asked | shadow | canary | serving | superseded      by the service, after the verdict
+    asked, shadow ─► serving | declined                                      by a person
+    canary ─► serving | withdrawn                                            by the service, or a person
+    serving ─► withdrawn                                                     by the service, if the model is worse
+    any ─► superseded                                                        another version was activated meanwhile
+    any but serving ─► serving                                               by a person: a person has the last word
+
+The service activates by compare-and-set: only if the activation that the candidate was judged against is still in
+effect. A person's activation or rollback, before or after, is never overridden.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session, object_session
+
+from service.errors import names_only
+from service.models.activations import activate_version, existing_model, lock_activations, newest_activation
+from service.settings import Settings
+from service.storage.tables import OPEN, UNSERVABLE, Activation, Model, Release, ReleaseState, utc_now
+from service.webhooks.outbox import add_message
+
+log = structlog.stdlib.get_logger(__name__)
+
+MAX_REASON = 200
+"""Longest reason of an activation, in characters."""
+
+
+def record_verdict(
+    session: Session, run_id: str, version: str, verdict: dict[str, Any], against: Activation | None
+) -> Release:
+    """Add the release of a judged candidate."""
+    release = Release(
+        run_id=run_id,
+        version=version,
+        verdict=verdict,
+        base_version=against.version if against else None,
+        judged_against=against.id if against else None,
+        state="judged",
+        reason=names_only(verdict["sentence"]),
+    )
+    session.add(release)
+    session.flush()
+    return release
+
+
+def conclude(session: Session, release: Release, settings: Settings) -> None:
+    """Do what the verdict and the settings say; nothing if that was done before, by a run that is resumed."""
+    lock_activations(session)
+    session.refresh(release)
+    if release.state != "judged":
+        return
+    outcome = release.verdict["outcome"]
+    if outcome == "reject":
+        change(release, "declined", release.verdict["sentence"])
+    elif _supersede_if_stale(session, release):
+        return
+    elif outcome == "undecided":
+        _conclude_undecided(release, settings)
+    elif settings.release_mode == "auto" or (settings.release_mode != "ask" and release.judged_against is None):
+        # Without a model to compare with, shadow and canary have no meaning.
+        serve(session, release, release.verdict["sentence"])
+    elif settings.release_mode == "canary":
+        change(release, "canary", release.verdict["sentence"])
+    else:
+        _wait_for_person(release, settings.release_mode)
+
+
+def serve(session: Session, release: Release, reason: str, key_name: str | None = None) -> None:
+    """Activate the candidate. The caller holds the lock and has checked that nobody is overridden."""
+    text = reason if key_name else f"run {release.run_id}"
+    activation = activate_version(session, release.version, text[:MAX_REASON], key_name)
+    release.activation_id = activation.id
+    # An approval is watched like an activation by the service; the word of a person who overrides the gate is last.
+    release.watched = key_name is None or release.state in OPEN
+    change(release, "serving", reason, key_name)
+    supersede_others(session)
+
+
+def finish_canary(session: Session, release: Release, requests: int) -> bool:
+    """Activate a canary after its requests, unless someone has decided meanwhile; return whether it was done."""
+    lock_activations(session)
+    session.refresh(release)
+    if release.state != "canary" or not is_current(session, release):
+        return False
+    serve(session, release, f"It was not worse than {release.base_version} as the canary of {requests} requests.")
+    return True
+
+
+def fail(session: Session, release: Release, why: str) -> None:
+    """End the shadow or canary of a candidate that does not load."""
+    lock_activations(session)
+    session.refresh(release)
+    if release.state in OPEN:
+        model = existing_model(session, release.version)
+        model.state, model.error = "failed", why
+        change(release, "withdrawn", f"It does not load: {why}")
+
+
+def withdraw(session: Session, release: Release, why: str) -> bool:
+    """Return to the model before, unless a person has activated another one meanwhile; return whether it was done."""
+    lock_activations(session)
+    session.refresh(release)
+    base = session.get(Model, release.base_version) if release.base_version else None
+    is_watched = release.state == "canary" or (release.state == "serving" and release.watched)
+    if base is None or base.state in UNSERVABLE or not is_watched or not is_current(session, release):
+        return False
+    text = f"Withdrawn in traffic: {why} ({base.version})."
+    if release.state == "serving":
+        activate_version(session, base.version, f"release {release.id} was withdrawn")
+    model = existing_model(session, release.version)
+    model.state, model.error = "withdrawn", text
+    change(release, "withdrawn", text)
+    supersede_others(session)
+    return True
+
+
+def change(release: Release, state: ReleaseState, reason: str, key_name: str | None = None) -> None:
+    """Set the state with its reason, and the key of the person who decided."""
+    # Clients read it.
+    release.state, release.reason, release.decided_by = state, names_only(reason), key_name
+    release.changed_at = utc_now()
+    session = object_session(release)
+    assert session is not None  # noqa: S101 - the caller's transaction
+    fields = ("run_id", "version", "state", "reason", "decided_by")
+    data = {name: getattr(release, name) for name in fields}
+    add_message(session, f"release.{state}", {"release_id": release.id, **data})
+    log.info("release changed", release=release.id, version=release.version, state=state, reason=reason, key=key_name)
+
+
+def supersede_others(session: Session) -> None:
+    """Supersede every release that another activation has made stale."""
+    lock_activations(session)
+    for release in session.scalars(select(Release).where(Release.state.in_((*OPEN, "serving")))):
+        _supersede_if_stale(session, release)
+
+
+def is_current(session: Session, release: Release) -> bool:
+    """Whether the activation on which the release rests is in effect."""
+    newest = newest_activation(session)
+    expected = release.activation_id if release.state == "serving" else release.judged_against
+    return (newest.id if newest else None) == expected
+
+
+def _supersede_if_stale(session: Session, release: Release) -> bool:
+    if is_current(session, release):
+        return False
+    newest = newest_activation(session)
+    what = f"{newest.version} was activated ({newest.reason})" if newest else "no version is active any more"
+    if release.state == "serving":
+        change(release, "superseded", f"After {release.version}, {what}.")
+    else:
+        change(
+            release,
+            "superseded",
+            f"{what[0].upper()}{what[1:]} after the candidate was judged against {release.base_version or 'no model'}: "
+            f"the verdict does not hold for it. Start a new run, or POST /v1/releases/{release.id}/release.",
+        )
+    return True
+
+
+def _conclude_undecided(release: Release, settings: Settings) -> None:
+    sentence = release.verdict["sentence"]
+    if settings.release_undecided == "keep":
+        change(release, "declined", sentence)
+    else:
+        _wait_for_person(release, settings.release_undecided)
+
+
+def _wait_for_person(release: Release, mode: Literal["ask", "shadow"]) -> None:
+    how = f"A person decides: POST /v1/releases/{release.id}/release or /decline."
+    change(release, "asked" if mode == "ask" else "shadow", f"{release.verdict['sentence']} {how}")

@@ -1,0 +1,166 @@
+"""Shadow and canary releases over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from service.releases.rollout.candidate_model import is_chosen
+from service.state import State
+from tests.service.conftest import MakeSettings, encoded, eventually, read, serve
+from tests.service.releases.releasing import release_version
+from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
+
+FIRST, CANDIDATE = "20260101T000000-aaaaaaaa", "20260102T000000-swapped0"
+# The candidate takes red for green and green for red.
+SWAPPED = (COLORS[1], COLORS[0], *COLORS[2:])
+CLASSES = [{"id": i, "name": n, "color": list(c)} for i, (n, c) in enumerate(zip(NAMES, COLORS, strict=True))]
+
+Rollout = Callable[..., tuple[TestClient, State, int]]
+
+
+@pytest.fixture
+def rollout(make_settings: MakeSettings, tmp_path: Path) -> Iterator[Rollout]:
+    """Return a function that starts a service whose settings roll a candidate out."""
+    clients: list[TestClient] = []
+
+    def start(max_height: int | None = None, before: int = 0, **changes: Any) -> tuple[TestClient, State, int]:
+        settings = make_settings(**changes)
+        client = serve(settings)
+        client.__enter__()
+        clients.append(client)
+        for _ in range(before):
+            client.post("/v1/segment", content=encoded(picture())).raise_for_status()
+        state: State = client.app_state["maskloop"]
+        bundle = write_bundle(
+            tmp_path / "swapped", version=CANDIDATE, colors=SWAPPED, classes=CLASSES, max_height=max_height
+        )
+        state.models.import_folder(bundle, state="candidate")
+        release_id = release_version(state, CANDIDATE, settings)
+        # The candidate is loaded when the present tick has ended.
+        eventually(lambda: state.candidates._current is not None)
+        return client, state, release_id
+
+    yield start
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+def test_shadow_is_unseen_and_its_disagreement_recorded(rollout: Rollout) -> None:
+    client, _, release_id = rollout(release_mode="shadow", shadow_share=1.0)
+    image = picture()
+    expected = nearest(image, COLORS)
+    response = client.post("/v1/segment", content=encoded(image))
+    assert response.headers["x-model-version"] == FIRST
+    np.testing.assert_array_equal(read(response.content), expected)
+    url = f"/v1/releases/{release_id}"
+    eventually(lambda: client.get(url).json()["disagreement"] is not None)
+    found = client.get(url).json()["disagreement"]
+    assert (found["images"], found["dropped"], found["errors"]) == (1, 0, 0)
+    assert found["by_class"] == {name: float(name in ("red", "green")) for name in NAMES}
+    assert found["share"] == np.isin(expected, (0, 1)).mean()
+    released = client.post(f"{url}/release", params={"reason": "the differences are right"}).json()
+    assert (released["state"], released["watched"]) == ("serving", True)
+
+
+def test_shadow_takes_its_share_and_not_chosen_versions(rollout: Rollout) -> None:
+    client, state, release_id = rollout(release_mode="shadow", shadow_share=0.25)
+    image = encoded(picture())
+    for _ in range(8):
+        client.post("/v1/segment", params={"model": FIRST}, content=image).raise_for_status()
+    for number in range(8):
+        client.post("/v1/segment", content=image).raise_for_status()
+        # The candidate is idle again before the next.
+        eventually(partial(is_compared, state, release_id, (number + 1) // 4))
+
+
+def is_compared(state: State, release_id: int, images: int) -> bool:
+    state.release_watch.tick()
+    found = state.releases.get(release_id).shadow
+    return (found["images"] if found else 0) == images
+
+
+def test_pipeline_is_busy_while_a_request_is_in_progress(rollout: Rollout, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, state, _ = rollout(release_mode="shadow")
+    busy: list[bool] = []
+    engine = state.active_model.require().engine
+    run = engine.run
+
+    def observed(*arguments: Any) -> Any:
+        busy.append(state.shadow._is_busy())
+        return run(*arguments)
+
+    monkeypatch.setattr(engine, "run", observed)
+    client.post("/v1/segment", content=encoded(picture())).raise_for_status()
+    assert busy == [True]
+    assert not state.shadow._is_busy()
+
+
+def test_candidate_that_fails_as_shadow_costs_no_request(rollout: Rollout) -> None:
+    client, state, release_id = rollout(max_height=30, release_mode="shadow", shadow_share=1.0)
+    for _ in range(3):
+        assert client.post("/v1/segment", content=encoded(picture())).status_code == 200
+    eventually(lambda: compared_errors(state, release_id) >= 1)
+
+
+def compared_errors(state: State, release_id: int) -> int:
+    state.release_watch.tick()
+    found = state.releases.get(release_id).shadow
+    return int(found["errors"]) if found else 0
+
+
+def test_canary_answers_its_share_and_then_serves(rollout: Rollout) -> None:
+    client, _, release_id = rollout(release_mode="canary", canary_share=0.5, canary_requests=10)
+    url = f"/v1/releases/{release_id}"
+    answers: dict[str, int] = {}
+    for seed in range(100):
+        pixels = picture(seed=seed)
+        image = encoded(pixels)
+        if client.get(url).json()["state"] != "canary":
+            break
+        response = client.post("/v1/segment", content=image)
+        version = response.headers["x-model-version"]
+        answers[version] = answers.get(version, 0) + 1
+        assert version == (CANDIDATE if is_chosen(image, CANDIDATE, 0.5) else FIRST) or len(answers) == 2
+        colors = SWAPPED if version == CANDIDATE else COLORS
+        np.testing.assert_array_equal(read(response.content), nearest(pixels, colors))
+        chosen = client.post("/v1/segment", params={"model": FIRST}, content=image)
+        assert chosen.headers["x-model-version"] == FIRST
+    assert answers[FIRST] > 0
+    assert answers[CANDIDATE] >= 10
+    release = client.get(url).json()
+    assert (release["state"], release["watched"], release["decided_by"]) == ("serving", True, None)
+    assert "as the canary of" in release["reason"]
+    eventually(lambda: client.get("/readyz").json()["model"] == CANDIDATE)
+
+
+def test_canary_that_fails_is_withdrawn(rollout: Rollout) -> None:
+    client, state, release_id = rollout(max_height=30, before=20, release_mode="canary", canary_share=0.5)
+    url, failed = f"/v1/releases/{release_id}", 0
+    for seed in range(200):
+        if client.get(url).json()["state"] != "canary":
+            break
+        failed += client.post("/v1/segment", content=encoded(picture(seed=seed))).status_code == 500
+    release = client.get(url).json()
+    assert release["state"] == "withdrawn"
+    assert "inferences failed" in release["reason"]
+    assert failed <= 40
+    assert client.get("/v1/models").json()["desired"] == FIRST
+    assert state.models.get(CANDIDATE).state == "withdrawn"
+    eventually(lambda: state.candidates._current is None)
+    assert client.post("/v1/segment", content=encoded(picture(seed=0))).headers["x-model-version"] == FIRST
+
+
+def test_person_ends_a_canary(rollout: Rollout) -> None:
+    client, state, release_id = rollout(release_mode="canary", canary_share=1.0)
+    image = encoded(picture())
+    assert client.post("/v1/segment", content=image).headers["x-model-version"] == CANDIDATE
+    client.post(f"/v1/releases/{release_id}/decline", params={"reason": "wrong"}).raise_for_status()
+    eventually(lambda: state.candidates._current is None)
+    assert client.post("/v1/segment", content=image).headers["x-model-version"] == FIRST

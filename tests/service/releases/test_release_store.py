@@ -1,0 +1,205 @@
+"""What becomes of a judged candidate: by the service, by people, and by both at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from service.errors import ModelNotServable, ReasonMissing, ReleaseDecided, ReleaseNotFound
+from service.releases.transitions import conclude, record_verdict
+from service.settings import Settings
+from service.state import State
+from service.storage.tables import Activation, Release, Run
+from tests.service.runs.conftest import BAD, GOOD
+from tests.service.tiny_bundle import write_bundle
+
+THIRD = "20260103T000000-third000"
+
+
+@pytest.fixture
+def judged(loop: State, good: Path, tmp_path: Path) -> Callable[..., int]:
+    """Return a function that judges GOOD against the active model, and returns the id of the release."""
+    loop.models.import_folder(good, state="candidate")
+    loop.models.import_folder(write_bundle(tmp_path / "third", version=THIRD))
+
+    def judge(outcome: str = "promote") -> int:
+        verdict = {"outcome": outcome, "sentence": f"The gate says {outcome}."}
+        with loop.database.write() as session:
+            run = Run(id="r1", number=1, status="running", reason="manual")
+            session.add(run)
+            session.flush()
+            if outcome == "reject":
+                loop.models.mark(GOOD, "rejected", error=verdict["sentence"], within=session)
+            return record_verdict(session, run.id, GOOD, verdict, loop.models.activation()).id
+
+    return judge
+
+
+def act(loop: State, release_id: int, **settings: Any) -> Release:
+    """Let the service act on the verdict."""
+    with loop.database.write() as session:
+        changed: Settings = loop.settings.model_copy(update=settings)
+        conclude(session, session.get_one(Release, release_id), changed)
+    return loop.releases.get(release_id)
+
+
+def activations(loop: State) -> list[str]:
+    with loop.database.read() as session:
+        return list(session.scalars(select(Activation.version).order_by(Activation.id)))
+
+
+def test_promoted_candidate_serves(loop: State, judged: Callable[..., int]) -> None:
+    release = act(loop, judged())
+    assert (release.state, release.reason, release.decided_by) == ("serving", "The gate says promote.", None)
+    activation = loop.models.activation()
+    assert activation is not None
+    assert (activation.id, activation.version, activation.reason) == (release.activation_id, GOOD, "run r1")
+    assert loop.models.get(GOOD).state == "ready"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "settings", "state"),
+    [
+        ("reject", {}, "declined"),
+        ("promote", {"release_mode": "ask"}, "asked"),
+        ("promote", {"release_mode": "shadow"}, "shadow"),
+        ("promote", {"release_mode": "canary"}, "canary"),
+        ("undecided", {"release_undecided": "shadow"}, "shadow"),
+        ("undecided", {"release_mode": "canary"}, "asked"),
+        ("undecided", {}, "asked"),
+        ("undecided", {"release_undecided": "keep"}, "declined"),
+        ("reject", {"release_mode": "ask"}, "declined"),
+    ],
+)
+def test_other_verdicts_and_modes_activate_nothing(
+    loop: State, judged: Callable[..., int], outcome: str, settings: dict[str, Any], state: str
+) -> None:
+    release = act(loop, judged(outcome), **settings)
+    assert release.state == state
+    assert f"The gate says {outcome}." in release.reason
+    assert ("POST /v1/releases/1/release" in release.reason) == (state in ("asked", "shadow"))
+    assert activations(loop) == [BAD]
+
+
+@pytest.mark.parametrize("act_of_person", ["another", "the same", "rollback"])
+@pytest.mark.parametrize("outcome", ["promote", "undecided"])
+def test_person_during_judging_makes_the_verdict_stale(
+    loop: State, judged: Callable[..., int], act_of_person: str, outcome: str
+) -> None:
+    loop.releases.activate(THIRD, None, "anna")
+    release_id = judged(outcome)
+    if act_of_person == "rollback":
+        loop.releases.rollback("anna")
+    else:
+        loop.releases.activate(THIRD if act_of_person == "the same" else BAD, None, "anna")
+    before = activations(loop)
+    release = act(loop, release_id)
+    assert release.state == "superseded"
+    assert "after the candidate was judged against" in release.reason
+    assert THIRD in release.reason
+    assert activations(loop) == before
+
+
+def test_resumed_run_does_not_override_a_rollback(loop: State, judged: Callable[..., int]) -> None:
+    release_id = judged()
+    act(loop, release_id)
+    loop.releases.rollback("anna")
+    release = act(loop, release_id)
+    assert release.state == "superseded"
+    assert f"{BAD} was activated (rollback)" in release.reason
+    assert activations(loop) == [BAD, GOOD, BAD]
+
+
+def test_person_and_service_at_once_leave_the_word_of_the_person(loop: State, judged: Callable[..., int]) -> None:
+    """Whatever comes first: afterwards the person's version is active, and stays."""
+    release_id, barrier = judged(), threading.Barrier(2)
+    states = []
+    for _ in range(20):
+        with loop.database.write() as session:
+            row = session.get_one(Release, release_id)
+            activation = loop.models.activation()
+            row.state, row.judged_against = "judged", activation.id if activation else None
+
+        def person() -> None:
+            barrier.wait()
+            loop.releases.activate(THIRD, None, "anna")
+
+        thread = threading.Thread(target=person)
+        thread.start()
+        barrier.wait()
+        act(loop, release_id)
+        thread.join()
+        active = loop.models.activated()
+        assert active is not None
+        assert active.version == THIRD
+        states.append(loop.releases.get(release_id).state)
+        act(loop, release_id)
+        assert loop.models.activation() is not None
+        assert activations(loop)[-1] == THIRD
+    assert set(states) == {"superseded"}
+
+
+@pytest.mark.parametrize(("outcome", "before"), [("reject", "declined"), ("undecided", "asked")])
+def test_person_releases_a_candidate_that_was_not_promoted(
+    loop: State, judged: Callable[..., int], outcome: str, before: str
+) -> None:
+    release_id = judged(outcome)
+    assert act(loop, release_id).state == before
+    released = loop.releases.release(release_id, "looks better at night", "anna")
+    assert (released.state, released.reason, released.decided_by) == ("serving", "looks better at night", "anna")
+    activation = loop.models.activation()
+    assert activation is not None
+    assert (activation.version, activation.reason, activation.key_name) == (GOOD, "looks better at night", "anna")
+    assert (loop.models.get(GOOD).state, loop.models.get(GOOD).error) == ("ready", None)
+    with pytest.raises(ReleaseDecided, match="is serving"):
+        loop.releases.release(release_id, "again", "anna")
+
+
+def test_person_releases_a_superseded_candidate(loop: State, judged: Callable[..., int]) -> None:
+    release_id = judged()
+    loop.releases.activate(THIRD, None, "anna")
+    assert loop.releases.get(release_id).state == "superseded"
+    assert loop.releases.release(release_id, "better than both", "anna").state == "serving"
+    assert activations(loop) == [BAD, THIRD, GOOD]
+
+
+def test_bundle_that_does_not_load_cannot_be_released(loop: State, judged: Callable[..., int]) -> None:
+    release_id = judged("reject")
+    act(loop, release_id)
+    loop.models.mark(GOOD, "failed", error="its probe failed")
+    with pytest.raises(ModelNotServable, match="its probe failed"):
+        loop.releases.release(release_id, "please", "anna")
+    assert activations(loop) == [BAD]
+
+
+def test_rejected_version_is_activated_only_with_a_reason(loop: State, judged: Callable[..., int]) -> None:
+    release_id = judged("reject")
+    act(loop, release_id)
+    with pytest.raises(ReasonMissing, match=r"The gate says reject.*\?reason="):
+        loop.releases.activate(GOOD, None, "anna")
+    loop.releases.activate(GOOD, "the labels are wrong", "anna")
+    release = loop.releases.get(release_id)
+    assert (release.state, release.reason, release.decided_by) == ("serving", "the labels are wrong", "anna")
+    assert activations(loop) == [BAD, GOOD]
+
+
+def test_declined_candidate_stays_declined(loop: State, judged: Callable[..., int]) -> None:
+    release_id = judged("undecided")
+    act(loop, release_id)
+    declined = loop.releases.decline(release_id, "misses thin poles", "anna")
+    assert (declined.state, declined.decided_by) == ("declined", "anna")
+    loop.releases.activate(THIRD, None, "bert")
+    assert loop.releases.get(release_id).state == "declined"
+    with pytest.raises(ReleaseDecided, match="rollback"):
+        loop.releases.decline(release_id, "again", "anna")
+
+
+def test_unknown_release_is_an_error(loop: State) -> None:
+    for call in (loop.releases.get, lambda i: loop.releases.release(i, "x", None)):
+        with pytest.raises(ReleaseNotFound):
+            call(7)

@@ -1,0 +1,145 @@
+"""Counting inferences, and what shows that a model is worse."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.errors import ImageTooLarge, OutOfMemory
+from service.models.bundle import read_bundle
+from service.models.loading import load_model
+from service.releases.watch.latency_histogram import bucket_of, count_above, quantile_bucket, upper_bound_s
+from service.releases.watch.regression import find_regression
+from service.releases.watch.traffic_counters import Counts, TrafficCounters, read_counts, write_counts
+from service.releases.watch.watched_predictor import WatchedPredictor, watched
+from service.segmentation.inference.cancellation import InferenceCancelled
+from service.settings import Settings
+from service.state import State
+from tests.service.conftest import MakeSettings
+from tests.service.runs.conftest import BAD
+from tests.service.tiny_bundle import picture
+
+LEVEL = 0.01
+
+
+def durations(rng: np.random.Generator, count: int, median_s: float) -> Counts:
+    """Counts of successful inferences with log-normal durations."""
+    seconds = median_s * np.exp(rng.normal(0, 0.5, count))
+    return Counts(count, 0, Counter(bucket_of(float(each)) for each in seconds))
+
+
+def test_buckets_hold_their_durations() -> None:
+    for seconds in (1e-4, 0.0123, 1.0, 77.0):
+        bucket = bucket_of(seconds)
+        assert upper_bound_s(bucket - 1) <= seconds * (1 + 1e-9)
+        assert seconds < upper_bound_s(bucket)
+    assert bucket_of(0.0) == 0
+
+
+def test_quantile_is_the_bucket_below_which_the_share_lies() -> None:
+    histogram = {3: 90, 5: 5, 9: 5}
+    assert (quantile_bucket(histogram, 0.9), quantile_bucket(histogram, 0.95), quantile_bucket(histogram, 1)) == (
+        3,
+        5,
+        9,
+    )
+    assert (count_above(histogram, 3), count_above(histogram, 9)) == (10, 0)
+
+
+def test_model_that_fails_is_worse() -> None:
+    old = Counts(100, 0, Counter({40: 100}))
+    why = find_regression(Counts(20, 10, Counter({40: 10})), old, LEVEL)
+    assert why == "10 of 20 inferences failed, and 0 of 100 of the model before"
+    assert find_regression(Counts(20, 1, Counter({40: 19})), old, LEVEL) is None
+
+
+def test_error_rate_that_hardly_grows_does_not_matter() -> None:
+    old, new = Counts(10**6, 0), Counts(10**6, 5000)
+    assert find_regression(new, old, LEVEL) is None
+
+
+def test_model_that_is_three_times_slower_is_worse_and_an_equal_one_is_not() -> None:
+    rng = np.random.default_rng(0)
+    old = durations(rng, 200, 0.01)
+    why = find_regression(durations(rng, 100, 0.03), old, LEVEL)
+    assert why is not None
+    assert "inferences took longer than 0.0" in why
+    for _ in range(200):
+        assert find_regression(durations(rng, 500, 0.01), durations(rng, 50, 0.01), 0.05) is None
+
+
+def test_first_model_is_compared_with_nothing() -> None:
+    assert find_regression(Counts(10, 10), Counts(), LEVEL) is None
+
+
+class Fails:
+    """A predictor whose every inference raises."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def run(self, *_: Any) -> Any:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "counted"),
+    [(RuntimeError("onnxruntime"), 1), (OutOfMemory("full"), 1), (ImageTooLarge("x"), 0), (InferenceCancelled(), 0)],
+)
+def test_only_failures_of_the_model_are_counted(error: Exception, counted: int) -> None:
+    counters = TrafficCounters()
+    predictor = WatchedPredictor(Fails(error), "v", counters)  # type: ignore[arg-type]  # only `run` is called
+    with pytest.raises(type(error)):
+        predictor.run(picture())
+    assert {version: counts.errors for version, counts in counters.take().items()} == ({"v": 1} if counted else {})
+
+
+def test_watched_model_gives_the_same_mask_and_counts_it(bundle: Path, make_settings: MakeSettings) -> None:
+    model, counters = load_model(read_bundle(bundle), make_settings()), TrafficCounters()
+    image = picture()
+    found = watched(model, counters).engine
+    np.testing.assert_array_equal(found.run(image).mask_HW, model.engine.run(image).mask_HW)
+    assert len(found.run_batch([image, image])) == 2
+    (counts,) = counters.take().values()
+    assert (counts.requests, counts.errors, counts.latency.total()) == (3, 0, 3)
+
+
+def test_counters_of_many_threads_and_processes_are_summed(loop: State) -> None:
+    activation = loop.models.activation()
+    assert activation is not None
+
+    def count() -> None:
+        counters = TrafficCounters()
+        for _ in range(10):
+            counters.record(BAD, 0.01)
+            counters.record(BAD, None)
+            # PostgreSQL: the first insertion of two may fail, and is tried again at the next tick.
+            written = False
+            while not written:
+                taken = counters.take()
+                try:
+                    with loop.database.write() as session:
+                        write_counts(session, taken)
+                    written = True
+                except Exception:
+                    counters.put_back(taken)
+                    time.sleep(0.01)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with loop.database.read() as session:
+        total = read_counts(session, BAD, [activation.id])
+    assert (total.requests, total.errors, total.latency) == (80, 40, Counter({bucket_of(0.01): 40}))
+
+
+def test_settings_of_the_watch_have_defaults() -> None:
+    assert (Settings().watch_requests, Settings().watch_level) == (10_000, 0.01)
