@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import warnings
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -32,6 +34,8 @@ def run_worker(settings: Settings, ready_fd: int | None = None) -> int:
     """
     if not settings.broker_url:
         raise QueueUnreachable("A worker needs MASKLOOP_BROKER_URL; `python -m service up` starts one with its broker.")
+    # Celery handles the signal once it has started; until then, end as cleanly.
+    signal.signal(signal.SIGTERM, _exit)
     configure_logs(settings)
     state = open_state(settings, open_tracing(open_telemetry_variables()))
     try:
@@ -42,6 +46,10 @@ def run_worker(settings: Settings, ready_fd: int | None = None) -> int:
             return _work(app, stopping, ready_fd)
     finally:
         state.close()
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _register_task(app: Celery, state: State, stopping: threading.Event) -> None:
