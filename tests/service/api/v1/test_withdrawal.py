@@ -61,6 +61,7 @@ def test_model_that_a_person_forced_is_not_withdrawn(make_settings: MakeSettings
         assert [segment(client) for _ in range(20)] == [200] * 20
         release_id = release_failing(state, tmp_path, settings)
         client.post("/v1/models/rollback").raise_for_status()
+        eventually(lambda: client.get("/readyz").json()["model"] == FIRST)
         path = f"/v1/models/{FAILING}/activate" if way == "activate" else f"/v1/releases/{release_id}/release"
         client.post(path, params={"reason": "only small images come now"}).raise_for_status()
         eventually(lambda: client.get("/readyz").json()["model"] == FAILING)
