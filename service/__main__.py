@@ -178,10 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Start a training run with the images, labels, recipe and seed of another one, and print its id. A "
         "running worker performs it.",
     )
-    command.add_argument("run", metavar="RUN", help="id of the run, see GET /v1/runs")
-    command.add_argument("--without-deleted", action="store_true", help="leave out images that were deleted since")
-    add_data_dir(command)
-    command.set_defaults(command=_repeat)
+    _add_repeat(command)
 
     command = commands.add_parser(
         "settings",
@@ -191,6 +188,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--markdown", action="store_true", help="print docs/settings.md, which has no current values")
     command.set_defaults(command=_settings)
     return parser
+
+
+def _add_repeat(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN", help="id of the run, see GET /v1/runs")
+    command.add_argument("--without-deleted", action="store_true", help="leave out images that were deleted since")
+    add_data_dir(command)
+    command.set_defaults(command=_repeat)
 
 
 def _add_address(command: argparse.ArgumentParser) -> None:

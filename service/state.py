@@ -112,9 +112,7 @@ def open_state(
     """
     for name, meant in mistyped_variables().items():
         log.warning("unknown setting ignored", variable=name, did_you_mean=meant)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.resolved_database_url)
-    migrate(database.engine, settings.data_dir / "migrate.lock")
+    database = _open_database(settings)
     metrics = Metrics()
     limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
     vectors = VectorFolder(settings.data_dir / "embeddings")
@@ -147,13 +145,7 @@ def open_state(
         upload_gate=AdmissionGate(settings.max_concurrent_requests, metrics.uploads_admitted, metrics.uploads_refused),
         keys=KeyRing(settings, KeyStore(database)),
         rate_limits=RateLimits(),
-        batch_gate=AdmissionGate(
-            settings.max_concurrent_batches,
-            metrics.batches_admitted,
-            metrics.batches_refused,
-            jobs="batches",
-            setting="MASKLOOP_MAX_CONCURRENT_BATCHES",
-        ),
+        batch_gate=_open_batch_gate(settings, metrics),
         queue=queue,
         runs=RunStore(database),
         releases=ReleaseStore(database),
@@ -167,6 +159,23 @@ def open_state(
         large_bodies=asyncio.Semaphore(LARGE_BODIES),
         database_collector=database_collector,
         tracing=tracing,
+    )
+
+
+def _open_database(settings: Settings) -> Database:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.resolved_database_url)
+    migrate(database.engine, settings.data_dir / "migrate.lock")
+    return database
+
+
+def _open_batch_gate(settings: Settings, metrics: Metrics) -> AdmissionGate:
+    return AdmissionGate(
+        settings.max_concurrent_batches,
+        metrics.batches_admitted,
+        metrics.batches_refused,
+        jobs="batches",
+        setting="MASKLOOP_MAX_CONCURRENT_BATCHES",
     )
 
 
