@@ -43,7 +43,7 @@ format: $(ALL) ## format the code with ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(BASE) ## generate docs/settings.md from service/settings.py
+docs: $(BASE) ## generate docs/settings.md from the settings of the service
 	$(BIN)/python -m service settings --markdown > docs/settings.md
 
 trainer: $(ALL) ## install the trainer and exporter, which the service needs for retraining

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
+from service.server_settings import ServerSettings
 from service.settings import Settings
 from service.settings_table import listing, markdown, rows
 
-SOURCE = Path(inspect.getfile(Settings))
+SOURCES = [Path(inspect.getfile(part)) for part in (ServerSettings, Settings)]
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
@@ -26,7 +27,7 @@ def test_every_setting_has_a_row() -> None:
 
 
 def test_descriptions_are_those_below_the_fields() -> None:
-    source = SOURCE.read_text(encoding="utf-8")
+    source = "".join(file.read_text(encoding="utf-8") for file in SOURCES)
     for row in rows():
         field = row.name.removeprefix("MASKLOOP_").lower()
         below = source[source.index(f"    {field}: ") :]
