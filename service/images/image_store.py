@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,7 @@ from service.storage.analysis_tables import ImageAnalysis
 from service.storage.blob_store import BlobStore, Collection
 from service.storage.cursors import parse_cursor
 from service.storage.database import Database
+from service.storage.deletion_columns import DeletionReason
 from service.storage.tables import DeletedImage, Image, Run, RunLabel, Split, utc_now
 from service.storage.vector_file import VectorFolder
 
@@ -163,7 +165,7 @@ class ImageStore:
             self._blobs.put("masks", mask)
             chosen = split or row.split or cluster_split(session, row) or next_split(session)
             old, row.mask_sha256 = row.mask_sha256, sha256
-            row.label_sequence = count_labelled(session, row.split, chosen)
+            row.label_sequence = count_labelled(session, row, chosen)
             row.split, row.labelled_at = chosen, utc_now()
             row.group_name = group or row.group_name
         if old is not None:
@@ -178,26 +180,25 @@ class ImageStore:
         """
         with self._database.write() as session:
             self._database.lock(session, image_id)
-            row = _existing(session, image_id)
-            deleted = DeletedImage(
-                sequence=row.sequence,
-                image_id=image_id,
-                mask_sha256=row.mask_sha256,
-                deletion_sequence=count_deleted(session, row),
-            )
-            session.add(deleted)
-            session.delete(row)
-            session.execute(delete(ImageAnalysis).where(ImageAnalysis.sequence == row.sequence))
-            pass_on_duplicates(session, image_id)
+            deleted = _delete(session, _existing(session, image_id), "requested")
         self.erase_vectors(deleted.sequence)
         self.delete_unused_image(image_id)
         if deleted.mask_sha256 is not None:
             self.delete_unused_mask(deleted.mask_sha256)
         return deleted
 
-    def erase_vectors(self, sequence: int) -> None:
-        """Overwrite the embeddings and the hash of a deleted image."""
-        self.vectors.erase(sequence)
+    def delete_unlabelled(self, image_ids: Sequence[str], reason: DeletionReason) -> list[DeletedImage]:
+        """Delete the rows of those images that still are unlabelled, in one transaction; their files are kept."""
+        with self._database.write() as session:
+            # The locks before the counters, as elsewhere, and in one order: nobody waits in a circle.
+            for image_id in sorted(image_ids):
+                self._database.lock(session, image_id)
+            found = select(Image).where(Image.id.in_(image_ids), Image.mask_sha256.is_(None))
+            return [_delete(session, row, reason) for row in session.scalars(found.order_by(Image.sequence)).all()]
+
+    def erase_vectors(self, *sequences: int) -> None:
+        """Overwrite the embeddings and the hashes of deleted images."""
+        self.vectors.erase(*sequences)
 
     def delete_unused_image(self, sha256: str) -> None:
         """Delete the file of an image, unless the pool has the image (again)."""
@@ -253,6 +254,22 @@ def _existing(session: Session, image_id: str) -> Image:
     if row is None:
         raise ImageNotFound(f"There is no image {image_id!r} in the pool: GET /v1/images lists them.")
     return row
+
+
+def _delete(session: Session, row: Image, reason: DeletionReason) -> DeletedImage:
+    """Delete a row, in the transaction of the caller, which holds the lock of the image."""
+    deleted = DeletedImage(
+        sequence=row.sequence,
+        image_id=row.id,
+        mask_sha256=row.mask_sha256,
+        deletion_sequence=count_deleted(session, row, reason),
+        reason=reason,
+    )
+    session.add(deleted)
+    session.delete(row)
+    session.execute(delete(ImageAnalysis).where(ImageAnalysis.sequence == row.sequence))
+    pass_on_duplicates(session, row.id)
+    return deleted
 
 
 def _filtered(which: LabelFilter) -> Select[Image]:

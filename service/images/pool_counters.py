@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from service.storage.deletion_columns import DeletionReason
 from service.storage.tables import Image, Pool, Role, Split
 
 LABELS_PER_VAL = 5
@@ -36,18 +37,24 @@ def locked_pool(session: Session) -> Pool:
 
 def count_added(session: Session, size: int) -> int:
     """Count a new unlabelled image of `size` bytes; return its sequence."""
-    return _change(session, Pool.image_sequence, image_sequence=1, unlabelled=1, bytes=size)
+    return _change(session, Pool.image_sequence, image_sequence=1, unlabelled=1, unlabelled_bytes=size, bytes=size)
 
 
-def count_deleted(session: Session, image: Image) -> int:
+def count_deleted(session: Session, image: Image, reason: DeletionReason) -> int:
     """Count a deleted image; return its deletion sequence."""
-    counted = {_role(image.split): -1, "deletion_sequence": 1}
-    return _change(session, Pool.deletion_sequence, **counted, bytes=-image.bytes)
+    counted = {_role(image.split): -1, "deletion_sequence": 1, "bytes": -image.bytes}
+    if image.split is None:
+        counted["unlabelled_bytes"] = -image.bytes
+    if reason != "requested":
+        counted[f"deleted_by_{reason}"] = 1
+    return _change(session, Pool.deletion_sequence, **counted)
 
 
-def count_labelled(session: Session, before: Split | None, after: Split) -> int:
-    """Count a label, new or replaced; return its label sequence."""
-    moved = {} if before == after else {_role(before): -1, after: 1}
+def count_labelled(session: Session, image: Image, after: Split) -> int:
+    """Count a label, new or replaced, of an image that still has its split before; return its label sequence."""
+    moved: dict[str, int] = {} if image.split == after else {_role(image.split): -1, after: 1}
+    if image.split is None:
+        moved["unlabelled_bytes"] = -image.bytes
     return _change(session, Pool.label_sequence, label_sequence=1, **moved)
 
 

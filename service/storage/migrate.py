@@ -13,12 +13,13 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, insert, inspect, text
 
 import service.storage.analysis_tables  # noqa: F401 - adds its tables to Base
+from service.storage.retention_tables import OperatingTime
 from service.storage.tables import Base, Pool
 
 SCRIPTS = Path(__file__).parent / "migrations"
 
 # Revision of the newest file in migrations/versions; a test compares them.
-NEWEST_REVISION = "0008"
+NEWEST_REVISION = "0009"
 
 # Arbitrary: other programs on the same PostgreSQL are unlikely to use it.
 ADVISORY_LOCK = 6_275_717_101
@@ -57,6 +58,7 @@ def _revision(connection: Connection) -> str | None:
 def _create(connection: Connection) -> None:
     Base.metadata.create_all(connection)
     connection.execute(insert(Pool))
+    connection.execute(insert(OperatingTime))
     # Alembic would create the same table.
     connection.execute(
         text(

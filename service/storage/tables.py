@@ -27,17 +27,18 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from service.scopes import Scope
+from service.storage.deletion_columns import DeletionColumns, DeletionReason
 
 Split = Literal["labelled", "val"]
 Role = Literal["labelled", "val", "unlabelled"]
-ModelState = Literal["candidate", "ready", "rejected", "failed", "withdrawn"]
+ModelState = Literal["candidate", "ready", "rejected", "failed", "withdrawn", "deleted"]
 RunStatus = Literal["queued", "running", "judged", "failed", "cancelled"]
 RunReason = Literal["images", "labels", "schedule", "drift", "manual", "repeat", "auto"]
 """What started a run; "auto" in rows of former versions: images."""
 ReleaseState = Literal["judged", "asked", "shadow", "canary", "serving", "declined", "superseded", "withdrawn"]
 
 ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
-UNSERVABLE: tuple[ModelState, ...] = ("failed", "withdrawn")
+UNSERVABLE: tuple[ModelState, ...] = ("failed", "withdrawn", "deleted")
 OPEN: tuple[ReleaseState, ...] = ("judged", "asked", "shadow", "canary")
 """States of a release that is not decided."""
 ACTIVE_RUN = "status IN ('queued', 'running')"
@@ -102,6 +103,10 @@ class Pool(Base):
     bytes: Mapped[int] = mapped_column(BigInteger, default=0)
     deletion_sequence: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     """Number of images ever deleted."""
+    unlabelled_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    deleted_by_age: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """Number of images that retention has deleted by their age."""
+    deleted_by_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
 class Image(Base):
@@ -156,9 +161,10 @@ class DeletedImage(Base):
     completed_at: Mapped[datetime | None]
     deletion_sequence: Mapped[int] = mapped_column(BigInteger, server_default="0")
     """1, 2, ... in the order of deletion."""
+    reason: Mapped[DeletionReason] = mapped_column(String(16), default="requested", server_default="requested")
 
 
-class Model(Base):
+class Model(DeletionColumns, Base):
     """A model version and its bundle."""
 
     __tablename__ = "models"
@@ -174,6 +180,8 @@ class Model(Base):
     miou: Mapped[float | None]
     """0..1, from the manifest or measured by the gate."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    manifest: Mapped[dict[str, Any] | None]
+    """The manifest of a deleted bundle."""
 
 
 class Activation(Base):
@@ -189,7 +197,7 @@ class Activation(Base):
     """Name of the key of the person who activated it; NULL: the service did."""
 
 
-class Run(Base):
+class Run(DeletionColumns, Base):
     """A retraining run, from the snapshot to the verdict about its candidate."""
 
     __tablename__ = "runs"

@@ -42,10 +42,12 @@ class VectorFile:
         finally:
             os.close(descriptor)
 
-    def erase(self, sequence: int) -> None:
-        """Overwrite a row with zeros, if it exists."""
-        if sequence < self.rows():
-            self.write([sequence], np.zeros((1, self.width)))
+    def erase(self, *sequences: int) -> None:
+        """Overwrite rows with zeros, if they exist."""
+        rows = self.rows()
+        present = [sequence for sequence in sequences if sequence < rows]
+        if present:
+            self.write(present, np.zeros((len(present), self.width)))
 
     def rows(self) -> int:
         """Number of rows, with those of zeros."""
@@ -88,12 +90,12 @@ class VectorFolder:
         """File of the perceptual hashes."""
         return VectorFile(self._folder / "hashes.u64", np.dtype(np.uint64), 1)
 
-    def erase(self, sequence: int) -> None:
-        """Erase everything about an image."""
-        self.hashes().erase(sequence)
+    def erase(self, *sequences: int) -> None:
+        """Erase everything about images."""
+        self.hashes().erase(*sequences)
         for path in self._folder.glob("*.f16"):
             version, dimensions = path.stem.rsplit(".", 1)
-            self.embeddings(version, int(dimensions)).erase(sequence)
+            self.embeddings(version, int(dimensions)).erase(*sequences)
 
     def delete(self, version: str) -> None:
         """Delete the file of a version."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
-from sqlalchemy import exists, select
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from service.images.image_store import ImageStore
@@ -24,6 +26,8 @@ log = structlog.stdlib.get_logger(__name__)
 COPIES = ("dataset", "bundle")
 """Folders of a run that only the run itself needs: its data set, and the bundle that was imported."""
 BATCH = 100
+BUDGET_S = 2.0
+"""The worker's heartbeat waits for the sweep."""
 PICTURE = re.compile(rb"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]*")
 NO_PICTURE = b"data:,"
 
@@ -36,35 +40,59 @@ def delete_copies(run_folder: Path) -> None:
 
 
 def sweep_deletions(database: Database, images: ImageStore, runs_folder: Path) -> int:
-    """Delete copies of ended runs, then complete up to `BATCH` deletions; return how many were completed."""
+    """Delete copies of ended runs, then complete deletions for at most `BUDGET_S`; return how many were completed."""
     _delete_leftovers(database, runs_folder)
+    ends_at, total = time.monotonic() + BUDGET_S, 0
+    while time.monotonic() < ends_at:
+        with database.read() as session:
+            pending = session.scalars(_pending(session)).all()
+        total += complete_deletions(database, images, runs_folder, pending)
+        if len(pending) < BATCH:
+            break
+    if total:
+        log.info("deletions completed", images=total)
+    return total
+
+
+def complete_deletions(
+    database: Database, images: ImageStore, runs_folder: Path, pending: Sequence[DeletedImage]
+) -> int:
+    """Delete the files of deleted images; return how many are complete, as no active run has a copy of them."""
+    if not pending:
+        return 0
     with database.read() as session:
-        pending = session.scalars(
-            select(DeletedImage).where(DeletedImage.completed_at.is_(None)).order_by(DeletedImage.sequence).limit(BATCH)
-        ).all()
-        ready = [(deleted, _labels(session, deleted)) for deleted in pending if not _in_use(session, deleted)]
-    for deleted, labels in ready:
-        _complete(images, runs_folder, deleted, labels)
-        with database.write() as session:
-            session.get_one(DeletedImage, deleted.sequence).completed_at = utc_now()
-    if ready:
-        log.info("deletions completed", images=len(ready))
-    return len(ready)
+        labels = _labels(session, pending)
+        in_use = _used_up_to(session)
+    images.erase_vectors(*(deleted.sequence for deleted in pending))
+    for deleted in pending:
+        _delete_files(images, runs_folder, deleted, labels[deleted.image_id])
+    done = [deleted.sequence for deleted in pending if deleted.sequence > in_use]
+    with database.write() as session:
+        rows = update(DeletedImage).where(DeletedImage.sequence.in_(done), DeletedImage.completed_at.is_(None))
+        session.execute(rows.values(completed_at=utc_now()))
+    return len(done)
 
 
-def _in_use(session: Session, deleted: DeletedImage) -> bool:
-    """Whether an active run may have a copy of the image."""
-    return bool(session.scalar(select(exists().where(Run.status.in_(ACTIVE), Run.image_sequence >= deleted.sequence))))
+def _pending(session: Session) -> Select[DeletedImage]:
+    pending = select(DeletedImage).where(DeletedImage.completed_at.is_(None))
+    return pending.where(DeletedImage.sequence > _used_up_to(session)).order_by(DeletedImage.sequence).limit(BATCH)
 
 
-def _labels(session: Session, deleted: DeletedImage) -> list[RunLabel]:
-    """Labels of the image in the snapshots of runs."""
-    return list(session.scalars(select(RunLabel).where(RunLabel.image_id == deleted.image_id)))
+def _used_up_to(session: Session) -> int:
+    """Newest sequence of an image of which an active run may have a copy; 0 without such a run."""
+    return session.scalar(select(func.max(Run.image_sequence)).where(Run.status.in_(ACTIVE))) or 0
 
 
-def _complete(images: ImageStore, runs_folder: Path, deleted: DeletedImage, labels: list[RunLabel]) -> None:
+def _labels(session: Session, deleted: Sequence[DeletedImage]) -> dict[str, list[RunLabel]]:
+    """Labels of the images in the snapshots of runs, by image."""
+    found: dict[str, list[RunLabel]] = {each.image_id: [] for each in deleted}
+    for label in session.scalars(select(RunLabel).where(RunLabel.image_id.in_(found))):
+        found[label.image_id].append(label)
+    return found
+
+
+def _delete_files(images: ImageStore, runs_folder: Path, deleted: DeletedImage, labels: list[RunLabel]) -> None:
     images.delete_unused_image(deleted.image_id)
-    images.erase_vectors(deleted.sequence)
     for mask in {deleted.mask_sha256, *(label.mask_sha256 for label in labels)} - {None}:
         images.delete_unused_mask(str(mask))
     for label in labels:

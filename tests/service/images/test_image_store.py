@@ -13,7 +13,7 @@ from sqlalchemy import Connection, event
 
 from service.errors import BadInput, FileLost, ImageNotFound, ImageUnreadable, MaskInvalid
 from service.state import State
-from service.storage.tables import Split
+from service.storage.tables import Pool, Split
 from tests.service.conftest import blob_file, encoded, read
 from tests.service.tiny_bundle import picture
 
@@ -163,6 +163,44 @@ def test_concurrent_delete_and_upload_leave_row_and_file_or_neither(state: State
         except ImageNotFound:
             continue
         assert state.images.read(row.id) == data
+
+
+def unlabelled_bytes(state: State) -> int:
+    with state.database.read() as session:
+        return session.get_one(Pool, 1).unlabelled_bytes
+
+
+def test_bytes_of_unlabelled_images_are_counted(state: State) -> None:
+    first, second, third = (add(state, seed) for seed in range(3))
+    sizes = {each: state.images.get(each).bytes for each in (first, second, third)}
+    assert unlabelled_bytes(state) == sum(sizes.values())
+    for split in ("labelled", "val", "val"):
+        label(state, first, split)  # type: ignore[arg-type]  # a literal
+    assert unlabelled_bytes(state) == sizes[second] + sizes[third]
+    state.images.delete(first)
+    state.images.delete(second)
+    assert unlabelled_bytes(state) == sizes[third]
+
+
+def test_only_images_that_still_are_unlabelled_are_deleted_together(state: State) -> None:
+    ids = [add(state, seed) for seed in range(3)]
+    label(state, ids[1])
+    deleted = state.images.delete_unlabelled([*ids, "0" * 64], "age")
+    assert [(each.image_id, each.reason) for each in deleted] == [(ids[0], "age"), (ids[2], "age")]
+    assert state.images.get(ids[1]).mask_sha256 is not None
+    with state.database.read() as session:
+        pool = session.get_one(Pool, 1)
+        counts = (pool.unlabelled, pool.unlabelled_bytes, pool.deletion_sequence, pool.deleted_by_age)
+    assert counts == (0, 0, 2, 2)
+
+
+def test_image_is_labelled_or_deleted_but_not_both(state: State) -> None:
+    for seed in range(10):
+        image_id = add(state, seed)
+        with ThreadPoolExecutor(2) as pool:
+            labelled = pool.submit(label, state, image_id)
+            deleted = pool.submit(state.images.delete_unlabelled, [image_id], "bytes").result()
+            assert isinstance(labelled.exception(), ImageNotFound) == bool(deleted)
 
 
 def test_lost_file_error_says_to_upload_again(state: State) -> None:

@@ -130,7 +130,7 @@ def test_migration_numbers_images_and_keeps_snapshots(tmp_path: Path) -> None:
         ]
         pool = session.scalars(select(Pool)).one()
         counts = (pool.image_sequence, pool.label_sequence, pool.unlabelled, pool.labelled, pool.val, pool.bytes)
-        assert counts == (4, 2, 2, 1, 1, 400)
+        assert (*counts, pool.unlabelled_bytes) == (4, 2, 2, 1, 1, 400, 200)
         runs = session.scalars(select(Run).order_by(Run.number)).all()
         assert [(r.id, r.number, r.image_sequence) for r in runs] == [("r2", 1, 3), ("r1", 2, None)]
         # The labels that a past run knew are not new.

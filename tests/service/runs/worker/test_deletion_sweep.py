@@ -58,6 +58,25 @@ def test_nothing_of_a_deleted_image_is_left_after_its_run(loop: State, status: R
     assert {*ids[1:]} <= files(loop.settings.data_dir)
 
 
+def test_sweep_completes_more_than_a_batch(loop: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.runs.worker.deletion_sweep.BATCH", 2)
+    for image_id in fill(loop, labelled=0, val=0, unlabelled=5):
+        loop.images.delete(image_id)
+    assert sweep(loop) == 5
+    assert sweep(loop) == 0
+
+
+def test_deletions_that_a_run_delays_do_not_delay_later_ones(loop: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.runs.worker.deletion_sweep.BATCH", 1)
+    ids = fill(loop, val=1)
+    run = start(loop)
+    write_dataset(loop, run.id, folder(loop, run) / "dataset")
+    (later,) = fill(loop, labelled=0, val=0, unlabelled=1, seed=1)
+    loop.images.delete(ids[0])
+    loop.images.delete(later)
+    assert sweep(loop) == 1
+
+
 def test_run_that_has_no_snapshot_yet_does_not_delay_a_deletion(loop: State) -> None:
     ids = fill(loop, val=1)
     start(loop)
