@@ -20,6 +20,7 @@ from sqlalchemy import func, select
 
 from service.analyses.analysis_gauges import Analyses, analysis_gauges, read_analyses
 from service.releases.rollout.disagreement import Disagreement
+from service.retention.retention_gauges import Storage, read_storage, retention_gauges
 from service.runs.leases.liveness import Liveness
 from service.storage.database import Database
 from service.storage.tables import Pool, Release, ReleaseState, Role, Run, RunStatus, WebhookMessage
@@ -48,6 +49,7 @@ class Counts:
     webhooks: int
     """Messages that the webhook has not accepted yet."""
     analyses: Analyses
+    storage: Storage
 
 
 class DatabaseCollector(Collector):
@@ -101,6 +103,7 @@ class DatabaseCollector(Collector):
                 newest_release=session.scalars(select(Release).order_by(Release.id.desc()).limit(1)).first(),
                 webhooks=session.scalars(select(func.count()).select_from(WebhookMessage)).one(),
                 analyses=read_analyses(session),
+                storage=read_storage(session),
             )
 
 
@@ -123,6 +126,7 @@ def _gauges(counts: Counts) -> Iterator[GaugeMetricFamily]:
     workers = {str(able).lower(): count for able, count in counts.workers.items()}
     yield _labelled("maskloop_workers", "Live workers, by whether they can train.", "can_train", workers)
     yield from analysis_gauges(counts.analyses)
+    yield from retention_gauges(counts.storage)
 
 
 def _release_gauges(counts: Counts) -> Iterator[GaugeMetricFamily]:

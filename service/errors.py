@@ -141,6 +141,10 @@ class RunFileMissing(NotFound, slug="run-file-missing", title="The run has no su
     """The run has not written the file."""
 
 
+class RunFilesDeleted(MaskloopError, status=410, slug="run-files-deleted", title="The run's files were deleted"):
+    """Log, history, checkpoint and report of the run were deleted."""
+
+
 class Conflict(MaskloopError, status=409, slug="conflict", title="Not possible now"):
     """The request is valid, but the current state does not allow it."""
 
@@ -150,7 +154,7 @@ class KeyNameTaken(Conflict, slug="key-name-taken", title="The name is taken"):
 
 
 class ModelNotServable(Conflict, slug="model-not-servable", title="The model cannot serve"):
-    """The model failed to load, or was rejected or withdrawn."""
+    """The model failed to load, or was deleted."""
 
 
 class NothingToRollBack(Conflict, slug="nothing-to-roll-back", title="Nothing to roll back to"):
@@ -159,6 +163,10 @@ class NothingToRollBack(Conflict, slug="nothing-to-roll-back", title="Nothing to
 
 class ReleaseDecided(Conflict, slug="release-decided", title="The release is decided"):
     """The candidate serves already, or waits for no decision."""
+
+
+class NotDeletable(Conflict, slug="not-deletable", title="It cannot be deleted"):
+    """The model or run is in use."""
 
 
 class RunActive(Conflict, slug="run-active", title="A run is active"):

@@ -129,6 +129,23 @@ class Settings(ServerSettings):
     pool_max_bytes: int = Field(default=0, ge=0)
     """Maximum total size of the encoded images in the pool, in bytes; further ones are not kept. 0: no limit."""
 
+    # Retention
+    keep_images_days: float = Field(default=0.0, ge=0)
+    """Age in days after which unlabelled images are deleted. Ages are times during which a worker ran, see
+    operations.md. 0: never."""
+    keep_images_bytes: int = Field(default=0, ge=0)
+    """Maximum total size of the unlabelled images, in bytes; above it, the oldest are deleted. 0: no limit."""
+    keep_runs_days: float = Field(default=0.0, ge=0)
+    """Time in days after which the files of a run are deleted, but not its recipe, once it has ended and its model is
+    not in use. 0: never."""
+    keep_runs_bytes: int = Field(default=0, ge=0)
+    """Maximum total size of the files of runs, in bytes; above it, the oldest are deleted after a day. 0: no limit."""
+    keep_models_days: float = Field(default=0.0, ge=0)
+    """Time in days without use after which a model is deleted; the active one and others in use are kept. 0: never."""
+    keep_models_bytes: int = Field(default=0, ge=0)
+    """Maximum total size of the models, in bytes; above it, those that were not in use for the longest time are
+    deleted, after a day. 0: no limit."""
+
     # Training
     retrain_after_images: int = Field(default=50, ge=0)
     """Number of unlabelled images since the last run that starts a training run. 0: images start none."""

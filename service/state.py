@@ -30,6 +30,9 @@ from service.releases.rollout.candidate_model import CandidateModel
 from service.releases.rollout.shadow_runner import ShadowRunner
 from service.releases.watch.traffic_counters import TrafficCounters
 from service.releases.watch.watched_predictor import watched
+from service.retention.deletion import Deletion
+from service.retention.operating_clock import OperatingClock
+from service.retention.retention_sweep import Retention
 from service.runs.leases.liveness import Liveness
 from service.runs.policy.retrain_policy import RetrainPolicy
 from service.runs.run_store import RunStore
@@ -83,6 +86,8 @@ class State:
     release_watch: ReleaseWatch
     liveness: Liveness
     retrain_policy: RetrainPolicy
+    deletion: Deletion
+    retention: Retention
     model_repository: ModelRepository
     statistics: Statistics
     large_bodies: asyncio.Semaphore
@@ -129,6 +134,7 @@ def open_state(
     database_collector = DatabaseCollector(database, liveness)
     metrics.registry.register(database_collector)
     images = ImageStore(database, open_blobs(settings), limits, vectors, settings.pool_max_bytes)
+    deletion = Deletion(settings=settings, database=database, models=models, vectors=vectors, liveness=liveness)
     return State(
         settings=settings,
         limits=limits,
@@ -154,6 +160,8 @@ def open_state(
         release_watch=ReleaseWatch(settings, database, traffic, candidates, shadow, on_activation=active_model.wake),
         liveness=liveness,
         retrain_policy=RetrainPolicy(settings, database, models, metrics, liveness, partial(queue.enqueue, RUN_TASK)),
+        deletion=deletion,
+        retention=Retention(deletion, images, OperatingClock(database, clock)),
         model_repository=ModelRepository(models, active_model),
         statistics=Statistics(),
         large_bodies=asyncio.Semaphore(LARGE_BODIES),

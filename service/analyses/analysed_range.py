@@ -6,6 +6,8 @@ earlier ones, and analyses the older images when there are no new ones.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 
 from sqlalchemy import delete, func, select
@@ -17,6 +19,8 @@ from service.storage.tables import Image
 
 KEPT_MODELS = 2
 """The active one and the one before it, for a rollback."""
+CHUNK = 5_000
+"""Analyses that one transaction deletes."""
 
 
 def analysed_model(database: Database, version: str) -> AnalysedModel | None:
@@ -63,7 +67,24 @@ def forget_old_models(database: Database, active: str) -> list[str]:
         versions = session.scalars(select(AnalysedModel.version).order_by(AnalysedModel.id.desc())).all()
     old = [version for version in versions[KEPT_MODELS:] if version != active]
     for version in old:
-        with database.write() as session:
-            for table in (ImageAnalysis, AnalysedDay, DriftTest, AnalysedModel):
-                session.execute(delete(table).where(table.version == version))
+        forget_model(database, version)
     return old
+
+
+def forget_model(database: Database, version: str, until: float = math.inf) -> bool:
+    """Delete the analyses of a version, in short transactions; return False if time is up at `until` (monotonic)."""
+    while True:
+        if time.monotonic() > until:
+            return False
+        some = select(ImageAnalysis.sequence).where(ImageAnalysis.version == version).limit(CHUNK)
+        with database.write() as session:
+            sequences = session.scalars(some.order_by(ImageAnalysis.sequence)).all()
+            if not sequences:
+                break
+            own = ImageAnalysis.version == version
+            session.execute(delete(ImageAnalysis).where(own, ImageAnalysis.sequence <= sequences[-1]))
+    # The row last: it shows that there may be more to delete.
+    with database.write() as session:
+        for table in (AnalysedDay, DriftTest, AnalysedModel):
+            session.execute(delete(table).where(table.version == version))
+    return True

@@ -22,7 +22,18 @@ from service.api.middleware.decompress_body import decompress_body
 from service.api.middleware.observability import ObservedApp, telemetry
 from service.api.middleware.reject_nul import reject_nul
 from service.api.problems import PROTOCOL, add_problem_handlers
-from service.api.v1 import drift, images, models, provenance, releases, run_records, runs, segment, segment_batch
+from service.api.v1 import (
+    drift,
+    images,
+    models,
+    provenance,
+    releases,
+    retention,
+    run_records,
+    runs,
+    segment,
+    segment_batch,
+)
 from service.api.v2 import infer, model_routes, repository, server
 from service.api.v2.tensor_body import JSON_SLACK, largest_body, takes_tensors
 from service.settings import Settings, open_telemetry_variables
@@ -74,6 +85,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     app.include_router(releases.router)
     app.include_router(models.router)
     app.include_router(provenance.router)
+    app.include_router(retention.router)
     app.include_router(health.router)
     for part in (server, repository, infer, model_routes):
         app.include_router(part.router)

@@ -6,7 +6,7 @@ import structlog
 from sqlalchemy import Select, select, text
 from sqlalchemy.orm import Session
 
-from service.errors import ModelNotFound, NothingToRollBack
+from service.errors import ModelNotFound, ModelNotServable, NothingToRollBack
 from service.storage.tables import UNSERVABLE, Activation, Model
 
 log = structlog.stdlib.get_logger(__name__)
@@ -26,10 +26,19 @@ def newest_activation(session: Session) -> Activation | None:
     return session.scalars(_in_effect()).first()
 
 
+def earlier_activation(session: Session) -> Activation | None:
+    """Return the activation to which a rollback returns: of the version that was active before."""
+    past = session.scalars(_in_effect()).all()
+    return next((each for each in past if each.version != past[0].version), None)
+
+
 def activate_version(session: Session, version: str, reason: str, key_name: str | None = None) -> Activation:
-    """Activate a version. Raises ModelNotFound."""
+    """Activate a version. Raises ModelNotFound, or ModelNotServable if it was deleted."""
     lock_activations(session)
     model = existing_model(session, version)
+    # Read after the wait for the lock.
+    session.refresh(model)
+    check_not_deleted(model)
     model.state, model.error = "ready", None
     return _append(session, version, reason, key_name)
 
@@ -37,8 +46,7 @@ def activate_version(session: Session, version: str, reason: str, key_name: str 
 def activate_previous(session: Session, reason: str, key_name: str | None = None) -> Activation:
     """Activate the version that was active before. Raises NothingToRollBack if there is none."""
     lock_activations(session)
-    past = session.scalars(_in_effect()).all()
-    earlier = next((each for each in past if each.version != past[0].version), None)
+    earlier = earlier_activation(session)
     if earlier is None:
         raise NothingToRollBack("No other version has been active: upload or activate another one.")
     return _append(session, earlier.version, reason, key_name)
@@ -50,6 +58,15 @@ def existing_model(session: Session, version: str) -> Model:
     if model is None:
         raise ModelNotFound(f"There is no model version {version!r}: GET /v1/models lists them.")
     return model
+
+
+def check_not_deleted(model: Model) -> None:
+    """Raise ModelNotServable if a version was deleted."""
+    if model.state == "deleted":
+        raise ModelNotServable(
+            f"{model.version} was deleted ({model.deletion_reason}, {model.deleted_at:%Y-%m-%d}): use another version, "
+            "or upload its bundle again (POST /v1/models)."
+        )
 
 
 def _append(session: Session, version: str, reason: str, key_name: str | None) -> Activation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,6 +36,13 @@ class BundleMirror:
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def delete(self, version: str) -> None:
+        """Delete a bundle, the manifest first: nobody downloads the rest."""
+        with suppress(FileNotFoundError), reported():
+            paths = self._files.ls(f"{self._root}/{version}", detail=False)
+            for path in sorted(paths, key=lambda path: not path.endswith(f"/{MANIFEST}")):
+                self._files.rm_file(path)
 
     def _fetch(self, source: str, folder: Path) -> None:
         if not self._files.exists(f"{source}/{MANIFEST}"):

@@ -14,10 +14,17 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.errors import BundleInvalid
-from service.models.activations import activate_previous, activate_version, existing_model, newest_activation
-from service.models.bundle import MANIFEST, Bundle, read_bundle
+from service.models.activations import (
+    activate_previous,
+    activate_version,
+    check_not_deleted,
+    existing_model,
+    newest_activation,
+)
+from service.models.bundle import MANIFEST, Bundle, Manifest, read_bundle
 from service.models.bundle_archive import unpack
 from service.models.bundle_mirror import BundleMirror
+from service.models.deleted_bundles import DeletedBundles, folder_bytes, kept_manifest
 from service.models.loading import load_model
 from service.settings import Settings
 from service.storage.database import Database
@@ -27,6 +34,7 @@ from service.storage.tables import UNSERVABLE, Activation, Model, ModelState
 log = structlog.stdlib.get_logger(__name__)
 
 CARD = "MODEL_CARD.md"
+OTHER_FILES = "Version {} exists with other files: export the bundle again."
 
 
 class ModelStore:
@@ -37,10 +45,12 @@ class ModelStore:
         self._database = database
         self._root = settings.data_dir / "models"
         self._mirror = BundleMirror(settings.storage_url) if settings.storage_url else None
+        self.deleted = DeletedBundles(database, self._root, self._mirror)
 
     def import_folder(self, folder: Path, *, state: ModelState = "ready", run_id: str | None = None) -> Model:
-        """Copy a bundle into the store. A version that exists is returned; if it had failed, it is repaired and ready.
+        """Copy a bundle into the store. A version that exists is returned.
 
+        If that had failed, or was deleted, its files are written again, and it is ready.
         The probe runs later, before the model serves. Raises BundleInvalid for a broken bundle, or if another bundle
         has its version.
         """
@@ -60,6 +70,7 @@ class ModelStore:
             parent=manifest.parent,
             run_id=run_id,
             miou=manifest.miou,
+            bytes=folder_bytes(target),
         )
         return self._insert(row)
 
@@ -88,12 +99,24 @@ class ModelStore:
             return existing_model(session, version)
 
     def bundle(self, version: str) -> Bundle:
-        """Read the manifest of a version. Raises ModelNotFound, or BundleInvalid if it is damaged."""
-        folder = self._settings.data_dir / self.get(version).path
+        """Read the manifest of a version.
+
+        Raises ModelNotFound, ModelNotServable if it was deleted, or BundleInvalid if it is damaged.
+        """
+        model = self.get(version)
+        check_not_deleted(model)
+        folder = self._settings.data_dir / model.path
         if self._mirror is not None and not folder.exists():
+            # These copies only grow here.
+            self.deleted.delete_leftovers()
             with suppress(FileNotFoundError):
                 self._mirror.download(folder)
         return read_bundle(folder, verify=False)
+
+    def manifest(self, version: str) -> Manifest:
+        """Read the manifest of a version, which may be deleted. Raises ModelNotFound, or BundleInvalid."""
+        model = self.get(version)
+        return kept_manifest(model) if model.state == "deleted" else self.bundle(version).manifest
 
     def activated(self) -> Model | None:
         """Return the version to serve: of the newest activation whose model can serve."""
@@ -134,10 +157,12 @@ class ModelStore:
     ) -> None:
         """Set the state of a version, and `miou` (0..1) if given, in the transaction `within` if given.
 
-        Raises ModelNotFound.
+        A deleted one stays deleted. Raises ModelNotFound.
         """
         with self._writing(within) as session:
             model = existing_model(session, version)
+            if model.state == "deleted":
+                return
             model.state = state
             model.error = error
             model.miou = model.miou if miou is None else miou
@@ -173,6 +198,11 @@ class ModelStore:
         return self._database.write() if within is None else nullcontext(within)
 
     def _import_existing(self, known: Model, bundle: Bundle) -> Model:
+        if known.state == "deleted":
+            if known.manifest is not None and kept_manifest(known).files != bundle.manifest.files:
+                raise BundleInvalid(OTHER_FILES.format(known.version))
+            self.deleted.begin_again(known.version)
+            known = self.get(known.version)
         target = self._settings.data_dir / known.path
         try:
             same = read_bundle(target, verify=known.state == "failed").manifest.files == bundle.manifest.files
@@ -183,7 +213,7 @@ class ModelStore:
             self._replace(bundle.folder, target)
             same = True
         if not same:
-            raise BundleInvalid(f"Version {known.version} exists with other files: export the bundle again.")
+            raise BundleInvalid(OTHER_FILES.format(known.version))
         if known.state == "failed":
             self.mark(known.version, "ready")
         return self.get(known.version)

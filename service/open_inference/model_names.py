@@ -7,7 +7,7 @@
     no version                  the active one; if its bundle has another name, the newest ready one of this name
 
 Responses carry numbers, as in other servers of the protocol; the bundle's version is in `bundle_version` (responses)
-and `version_3` (`config`). Numbers are stable within a store, which never deletes versions. If a name has two meanings,
+and `version_3` (`config`). Numbers are stable within a store; deleted versions keep theirs. If a name has two meanings,
 `seg` and `seg_bytes` take precedence over encoded models, and these over tensor models.
 """
 

@@ -77,7 +77,7 @@ def _run(state: State, ending: threading.Event) -> None:
 
 
 def sweep(state: State) -> None:
-    """Queue abandoned runs, complete deletions, send webhooks and queued runs, and start a run if one is due.
+    """Queue abandoned runs, complete deletions, send webhooks and queued runs, start a run if one is due; retention.
 
     The message of a queued run may be lost.
     """
@@ -85,15 +85,22 @@ def sweep(state: State) -> None:
     reap(state.database, state.liveness)
     sweep_deletions(state.database, state.images, state.settings.data_dir / "runs")
     send_due(state.database, state.settings)
+    if _enqueue_all(state):
+        state.retrain_policy.consider()
+        state.retrain_policy.consider_schedule()
+        start_for_drift(state.retrain_policy)
+    state.retention.sweep()
+
+
+def _enqueue_all(state: State) -> bool:
+    """Send the queued runs; return False if the broker does not answer."""
     for run_id in state.runs.queued():
         try:
             state.queue.enqueue(RUN_TASK, run_id)
         except QueueUnreachable as error:
             log.warning("the broker does not answer", reason=str(error))
-            return
-    state.retrain_policy.consider()
-    state.retrain_policy.consider_schedule()
-    start_for_drift(state.retrain_policy)
+            return False
+    return True
 
 
 def can_train(python: str) -> bool:

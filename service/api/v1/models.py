@@ -18,6 +18,8 @@ from service.errors import (
     BundleInvalid,
     EncodingUnsupported,
     ModelNotFound,
+    ModelNotServable,
+    NotDeletable,
     NothingToRollBack,
     ReasonMissing,
     StorageFailed,
@@ -25,6 +27,7 @@ from service.errors import (
 )
 from service.releases.transitions import MAX_REASON
 from service.state import State
+from service.storage.deletion_columns import DeletionReason
 from service.storage.tables import Model, ModelState
 
 # Any valid key may read models: clients that segment need the classes.
@@ -46,6 +49,9 @@ class ModelOut(BaseModel):
     created_at: datetime
     serving: bool = Field(default=False, description="this process serves it")
     desired: bool = Field(default=False, description="it was activated last; serving processes follow within a second")
+    bytes: int | None = Field(description="size of its files; null: not measured yet")
+    deleted_at: datetime | None = Field(description="time when it was deleted; its record stays")
+    deletion_reason: DeletionReason | None = Field(description="requested, or the limit of retention: age or bytes")
 
 
 class ModelsOut(BaseModel):
@@ -95,11 +101,14 @@ def _out(state: State, model: Model, desired: str | None) -> ModelOut:
 
 
 @router.get("")
-def list_models(state: StateOf) -> ModelsOut:
+def list_models(
+    state: StateOf, *, deleted: Annotated[bool, Query(description="List deleted versions, too")] = False
+) -> ModelsOut:
     """List the model versions."""
     desired = _desired(state)
+    models = [model for model in state.models.list() if deleted or model.state != "deleted"]
     return ModelsOut(
-        models=[_out(state, model, desired) for model in state.models.list()],
+        models=[_out(state, model, desired) for model in models],
         serving=state.active_model.current_version,
         desired=desired,
         error=state.active_model.error,
@@ -130,9 +139,9 @@ def rollback(state: StateOf, request: Request) -> ActivationOut:
 
 @router.get("/{version}", responses=problem_docs(ModelNotFound, BundleInvalid, StorageFailed))
 def get_model(state: StateOf, version: str) -> ModelDetailOut:
-    """Get a version with its classes, metrics and provenance."""
+    """Get a version with its classes, metrics and provenance; also one that was deleted."""
     row = _out(state, state.models.get(version), _desired(state))
-    manifest = state.models.bundle(version).manifest
+    manifest = state.models.manifest(version)
     return ModelDetailOut(
         **row.model_dump(),
         classes=[entry.model_dump() for entry in manifest.classes],
@@ -144,7 +153,21 @@ def get_model(state: StateOf, version: str) -> ModelDetailOut:
     )
 
 
-@router.post("/{version}/activate", dependencies=[needs("admin")], responses=problem_docs(ModelNotFound, ReasonMissing))
+@router.delete(
+    "/{version}", dependencies=[needs("admin")], responses=problem_docs(ModelNotFound, NotDeletable, StorageFailed)
+)
+def delete_model(state: StateOf, request: Request, version: str) -> ModelOut:
+    """Delete a version that is not in use. Its record stays; a worker deletes the files after a minute."""
+    model = state.deletion.delete_model(version, "requested", caller_name(request))
+    state.active_model.evict(version)
+    return _out(state, model, _desired(state))
+
+
+@router.post(
+    "/{version}/activate",
+    dependencies=[needs("admin")],
+    responses=problem_docs(ModelNotFound, ReasonMissing, ModelNotServable),
+)
 def activate(
     state: StateOf,
     request: Request,

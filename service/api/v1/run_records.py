@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.auth import needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
-from service.errors import RunFileMissing, RunNotFound
+from service.errors import RunFileMissing, RunFilesDeleted, RunNotFound
 from service.runs.history.run_files import read_log, read_recipe, report_file
 from service.runs.history.training_history import read_history
 
@@ -32,7 +32,8 @@ def _text_docs(media_type: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {media_type: {"schema": {"type": "string"}}}}}
 
 
-FILE_DOCS = problem_docs(RunNotFound, RunFileMissing)
+RECIPE_DOCS = problem_docs(RunNotFound, RunFileMissing)
+FILE_DOCS = problem_docs(RunNotFound, RunFileMissing, RunFilesDeleted)
 
 
 class HistoryOut(BaseModel):
@@ -49,12 +50,24 @@ def run_folder(state: StateOf, run_id: str) -> Path:
     return state.settings.data_dir / "runs" / state.runs.get(run_id).id
 
 
+def run_files(state: StateOf, run_id: str) -> Path:
+    """Return the folder of a run whose files were not deleted. Raises RunNotFound, RunFilesDeleted."""
+    run = state.runs.get(run_id)
+    if run.deleted_at is not None:
+        raise RunFilesDeleted(
+            f"Log, history, checkpoint and report of run {run_id} were deleted on {run.deleted_at:%Y-%m-%d} "
+            f"({run.deletion_reason}); its record and its recipe are kept."
+        )
+    return run_folder(state, run_id)
+
+
 Folder = Annotated[Path, Depends(run_folder)]
+Files = Annotated[Path, Depends(run_files)]
 
 
-@router.get("/history", responses=problem_docs(RunNotFound))
+@router.get("/history", responses=problem_docs(RunNotFound, RunFilesDeleted))
 def get_history(
-    folder: Folder,
+    folder: Files,
     points: Annotated[int, Query(ge=1, le=MAX_POINTS, description="maximum number of points of each list")] = 500,
 ) -> HistoryOut:
     """Get losses and evaluations as evenly spaced points. Empty before training starts."""
@@ -67,7 +80,7 @@ def get_history(
     responses=_text_docs("text/plain") | FILE_DOCS,
 )
 def get_log(
-    folder: Folder, tail: Annotated[int, Query(ge=1, le=MAX_LINES, description="number of lines at the end")] = 1000
+    folder: Files, tail: Annotated[int, Query(ge=1, le=MAX_LINES, description="number of lines at the end")] = 1000
 ) -> PlainTextResponse:
     """Get the end of the log of trainer and exporter, at most 1 MiB."""
     return PlainTextResponse(read_log(folder, tail))
@@ -76,7 +89,7 @@ def get_log(
 @router.get(
     "/recipe",
     response_class=PlainTextResponse,
-    responses=_text_docs(TOML) | FILE_DOCS,
+    responses=_text_docs(TOML) | RECIPE_DOCS,
 )
 def get_recipe(folder: Folder) -> PlainTextResponse:
     """Get the trainer's recipe, in TOML."""
@@ -88,6 +101,6 @@ def get_recipe(folder: Folder) -> PlainTextResponse:
     response_class=HTMLResponse,
     responses=_text_docs("text/html") | FILE_DOCS,
 )
-def get_report(folder: Folder) -> FileResponse:
+def get_report(folder: Files) -> FileResponse:
     """Get the trainer's report, an HTML page: curves, scores by class, validation images."""
     return FileResponse(report_file(folder), media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})

@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.auth import needs
+from service.api.auth import caller_name, needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.errors import (
@@ -21,6 +21,7 @@ from service.errors import (
     ImagesDeleted,
     ModelNotFound,
     NoModel,
+    NotDeletable,
     NotEnoughImages,
     RunActive,
     RunNotActive,
@@ -32,6 +33,7 @@ from service.errors import (
 from service.runs.policy.triggers import Trigger
 from service.state import State
 from service.storage.cursors import parse_cursor
+from service.storage.deletion_columns import DeletionReason
 from service.storage.tables import ACTIVE, RunReason, RunStatus
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], dependencies=[needs("train")])
@@ -85,6 +87,12 @@ class RunOut(BaseModel):
         "rule, scores, and comparisons with confidence limits; `GET /v1/releases?run_id=` says what became of the "
         "candidate"
     )
+    bytes: int | None = Field(description="size of its files; null: not measured yet, or it has none")
+    deleted_at: datetime | None = Field(
+        description="time when log, history, checkpoint and report were deleted; its record and its recipe stay"
+    )
+    deletion_reason: DeletionReason | None = Field(description="requested, or the limit of retention: age or bytes")
+    deleted_by: str | None = Field(description="name of the key of the person who deleted them; null: the service did")
 
 
 class StartIn(BaseModel):
@@ -182,6 +190,12 @@ def get_run(state: StateOf, run_id: str) -> RunOut:
 def cancel_run(state: StateOf, run_id: str) -> RunOut:
     """Cancel a run. A queued run ends at once, a running one within seconds."""
     return RunOut.model_validate(state.runs.request_cancel(run_id))
+
+
+@router.delete("/{run_id}", dependencies=[needs("admin")], responses=problem_docs(RunNotFound, NotDeletable))
+def delete_run(state: StateOf, request: Request, run_id: str) -> RunOut:
+    """Delete log, history, checkpoint and report of a run; its record and its recipe stay, and it can be repeated."""
+    return RunOut.model_validate(state.deletion.delete_run(run_id, "requested", caller_name(request)))
 
 
 def _existing_run(state: StateOf, run_id: str) -> str:

@@ -61,14 +61,14 @@ async def all_statistics(state: StateOf) -> dict[str, Any]:
 def metadata(state: StateOf, model: str, version: Version) -> ModelMetadataOut:
     """Get the inputs, outputs and versions of a model."""
     found = state.model_repository.find(model, version)
-    return ModelMetadataOut(**model_metadata(found, state.models.bundle(found.entry.row.version).manifest))
+    return ModelMetadataOut(**model_metadata(found, state.models.manifest(found.entry.row.version)))
 
 
 @of_model(router, "GET", "/config", dependencies=ANY_KEY, responses=READ)
 def config(state: StateOf, model: str, version: Version) -> dict[str, Any]:
     """Get the configuration of a model in Triton's format, with its classes."""
     found = state.model_repository.find(model, version)
-    return model_config(found, state.models.bundle(found.entry.row.version).manifest)
+    return model_config(found, state.models.manifest(found.entry.row.version))
 
 
 @of_model(router, "GET", "/ready", responses=error_docs(*UNKNOWN, Unavailable))

@@ -72,7 +72,7 @@ def describe_provenance(
 
     Raises ModelNotFound, or BundleInvalid if the bundle is damaged.
     """
-    model, manifest = models.get(version), models.bundle(version).manifest
+    model, manifest = models.get(version), models.manifest(version)
     with database.read() as session:
         run = existing_run(session, model.run_id) if model.run_id else None
         labels = _labels(session, run, after, limit + 1) if run else []

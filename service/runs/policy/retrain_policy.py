@@ -18,7 +18,15 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from service.errors import Conflict, NotEnoughImages, QueueUnreachable, RunActive, TrainerMissing, Unavailable
+from service.errors import (
+    Conflict,
+    NotEnoughImages,
+    QueueUnreachable,
+    RunActive,
+    RunNotRepeatable,
+    TrainerMissing,
+    Unavailable,
+)
 from service.images.pool_counters import read_counts
 from service.metrics import Metrics
 from service.models.model_store import ModelStore
@@ -127,12 +135,17 @@ class RetrainPolicy:
     def repeat(self, run_id: str, *, without_deleted: bool = False) -> Run:
         """Start a run with the snapshot, recipe and seed of another one.
 
-        Raises RunNotFound, RunNotRepeatable, ImagesDeleted unless deleted images may be left out, ModelNotFound if the
-        model from which it started is gone, RunActive or TrainerMissing.
+        Raises RunNotFound, RunNotRepeatable (also if the model from which it started was deleted), ImagesDeleted unless
+        deleted images may be left out, RunActive or TrainerMissing.
         """
         with self.database.read() as session:
             run = plan_repeat(session, run_id, self.settings.data_dir / "runs", without_deleted=without_deleted)
-        self.models.get(str(run.base_version))
+        base = self.models.get(str(run.base_version))
+        if base.state == "deleted":
+            raise RunNotRepeatable(
+                f"Run {run_id} started from {base.version}, which was deleted: upload its bundle again "
+                "(POST /v1/models)."
+            )
         return self._write(run, utc_now())
 
     def _write(self, run: Run, now: datetime) -> Run:

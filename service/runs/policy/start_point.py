@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.errors import BundleInvalid, NoModel, StartUnusable
+from service.errors import BundleInvalid, ModelNotServable, NoModel, StartUnusable
 from service.models.model_store import ModelStore
 
 ACTIVE_MODEL, ENCODER = "active", "encoder"
@@ -37,6 +37,8 @@ def _check_version(models: ModelStore, version: str, active: str) -> None:
     models.get(version)
     try:
         bundle = models.bundle(version)
+    except ModelNotServable as error:
+        raise StartUnusable(str(error)) from None
     except BundleInvalid as error:
         raise StartUnusable(f"Version {version} cannot be read ({error}): choose another one.") from None
     if bundle.checkpoint is None or not bundle.checkpoint.exists():

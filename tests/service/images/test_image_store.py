@@ -175,7 +175,7 @@ def test_bytes_of_unlabelled_images_are_counted(state: State) -> None:
     sizes = {each: state.images.get(each).bytes for each in (first, second, third)}
     assert unlabelled_bytes(state) == sum(sizes.values())
     for split in ("labelled", "val", "val"):
-        label(state, first, split)  # type: ignore[arg-type]  # a literal
+        label(state, first, split)
     assert unlabelled_bytes(state) == sizes[second] + sizes[third]
     state.images.delete(first)
     state.images.delete(second)
