@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from service.allocator import trim_heap
 from service.errors import BundleInvalid, ModelLoading, ModelNotServable
+from service.models.activations import check_not_deleted
 from service.models.loading import LoadedModel, load_model
 from service.models.model_store import ModelStore
 from service.settings import Settings
@@ -15,11 +16,7 @@ from service.storage.tables import Model
 
 RETRY_AFTER_S = 2
 
-REMEDIES = {
-    "rejected": "the gate rejected it; use another version",
-    "withdrawn": "it was worse in traffic; use another version",
-    "failed": "retry it with POST /v1/models/VERSION/activate, or upload its bundle again",
-}
+REMEDY = "retry it with POST /v1/models/VERSION/activate, or upload its bundle again"
 
 
 class ModelCache:
@@ -36,7 +33,7 @@ class ModelCache:
 
     def lease(self, version: str) -> LoadedModel:
         """Return a version, loading it if necessary. Raises as `ActiveModel.lease`."""
-        _check(self._models.get(version))
+        self._check(version)
         with self._lock:
             if version in self._loaded:
                 self._loaded.move_to_end(version)
@@ -66,6 +63,15 @@ class ModelCache:
         """The version that is being loaded, if any."""
         return self._loading
 
+    def _check(self, version: str) -> None:
+        model = self._models.get(version)
+        try:
+            _check(model)
+        except ModelNotServable:
+            # It may be in use no more, after another process has deleted it.
+            self.evict(version)
+            raise
+
     def _begin(self, version: str) -> None:
         if self._loading is not None:
             raise ModelLoading(
@@ -92,7 +98,8 @@ class ModelCache:
 
 
 def _check(model: Model) -> None:
-    # People look at the masks of a candidate before they decide about it.
-    if model.state not in ("ready", "candidate"):
+    # People look at the masks of any version before they decide about it, also if it was rejected or withdrawn.
+    check_not_deleted(model)
+    if model.state == "failed":
         reason = f" ({model.error})" if model.error else ""
-        raise ModelNotServable(f"{model.version} is {model.state}{reason}: {REMEDIES[model.state]}.")
+        raise ModelNotServable(f"{model.version} is {model.state}{reason}: {REMEDY}.")

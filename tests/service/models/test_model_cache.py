@@ -19,23 +19,24 @@ from tests.service.models.test_active_model import FIRST, SECOND
 from tests.service.tiny_bundle import write_bundle
 
 
-@pytest.mark.parametrize("model_state", ["rejected", "withdrawn", "failed"])
-def test_versions_that_must_not_serve_cannot_be_requested(
-    active_model: ActiveModel, state: State, model_state: ModelState
-) -> None:
+def test_failed_version_cannot_be_requested(active_model: ActiveModel, state: State) -> None:
     state.models.activate(FIRST, "test")
     active_model.refresh()
     active_model.lease(SECOND)
     for version in (FIRST, SECOND):
-        state.models.mark(version, model_state, error="because")
-    with pytest.raises(ModelNotServable, match=f"{model_state} \\(because\\): .+"):
+        state.models.mark(version, "failed", error="because")
+    with pytest.raises(ModelNotServable, match=r"failed \(because\): .+"):
         active_model.lease(SECOND)
+    assert SECOND not in active_model.loaded_versions
     # The active model can be requested by its version in any state.
     assert active_model.lease(FIRST) is active_model.require()
 
 
-def test_candidate_can_be_requested_before_a_person_decides(active_model: ActiveModel, state: State) -> None:
-    state.models.mark(SECOND, "candidate")
+@pytest.mark.parametrize("model_state", ["candidate", "rejected", "withdrawn"])
+def test_version_can_be_requested_before_a_person_decides(
+    active_model: ActiveModel, state: State, model_state: ModelState
+) -> None:
+    state.models.mark(SECOND, model_state)
     assert active_model.lease(SECOND).version == SECOND
 
 
