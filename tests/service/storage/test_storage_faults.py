@@ -21,6 +21,7 @@ from service.errors import DatabaseUnwritable, StorageFailed, StorageUnwritable
 from service.state import State
 from service.storage import data_folder
 from service.storage.storage_faults import storage_fault, storage_faults
+from service.storage.tables import Release, Run, RunLabel, Worker
 from tests.service.conftest import MakeSettings, encoded, eventually, read, sample, serve
 from tests.service.test_process import running
 from tests.service.tiny_bundle import COLORS, nearest, picture, zipped
@@ -148,6 +149,57 @@ def test_segmentation_continues_while_nothing_can_be_written(
         assert client.post("/v1/images", content=other).status_code == 201
         assert "X-Image-Id" in client.post("/v1/segment?contribute=true", content=other).headers
         assert client.get("/v1/images").json()["images"][0]["bytes"] == len(other)
+
+
+@pytest.mark.usefixtures("on_files")
+def test_calls_that_write_only_to_the_database_name_the_full_folder(
+    disk: Disk, make_settings: MakeSettings, other_bundle: Path
+) -> None:
+    with serve(make_settings(data_dir=disk.folder / "data", min_labelled_images=1)) as client:
+        state: State = client.app_state["maskloop"]
+        image, label = encoded(picture()), encoded(nearest(picture(), COLORS))
+        image_id = client.post("/v1/images", content=image).json()["id"]
+        for split in ("labelled", "val"):
+            client.put(f"/v1/images/{image_id}/mask?split={split}", content=label)
+        earlier, other = str(state.active_model.current_version), state.models.import_folder(other_bundle).version
+        for version in (other, earlier):
+            state.releases.activate(version, "test", None)
+        write_judged_run(state, other)
+        with full(disk, state):
+            for method, path in (
+                ("PUT", f"/v1/images/{image_id}/mask?split=labelled"),
+                ("DELETE", f"/v1/images/{image_id}"),
+                ("POST", f"/v1/models/{other}/activate"),
+                ("POST", "/v1/models/rollback"),
+                ("POST", "/v1/releases/1/release?reason=test"),
+                ("POST", "/v1/releases/1/decline?reason=test"),
+                ("POST", "/v1/runs/r1/repeat"),
+                ("DELETE", "/v1/runs/r1"),
+            ):
+                response = client.request(method, path, content=label if method == "PUT" else b"")
+                assert (path, response.status_code) == (path, 507), response.text
+                assert "The data folder data is full: free space" in response.json()["detail"]
+            assert client.get("/v1/retention").status_code == 200
+        assert client.post("/v1/releases/1/decline?reason=test").status_code == 200
+        assert client.delete("/v1/runs/r1").status_code == 200
+
+
+def write_judged_run(state: State, candidate: str) -> None:
+    """Record a run that can be repeated, and the release of its candidate, which waits for a person."""
+    active = state.models.activation()
+    assert active is not None
+    with state.database.write() as session:
+        session.add(Worker(id="w", can_train=True, pid=1, host="h"))
+        session.add(Run(id="r1", number=1, status="judged", reason="manual", base_version=active.version))
+        session.flush()
+        session.get_one(Run, "r1").deletion_sequence = session.get_one(Run, "r1").image_sequence = 0
+        session.add(RunLabel(run_id="r1", image_id="0" * 64, mask_sha256="0" * 64, split="labelled"))
+        verdict = {"outcome": "undecided", "sentence": "It may be better."}
+        values = {"base_version": active.version, "judged_against": active.id, "state": "asked", "reason": "test"}
+        session.add(Release(run_id="r1", version=candidate, verdict=verdict, **values))
+    folder = state.settings.data_dir / "runs" / "r1"
+    folder.mkdir(parents=True)
+    (folder / "recipe.toml").touch()
 
 
 def test_running_process_survives_a_full_disk(disk: Disk, bundle: Path) -> None:
