@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import BigInteger, ColumnElement, func, select, type_coerce
 from sqlalchemy.orm import Session
 
 from service.retention.operating_clock import hour_before, newest_image_before
@@ -94,7 +94,8 @@ def count_expired_images(session: Session, limit: Limit, hour: int) -> ExpiredIm
     excess = excess_bytes(session, limit) - int(old_bytes)
     if excess <= 0:
         return ExpiredImages(old, 0, int(old_bytes))
-    older_bytes = func.sum(Image.bytes).over(order_by=Image.sequence) - Image.bytes
+    # Otherwise the limit would be sent to PostgreSQL as an integer of 32 bits.
+    older_bytes = type_coerce(func.sum(Image.bytes).over(order_by=Image.sequence) - Image.bytes, BigInteger)
     rest = select(Image.bytes, older_bytes.label("older_bytes")).where(UNLABELLED_IMAGE, Image.sequence > newest)
     each = rest.subquery()
     large = select(func.count(), func.coalesce(func.sum(each.c.bytes), 0)).where(each.c.older_bytes < excess)

@@ -28,6 +28,8 @@ COLUMNS = {
     "due_ms": "is a run due",
     "start_ms": "start a run",
     "snapshot_ms": "snapshot (worker)",
+    "preview_ms": "retention preview",
+    "expired_a_second": "expired images a second",
 }
 
 

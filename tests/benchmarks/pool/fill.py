@@ -32,6 +32,7 @@ def fill(state: State, count: int) -> None:
                 labelled=LABELLED,
                 val=VAL,
                 bytes=count * IMAGE_BYTES,
+                unlabelled_bytes=(count - labels) * IMAGE_BYTES,
             )
         )
         session.add(past)

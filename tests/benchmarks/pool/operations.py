@@ -4,7 +4,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -13,12 +13,15 @@ import numpy as np
 from PIL import Image as PillowImage
 from sqlalchemy import text
 
+from service.retention.expiry import Limit, Limits
+from service.retention.operating_clock import OperatingClock
+from service.retention.retention_sweep import Retention
 from service.runs.leases.lease import claim
 from service.runs.worker.snapshot import take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Worker
-from tests.benchmarks.pool.fill import fill
+from tests.benchmarks.pool.fill import IMAGE_BYTES, fill
 from tests.service import postgresql
 
 UPLOADS, PAGES = 200, 50
@@ -43,6 +46,10 @@ class Timings:
     snapshot_ms: float
     run_bytes: int
     """What a run adds to the database."""
+    preview_ms: float
+    """Of retention by bytes that half of the images exceed."""
+    expired_a_second: float
+    """Images that retention deletes, without files."""
 
 
 def measure(kind: str, rows: int, folder: Path) -> Timings:
@@ -71,6 +78,9 @@ def measure(kind: str, rows: int, folder: Path) -> Timings:
         if lease is None:
             raise RuntimeError("the run cannot be claimed")
         snapshot_ms = _ms(lambda: take_snapshot(lease))
+        run_bytes = database_bytes(state) - before
+        half = Limits(images=Limit(bytes=rows * IMAGE_BYTES // 2))
+        preview_ms = _ms(lambda: state.retention.preview(half))
         return Timings(
             database=kind,
             rows=rows,
@@ -84,8 +94,18 @@ def measure(kind: str, rows: int, folder: Path) -> Timings:
             due_ms=median(due),
             start_ms=start_ms,
             snapshot_ms=snapshot_ms,
-            run_bytes=database_bytes(state) - before,
+            run_bytes=run_bytes,
+            preview_ms=preview_ms,
+            expired_a_second=_expired_a_second(state),
         )
+
+
+def _expired_a_second(state: State) -> float:
+    settings = state.settings.model_copy(update={"keep_images_bytes": 1})
+    deletion = replace(state.deletion, settings=settings)
+    before = state.images.counts().unlabelled
+    seconds = _ms(Retention(deletion, state.images, OperatingClock(state.database)).sweep) / 1000
+    return (before - state.images.counts().unlabelled) / seconds
 
 
 def database_bytes(state: State) -> int:

@@ -195,5 +195,13 @@ def test_preview_tells_what_the_sweep_deletes(
     assert kept_models(loop) == {BAD}
 
 
+def test_pool_may_exceed_the_limit_by_more_than_two_gigabytes(loop: State, make_retention: MakeRetention) -> None:
+    fill(loop, labelled=0, val=0, unlabelled=2)
+    with loop.database.write() as session:
+        session.get_one(Pool, 1).unlabelled_bytes = 2**40
+    retention = make_retention(images_bytes=2**33, images_days=10_000)
+    assert retention.preview(limits_of(retention._settings)).images.by_bytes == 2
+
+
 def _killed(*_: object) -> None:
     raise KeyboardInterrupt
