@@ -180,9 +180,9 @@ class ImageStore:
         """
         with self._database.write() as session:
             self._database.lock(session, image_id)
-            deleted = _delete(session, _existing(session, image_id), "requested")
+            (deleted,) = _delete(session, [_existing(session, image_id)], "requested")
         self.erase_vectors(deleted.sequence)
-        self.delete_unused_image(image_id)
+        self.delete_unused_images([image_id])
         if deleted.mask_sha256 is not None:
             self.delete_unused_mask(deleted.mask_sha256)
         return deleted
@@ -194,18 +194,21 @@ class ImageStore:
             for image_id in sorted(image_ids):
                 self._database.lock(session, image_id)
             found = select(Image).where(Image.id.in_(image_ids), Image.mask_sha256.is_(None))
-            return [_delete(session, row, reason) for row in session.scalars(found.order_by(Image.sequence)).all()]
+            return _delete(session, session.scalars(found.order_by(Image.sequence)).all(), reason)
 
     def erase_vectors(self, *sequences: int) -> None:
         """Overwrite the embeddings and the hashes of deleted images."""
         self.vectors.erase(*sequences)
 
-    def delete_unused_image(self, sha256: str) -> None:
-        """Delete the file of an image, unless the pool has the image (again)."""
+    def delete_unused_images(self, image_ids: Sequence[str]) -> None:
+        """Delete the files of images, unless the pool has the image (again)."""
         with self._database.write() as session:
-            self._database.lock(session, sha256)
-            if session.get(Image, sha256) is None:
-                self._blobs.delete("images", sha256)
+            for image_id in sorted(image_ids):
+                self._database.lock(session, image_id)
+            used = set(session.scalars(select(Image.id).where(Image.id.in_(image_ids))))
+            for image_id in image_ids:
+                if image_id not in used:
+                    self._blobs.delete("images", image_id)
 
     def delete_unused_mask(self, sha256: str) -> None:
         """Delete a mask file, unless it is the label of an image, or was that of one still in the pool in a run."""
@@ -256,19 +259,27 @@ def _existing(session: Session, image_id: str) -> Image:
     return row
 
 
-def _delete(session: Session, row: Image, reason: DeletionReason) -> DeletedImage:
-    """Delete a row, in the transaction of the caller, which holds the lock of the image."""
-    deleted = DeletedImage(
-        sequence=row.sequence,
-        image_id=row.id,
-        mask_sha256=row.mask_sha256,
-        deletion_sequence=count_deleted(session, row, reason),
-        reason=reason,
-    )
-    session.add(deleted)
-    session.delete(row)
-    session.execute(delete(ImageAnalysis).where(ImageAnalysis.sequence == row.sequence))
-    pass_on_duplicates(session, row.id)
+def _delete(session: Session, rows: Sequence[Image], reason: DeletionReason) -> list[DeletedImage]:
+    """Delete rows, in the transaction of the caller, which holds the locks of the images."""
+    if not rows:
+        return []
+    newest = count_deleted(session, rows, reason)
+    deleted = [
+        DeletedImage(
+            sequence=row.sequence,
+            image_id=row.id,
+            mask_sha256=row.mask_sha256,
+            deletion_sequence=number,
+            reason=reason,
+        )
+        for number, row in enumerate(rows, start=newest - len(rows) + 1)
+    ]
+    session.add_all(deleted)
+    ids = [row.id for row in rows]
+    session.execute(delete(ImageAnalysis).where(ImageAnalysis.sequence.in_([row.sequence for row in rows])))
+    session.execute(delete(Image).where(Image.id.in_(ids)))
+    for leader in session.scalars(select(Image.duplicate_of).where(Image.duplicate_of.in_(ids)).distinct()).all():
+        pass_on_duplicates(session, str(leader))
     return deleted
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +42,15 @@ def count_added(session: Session, size: int) -> int:
     return _change(session, Pool.image_sequence, image_sequence=1, unlabelled=1, unlabelled_bytes=size, bytes=size)
 
 
-def count_deleted(session: Session, image: Image, reason: DeletionReason) -> int:
-    """Count a deleted image; return its deletion sequence."""
-    counted = {_role(image.split): -1, "deletion_sequence": 1, "bytes": -image.bytes}
-    if image.split is None:
-        counted["unlabelled_bytes"] = -image.bytes
+def count_deleted(session: Session, images: Sequence[Image], reason: DeletionReason) -> int:
+    """Count deleted images; return the deletion sequence of the last one."""
+    counted = Counter({"deletion_sequence": len(images)})
+    for image in images:
+        counted.subtract({_role(image.split): 1, "bytes": image.bytes})
+        if image.split is None:
+            counted["unlabelled_bytes"] -= image.bytes
     if reason != "requested":
-        counted[f"deleted_by_{reason}"] = 1
+        counted[f"deleted_by_{reason}"] = len(images)
     return _change(session, Pool.deletion_sequence, **counted)
 
 

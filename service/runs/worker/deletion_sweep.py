@@ -26,6 +26,8 @@ log = structlog.stdlib.get_logger(__name__)
 COPIES = ("dataset", "bundle")
 """Folders of a run that only the run itself needs: its data set, and the bundle that was imported."""
 BATCH = 100
+CHUNK = 20
+"""Files that one transaction deletes: in an object store, each takes a while."""
 BUDGET_S = 2.0
 """The worker's heartbeat waits for the sweep."""
 PICTURE = re.compile(rb"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]*")
@@ -64,8 +66,11 @@ def complete_deletions(
         labels = _labels(session, pending)
         in_use = _used_up_to(session)
     images.erase_vectors(*(deleted.sequence for deleted in pending))
+    for start in range(0, len(pending), CHUNK):
+        chunk = pending[start : start + CHUNK]
+        images.delete_unused_images([deleted.image_id for deleted in chunk])
     for deleted in pending:
-        _delete_files(images, runs_folder, deleted, labels[deleted.image_id])
+        _delete_masks(images, runs_folder, deleted, labels[deleted.image_id])
     done = [deleted.sequence for deleted in pending if deleted.sequence > in_use]
     with database.write() as session:
         rows = update(DeletedImage).where(DeletedImage.sequence.in_(done), DeletedImage.completed_at.is_(None))
@@ -91,8 +96,7 @@ def _labels(session: Session, deleted: Sequence[DeletedImage]) -> dict[str, list
     return found
 
 
-def _delete_files(images: ImageStore, runs_folder: Path, deleted: DeletedImage, labels: list[RunLabel]) -> None:
-    images.delete_unused_image(deleted.image_id)
+def _delete_masks(images: ImageStore, runs_folder: Path, deleted: DeletedImage, labels: list[RunLabel]) -> None:
     for mask in {deleted.mask_sha256, *(label.mask_sha256 for label in labels)} - {None}:
         images.delete_unused_mask(str(mask))
     for label in labels:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, update
 
 from service.errors import BadInput, FileLost, ImageNotFound, ImageUnreadable, MaskInvalid
 from service.state import State
-from service.storage.tables import Pool, Split
+from service.storage.tables import Image, Pool, Split
 from tests.service.conftest import blob_file, encoded, read
 from tests.service.tiny_bundle import picture
 
@@ -192,6 +192,16 @@ def test_only_images_that_still_are_unlabelled_are_deleted_together(state: State
         pool = session.get_one(Pool, 1)
         counts = (pool.unlabelled, pool.unlabelled_bytes, pool.deletion_sequence, pool.deleted_by_age)
     assert counts == (0, 0, 2, 2)
+
+
+def test_remaining_duplicates_get_a_leader_when_several_are_deleted_together(state: State) -> None:
+    leader, second, third, fourth = (add(state, seed) for seed in range(4))
+    with state.database.write() as session:
+        session.execute(update(Image).where(Image.id != leader).values(duplicate_of=leader))
+    deleted = state.images.delete_unlabelled([leader, second], "age")
+    assert [each.deletion_sequence for each in deleted] == [1, 2]
+    assert state.images.get(third).duplicate_of is None
+    assert state.images.get(fourth).duplicate_of == third
 
 
 def test_image_is_labelled_or_deleted_but_not_both(state: State) -> None:
