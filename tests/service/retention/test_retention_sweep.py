@@ -13,8 +13,10 @@ from sqlalchemy import select, update
 from service.retention.expiry import limits_of
 from service.retention.retention_sweep import Retention
 from service.runs.worker.deletion_sweep import sweep_deletions
-from service.state import State
+from service.settings import Settings
+from service.state import State, open_state
 from service.storage.tables import DeletedImage, Image, Model, Pool, Run, utc_now
+from service.worker.sweeper import sweep
 from tests.service.conftest import encoded
 from tests.service.retention.conftest import DAY_S, MakeRetention
 from tests.service.runs.conftest import BAD, GOOD, SteppedClock, fill, finished_run, write_version
@@ -81,6 +83,15 @@ def test_oldest_images_are_deleted_above_the_limit_of_bytes(loop: State, make_re
     with loop.database.read() as session:
         pool = session.get_one(Pool, 1)
         assert (pool.unlabelled_bytes, pool.deleted_by_bytes) == (sum(sizes[-2:]), 3)
+
+
+def test_sweep_of_a_worker_deletes(loop_settings: Callable[..., Settings]) -> None:
+    state = open_state(loop_settings(keep_images_bytes=1))
+    state.models.ensure_start_model()
+    added = fill(state, labelled=1, val=1, unlabelled=2)
+    sweep(state)
+    assert ids(state) == set(added[:2])
+    state.close()
 
 
 def test_interrupted_deletion_of_images_is_completed(
