@@ -25,6 +25,7 @@ from service.api.problems import PROTOCOL, add_problem_handlers
 from service.api.v1 import (
     drift,
     images,
+    images_batch,
     models,
     provenance,
     releases,
@@ -78,6 +79,8 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     )
     app.include_router(segment.router)
     app.include_router(segment_batch.router)
+    # Before `images`, whose paths include every /v1/images/ID: a wrong method gets the right `Allow`.
+    app.include_router(images_batch.router)
     app.include_router(images.router)
     app.include_router(runs.router)
     app.include_router(run_records.router)
@@ -131,6 +134,7 @@ def _lifespan(get_state: Callable[[], State]) -> Callable[[FastAPI], Any]:
 def _body_limit(settings: Settings) -> Callable[[str], int]:
     largest = {
         "/v1/models": settings.max_bundle_bytes + MULTIPART_SLACK,
+        "/v1/images/batch": settings.max_batch_bytes + settings.max_batch_images * PART_SLACK,
         "/v1/segment/batch": settings.max_batch_bytes + settings.max_batch_images * PART_SLACK,
     }
 
