@@ -37,6 +37,7 @@ NEEDED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/segment"): frozenset({"predict"}),
     ("POST", "/v1/segment/batch"): frozenset({"predict"}),
     ("POST", "/v1/images"): frozenset({"contribute"}),
+    ("POST", "/v1/images/batch"): frozenset({"contribute"}),
     ("GET", "/v1/images"): frozenset({"contribute", "train"}),
     ("GET", "/v1/images/{image_id}"): frozenset({"contribute"}),
     ("DELETE", "/v1/images/{image_id}"): frozenset({"contribute"}),
