@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -123,24 +123,16 @@ class ModelStore:
         with self._database.write() as session:
             return activate_previous(session, reason)
 
-    def mark(
-        self,
-        version: str,
-        state: ModelState,
-        *,
-        error: str | None = None,
-        miou: float | None = None,
-        within: Session | None = None,
-    ) -> None:
-        """Set the state of a version, and `miou` (0..1) if given, in the transaction `within` if given.
-
-        Raises ModelNotFound.
-        """
-        with self._writing(within) as session:
+    def mark(self, version: str, state: ModelState, *, error: str | None = None) -> None:
+        """Set the state of a version. Raises ModelNotFound."""
+        with self._database.write() as session:
             model = existing_model(session, version)
-            model.state = state
-            model.error = error
-            model.miou = model.miou if miou is None else miou
+            model.state, model.error = state, error
+
+    def record_miou(self, session: Session, measured: Mapping[str, float]) -> None:
+        """Record the mIoU (0..1) of versions, measured on the same images. Raises ModelNotFound."""
+        for version, miou in measured.items():
+            existing_model(session, version).miou = miou
 
     def ensure_start_model(self) -> None:
         """Import and activate the start model if it should serve.
@@ -168,9 +160,6 @@ class ModelStore:
                 active=activated.version,
                 remedy=f"POST /v1/models/{version}/activate",
             )
-
-    def _writing(self, within: Session | None) -> AbstractContextManager[Session]:
-        return self._database.write() if within is None else nullcontext(within)
 
     def _import_existing(self, known: Model, bundle: Bundle) -> Model:
         target = self._settings.data_dir / known.path

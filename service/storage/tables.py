@@ -40,6 +40,8 @@ ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
 UNSERVABLE: tuple[ModelState, ...] = ("failed", "withdrawn")
 OPEN: tuple[ReleaseState, ...] = ("judged", "asked", "shadow", "canary")
 """States of a release that is not decided."""
+ROLLED_OUT: tuple[ReleaseState, ...] = ("shadow", "canary")
+"""States of a release whose candidate gets a share of the traffic."""
 ACTIVE_RUN = "status IN ('queued', 'running')"
 UNLABELLED = "mask_sha256 IS NULL"
 LABELLED = "mask_sha256 IS NOT NULL"
@@ -172,7 +174,7 @@ class Model(Base):
     parent: Mapped[str | None] = mapped_column(String(64))
     run_id: Mapped[str | None] = mapped_column(String(64))
     miou: Mapped[float | None]
-    """0..1, from the manifest or measured by the gate."""
+    """0..1, as the gate measured it last; before that, from the manifest."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 

@@ -149,10 +149,10 @@ def test_import_flushes_files_and_folders_to_disk(state: State, bundle: Path, mo
     assert flushed[-1] == (state.settings.data_dir / "models").absolute()
 
 
-def test_mark_sets_state_and_miou(models: ModelStore) -> None:
-    models.mark(SECOND, "rejected", error="worse", miou=0.25)
+def test_mark_sets_the_state(models: ModelStore) -> None:
+    models.mark(SECOND, "rejected", error="worse")
     marked = models.get(SECOND)
-    assert (marked.state, marked.error, marked.miou) == ("rejected", "worse", 0.25)
+    assert (marked.state, marked.error, marked.miou) == ("rejected", "worse", 0.5)
 
 
 def test_withdrawn_version_does_not_serve_when_the_next_one_fails(models: ModelStore) -> None:
