@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session, object_session
 
 from service.errors import names_only
 from service.models.activations import activate_version, existing_model, lock_activations, newest_activation
+from service.releases.watch.regression import read_base
 from service.settings import Settings
 from service.storage.tables import OPEN, ROLLED_OUT, UNSERVABLE, Activation, Model, Release, ReleaseState, utc_now
 from service.webhooks.outbox import add_message
@@ -220,4 +221,6 @@ def _roll_out(session: Session, release: Release, state: Literal["shadow", "cana
             f"The newer candidate {release.version} took its place in traffic. To activate this one all the same, "
             f"POST /v1/releases/{earlier.id}/release.",
         )
+    if state == "canary":
+        release.before_canary = read_base(session, release).to_json()
     change(release, state, reason)

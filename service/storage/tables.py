@@ -296,6 +296,8 @@ class Release(Base):
     """Whether the service withdraws the candidate if it is worse in traffic: not if a person overrode the verdict."""
     shadow: Mapped[dict[str, Any] | None]
     """Disagreement with the active model, as the fields of `Disagreement`; NULL: nothing was compared."""
+    before_canary: Mapped[dict[str, Any] | None]
+    """Traffic of the model before until the canary began, as the fields of `Counts`; NULL: there was no canary."""
 
 
 class Traffic(Base):
@@ -308,7 +310,7 @@ class Traffic(Base):
     requests: Mapped[int] = mapped_column(BigInteger)
     errors: Mapped[int] = mapped_column(BigInteger)
     latency: Mapped[dict[str, Any]]
-    """Successful inferences by bucket of their duration."""
+    """Successful inferences by size of the image, whether it was the first of its size, and bucket of the duration."""
 
 
 class WebhookMessage(Base):

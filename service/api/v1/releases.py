@@ -14,7 +14,7 @@ from service.api.docs.problem_docs import problem_docs
 from service.errors import ModelNotServable, ReleaseDecided, ReleaseNotFound
 from service.releases.rollout.disagreement import Disagreement
 from service.releases.transitions import MAX_REASON
-from service.releases.watch.latency_histogram import quantile_bucket, upper_bound_s
+from service.releases.watch.latency_histogram import quantile_s
 from service.releases.watch.regression import QUANTILE
 from service.releases.watch.traffic_counters import Counts
 from service.storage.tables import ReleaseState
@@ -36,7 +36,8 @@ class TrafficOut(BaseModel):
     requests: int
     errors: int = Field(description="inferences that failed")
     p95_s: float | None = Field(
-        description="95th percentile of the duration of the others in seconds, at most 19 % too high"
+        description="95th percentile of the computing time of the others in seconds, at most 19 % too high: CPU time "
+        "of one thread, which hardly depends on the load; on a GPU, the duration"
     )
 
 
@@ -78,7 +79,9 @@ class ReleaseDetailOut(ReleaseOut):
 
     disagreement: DisagreementOut | None = Field(description="of a shadow; null: nothing was compared")
     traffic: TrafficOut
-    traffic_before: TrafficOut = Field(description="of `base_version`, until the candidate was activated")
+    traffic_before: TrafficOut = Field(
+        description="of `base_version`, until the candidate was activated; from the beginning of its canary on, if any"
+    )
 
 
 class ReleasesOut(BaseModel):
@@ -95,8 +98,7 @@ def _disagreement(found: Disagreement) -> DisagreementOut:
 
 
 def _traffic(counts: Counts) -> TrafficOut:
-    p95_s = upper_bound_s(quantile_bucket(counts.latency, QUANTILE)) if counts.latency else None
-    return TrafficOut(requests=counts.requests, errors=counts.errors, p95_s=p95_s)
+    return TrafficOut(requests=counts.requests, errors=counts.errors, p95_s=quantile_s(counts.latency, QUANTILE))
 
 
 @router.get("", dependencies=[needs("train")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy import select
 
 from service.errors import ModelNotServable, ReasonMissing, ReleaseDecided, ReleaseNotFound
 from service.releases.transitions import conclude, record_verdict, withdraw
+from service.releases.watch.traffic_counters import Counts, write_counts
 from service.settings import Settings
 from service.state import State
 from service.storage.tables import Activation, Release, Run
@@ -231,6 +233,19 @@ def test_newer_candidate_takes_the_place_of_the_one_in_traffic(
     assert [loop.releases.get(each).state for each in (first, second)] == ["superseded", state]
     assert THIRD in loop.releases.get(first).reason
     assert activations(loop) == [BAD]
+
+
+def test_canary_is_compared_with_the_other_traffic_since_its_beginning(loop: State, judged: Callable[..., int]) -> None:
+    """If the machine fails now, it fails for both models; that it did not before is no merit of the active one."""
+    release_id = judged()
+    latency = Counter({(36, 0, 20): 1000})
+    with loop.database.write() as session:
+        write_counts(session, {BAD: Counts(1000, 0, latency)})
+    act(loop, release_id, release_mode="canary")
+    with loop.database.write() as session:
+        write_counts(session, {BAD: Counts(50, 10, latency), GOOD: Counts(20, 4)})
+    _, new, old = loop.releases.with_traffic(release_id)
+    assert (new, old) == (Counts(20, 4), Counts(50, 10, latency))
 
 
 def test_rejected_version_is_activated_only_with_a_reason(loop: State, judged: Callable[..., int]) -> None:
