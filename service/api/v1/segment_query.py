@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Query
@@ -10,7 +10,10 @@ from fastapi.concurrency import run_in_threadpool
 
 from service.api.dependencies import StateOf
 from service.models.loading import LoadedModel
+from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.output.description import MaskForm, OutputOptions
+from service.segmentation.pipeline import Result
+from service.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,24 @@ class SegmentQuery:
     options: OutputOptions
     version_requested: bool = False
     """Whether the client chose the version."""
+
+
+def with_canary(query: SegmentQuery, state: State, data: bytes, context: RequestContext) -> SegmentQuery:
+    """Replace the active model by the candidate of a canary release, if the encoded image is in its share.
+
+    Both have the same classes: the gate rejects others.
+    """
+    canary = None if query.version_requested else state.candidates.canary(query.model, data)
+    if canary is None:
+        return query
+    context.set_model(canary.version)
+    return replace(query, model=canary)
+
+
+def offer_to_shadow(query: SegmentQuery, state: State, result: Result) -> None:
+    """Let the candidate of a shadow release segment the image again, if it is in its share and there is time."""
+    if not query.version_requested:
+        state.shadow.offer(query.model, result.image.image_HW3, result.prediction.mask_HW)
 
 
 async def read_query(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 
@@ -44,7 +46,10 @@ ERRORS = (*UPLOAD_ERRORS, *IMAGE_ERRORS, *ADMISSION_ERRORS, *MODEL_ERRORS, NotSu
 
 @of_model(router, "POST", "/infer", docs=DOCS, response_class=Response, responses=RESPONSE_DOCS | error_docs(*ERRORS))
 async def infer(request: Request, state: StateOf, model: str, version: Version, priority: PriorityOf) -> Response:
-    """Segment images. Timeout and priority in the parameters take precedence over those in the headers."""
+    """Segment images. Timeout and priority in the parameters take precedence over those in the headers.
+
+    Without a version, the active model answers, or during a canary for a share of the images the candidate.
+    """
     # Before admission: loading a version takes seconds.
     served = state.model_repository.loaded(model, version)
     if served is None:
@@ -58,6 +63,10 @@ async def infer(request: Request, state: StateOf, model: str, version: Version, 
             body = await receive(request, state)
             with timings.stage("compute_input"):
                 inference = await _parse(body, request, state, served)
+            if version is None:
+                served = await _with_canary(inference, state, served)
+                timings.version = served.number
+                context.set_model(served.loaded.version)
             rows = await execute(
                 inference,
                 served.loaded,
@@ -65,6 +74,7 @@ async def infer(request: Request, state: StateOf, model: str, version: Version, 
                 context=context,
                 timings=timings,
                 client_disconnected=request.is_disconnected,
+                on_result=partial(state.shadow.offer, served.loaded) if version is None else lambda *_: None,
             )
             with timings.stage("compute_output"):
                 response = await _serialise(inference, rows, request, state.pipeline, served)
@@ -78,6 +88,21 @@ async def _parse(body: bytes, request: Request, state: State, served: Served) ->
         return inference
 
     return await _run(work, state.pipeline, small=len(body) <= SMALL_BYTES)
+
+
+async def _with_canary(inference: InferRequest, state: State, served: Served) -> Served:
+    """Replace the active model by the candidate of a canary release, if the first image is in its share.
+
+    One model answers all images of a request, since the response names one version.
+    """
+
+    def work() -> Served:
+        first = inference.images[0]
+        image = first if isinstance(first, bytes) else np.ascontiguousarray(first).reshape(-1).data
+        canary = state.candidates.canary(served.loaded, image)
+        return served if canary is None else state.model_repository.replaced(served, canary)
+
+    return await state.pipeline.run_in_thread(work) if state.candidates.has_canary else served
 
 
 async def _serialise(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -138,6 +140,62 @@ def test_canary_answers_its_share_and_then_serves(rollout: Rollout) -> None:
     assert (release["state"], release["watched"], release["decided_by"]) == ("serving", True, None)
     assert "as the canary of" in release["reason"]
     eventually(lambda: client.get("/readyz").json()["model"] == CANDIDATE)
+
+
+def test_canary_answers_its_share_of_a_batch(rollout: Rollout) -> None:
+    client, _, _ = rollout(release_mode="canary", canary_share=0.5)
+    images = [encoded(picture(seed=seed)) for seed in range(16)]
+    form = [("file", (str(number), image, "image/png")) for number, image in enumerate(images)]
+    response = client.post("/v1/segment/batch", files=form)
+    assert response.headers["x-model-version"] == FIRST
+    answered = {line["index"]: line["result"] for line in map(json.loads, response.text.splitlines())}
+    for number, image in enumerate(images):
+        assert answered[number]["model"] == (CANDIDATE if is_chosen(image, CANDIDATE, 0.5) else FIRST)
+    assert {result["model"] for result in answered.values()} == {FIRST, CANDIDATE}
+    chosen = client.post("/v1/segment/batch", params={"model": FIRST}, files=form).text.splitlines()
+    assert {json.loads(line)["result"]["model"] for line in chosen} == {FIRST}
+
+
+@pytest.mark.parametrize("model", ["seg", "seg_bytes", "tiny"])
+def test_canary_answers_v2_requests_that_name_no_version(rollout: Rollout, model: str) -> None:
+    client, _, _ = rollout(release_mode="canary", canary_share=1.0)
+    image = picture()
+    answer = infer(client, f"/v2/models/{model}/infer", model, image)
+    assert (answer["model_version"], answer["parameters"]["bundle_version"]) == ("2", CANDIDATE)
+    if model != "seg_bytes":
+        mask = next(output for output in answer["outputs"] if output["name"] == "mask")
+        np.testing.assert_array_equal(np.reshape(mask["data"], image.shape[:2]), nearest(image, SWAPPED))
+    named = infer(client, f"/v2/models/{model}/versions/1/infer", model, image)
+    assert named["parameters"]["bundle_version"] == FIRST
+    (stats,) = client.get(f"/v2/models/{model}/versions/2/stats").json()["model_stats"]
+    assert stats["inference_count"] == 1
+
+
+def infer(client: TestClient, path: str, model: str, image: np.ndarray[Any, Any]) -> dict[str, Any]:
+    if model == "seg_bytes":
+        data: list[Any] = [base64.b64encode(encoded(image)).decode()]
+        tensor = {"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": data}
+    else:
+        tensor = {"name": "image", "datatype": "UINT8", "shape": [1, *image.shape], "data": image.tolist()}
+    response = client.post(path, json={"inputs": [tensor]})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    assert response.headers["x-model-version"] == answer["parameters"]["bundle_version"]
+    return answer
+
+
+@pytest.mark.parametrize("way", ["batch", "seg", "seg_bytes"])
+def test_shadow_also_segments_images_of_batches_and_of_v2(rollout: Rollout, way: str) -> None:
+    client, state, release_id = rollout(release_mode="shadow", shadow_share=1.0)
+    if way == "batch":
+        client.post("/v1/segment/batch", files=[("file", ("a", encoded(picture()), "image/png"))]).raise_for_status()
+    else:
+        infer(client, f"/v2/models/{way}/versions/1/infer", way, picture())
+        infer(client, f"/v2/models/{way}/infer", way, picture())
+    eventually(lambda: is_compared(state, release_id, 1))
+    found = state.releases.get(release_id).shadow
+    assert found is not None
+    assert (found["dropped"], found["errors"]) == (0, 0)
 
 
 def test_canary_that_fails_is_withdrawn(rollout: Rollout) -> None:
