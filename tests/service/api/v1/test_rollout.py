@@ -95,9 +95,11 @@ def test_pipeline_is_busy_while_a_request_is_in_progress(rollout: Rollout, monke
     run = engine.run
 
     def observed(*arguments: Any) -> Any:
-        busy.append(state.shadow._is_busy())
+        # The admission has stopped an inference of the shadow.
+        busy.append(state.shadow._is_busy() and inference())
         return run(*arguments)
 
+    inference = state.shadow._inference
     monkeypatch.setattr(engine, "run", observed)
     client.post("/v1/segment", content=encoded(picture())).raise_for_status()
     assert busy == [True]
