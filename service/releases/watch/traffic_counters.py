@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.models.activations import newest_activation
@@ -95,10 +97,13 @@ def read_counts(session: Session, version: str, activations: list[int]) -> Count
 
 
 def _add(session: Session, activation_id: int, version: str, added: Counts) -> None:
-    row = session.get(Traffic, (activation_id, version), with_for_update=True)
+    key = (activation_id, version)
+    row = session.get(Traffic, key, with_for_update=True)
     if row is None:
-        row = Traffic(activation_id=activation_id, version=version, requests=0, errors=0, latency={})
-        session.add(row)
+        # Another process may insert it at the same time.
+        with suppress(IntegrityError), session.begin_nested():
+            session.add(Traffic(activation_id=activation_id, version=version, requests=0, errors=0, latency={}))
+        row = session.get_one(Traffic, key, with_for_update=True, populate_existing=True)
     total = _counts(row)
     total.add(added)
     for name, value in total.to_json().items():
