@@ -33,7 +33,7 @@ from tests.contract.conftest import free_port
 
 KEY = "key-of-the-benchmark-0123456789"
 NAMES = ("without", "with")
-WARM_UP_S = 1.0
+WARM_UP_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Load:
     times_capacity: float = 0.0
 
 
-LOADS = (Load("0.2x", 0, 0.2), Load("0.5x", 0, 0.5), Load("1 client", 1), Load("8 clients", 8))
+LOADS = (Load("0.3x", 0, 0.3), Load("1 client", 1), Load("8 clients", 8))
 
 
 @dataclass(slots=True)
@@ -79,8 +79,8 @@ def median_ms(found: Figures) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=5.0, help="duration of a window without its warm-up")
+    parser.add_argument("--turns", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=1.2, help="duration of a window without its warm-up")
     parser.add_argument("--bundle", type=Path, default=ROOT / "service" / "starter")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-shadow-") as folder, ExitStack() as stack:

@@ -20,7 +20,7 @@ SLOWER_BUCKETS = 2
 """An inference is slow if it takes longer than the 95th percentile of the model before by so many buckets, a factor of
 1.4: images of one size differ by as much."""
 MIN_INFERENCES = 20
-"""Fewer inferences of a kind have no 95th percentile to compare with."""
+"""Fewer inferences, of a kind or during a canary, are too few to compare with."""
 
 
 def read_base(session: Session, release: Release) -> Counts:
@@ -32,12 +32,14 @@ def read_base(session: Session, release: Release) -> Counts:
 def read_both(session: Session, release: Release) -> tuple[Counts, Counts]:
     """Return the counts of the candidate, as canary and since its activation, and of the model before it.
 
-    Those of the model before begin with the canary, if there was one: both then had the same load and the same images.
+    Those of the model before begin with the canary, if there was one, and it had a few inferences since: both then had
+    the same load and the same kinds of images.
     """
     ids = [each for each in (release.judged_against, release.activation_id) if each is not None]
     before = read_base(session, release)
     if release.before_canary is not None:
-        before = before.since(Counts.from_json(release.before_canary))
+        meanwhile = before.since(Counts.from_json(release.before_canary))
+        before = meanwhile if meanwhile.requests >= MIN_INFERENCES else before
     return read_counts(session, release.version, ids), before
 
 

@@ -243,7 +243,11 @@ def test_canary_is_compared_with_the_other_traffic_since_its_beginning(loop: Sta
         write_counts(session, {BAD: Counts(1000, 0, latency)})
     act(loop, release_id, release_mode="canary")
     with loop.database.write() as session:
-        write_counts(session, {BAD: Counts(50, 10, latency), GOOD: Counts(20, 4)})
+        write_counts(session, {BAD: Counts(19)})
+    # Too few: a canary that gets nearly all images must not be compared with nothing.
+    assert loop.releases.with_traffic(release_id)[2].requests == 1019
+    with loop.database.write() as session:
+        write_counts(session, {BAD: Counts(31, 10, latency), GOOD: Counts(20, 4)})
     _, new, old = loop.releases.with_traffic(release_id)
     assert (new, old) == (Counts(20, 4), Counts(50, 10, latency))
 

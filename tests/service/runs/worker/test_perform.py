@@ -14,7 +14,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from service.runs.leases.attempts import MAX_ATTEMPTS
-from service.runs.leases.lease import claim
+from service.runs.leases.lease import Lease, claim
 from service.runs.worker.label_check import check_labels
 from service.runs.worker.perform import perform
 from service.runs.worker.phases import Interrupted, Phases
@@ -338,33 +338,28 @@ def test_prepare_stops_between_images_when_the_run_is_cancelled(loop: State, run
         calls.append(1)
         return "cancelled" if len(calls) > 4 else None
 
-    phases = Phases(
+    with pytest.raises(Interrupted, match="cancelled"):
+        phases_of(loop, lease, cancelled_at_the_fourth_image).run()
+    assert len(calls) == 5
+    assert not (loop.settings.data_dir / "runs" / run.id / "dataset").exists()
+
+
+def phases_of(loop: State, lease: Lease, interruption: Callable[[], str | None]) -> Phases:
+    return Phases(
         settings=loop.settings,
         runs=loop.runs,
         images=loop.images,
         models=loop.models,
         releases=loop.releases,
         lease=lease,
-        interruption=cancelled_at_the_fourth_image,
+        interruption=interruption,
     )
-    with pytest.raises(Interrupted, match="cancelled"):
-        phases.run()
-    assert len(calls) == 5
-    assert not (loop.settings.data_dir / "runs" / run.id / "dataset").exists()
 
 
 def test_verdict_and_release_are_one_step_that_no_cancellation_divides(loop: State, run: Run) -> None:
     lease = claim(loop.database, run.id)
     assert lease is not None
-    Phases(
-        settings=loop.settings,
-        runs=loop.runs,
-        images=loop.images,
-        models=loop.models,
-        releases=loop.releases,
-        lease=lease,
-        interruption=lambda: "cancelled" if loop.releases.of_run(run.id) else None,
-    ).run()
+    phases_of(loop, lease, lambda: "cancelled" if loop.releases.of_run(run.id) else None).run()
     release = loop.releases.of_run(run.id)
     assert release is not None
     assert (release.state, activations(loop)) == ("serving", [BAD, GOOD])
