@@ -16,7 +16,7 @@ from service.api.docs.problem_docs import problem_docs
 from service.api.request_priority import PriorityOf
 from service.api.v1.images import keep
 from service.api.v1.render import RESULT_DOCS, media_types, negotiate, render
-from service.api.v1.segment_query import QueryOf, SegmentQuery, offer_to_shadow, with_canary
+from service.api.v1.segment_query import QueryOf, SegmentQuery, segment_image
 from service.errors import (
     ADMISSION_ERRORS,
     IMAGE_ERRORS,
@@ -89,15 +89,12 @@ async def segment(
     ) as context:
         # Read the body after admission: that of a rejected request is never received.
         data = await read_image(request, state.settings.receive_timeout_s)
-        query = with_canary(query, state, data, context)
-        model = query.model
-        result = await state.pipeline.segment(data, model.engine, context, request.is_disconnected, model.value_range)
+        query, result = await segment_image(query, state, data, context, request.is_disconnected)
 
         def encode() -> tuple[bytes, float]:
             return render(result, query, media_type, legend=legend), mean_confidence(result.prediction)
 
         content, confidence = await state.pipeline.encode(encode, context)
-    offer_to_shadow(query, state, result)
     headers = _headers(result, query, context, confidence)
     if contribute or state.collection_policy.is_sampled():
         kept = await run_in_threadpool(_collect, state, data, confidence)

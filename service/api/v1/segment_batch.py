@@ -25,7 +25,7 @@ from service.api.forms import form_files, is_form
 from service.api.problems import CLIENT_DISCONNECTED, INTERNAL_DETAIL, problem_body
 from service.api.request_priority import PriorityOf, RequestPriority
 from service.api.v1.render import describe_result
-from service.api.v1.segment_query import QueryOf, SegmentQuery, offer_to_shadow, with_canary
+from service.api.v1.segment_query import QueryOf, SegmentQuery, segment_image
 from service.errors import MODEL_ERRORS, UPLOAD_ERRORS, BadInput, ClassUnknown, MaskloopError, names_only
 from service.segmentation.admission.request_context import BATCH
 from service.segmentation.output.description import Description
@@ -171,13 +171,7 @@ class Batch:
             data = await image.read(state.settings.max_image_bytes + 1)
             if not data:
                 raise BadInput("The part is empty: send the file itself.")
-            query = with_canary(self._query, state, data, context)
-            model = query.model
-            result = await state.pipeline.segment(
-                data, model.engine, context, self._client_disconnected, model.value_range
-            )
-
-            offer_to_shadow(query, state, result)
+            query, result = await segment_image(self._query, state, data, context, self._client_disconnected)
 
             def encode() -> bytes:
                 description = describe_result(result, query, query.options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -10,9 +11,10 @@ from fastapi.concurrency import run_in_threadpool
 
 from service.api.dependencies import StateOf
 from service.models.loading import LoadedModel
+from service.releases.rollout.canary_fallback import answer
 from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.output.description import MaskForm, OutputOptions
-from service.segmentation.pipeline import Result
+from service.segmentation.pipeline import DisconnectCheck, Result
 from service.state import State
 
 
@@ -26,22 +28,24 @@ class SegmentQuery:
     """Whether the client chose the version."""
 
 
-def with_canary(query: SegmentQuery, state: State, data: bytes, context: RequestContext) -> SegmentQuery:
-    """Replace the active model by the candidate of a canary release, if the encoded image is in its share.
+async def segment_image(
+    query: SegmentQuery, state: State, data: bytes, context: RequestContext, client_disconnected: DisconnectCheck
+) -> tuple[SegmentQuery, Result]:
+    """Segment an encoded image; return the query with the model that did, and the result. Raises as the pipeline.
 
-    Both have the same classes: the gate rejects others.
+    Unless the client chose a version, the candidate of a release gets its share: that of a canary answers (it has the
+    same classes, since the gate rejects others), and that of a shadow segments the image again later.
     """
+
+    def attempt(model: LoadedModel) -> Awaitable[Result]:
+        context.set_model(model.version)
+        return state.pipeline.segment(data, model.engine, context, client_disconnected, model.value_range)
+
     canary = None if query.version_requested else state.candidates.canary(query.model, data)
-    if canary is None:
-        return query
-    context.set_model(canary.version)
-    return replace(query, model=canary)
-
-
-def offer_to_shadow(query: SegmentQuery, state: State, result: Result) -> None:
-    """Let the candidate of a shadow release segment the image again, if it is in its share and there is time."""
+    model, result = await answer(attempt, canary, query.model)
     if not query.version_requested:
-        state.shadow.offer(query.model, result.image.image_HW3, result.prediction.mask_HW)
+        state.shadow.offer(model, result.image.image_HW3, result.prediction.mask_HW)
+    return replace(query, model=model), result
 
 
 async def read_query(
