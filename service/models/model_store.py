@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.errors import BundleInvalid
-from service.models.activations import activate_previous, activate_version, existing_model, newest_activation
+from service.models.activations import activate_version, existing_model, newest_activation
 from service.models.bundle import MANIFEST, Bundle, read_bundle
 from service.models.bundle_archive import unpack
 from service.models.bundle_mirror import BundleMirror
@@ -52,6 +52,8 @@ class ModelStore:
         target = self._root / manifest.version
         if not target.exists():
             self._copy(folder, target)
+        # Also if the folder exists: a former import may have ended before this line.
+        self._mirror_bundle(target)
         row = Model(
             version=manifest.version,
             name=manifest.name,
@@ -118,11 +120,6 @@ class ModelStore:
         with self._database.write() as session:
             return activate_version(session, version, reason)
 
-    def rollback(self, reason: str = "rollback") -> Activation:
-        """Activate the previously active version. Raises NothingToRollBack if there is none."""
-        with self._database.write() as session:
-            return activate_previous(session, reason)
-
     def mark(self, version: str, state: ModelState, *, error: str | None = None) -> None:
         """Set the state of a version. Raises ModelNotFound."""
         with self._database.write() as session:
@@ -182,22 +179,24 @@ class ModelStore:
         if target.exists():
             target.rename(damaged)
         self._copy(source, target)
+        self._mirror_bundle(target)
         _delete(damaged)
+
+    def _mirror_bundle(self, folder: Path) -> None:
+        if self._mirror is not None:
+            self._mirror.upload(folder, [name for name in _names(folder) if (folder / name).exists()])
 
     def _copy(self, source: Path, target: Path) -> None:
         temporary = self._root / f".import-{uuid4().hex}"
         temporary.mkdir(parents=True)
         try:
-            names = [MANIFEST, CARD, *(entry.file for entry in read_bundle(source, verify=False).manifest.files)]
-            for name in names:
+            for name in _names(source):
                 if (source / name).exists():
                     copy_durably(source / name, temporary / name)
             read_bundle(temporary)
             sync_folder(temporary)
             temporary.rename(target)
             sync_folder(target.parent)
-            if self._mirror is not None:
-                self._mirror.upload(target, [name for name in names if (target / name).exists()])
         except OSError:
             # Another process imported the same version first.
             if not target.exists():
@@ -214,6 +213,11 @@ class ModelStore:
             session.add(row)
         log.info("model imported", version=row.version, state=row.state)
         return row
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of the files of a bundle."""
+    return [MANIFEST, CARD, *(entry.file for entry in read_bundle(folder, verify=False).manifest.files)]
 
 
 def _delete(folder: Path) -> None:
