@@ -3,9 +3,9 @@
 python -m tests.benchmarks.shadow [--turns N] [--seconds S] [--bundle FOLDER]
 
 The candidate is a copy of the model and gets all images, the worst case. Each turn puts every load on both services;
-the one that is not measured is stopped (SIGSTOP), and the order changes from turn to turn. The figures are ratios, with
-the shadow to without: p50 and masks a second as the median over the turns, p99 over the requests of all turns.
-`compared` is the share of the answers that the shadow segmented as well.
+the one that is not measured is stopped (SIGSTOP), and the order changes from turn to turn. The table has p50, p99 and
+masks a second with the shadow and without, and their ratio over all turns with its 95 % interval. `compared` is the
+share of the answers that the shadow segmented as well.
 """
 
 import argparse
@@ -13,11 +13,12 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+
+import numpy as np
 
 from service.cores import usable_cores
 from service.releases.transitions import conclude, record_verdict
@@ -34,6 +35,7 @@ from tests.contract.conftest import free_port
 KEY = "key-of-the-benchmark-0123456789"
 NAMES = ("without", "with")
 WARM_UP_S = 0.3
+DRAWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +61,32 @@ class Windows:
 
     def row(self, name: str) -> str:
         """A row of the table."""
-        ratios = [
-            [median_ms(b) / median_ms(a) for a, b in zip(self.without, self.with_, strict=True)],
-            [b.masks_per_s / a.masks_per_s for a, b in zip(self.without, self.with_, strict=True)],
+        before, after = pooled(self.without), pooled(self.with_)
+        cells = [
+            self._ratio(lambda windows: pooled(windows)["p50_ms"]),
+            self._ratio(lambda windows: pooled(windows)["p99_ms"]),
+            self._ratio(lambda windows: sum(each.masks_per_s for each in windows)),
         ]
-        cells = [f"{median(each):.3f} ({min(each):.2f} to {max(each):.2f})" for each in ratios]
-        tails = [pooled(each)["p99_ms"] for each in (self.without, self.with_)]
         answers = sum(each.outcomes.get("200", 0) for each in self.with_)
         return (
-            f"| {name} | {median(map(median_ms, self.without)):.1f} ms | {cells[0]} | "
-            f"{tails[1] / tails[0]:.3f} ({tails[0]:.0f} to {tails[1]:.0f} ms) | {cells[1]} | "
+            f"| {name} | {before['p50_ms']:.0f} to {after['p50_ms']:.0f} ms | {cells[0]} | "
+            f"{before['p99_ms']:.0f} to {after['p99_ms']:.0f} ms | {cells[1]} | {cells[2]} | "
             f"{self.compared / max(answers, 1):.0%} |"
         )
 
-
-def median_ms(found: Figures) -> float:
-    return median(found.latencies_ms)
+    def _ratio(self, value: Callable[[list[Figures]], float]) -> str:
+        """The ratio over all turns, with its 95 % interval by a bootstrap of the turns."""
+        rng, turns = np.random.default_rng(0), len(self.without)
+        draws = [rng.integers(0, turns, turns) for _ in range(DRAWS)]
+        pairs = [([self.without[turn] for turn in draw], [self.with_[turn] for turn in draw]) for draw in draws]
+        low, high = np.nanpercentile([value(after) / value(before) for before, after in pairs], [2.5, 97.5])
+        return f"{value(self.with_) / value(self.without):.2f} ({low:.2f} to {high:.2f})"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=1.2, help="duration of a window without its warm-up")
+    parser.add_argument("--turns", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=2.0, help="duration of a window without its warm-up")
     parser.add_argument("--bundle", type=Path, default=ROOT / "service" / "starter")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-shadow-") as folder, ExitStack() as stack:
@@ -101,7 +107,7 @@ def main() -> int:
             windows.compared += compared(servers[name]) - before if name == "with" else 0
         for server in servers.values():
             server.resume()
-    sys.stdout.write("| load | p50 without | p50 | p99 | masks/s | compared |\n|---|---|---|---|---|---|\n")
+    sys.stdout.write("| load | p50 | ratio | p99 | ratio | masks/s | compared |\n|---|---|---|---|---|---|---|\n")
     for load_name, windows in found.items():
         sys.stdout.write(windows.row(load_name) + "\n")
     return 0

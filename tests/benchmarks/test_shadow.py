@@ -24,12 +24,15 @@ def test_short_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert [row.split(" | ")[0] for row in rows] == [f"| {load.name}" for load in shadow.LOADS]
 
 
-def test_ratios_are_those_of_the_turns() -> None:
+def test_ratios_are_those_of_all_turns() -> None:
     def window(masks_per_s: float, *latencies_ms: float) -> Figures:
         outcomes = {"200": len(latencies_ms)}
         return Figures(offered_per_s=1.0, masks_per_s=masks_per_s, latencies_ms=list(latencies_ms), outcomes=outcomes)
 
-    without = [window(10, 1, 2, 3), window(10, 4), window(20, 10)]
-    with_ = [window(9, 4), window(10, 4), window(30, 5, 5)]
-    row = shadow.Windows(without, with_, compared=3).row("1 client")
-    assert row == "| 1 client | 4.0 ms | 1.000 (0.50 to 2.00) | 0.512 (10 to 5 ms) | 1.000 (0.90 to 1.50) | 75% |"
+    # A turn without an answer in the window counts in the masks a second.
+    without = [window(10, 2, 4, 6), window(10), window(20, 4, 4)]
+    with_ = [window(8, 4, 8, 12), window(8), window(16, 8, 8)]
+    row = shadow.Windows(without, with_, compared=2).row("1 client").split(" | ")
+    assert row[:2] == ["| 1 client", "4 to 8 ms"]
+    assert row[2] == "2.00 (2.00 to 2.00)"
+    assert row[3:] == ["6 to 12 ms", "2.00 (2.00 to 2.00)", "0.80 (0.80 to 0.80)", "40% |"]

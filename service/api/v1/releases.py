@@ -45,7 +45,9 @@ class DisagreementOut(BaseModel):
     """How far the masks of a shadow's candidate and of the active model differ; this says not which is better."""
 
     images: int = Field(description="images that both segmented")
-    dropped: int = Field(description="images of the share that were not compared, since the service was busy")
+    dropped: int = Field(
+        description="images of the share that were not compared, since the service was busy or they are large"
+    )
     errors: int = Field(description="images on which the candidate failed")
     share: float | None = Field(description="share of the pixels with different classes, 0..1")
     by_class: dict[str, float] = Field(description="the same among the pixels of each class of the active model")
@@ -62,8 +64,8 @@ class ReleaseOut(BaseModel):
     state: ReleaseState = Field(
         description="judged: for an instant, after the verdict; asked: a person decides; shadow: it also computes a "
         "share of the answers, unseen, and a person decides; canary: it answers a share of the requests; serving; "
-        "declined: by the gate or a person; superseded: another version was activated meanwhile; withdrawn: it was "
-        "worse in traffic"
+        "declined: by the gate or a person; superseded: another version was activated meanwhile, or a newer candidate "
+        "got its share of the traffic; withdrawn: it was worse in traffic, or does not load"
     )
     reason: str = Field(description="why it is in this state")
     decided_by: str | None = Field(description="name of the key of the person who decided; null: the service did")
