@@ -87,11 +87,12 @@ class Settings(BaseSettings):
     """Maximum queueing time of a segmentation, in seconds. A request gets 503 if its estimated queueing time is longer,
     or if it has waited this long. The first two requests per core are admitted regardless and have no limit."""
     max_batch_images: int = Field(default=100, gt=0)
-    """Maximum number of images in one request to `/v1/segment/batch`. They wait on disk in `data_dir`."""
+    """Maximum number of images in one batch request. They wait on disk in `data_dir`."""
     max_batch_bytes: int = Field(default=200 * 2**20, gt=0)
-    """Maximum size of a request to `/v1/segment/batch`, in bytes."""
+    """Maximum size of a batch request, in bytes."""
     max_concurrent_batches: int = Field(default=4, gt=0)
-    """Maximum number of requests to `/v1/segment/batch` at a time; further ones get 503 with Retry-After."""
+    """Maximum number of batch requests (`/v1/segment/batch`, `/v1/images/batch`) at a time; further ones get 503 with
+    Retry-After."""
     receive_timeout_s: float = Field(default=30.0, gt=0)
     """Time in which the body of an image or mask must arrive, in seconds; otherwise the request gets 408."""
     send_timeout_s: float = Field(default=30.0, gt=0)

@@ -22,7 +22,18 @@ from service.api.middleware.decompress_body import decompress_body
 from service.api.middleware.observability import ObservedApp, telemetry
 from service.api.middleware.reject_nul import reject_nul
 from service.api.problems import PROTOCOL, add_problem_handlers
-from service.api.v1 import drift, images, models, provenance, releases, run_records, runs, segment, segment_batch
+from service.api.v1 import (
+    drift,
+    images,
+    images_batch,
+    models,
+    provenance,
+    releases,
+    run_records,
+    runs,
+    segment,
+    segment_batch,
+)
 from service.api.v2 import infer, model_routes, repository, server
 from service.api.v2.tensor_body import JSON_SLACK, largest_body, takes_tensors
 from service.settings import Settings, open_telemetry_variables
@@ -67,6 +78,8 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     )
     app.include_router(segment.router)
     app.include_router(segment_batch.router)
+    # Before `images`, whose paths include every /v1/images/ID: a wrong method gets the right `Allow`.
+    app.include_router(images_batch.router)
     app.include_router(images.router)
     app.include_router(runs.router)
     app.include_router(run_records.router)
@@ -119,6 +132,7 @@ def _lifespan(get_state: Callable[[], State]) -> Callable[[FastAPI], Any]:
 def _body_limit(settings: Settings) -> Callable[[str], int]:
     largest = {
         "/v1/models": settings.max_bundle_bytes + MULTIPART_SLACK,
+        "/v1/images/batch": settings.max_batch_bytes + settings.max_batch_images * PART_SLACK,
         "/v1/segment/batch": settings.max_batch_bytes + settings.max_batch_images * PART_SLACK,
     }
 

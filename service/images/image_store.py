@@ -6,8 +6,8 @@ files, whatever happens at the same time or in between.
 
 from __future__ import annotations
 
-import hashlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from service.errors import FileLost, ImageNotFound, PoolFull
 from service.images.duplicate_clusters import cluster_split, pass_on_duplicates
 from service.images.label_masks import check_not_binary, encode_mask, read_mask
+from service.images.new_images import NewImage, find_new, insert_images
 from service.images.pool_counters import (
     Counts,
-    count_added,
     count_deleted,
     count_labelled,
     next_split,
@@ -29,7 +29,7 @@ from service.images.pool_counters import (
 from service.segmentation.decode import EncodedImage, Limits
 from service.segmentation.formats.rgb import ValueRange
 from service.storage.analysis_tables import ImageAnalysis
-from service.storage.blob_store import BlobStore, Collection
+from service.storage.blob_store import BlobStore, Collection, sha256_of
 from service.storage.cursors import parse_cursor
 from service.storage.database import Database
 from service.storage.tables import DeletedImage, Image, Run, RunLabel, Split, utc_now
@@ -63,34 +63,41 @@ class ImageStore:
         self._decoding = threading.Semaphore(MAX_CONCURRENT_DECODES)
 
     def add(self, data: bytes, *, value_range: ValueRange | None = None, decoded: bool = False) -> tuple[Image, bool]:
-        """Add an image; return its row, and whether it is new. Raises as `decode`, and PoolFull.
+        """Add an image; return its row, and whether it is new. Raises as `receive`."""
+        return self.add_all([self.receive(data, value_range=value_range, decoded=decoded)])[0]
 
-        It is decoded, unless the caller has `decoded` it, so that no run fails on it later. `value_range` is that of
-        the model.
+    def receive(self, data: bytes, *, value_range: ValueRange | None = None, decoded: bool = False) -> NewImage:
+        """Check an image and store its bytes, for `add_all`. Raises as `decode`, and PoolFull.
+
+        Its pixels are checked, unless the caller has `decoded` it, so that no run fails on it later. `value_range` is
+        that of the model.
         """
         encoded = EncodedImage(data, self._limits, value_range)
         with self._decoding:
-            header = encoded.header if decoded else encoded.decode().header
-        self._check_space(data)
+            header = encoded.header if decoded else encoded.check_pixels()
+        image = NewImage(data, sha256_of(data), header)
+        self._check_space(image)
         # Before the transaction, since flushing a file takes milliseconds.
-        sha256 = self._blobs.put("images", data)
+        self._blobs.put("images", image.sha256, data)
+        return image
+
+    def add_all(self, images: Sequence[NewImage]) -> list[tuple[Image, bool]]:
+        """Add images in one transaction; return for each, in their order, its row, and whether it is new."""
         with self._database.write() as session:
-            self._database.lock(session, sha256)
-            known = session.get(Image, sha256)
-            if known is not None:
-                return known, False
-            # Does nothing, unless the image has just been deleted.
-            self._blobs.put("images", data)
-            row = Image(
-                id=sha256,
-                sequence=count_added(session, len(data)),
-                media_type=header.media_type,
-                width=header.width,
-                height=header.height,
-                bytes=len(data),
-            )
-            session.add(row)
-        return row, True
+            # In one order everywhere, so that two transactions never wait for each other.
+            for sha256 in sorted({image.sha256 for image in images}):
+                self._database.lock(session, sha256)
+            new = find_new(session, images)
+            for image in new:
+                # Does nothing, unless the image has just been deleted.
+                self._blobs.put("images", image.sha256, image.data)
+            rows = insert_images(session, new)
+            known = {i.sha256: _existing(session, i.sha256) for i in images if i.sha256 not in rows}
+        first = {image.sha256: position for position, image in reversed(list(enumerate(images)))}
+        return [
+            ((rows | known)[image.sha256], image.sha256 in rows and first[image.sha256] == position)
+            for position, image in enumerate(images)
+        ]
 
     def get(self, image_id: str) -> Image:
         """Get the row of an image. Raises ImageNotFound."""
@@ -155,12 +162,13 @@ class ImageStore:
         if not partial:
             check_not_binary(ids, ignore_index)
         mask = encode_mask(ids)
-        sha256 = self._blobs.put("masks", mask)
+        sha256 = sha256_of(mask)
+        self._blobs.put("masks", sha256, mask)
         with self._database.write() as session:
             self._database.lock(session, image_id)
             self._database.lock(session, sha256)
             row = _existing(session, image_id)
-            self._blobs.put("masks", mask)
+            self._blobs.put("masks", sha256, mask)
             chosen = split or row.split or cluster_split(session, row) or next_split(session)
             old, row.mask_sha256 = row.mask_sha256, sha256
             row.label_sequence = count_labelled(session, row.split, chosen)
@@ -220,13 +228,13 @@ class ImageStore:
             if not session.scalar(select(exists().where(Image.mask_sha256 == sha256) | in_run)):
                 self._blobs.delete("masks", sha256)
 
-    def _check_space(self, data: bytes) -> None:
+    def _check_space(self, image: NewImage) -> None:
         """Raise PoolFull; images that arrive at the same time may exceed the limit a little."""
         if not self._max_bytes:
             return
         with self._database.read() as session:
-            full = read_counts(session).bytes + len(data) > self._max_bytes
-            if full and session.get(Image, hashlib.sha256(data).hexdigest()) is None:
+            full = read_counts(session).bytes + len(image.data) > self._max_bytes
+            if full and session.get(Image, image.sha256) is None:
                 raise PoolFull(
                     f"The images in the pool have {self._max_bytes} bytes, the limit: delete some, or raise "
                     "MASKLOOP_POOL_MAX_BYTES."

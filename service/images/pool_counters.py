@@ -5,12 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from service.storage.tables import Image, Pool, Role, Split
 
 LABELS_PER_VAL = 5
+COUNT_ADDED = (
+    update(Pool)
+    .values(
+        image_sequence=Pool.image_sequence + bindparam("images"),
+        unlabelled=Pool.unlabelled + bindparam("images"),
+        bytes=Pool.bytes + bindparam("size"),
+    )
+    .returning(Pool.image_sequence)
+)
+"""Built once, since uploads are frequent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +44,9 @@ def locked_pool(session: Session) -> Pool:
     return session.scalars(select(Pool).with_for_update()).one()
 
 
-def count_added(session: Session, size: int) -> int:
-    """Count a new unlabelled image of `size` bytes; return its sequence."""
-    return _change(session, Pool.image_sequence, image_sequence=1, unlabelled=1, bytes=size)
+def count_added(session: Session, images: int, size: int) -> int:
+    """Count new unlabelled images of `size` bytes together; return the sequence of the last one."""
+    return int(session.connection().execute(COUNT_ADDED, {"images": images, "size": size}).scalar_one())
 
 
 def count_deleted(session: Session, image: Image) -> int:

@@ -12,8 +12,8 @@ Collection = Literal["images", "masks"]
 class BlobStore(Protocol):
     """A blob appears complete or not at all. A name that is no SHA-256 in lower-case hex raises FileNotFoundError."""
 
-    def put(self, collection: Collection, data: bytes) -> str:
-        """Store data durably, unless it exists, and return its name."""
+    def put(self, collection: Collection, sha256: str, data: bytes) -> None:
+        """Store data durably, unless it exists; `sha256` is its name, from `sha256_of`."""
 
     def read(self, collection: Collection, sha256: str) -> bytes:
         """Return the bytes. Raises FileNotFoundError."""

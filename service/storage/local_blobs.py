@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from service.storage.blob_store import Collection, relative_path, sha256_of
+from service.storage.blob_store import Collection, relative_path
 from service.storage.durable_files import write_durably
 
 
@@ -16,14 +16,12 @@ class LocalBlobs:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def put(self, collection: Collection, data: bytes) -> str:
-        """Store data durably, unless it exists, and return its name."""
-        sha256 = sha256_of(data)
+    def put(self, collection: Collection, sha256: str, data: bytes) -> None:
+        """Store data durably, unless it exists."""
         target = self._target(collection, sha256)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             write_durably(target, data)
-        return sha256
 
     def read(self, collection: Collection, sha256: str) -> bytes:
         """Return the bytes. Raises FileNotFoundError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from service.storage.blob_store import Collection, relative_path, sha256_of
+from service.storage.blob_store import Collection, relative_path
 from service.storage.object_store import open_object_store, reported
 
 
@@ -16,14 +16,12 @@ class RemoteBlobs:
         """Open the store. Raises StorageFailed."""
         self._files, self._root = open_object_store(url)
 
-    def put(self, collection: Collection, data: bytes) -> str:
-        """Store data, unless it exists, and return its name."""
-        sha256 = sha256_of(data)
+    def put(self, collection: Collection, sha256: str, data: bytes) -> None:
+        """Store data, unless it exists."""
         target = self._target(collection, sha256)
         with reported():
             if not self._files.exists(target):
                 self._files.pipe_file(target, data)
-        return sha256
 
     def read(self, collection: Collection, sha256: str) -> bytes:
         """Return the bytes. Raises FileNotFoundError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -76,10 +77,15 @@ def keep(state: State, data: bytes, *, decoded: bool = False) -> tuple[Image, bo
     """
     model = state.active_model.current
     image, new = state.images.add(data, value_range=model.value_range if model else None, decoded=decoded)
-    if new:
-        state.metrics.images_added.inc()
-        state.retrain_policy.consider_image(image.sequence)
+    count_kept(state, [image] if new else [])
     return image, new
+
+
+def count_kept(state: State, images: Sequence[Image]) -> None:
+    """Count new images, and start a run if one is due."""
+    if images:
+        state.metrics.images_added.inc(len(images))
+        state.retrain_policy.consider_image(max(image.sequence for image in images))
 
 
 ADDED_DOCS: dict[int | str, dict[str, Any]] = {200: {"model": ImageOut, "description": "The pool has this image"}}

@@ -9,33 +9,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
-import structlog
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 
 from service.api.auth import needs
-from service.api.dependencies import StateOf, receive_within
+from service.api.batches import BATCH_DOCS, NDJSON, batch_files, problem_of
+from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import Problem, problem_docs
-from service.api.forms import form_files, is_form
-from service.api.problems import CLIENT_DISCONNECTED, INTERNAL_DETAIL, problem_body
 from service.api.request_priority import PriorityOf, RequestPriority
 from service.api.v1.render import describe_result
 from service.api.v1.segment_query import QueryOf, SegmentQuery, segment_image
-from service.errors import MODEL_ERRORS, UPLOAD_ERRORS, BadInput, ClassUnknown, MaskloopError, names_only
+from service.errors import MODEL_ERRORS, UPLOAD_ERRORS, BadInput, ClassUnknown
 from service.segmentation.admission.request_context import BATCH
 from service.segmentation.output.description import Description
-from service.segmentation.pipeline import ClientDisconnected
 from service.state import State
 
-log = structlog.stdlib.get_logger(__name__)
 router = APIRouter(prefix="/v1", tags=["segment"], dependencies=[needs("predict")])
 
-NDJSON = "application/x-ndjson"
 # Longest wait of an image for admission.
 ADMISSION_TIMEOUT_S = 60.0
 
@@ -61,12 +55,6 @@ def _line_schema() -> dict[str, Any]:
     return schema
 
 
-FORM = {
-    "type": "object",
-    "required": ["file"],
-    "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}},
-}
-BODY_DOCS = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
 LINES_DOCS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "One JSON document per line and image, in order of completion. A failed image gives a "
@@ -76,33 +64,20 @@ LINES_DOCS: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def receive_batch(request: Request, state: StateOf, _query: QueryOf) -> AsyncIterator[list[UploadFile]]:
-    """Store the images of a form on disk, after the query was validated; delete them when the response ends.
-
-    Raises:
-        Overloaded: Too many batch requests are in progress.
-        BadInput: Not a form, no files, or too many.
-        BodyTooSlow: The body did not arrive within the timeout, which grows with the size limit.
-    """
-    if not is_form(request):
-        raise BadInput("A batch is a form (multipart/form-data): send each image as a part named `file`.")
-    settings = state.settings
-    remedy = f"send up to {settings.max_batch_images} parts named `file`, or raise MASKLOOP_MAX_BATCH_IMAGES"
-    form = form_files(request, folder=settings.tmp_dir, most=settings.max_batch_images, remedy=remedy)
-    timeout_s = settings.receive_timeout_s * max(1, settings.max_batch_bytes / settings.max_image_bytes)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(state.batch_gate.admit())
-        yield await receive_within(stack.enter_async_context(form), timeout_s)
+async def _receive(request: Request, state: StateOf, _query: QueryOf) -> AsyncIterator[list[UploadFile]]:
+    """Store the images after the query was validated."""
+    async with batch_files(request, state) as files:
+        yield files
 
 
-Images = Annotated[list[UploadFile], Depends(receive_batch)]
+Images = Annotated[list[UploadFile], Depends(_receive)]
 
 
 @router.post(
     "/segment/batch",
     response_class=StreamingResponse,
     responses={**LINES_DOCS, **problem_docs(*UPLOAD_ERRORS, *MODEL_ERRORS, ClassUnknown)},
-    openapi_extra=BODY_DOCS,
+    openapi_extra=BATCH_DOCS,
 )
 async def segment_batch(
     request: Request, *, state: StateOf, query: QueryOf, priority: PriorityOf, images: Images
@@ -148,14 +123,9 @@ class Batch:
         name = image.filename or ""
         try:
             return await self._segment(index, name, image)
-        except MaskloopError as error:
-            body = problem_body(error.status, error.slug, error.title, names_only(error.message))
-        except ClientDisconnected:
-            body = problem_body(*CLIENT_DISCONNECTED)
         except Exception as error:
-            log.exception("unexpected error in a batch", index=index, error=repr(error))
-            body = problem_body(500, MaskloopError.slug, MaskloopError.title, INTERNAL_DETAIL)
-        return BatchLine(index=index, filename=name, status=body["status"], problem=Problem(**body)).to_line()
+            problem = problem_of(error, self._state)
+        return BatchLine(index=index, filename=name, status=problem.status, problem=problem).to_line()
 
     async def _segment(self, index: int, name: str, image: UploadFile) -> bytes:
         state = self._state

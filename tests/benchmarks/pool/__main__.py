@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], metavar="N")
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"], choices=["sqlite", "postgresql"])
     parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="an earlier build, for the rate of uploads")
+    parser.add_argument("--pool", type=int, default=10_000, help="images in the pool when uploads are timed (10000)")
     parser.add_argument("--turns", type=int, default=6, help="windows of uploads for each build (6); 0: none")
     options = parser.parse_args()
     found = []
@@ -46,8 +47,10 @@ def main() -> int:
             postgresql.drop_databases()
         sys.stdout.write(table(found) + "\n")
         if options.turns:
-            rates = ingest(Path(folder) / "ingestion", options.before, turns=options.turns, seconds=4)
-            sys.stdout.write(f"\nuploads of 640x480 JPEGs, 8 clients, images a second: {rates_text(rates)}\n")
+            rates = ingest(
+                Path(folder) / "ingestion", options.before, pool=options.pool, turns=options.turns, seconds=4
+            )
+            sys.stdout.write(f"\nuploads of 640x480 JPEGs, images a second: {rates_text(rates)}\n")
     return 0
 
 
@@ -63,9 +66,11 @@ def table(found: Sequence[Timings]) -> str:
 
 
 def rates_text(rates: dict[str, float]) -> str:
-    """The rates, and their ratio if there are two."""
-    text = ", ".join(f"{name} {rate:.1f}" for name, rate in rates.items())
-    return f"{text}, ratio {rates['ours'] / rates['before']:.2f}" if "before" in rates else text
+    """The rates, each with its ratio to the earlier build if there is one."""
+    before = rates.get("before")
+    return ", ".join(
+        f"{name} {rate:.0f}" + (f" ({rate / before:.2f}x)" if before else "") for name, rate in rates.items()
+    )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ FRAGMENTS = [
     b"\xff",
     DATA,
 ]
+PATHS = ["/v1/segment", "/v1/segment/batch", "/v1/images", "/v1/images/batch"]
 TYPES = [
     "multipart/form-data",
     "Multipart/Form-Data",
@@ -53,7 +54,11 @@ def content_types() -> st.SearchStrategy[str]:
 
 
 def test_malformed_form_is_never_a_fault(client: TestClient) -> None:
-    @given(malformed_forms(), content_types(), st.sampled_from(["/v1/segment", "/v1/segment/batch", "/v1/images"]))
+    @given(
+        malformed_forms(),
+        content_types(),
+        st.sampled_from(PATHS),
+    )
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     def try_one(body: bytes, content_type: str, path: str) -> None:
         response = client.post(path, content=body, headers={"Content-Type": content_type})

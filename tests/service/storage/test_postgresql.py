@@ -91,6 +91,16 @@ def test_same_bytes_from_many_clients_are_one_image(state: State) -> None:
     assert [image.sequence for image in state.images.page().images] == list(range(ROUNDS, 0, -1))
 
 
+def test_batches_with_the_same_images_in_other_orders_do_not_block_each_other(state: State) -> None:
+    for seed in range(0, ROUNDS, 5):
+        received = [state.images.receive(encoded(picture(seed=seed + number))) for number in range(5)]
+        orders = [received, received[::-1], received[2:] + received[:2], received[:3]]
+        added = at_once(*(partial(state.images.add_all, order) for order in orders))
+        assert sum(new for batch in added for _, new in batch) == len(received)
+    assert state.images.counts().unlabelled == ROUNDS
+    assert [image.sequence for image in state.images.page().images] == list(range(ROUNDS, 0, -1))
+
+
 def test_image_added_and_deleted_at_once_has_row_and_file_or_neither(state: State) -> None:
     data = encoded(picture())
     image_id = hashlib.sha256(data).hexdigest()
