@@ -310,7 +310,7 @@ class Traffic(Base):
     requests: Mapped[int] = mapped_column(BigInteger)
     errors: Mapped[int] = mapped_column(BigInteger)
     latency: Mapped[dict[str, Any]]
-    """Successful inferences by size of the image, whether it was the first of its size, and bucket of the duration."""
+    """Successful inferences by size of the image, threads, whether it was the first such, and duration, in buckets."""
 
 
 class WebhookMessage(Base):

@@ -37,7 +37,7 @@ class TrafficOut(BaseModel):
     errors: int = Field(description="inferences that failed")
     p95_s: float | None = Field(
         description="95th percentile of the computing time of the others in seconds, at most 19 % too high: CPU time "
-        "of one thread, which hardly depends on the load; on a GPU, the duration"
+        "of the first thread; on a GPU, the duration"
     )
 
 

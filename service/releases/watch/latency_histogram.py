@@ -1,8 +1,8 @@
-"""Histogram of durations with buckets of equal ratio, apart for each size of image and for first inferences.
+"""Histogram of durations with buckets of equal ratio, apart for each kind of inference.
 
-Larger images take longer, and the first inference of a size allocates memory: a model may be compared with another only
-on images of the same size, and first inferences only with first ones. Otherwise a model would look slower as soon as
-clients send other images.
+Larger images take longer, the load decides on the number of threads, and the first inference of a size allocates
+memory. A model may be compared with another only on the same kind of inferences. Otherwise it would look slower as soon
+as clients send other images, or more of them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ SIZES_PER_DOUBLING = 2
 """Images of one size differ by less than 41 % in their pixels."""
 SMALLEST_S = 1e-4
 
-Kind = tuple[int, int]
-"""Size of the image, and 1 for the first inference of its height and width, else 0."""
-Cell = tuple[int, int, int]
+Kind = tuple[int, int, int]
+"""Size of the image, threads, and 1 for the first inference of its height and width by as many threads, else 0."""
+Cell = tuple[int, int, int, int]
 """The kind of an inference and the bucket of its duration."""
 Latencies = Counter[Cell]
 """Number of inferences in each cell."""
@@ -27,17 +27,17 @@ Histogram = Mapping[int, int]
 """Number of inferences in each bucket."""
 
 
-def cell_of(seconds: float, *, pixels: int, is_first: bool) -> Cell:
+def cell_of(seconds: float, *, pixels: int, threads: int = 1, is_first: bool = False) -> Cell:
     """Cell of an inference; durations below 0.1 ms count as that."""
     bucket = math.floor(BUCKETS_PER_DOUBLING * math.log2(max(seconds, SMALLEST_S) / SMALLEST_S))
-    return math.floor(SIZES_PER_DOUBLING * math.log2(pixels)), int(is_first), bucket
+    return math.floor(SIZES_PER_DOUBLING * math.log2(pixels)), threads, int(is_first), bucket
 
 
 def by_kind(latencies: Latencies) -> dict[Kind, Counter[int]]:
     """Return the histogram of each kind."""
     found: dict[Kind, Counter[int]] = {}
-    for (size, is_first, bucket), count in latencies.items():
-        found.setdefault((size, is_first), Counter())[bucket] += count
+    for (*kind, bucket), count in latencies.items():
+        found.setdefault((kind[0], kind[1], kind[2]), Counter())[bucket] += count
     return found
 
 

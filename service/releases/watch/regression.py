@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from sqlalchemy.orm import Session
 
-from service.releases.watch.latency_histogram import Latencies, by_kind, count_above, quantile_bucket, upper_bound_s
+from service.releases.watch.latency_histogram import (
+    BUCKETS_PER_DOUBLING,
+    Kind,
+    Latencies,
+    by_kind,
+    count_above,
+    quantile_bucket,
+    upper_bound_s,
+)
 from service.releases.watch.sequential_test import Proportion, is_larger
 from service.releases.watch.traffic_counters import Counts, read_counts
 from service.storage.tables import Release
@@ -60,14 +69,20 @@ def _find_slower(new: Latencies, old: Latencies, level: float) -> str | None:
     new_kinds = by_kind(new)
     old_kinds = {kind: found for kind, found in by_kind(old).items() if found.total() >= MIN_INFERENCES}
     for kind, theirs in old_kinds.items():
-        ours, limit = new_kinds.get(kind, Counter()), quantile_bucket(theirs, QUANTILE) + SLOWER_BUCKETS
+        ours, limit = new_kinds.get(kind, Counter()), quantile_bucket(theirs, QUANTILE) + _slower_buckets(kind)
         slow, slow_before = (Proportion(count_above(each, limit), each.total()) for each in (ours, theirs))
         if is_larger(slow, slow_before, level / len(old_kinds)):
             return (
-                f"{_of(slow)} inferences of images of one size took longer than {upper_bound_s(limit):.3g} s of "
-                f"computing, and {_of(slow_before)} of the model before"
+                f"{_of(slow)} inferences of one size and number of threads took longer than "
+                f"{upper_bound_s(limit):.3g} s of computing, and {_of(slow_before)} of the model before"
             )
     return None
+
+
+def _slower_buckets(kind: Kind) -> int:
+    """Buckets by which an inference must be slower. One of n threads may do the work of all if the others must wait."""
+    _, threads, _ = kind
+    return SLOWER_BUCKETS + math.ceil(BUCKETS_PER_DOUBLING * math.log2(threads))
 
 
 def _of(seen: Proportion) -> str:

@@ -47,8 +47,8 @@ class Counts:
         """Read what `to_json` returned."""
         latency: Latencies = Counter()
         for cell, count in data["latency"].items():
-            size, is_first, bucket = map(int, cell.split(":"))
-            latency[size, is_first, bucket] = count
+            size, threads, is_first, bucket = map(int, cell.split(":"))
+            latency[size, threads, is_first, bucket] = count
         return cls(data["requests"], data["errors"], latency)
 
 

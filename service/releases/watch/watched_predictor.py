@@ -1,7 +1,8 @@
 """A predictor that counts its inferences, whichever protocol they come by, and measures how long the model computes.
 
-On a CPU, that is the CPU time of the computing thread: it hardly changes while other programs or requests use the
-machine, which multiply the duration. On a GPU, it is the duration.
+On a CPU, that is the CPU time of the thread that starts the graph: alone, it hardly changes while other programs or
+requests use the machine, which multiply the duration. One of n threads does between the n-th part of the work and all
+of it. On a GPU, it is the duration.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class WatchedPredictor:
         except Exception:
             self.counters.record(self.version, Counts(count, count))
             raise
-        cell = cell_of((clock() - begin) / count, pixels=height * width, is_first=is_first)
+        seconds = (clock() - begin) / count
+        cell = cell_of(seconds, pixels=height * width, threads=threads or 1, is_first=is_first)
         self.counters.record(self.version, Counts(count, 0, Counter({cell: count})))
         return result
 

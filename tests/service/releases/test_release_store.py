@@ -238,7 +238,7 @@ def test_newer_candidate_takes_the_place_of_the_one_in_traffic(
 def test_canary_is_compared_with_the_other_traffic_since_its_beginning(loop: State, judged: Callable[..., int]) -> None:
     """If the machine fails now, it fails for both models; that it did not before is no merit of the active one."""
     release_id = judged()
-    latency = Counter({(36, 0, 20): 1000})
+    latency = Counter({(36, 1, 0, 20): 1000})
     with loop.database.write() as session:
         write_counts(session, {BAD: Counts(1000, 0, latency)})
     act(loop, release_id, release_mode="canary")

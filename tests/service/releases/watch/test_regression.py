@@ -38,12 +38,10 @@ LEVEL, RUNS = 0.01, 200
 CELL = cell_of(0.01, pixels=1200, is_first=False)
 
 
-def durations(
-    rng: np.random.Generator, count: int, median_s: float, *, pixels: int = 300_000, is_first: bool = False
-) -> Counts:
+def durations(rng: np.random.Generator, count: int, median_s: float, *, pixels: int = 300_000, **kind: Any) -> Counts:
     """Counts of successful inferences with log-normal durations."""
     seconds = median_s * np.exp(rng.normal(0, 0.5, count))
-    return Counts(count, 0, Counter(cell_of(float(each), pixels=pixels, is_first=is_first) for each in seconds))
+    return Counts(count, 0, Counter(cell_of(float(each), pixels=pixels, **kind) for each in seconds))
 
 
 def together(*counts: Counts) -> Counts:
@@ -56,12 +54,12 @@ def together(*counts: Counts) -> Counts:
 def test_buckets_hold_their_durations() -> None:
     for seconds in (1e-4, 0.0123, 1.0, 77.0):
         *kind, bucket = cell_of(seconds, pixels=640 * 480, is_first=True)
-        assert kind == [36, 1]
+        assert kind == [36, 1, 1]
         assert upper_bound_s(bucket - 1) <= seconds * (1 + 1e-9)
         assert seconds < upper_bound_s(bucket)
-        found = quantile_s(Counter({(36, 1, bucket): 1}), 0.95)
+        found = quantile_s(Counter({(36, 1, 1, bucket): 1}), 0.95)
         assert found == upper_bound_s(bucket)
-    assert cell_of(0.0, pixels=1, is_first=False) == (0, 0, 0)
+    assert cell_of(0.0, pixels=1, is_first=False) == (0, 1, 0, 0)
     assert quantile_s(Counter(), 0.95) is None
 
 
@@ -76,10 +74,10 @@ def test_quantile_is_the_bucket_below_which_the_share_lies() -> None:
 
 
 def test_model_that_fails_is_worse() -> None:
-    old = Counts(100, 0, Counter({(36, 0, 40): 100}))
-    why = find_regression(Counts(20, 10, Counter({(36, 0, 40): 10})), old, LEVEL)
+    old = Counts(100, 0, Counter({(36, 1, 0, 40): 100}))
+    why = find_regression(Counts(20, 10, Counter({(36, 1, 0, 40): 10})), old, LEVEL)
     assert why == "10 of 20 inferences failed, and 0 of 100 of the model before"
-    assert find_regression(Counts(20, 1, Counter({(36, 0, 40): 19})), old, LEVEL) is None
+    assert find_regression(Counts(20, 1, Counter({(36, 1, 0, 40): 19})), old, LEVEL) is None
 
 
 def test_error_rate_that_hardly_grows_does_not_matter() -> None:
@@ -92,7 +90,7 @@ def test_model_that_is_three_times_slower_is_worse_and_an_equal_one_is_not() -> 
     old = durations(rng, 200, 0.01)
     why = find_regression(durations(rng, 100, 0.03), old, LEVEL)
     assert why is not None
-    assert "inferences of images of one size took longer than 0.0" in why
+    assert "inferences of one size and number of threads took longer than 0.0" in why
     for _ in range(200):
         assert find_regression(durations(rng, 500, 0.01), durations(rng, 50, 0.01), 0.05) is None
 
@@ -105,6 +103,16 @@ def test_larger_images_and_first_inferences_do_not_make_a_model_slower() -> None
     assert find_regression(new, old, LEVEL) is None
     slower = together(new, durations(rng, 300, 0.3, pixels=3_000_000))
     assert find_regression(slower, old, LEVEL) is not None
+
+
+@pytest.mark.parametrize(("threads", "factor", "is_slower"), [(1, 3, True), (4, 3, False), (4, 12, True)])
+def test_one_of_several_threads_may_do_the_work_of_all(threads: int, factor: float, is_slower: bool) -> None:
+    """Under load, its CPU time grows by as much as there are threads."""
+    rng = np.random.default_rng(0)
+    old, new = (durations(rng, 300, median_s, threads=threads) for median_s in (0.01, 0.01 * factor))
+    assert (find_regression(new, old, LEVEL) is not None) == is_slower
+    # Another number of threads is another kind.
+    assert find_regression(durations(rng, 300, 1.0, threads=threads + 1), old, LEVEL) is None
 
 
 def test_size_with_few_earlier_inferences_is_not_compared() -> None:
@@ -163,7 +171,7 @@ def test_load_of_the_machine_does_not_make_a_model_slower(bundle: Path, make_set
     for _ in range(3):
         predictor.run(image)
     (counts,) = counters.take().values()
-    assert sorted(is_first for _, is_first, _ in counts.latency.elements()) == [0, 0, 1]
+    assert sorted(is_first for _, _, is_first, _ in counts.latency.elements()) == [0, 0, 1]
     slowest = quantile_s(counts.latency, 1.0)
     assert slowest is not None
     assert slowest < Sleeps.SECONDS
