@@ -73,7 +73,7 @@ soak: $(ALL) ## compare the service with its targets under sustained load: 30 mi
 bench-pool: $(ALL) ## measure uploads, pages and run starts with up to a million images, on SQLite and PostgreSQL
 	$(BIN)/python -m tests.benchmarks.pool $(BENCH)
 
-bench-shadow: $(ALL) ## measure whether a shadow release delays requests: 6 minutes
+bench-shadow: $(ALL) ## measure whether a shadow release delays requests: 8 minutes on a quiet machine
 	$(BIN)/python -m tests.benchmarks.shadow $(BENCH)
 
 bench-large: $(ALL) ## measure the memory of the service for an image of 8000x8000 pixels
