@@ -10,6 +10,7 @@ share of the answers that the shadow segmented as well.
 
 import argparse
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -79,8 +80,15 @@ class Windows:
         rng, turns = np.random.default_rng(0), len(self.without)
         draws = [rng.integers(0, turns, turns) for _ in range(DRAWS)]
         pairs = [([self.without[turn] for turn in draw], [self.with_[turn] for turn in draw]) for draw in draws]
-        low, high = np.nanpercentile([value(after) / value(before) for before, after in pairs], [2.5, 97.5])
-        return f"{value(self.with_) / value(self.without):.2f} ({low:.2f} to {high:.2f})"
+        ratios = [divided(value(after), value(before)) for before, after in pairs]
+        # A draw of turns without an answer has no ratio.
+        low, high = np.percentile([each for each in ratios if math.isfinite(each)] or [math.nan], [2.5, 97.5])
+        return f"{divided(value(self.with_), value(self.without)):.2f} ({low:.2f} to {high:.2f})"
+
+
+def divided(value: float, by: float) -> float:
+    """Quotient; NaN without a divisor."""
+    return value / by if by else math.nan
 
 
 def main() -> int:
