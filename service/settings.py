@@ -194,16 +194,16 @@ class Settings(ServerSettings):
     """What happens to a new model about which the gate is undecided. `keep`: it is declined. `ask` and `shadow`: as
     above. The active model serves in any case."""
     shadow_share: float = Field(default=0.1, gt=0.0, le=1.0)
-    """Share of the `/v1/segment` requests (0..1) that the candidate of a shadow release computes as well, while no
-    request is in progress; others are dropped."""
+    """Share of the images (0..1) that the candidate of a shadow release segments as well, while no request is in
+    progress; others are dropped."""
     canary_share: float = Field(default=0.1, gt=0.0, le=1.0)
-    """Share of the images sent to `/v1/segment` (0..1) that the candidate of a canary release answers. The same image
-    always gets the same model."""
+    """Share of the images (0..1) that the candidate of a canary release segments, of requests that name no version. The
+    same image always gets the same model."""
     canary_requests: int = Field(default=500, gt=0)
     """Number of answers after which the candidate of a canary release is activated."""
     watch_requests: int = Field(default=10_000, ge=0)
     """Number of inferences of a newly released model during which the service withdraws it if it fails more often, or
-    is slower, than the model before. 0: it is not watched."""
+    is slower, than the model before. 0: it is not watched after its activation."""
     watch_level: float = Field(default=0.01, gt=0.0, lt=0.5)
     """Probability with which a released model that is as good as the one before is withdrawn."""
     webhook_url: str = ""

@@ -125,8 +125,8 @@ def open_state(
     traffic = TrafficCounters()
     active_model = ActiveModel(settings, models, metrics, lambda model: watched(model, traffic))
     candidates = CandidateModel(settings, models, traffic)
-    pipeline = Pipeline(settings, metrics, limits)
     shadow = ShadowRunner(settings, candidates, lambda: pipeline.is_busy)
+    pipeline = Pipeline(settings, metrics, limits, on_admission=shadow.interrupt)
     queue = Queue(settings.broker_url)
     if tracing is not None:
         tracing.start()

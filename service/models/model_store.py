@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -14,13 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.errors import BundleInvalid
-from service.models.activations import (
-    activate_previous,
-    activate_version,
-    check_not_deleted,
-    existing_model,
-    newest_activation,
-)
+from service.models.activations import activate_version, check_not_deleted, existing_model, newest_activation
 from service.models.bundle import MANIFEST, Bundle, Manifest, read_bundle
 from service.models.bundle_archive import unpack
 from service.models.bundle_mirror import BundleMirror
@@ -62,6 +56,8 @@ class ModelStore:
         target = self._root / manifest.version
         if not target.exists():
             self._copy(folder, target)
+        # Also if the folder exists: a former import may have ended before this line.
+        self._mirror_bundle(target)
         row = Model(
             version=manifest.version,
             name=manifest.name,
@@ -141,31 +137,17 @@ class ModelStore:
         with self._database.write() as session:
             return activate_version(session, version, reason)
 
-    def rollback(self, reason: str = "rollback") -> Activation:
-        """Activate the previously active version. Raises NothingToRollBack if there is none."""
+    def mark(self, version: str, state: ModelState, *, error: str | None = None) -> None:
+        """Set the state of a version; a deleted one stays deleted. Raises ModelNotFound."""
         with self._database.write() as session:
-            return activate_previous(session, reason)
-
-    def mark(
-        self,
-        version: str,
-        state: ModelState,
-        *,
-        error: str | None = None,
-        miou: float | None = None,
-        within: Session | None = None,
-    ) -> None:
-        """Set the state of a version, and `miou` (0..1) if given, in the transaction `within` if given.
-
-        A deleted one stays deleted. Raises ModelNotFound.
-        """
-        with self._writing(within) as session:
             model = existing_model(session, version)
-            if model.state == "deleted":
-                return
-            model.state = state
-            model.error = error
-            model.miou = model.miou if miou is None else miou
+            if model.state != "deleted":
+                model.state, model.error = state, error
+
+    def record_miou(self, session: Session, measured: Mapping[str, float]) -> None:
+        """Record the mIoU (0..1) of versions, measured on the same images. Raises ModelNotFound."""
+        for version, miou in measured.items():
+            existing_model(session, version).miou = miou
 
     def ensure_start_model(self) -> None:
         """Import and activate the start model if it should serve.
@@ -194,9 +176,6 @@ class ModelStore:
                 remedy=f"POST /v1/models/{version}/activate",
             )
 
-    def _writing(self, within: Session | None) -> AbstractContextManager[Session]:
-        return self._database.write() if within is None else nullcontext(within)
-
     def _import_existing(self, known: Model, bundle: Bundle) -> Model:
         if known.state == "deleted":
             if known.manifest is not None and kept_manifest(known).files != bundle.manifest.files:
@@ -223,22 +202,24 @@ class ModelStore:
         if target.exists():
             target.rename(damaged)
         self._copy(source, target)
+        self._mirror_bundle(target)
         _delete(damaged)
+
+    def _mirror_bundle(self, folder: Path) -> None:
+        if self._mirror is not None:
+            self._mirror.upload(folder, [name for name in _names(folder) if (folder / name).exists()])
 
     def _copy(self, source: Path, target: Path) -> None:
         temporary = self._root / f".import-{uuid4().hex}"
         temporary.mkdir(parents=True)
         try:
-            names = [MANIFEST, CARD, *(entry.file for entry in read_bundle(source, verify=False).manifest.files)]
-            for name in names:
+            for name in _names(source):
                 if (source / name).exists():
                     copy_durably(source / name, temporary / name)
             read_bundle(temporary)
             sync_folder(temporary)
             temporary.rename(target)
             sync_folder(target.parent)
-            if self._mirror is not None:
-                self._mirror.upload(target, [name for name in names if (target / name).exists()])
         except OSError:
             # Another process imported the same version first.
             if not target.exists():
@@ -255,6 +236,11 @@ class ModelStore:
             session.add(row)
         log.info("model imported", version=row.version, state=row.state)
         return row
+
+
+def _names(folder: Path) -> list[str]:
+    """Names of the files of a bundle."""
+    return [MANIFEST, CARD, *(entry.file for entry in read_bundle(folder, verify=False).manifest.files)]
 
 
 def _delete(folder: Path) -> None:

@@ -17,6 +17,7 @@ from service.open_inference.parameters import InferPriority
 from service.open_inference.statistics import RequestTimings
 from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.decode import Pixels
+from service.segmentation.inference.predictor import Mask
 from service.segmentation.output.description import mean_confidence
 from service.segmentation.output.png import mask_png
 from service.segmentation.pipeline import DisconnectCheck, Pipeline
@@ -25,6 +26,7 @@ T = TypeVar("T")
 Row = dict[str, Any]
 """Values for one image, by name of the output, and what of the file was `IGNORED`."""
 IGNORED = "ignored"
+OnResult = Callable[[Pixels, Mask], None]
 MAX_CONCURRENT = 8
 """Concurrent images of a request, to leave room for others; more on a GPU with larger batches."""
 
@@ -37,10 +39,11 @@ async def execute(
     context: RequestContext,
     timings: RequestTimings,
     client_disconnected: DisconnectCheck,
+    on_result: OnResult,
 ) -> list[Row]:
     """Run the images of a request through the model; return one row per image, in their order.
 
-    `timings` receives the stages of each image, `context` their sum.
+    `timings` receives the stages of each image, `context` their sum, and `on_result` each image with its mask.
 
     Raises MaskloopError of the first image that fails (the others are cancelled), Overloaded if the first image waited
     longer than `context.max_wait_s`, or ClientDisconnected.
@@ -50,7 +53,7 @@ async def execute(
     # Only the first image has a wait limit: the others wait for the images of their own request.
     contexts[0].max_wait_s = context.max_wait_s
     jobs = [
-        partial(_run_image, image, loaded, pipeline, own, client_disconnected)
+        partial(_run_image, image, loaded, pipeline, own, client_disconnected, on_result=on_result)
         for image, own in zip(request.images, contexts, strict=True)
     ]
     limit = max(min(MAX_CONCURRENT, pipeline.saturating_images), loaded.engine.max_batch)
@@ -119,9 +122,12 @@ async def _run_image(
     pipeline: Pipeline,
     context: RequestContext,
     client_disconnected: DisconnectCheck,
+    *,
+    on_result: OnResult,
 ) -> Row:
     if not isinstance(image, bytes):
         prediction = await pipeline.predict(image, loaded.engine, context, client_disconnected)
+        on_result(image, prediction.mask_HW)
         return {
             "mask": prediction.mask_HW,
             "confidence": prediction.confidence_HW,
@@ -129,6 +135,7 @@ async def _run_image(
         }
     result = await pipeline.segment(image, loaded.engine, context, client_disconnected, loaded.value_range)
     prediction = result.prediction
+    on_result(result.image.image_HW3, prediction.mask_HW)
     png = await pipeline.encode(lambda: mask_png(prediction.mask_HW, loaded.class_table), context)
     return {
         "mask_png": png,

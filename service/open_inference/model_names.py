@@ -4,7 +4,8 @@
     seg, seg_bytes              all versions, whatever the name of their bundle
     version 3                   the third version that was added to this store, counted over all names
     version 20261122T101112-…   the same by the version of the bundle, as in the rest of the API
-    no version                  the active one; if its bundle has another name, the newest ready one of this name
+    no version                  the active one; if its bundle has another name, the newest ready one of this name; an
+                                inference may get the candidate of a canary release instead
 
 Responses carry numbers, as in other servers of the protocol; the bundle's version is in `bundle_version` (responses)
 and `version_3` (`config`). Numbers are stable within a store; deleted versions keep theirs. If a name has two meanings,

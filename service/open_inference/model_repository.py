@@ -79,6 +79,14 @@ class ModelRepository:
         found = self.find(model, version)
         return Served(found.name, found.entry.number, self._active_model.lease(found.entry.row.version))
 
+    def replaced(self, served: Served, loaded: LoadedModel) -> Served | None:
+        """Serve another version under the name of a request; None if that model has another name, or other outputs."""
+        if loaded.version not in self._numbers:
+            self._entries()
+        other = Served(served.name, self._numbers[loaded.version], loaded)
+        same_name = served.name.bundle_name in (None, safe_name(loaded.bundle.manifest.name))
+        return other if same_name and other.signature == served.signature else None
+
     def find(self, model: str, version: str | None = None) -> ResolvedModel:
         """Find a version of a model, without loading it; without `version`, the default one.
 

@@ -41,6 +41,8 @@ class Duration:
 class RequestTimings:
     """Timings of one request; seconds by stage."""
 
+    version: int
+    """Number of the version that answers it."""
     stages: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     contexts: Sequence[RequestContext] = ()
 
@@ -121,14 +123,13 @@ class Statistics:
     @contextmanager
     def request(self, model: str, version: int) -> Iterator[RequestTimings]:
         """Count the block as one request: a failure if it raises, otherwise a success."""
-        timings, begin = RequestTimings(), time.perf_counter()
-        stats = self._stats.setdefault((model, version), _VersionStats())
+        timings, begin = RequestTimings(version), time.perf_counter()
         try:
             yield timings
         except Exception:
-            stats.counters["fail"].add(time.perf_counter() - begin)
+            self._of(model, timings).counters["fail"].add(time.perf_counter() - begin)
             raise
-        stats.succeed(timings, time.perf_counter() - begin)
+        self._of(model, timings).succeed(timings, time.perf_counter() - begin)
 
     def to_json(self, versions: list[tuple[str, int]], model: str | None, version: int | None) -> dict[str, Any]:
         """Return the statistics of `versions` and of all that have any, filtered by model and version."""
@@ -138,3 +139,6 @@ class Statistics:
             if model in (None, name) and version in (None, number)
         )
         return {"model_stats": [self._stats.get(key, _VersionStats()).to_json(*key) for key in selected]}
+
+    def _of(self, model: str, timings: RequestTimings) -> _VersionStats:
+        return self._stats.setdefault((model, timings.version), _VersionStats())

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from service.errors import ModelNotServable, ReasonMissing, ReleaseDecided, ReleaseNotFound
 from service.models.activations import activate_previous, activate_version, existing_model, lock_activations
-from service.releases.transitions import change, serve, supersede_others
+from service.releases.transitions import change, follow_activation, is_current, serve
 from service.releases.watch.regression import read_both
 from service.releases.watch.traffic_counters import Counts
 from service.storage.database import Database
@@ -54,7 +54,7 @@ class ReleaseStore:
         with self._database.write() as session:
             lock_activations(session)
             release = _existing(session, release_id)
-            if release.state == "serving":
+            if release.state == "serving" and is_current(session, release):
                 raise ReleaseDecided(f"Release {release_id} is serving: there is nothing to release.")
             model = existing_model(session, release.version)
             if model.state == "failed":
@@ -90,22 +90,15 @@ class ReleaseStore:
                     f"{version} is {model.state} ({model.error or 'by the gate'}): activate it with ?reason=, which is "
                     "recorded, or activate another version."
                 )
-            text = reason or BY_PERSON
-            release = session.scalars(
-                select(Release).where(Release.version == version).order_by(Release.id.desc())
-            ).first()
-            activation = activate_version(session, version, text, key_name)
-            if release is not None:
-                release.activation_id, release.watched = activation.id, False
-                change(release, "serving", text, key_name)
-            supersede_others(session)
+            activation = activate_version(session, version, reason or BY_PERSON, key_name)
+            follow_activation(session, activation)
             return activation
 
     def rollback(self, key_name: str | None) -> Activation:
         """Activate the previously active version. Raises NothingToRollBack if there is none."""
         with self._database.write() as session:
             activation = activate_previous(session, "rollback", key_name)
-            supersede_others(session)
+            follow_activation(session, activation)
             return activation
 
 

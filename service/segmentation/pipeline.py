@@ -61,8 +61,12 @@ class Result:
 class Pipeline:
     """Run segmentation requests, from admission to encoding. Belongs to one event loop."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, limits: Limits) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, limits: Limits, on_admission: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_admission` is called for each admitted request; work in the background stops then."""
         cores = settings.threads
+        self._on_admission = on_admission
         self._limits = limits
         self._metrics = metrics
         self._wait_estimator = WaitEstimator(cores)
@@ -132,6 +136,7 @@ class Pipeline:
                 if timeout_s is not None:
                     context.set_deadline(timeout_s)
                 async with admitted as context.max_wait_s, self._release_memory_when_idle():
+                    self._on_admission()
                     yield context
         except TimeoutError:
             if not deadline.expired():

@@ -41,6 +41,8 @@ ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
 UNSERVABLE: tuple[ModelState, ...] = ("failed", "withdrawn", "deleted")
 OPEN: tuple[ReleaseState, ...] = ("judged", "asked", "shadow", "canary")
 """States of a release that is not decided."""
+ROLLED_OUT: tuple[ReleaseState, ...] = ("shadow", "canary")
+"""States of a release whose candidate gets a share of the traffic."""
 ACTIVE_RUN = "status IN ('queued', 'running')"
 UNLABELLED = "mask_sha256 IS NULL"
 LABELLED = "mask_sha256 IS NOT NULL"
@@ -178,7 +180,7 @@ class Model(DeletionColumns, Base):
     parent: Mapped[str | None] = mapped_column(String(64))
     run_id: Mapped[str | None] = mapped_column(String(64))
     miou: Mapped[float | None]
-    """0..1, from the manifest or measured by the gate."""
+    """0..1, as the gate measured it last; before that, from the manifest."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     manifest: Mapped[dict[str, Any] | None]
     """The manifest of a deleted bundle."""
@@ -302,6 +304,8 @@ class Release(Base):
     """Whether the service withdraws the candidate if it is worse in traffic: not if a person overrode the verdict."""
     shadow: Mapped[dict[str, Any] | None]
     """Disagreement with the active model, as the fields of `Disagreement`; NULL: nothing was compared."""
+    before_canary: Mapped[dict[str, Any] | None]
+    """Traffic of the model before until the canary began, as the fields of `Counts`; NULL: there was no canary."""
 
 
 class Traffic(Base):
@@ -314,7 +318,7 @@ class Traffic(Base):
     requests: Mapped[int] = mapped_column(BigInteger)
     errors: Mapped[int] = mapped_column(BigInteger)
     latency: Mapped[dict[str, Any]]
-    """Successful inferences by bucket of their duration."""
+    """Successful inferences by size of the image, threads, whether it was the first such, and duration, in buckets."""
 
 
 class WebhookMessage(Base):

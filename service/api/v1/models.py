@@ -45,7 +45,9 @@ class ModelOut(BaseModel):
     error: str | None = Field(description="why it failed, or was rejected or withdrawn")
     parent: str | None = Field(description="the version from which training started")
     run_id: str | None = Field(description="the run that trained it")
-    miou: float | None = Field(description="0..1, on its validation data, over the classes in labels or masks")
+    miou: float | None = Field(
+        description="0..1, over the classes in labels or masks, as the gate measured it last; before, from its manifest"
+    )
     created_at: datetime
     serving: bool = Field(default=False, description="this process serves it")
     desired: bool = Field(default=False, description="it was activated last; serving processes follow within a second")

@@ -14,7 +14,7 @@ from service.api.docs.problem_docs import problem_docs
 from service.errors import ModelNotServable, ReleaseDecided, ReleaseNotFound
 from service.releases.rollout.disagreement import Disagreement
 from service.releases.transitions import MAX_REASON
-from service.releases.watch.latency_histogram import quantile_bucket, upper_bound_s
+from service.releases.watch.latency_histogram import quantile_s
 from service.releases.watch.regression import QUANTILE
 from service.releases.watch.traffic_counters import Counts
 from service.storage.tables import ReleaseState
@@ -36,7 +36,8 @@ class TrafficOut(BaseModel):
     requests: int
     errors: int = Field(description="inferences that failed")
     p95_s: float | None = Field(
-        description="95th percentile of the duration of the others in seconds, at most 19 % too high"
+        description="95th percentile of the computing time of the others in seconds, at most 19 % too high: CPU time "
+        "of the first thread; on a GPU, the duration"
     )
 
 
@@ -44,7 +45,9 @@ class DisagreementOut(BaseModel):
     """How far the masks of a shadow's candidate and of the active model differ; this says not which is better."""
 
     images: int = Field(description="images that both segmented")
-    dropped: int = Field(description="images of the share that were not compared, since the service was busy")
+    dropped: int = Field(
+        description="images of the share that were not compared, since the service was busy or they are large"
+    )
     errors: int = Field(description="images on which the candidate failed")
     share: float | None = Field(description="share of the pixels with different classes, 0..1")
     by_class: dict[str, float] = Field(description="the same among the pixels of each class of the active model")
@@ -61,8 +64,8 @@ class ReleaseOut(BaseModel):
     state: ReleaseState = Field(
         description="judged: for an instant, after the verdict; asked: a person decides; shadow: it also computes a "
         "share of the answers, unseen, and a person decides; canary: it answers a share of the requests; serving; "
-        "declined: by the gate or a person; superseded: another version was activated meanwhile; withdrawn: it was "
-        "worse in traffic"
+        "declined: by the gate or a person; superseded: another version was activated meanwhile, or a newer candidate "
+        "got its share of the traffic; withdrawn: it was worse in traffic, or does not load"
     )
     reason: str = Field(description="why it is in this state")
     decided_by: str | None = Field(description="name of the key of the person who decided; null: the service did")
@@ -78,7 +81,9 @@ class ReleaseDetailOut(ReleaseOut):
 
     disagreement: DisagreementOut | None = Field(description="of a shadow; null: nothing was compared")
     traffic: TrafficOut
-    traffic_before: TrafficOut = Field(description="of `base_version`, until the candidate was activated")
+    traffic_before: TrafficOut = Field(
+        description="of `base_version`, until the candidate was activated; from the beginning of its canary on, if any"
+    )
 
 
 class ReleasesOut(BaseModel):
@@ -95,8 +100,7 @@ def _disagreement(found: Disagreement) -> DisagreementOut:
 
 
 def _traffic(counts: Counts) -> TrafficOut:
-    p95_s = upper_bound_s(quantile_bucket(counts.latency, QUANTILE)) if counts.latency else None
-    return TrafficOut(requests=counts.requests, errors=counts.errors, p95_s=p95_s)
+    return TrafficOut(requests=counts.requests, errors=counts.errors, p95_s=quantile_s(counts.latency, QUANTILE))
 
 
 @router.get("", dependencies=[needs("train")])

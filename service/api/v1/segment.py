@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Annotated, Any
 
 import structlog
@@ -17,7 +16,7 @@ from service.api.docs.problem_docs import problem_docs
 from service.api.request_priority import PriorityOf
 from service.api.v1.images import keep
 from service.api.v1.render import RESULT_DOCS, media_types, negotiate, render
-from service.api.v1.segment_query import QueryOf, SegmentQuery
+from service.api.v1.segment_query import QueryOf, SegmentQuery, segment_image
 from service.errors import (
     ADMISSION_ERRORS,
     IMAGE_ERRORS,
@@ -90,34 +89,18 @@ async def segment(
     ) as context:
         # Read the body after admission: that of a rejected request is never received.
         data = await read_image(request, state.settings.receive_timeout_s)
-        query = _with_canary(state, query, data, context)
-        model = query.model
-        result = await state.pipeline.segment(data, model.engine, context, request.is_disconnected, model.value_range)
+        query, result = await segment_image(query, state, data, context, request.is_disconnected)
 
         def encode() -> tuple[bytes, float]:
             return render(result, query, media_type, legend=legend), mean_confidence(result.prediction)
 
         content, confidence = await state.pipeline.encode(encode, context)
-    if not query.version_requested:
-        state.shadow.offer(model, result.image.image_HW3, result.prediction.mask_HW)
     headers = _headers(result, query, context, confidence)
     if contribute or state.collection_policy.is_sampled():
         kept = await run_in_threadpool(_collect, state, data, confidence)
         # A client that did not ask learns only the id, with which it can delete its image.
         headers |= kept if contribute or "X-Image-Id" in kept else {}
     return Response(content, media_type=media_type, headers=headers)
-
-
-def _with_canary(state: State, query: SegmentQuery, data: bytes, context: RequestContext) -> SegmentQuery:
-    """Replace the active model by the candidate of a canary release, for its share of the images.
-
-    Both have the same classes: the gate rejects others.
-    """
-    canary = None if query.version_requested else state.candidates.canary(query.model, data)
-    if canary is None:
-        return query
-    context.set_model(canary.version)
-    return replace(query, model=canary)
 
 
 def _collect(state: State, data: bytes, confidence: float) -> dict[str, str]:

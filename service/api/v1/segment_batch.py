@@ -22,7 +22,7 @@ from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import Problem, problem_docs
 from service.api.request_priority import PriorityOf, RequestPriority
 from service.api.v1.render import describe_result
-from service.api.v1.segment_query import QueryOf, SegmentQuery
+from service.api.v1.segment_query import QueryOf, SegmentQuery, segment_image
 from service.errors import MODEL_ERRORS, UPLOAD_ERRORS, BadInput, ClassUnknown
 from service.segmentation.admission.request_context import BATCH
 from service.segmentation.output.description import Description
@@ -82,7 +82,10 @@ Images = Annotated[list[UploadFile], Depends(_receive)]
 async def segment_batch(
     request: Request, *, state: StateOf, query: QueryOf, priority: PriorityOf, images: Images
 ) -> StreamingResponse:
-    """Segment many images, each as /v1/segment does; `X-Request-Timeout-Ms` applies to all of them together."""
+    """Segment many images, each as /v1/segment does; `X-Request-Timeout-Ms` applies to all of them together.
+
+    During a canary, a share of the images is segmented by another model than the headers name: `model` in each result.
+    """
     batch = Batch(state, query, priority, request)
     headers = {"X-Model-Version": query.model.version, "X-Model-Precision": query.model.artifact.precision}
     return StreamingResponse(batch.lines(images), media_type=NDJSON, headers=headers)
@@ -125,20 +128,20 @@ class Batch:
         return BatchLine(index=index, filename=name, status=problem.status, problem=problem).to_line()
 
     async def _segment(self, index: int, name: str, image: UploadFile) -> bytes:
-        state, query = self._state, self._query
+        state = self._state
         remaining_s = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
         admission = state.pipeline.admission(
-            urgency=self._urgency, timeout_s=remaining_s, model=query.model.version, wait_s=ADMISSION_TIMEOUT_S
+            urgency=self._urgency,
+            timeout_s=remaining_s,
+            model=self._query.model.version,
+            wait_s=ADMISSION_TIMEOUT_S,
         )
         async with admission as context:
             # Read the file only after admission, and at most one byte more than the limit.
             data = await image.read(state.settings.max_image_bytes + 1)
             if not data:
                 raise BadInput("The part is empty: send the file itself.")
-            model = query.model
-            result = await state.pipeline.segment(
-                data, model.engine, context, self._client_disconnected, model.value_range
-            )
+            query, result = await segment_image(self._query, state, data, context, self._client_disconnected)
 
             def encode() -> bytes:
                 description = describe_result(result, query, query.options)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import Depends, Query
@@ -10,7 +11,11 @@ from fastapi.concurrency import run_in_threadpool
 
 from service.api.dependencies import StateOf
 from service.models.loading import LoadedModel
+from service.releases.rollout.canary_fallback import answer
+from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.output.description import MaskForm, OutputOptions
+from service.segmentation.pipeline import DisconnectCheck, Result
+from service.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,26 @@ class SegmentQuery:
     options: OutputOptions
     version_requested: bool = False
     """Whether the client chose the version."""
+
+
+async def segment_image(
+    query: SegmentQuery, state: State, data: bytes, context: RequestContext, client_disconnected: DisconnectCheck
+) -> tuple[SegmentQuery, Result]:
+    """Segment an encoded image; return the query with the model that did, and the result. Raises as the pipeline.
+
+    Unless the client chose a version, the candidate of a release gets its share: that of a canary answers (it has the
+    same classes, since the gate rejects others), and that of a shadow segments the image again later.
+    """
+
+    def attempt(model: LoadedModel) -> Awaitable[Result]:
+        context.set_model(model.version)
+        return state.pipeline.segment(data, model.engine, context, client_disconnected, model.value_range)
+
+    canary = None if query.version_requested else state.candidates.canary(query.model, data)
+    model, result = await answer(attempt, canary, query.model)
+    if not query.version_requested:
+        state.shadow.offer(model, result.image.image_HW3, result.prediction.mask_HW)
+    return replace(query, model=model), result
 
 
 async def read_query(

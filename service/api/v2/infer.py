@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 
@@ -17,10 +19,11 @@ from service.api.v2.model_paths import Version, error_docs, new_router, of_model
 from service.api.v2.tensor_body import large_body_slot, receive, respond
 from service.errors import ADMISSION_ERRORS, IMAGE_ERRORS, MODEL_ERRORS, UPLOAD_ERRORS, NotSupported
 from service.open_inference.compression import accepted_encoding, deflate
-from service.open_inference.execution import assemble, check_pixels, describe_ignored, execute
+from service.open_inference.execution import Row, assemble, check_pixels, describe_ignored, execute
 from service.open_inference.infer_request import InferRequest, parse
 from service.open_inference.infer_response import Head, InferResponse, serialise
 from service.open_inference.model_repository import Served
+from service.releases.rollout.canary_fallback import answer
 from service.segmentation.admission.request_context import RequestContext
 from service.segmentation.pipeline import Pipeline
 from service.state import State
@@ -44,28 +47,40 @@ ERRORS = (*UPLOAD_ERRORS, *IMAGE_ERRORS, *ADMISSION_ERRORS, *MODEL_ERRORS, NotSu
 
 @of_model(router, "POST", "/infer", docs=DOCS, response_class=Response, responses=RESPONSE_DOCS | error_docs(*ERRORS))
 async def infer(request: Request, state: StateOf, model: str, version: Version, priority: PriorityOf) -> Response:
-    """Segment images. Timeout and priority in the parameters take precedence over those in the headers."""
+    """Segment images. Timeout and priority in the parameters take precedence over those in the headers.
+
+    Without a version, the active model answers, or during a canary for a share of the images the candidate.
+    """
     # Before admission: loading a version takes seconds.
-    served = state.model_repository.loaded(model, version)
-    if served is None:
-        served = await run_in_threadpool(state.model_repository.lease, model, version)
-    with state.statistics.request(model, served.number) as timings:
+    repository = state.model_repository
+    active = repository.loaded(model, version)
+    if active is None:
+        active = await run_in_threadpool(repository.lease, model, version)
+    with state.statistics.request(model, active.number) as timings:
         admission = state.pipeline.admission(
-            urgency=priority.urgency, timeout_s=priority.timeout_s, model=served.loaded.version
+            urgency=priority.urgency, timeout_s=priority.timeout_s, model=active.loaded.version
         )
         async with large_body_slot(request, state), admission as context:
             # Read the body after admission: bodies of rejected requests stay with the client.
             body = await receive(request, state)
             with timings.stage("compute_input"):
-                inference = await _parse(body, request, state, served)
-            rows = await execute(
-                inference,
-                served.loaded,
-                state.pipeline,
-                context=context,
-                timings=timings,
-                client_disconnected=request.is_disconnected,
-            )
+                inference = await _parse(body, request, state, active)
+
+            def attempt(served: Served) -> Awaitable[list[Row]]:
+                timings.version = served.number
+                context.set_model(served.loaded.version)
+                return execute(
+                    inference,
+                    served.loaded,
+                    state.pipeline,
+                    context=context,
+                    timings=timings,
+                    client_disconnected=request.is_disconnected,
+                    on_result=partial(state.shadow.offer, served.loaded) if version is None else lambda *_: None,
+                )
+
+            canary = await _canary(inference, state, active) if version is None else None
+            served, rows = await answer(attempt, canary, active)
             with timings.stage("compute_output"):
                 response = await _serialise(inference, rows, request, state.pipeline, served)
     return _respond(response, request, served, context)
@@ -78,6 +93,21 @@ async def _parse(body: bytes, request: Request, state: State, served: Served) ->
         return inference
 
     return await _run(work, state.pipeline, small=len(body) <= SMALL_BYTES)
+
+
+async def _canary(inference: InferRequest, state: State, served: Served) -> Served | None:
+    """Return the candidate of a canary release, if the first image is in its share.
+
+    One model answers all images of a request, since the response names one version.
+    """
+
+    def work() -> Served | None:
+        first = inference.images[0]
+        image = first if isinstance(first, bytes) else np.ascontiguousarray(first).reshape(-1).data
+        canary = state.candidates.canary(served.loaded, image)
+        return None if canary is None else state.model_repository.replaced(served, canary)
+
+    return await state.pipeline.run_in_thread(work) if state.candidates.has_canary else None
 
 
 async def _serialise(

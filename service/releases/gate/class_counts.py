@@ -50,10 +50,15 @@ class ClassCounts:
 def count_classes(
     truth_HW: npt.NDArray[Any], found_HW: npt.NDArray[Any], classes: int, ignore: int
 ) -> tuple[Counts, Counts, Counts]:
-    """Count the pixels of one image: true positives, label and mask of each class, int64 [K]."""
+    """Count the pixels of one image: true positives, label and mask of each class, int64 [K].
+
+    An id in the mask that is no class is wrong wherever it is.
+    """
     counted_HW = truth_HW != ignore
     truth, found = truth_HW[counted_HW], found_HW[counted_HW]
-    tp_K, truth_K, found_K = (np.bincount(ids, minlength=classes) for ids in (truth[truth == found], truth, found))
+    tp_K, truth_K, found_K = (
+        np.bincount(ids, minlength=classes)[:classes] for ids in (truth[truth == found], truth, found)
+    )
     return tp_K, truth_K, found_K
 
 

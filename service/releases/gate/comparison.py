@@ -21,6 +21,8 @@ MIN_GUARD_UNITS = 10
 """A class on fewer units is reported and never decides."""
 POWER = 0.8
 """Probability with which `units_needed` decide."""
+MOST_UNITS = 100_000
+"""Nobody labels more images to decide about one candidate."""
 
 
 def compare_counts(
@@ -78,7 +80,8 @@ def compare_counts(
 def units_needed(difference: Difference, rule: Rule) -> int | None:
     """Number of units that decide in 80 % of all cases if difference and spread stay: ((z_a + z_b) sd / distance)^2.
 
-    The distance is that from the bound beyond which the difference lies; None if it is between both.
+    The distance is that from the bound beyond which the difference lies; None if it is between both, or so close to one
+    of them that `MOST_UNITS` would not decide.
     """
     if difference.standard_error is None:
         return None
@@ -87,8 +90,10 @@ def units_needed(difference: Difference, rule: Rule) -> int | None:
         return None
     distance = value - rule.promotion_bound if value > rule.promotion_bound else lowest - value
     quantiles = NormalDist().inv_cdf(1 - rule.level) + NormalDist().inv_cdf(POWER)
-    needed = difference.units * (quantiles * difference.standard_error / distance) ** 2
-    return max(math.ceil(needed), difference.units + 1)
+    deviation = math.sqrt(difference.units) * difference.standard_error
+    if quantiles * deviation > math.sqrt(MOST_UNITS) * distance:
+        return None
+    return max(math.ceil((quantiles * deviation / distance) ** 2), difference.units + 1)
 
 
 def _compare_classes(

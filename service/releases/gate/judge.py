@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import structlog
 
@@ -12,7 +13,7 @@ from service.models.bundle import Bundle, Manifest
 from service.models.loading import LoadedModel, load_model
 from service.releases.gate.class_counts import Indices
 from service.releases.gate.comparison import compare_counts
-from service.releases.gate.scoring import Measurement, measure
+from service.releases.gate.scoring import InferenceFailed, Measurement, measure
 from service.releases.gate.sentences import quoted
 from service.releases.gate.validation_samples import Sample
 from service.releases.gate.verdict import Comparison, Outcome, Role, Rule, Verdict
@@ -49,21 +50,30 @@ def judge(
     `uses` is the number of earlier candidates that were judged on them, for the report.
 
     Raises:
-        BundleInvalid: The active bundle is broken or its probe fails.
+        BundleInvalid: The active bundle is broken, or fails on its probe or on a validation image.
         NothingCompared: No pixel of the images has a label.
         Unavailable: The machine cannot load a model.
     """
     rule = gate_rule(settings)
+    unusable = partial(Verdict, outcome="reject", rule=rule, validation_set_uses=uses)
     try:
         loaded = load_model(candidate, settings)
     except BundleInvalid as error:
-        return Verdict(outcome="reject", sentence=str(error), rule=rule, validation_set_uses=uses)
+        return unusable(sentence=str(error))
     other_classes = active is not None and class_names(active) != class_names(candidate)
     opponents = _load_opponents(None if other_classes else active, best, settings)
     manifest = candidate.manifest
     models = [loaded, *opponents.values()]
     ranges = {model.value_range for model in models}
-    measurements, unit_I = measure(models, samples(manifest, ranges), manifest.ignore_index)
+    try:
+        measurements, unit_I = measure(models, samples(manifest, ranges), manifest.ignore_index)
+    except InferenceFailed as error:
+        if error.version == manifest.version:
+            return unusable(sentence=str(error))
+        if "best" in opponents and error.version == opponents["best"].version:
+            log.warning("best version so far is not compared", version=error.version, reason=str(error))
+            return judge(candidate, active, None, samples, settings, uses=uses)
+        raise BundleInvalid(f"{error} Activate another version, then start a new run.") from error
     verdict = _judge_measurements(measurements, list(opponents), unit_I, rule)
     if other_classes and active is not None:
         reason = f"{active.manifest.version} was activated during the run and has other classes: start a new run."
@@ -120,7 +130,10 @@ def _judge_measurements(
     outcome, sentence = _conclude(comparisons, finds_something=bool(counts.tp_IK.any()))
     by_unit = counts.by_unit(unit_I).truth_IK
     unguarded = _unguarded(comparisons, rule)
-    note = f" Fewer than 10 validation images show these guard classes, so they are not guarded: {quoted(unguarded)}."
+    note = (
+        " Fewer than 10 independent validation images show these guard classes, so they are not guarded: "
+        f"{quoted(unguarded)}."
+    )
     return Verdict(
         outcome=outcome,
         sentence=sentence + (note if unguarded else ""),

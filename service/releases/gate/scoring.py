@@ -15,6 +15,7 @@ from statistics import median
 
 import numpy as np
 
+from service.errors import MaskloopError, names_only
 from service.models.loading import LoadedModel
 from service.releases.gate.calibration import LEVELS, Histogram, calibration_error, confidence_histogram
 from service.releases.gate.class_counts import ClassCounts, Counts, Indices, count_classes, number_units
@@ -40,6 +41,14 @@ class Score:
     """Expected calibration error, 0..1, in 15 bins."""
 
 
+class InferenceFailed(Exception):  # noqa: N818 - named by what happened
+    """A model fails on a validation image, and not for a fault of the machine or of the image."""
+
+    def __init__(self, version: str, reason: str) -> None:
+        super().__init__(f"{version} fails on a validation image ({reason}).")
+        self.version = version
+
+
 @dataclass
 class Measurement:
     """Counts of one model, collected image by image."""
@@ -50,9 +59,14 @@ class Measurement:
     _histogram: Histogram = field(default_factory=lambda: np.zeros((2, LEVELS), dtype=np.int64))
 
     def add(self, sample: Sample, ignore: int) -> None:
-        """Run the model on an image and count its classes."""
+        """Run the model on an image and count its classes. Raises InferenceFailed, or MaskloopError as the engine."""
         start = time.perf_counter()
-        found = self.model.engine.run(sample.pixels[self.model.value_range])
+        try:
+            found = self.model.engine.run(sample.pixels[self.model.value_range])
+        except MaskloopError:
+            raise
+        except Exception as error:
+            raise InferenceFailed(self.model.version, names_only(str(error))) from error
         self._seconds.append(time.perf_counter() - start)
         classes = len(self.model.bundle.manifest.classes)
         self._rows.append(count_classes(sample.mask_HW, found.mask_HW, classes, ignore))
@@ -81,7 +95,10 @@ class Measurement:
 
 
 def measure(models: Sequence[LoadedModel], samples: Iterable[Sample], ignore: int) -> tuple[list[Measurement], Indices]:
-    """Run the models on all samples. Returns a measurement for each, and the unit of each image, [I] from 0."""
+    """Run the models on all samples. Returns a measurement for each, and the unit of each image, [I] from 0.
+
+    Raises InferenceFailed, or MaskloopError as the engine.
+    """
     measurements, groups = [Measurement(model) for model in models], []
     for number, sample in enumerate(samples):
         # Each model is first on every other image: the first finds the caches cold.

@@ -58,6 +58,6 @@ def _remedy(comparison: Comparison) -> str:
     if found.standard_error is None:
         return "One image, or one group of images, tells nothing about the spread: label more for `val`"
     if needed is None:
-        return "If the difference stays the same, no number of labels will decide"
+        return "If the difference stays the same, no practicable number of labels will decide"
     more = counted(needed - found.units, "more independent validation image")
     return f"If the difference stays the same, about {more} will decide: label them for `val`"

@@ -69,7 +69,7 @@ class Comparison:
     classes: Mapping[str, ClassComparison]
     units_needed: int | None
     """If undecided: number of units, present ones included, that would decide in 80 % of all cases if the difference
-    and its spread stay the same. None: decided, or no number would do, or the spread is unknown."""
+    and its spread stay the same. None: decided, or no practicable number would do, or the spread is unknown."""
     sentence: str
 
 
@@ -92,7 +92,7 @@ class Verdict:
     unguarded: tuple[str, ...] = ()
     """Guard classes that were not tested, since fewer than 10 units show them."""
     candidate: Score | None = None
-    """None if it does not run or its probe fails."""
+    """None if it does not run, or fails on its probe or on a validation image."""
     active: Score | None = None
     """None if there was none, or it has other classes."""
     best: Score | None = None

@@ -76,8 +76,16 @@ class CandidateModel:
         """Return the candidate that also computes answers of the active model, unseen."""
         return self._rolled_out("shadow", active)
 
-    def canary(self, active: LoadedModel, image: bytes) -> LoadedModel | None:
-        """Return the candidate if it gets this image, an encoded file. The same image always gets the same model."""
+    @property
+    def has_canary(self) -> bool:
+        """Whether the candidate answers a share of the images."""
+        return self._current is not None and self._current.state == "canary"
+
+    def canary(self, active: LoadedModel, image: bytes | memoryview) -> LoadedModel | None:
+        """Return the candidate if it gets this image, an encoded file or pixels.
+
+        The same file, or the same pixels, always get the same model.
+        """
         candidate = self._rolled_out("canary", active)
         if candidate is None or not is_chosen(image, candidate.loaded.version, self._settings.canary_share):
             return None
@@ -88,7 +96,7 @@ class CandidateModel:
         return current if current and (current.state, current.base_version) == (state, active.version) else None
 
 
-def is_chosen(image: bytes, version: str, share: float) -> bool:
+def is_chosen(image: bytes | memoryview, version: str, share: float) -> bool:
     """Whether a version gets an image, for a share (0..1) of all images. Each version gets other images."""
     key = version.encode()[: hashlib.blake2b.MAX_KEY_SIZE]
     number = int.from_bytes(hashlib.blake2b(image, digest_size=HASH_BYTES, key=key).digest())

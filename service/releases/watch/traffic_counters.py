@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.models.activations import newest_activation
-from service.releases.watch.latency_histogram import bucket_of
+from service.releases.watch.latency_histogram import Latencies
 from service.storage.tables import Activation, Traffic
 
 
@@ -20,14 +24,32 @@ class Counts:
 
     requests: int = 0
     errors: int = 0
-    latency: Counter[int] = field(default_factory=Counter)
-    """Successful inferences by bucket of their duration."""
+    latency: Latencies = field(default_factory=Counter)
+    """Successful inferences."""
 
     def add(self, other: Counts) -> None:
         """Add the counts of another period or process."""
         self.requests += other.requests
         self.errors += other.errors
         self.latency.update(other.latency)
+
+    def since(self, earlier: Counts) -> Counts:
+        """Return the counts after an earlier time."""
+        return Counts(self.requests - earlier.requests, self.errors - earlier.errors, self.latency - earlier.latency)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts as plain data."""
+        latency = {":".join(map(str, cell)): count for cell, count in self.latency.items()}
+        return {"requests": self.requests, "errors": self.errors, "latency": latency}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Counts:
+        """Read what `to_json` returned."""
+        latency: Latencies = Counter()
+        for cell, count in data["latency"].items():
+            size, threads, is_first, bucket = map(int, cell.split(":"))
+            latency[size, threads, is_first, bucket] = count
+        return cls(data["requests"], data["errors"], latency)
 
 
 class TrafficCounters:
@@ -37,10 +59,9 @@ class TrafficCounters:
         self._lock = threading.Lock()
         self._counts: dict[str, Counts] = {}
 
-    def record(self, version: str, seconds: float | None, images: int = 1) -> None:
-        """Count inferences that took so long each; None: they failed."""
-        found = Counts(images, images) if seconds is None else Counts(images, 0, Counter({bucket_of(seconds): images}))
-        self.put_back({version: found})
+    def record(self, version: str, counts: Counts) -> None:
+        """Add counts of a version."""
+        self.put_back({version: counts})
 
     def take(self) -> dict[str, Counts]:
         """Return the counts since the last call."""
@@ -71,21 +92,23 @@ def read_counts(session: Session, version: str, activations: list[int]) -> Count
     for activation_id in activations:
         row = session.get(Traffic, (activation_id, version))
         if row is not None:
-            total.add(read_row(row))
+            total.add(_counts(row))
     return total
 
 
-def read_row(row: Traffic) -> Counts:
-    """Return the counts of a row."""
-    return Counts(row.requests, row.errors, Counter({int(bucket): count for bucket, count in row.latency.items()}))
-
-
 def _add(session: Session, activation_id: int, version: str, added: Counts) -> None:
-    row = session.get(Traffic, (activation_id, version), with_for_update=True)
+    key = (activation_id, version)
+    row = session.get(Traffic, key, with_for_update=True)
     if row is None:
-        row = Traffic(activation_id=activation_id, version=version, requests=0, errors=0, latency={})
-        session.add(row)
-    total = read_row(row)
+        # Another process may insert it at the same time.
+        with suppress(IntegrityError), session.begin_nested():
+            session.add(Traffic(activation_id=activation_id, version=version, requests=0, errors=0, latency={}))
+        row = session.get_one(Traffic, key, with_for_update=True, populate_existing=True)
+    total = _counts(row)
     total.add(added)
-    row.requests, row.errors = total.requests, total.errors
-    row.latency = {str(bucket): count for bucket, count in total.latency.items()}
+    for name, value in total.to_json().items():
+        setattr(row, name, value)
+
+
+def _counts(row: Traffic) -> Counts:
+    return Counts.from_json({"requests": row.requests, "errors": row.errors, "latency": row.latency})

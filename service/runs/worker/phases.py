@@ -1,4 +1,4 @@
-"""Phases of a run: prepare, train, export, judge, release.
+"""Phases of a run: prepare, train, export, judge.
 
 Each phase stores its result in the folder or the row of the run, and is skipped if that exists. So a run whose worker
 died continues from the last state that the trainer saved, and a duplicate message is harmless.
@@ -28,7 +28,6 @@ from service.models.precision import choose_precision
 from service.process_identity import end_group, process_identity
 from service.releases.gate.best_version import find_best
 from service.releases.gate.judge import check_guard_classes, judge
-from service.releases.gate.scoring import Score
 from service.releases.gate.validation_samples import Sample, read_samples
 from service.releases.gate.verdict import Verdict
 from service.releases.release_store import ReleaseStore
@@ -45,7 +44,7 @@ from service.segmentation.decode import Limits
 from service.segmentation.formats.rgb import ValueRange
 from service.segmentation.inference.providers import expected_provider
 from service.settings import Settings
-from service.storage.tables import Activation, ModelState, Release
+from service.storage.tables import Activation
 from service.tracing import span
 
 log = structlog.stdlib.get_logger(__name__)
@@ -85,7 +84,6 @@ class Phases:
             ("train", self._train),
             ("export", self._export),
             ("judge", self._judge),
-            ("release", self._release),
         ):
             with span(name):
                 phase()
@@ -171,28 +169,23 @@ class Phases:
         self._store(version, verdict, activation)
 
     def _store(self, version: str, verdict: Verdict, against: Activation | None) -> None:
-        """Write the verdict to the candidate, to the run, and as a release, in one transaction."""
-        report, miou, rejected = asdict(verdict), _miou(verdict.candidate), verdict.outcome == "reject"
+        """Write the verdict to the models, to the run and as a release, and act on it, in one fenced transaction.
+
+        So a run that is cancelled or dies leaves no verdict without its consequence, and a worker that lost the lease
+        changes nothing.
+        """
+        report, scores = asdict(verdict), (verdict.candidate, verdict.active, verdict.best)
         values = {
             "report": report,
             "miou_before": verdict.active.miou_truth_classes if verdict.active else None,
             "miou_after": verdict.candidate.miou_truth_classes if verdict.candidate else None,
         }
-        state: ModelState = "rejected" if rejected else "candidate"
         with self.lease.fenced(values) as session:
-            error = verdict.sentence if rejected else None
-            self.models.mark(version, state, error=error, miou=miou, within=session)
-            record_verdict(session, self.lease.run_id, version, report, against)
+            self.models.record_miou(session, {score.version: score.miou for score in scores if score is not None})
+            release = record_verdict(session, self.lease.run_id, version, report, against)
+            conclude(session, release, self.settings)
             sentence = names_only(verdict.sentence)
             add_event(session, self.lease.run_id, "verdict", outcome=verdict.outcome, sentence=sentence)
-
-    def _release(self) -> None:
-        self._enter("release")
-        release = self.releases.of_run(self.lease.run_id)
-        assert release is not None  # noqa: S101 - the phase before writes it
-        # One transaction with the fence: a worker that lost the lease must not override a later activation.
-        with self.lease.fenced() as session:
-            conclude(session, session.get_one(Release, release.id), self.settings)
 
     def _base(self) -> Bundle:
         version = self.runs.get(self.lease.run_id).base_version
@@ -240,7 +233,3 @@ class Phases:
         else:
             # A finished program is progress.
             self.lease.record({"attempts": 1} if kind == "done" else {}, **event)
-
-
-def _miou(score: Score | None) -> float | None:
-    return score.miou if score else None

@@ -79,7 +79,7 @@ class Engine:
     def run(
         self, image_HW3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
     ) -> Prediction:
-        """See `Predictor`. `is_cancelled` is called once, before the graph runs.
+        """See `Predictor`. `is_cancelled` is called before the graph runs; a `Cancellation` also stops it.
 
         An image above the memory limit is scaled down if the graph would scale it down further anyway. This moves
         class borders by about a pixel of the smaller image; `Prediction.scale` reports it.
@@ -88,7 +88,7 @@ class Engine:
         size = self.plan(*full).size
         if is_cancelled():
             raise InferenceCancelled
-        (found,) = self._run(resized(image_HW3, size)[None], threads)
+        (found,) = self._run(resized(image_HW3, size)[None], threads, is_cancelled)
         if size == full:
             return found
         mask_HW, confidence_HW = enlarged(found.mask_HW, full), enlarged(found.confidence_HW, full)
@@ -103,8 +103,10 @@ class Engine:
                 pass
         return [self.run(image_HW3) for image_HW3 in images]
 
-    def _run(self, image_NHW3: Pixels, threads: int | None) -> list[Prediction]:
-        found = self._sessions.run(self._outputs, {"image": image_NHW3}, threads)
+    def _run(
+        self, image_NHW3: Pixels, threads: int | None, is_cancelled: CancelCheck = never_cancelled
+    ) -> list[Prediction]:
+        found = self._sessions.run(self._outputs, {"image": image_NHW3}, threads, is_cancelled)
         return [Prediction(*each) for each in zip(*found, strict=True)]
 
 

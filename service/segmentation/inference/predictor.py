@@ -71,7 +71,7 @@ class Predictor(Protocol):
         Args:
             image_HW3: uint8 [H, W, 3], RGB, 0..255.
             threads: A result of `threads_for`; None: the most.
-            is_cancelled: Called between steps.
+            is_cancelled: Called between steps. A `Cancellation` also stops the graph within a step.
 
         Raises:
             ImageTooLarge: It exceeds the memory limit.

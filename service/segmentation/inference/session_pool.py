@@ -10,6 +10,12 @@ from typing import Any
 
 from service.errors import BundleInvalid, MaskloopError, OutOfMemory, Unavailable, names_only
 from service.segmentation.inference.arena import Arena, shared_arena
+from service.segmentation.inference.cancellation import (
+    CancelCheck,
+    Cancellation,
+    InferenceCancelled,
+    never_cancelled,
+)
 from service.segmentation.inference.providers import CPU, Device, check_provider, providers
 from service.segmentation.inference.thread_counts import choose_threads, thread_counts_for
 
@@ -75,17 +81,30 @@ class SessionPool:
         """Number of threads for the next inference; see `thread_counts.choose_threads`."""
         return choose_threads(self.thread_counts, cores=self.cores, free=free, load=load)
 
-    def run(self, outputs: list[str], inputs: Mapping[str, Any], threads: int | None = None) -> list[Any]:
+    def run(
+        self,
+        outputs: list[str],
+        inputs: Mapping[str, Any],
+        threads: int | None = None,
+        is_cancelled: CancelCheck = never_cancelled,
+    ) -> list[Any]:
         """Compute the named outputs from inputs by name, with one of `thread_counts` (None: the most).
 
+        A `Cancellation` stops the graph while it runs.
+
         Raises:
+            InferenceCancelled: It was stopped.
             OutOfMemory: The machine ran out of memory.
             Unavailable: The GPU failed.
         """
         threads = threads or self.cores
         try:
+            if isinstance(is_cancelled, Cancellation):
+                return self._run_until(is_cancelled, threads, outputs, dict(inputs))
             return self._run(threads, outputs, dict(inputs))
         except Exception as error:
+            if is_cancelled():
+                raise InferenceCancelled from None
             fault = _machine_fault(error)
             if fault is None:
                 raise
@@ -95,8 +114,17 @@ class SessionPool:
                 is_new = self._count_run(threads, *(array.shape for array in inputs.values()))
                 self._arena.shrink_after_run(cores=self.cores, is_new_shape=is_new)
 
-    def _run(self, threads: int, outputs: list[str], inputs: dict[str, Any]) -> list[Any]:
-        found: list[Any] = self._sessions[threads].run(outputs, inputs)
+    def _run_until(
+        self, cancellation: Cancellation, threads: int, outputs: list[str], inputs: dict[str, Any]
+    ) -> list[Any]:
+        import onnxruntime as ort  # noqa: PLC0415 - loaded with the session
+
+        options = ort.RunOptions()
+        with cancellation.stopping(lambda: setattr(options, "terminate", True)):
+            return self._run(threads, outputs, inputs, options)
+
+    def _run(self, threads: int, outputs: list[str], inputs: dict[str, Any], options: Any = None) -> list[Any]:
+        found: list[Any] = self._sessions[threads].run(outputs, inputs, options)
         # The arena cannot free a region that contains an output, so outputs are copied.
         return found if self._arena is None else [array.copy() for array in found]
 

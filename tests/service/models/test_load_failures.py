@@ -81,7 +81,7 @@ def test_a_rollback_clears_the_error_of_the_other_model(active_model: ActiveMode
     assert active_model.require().version == FIRST
     assert "check the disk" in (active_model.error or "")
     assert state.models.get(SECOND).state == "ready"
-    state.models.rollback()
+    state.releases.rollback(None)
     active_model.refresh()
     assert active_model.error is None
 

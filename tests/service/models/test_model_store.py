@@ -16,6 +16,7 @@ from service.models.bundle import read_bundle
 from service.models.model_store import ModelStore
 from service.settings import Settings
 from service.state import State, open_state
+from tests.service.conftest import MakeSettings
 from tests.service.tiny_bundle import COLORS, write_bundle, zipped
 
 FIRST, SECOND = "20260101T000000-aaaaaaaa", "20260102T000000-bbbbbbbb"
@@ -70,6 +71,18 @@ def test_invalid_bundle_leaves_no_files(state: State, bundle: Path) -> None:
     assert state.models.list() == []
 
 
+def test_import_that_died_before_it_reached_the_object_store_reaches_it_when_it_is_repeated(
+    make_settings: MakeSettings, bundle: Path
+) -> None:
+    """A process on another machine finds the bundle there."""
+    state = open_state(make_settings(storage_url="memory://mirror"))
+    copied = shutil.copytree(bundle, state.settings.data_dir / "models" / FIRST)
+    state.models.import_folder(bundle)
+    shutil.rmtree(copied)
+    assert read_bundle(state.models.bundle(FIRST).folder).manifest == read_bundle(bundle).manifest
+    state.close()
+
+
 def test_newest_activation_wins(models: ModelStore) -> None:
     assert activated(models) is None
     models.activate(FIRST, "test")
@@ -79,20 +92,20 @@ def test_newest_activation_wins(models: ModelStore) -> None:
     assert models.get(SECOND).state == "ready"
 
 
-def test_second_rollback_undoes_the_first(models: ModelStore) -> None:
+def test_second_rollback_undoes_the_first(models: ModelStore, state: State) -> None:
     models.activate(FIRST, "test")
     models.activate(FIRST, "again")
     with pytest.raises(NothingToRollBack):
-        models.rollback()
+        state.releases.rollback(None)
     models.activate(SECOND, "test")
-    assert models.rollback().version == FIRST
+    assert state.releases.rollback(None).version == FIRST
     assert activated(models) == FIRST
-    assert models.rollback().version == SECOND
+    assert state.releases.rollback(None).version == SECOND
 
 
 def test_rollback_without_activations_is_rejected(state: State) -> None:
     with pytest.raises(NothingToRollBack):
-        state.models.rollback()
+        state.releases.rollback(None)
 
 
 def test_failed_version_falls_back_to_the_previous_activation(models: ModelStore) -> None:
@@ -149,10 +162,10 @@ def test_import_flushes_files_and_folders_to_disk(state: State, bundle: Path, mo
     assert flushed[-1] == (state.settings.data_dir / "models").absolute()
 
 
-def test_mark_sets_state_and_miou(models: ModelStore) -> None:
-    models.mark(SECOND, "rejected", error="worse", miou=0.25)
+def test_mark_sets_the_state(models: ModelStore) -> None:
+    models.mark(SECOND, "rejected", error="worse")
     marked = models.get(SECOND)
-    assert (marked.state, marked.error, marked.miou) == ("rejected", "worse", 0.25)
+    assert (marked.state, marked.error, marked.miou) == ("rejected", "worse", 0.5)
 
 
 def test_withdrawn_version_does_not_serve_when_the_next_one_fails(models: ModelStore) -> None:

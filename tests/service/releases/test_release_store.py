@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from sqlalchemy import select
 
 from service.errors import ModelNotServable, ReasonMissing, ReleaseDecided, ReleaseNotFound
-from service.releases.transitions import conclude, record_verdict
+from service.releases.transitions import conclude, record_verdict, withdraw
+from service.releases.watch.traffic_counters import Counts, write_counts
 from service.settings import Settings
 from service.state import State
 from service.storage.tables import Activation, Release, Run
@@ -23,19 +25,16 @@ THIRD = "20260103T000000-third000"
 
 @pytest.fixture
 def judged(loop: State, good: Path, tmp_path: Path) -> Callable[..., int]:
-    """Return a function that judges GOOD against the active model, and returns the id of the release."""
+    """Return a function that judges GOOD against an activation, by default the newest; returns the release's id."""
     loop.models.import_folder(good, state="candidate")
     loop.models.import_folder(write_bundle(tmp_path / "third", version=THIRD))
 
-    def judge(outcome: str = "promote") -> int:
+    def judge(outcome: str = "promote", *, version: str = GOOD, run: int = 1, against: Activation | None = None) -> int:
         verdict = {"outcome": outcome, "sentence": f"The gate says {outcome}."}
         with loop.database.write() as session:
-            run = Run(id="r1", number=1, status="running", reason="manual")
-            session.add(run)
+            session.add(Run(id=f"r{run}", number=run, status="judged", reason="manual"))
             session.flush()
-            if outcome == "reject":
-                loop.models.mark(GOOD, "rejected", error=verdict["sentence"], within=session)
-            return record_verdict(session, run.id, GOOD, verdict, loop.models.activation()).id
+            return record_verdict(session, f"r{run}", version, verdict, against or loop.models.activation()).id
 
     return judge
 
@@ -175,6 +174,82 @@ def test_bundle_that_does_not_load_cannot_be_released(loop: State, judged: Calla
     with pytest.raises(ModelNotServable, match="its probe failed"):
         loop.releases.release(release_id, "please", "anna")
     assert activations(loop) == [BAD]
+
+
+@pytest.mark.parametrize("outcome", ["promote", "reject", "undecided"])
+def test_candidate_that_a_person_activated_while_it_was_judged_is_not_taken_back(
+    loop: State, judged: Callable[..., int], outcome: str
+) -> None:
+    before = loop.models.activation()
+    loop.releases.activate(GOOD, "its masks look good", "anna")
+    release = act(loop, judged(outcome, against=before))
+    assert (release.state, release.reason, release.decided_by) == ("serving", "its masks look good", "anna")
+    assert not release.watched
+    assert (loop.models.get(GOOD).state, activations(loop)) == ("ready", [BAD, GOOD])
+
+
+def test_release_of_the_active_version_says_serving_after_rollbacks(loop: State, judged: Callable[..., int]) -> None:
+    release_id = judged()
+    act(loop, release_id)
+    loop.releases.activate(THIRD, None, "anna")
+    assert loop.releases.get(release_id).state == "superseded"
+    loop.releases.rollback("bert")
+    release = loop.releases.get(release_id)
+    assert (release.state, release.reason, release.decided_by) == ("serving", "rollback", "bert")
+    assert activations(loop)[-1] == GOOD
+
+
+def test_release_serves_again_when_the_one_after_it_is_withdrawn(loop: State, judged: Callable[..., int]) -> None:
+    first = judged()
+    act(loop, first)
+    second = judged(version=THIRD, run=2)
+    act(loop, second)
+    assert [loop.releases.get(each).state for each in (first, second)] == ["superseded", "serving"]
+    with loop.database.write() as session:
+        assert withdraw(session, session.get_one(Release, second), "9 of 9 inferences failed")
+    assert [loop.releases.get(each).state for each in (first, second)] == ["serving", "withdrawn"]
+    assert not loop.releases.get(first).watched
+    assert activations(loop) == [BAD, GOOD, THIRD, GOOD]
+
+
+def test_released_model_that_does_not_load_is_withdrawn_with_the_reason(
+    loop: State, judged: Callable[..., int]
+) -> None:
+    release_id = judged()
+    act(loop, release_id)
+    loop.models.mark(GOOD, "failed", error="its probe failed")
+    loop.release_watch.tick()
+    release = loop.releases.get(release_id)
+    assert (release.state, release.reason) == ("withdrawn", "It does not load: its probe failed")
+
+
+@pytest.mark.parametrize("state", ["shadow", "canary"])
+def test_newer_candidate_takes_the_place_of_the_one_in_traffic(
+    loop: State, judged: Callable[..., int], state: str
+) -> None:
+    first, second = judged(), judged(version=THIRD, run=2)
+    act(loop, first, release_mode="canary")
+    act(loop, second, release_mode=state)
+    assert [loop.releases.get(each).state for each in (first, second)] == ["superseded", state]
+    assert THIRD in loop.releases.get(first).reason
+    assert activations(loop) == [BAD]
+
+
+def test_canary_is_compared_with_the_other_traffic_since_its_beginning(loop: State, judged: Callable[..., int]) -> None:
+    """If the machine fails now, it fails for both models; that it did not before is no merit of the active one."""
+    release_id = judged()
+    latency = Counter({(36, 1, 0, 20): 1000})
+    with loop.database.write() as session:
+        write_counts(session, {BAD: Counts(1000, 0, latency)})
+    act(loop, release_id, release_mode="canary")
+    with loop.database.write() as session:
+        write_counts(session, {BAD: Counts(19)})
+    # Too few: a canary that gets nearly all images must not be compared with nothing.
+    assert loop.releases.with_traffic(release_id)[2].requests == 1019
+    with loop.database.write() as session:
+        write_counts(session, {BAD: Counts(31, 10, latency), GOOD: Counts(20, 4)})
+    _, new, old = loop.releases.with_traffic(release_id)
+    assert (new, old) == (Counts(20, 4), Counts(50, 10, latency))
 
 
 def test_rejected_version_is_activated_only_with_a_reason(loop: State, judged: Callable[..., int]) -> None:

@@ -170,7 +170,8 @@ def test_models_in_use_are_not_deleted(loop: State, api: TestClient, good: Path,
     loop.models.import_folder(good)
     for version, miou in ((GOOD, 0.9), (OTHER, 0.1), (BAD, 0.2)):
         loop.models.activate(version, "test")
-        loop.models.mark(version, "ready", miou=miou)
+        with loop.database.write() as session:
+            loop.models.record_miou(session, {version: miou})
     for version, why in (
         (BAD, "it is the active model"),
         (OTHER, "a rollback would activate it"),

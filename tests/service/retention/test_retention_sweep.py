@@ -175,7 +175,8 @@ def test_models_that_are_not_in_use_are_deleted(
         loop.models.import_folder(write_version(tmp_path, version))
         if version != "never":
             loop.models.activate(version, "test")
-        loop.models.mark(version, "ready", miou=0.9 if version == "best" else 0.5)
+        with loop.database.write() as session:
+            loop.models.record_miou(session, {version: 0.9 if version == "best" else 0.5})
     retention = make_retention(**limit)
     pass_days(retention, 1)
     assert kept_models(loop) == {BAD, "first", "best", "earlier", "never", "active"}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -153,6 +155,48 @@ def test_unreachable_receiver_loses_nothing(loop: State, receiver: Receiver) -> 
     settings = configured(loop, receiver).model_copy(update={"webhook_url": "http://127.0.0.1:9/"})
     assert send_due(loop.database, settings) == 0
     assert len(pending(loop)) == 1
+
+
+@pytest.mark.parametrize("answer", [b"no HTTP\r\n\r\n", b"HTTP/1.1 204 x\r\n" + b"a" * 70_000, b""])
+def test_receiver_that_does_not_speak_http_stops_neither_the_sweep_nor_other_messages(
+    loop: State, receiver: Receiver, answer: bytes
+) -> None:
+    add(loop)
+    with raw_receiver([answer]) as url:
+        assert send_due(loop.database, configured(loop, receiver).model_copy(update={"webhook_url": url})) == 0
+    (waiting,) = pending(loop)
+    assert waiting.attempts == 1
+
+
+def test_receiver_that_answers_a_byte_at_a_time_is_left_after_the_timeout(
+    loop: State, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.webhooks.sender.TIMEOUT_S", 0.3)
+    add(loop)
+    begin = time.monotonic()
+    with raw_receiver([b"HTTP/1.1", *([b" "] * 100)], pause_s=0.1) as url:
+        assert send_due(loop.database, configured(loop, receiver).model_copy(update={"webhook_url": url})) == 0
+    assert time.monotonic() - begin < 5
+    assert len(pending(loop)) == 1
+
+
+@contextmanager
+def raw_receiver(answer: list[bytes], pause_s: float = 0.0) -> Iterator[str]:
+    """Answer one connection with these bytes, and close it."""
+
+    def work() -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            for part in answer:
+                connection.sendall(part)
+                time.sleep(pause_s)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=work)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        thread.join()
 
 
 def test_clock_that_was_set_back_does_not_stop_messages(loop: State, receiver: Receiver) -> None:

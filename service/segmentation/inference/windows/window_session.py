@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from service.errors import BundleInvalid
+from service.segmentation.inference.cancellation import CancelCheck, never_cancelled
 from service.segmentation.inference.engine import EMBEDDING, check_embedding
 from service.segmentation.inference.predictor import Pixels
 from service.segmentation.inference.providers import Device
@@ -58,11 +59,14 @@ class WindowSession:
         """Number of threads for the next image; see `thread_counts.choose_threads`."""
         return self._sessions.threads_for(free=free, load=load)
 
-    def run(self, image_NTU3: Pixels, threads: int | None = None) -> WindowOutputs:
-        """Run windows, uint8 [N, T, U, 3].
+    def run(
+        self, image_NTU3: Pixels, threads: int | None = None, is_cancelled: CancelCheck = never_cancelled
+    ) -> WindowOutputs:
+        """Run windows, uint8 [N, T, U, 3]. A `Cancellation` stops the graph while it runs.
 
         Raises:
+            InferenceCancelled: It was stopped.
             OutOfMemory: The machine ran out of memory.
             Unavailable: The GPU failed.
         """
-        return WindowOutputs(*self._sessions.run(self._outputs, {IMAGE: image_NTU3}, threads))
+        return WindowOutputs(*self._sessions.run(self._outputs, {IMAGE: image_NTU3}, threads, is_cancelled))

@@ -38,7 +38,7 @@ class WindowGraph(Protocol):
     def threads_for(self, *, free: int, load: int) -> int:
         """Number of threads for the next image."""
 
-    def run(self, image_NTU3: Pixels, threads: int | None) -> WindowOutputs:
+    def run(self, image_NTU3: Pixels, threads: int | None, is_cancelled: CancelCheck) -> WindowOutputs:
         """Run windows, uint8 [N, T, U, 3]."""
 
 
@@ -82,7 +82,7 @@ class WindowedPredictor:
         height, width = image_HW3.shape[:2]
         image_hw3 = resized(image_HW3, self.plan(height, width).size)
         windows = SlidingWindows(
-            network=partial(self.graph.run, threads=threads),
+            network=partial(self.graph.run, threads=threads, is_cancelled=is_cancelled),
             classes=self.classes,
             tiling=self.tiling,
             image_HW3=image_hw3,

@@ -31,6 +31,18 @@ def runs(seed: int, *, count: int, images: int, gain: float = 0.0) -> Iterator[t
         yield ClassCounts(candidate_IK, truth_IK, truth_IK), ClassCounts(other_IK, truth_IK, truth_IK)
 
 
+def rare_losses(
+    rng: np.random.Generator, *, images: int, share: float = 0.05, loss: float = 0.5
+) -> tuple[ClassCounts, ClassCounts]:
+    """A candidate that is slightly better than the other model, but fails on this share of the images."""
+    truth_IK = rng.gamma(4.0, 500.0, (images, 2)).astype(np.int64) + 1
+    right_IK = 0.71 + rng.uniform(-0.15, 0.15, (images, 1)) + rng.uniform(-0.1, 0.1, (images, 2))
+    fails_I1 = rng.random((images, 1)) < share
+    ours_IK = np.where(fails_I1, right_IK - loss, right_IK + 0.02) + rng.uniform(-0.02, 0.02, (images, 2))
+    ours, theirs = (np.rint(truth_IK * np.clip(each, 0, 1)).astype(np.int64) for each in (ours_IK, right_IK))
+    return ClassCounts(ours, truth_IK, truth_IK), ClassCounts(theirs, truth_IK, truth_IK)
+
+
 def rare_classes(seed: int, *, images: int, share: float, classes: int = 5) -> tuple[ClassCounts, ClassCounts]:
     """Two equally good models; all classes but the first are on this share of the images, in very different sizes."""
     rng = np.random.default_rng(seed)

@@ -32,6 +32,13 @@ def test_miou_of_a_hand_made_example() -> None:
     assert (empty.miou, empty.miou_truth_classes, empty.per_class) == (0.0, 0.0, {"a": None, "b": None})
 
 
+def test_mask_ids_that_are_no_class_are_wrong_pixels() -> None:
+    truth = np.array([[0, 0, 1, 255]], dtype=np.uint8)
+    counts = counts_of(truth, np.array([[0, 7, 255, 7]], dtype=np.uint8), 2)
+    assert (counts.tp_IK.tolist(), counts.truth_IK.tolist(), counts.found_IK.tolist()) == ([[1, 0]], [[2, 1]], [[1, 0]])
+    assert counts.iou().tolist() == [0.5, 0.0]
+
+
 def test_miou_equals_that_of_the_trainer() -> None:
     metrics = pytest.importorskip("trainer.evaluation.metrics", reason="compares with the trainer")
     torch = pytest.importorskip("torch", reason="compares with the trainer")

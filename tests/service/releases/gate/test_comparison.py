@@ -158,6 +158,9 @@ def test_number_of_units_that_would_decide() -> None:
     # Between the margin and 0, the mode `better` never decides.
     assert needed(-0.005, 0.02, 50, mode="better") is None
     assert needed(0.5, 0.01, 3) == 4
+    # Next to a bound, the number is beyond what anybody labels, or what a float holds.
+    for value in (1e-5, 1e-17, 1e-300, -0.01 - 1e-17):
+        assert needed(value, 0.02, 50, mode="better") is None
     found = compare(model(around(0.6, 0.1), around(0.6, 0.1)), BASE)
     assert found.units_needed is not None
     assert f"about {found.units_needed - 40} more independent validation images will decide" in found.sentence

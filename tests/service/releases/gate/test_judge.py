@@ -68,7 +68,7 @@ def test_equal_model_is_not_worse_and_not_better(good: Path, make_settings: Make
     assert judge(read_bundle(good), read_bundle(good), None, samples_of(), same).outcome == "promote"
     verdict = judge(read_bundle(good), read_bundle(good), None, samples_of(), better)
     assert verdict.outcome == "undecided"
-    assert verdict.sentence.endswith("If the difference stays the same, no number of labels will decide.")
+    assert verdict.sentence.endswith("If the difference stays the same, no practicable number of labels will decide.")
 
 
 def test_one_image_or_one_group_is_not_enough_evidence(good: Path, bad: Path, settings: Settings) -> None:
@@ -154,6 +154,18 @@ def test_candidate_whose_probe_fails_is_rejected(good: Path, bad: Path, fair: Bu
     # A best version that does not run is no reason to fail.
     verdict = judge(fair, fair, read_bundle(good), samples_of(), settings)
     assert (verdict.outcome, verdict.best) == ("promote", None)
+
+
+def test_model_that_fails_on_a_validation_image(good: Path, bad: Path, tmp_path: Path, settings: Settings) -> None:
+    """As candidate it is rejected, as best version it is left out, and without the active one nothing is decided."""
+    failing = read_bundle(write_bundle(tmp_path / "failing", version="failing", max_height=30))
+    verdict = judge(failing, read_bundle(bad), None, samples_of(), settings)
+    assert (verdict.outcome, verdict.candidate) == ("reject", None)
+    assert verdict.sentence.startswith("failing fails on a validation image (")
+    verdict = judge(read_bundle(good), read_bundle(bad), failing, samples_of(), settings)
+    assert (verdict.outcome, verdict.best) == ("promote", None)
+    with pytest.raises(BundleInvalid, match=r"^failing fails on a validation image .* Activate another version"):
+        judge(read_bundle(good), failing, None, samples_of(), settings)
 
 
 def test_candidate_is_rejected_if_the_active_model_has_other_classes(

@@ -16,7 +16,7 @@ from service.releases.gate.difference import estimate, leave_one_out
 from service.releases.gate.paired_bootstrap import bootstrap
 from service.releases.gate.student_t import t_quantile
 from service.releases.gate.verdict import Mode, Rule
-from tests.service.releases.gate.simulation import rare_classes, runs
+from tests.service.releases.gate.simulation import rare_classes, rare_losses, runs
 
 RUNS, LEVEL, MARGIN = 400, 0.05, 0.02
 AT_MOST = LEVEL + 2 * math.sqrt(LEVEL * (1 - LEVEL) / RUNS)
@@ -92,6 +92,23 @@ def test_percentiles_are_wrong_less_often_than_bca_with_rare_classes() -> None:
         wrong["bca"] += _bca_lower(value, without_U, draws_B) > 0
     assert wrong["percentile"] / RUNS <= 2 * LEVEL
     assert wrong["bca"] > 1.3 * wrong["percentile"]
+
+
+def test_percentiles_are_wrong_less_often_than_t_if_the_losses_are_on_few_images() -> None:
+    wrong, rng = Counter[str](), np.random.default_rng(0)
+    ours, theirs = rare_losses(rng, images=200_000)
+    true, quantile = float((ours.iou() - theirs.iou()).mean()), t_quantile(1 - LEVEL, 59)
+    for _ in range(RUNS):
+        ours, theirs = rare_losses(rng, images=60)
+        value = float((ours.iou() - theirs.iou()).mean())
+        without_U = mean_over_classes(leave_one_out(ours, theirs))
+        draws_B = mean_over_classes(bootstrap(ours, theirs, draws=500, seed=0))
+        found = estimate(value, without_U, draws_B, units=60, level=LEVEL)
+        assert found.lower is not None
+        assert found.standard_error is not None
+        wrong["percentile"] += found.lower > true
+        wrong["t"] += value - quantile * found.standard_error > true
+    assert wrong["percentile"] < wrong["t"]
 
 
 def _influence(counts: ClassCounts) -> Values:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from service.models.loading import LoadedModel, load_model
 from service.releases.rollout.candidate_model import CandidateModel
 from service.releases.rollout.shadow_runner import ShadowRunner
 from service.releases.watch.traffic_counters import TrafficCounters
+from service.segmentation.inference.cancellation import CancelCheck
+from service.segmentation.inference.predictor import Pixels, Prediction
 from service.state import State
 from service.storage.tables import Release
 from tests.service.conftest import MakeSettings, eventually
@@ -34,6 +35,9 @@ class Shadow:
         state.models.import_folder(candidate, state="candidate")
         candidates = CandidateModel(state.settings, state.models, TrafficCounters())
         candidates.follow(Release(id=7, state="shadow", version=SECOND, base_version=FIRST))
+        loaded = candidates.shadow(self.active)
+        assert loaded is not None
+        self.candidate = loaded.loaded
         self.runner = ShadowRunner(state.settings, candidates, self._is_busy)
         self.runner.start()
         self.total = {"images": 0, "dropped": 0}
@@ -84,16 +88,42 @@ def test_image_is_dropped_if_the_service_stays_busy(shadow: Shadow, monkeypatch:
     eventually(lambda: shadow.counted() == {"images": 0, "dropped": 1})
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is that of the process")
-def test_shadow_has_the_lowest_priority_and_others_keep_theirs(shadow: Shadow) -> None:
-    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+def test_request_stops_the_inference_of_the_shadow_and_the_image_is_tried_again(
+    shadow: Shadow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inference ends only because it is stopped; afterwards the service is idle, and the image is compared."""
+    engine, runs = shadow.candidate.engine, 0
+    run = engine.run
+
+    def until_stopped(image: Pixels, threads: int, is_cancelled: CancelCheck) -> Prediction:
+        nonlocal runs
+        runs += 1
+        eventually(is_cancelled if runs == 1 else lambda: True)
+        return run(image, threads, is_cancelled)
+
+    monkeypatch.setattr(engine, "run", until_stopped)
+    shadow.offer()
+    eventually(lambda: runs == 1)
+    shadow.runner.interrupt()
+    eventually(lambda: shadow.counted() == {"images": 1, "dropped": 0})
+    assert runs == 2
+
+
+def test_shadow_waits_until_no_request_came_for_a_moment(shadow: Shadow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.releases.rollout.shadow_runner.QUIET_S", 0.2)
     shadow.busy.set()
     shadow.offer()
     eventually(lambda: bool(shadow.threads))
-    assert os.getpriority(os.PRIO_PROCESS, shadow.threads[0]) == 19
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
     shadow.busy.clear()
-    eventually(lambda: shadow.counted()["images"] == 1)
+    begin = time.monotonic()
+    eventually(lambda: shadow.counted() == {"images": 1, "dropped": 0})
+    assert time.monotonic() - begin >= 0.2
+
+
+def test_image_that_needs_much_memory_is_dropped_at_once(shadow: Shadow) -> None:
+    shadow.runner._max_bytes = 1
+    shadow.offer()
+    assert shadow.counted() == {"images": 0, "dropped": 1}
 
 
 def test_answers_of_another_model_are_not_compared(shadow: Shadow, other_bundle: Path, state: State) -> None:

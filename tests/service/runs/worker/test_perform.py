@@ -14,7 +14,7 @@ from PIL import Image
 from sqlalchemy import select
 
 from service.runs.leases.attempts import MAX_ATTEMPTS
-from service.runs.leases.lease import claim
+from service.runs.leases.lease import Lease, claim
 from service.runs.worker.label_check import check_labels
 from service.runs.worker.perform import perform
 from service.runs.worker.phases import Interrupted, Phases
@@ -25,8 +25,19 @@ from service.tracing import open_tracing
 from tests.service.conftest import encoded, eventually
 from tests.service.otlp_receiver import receiving
 from tests.service.runs.actor import Actor, alive
-from tests.service.runs.conftest import BAD, GOOD, SteppedClock, fill, reap_silent, register_worker, write_dataset
+from tests.service.runs.conftest import (
+    BAD,
+    GOOD,
+    SteppedClock,
+    fill,
+    reap_silent,
+    register_worker,
+    write_dataset,
+    write_version,
+)
 from tests.service.tiny_bundle import COLORS, nearest
+
+WORSE = "20260103T000000-worse000"
 
 
 @pytest.fixture
@@ -74,7 +85,7 @@ class Background:
 
 def test_better_candidate_is_promoted(loop: State, run: Run, actor: Actor) -> None:
     done = perform_run(loop, run.id)
-    assert (done.status, done.phase, done.error) == ("judged", "release", None)
+    assert (done.status, done.phase, done.error) == ("judged", "judge", None)
     assert (done.base_version, done.candidate_version) == (BAD, GOOD)
     assert done.miou_after == 1.0
     assert done.miou_before is not None
@@ -87,7 +98,7 @@ def test_better_candidate_is_promoted(loop: State, run: Run, actor: Actor) -> No
     assert desired is not None
     assert (desired.version, desired.state, desired.miou, desired.run_id) == (GOOD, "ready", 1.0, run.id)
     phases = [e.event["phase"] for e in loop.runs.events(run.id) if e.event["event"] == "phase"]
-    assert phases == ["prepare", "train", "export", "judge", "release"]
+    assert phases == ["prepare", "train", "export", "judge"]
     assert actor.history == ["train from 0", "export"]
     remaining = {entry.name for entry in (loop.settings.data_dir / "runs" / run.id).iterdir()}
     assert remaining == {"recipe.toml", "train", "log.txt"}
@@ -96,15 +107,19 @@ def test_better_candidate_is_promoted(loop: State, run: Run, actor: Actor) -> No
     assert len(actor.history) == 2
 
 
-def test_worse_candidate_is_rejected_and_kept_in_the_store(loop: State, run: Run, actor: Actor, good: Path) -> None:
+def test_worse_candidate_is_rejected_and_kept_in_the_store(
+    loop: State, run: Run, actor: Actor, good: Path, tmp_path: Path
+) -> None:
     loop.models.import_folder(good)
     loop.models.activate(GOOD, "a better model was activated meanwhile")
-    actor.behave(candidate=str(loop.settings.model))
-    # The candidate is the base model of the run, so that its version is in the store already.
+    worse = write_version(tmp_path, WORSE, colors=(*COLORS[1:], COLORS[0]))
+    actor.behave(candidate=str(worse))
     done = perform_run(loop, run.id)
     assert (done.status, done.error) == ("judged", None)
     assert done.miou_before == 1.0
-    rejected = loop.models.get(BAD)
+    # What the manifests say was measured on other images.
+    assert loop.models.get(GOOD).miou == 1.0
+    rejected = loop.models.get(WORSE)
     assert rejected.state == "rejected"
     assert "against 1.0000 of the active model" in (rejected.error or "")
     release = loop.releases.list(run.id)[0]
@@ -129,9 +144,7 @@ def test_undecided_candidate_is_kept_and_a_person_may_activate_it(loop: State, a
     assert (candidate.state, candidate.error, candidate.miou) == ("candidate", None, 1.0)
     # The worker died before it marked the run as finished.
     with loop.database.write() as session:
-        row = session.get(Run, run.id)
-        assert row is not None
-        row.status = "queued"
+        session.get_one(Run, run.id).status = "queued"
     again = perform_run(loop, run.id)
     assert (again.status, again.report) == ("judged", done.report)
     loop.releases.activate(GOOD, "its masks look good", "anna")
@@ -325,19 +338,31 @@ def test_prepare_stops_between_images_when_the_run_is_cancelled(loop: State, run
         calls.append(1)
         return "cancelled" if len(calls) > 4 else None
 
-    phases = Phases(
+    with pytest.raises(Interrupted, match="cancelled"):
+        phases_of(loop, lease, cancelled_at_the_fourth_image).run()
+    assert len(calls) == 5
+    assert not (loop.settings.data_dir / "runs" / run.id / "dataset").exists()
+
+
+def phases_of(loop: State, lease: Lease, interruption: Callable[[], str | None]) -> Phases:
+    return Phases(
         settings=loop.settings,
         runs=loop.runs,
         images=loop.images,
         models=loop.models,
         releases=loop.releases,
         lease=lease,
-        interruption=cancelled_at_the_fourth_image,
+        interruption=interruption,
     )
-    with pytest.raises(Interrupted, match="cancelled"):
-        phases.run()
-    assert len(calls) == 5
-    assert not (loop.settings.data_dir / "runs" / run.id / "dataset").exists()
+
+
+def test_verdict_and_release_are_one_step_that_no_cancellation_divides(loop: State, run: Run) -> None:
+    lease = claim(loop.database, run.id)
+    assert lease is not None
+    phases_of(loop, lease, lambda: "cancelled" if loop.releases.of_run(run.id) else None).run()
+    release = loop.releases.of_run(run.id)
+    assert release is not None
+    assert (release.state, activations(loop)) == ("serving", [BAD, GOOD])
 
 
 def test_label_check_stops_between_labels(loop: State, run: Run, tmp_path: Path) -> None:
@@ -388,7 +413,7 @@ def test_run_is_a_trace_with_a_span_for_each_phase(
         tracing.close()
         run_span = receiver.one("run")
         assert run_span.attributes == {"maskloop.run.id": run.id}
-        phases = [receiver.one(name) for name in ("prepare", "train", "export", "judge", "release")]
+        phases = [receiver.one(name) for name in ("prepare", "train", "export", "judge")]
         assert {phase.parent_id for phase in phases} == {run_span.span_id}
         assert sum(phase.seconds for phase in phases) <= run_span.seconds
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.errors import BundleInvalid, Unavailable
+from service.segmentation.inference.cancellation import Cancellation, InferenceCancelled
 from service.segmentation.inference.engine import Engine
 from service.segmentation.inference.memory_budget import MemoryBudget
 from service.segmentation.inference.predictor import Plan
@@ -37,6 +40,27 @@ def test_concurrent_runs_return_the_right_results(engine: Engine) -> None:
     with ThreadPoolExecutor(8) as pool:
         for image, found in zip(images, pool.map(engine.run, images), strict=True):
             np.testing.assert_array_equal(found.mask_HW, nearest(image, COLORS))
+
+
+def test_cancellation_stops_a_graph_while_it_runs(tmp_path: Path) -> None:
+    """The graph computes for seconds; it ends within a small part of that."""
+    graph = write_bundle(tmp_path / "slow", work=300) / "model.onnx"
+    engine, image, cancellation = Engine(graph, threads=1), picture(1000, 800), Cancellation()
+    threading.Timer(0.1, cancellation.cancel).start()
+    begin = time.thread_time()
+    with pytest.raises(InferenceCancelled):
+        engine.run(image, 1, cancellation)
+    assert time.thread_time() - begin < 1
+
+
+def test_cancellation_before_the_graph_runs_stops_it() -> None:
+    stopped: list[int] = []
+    cancellation = Cancellation()
+    cancellation.cancel()
+    with cancellation.stopping(lambda: stopped.append(1)):
+        assert cancellation()
+    cancellation.cancel()
+    assert stopped == [1]
 
 
 def test_missing_cuda_is_an_error(bundle: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import OutOfMemory
-from service.segmentation.inference.cancellation import InferenceCancelled
+from service.segmentation.inference.cancellation import CancelCheck, InferenceCancelled
 from service.segmentation.inference.predictor import Embedding, Pixels, Plan
 from service.segmentation.inference.windows.sliding import BATCH_VALUES, MAX_BATCH, Floats, WindowOutputs
 from service.segmentation.inference.windows.tiling import Tiling
@@ -39,7 +39,7 @@ class FakeGraph:
     def threads_for(self, *, free: int, load: int) -> int:  # noqa: ARG002 - required by the protocol
         return 1
 
-    def run(self, image_NTU3: Pixels, threads: int | None) -> WindowOutputs:  # noqa: ARG002 - as above
+    def run(self, image_NTU3: Pixels, threads: int | None, is_cancelled: CancelCheck) -> WindowOutputs:  # noqa: ARG002 - as above
         return WindowOutputs(self.network(image_NTU3), self.embed and self.embed(image_NTU3))
 
 
