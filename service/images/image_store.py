@@ -23,6 +23,7 @@ from service.images.pool_counters import (
     Counts,
     count_deleted,
     count_labelled,
+    locked_pool,
     next_split,
     read_counts,
 )
@@ -169,9 +170,11 @@ class ImageStore:
             self._database.lock(session, sha256)
             row = _existing(session, image_id)
             self._blobs.put("masks", sha256, mask)
+            # Before rows of images change: `delete` takes these locks in the same order.
+            locked_pool(session)
             chosen = split or row.split or cluster_split(session, row) or next_split(session)
-            old, row.mask_sha256 = row.mask_sha256, sha256
             row.label_sequence = count_labelled(session, row.split, chosen)
+            old, row.mask_sha256 = row.mask_sha256, sha256
             row.split, row.labelled_at = chosen, utc_now()
             row.group_name = group or row.group_name
         if old is not None:
