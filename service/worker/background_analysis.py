@@ -9,16 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
-
 from service.analyses.analyst import Analyst
 from service.analyses.drift_watch import DriftWatch
-from service.errors import MaskloopError
 from service.segmentation.inference.cancellation import InferenceCancelled
 from service.state import State
-from service.storage.storage_faults import reason_of, storage_fault
-
-log = structlog.stdlib.get_logger(__name__)
+from service.worker.fault_log import FaultLog
 
 NICENESS = 19
 # Time without new images after which the model's memory is freed.
@@ -61,7 +56,7 @@ def watch_drift(state: State) -> None:
 
 def _run(state: State, ending: threading.Event) -> None:
     _lower_priority()
-    analyst, busy_at, last_fault = make_analyst(state), time.monotonic(), ""
+    analyst, busy_at, faults = make_analyst(state), time.monotonic(), FaultLog("analysis", state.settings.data_dir)
     while not ending.is_set():
         try:
             analysed = analyst.analyse_batch(ending.is_set)
@@ -70,27 +65,16 @@ def _run(state: State, ending: threading.Event) -> None:
         except InferenceCancelled:
             return
         except Exception as error:
-            fault = str(storage_fault(error, state.settings.data_dir) or error)
-            if fault != last_fault:
-                _report(error, fault)
-            last_fault = fault
+            faults.report(error)
             ending.wait(PAUSE_S)
             continue
-        last_fault = ""
+        faults.report()
         if analysed:
             busy_at = time.monotonic()
             continue
         if time.monotonic() - busy_at > IDLE_S:
             analyst.release()
         ending.wait(state.settings.heartbeat_s)
-
-
-def _report(error: Exception, fault: str) -> None:
-    known = isinstance(error, MaskloopError) or fault != str(error)
-    if known:
-        log.warning("analysis failed; it is tried again", reason=fault, cause=reason_of(error))
-    else:
-        log.exception("analysis failed; it is tried again")
 
 
 def _lower_priority() -> None:

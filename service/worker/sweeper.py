@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import structlog
@@ -23,9 +23,9 @@ from service.runs.policy.drift_trigger import start_for_drift
 from service.runs.worker.deletion_sweep import sweep_deletions
 from service.state import State
 from service.storage.database import Database
-from service.storage.storage_faults import reason_of, storage_fault
 from service.storage.tables import Worker, utc_now
 from service.webhooks.sender import send_due
+from service.worker.fault_log import FaultLog
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -56,44 +56,53 @@ def _run(state: State, ending: threading.Event) -> None:
     trainable = can_train(settings.python)
     log.info("worker is up", can_train=trainable, python=settings.python)
     heartbeat = WorkerHeartbeat(state.database, can_train=trainable)
-    swept_at, last_fault = -float("inf"), ""
+    swept_at, faults = -float("inf"), FaultLog("sweep", settings.data_dir)
     while not ending.is_set():
         try:
             heartbeat.beat()
             if time.monotonic() - swept_at >= HEARTBEATS_PER_SWEEP * settings.heartbeat_s:
-                sweep(state)
                 swept_at = time.monotonic()
-            last_fault = ""
-        except Exception as error:
-            fault = str(storage_fault(error, settings.data_dir) or "")
-            if not fault:
-                log.exception("sweep failed")
-            elif fault != last_fault:
-                log.warning("sweep failed; it is tried again", reason=fault, cause=reason_of(error))
-            last_fault = fault
+                sweep(state)
+                faults.report()
+        except* Exception as group:
+            faults.report(*group.exceptions)
         ending.wait(settings.heartbeat_s)
     with suppress(DBAPIError):
         heartbeat.remove()
 
 
 def sweep(state: State) -> None:
-    """Queue abandoned runs, complete deletions, send webhooks and queued runs, and start a run if one is due.
+    """Do every step of the sweep, also after one that fails. Raises ExceptionGroup of their errors."""
+    errors = []
+    for step in STEPS:
+        try:
+            step(state)
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("steps of the sweep failed", errors)
 
-    The message of a queued run may be lost.
-    """
-    delete_dead_workers(state.database, state.liveness)
-    reap(state.database, state.liveness)
-    sweep_deletions(state.database, state.images, state.settings.data_dir / "runs")
-    send_due(state.database, state.settings)
+
+def _send_queued(state: State) -> None:
+    """Send the ids of queued runs: the broker may have lost their messages."""
     for run_id in state.runs.queued():
         try:
             state.queue.enqueue(RUN_TASK, run_id)
         except QueueUnreachable as error:
             log.warning("the broker does not answer", reason=str(error))
             return
-    state.retrain_policy.consider()
-    state.retrain_policy.consider_schedule()
-    start_for_drift(state.retrain_policy)
+
+
+STEPS: tuple[Callable[[State], object], ...] = (
+    lambda state: delete_dead_workers(state.database, state.liveness),
+    lambda state: reap(state.database, state.liveness),
+    lambda state: sweep_deletions(state.database, state.images, state.settings.data_dir / "runs"),
+    lambda state: send_due(state.database, state.settings),
+    _send_queued,
+    lambda state: state.retrain_policy.consider(),
+    lambda state: state.retrain_policy.consider_schedule(),
+    lambda state: start_for_drift(state.retrain_policy),
+)
 
 
 def can_train(python: str) -> bool:

@@ -168,3 +168,12 @@ def test_labels_of_one_cluster_set_at_once_are_in_one_split(state: State) -> Non
         label = partial(state.images.put_mask, classes=5, ignore_index=255)
         at_once(*(partial(label, *each) for each in zip(ids, masks, strict=True)))
         assert len({state.images.get(image_id).split for image_id in ids}) == 1
+
+
+def test_first_answer_to_a_schedule_by_many_workers(make_settings: MakeSettings, tmp_path: Path) -> None:
+    url = postgresql.create_database(tmp_path)
+    workers = [open_state(make_settings(database_url=url, retrain_cron="0 3 * * *")) for _ in range(4)]
+    assert at_once(*(worker.retrain_policy.consider_schedule for worker in workers)) == [None] * 4
+    for worker in workers:
+        worker.close()
+    postgresql.drop_databases()

@@ -1,0 +1,44 @@
+"""Faults of the sweep: each step is tried, and each fault is logged when it begins."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.errors import StorageFailed
+from service.state import State
+from service.worker.fault_log import FaultLog
+from service.worker.sweeper import sweep
+from tests.service.conftest import blob_file
+from tests.service.runs.conftest import fill, register_worker
+
+
+def test_step_that_fails_does_not_prevent_the_others(loop: State, on_files: None) -> None:
+    ids = fill(loop, unlabelled=4)
+    loop.images.delete(ids[-1])
+    # A folder cannot be deleted as a file: the deletion stays incomplete.
+    broken = blob_file(loop, "images", ids[-1])
+    (broken / "inside").mkdir(parents=True)
+    register_worker(loop)
+    with pytest.raises(ExceptionGroup) as failed:
+        sweep(loop)
+    assert [type(error) for error in failed.value.exceptions] in ([IsADirectoryError], [PermissionError])
+    assert [run.reason for run in loop.runs.list()] == ["images"]
+    shutil.rmtree(broken)
+    sweep(loop)
+
+
+def test_fault_is_logged_when_it_begins_and_when_it_begins_again(tmp_path: Path) -> None:
+    faults = FaultLog("sweep", tmp_path)
+    store, bug = StorageFailed("The object store does not answer"), KeyError("bug")
+    with capture_logs() as logs:
+        faults.report(store)
+        faults.report(store, bug, store)
+        faults.report(bug)
+        faults.report()
+        faults.report(store)
+    assert [entry["log_level"] for entry in logs] == ["warning", "error", "warning"]
+    assert [entry["exc_info"] for entry in logs if "exc_info" in entry] == [bug]
