@@ -22,6 +22,12 @@ def cluster_split(session: Session, image: Image) -> Split | None:
     return "val" if "val" in splits else "labelled" if "labelled" in splits else None
 
 
+def join_cluster(session: Session, image: Image, other: Image) -> None:
+    """Mark an image, and its own near-duplicates, as near-duplicates of the leader of another one."""
+    image.duplicate_of = other.duplicate_of or other.id
+    session.execute(update(Image).where(Image.duplicate_of == image.id).values(duplicate_of=image.duplicate_of))
+
+
 def pass_on_duplicates(session: Session, image_id: str) -> None:
     """After the deletion of an image: its earliest near-duplicate takes its place."""
     # Locked in the order of the analysis, which marks images at the same time.

@@ -96,7 +96,8 @@ def test_near_duplicates_that_are_not_analysed_yet_are_left_out(loop: State, tmp
     earlier = loop.images.add(encoded(first, "JPEG", quality=70))[0].id
     val = loop.images.add(encoded(first))[0].id
     later = loop.images.add(encoded(np.clip(first * 1.1, 0, 255).astype(np.uint8)))[0].id
-    for image_id, split in ((val, "val"), (later, "labelled")):
+    splits: dict[str, Split] = {val: "val", later: "labelled"}
+    for image_id, split in splits.items():
         mask = encoded(nearest(first, COLORS))
         loop.images.put_mask(image_id, mask, classes=5, ignore_index=255, split=split)
     # One of them is analysed.
