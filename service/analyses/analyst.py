@@ -10,7 +10,14 @@ import structlog
 from sqlalchemy import func, select, update
 
 from service.analyses.analysed_days import count_days
-from service.analyses.analysed_range import analysed_model, begin, compared_up_to, extend, forget_old_models, next_images
+from service.analyses.analysed_range import (
+    analysed_model,
+    begin,
+    compared_up_to,
+    extend,
+    forget_old_models,
+    next_images,
+)
 from service.analyses.duplicate_calibration import IMAGES, MIN_IMAGES, measure_threshold
 from service.analyses.duplicate_search import find_leaders
 from service.analyses.nearest_rows import Fingerprint, fingerprint_files

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,10 @@ MAX_REFERENCES = 1_000
 MAX_CLUSTERED = 5_000
 """Candidates among which centroids are computed."""
 MAX_LABELLED = 20_000
+ELSEWHERE = (
+    "The embeddings of the images are not in this machine's data folder, but in that of the worker: share the folder "
+    "`embeddings` between the machines."
+)
 UNLABELLED_LEADERS = (Image.mask_sha256.is_(None), Image.duplicate_of.is_(None))
 
 
@@ -41,6 +46,8 @@ class ImageOrders:
     images: ImageStore
     models: ModelStore
     vectors: VectorFolder
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    """One order is computed at a time: each takes a core for seconds, and 100 MB."""
 
     def uncertain(self, limit: int, rng: np.random.Generator | None = None) -> list[Image]:
         """List unlabelled images in the order in which to label them, at most `limit`.
@@ -55,11 +62,14 @@ class ImageOrders:
         if model.dimensions is None:
             return self._most_uncertain(model, limit)
         sequences, uncertainty_C = self._candidates(model)
-        embeddings_CD = self._embeddings(model, sequences)
-        present_C = embeddings_CD.any(axis=1)
-        sequences, uncertainty_C = sequences[present_C], uncertainty_C[present_C]
-        embeddings_CD = embeddings_CD[present_C]
-        chosen = self._choose(model, embeddings_CD, uncertainty_C, limit, rng or np.random.default_rng())
+        with self._turn:
+            embeddings_CD = self._embeddings(model, sequences)
+            present_C = embeddings_CD.any(axis=1)
+            if len(sequences) and not present_C.any():
+                raise NotAnalysed(ELSEWHERE)
+            sequences, uncertainty_C = sequences[present_C], uncertainty_C[present_C]
+            embeddings_CD = embeddings_CD[present_C]
+            chosen = self._choose(model, embeddings_CD, uncertainty_C, limit, rng or np.random.default_rng())
         return self._rows(sequences[chosen])
 
     def similar_to(self, image_id: str, limit: int) -> list[Image]:
@@ -72,6 +82,9 @@ class ImageOrders:
             raise NotAnalysed(f"Model {model.version} has no embeddings: export its checkpoint again, and activate it.")
         embedding_D = self._embeddings(model, np.array([image.sequence]))[0]
         if not embedding_D.any():
+            with self.database.read() as session:
+                if session.get(ImageAnalysis, (model.version, image.sequence)) is not None:
+                    raise NotAnalysed(ELSEWHERE)
             raise NotAnalysed(f"Image {image_id} is not analysed yet: a worker does it, try again in a minute.")
         found = most_similar(self.vectors.embeddings(model.version, model.dimensions), embedding_D, limit + 1)
         return self._rows(found[found != image.sequence][:limit])
@@ -100,7 +113,7 @@ class ImageOrders:
         if activated is None:
             raise NoModel("No model is active: upload one (POST /v1/models), then activate it.")
         model = analysed_model(self.database, activated.version)
-        if model is None:
+        if model is None or model.oldest > model.newest:
             raise NotAnalysed(f"No image is analysed by {activated.version} yet: a worker does it, try again later.")
         return model
 
