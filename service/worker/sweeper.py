@@ -26,6 +26,7 @@ from service.storage.database import Database
 from service.storage.tables import Worker, utc_now
 from service.webhooks.sender import send_due
 from service.worker.fault_log import FaultLog
+from service.worker.orphan_sweep import OrphanSweep
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -56,6 +57,7 @@ def _run(state: State, ending: threading.Event) -> None:
     trainable = can_train(settings.python)
     log.info("worker is up", can_train=trainable, python=settings.python)
     heartbeat = WorkerHeartbeat(state.database, can_train=trainable)
+    orphans = OrphanSweep(state.images)
     swept_at, faults = -float("inf"), FaultLog("sweep", settings.data_dir)
     while not ending.is_set():
         try:
@@ -63,6 +65,7 @@ def _run(state: State, ending: threading.Event) -> None:
             if time.monotonic() - swept_at >= HEARTBEATS_PER_SWEEP * settings.heartbeat_s:
                 swept_at = time.monotonic()
                 sweep(state)
+                orphans.step()
                 faults.report()
         except* Exception as group:
             faults.report(*group.exceptions)
