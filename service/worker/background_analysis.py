@@ -6,8 +6,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from service.analyses.analyst import Analyst
 from service.analyses.drift_watch import DriftWatch
@@ -20,19 +18,6 @@ NICENESS = 19
 IDLE_S = 60.0
 # Pause after a fault, such as a model that cannot be loaded.
 PAUSE_S = 30.0
-
-
-@contextmanager
-def analysing(state: State) -> Iterator[None]:
-    """Analyse images in a background thread during the block."""
-    ending = threading.Event()
-    thread = threading.Thread(target=_run, args=(state, ending), name="analysis", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        thread.join()
 
 
 def make_analyst(state: State) -> Analyst:
@@ -54,7 +39,8 @@ def watch_drift(state: State) -> None:
         DriftWatch(state.settings, state.database, state.vectors).test_if_due(activated.version)
 
 
-def _run(state: State, ending: threading.Event) -> None:
+def analyse_in_background(state: State, ending: threading.Event) -> None:
+    """Analyse images until `ending` is set."""
     _lower_priority()
     analyst, busy_at, faults = make_analyst(state), time.monotonic(), FaultLog("analysis", state.settings.data_dir)
     while not ending.is_set():

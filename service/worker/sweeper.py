@@ -1,21 +1,16 @@
-"""Periodic, idempotent work of a worker: heartbeat, recovery of abandoned runs, and the retraining policy."""
+"""Periodic, idempotent work of a worker: recovery of abandoned runs, deletions, webhooks, and the retraining policy."""
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 from sqlalchemy import delete, select
-from sqlalchemy.exc import DBAPIError
 
 from service.errors import QueueUnreachable
-from service.process_identity import process_identity
 from service.queue import RUN_TASK
 from service.runs.leases.liveness import Liveness
 from service.runs.leases.reaper import reap
@@ -23,10 +18,12 @@ from service.runs.policy.drift_trigger import start_for_drift
 from service.runs.worker.deletion_sweep import sweep_deletions
 from service.state import State
 from service.storage.database import Database
-from service.storage.tables import Worker, utc_now
+from service.storage.tables import Worker
 from service.webhooks.sender import send_due
+from service.worker.background_thread import background_thread
 from service.worker.fault_log import FaultLog
 from service.worker.orphan_sweep import OrphanSweep
+from service.worker.worker_heartbeat import WorkerHeartbeat
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -39,39 +36,24 @@ PROBE_TIMEOUT_S = 60
 EXPIRY_LIMITS = 10
 
 
-@contextmanager
-def sweeping(state: State) -> Iterator[None]:
-    """Do the periodic work in a background thread during the block."""
-    ending = threading.Event()
-    thread = threading.Thread(target=_run, args=(state, ending), name="sweeper", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        thread.join()
-
-
-def _run(state: State, ending: threading.Event) -> None:
+def sweep_periodically(state: State, ending: threading.Event) -> None:
+    """Send heartbeats and do the periodic work until `ending` is set."""
     settings = state.settings
     trainable = can_train(settings.python)
     log.info("worker is up", can_train=trainable, python=settings.python)
     heartbeat = WorkerHeartbeat(state.database, can_train=trainable)
-    orphans = OrphanSweep(state.images)
-    swept_at, faults = -float("inf"), FaultLog("sweep", settings.data_dir)
-    while not ending.is_set():
-        try:
-            heartbeat.beat()
-            if time.monotonic() - swept_at >= HEARTBEATS_PER_SWEEP * settings.heartbeat_s:
-                swept_at = time.monotonic()
+    orphans, faults = OrphanSweep(state.images), FaultLog("sweep", settings.data_dir)
+    # In a thread of its own: a step may wait for a store that does not answer, and the worker is not dead.
+    with background_thread("heartbeat", partial(heartbeat.send, settings)):
+        heartbeat.sent.wait(settings.heartbeat_s)
+        while not ending.is_set():
+            try:
                 sweep(state)
                 orphans.step()
                 faults.report()
-        except* Exception as group:
-            faults.report(*group.exceptions)
-        ending.wait(settings.heartbeat_s)
-    with suppress(DBAPIError):
-        heartbeat.remove()
+            except* Exception as group:
+                faults.report(*group.exceptions)
+            ending.wait(HEARTBEATS_PER_SWEEP * settings.heartbeat_s)
 
 
 def sweep(state: State) -> None:
@@ -129,35 +111,3 @@ def delete_dead_workers(database: Database, liveness: Liveness) -> None:
         with database.write() as session:
             for worker in dead:
                 session.execute(delete(Worker).where(Worker.id == worker.id, Worker.beats == worker.beats))
-
-
-class WorkerHeartbeat:
-    """The worker row of this process."""
-
-    def __init__(self, database: Database, *, can_train: bool) -> None:
-        self._database = database
-        self._can_train = can_train
-        self._host, self._pid = socket.gethostname(), os.getpid()
-        self._id = f"{self._host}:{self._pid}"
-        self._process = process_identity(self._pid)
-        self._beats = 0
-
-    def beat(self) -> None:
-        """Record that this worker is alive."""
-        self._beats += 1
-        row = Worker(
-            id=self._id,
-            seen_at=utc_now(),
-            can_train=self._can_train,
-            pid=self._pid,
-            host=self._host,
-            beats=self._beats,
-            process=self._process,
-        )
-        with self._database.write() as session:
-            session.merge(row)
-
-    def remove(self) -> None:
-        """Delete the row, on a clean shutdown."""
-        with self._database.write() as session:
-            session.execute(delete(Worker).where(Worker.id == self._id))

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from service.errors import StorageFailed
 from service.state import State, open_blobs
 from service.storage.blob_store import sha256_of
+from service.storage.tables import Worker
+from service.worker import sweeper
+from service.worker.background_thread import background_thread
 from service.worker.fault_log import FaultLog
 from service.worker.orphan_sweep import OrphanSweep
-from service.worker.sweeper import sweep
-from tests.service.conftest import blob_file
+from service.worker.sweeper import sweep, sweep_periodically
+from tests.service.conftest import blob_file, eventually
 from tests.service.runs.conftest import SteppedClock, fill, register_worker
 
 
@@ -57,3 +63,17 @@ def test_all_parts_of_the_pool_are_searched_for_orphans_one_a_minute(loop: State
         clock.step(60.0)
     orphans.step()
     assert blobs.names("images", orphan[:2]) == []
+
+
+def test_heartbeats_continue_while_a_step_waits(loop: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = threading.Event()
+    monkeypatch.setattr(sweeper, "STEPS", (lambda _: waiting.wait(60),))
+
+    def beats() -> int:
+        with loop.database.read() as session:
+            return max(session.scalars(select(Worker.beats)), default=0)
+
+    with background_thread("sweeper", partial(sweep_periodically, loop)):
+        eventually(lambda: beats() > 3)
+        waiting.set()
+    assert beats() == 0, "the row was deleted at the end"
