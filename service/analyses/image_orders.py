@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +17,7 @@ from service.analyses.analysed_range import analysed_model
 from service.analyses.nearest_rows import most_similar
 from service.curation.centroids import central_images
 from service.curation.herding import flattened, herd, herding_width
-from service.errors import NoModel, NotAnalysed
+from service.errors import NoModel, NotAnalysed, Overloaded
 from service.images.image_store import ImageStore
 from service.models.model_store import ModelStore
 from service.storage.analysis_tables import AnalysedModel, ImageAnalysis
@@ -31,6 +32,9 @@ MAX_REFERENCES = 1_000
 MAX_CLUSTERED = 5_000
 """Candidates among which centroids are computed."""
 MAX_LABELLED = 20_000
+MAX_WAIT_S = 5.0
+"""A waiting request occupies a thread that others need."""
+RETRY_AFTER_S = 10
 ELSEWHERE = (
     "The embeddings of the images are not in this machine's data folder, but in that of the worker: share the folder "
     "`embeddings` between the machines."
@@ -56,13 +60,13 @@ class ImageOrders:
         kind first. Otherwise by Uncertainty Herding. Near-duplicates and images that are not analysed yet are left out.
         `rng` is for tests.
 
-        Raises NotAnalysed, NoModel.
+        Raises NotAnalysed, NoModel, Overloaded.
         """
         model = self._model()
         if model.dimensions is None:
             return self._most_uncertain(model, limit)
         sequences, uncertainty_C = self._candidates(model)
-        with self._turn:
+        with self._only_one():
             embeddings_CD = self._embeddings(model, sequences)
             present_C = embeddings_CD.any(axis=1)
             if len(sequences) and not present_C.any():
@@ -88,6 +92,18 @@ class ImageOrders:
             raise NotAnalysed(f"Image {image_id} is not analysed yet: a worker does it, try again in a minute.")
         found = most_similar(self.vectors.embeddings(model.version, model.dimensions), embedding_D, limit + 1)
         return self._rows(found[found != image.sequence][:limit])
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Wait until no other order is computed. Raises Overloaded."""
+        if not self._turn.acquire(timeout=MAX_WAIT_S):
+            raise Overloaded(
+                "Other requests for what to label next are computed: try again.", retry_after_s=RETRY_AFTER_S
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _choose(
         self,

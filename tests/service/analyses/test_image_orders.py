@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from service.analyses import image_orders
 from service.analyses.analysed_range import begin
 from service.analyses.analyst import Analyst
-from service.errors import NotAnalysed
+from service.errors import NotAnalysed, Overloaded
 from service.settings import Settings
 from service.state import State
 from service.storage.analysis_tables import ImageAnalysis
@@ -135,6 +136,17 @@ def test_embeddings_of_another_machine_are_an_error_with_a_remedy(pool: State, a
         pool.image_orders.uncertain(3)
     with pytest.raises(NotAnalysed, match="share the folder"):
         pool.image_orders.similar_to(ids[0], 3)
+
+
+def test_request_that_waits_too_long_for_another_one_is_rejected(
+    pool: State, analyst: Analyst, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_orders, "MAX_WAIT_S", 0.01)
+    fill(pool, red=2)
+    analyse_all(analyst)
+    with pool.image_orders._only_one(), pytest.raises(Overloaded):
+        pool.image_orders.uncertain(3)
+    assert pool.image_orders.uncertain(3)
 
 
 @pytest.fixture
