@@ -107,7 +107,8 @@ def fit(pool: Pool, labelled: list[int]) -> np.ndarray:
     """Weights of the linear classifier, [F, K]."""
     squares_FF, products_FK = pool.squares_IFF[labelled].sum(axis=0), pool.products_IFK[labelled].sum(axis=0)
     ridge = RIDGE * np.trace(squares_FF) / len(squares_FF)
-    return np.asarray(np.linalg.solve(squares_FF + ridge * np.eye(len(squares_FF)), products_FK))
+    weights_FK = np.linalg.solve(squares_FF + ridge * np.eye(len(squares_FF)), products_FK)
+    return np.asarray(weights_FK, np.float32)
 
 
 def miou(weights_FK: np.ndarray, features_NF: np.ndarray, label_N: np.ndarray) -> float:
