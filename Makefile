@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-large bench-memory bench-pool bench-serve bench-shadow fuzz sizes soak camvid encoders triton tensorrt clients clean
+.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-labels bench-large bench-memory bench-pool bench-serve bench-shadow fuzz sizes soak camvid encoders triton tensorrt clients clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-pool: $(ALL) ## measure uploads, pages and run starts with up to a million
 
 bench-shadow: $(ALL) ## measure whether a shadow release delays requests: 8 minutes on a quiet machine
 	$(BIN)/python -m tests.benchmarks.shadow $(BENCH)
+
+bench-labels: $(ALL) ## does the order of what to label next beat chance? make bench-labels DATA=DATASET, with images/NAME.jpg and masks
+	$(BIN)/python -m tests.benchmarks.labelling_order --data $(DATA) $(BENCH)
 
 bench-large: $(ALL) ## measure the memory of the service for an image of 8000x8000 pixels
 	$(BIN)/python -m tests.benchmarks.large_image $(BENCH)

@@ -28,11 +28,23 @@ class CronSchedule:
 
         A local time that the clock skips in spring counts an hour later; one that occurs twice in autumn counts once.
         """
-        crontab = _crontab(self.expression, nowfun=lambda: time)
-        crontab.tz = self.zone
-        next_time: datetime = time + crontab.remaining_estimate(time)
-        # In the second of two equal hours in autumn, Celery returns a time of the first.
-        return next_time.astimezone(UTC) if next_time > time else self.next_after(time + timedelta(hours=1))
+        wall = self._wall_clock(time)
+        while True:
+            crontab = _crontab(self.expression, nowfun=lambda wall=wall: wall)
+            wall += crontab.remaining_estimate(wall)
+            # With the offset before a change of the clock: later than in spring, the first of two in autumn.
+            instant: datetime = wall.replace(tzinfo=self.zone).astimezone(UTC)
+            if instant > time:
+                return instant
+
+    def _wall_clock(self, time: datetime) -> datetime:
+        """Local time, as if it were UTC, in which Celery does not see clock changes.
+
+        On a day on which the clock was put forward, it is earlier by as much: the skipped times are still to come.
+        """
+        local, before = time.astimezone(self.zone), (time - timedelta(days=1)).astimezone(self.zone)
+        skipped = max((local.utcoffset() or timedelta(0)) - (before.utcoffset() or timedelta(0)), timedelta(0))
+        return local.replace(tzinfo=UTC, fold=0) - skipped
 
 
 def parse_schedule(expression: str, zone: str) -> CronSchedule:

@@ -181,9 +181,9 @@ class Settings(ServerSettings):
     show the class. Empty: none."""
     drift_window: int = Field(default=200, ge=10)
     """Number of new images that are compared with the training data of the active model at a time."""
-    drift_images_between_false_alarms: int = Field(default=10_000, gt=0)
+    drift_images_between_false_alarms: int = Field(default=10_000, gt=0, le=1_000_000)
     """Expected number of images between two drift alarms while incoming images do not change; at least 2 windows. More:
-    fewer false alarms, and small changes are noticed later."""
+    fewer false alarms, and small changes are noticed later. The duration of a test grows with it."""
     retrain_on_drift: bool = False
     """Whether a drift alarm starts a training run, however few images are new."""
     release_mode: Literal["auto", "ask", "shadow", "canary"] = "auto"

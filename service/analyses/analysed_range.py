@@ -35,13 +35,17 @@ def begin(database: Database, version: str, dimensions: int | None) -> AnalysedM
         known = session.scalars(select(AnalysedModel).where(AnalysedModel.version == version)).first()
         if known is not None:
             return known
-        # Images up to here were compared with earlier ones.
-        newest = session.scalar(select(func.max(AnalysedModel.newest))) or 0
+        newest = compared_up_to(session)
         row = AnalysedModel(version=version, dimensions=dimensions, oldest=newest + 1, newest=newest)
         session.add(row)
         session.flush()
         session.refresh(row)
         return row
+
+
+def compared_up_to(session: Session) -> int:
+    """Sequence up to which images were compared with earlier ones, by whichever model was active."""
+    return session.scalar(select(func.max(AnalysedModel.newest))) or 0
 
 
 def next_images(database: Database, model: AnalysedModel, limit: int) -> Sequence[Image]:

@@ -10,11 +10,19 @@ import structlog
 from sqlalchemy import func, select, update
 
 from service.analyses.analysed_days import count_days
-from service.analyses.analysed_range import analysed_model, begin, extend, forget_old_models, next_images
+from service.analyses.analysed_range import (
+    analysed_model,
+    begin,
+    compared_up_to,
+    extend,
+    forget_old_models,
+    next_images,
+)
 from service.analyses.duplicate_calibration import IMAGES, MIN_IMAGES, measure_threshold
 from service.analyses.duplicate_search import find_leaders
 from service.analyses.nearest_rows import Fingerprint, fingerprint_files
 from service.errors import MaskloopError, OutOfMemory, Unavailable
+from service.images.duplicate_clusters import join_cluster
 from service.images.image_store import ImageStore
 from service.models.loading import LoadedModel, load_model
 from service.models.model_store import ModelStore
@@ -125,7 +133,10 @@ class Analyst:
                 log.warning("image cannot be read", image=image.id, reason=str(error))
 
     def _record(self, model: AnalysedModel, batch: Sequence[Image], analyses: dict[int, Analysis]) -> None:
-        new = {sequence: _fingerprint(each) for sequence, each in analyses.items() if sequence > model.newest}
+        with self.database.read() as session:
+            # After a rollback, the model is behind the one that was active meanwhile.
+            compared = compared_up_to(session)
+        new = {sequence: _fingerprint(each) for sequence, each in analyses.items() if sequence > compared}
         leaders = find_leaders(self.database, fingerprint_files(self.vectors, model), new)
         with self.database.write() as session:
             # Locked: a deletion waits, and then erases what is written here.
@@ -140,7 +151,7 @@ class Analyst:
             count_days(session, model.version, [(present[sequence], each) for sequence, each in kept.items()])
             for sequence, leader in leaders.items():
                 if sequence in present and leader in present:
-                    present[sequence].duplicate_of = present[leader].duplicate_of or present[leader].id
+                    join_cluster(session, present[sequence], present[leader])
 
     def _write_vectors(self, model: AnalysedModel, analyses: dict[int, Analysis]) -> None:
         hashes = np.array([each.perceptual_hash for each in analyses.values()], np.uint64)

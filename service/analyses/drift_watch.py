@@ -2,6 +2,10 @@
 
 Every window of W new images is compared once with the training data. A test alarms without drift with probability p, so
 there are W / p images between false alarms; p follows from the number in the settings.
+
+Frames of a video are not independent, so an image is left out if one of the images just before it is a near-duplicate
+of it. That rule treats old and new images alike. Leaving out every near-duplicate of an earlier image would not: what
+is common in the training data would be missing among the new images, and each test would alarm.
 """
 
 # N images, D channels
@@ -14,11 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import structlog
-from sqlalchemy import ColumnElement, Select, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, column, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from service.analyses.analysed_range import analysed_model
 from service.curation.two_sample_test import compare_samples
+from service.images.duplicate_clusters import cluster_id
 from service.settings import Settings
 from service.storage.analysis_tables import AnalysedModel, DriftTest, ImageAnalysis
 from service.storage.database import Database
@@ -32,6 +37,10 @@ MAX_REFERENCES = 500
 MIN_REFERENCES = 20
 ENOUGH = 10_000
 """Training images that stand for all, while a new model has not analysed the older ones."""
+BURST = 20
+"""Number of images before an image among which a near-duplicate of it is looked for."""
+CONSIDERED = 20
+"""So many windows of images, and multiples of the reference, are read to find enough outside bursts."""
 PERMUTATIONS_TIMES_LEVEL = 20
 """So many permutations are expected to be as extreme as the threshold: enough for a precise p-value."""
 
@@ -58,7 +67,7 @@ class DriftWatch:
         with self.database.read() as session:
             seen = _snapshot(session, version)
             tested = session.scalar(select(func.max(DriftTest.newest)).where(DriftTest.version == version)) or 0
-            recent = session.scalars(_newest(version, seen, tested).limit(self.settings.drift_window)).all()
+            recent = session.scalars(_newest(version, seen, tested, self.settings.drift_window)).all()
             ready = len(recent) == self.settings.drift_window and _is_analysed(session, model, seen)
             reference = session.scalars(_reference(version, seen)).all() if ready else []
         recent_ND, reference_ND = self._embeddings(model, recent), self._embeddings(model, reference)
@@ -104,20 +113,30 @@ def _is_analysed(session: Session, model: AnalysedModel, seen: int | None) -> bo
     return not session.scalar(select(exists().where(Image.sequence < model.oldest)))
 
 
-def _newest(version: str, seen: int | None, tested: int) -> Select[int]:
+def _newest(version: str, seen: int | None, tested: int, count: int) -> Select[int]:
     """Images that the model did not train on and no test contained, the newest first."""
     new = Image.mask_sha256.is_(None) if seen is None else Image.sequence > seen
-    query = _analysed(version, new, Image.sequence > tested)
-    return query.order_by(Image.sequence.desc())
+    images = _analysed(version, new, Image.sequence > tested).order_by(Image.sequence.desc()).limit(CONSIDERED * count)
+    return _outside_bursts(images, count).order_by(column("sequence").desc())
 
 
 def _reference(version: str, seen: int | None) -> Select[int]:
     """Images of the model's training data; labelled images stand for that of a model trained elsewhere."""
     known = Image.mask_sha256.is_not(None) if seen is None else Image.sequence <= seen
-    return _analysed(version, known).order_by(func.random()).limit(MAX_REFERENCES)
+    images = _analysed(version, known).order_by(func.random()).limit(CONSIDERED * MAX_REFERENCES)
+    return _outside_bursts(images, MAX_REFERENCES)
 
 
-def _analysed(version: str, *conditions: ColumnElement[bool]) -> Select[int]:
-    query = select(Image.sequence).join(ImageAnalysis, ImageAnalysis.sequence == Image.sequence)
-    # Near-duplicates are not independent.
-    return query.where(ImageAnalysis.version == version, Image.duplicate_of.is_(None), *conditions)
+def _analysed(version: str, *conditions: ColumnElement[bool]) -> Select[int, str]:
+    query = select(Image.sequence, cluster_id().label("cluster"))
+    query = query.join(ImageAnalysis, ImageAnalysis.sequence == Image.sequence)
+    return query.where(ImageAnalysis.version == version, *conditions)
+
+
+def _outside_bursts(images: Select[int, str], count: int) -> Select[int]:
+    """The first `count` of these images that are no near-duplicates of one of the images just before them."""
+    some, before = images.subquery(), aliased(Image)
+    repeated = exists().where(
+        before.sequence.between(some.c.sequence - BURST, some.c.sequence - 1), cluster_id(before) == some.c.cluster
+    )
+    return select(some.c.sequence.label("sequence")).where(~repeated).limit(count)

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,7 @@ from service.analyses.analysed_range import analysed_model
 from service.analyses.nearest_rows import most_similar
 from service.curation.centroids import central_images
 from service.curation.herding import flattened, herd, herding_width
-from service.errors import NoModel, NotAnalysed
+from service.errors import NoModel, NotAnalysed, Overloaded
 from service.images.image_store import ImageStore
 from service.models.model_store import ModelStore
 from service.storage.analysis_tables import AnalysedModel, ImageAnalysis
@@ -30,6 +32,13 @@ MAX_REFERENCES = 1_000
 MAX_CLUSTERED = 5_000
 """Candidates among which centroids are computed."""
 MAX_LABELLED = 20_000
+MAX_WAIT_S = 5.0
+"""A waiting request occupies a thread that others need."""
+RETRY_AFTER_S = 10
+ELSEWHERE = (
+    "The embeddings of the images are not in this machine's data folder, but in that of the worker: share the folder "
+    "`embeddings` between the machines."
+)
 UNLABELLED_LEADERS = (Image.mask_sha256.is_(None), Image.duplicate_of.is_(None))
 
 
@@ -41,6 +50,8 @@ class ImageOrders:
     images: ImageStore
     models: ModelStore
     vectors: VectorFolder
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    """One order is computed at a time: each takes a core for seconds, and 100 MB."""
 
     def uncertain(self, limit: int, rng: np.random.Generator | None = None) -> list[Image]:
         """List unlabelled images in the order in which to label them, at most `limit`.
@@ -49,17 +60,20 @@ class ImageOrders:
         kind first. Otherwise by Uncertainty Herding. Near-duplicates and images that are not analysed yet are left out.
         `rng` is for tests.
 
-        Raises NotAnalysed, NoModel.
+        Raises NotAnalysed, NoModel, Overloaded.
         """
         model = self._model()
         if model.dimensions is None:
             return self._most_uncertain(model, limit)
         sequences, uncertainty_C = self._candidates(model)
-        embeddings_CD = self._embeddings(model, sequences)
-        present_C = embeddings_CD.any(axis=1)
-        sequences, uncertainty_C = sequences[present_C], uncertainty_C[present_C]
-        embeddings_CD = embeddings_CD[present_C]
-        chosen = self._choose(model, embeddings_CD, uncertainty_C, limit, rng or np.random.default_rng())
+        with self._only_one():
+            embeddings_CD = self._embeddings(model, sequences)
+            present_C = embeddings_CD.any(axis=1)
+            if len(sequences) and not present_C.any():
+                raise NotAnalysed(ELSEWHERE)
+            sequences, uncertainty_C = sequences[present_C], uncertainty_C[present_C]
+            embeddings_CD = embeddings_CD[present_C]
+            chosen = self._choose(model, embeddings_CD, uncertainty_C, limit, rng or np.random.default_rng())
         return self._rows(sequences[chosen])
 
     def similar_to(self, image_id: str, limit: int) -> list[Image]:
@@ -72,9 +86,24 @@ class ImageOrders:
             raise NotAnalysed(f"Model {model.version} has no embeddings: export its checkpoint again, and activate it.")
         embedding_D = self._embeddings(model, np.array([image.sequence]))[0]
         if not embedding_D.any():
+            with self.database.read() as session:
+                if session.get(ImageAnalysis, (model.version, image.sequence)) is not None:
+                    raise NotAnalysed(ELSEWHERE)
             raise NotAnalysed(f"Image {image_id} is not analysed yet: a worker does it, try again in a minute.")
         found = most_similar(self.vectors.embeddings(model.version, model.dimensions), embedding_D, limit + 1)
         return self._rows(found[found != image.sequence][:limit])
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Wait until no other order is computed. Raises Overloaded."""
+        if not self._turn.acquire(timeout=MAX_WAIT_S):
+            raise Overloaded(
+                "Other requests for what to label next are computed: try again.", retry_after_s=RETRY_AFTER_S
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _choose(
         self,
@@ -100,7 +129,7 @@ class ImageOrders:
         if activated is None:
             raise NoModel("No model is active: upload one (POST /v1/models), then activate it.")
         model = analysed_model(self.database, activated.version)
-        if model is None:
+        if model is None or model.oldest > model.newest:
             raise NotAnalysed(f"No image is analysed by {activated.version} yet: a worker does it, try again later.")
         return model
 

@@ -44,18 +44,16 @@ class FingerprintFiles:
     def excess(self, images: list[Fingerprint], embeddings_ND: Vectors | None, hashes_N: Hashes) -> Values:
         """Similarity of each row to each image above the threshold, [N, B]; 0 or more for near-duplicates.
 
-        By the embedding where a row has one, otherwise by the hash.
+        By the embedding where both have one, otherwise by the hash.
         """
-        by_embedding_N: npt.NDArray[np.bool_] = np.zeros(len(hashes_N), np.bool_)
         excess_NB = np.empty((len(hashes_N), len(images)), np.float32)
-        embeddings = [image.embedding_D for image in images if image.embedding_D is not None]
-        if self.threshold is not None and embeddings_ND is not None and len(embeddings) == len(images):
-            by_embedding_N = np.any(embeddings_ND, axis=1)
-            excess_NB[:] = embeddings_ND @ np.stack(embeddings, axis=1) - np.float32(self.threshold)
-        by_hash_N = ~by_embedding_N
+        by_embedding_NB = self._have_embeddings(images, embeddings_ND, len(hashes_N))
+        if embeddings_ND is not None and self.threshold is not None and by_embedding_NB.any():
+            columns = [np.zeros_like(embeddings_ND[0]) if i.embedding_D is None else i.embedding_D for i in images]
+            excess_NB[:] = embeddings_ND @ np.stack(columns, axis=1) - np.float32(self.threshold)
         for index, image in enumerate(images):
-            shares = similarity(hashes_N[by_hash_N], image.perceptual_hash)
-            excess_NB[by_hash_N, index] = shares - HASH_THRESHOLD
+            by_hash_N = ~by_embedding_NB[:, index]
+            excess_NB[by_hash_N, index] = similarity(hashes_N[by_hash_N], image.perceptual_hash) - HASH_THRESHOLD
         return excess_NB
 
     def near_duplicates(self, images: list[Fingerprint], before: int, limit: int) -> list[Sequences]:
@@ -72,6 +70,16 @@ class FingerprintFiles:
         """Embeddings and hashes of these images."""
         embeddings_ND = None if self.embeddings is None else self.embeddings.read(sequences).astype(np.float32)
         return embeddings_ND, self.hashes.read(sequences)[:, 0]
+
+    def _have_embeddings(
+        self, images: list[Fingerprint], embeddings_ND: Vectors | None, rows: int
+    ) -> npt.NDArray[np.bool_]:
+        """Whether row and image have embeddings that can be compared, bool [N, B]. Zeros are none."""
+        if self.threshold is None or embeddings_ND is None:
+            return np.zeros((rows, len(images)), np.bool_)
+        have_B = np.array([image.embedding_D is not None and bool(image.embedding_D.any()) for image in images])
+        both_NB: npt.NDArray[np.bool_] = np.any(embeddings_ND, axis=1)[:, None] & have_B[None]
+        return both_NB
 
     def _blocks(self, before: int) -> Iterator[tuple[int, Vectors | None, Hashes]]:
         for start in range(0, before, BLOCK_ROWS):

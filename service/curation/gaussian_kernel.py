@@ -16,7 +16,10 @@ MIN_WIDTH = 1e-3
 def squared_distances(vectors_ND: Vectors, others_MD: Vectors) -> Vectors:
     """Squared Euclidean distances of all pairs, float32 [N, M]."""
     squares_N, squares_M = (np.einsum("nd,nd->n", each, each) for each in (vectors_ND, others_MD))
-    distances_NM: Vectors = squares_N[:, None] + squares_M[None] - 2 * vectors_ND @ others_MD.T
+    distances_NM: Vectors = vectors_ND @ others_MD.T
+    distances_NM *= -2
+    distances_NM += squares_N[:, None]
+    distances_NM += squares_M[None]
     np.maximum(distances_NM, 0, out=distances_NM)
     return distances_NM
 

@@ -19,7 +19,7 @@ from service.curation.gaussian_kernel import MIN_WIDTH, Vectors, kernel, median_
 LABELS_PER_CLASS = 10
 """With so many labels for each class, uncertainty has half of its weight."""
 BLOCK = 1024
-"""Labelled images whose kernel is computed at a time."""
+"""Images whose kernel is computed at a time."""
 
 Values = npt.NDArray[np.float32]
 
@@ -40,9 +40,14 @@ def herd(
     Returns:
         Indices of candidates.
     """
-    kernel_CR = kernel(candidates_CD, references_RD, width)
     covered_R = coverage(references_RD, labelled_LD, width)
-    gains_C = np.maximum(kernel_CR - covered_R, 0) @ weights_R
+    kernel_CR = np.empty((len(candidates_CD), len(references_RD)), np.float32)
+    gains_C = np.empty(len(candidates_CD), np.float32)
+    # In blocks: for 20,000 candidates and 1,000 references, a kernel takes 80 MB.
+    for start in range(0, len(candidates_CD), BLOCK):
+        block = slice(start, start + BLOCK)
+        kernel_CR[block] = kernel(candidates_CD[block], references_RD, width)
+        gains_C[block] = np.maximum(kernel_CR[block] - covered_R, 0) @ weights_R
     # Lazily: a gain only shrinks as others are chosen, so one that is still the largest when updated is the largest.
     heap = [(-float(gain), index) for index, gain in enumerate(gains_C)]
     heapq.heapify(heap)

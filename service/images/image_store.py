@@ -23,6 +23,7 @@ from service.images.pool_counters import (
     Counts,
     count_deleted,
     count_labelled,
+    locked_pool,
     next_split,
     read_counts,
 )
@@ -170,9 +171,11 @@ class ImageStore:
             self._database.lock(session, sha256)
             row = _existing(session, image_id)
             self._blobs.put("masks", sha256, mask)
+            # Before rows of images change: `delete` takes these locks in the same order.
+            locked_pool(session)
             chosen = split or row.split or cluster_split(session, row) or next_split(session)
-            old, row.mask_sha256 = row.mask_sha256, sha256
             row.label_sequence = count_labelled(session, row, chosen)
+            old, row.mask_sha256 = row.mask_sha256, sha256
             row.split, row.labelled_at = chosen, utc_now()
             row.group_name = group or row.group_name
         if old is not None:
@@ -231,6 +234,21 @@ class ImageStore:
             if not session.scalar(select(exists().where(Image.mask_sha256 == sha256) | in_run)):
                 self._blobs.delete("masks", sha256)
 
+    def delete_orphans(self, prefix: str) -> None:
+        """Delete files that no row needs and whose names begin with two hex digits.
+
+        A process that was killed between writing a file and its row, or between a row and the deletion of its file,
+        leaves them.
+        """
+        # Names are hexadecimal. A range uses the index, LIKE does not.
+        within = prefix, f"{prefix}g"
+        with self._database.read() as session:
+            images = set(session.scalars(select(Image.id).where(Image.id.between(*within))))
+            masks = set(session.scalars(select(Image.mask_sha256).where(Image.mask_sha256.between(*within))))
+        self.delete_unused_images(sorted(set(self._blobs.names("images", prefix)) - images))
+        for name in set(self._blobs.names("masks", prefix)) - masks:
+            self.delete_unused_mask(name)
+
     def _check_space(self, image: NewImage) -> None:
         """Raise PoolFull; images that arrive at the same time may exceed the limit a little."""
         if not self._max_bytes:
@@ -271,6 +289,9 @@ def _delete(session: Session, rows: Sequence[Image], reason: DeletionReason) -> 
     if not rows:
         return []
     newest = count_deleted(session, rows, reason)
+    ids = [row.id for row in rows]
+    # In the order in which clusters are joined, so that both never wait for each other.
+    session.execute(select(Image.id).where(Image.id.in_(ids)).order_by(Image.sequence).with_for_update())
     deleted = [
         DeletedImage(
             sequence=row.sequence,
@@ -282,7 +303,6 @@ def _delete(session: Session, rows: Sequence[Image], reason: DeletionReason) -> 
         for number, row in enumerate(rows, start=newest - len(rows) + 1)
     ]
     session.add_all(deleted)
-    ids = [row.id for row in rows]
     session.execute(delete(ImageAnalysis).where(ImageAnalysis.sequence.in_([row.sequence for row in rows])))
     session.execute(delete(Image).where(Image.id.in_(ids)))
     for leader in session.scalars(select(Image.duplicate_of).where(Image.duplicate_of.in_(ids)).distinct()).all():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from service.analyses.validation_neighbours import ValidationNeighbours
+from service.analyses.validation_neighbours import Numbered, ValidationNeighbours
 from service.errors import RunNotActive, RunNotFound
 from service.images.duplicate_clusters import cluster_id
 from service.storage.database import Database
@@ -29,6 +29,16 @@ from service.webhooks.outbox import add_message
 
 REPORTED = {"queued", "started", "finished"}
 """Events that the webhook reports; the last one as `run.judged`, `run.failed` or `run.cancelled`."""
+
+
+class Unlabelled(NamedTuple):
+    """An unlabelled image of a snapshot."""
+
+    sequence: int
+    image_id: str
+    media_type: str
+    near_validation: bool
+    """Whether it is in a cluster of near-duplicates with a validation image."""
 
 
 class RunStore:
@@ -61,35 +71,36 @@ class RunStore:
         with self._database.read() as session:
             return session.scalars(query).all()
 
-    def unlabelled(self, run_id: str, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str, str]]:
-        """List unlabelled images of the snapshot in the order of arrival: sequence, id, media type.
+    def unlabelled(self, run_id: str, after: int = 0, limit: int = 1000) -> Sequence[Unlabelled]:
+        """List unlabelled images of the snapshot, but deleted ones, in the order of arrival.
 
-        `after` is the last sequence of the previous call. Deleted images and those in a cluster of near-duplicates with
-        a validation image are left out.
+        `after` is the last sequence of the previous call.
         """
         is_label = exists().where(RunLabel.run_id == run_id, RunLabel.image_id == Image.id)
         with self._database.read() as session:
             newest = existing_run(session, run_id).image_sequence or 0
+            near_validation = cluster_id().in_(_validation_clusters(run_id))
             query = (
-                select(Image.sequence, Image.id, Image.media_type)
+                select(Image.sequence, Image.id, Image.media_type, near_validation)
                 .where(Image.sequence > after, Image.sequence <= newest, ~is_label)
-                .where(cluster_id().not_in(_validation_clusters(run_id)))
                 .order_by(Image.sequence)
                 .limit(limit)
             )
-            return [(sequence, image_id, media_type) for sequence, image_id, media_type in session.execute(query)]
+            return [Unlabelled(*row) for row in session.execute(query)]
 
-    def labelled_sequences(self, run_id: str, split: Split) -> dict[str, int]:
-        """Map the ids of the labelled images of a split, but deleted ones, to their sequences."""
-        query = select(Image.id, Image.sequence).join(RunLabel, RunLabel.image_id == Image.id)
+    def labelled_sequences(self, run_id: str, split: Split) -> Numbered:
+        """List sequences and ids of the labelled images of a split, but deleted ones."""
+        query = select(Image.sequence, Image.id).join(RunLabel, RunLabel.image_id == Image.id)
         query = query.where(RunLabel.run_id == run_id, RunLabel.split == split)
         with self._database.read() as session:
-            return dict(session.execute(query).all())
+            return [(sequence, image_id) for sequence, image_id in session.execute(query)]
 
-    def validation_neighbours(self, run_id: str, version: str, vectors: VectorFolder) -> ValidationNeighbours:
+    def validation_neighbours(
+        self, run_id: str, version: str, vectors: VectorFolder, hash_of: Callable[[str], int]
+    ) -> ValidationNeighbours:
         """Find near-duplicates of the run's validation images, as a model version sees them."""
-        validation = list(self.labelled_sequences(run_id, "val").values())
-        return ValidationNeighbours(self._database, vectors, version, validation)
+        validation = self.labelled_sequences(run_id, "val")
+        return ValidationNeighbours(self._database, vectors, version, validation, hash_of)
 
     def in_validation_clusters(self, run_id: str) -> frozenset[str]:
         """Ids of labels for training that are in a cluster of near-duplicates with a validation image."""

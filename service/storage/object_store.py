@@ -9,6 +9,10 @@ from typing import Any
 from service.errors import StorageFailed
 
 RETRY_AFTER_S = 5
+# The defaults of boto3 and s3fs wait 7 minutes for a server that hangs. A call within a database transaction must
+# end before the database ends the transaction, so that all other requests do not wait for one.
+S3_CLIENT = {"connect_timeout": 5, "read_timeout": 10, "retries": {"mode": "standard", "total_max_attempts": 2}}
+S3_TRIES = 2
 
 
 def open_object_store(url: str) -> tuple[Any, str]:
@@ -21,7 +25,10 @@ def open_object_store(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs  # noqa: PLC0415
 
         # Nothing is cached: other processes change the store, and the environment may name another server.
-        files, path = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+        options = {"config_kwargs": S3_CLIENT} if url.startswith("s3://") else {}
+        files, path = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **options)
+        if options:
+            files.retries = S3_TRIES
     except (ImportError, ValueError) as error:
         raise StorageFailed(
             f"MASKLOOP_STORAGE_URL cannot be opened ({error}): write s3://BUCKET/FOLDER, after "

@@ -24,6 +24,8 @@ SQLITE_WRITE = "SQLITE_IOERR_WRITE"
 SQLITE_READ_ONLY = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
 # PostgreSQL's disk_full and read_only_sql_transaction.
 SQLSTATE_FULL, SQLSTATE_READ_ONLY = "53100", "25006"
+# deadlock_detected, serialization_failure, lock_not_available
+SQLSTATE_CONFLICTS = {"40P01", "40001", "55P03"}
 RETRY_AFTER_S = 5
 
 
@@ -97,10 +99,10 @@ def _database_fault(error: DBAPIError, data_dir: Path) -> MaskloopError | None:
         return DatabaseUnwritable("The database is full: free space on the disk of its server.")
     if state == SQLSTATE_READ_ONLY:
         return DatabaseUnwritable("The database is read-only: point MASKLOOP_DATABASE_URL to its primary server.")
-    return StorageFailed(
-        "The database cannot be reached: check that it runs, and MASKLOOP_DATABASE_URL. The log has the reason.",
-        retry_after_s=RETRY_AFTER_S,
-    )
+    reason = "cannot be reached: check that it runs, and MASKLOOP_DATABASE_URL. The log has the reason."
+    if state in SQLSTATE_CONFLICTS:
+        reason = "gave precedence to another request that changed the same data: try again."
+    return StorageFailed(f"The database {reason}", retry_after_s=RETRY_AFTER_S)
 
 
 def _full(data_dir: Path) -> StorageUnwritable:

@@ -6,38 +6,18 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import structlog
 
 from service.analyses.analyst import Analyst
 from service.analyses.drift_watch import DriftWatch
-from service.errors import MaskloopError
 from service.segmentation.inference.cancellation import InferenceCancelled
 from service.state import State
-from service.storage.storage_faults import reason_of, storage_fault
-
-log = structlog.stdlib.get_logger(__name__)
+from service.worker.fault_log import FaultLog
 
 NICENESS = 19
 # Time without new images after which the model's memory is freed.
 IDLE_S = 60.0
 # Pause after a fault, such as a model that cannot be loaded.
 PAUSE_S = 30.0
-
-
-@contextmanager
-def analysing(state: State) -> Iterator[None]:
-    """Analyse images in a background thread during the block."""
-    ending = threading.Event()
-    thread = threading.Thread(target=_run, args=(state, ending), name="analysis", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        thread.join()
 
 
 def make_analyst(state: State) -> Analyst:
@@ -59,9 +39,10 @@ def watch_drift(state: State) -> None:
         DriftWatch(state.settings, state.database, state.vectors).test_if_due(activated.version)
 
 
-def _run(state: State, ending: threading.Event) -> None:
+def analyse_in_background(state: State, ending: threading.Event) -> None:
+    """Analyse images until `ending` is set."""
     _lower_priority()
-    analyst, busy_at, last_fault = make_analyst(state), time.monotonic(), ""
+    analyst, busy_at, faults = make_analyst(state), time.monotonic(), FaultLog("analysis", state.settings.data_dir)
     while not ending.is_set():
         try:
             analysed = analyst.analyse_batch(ending.is_set)
@@ -70,27 +51,16 @@ def _run(state: State, ending: threading.Event) -> None:
         except InferenceCancelled:
             return
         except Exception as error:
-            fault = str(storage_fault(error, state.settings.data_dir) or error)
-            if fault != last_fault:
-                _report(error, fault)
-            last_fault = fault
+            faults.report(error)
             ending.wait(PAUSE_S)
             continue
-        last_fault = ""
+        faults.report()
         if analysed:
             busy_at = time.monotonic()
             continue
         if time.monotonic() - busy_at > IDLE_S:
             analyst.release()
         ending.wait(state.settings.heartbeat_s)
-
-
-def _report(error: Exception, fault: str) -> None:
-    known = isinstance(error, MaskloopError) or fault != str(error)
-    if known:
-        log.warning("analysis failed; it is tried again", reason=fault, cause=reason_of(error))
-    else:
-        log.exception("analysis failed; it is tried again")
 
 
 def _lower_priority() -> None:

@@ -1,21 +1,16 @@
-"""Periodic, idempotent work of a worker: heartbeat, recovery of abandoned runs, and the retraining policy."""
+"""Periodic, idempotent work of a worker: recovery of abandoned runs, deletions, webhooks, and the retraining policy."""
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 from sqlalchemy import delete, select
-from sqlalchemy.exc import DBAPIError
 
 from service.errors import QueueUnreachable
-from service.process_identity import process_identity
 from service.queue import RUN_TASK
 from service.runs.leases.liveness import Liveness
 from service.runs.leases.reaper import reap
@@ -23,9 +18,12 @@ from service.runs.policy.drift_trigger import start_for_drift
 from service.runs.worker.deletion_sweep import sweep_deletions
 from service.state import State
 from service.storage.database import Database
-from service.storage.storage_faults import reason_of, storage_fault
-from service.storage.tables import Worker, utc_now
+from service.storage.tables import Worker
 from service.webhooks.sender import send_due
+from service.worker.background_thread import background_thread
+from service.worker.fault_log import FaultLog
+from service.worker.orphan_sweep import OrphanSweep
+from service.worker.worker_heartbeat import WorkerHeartbeat
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -38,69 +36,59 @@ PROBE_TIMEOUT_S = 60
 EXPIRY_LIMITS = 10
 
 
-@contextmanager
-def sweeping(state: State) -> Iterator[None]:
-    """Do the periodic work in a background thread during the block."""
-    ending = threading.Event()
-    thread = threading.Thread(target=_run, args=(state, ending), name="sweeper", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ending.set()
-        thread.join()
-
-
-def _run(state: State, ending: threading.Event) -> None:
+def sweep_periodically(state: State, ending: threading.Event) -> None:
+    """Send heartbeats and do the periodic work until `ending` is set."""
     settings = state.settings
     trainable = can_train(settings.python)
     log.info("worker is up", can_train=trainable, python=settings.python)
     heartbeat = WorkerHeartbeat(state.database, can_train=trainable)
-    swept_at, last_fault = -float("inf"), ""
-    while not ending.is_set():
-        try:
-            heartbeat.beat()
-            if time.monotonic() - swept_at >= HEARTBEATS_PER_SWEEP * settings.heartbeat_s:
+    orphans, faults = OrphanSweep(state.images), FaultLog("sweep", settings.data_dir)
+    # In a thread of its own: a step may wait for a store that does not answer, and the worker is not dead.
+    with background_thread("heartbeat", partial(heartbeat.send, settings)):
+        heartbeat.sent.wait(settings.heartbeat_s)
+        while not ending.is_set():
+            try:
                 sweep(state)
-                swept_at = time.monotonic()
-            last_fault = ""
-        except Exception as error:
-            fault = str(storage_fault(error, settings.data_dir) or "")
-            if not fault:
-                log.exception("sweep failed")
-            elif fault != last_fault:
-                log.warning("sweep failed; it is tried again", reason=fault, cause=reason_of(error))
-            last_fault = fault
-        ending.wait(settings.heartbeat_s)
-    with suppress(DBAPIError):
-        heartbeat.remove()
+                orphans.step()
+                faults.report()
+            except* Exception as group:
+                faults.report(*group.exceptions)
+            ending.wait(HEARTBEATS_PER_SWEEP * settings.heartbeat_s)
 
 
 def sweep(state: State) -> None:
-    """Queue abandoned runs, complete deletions, send webhooks and queued runs, start a run if one is due; retention.
-
-    The message of a queued run may be lost.
-    """
-    delete_dead_workers(state.database, state.liveness)
-    reap(state.database, state.liveness)
-    sweep_deletions(state.database, state.images, state.settings.data_dir / "runs")
-    send_due(state.database, state.settings)
-    if _enqueue_all(state):
-        state.retrain_policy.consider()
-        state.retrain_policy.consider_schedule()
-        start_for_drift(state.retrain_policy)
-    state.retention.sweep()
+    """Do every step of the sweep, also after one that fails. Raises ExceptionGroup of their errors."""
+    errors = []
+    for step in STEPS:
+        try:
+            step(state)
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("steps of the sweep failed", errors)
 
 
-def _enqueue_all(state: State) -> bool:
-    """Send the queued runs; return False if the broker does not answer."""
+def _send_queued(state: State) -> None:
+    """Send the ids of queued runs: the broker may have lost their messages."""
     for run_id in state.runs.queued():
         try:
             state.queue.enqueue(RUN_TASK, run_id)
         except QueueUnreachable as error:
             log.warning("the broker does not answer", reason=str(error))
-            return False
-    return True
+            return
+
+
+STEPS: tuple[Callable[[State], object], ...] = (
+    lambda state: delete_dead_workers(state.database, state.liveness),
+    lambda state: reap(state.database, state.liveness),
+    lambda state: sweep_deletions(state.database, state.images, state.settings.data_dir / "runs"),
+    lambda state: send_due(state.database, state.settings),
+    _send_queued,
+    lambda state: state.retrain_policy.consider(),
+    lambda state: state.retrain_policy.consider_schedule(),
+    lambda state: start_for_drift(state.retrain_policy),
+    lambda state: state.retention.sweep(),
+)
 
 
 def can_train(python: str) -> bool:
@@ -124,35 +112,3 @@ def delete_dead_workers(database: Database, liveness: Liveness) -> None:
         with database.write() as session:
             for worker in dead:
                 session.execute(delete(Worker).where(Worker.id == worker.id, Worker.beats == worker.beats))
-
-
-class WorkerHeartbeat:
-    """The worker row of this process."""
-
-    def __init__(self, database: Database, *, can_train: bool) -> None:
-        self._database = database
-        self._can_train = can_train
-        self._host, self._pid = socket.gethostname(), os.getpid()
-        self._id = f"{self._host}:{self._pid}"
-        self._process = process_identity(self._pid)
-        self._beats = 0
-
-    def beat(self) -> None:
-        """Record that this worker is alive."""
-        self._beats += 1
-        row = Worker(
-            id=self._id,
-            seen_at=utc_now(),
-            can_train=self._can_train,
-            pid=self._pid,
-            host=self._host,
-            beats=self._beats,
-            process=self._process,
-        )
-        with self._database.write() as session:
-            session.merge(row)
-
-    def remove(self) -> None:
-        """Delete the row, on a clean shutdown."""
-        with self._database.write() as session:
-            session.execute(delete(Worker).where(Worker.id == self._id))

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import warnings
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -20,9 +21,10 @@ from service.runs.worker.perform import perform
 from service.settings import Settings, open_telemetry_variables
 from service.state import State, open_state
 from service.tracing import open_tracing
-from service.worker.background_analysis import analysing
+from service.worker.background_analysis import analyse_in_background
+from service.worker.background_thread import background_thread
 from service.worker.celery_app import create_worker_app
-from service.worker.sweeper import sweeping
+from service.worker.sweeper import sweep_periodically
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -42,7 +44,10 @@ def run_worker(settings: Settings, ready_fd: int | None = None) -> int:
         stopping = threading.Event()
         app = create_worker_app(settings)
         _register_task(app, state, stopping)
-        with sweeping(state), analysing(state):
+        with (
+            background_thread("sweeper", partial(sweep_periodically, state)),
+            background_thread("analysis", partial(analyse_in_background, state)),
+        ):
             return _work(app, stopping, ready_fd)
     finally:
         state.close()

@@ -13,7 +13,17 @@ import torch
 from PIL import Image
 
 from service.settings import PACKAGE
-from tests.benchmarks import data_pipeline, exported, graph_memory, large_image, png_level, roofline, sizes, train_step
+from tests.benchmarks import (
+    data_pipeline,
+    exported,
+    graph_memory,
+    labelling_order,
+    large_image,
+    png_level,
+    roofline,
+    sizes,
+    train_step,
+)
 from tests.benchmarks.implementations import build_implementation
 from tests.exporter.conftest import TINY_CONVNET, make_checkpoint, write_graph_once  # noqa: F401 (a fixture)
 from trainer.checkpoint import load
@@ -33,6 +43,27 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def arguments(monkeypatch: pytest.MonkeyPatch, *values: object) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmark", *map(str, values)])
+
+
+def test_labelling_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    names = {"train": [f"train{number}" for number in range(13)], "val": ["val0"]}
+    for folder in ("images", "masks", "splits"):
+        (tmp_path / folder).mkdir()
+    for split, listed in names.items():
+        (tmp_path / "splits" / f"{split}.txt").write_text("\n".join(listed))
+        for name in listed:
+            Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path / "images" / f"{name}.jpg")
+            Image.fromarray(rng.integers(0, 2, (32, 32), np.uint8)).save(tmp_path / "masks" / f"{name}.png")
+    classes = (f'[[classes]]\nname = "{name}"\ncolor = [{name}, 0, 0]\n' for name in range(2))
+    (tmp_path / "classes.toml").write_text("".join(classes))
+    monkeypatch.setattr(labelling_order, "BUDGETS", (10, 12))
+    monkeypatch.setattr(labelling_order, "load_encoder_weights", lambda *_: None)
+    arguments(monkeypatch, "--data", tmp_path, "--seeds", 1)
+    labelling_order.main()
+    table = capsys.readouterr().out
+    assert "| labels | chance | covering | herding | uncertain |" in table
+    assert "| 13, all |" in table
 
 
 def test_train_step(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,10 +22,14 @@ NIGHTLY = "30 2 * * *"
         # Summer time begins in Berlin: 2:30 does not exist and counts an hour later.
         (NIGHTLY, "Europe/Berlin", "2026-03-28T12:00", "2026-03-29T01:30"),
         (NIGHTLY, "Europe/Berlin", "2026-03-29T01:30", "2026-03-30T00:30"),
+        (NIGHTLY, "Europe/Berlin", "2026-03-29T01:10", "2026-03-29T01:30"),
+        ("*/20 * * * *", "Europe/Berlin", "2026-03-29T00:50", "2026-03-29T01:00"),
+        ("0 2 * * *", "Australia/Lord_Howe", "2026-10-03T15:10", "2026-10-03T15:30"),
         # It ends: 2:30 exists twice and counts once.
         (NIGHTLY, "Europe/Berlin", "2026-10-24T12:00", "2026-10-25T00:30"),
         (NIGHTLY, "Europe/Berlin", "2026-10-25T00:30", "2026-10-26T01:30"),
         (NIGHTLY, "Europe/Berlin", "2026-10-25T01:10", "2026-10-26T01:30"),
+        ("*/20 * * * *", "Europe/Berlin", "2026-10-25T01:34", "2026-10-25T02:00"),
     ],
 )
 def test_next_time_of_a_schedule(expression: str, zone: str, time: str, expected: str) -> None:

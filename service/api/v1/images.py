@@ -22,6 +22,7 @@ from service.errors import (
     MaskInvalid,
     NoModel,
     NotAnalysed,
+    Overloaded,
     PoolFull,
 )
 from service.images.image_store import LabelFilter, Page
@@ -107,7 +108,9 @@ def add_image(state: StateOf, data: Upload, response: Response) -> ImageOut:
     return ImageOut.model_validate(image)
 
 
-@router.get("", dependencies=[needs("train")], responses=problem_docs(BadInput, ImageNotFound, NotAnalysed, NoModel))
+@router.get(
+    "", dependencies=[needs("train")], responses=problem_docs(BadInput, ImageNotFound, NotAnalysed, NoModel, Overloaded)
+)
 def list_images(
     state: StateOf,
     *,

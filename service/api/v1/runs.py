@@ -53,8 +53,8 @@ class RunOut(BaseModel):
     id: str
     status: RunStatus = Field(description="judged: it ended with a verdict about its candidate")
     reason: RunReason = Field(
-        description="what started it: new images, new labels, the schedule, `manual` (POST /v1/runs) or `repeat`; "
-        "`auto` in old runs: images"
+        description="what started it: new images, new labels, the schedule, drift, `manual` (POST /v1/runs) or "
+        "`repeat`; `auto` in old runs: images"
     )
     repeats: str | None = Field(description="the run whose images, labels, recipe and seed it uses again")
     created_at: datetime

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import structlog
 from sqlalchemy import exists, select
 
 from service.errors import Conflict, Unavailable
@@ -10,8 +9,6 @@ from service.runs.policy.retrain_policy import RetrainPolicy
 from service.runs.policy.triggers import find_pause
 from service.storage.analysis_tables import DriftTest
 from service.storage.tables import Run
-
-log = structlog.stdlib.get_logger(__name__)
 
 
 def start_for_drift(policy: RetrainPolicy) -> Run | None:
@@ -30,5 +27,5 @@ def start_for_drift(policy: RetrainPolicy) -> Run | None:
     try:
         return policy.start("drift")
     except (Conflict, Unavailable) as error:
-        log.info("no run starts because of drift", reason=str(error))
+        policy.report_obstacle(error)
         return None

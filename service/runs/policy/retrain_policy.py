@@ -45,6 +45,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 # Pause between two checks for uploads, while a due run cannot start.
 OBSTACLE_S = 1.0
+SCHEDULE = "the schedule's last answer"
 ANOTHER = "Another process has just started a run: see GET /v1/runs."
 INSTALL = "run `make trainer` (or `uv pip install '.[trainer,exporter]'` in its environment)"
 
@@ -84,10 +85,14 @@ class RetrainPolicy:
                 _check(session, self.settings, self.liveness)
             return self.start(trigger)
         except (Conflict, Unavailable) as error:
-            if not isinstance(error, RunActive) and str(error) != self._last_obstacle:
-                log.warning("a run is due but cannot start", reason=str(error))
-                self._last_obstacle = str(error)
+            self.report_obstacle(error)
             return None
+
+    def report_obstacle(self, error: Conflict | Unavailable) -> None:
+        """Log why a run that is due cannot start, unless that is known, or another run is active."""
+        if not isinstance(error, RunActive) and str(error) != self._last_obstacle:
+            log.warning("a run is due but cannot start", reason=str(error))
+            self._last_obstacle = str(error)
 
     def consider_schedule(self, now: datetime | None = None) -> Run | None:
         """Start a run if a time of the schedule has passed, and there are new images or labels. Called by the sweep.
@@ -109,6 +114,7 @@ class RetrainPolicy:
                 skipped = str(error)
         log.info("no scheduled run", reason=skipped, next=str(schedule.next_after(now)))
         with self.database.write() as session:
+            self.database.lock(session, SCHEDULE)
             answer(session, schedule, now)
         return None
 
@@ -157,6 +163,7 @@ class RetrainPolicy:
                 _insert(session, run)
         except IntegrityError:
             raise RunActive(ANOTHER) from None
+        self._last_obstacle = ""
         self.metrics.runs_started.labels(run.reason).inc()
         log.info("run written", run_id=run.id, reason=run.reason, base=run.base_version)
         try:
@@ -170,6 +177,7 @@ class RetrainPolicy:
         if reason in get_args(Trigger) and self._due(session) is None:
             raise RunActive(ANOTHER)
         if reason == "schedule" and self.settings.schedule is not None:
+            self.database.lock(session, SCHEDULE)
             if check_schedule(session, self.settings.schedule, now) != "passed":
                 raise RunActive(ANOTHER)
             answer(session, self.settings.schedule, now)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from service.errors import MaskloopError
+from service.errors import MaskloopError, StorageFailed
 from service.images.image_store import ImageStore
 from service.models.model_store import ModelStore
 from service.releases.release_store import ReleaseStore
@@ -69,7 +69,8 @@ def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
         _interrupt(lease, str(why), settings)
     except LeaseLost:
         raise
-    except ProgramDiedError as error:
+    except (ProgramDiedError, StorageFailed) as error:
+        # Another attempt may succeed.
         lease.end_attempt(str(error))
     except (MaskloopError, ProgramError, RecipeError, OSError) as error:
         lease.finish("failed", str(storage_fault(error, settings.data_dir) or error))

@@ -108,6 +108,7 @@ class Phases:
             run_id=self.lease.run_id, runs=self.runs, images=self.images, limits=self._limits, check=self._check
         )
         sizes = writer.write(dataset, base.manifest)
+        self.lease.record({}, "dataset", images=asdict(sizes))
         recipe = self._folder / "recipe.toml"
         if not recipe.exists():
             check_labels(dataset, base.manifest, self._check)

@@ -38,10 +38,19 @@ def write_recipe(
 
 
 def repeat_recipe(target: Path, *, source: Path, base: Bundle, dataset: Path, sizes: Sizes) -> None:
-    """Write the recipe of an earlier run, for its images in another folder. Raises RecipeError."""
+    """Write the recipe of an earlier run, for its images in another folder.
+
+    Raises RecipeError, also if the run started from weights that are gone.
+    """
     recipe = _read(source)
     recipe["data"]["root"] = str(dataset.absolute())
-    recipe["init"] = str(base.checkpoint.absolute()) if base.checkpoint and recipe["init"] else ""
+    if recipe["init"]:
+        if base.checkpoint is None or not base.checkpoint.exists():
+            raise RecipeError(
+                f"The run started from the checkpoint of {base.manifest.version}, which its bundle lacks now: restore "
+                "the file, or start a new run."
+            )
+        recipe["init"] = str(base.checkpoint.absolute())
     write_durably(target, tomli_w.dumps(_fit(recipe, sizes)).encode())
 
 

@@ -4,6 +4,7 @@
     DATASET/images/SHA256.ext   hard links to the files of the pool, or copies
     DATASET/masks/SHA256.png
     DATASET/splits/{labelled,unlabelled,val}.txt
+    DATASET/splits/left_out.txt near-duplicates of validation images
 
 Near-duplicates of validation images are in no split for training. The folder is complete if it exists. It holds copies
 of images that clients may delete, so it is deleted when the run ends.
@@ -17,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-import structlog
 import tomli_w
 from PIL import Image as PillowImage
 from sqlalchemy import func, insert, literal, select
 from sqlalchemy.orm import Session
 
 from service.analyses.validation_neighbours import ValidationNeighbours
-from service.errors import FileLost, ImageNotFound
+from service.curation.perceptual_hash import perceptual_hash
+from service.errors import BadInput, FileLost, ImageNotFound
 from service.images.image_store import ImageStore
 from service.images.pool_counters import locked_pool
 from service.models.bundle import Manifest
@@ -34,10 +35,8 @@ from service.runs.run_store import RunStore, add_event, deleted_since, existing_
 from service.segmentation.decode import EXTENSIONS, Limits, decode
 from service.storage.tables import DeletedImage, Image, Pool, Role, Run, RunLabel
 
-log = structlog.stdlib.get_logger(__name__)
-
 LABEL_COLUMNS = ["run_id", "image_id", "mask_sha256", "split", "group_name"]
-ROLES: tuple[Role, ...] = ("labelled", "unlabelled", "val")
+LEFT_OUT = "left_out"
 # Formats that the trainer reads; others are converted to PNG.
 TRAINER_READS = {"jpg", "png", "webp", "tif"}
 
@@ -49,6 +48,8 @@ class Sizes:
     labelled: int
     unlabelled: int
     val: int
+    left_out: int = 0
+    """Images that do not train, since they are near-duplicates of validation images."""
 
 
 def take_snapshot(lease: Lease) -> bool:
@@ -114,44 +115,57 @@ class DatasetWriter:
             for name in ("images", "masks", "splits"):
                 (partial / name).mkdir(parents=True)
             (partial / "classes.toml").write_text(_classes(manifest), encoding="utf-8")
-            validation = self.runs.validation_neighbours(self.run_id, manifest.version, self.images.vectors)
+            validation = self.runs.validation_neighbours(self.run_id, manifest.version, self.images.vectors, self._hash)
             self._write_labels(partial, validation)
             _write_names(partial, "unlabelled", self._added_unlabelled(partial, validation))
             partial.rename(folder)
-        return Sizes(*(len(names(folder, role)) for role in ROLES))
+        return Sizes(*(len(names(folder, role)) for role in ("labelled", "unlabelled", "val", LEFT_OUT)))
 
     def _write_labels(self, folder: Path, validation: ValidationNeighbours) -> None:
         near = self._labels_near(validation)
+        _leave_out(folder, near)
         labels = [label for label in self.runs.labels(self.run_id) if label.image_id not in near]
-        if near:
-            log.warning("labels left out: near-duplicates of validation images", run_id=self.run_id, images=len(near))
+        newest = self.runs.get(self.run_id).image_sequence or 0
         for split in ("labelled", "val"):
             chosen = (label for label in labels if label.split == split)
-            _write_names(folder, split, (label.image_id for label in chosen if self._add_label(folder, label)))
+            added = (label.image_id for label in chosen if self._add_label(folder, label, newest))
+            _write_names(folder, split, added)
 
     def _labels_near(self, validation: ValidationNeighbours) -> frozenset[str]:
         labelled = self.runs.labelled_sequences(self.run_id, "labelled")
-        near = validation.near(list(labelled.values()))
-        ids = (image_id for image_id, is_near in zip(labelled, near, strict=True) if is_near)
+        ids = (image_id for (_, image_id), near in zip(labelled, validation.near(labelled), strict=True) if near)
         return self.runs.in_validation_clusters(self.run_id).union(ids)
 
-    def _add_label(self, folder: Path, label: RunLabel) -> bool:
+    def _add_label(self, folder: Path, label: RunLabel, newest: int) -> bool:
         try:
-            media_type = self.images.get(label.image_id).media_type
+            image = self.images.get(label.image_id)
+            if image.sequence > newest:
+                # Deleted, and added again.
+                return False
             if label.mask_sha256 is None:
                 raise FileLost(f"The mask of image {label.image_id} in run {self.run_id} was not recorded.")
             self.images.copy_mask(label.image_id, label.mask_sha256, folder / "masks" / f"{label.image_id}.png")
         except ImageNotFound:
             return False
-        return self._add_image(folder, label.image_id, media_type)
+        return self._add_image(folder, label.image_id, image.media_type)
 
     def _added_unlabelled(self, folder: Path, validation: ValidationNeighbours) -> Iterator[str]:
         after = 0
         while chunk := self.runs.unlabelled(self.run_id, after):
-            near = validation.near([sequence for sequence, _, _ in chunk])
-            kept = (image for image, left_out in zip(chunk, near, strict=True) if not left_out)
-            yield from (name for _, name, media_type in kept if self._add_image(folder, name, media_type))
-            after = chunk[-1][0]
+            near = validation.near([(image.sequence, image.image_id) for image in chunk])
+            left_out = {i.image_id for i, is_near in zip(chunk, near, strict=True) if is_near or i.near_validation}
+            _leave_out(folder, left_out)
+            kept = (image for image in chunk if image.image_id not in left_out)
+            yield from (i.image_id for i in kept if self._add_image(folder, i.image_id, i.media_type))
+            after = chunk[-1].sequence
+
+    def _hash(self, image_id: str) -> int:
+        """Perceptual hash of an image that is not analysed; 0, none, if it cannot be read."""
+        self.check()
+        try:
+            return perceptual_hash(decode(self.images.read(image_id), self.limits).image_HW3)
+        except (BadInput, ImageNotFound, FileLost):
+            return 0
 
     def _add_image(self, folder: Path, image_id: str, media_type: str) -> bool:
         """Add an image; return whether it still exists."""
@@ -169,7 +183,7 @@ class DatasetWriter:
         return True
 
 
-def names(dataset: Path, role: Role) -> list[str]:
+def names(dataset: Path, role: str) -> list[str]:
     """Read the names of a split."""
     return (dataset / "splits" / f"{role}.txt").read_text(encoding="utf-8").split()
 
@@ -188,6 +202,11 @@ def validation_files(dataset: Path, labels: Iterable[RunLabel]) -> Iterator[Samp
     groups = {label.image_id: label.group_name for label in labels}
     for name in names(dataset, "val"):
         yield SampleFiles(image_file(dataset, name), dataset / "masks" / f"{name}.png", groups.get(name))
+
+
+def _leave_out(folder: Path, listed: Iterable[str]) -> None:
+    with (folder / "splits" / f"{LEFT_OUT}.txt").open("a", encoding="utf-8") as file:
+        file.writelines(f"{name}\n" for name in listed)
 
 
 def _write_names(folder: Path, role: Role, listed: Iterable[str]) -> None:

@@ -15,9 +15,11 @@ from service.analyses.analysed_range import analysed_model
 from service.analyses.analyst import Analyst
 from service.analyses.duplicate_search import find_leaders
 from service.curation.perceptual_hash import perceptual_hash
+from service.images.duplicate_clusters import join_cluster
 from service.segmentation.inference.cancellation import InferenceCancelled
 from service.state import State
 from service.storage.analysis_tables import AnalysedDay, AnalysedModel, ImageAnalysis
+from service.storage.tables import Image
 from service.worker.background_analysis import make_analyst
 from tests.service.analyses.conftest import VERSION, analyse_all, colored
 from tests.service.conftest import blob_file, encoded
@@ -205,6 +207,32 @@ def test_few_images_are_compared_by_hash(pool: State, analyst: Analyst) -> None:
     model = analysed_model(pool.database, VERSION)
     assert model is not None
     assert model.duplicate_threshold is None
+
+
+def test_after_a_rollback_images_that_were_compared_keep_their_clusters(
+    pool: State, analyst: Analyst, tmp_path: Path
+) -> None:
+    pool.images.add(jpeg(scene(0), 95))
+    analyse_all(analyst)
+    activate_other(pool, tmp_path)
+    leader, other = (pool.images.add(jpeg(scene(seed), 60))[0] for seed in (0, 7))
+    analyse_all(analyst)
+    with pool.database.write() as session:
+        # As another model may see them: the copy of image 1 is like image 3.
+        session.get_one(Image, leader.id).duplicate_of = None
+        session.get_one(Image, other.id).duplicate_of = leader.id
+    pool.models.activate(VERSION, reason="rollback")
+    assert analyse_all(analyst) == 2
+    assert duplicates(pool) == {3: leader.id}
+
+
+def test_image_that_joins_a_cluster_takes_its_own_near_duplicates_along(pool: State) -> None:
+    first, second, third = (pool.images.add(encoded(picture(seed=seed)))[0] for seed in range(3))
+    with pool.database.write() as session:
+        session.get_one(Image, third.id).duplicate_of = second.id
+    with pool.database.write() as session:
+        join_cluster(session, session.get_one(Image, second.id), session.get_one(Image, first.id))
+    assert duplicates(pool) == {2: first.id, 3: first.id}
 
 
 def directions(count: int) -> list[tuple[int, int, int]]:

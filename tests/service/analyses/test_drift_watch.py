@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ from service.analyses.drift_watch import DriftWatch
 from service.runs.policy.drift_trigger import start_for_drift
 from service.settings import Settings
 from service.state import State, open_state
-from service.storage.analysis_tables import AnalysedModel, DriftTest
-from service.storage.tables import Image, Model, Run, RunStatus
+from service.storage.analysis_tables import AnalysedModel, DriftTest, ImageAnalysis
+from service.storage.tables import Image, Model, Pool, Run, RunStatus
 from service.worker.background_analysis import make_analyst, watch_drift
 from service.worker.sweeper import sweep
 from tests.service.analyses.conftest import VERSION, analyse_all, colored
@@ -124,6 +124,60 @@ def test_no_test_before_the_training_data_is_analysed(pool: State, analyst: Anal
     with pool.database.write() as session:
         session.query(AnalysedModel).update({"oldest": 1})
     assert watch(pool).test_if_due(VERSION) is not None
+
+
+def stream(pool: State, angles: Iterable[float], scenes: Iterable[object]) -> None:
+    """Store images with embeddings at these angles; the first image of a scene leads the others."""
+    rows: dict[int, list[float]] = {}
+    leaders: dict[object, str] = {}
+    with pool.database.write() as session:
+        sequence = session.get_one(Pool, 1).image_sequence
+        for angle, scene in zip(angles, scenes, strict=True):
+            sequence += 1
+            image_id = f"{sequence:064x}"
+            leader = leaders.setdefault(scene, image_id)
+            session.add(
+                Image(
+                    id=image_id,
+                    sequence=sequence,
+                    media_type="image/png",
+                    width=32,
+                    height=24,
+                    bytes=1,
+                    duplicate_of=leader if leader != image_id else None,
+                )
+            )
+            session.add(ImageAnalysis(version=VERSION, sequence=sequence, confidence=1.0, uncertainty=0.0, areas=[1.0]))
+            rows[sequence] = [np.cos(angle), np.sin(angle), 0.0]
+        session.get_one(Pool, 1).image_sequence = sequence
+        session.add(AnalysedModel(version=VERSION, dimensions=3, oldest=1, newest=sequence))
+    pool.vectors.embeddings(VERSION, 3).write(list(rows), np.array(list(rows.values())))
+
+
+def test_common_scenes_of_an_unchanged_stream_do_not_alarm(pool: State) -> None:
+    # Every other image is one of 50 scenes, which the training data knows. The rest are images of their own.
+    rng = np.random.default_rng(0)
+    common = [index % 2 == 0 for index in range(260)]
+    angles = [0.01 * (index // 2 % 50) if is_common else 1.5 + rng.random() for index, is_common in enumerate(common)]
+    scenes = [("common", index // 2 % 50) if is_common else index for index, is_common in enumerate(common)]
+    stream(pool, angles, scenes)
+    trained_up_to(pool, 200)
+    found = watch(pool).test_if_due(VERSION, rng)
+    assert found is not None
+    assert found.p_value > 0.1
+    assert (found.images, found.reference_images, found.newest) == (WINDOW, 200, 260)
+
+
+def test_frames_of_one_scene_in_a_row_count_once(pool: State) -> None:
+    stream(pool, np.linspace(0, 1, 90), [*range(40), *["parked"] * 30, *range(100, 120)])
+    trained_up_to(pool, 40)
+    found = watch(pool).test_if_due(VERSION, np.random.default_rng(0))
+    assert found is not None
+    assert (found.images, found.newest) == (WINDOW, 90)
+    with pool.database.write() as session:
+        session.query(DriftTest).delete()
+        session.query(Image).filter(Image.sequence > 88).delete()
+    assert watch(pool).test_if_due(VERSION) is None, "19 images and one frame would suffice; there are 18"
 
 
 def drifting(pool: State) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from service.analyses import image_orders
+from service.analyses.analysed_range import begin
 from service.analyses.analyst import Analyst
-from service.errors import NotAnalysed
+from service.errors import NotAnalysed, Overloaded
 from service.settings import Settings
 from service.state import State
 from service.storage.analysis_tables import ImageAnalysis
@@ -110,6 +114,39 @@ def test_nothing_analysed_is_an_error_with_a_remedy(pool: State, analyst: Analys
     with pytest.raises(NotAnalysed, match="not analysed yet"):
         pool.image_orders.similar_to(late, 3)
     assert pool.image_orders.similar_to(ids[0], 3) == []
+
+
+def test_after_a_swap_nothing_is_listed_before_the_new_model_has_analysed_images(
+    pool: State, analyst: Analyst, tmp_path: Path
+) -> None:
+    fill(pool, red=2)
+    analyse_all(analyst)
+    folder = write_bundle(tmp_path / "other", version="20260102T000000-bbbbbbbb", embedding=True)
+    pool.models.activate(pool.models.import_folder(folder).version, "test")
+    begin(pool.database, "20260102T000000-bbbbbbbb", 3)
+    with pytest.raises(NotAnalysed, match="a worker does it"):
+        pool.image_orders.uncertain(3)
+
+
+def test_embeddings_of_another_machine_are_an_error_with_a_remedy(pool: State, analyst: Analyst) -> None:
+    ids = list(fill(pool, red=2))
+    analyse_all(analyst)
+    shutil.rmtree(pool.settings.data_dir / "embeddings")
+    with pytest.raises(NotAnalysed, match="share the folder"):
+        pool.image_orders.uncertain(3)
+    with pytest.raises(NotAnalysed, match="share the folder"):
+        pool.image_orders.similar_to(ids[0], 3)
+
+
+def test_request_that_waits_too_long_for_another_one_is_rejected(
+    pool: State, analyst: Analyst, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_orders, "MAX_WAIT_S", 0.01)
+    fill(pool, red=2)
+    analyse_all(analyst)
+    with pool.image_orders._only_one(), pytest.raises(Overloaded):
+        pool.image_orders.uncertain(3)
+    assert pool.image_orders.uncertain(3)
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from service.curation.perceptual_hash import perceptual_hash
 from service.runs.policy.triggers import new_images
-from service.runs.worker.snapshot import names, validation_files
+from service.runs.worker.snapshot import Sizes, names, validation_files
 from service.state import State
 from service.storage.tables import Image, Split
-from tests.service.conftest import encoded
-from tests.service.runs.conftest import fill, register_worker, write_dataset
+from tests.service.conftest import encoded, read
+from tests.service.runs.conftest import fill, finished_run, register_worker, write_dataset
 from tests.service.tiny_bundle import COLORS, nearest, picture
 
 
@@ -87,6 +88,36 @@ def test_near_duplicate_in_another_cluster_is_left_out_too(loop: State, tmp_path
     assert set(names(tmp_path / "set", "labelled")) == {labelled[0], labelled[2]}
     assert set(names(tmp_path / "set", "val")) == set(val)
     assert set(names(tmp_path / "set", "unlabelled")) == set(unlabelled[1:])
+
+
+def test_near_duplicates_that_are_not_analysed_yet_are_left_out(loop: State, tmp_path: Path) -> None:
+    ids = fill(loop, labelled=3, val=2, unlabelled=2)
+    first = picture(96, 72, seed=1)
+    earlier = loop.images.add(encoded(first, "JPEG", quality=70))[0].id
+    val = loop.images.add(encoded(first))[0].id
+    later = loop.images.add(encoded(np.clip(first * 1.1, 0, 255).astype(np.uint8)))[0].id
+    splits: dict[str, Split] = {val: "val", later: "labelled"}
+    for image_id, split in splits.items():
+        mask = encoded(nearest(first, COLORS))
+        loop.images.put_mask(image_id, mask, classes=5, ignore_index=255, split=split)
+    # One of them is analysed.
+    sequence = loop.images.get(earlier).sequence
+    loop.vectors.hashes().write([sequence], np.array([[perceptual_hash(read(loop.images.read(earlier)))]], np.uint64))
+    register_worker(loop)
+    run = loop.retrain_policy.start("manual")
+    sizes = write_dataset(loop, run.id, tmp_path / "set")
+    assert sizes == Sizes(labelled=3, unlabelled=2, val=3, left_out=2)
+    assert set(names(tmp_path / "set", "left_out")) == {earlier, later}
+    assert set(names(tmp_path / "set", "labelled")) == set(ids[:3])
+
+
+def test_run_tells_how_many_images_it_left_out(loop: State) -> None:
+    ids = fill(loop, labelled=3, val=2, unlabelled=4)
+    mark(loop, ids[0], ids[3])
+    mark(loop, ids[-1], ids[3])
+    run = finished_run(loop)
+    (event,) = [row.event for row in loop.runs.events(run) if row.event["event"] == "dataset"]
+    assert event["images"] == {"labelled": 2, "unlabelled": 3, "val": 2, "left_out": 2}
 
 
 def test_new_label_follows_the_split_of_its_cluster(loop: State) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,12 +15,13 @@ import pytest
 from service.errors import FileLost, ImageNotFound, StorageFailed
 from service.runs.worker.deletion_sweep import sweep_deletions
 from service.state import State, open_state
+from service.storage import object_store
 from service.storage.blob_store import BlobStore, sha256_of
 from service.storage.local_blobs import LocalBlobs
 from service.storage.remote_blobs import RemoteBlobs
 from tests.service import postgresql
 from tests.service.conftest import MakeSettings, encoded
-from tests.service.runs.conftest import fill, register_worker, write_dataset
+from tests.service.runs.conftest import fill, perform_run, register_worker, write_dataset
 from tests.service.s3_server import s3_bucket
 from tests.service.tiny_bundle import picture
 
@@ -63,6 +66,23 @@ def test_missing_blob_is_an_error_except_for_deletion(blobs: BlobStore, tmp_path
     assert not (tmp_path / "copy").exists()
 
 
+def test_blobs_are_listed_by_the_beginning_of_their_names(blobs: BlobStore) -> None:
+    assert blobs.names("images", "2c") == []
+    assert blobs.names("images", put_hello(blobs)[:2]) == [put_hello(blobs)]
+    assert blobs.names("masks", "2c") == []
+
+
+def test_temporary_files_of_a_killed_process_are_deleted_after_a_day(tmp_path: Path) -> None:
+    blobs = LocalBlobs(tmp_path)
+    put_hello(blobs)
+    old, new = (tmp_path / "images" / "2c" / name for name in (".old", ".new"))
+    for file in (old, new):
+        file.touch()
+    os.utime(old, (0, 0))
+    assert len(blobs.names("images", "2c")) == 1
+    assert (old.exists(), new.exists()) == (False, True)
+
+
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "0" * 63, "/" + "0" * 63])
 def test_blob_name_that_is_no_sha256_is_rejected(blobs: BlobStore, name: str) -> None:
     with pytest.raises(FileNotFoundError):
@@ -93,6 +113,29 @@ def test_server_that_does_not_answer_gets_an_error_with_a_remedy(monkeypatch: py
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(StorageFailed, match=r"does not answer.*MASKLOOP_STORAGE_URL"):
         put_hello(blobs)
+
+
+def test_server_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(object_store.S3_CLIENT, "read_timeout", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as hanging, s3_bucket(monkeypatch) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{hanging.getsockname()[1]}")
+        with pytest.raises(StorageFailed, match="Read timeout"):
+            put_hello(RemoteBlobs(url))
+
+
+def test_run_waits_for_an_object_store_that_does_not_answer(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_bucket(monkeypatch) as url:
+        state = open_state(make_settings(storage_url=url, min_labelled_images=2))
+        state.models.ensure_start_model()
+        fill(state)
+        register_worker(state)
+        run = state.retrain_policy.start("manual")
+    ended = perform_run(state, run.id)
+    assert (ended.status, ended.attempts) == ("queued", 1)
+    assert "does not answer" in state.runs.events(run.id)[-1].event["reason"]
+    state.close()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from service.errors import ImageNotFound
 from service.state import State, open_state
 from service.storage.database import Database
 from service.storage.migrate import migrate, upgrade
-from service.storage.tables import Base, Pool
+from service.storage.tables import Base, Image, Pool
 from tests.service import postgresql
 from tests.service.conftest import MakeSettings, encoded
 from tests.service.tiny_bundle import picture
@@ -141,3 +141,39 @@ def test_labels_set_at_once_get_different_numbers(state: State) -> None:
     assert sorted(image.label_sequence or 0 for image in images) == list(range(1, 21))
     counts = state.images.counts()
     assert (counts.labelled, counts.val) == (16, 4)
+
+
+def test_labels_set_while_the_leader_of_their_cluster_is_deleted(state: State) -> None:
+    mask = encoded(np.ones((30, 40), np.uint8))
+    for turn in range(5):
+        ids = [state.images.add(encoded(picture(seed=10 * turn + seed)))[0].id for seed in range(6)]
+        with state.database.write() as session:
+            for image_id in ids[1:]:
+                session.get_one(Image, image_id).duplicate_of = ids[0]
+        label = partial(state.images.put_mask, data=mask, classes=5, ignore_index=255, split="labelled")
+        at_once(partial(state.images.delete, ids[0]), *(partial(label, image_id) for image_id in ids[1:]))
+        assert {state.images.get(image_id).duplicate_of for image_id in ids[2:]} == {ids[1]}
+    counts = state.images.counts()
+    assert (counts.labelled, counts.val, counts.unlabelled) == (25, 0, 0)
+
+
+def test_labels_of_one_cluster_set_at_once_are_in_one_split(state: State) -> None:
+    # A lock orders requests with the same mask.
+    masks = [encoded(np.full((30, 40), value, np.uint8)) for value in range(5)]
+    for turn in range(5):
+        ids = [state.images.add(encoded(picture(seed=10 * turn + seed)))[0].id for seed in range(5)]
+        with state.database.write() as session:
+            for image_id in ids[1:]:
+                session.get_one(Image, image_id).duplicate_of = ids[0]
+        label = partial(state.images.put_mask, classes=5, ignore_index=255)
+        at_once(*(partial(label, *each) for each in zip(ids, masks, strict=True)))
+        assert len({state.images.get(image_id).split for image_id in ids}) == 1
+
+
+def test_first_answer_to_a_schedule_by_many_workers(make_settings: MakeSettings, tmp_path: Path) -> None:
+    url = postgresql.create_database(tmp_path)
+    workers = [open_state(make_settings(database_url=url, retrain_cron="0 3 * * *")) for _ in range(4)]
+    assert at_once(*(worker.retrain_policy.consider_schedule for worker in workers)) == [None] * 4
+    for worker in workers:
+        worker.close()
+    postgresql.drop_databases()

@@ -280,6 +280,7 @@ class Postgres(Exception):  # noqa: N818 - as the driver's
         (OperationalError("", {}, Sqlite("SQLITE_ERROR")), type(None)),
         (DatabaseError("", {}, Sqlite("SQLITE_NOTADB")), StorageFailed),
         (OperationalError("", {}, Postgres("53100")), DatabaseUnwritable),
+        (OperationalError("", {}, Postgres("40P01")), StorageFailed),
         (OperationalError("", {}, Postgres("25006")), DatabaseUnwritable),
         (OperationalError("", {}, Postgres("08006")), StorageFailed),
         (IntegrityError("", {}, Sqlite("SQLITE_CONSTRAINT")), type(None)),

@@ -99,6 +99,7 @@ def test_run_whose_images_were_deleted_is_repeated_only_on_request(
     assert loop.runs.get(again["id"]).unlabelled == 2
     assert perform_run(loop, again["id"]).status != "failed"
     # The repeated run can itself be repeated exactly.
+    register_worker(loop)
     assert api.post(f"/v1/runs/{again['id']}/repeat").status_code == 201
 
 

@@ -39,7 +39,7 @@ def test_enough_new_images_start_one_run_and_its_worker_takes_a_snapshot_of_the_
     assert {label.image_id: label.split for label in loop.runs.labels(run.id)} == dict(
         zip(ids[:3], ("labelled", "labelled", "val"), strict=True)
     )
-    assert [image_id for _, image_id, _ in loop.runs.unlabelled(run.id)] == ids[3:]
+    assert [image.image_id for image in loop.runs.unlabelled(run.id)] == ids[3:]
     queued, _, taken = loop.runs.events(run.id)
     assert queued.event == {"event": "queued", "reason": "images"}
     assert taken.event == {"event": "snapshot", "images": {"labelled": 2, "val": 1, "unlabelled": 3}}

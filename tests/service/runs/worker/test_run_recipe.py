@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 
 from service.models.bundle import read_bundle
-from service.runs.worker.run_recipe import RecipeError, make_recipe, write_recipe
+from service.runs.worker.run_recipe import RecipeError, make_recipe, repeat_recipe, write_recipe
 from service.runs.worker.snapshot import Sizes
 from service.settings import PACKAGE
 from tests.service.runs.conftest import RECIPE
@@ -139,3 +139,15 @@ def test_packaged_template_gives_a_valid_recipe(with_weights: Path, tmp_path: Pa
     assert recipe.method == "unimatch_v2"
     assert recipe.model.encoder == "tiny"
     assert tomllib.loads(target.read_text()) == tomllib.loads(tomli_w.dumps(tomllib.loads(target.read_text())))
+
+
+def test_run_that_started_from_weights_is_not_repeated_without_them(
+    with_weights: Path, bad: Path, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "source.toml", tmp_path / "target.toml"
+    template = PACKAGE / "runs" / "recipe.toml"
+    write_recipe(source, template=template, base=read_bundle(with_weights), dataset=tmp_path, sizes=SIZES)
+    repeat_recipe(target, source=source, base=read_bundle(with_weights), dataset=tmp_path, sizes=SIZES)
+    assert tomllib.loads(target.read_text()) == tomllib.loads(source.read_text())
+    with pytest.raises(RecipeError, match="lacks now"):
+        repeat_recipe(target, source=source, base=read_bundle(bad), dataset=tmp_path, sizes=SIZES)

@@ -10,7 +10,8 @@ import pytest
 from service.errors import FileLost
 from service.models.bundle import read_bundle
 from service.releases.gate.validation_samples import read_samples
-from service.runs.worker.snapshot import Sizes, names, validation_files
+from service.runs.leases.lease import claim
+from service.runs.worker.snapshot import Sizes, names, take_snapshot, validation_files
 from service.state import State
 from service.storage.tables import Run
 from tests.service.conftest import blob_file, encoded, read
@@ -94,8 +95,8 @@ def test_images_are_listed_in_chunks(loop: State) -> None:
     found, after = [], 0
     while chunk := loop.runs.unlabelled(run.id, after, limit=2):
         assert len(chunk) <= 2
-        found += [image_id for _, image_id, _ in chunk]
-        after = chunk[-1][0]
+        found += [image.image_id for image in chunk]
+        after = chunk[-1].sequence
     # No label was recorded, and the last image came after the snapshot.
     assert found == ids[:9]
 
@@ -116,3 +117,16 @@ def test_floats_are_read_by_the_range_of_each_model(loop: State, tmp_path: Path)
     image_HW3 = sample.pixels[0.0, 4000.0]
     assert image_HW3[..., 0].tolist() == [[0, 255], [6, 249]]
     assert nearest(image_HW3, COLORS).tolist() == [[3, 4], [3, 4]]
+
+
+def test_image_that_is_deleted_and_added_again_during_a_run_has_no_label(loop: State, tmp_path: Path) -> None:
+    ids = fill(loop, labelled=3, val=1, unlabelled=0)
+    run = start(loop)
+    lease = claim(loop.database, run.id)
+    assert lease is not None
+    take_snapshot(lease)
+    lease.release()
+    data = loop.images.read(ids[0])
+    loop.images.delete(ids[0])
+    loop.images.add(data)
+    assert write_dataset(loop, run.id, tmp_path / "set") == Sizes(labelled=2, unlabelled=0, val=1)
