@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from service.models.bundle import MANIFEST, read_bundle
-from service.storage.object_store import open_object_store, reported
+from service.storage.object_store import open_object_store, reported, reported_writes
 
 
 class BundleMirror:
@@ -21,7 +21,7 @@ class BundleMirror:
 
     def upload(self, folder: Path, names: Sequence[str]) -> None:
         """Upload files of a bundle, the manifest last."""
-        with reported():
+        with reported_writes():
             for name in sorted(names, key=lambda name: name == MANIFEST):
                 self._files.put_file(str(folder / name), f"{self._root}/{folder.name}/{name}")
 

@@ -50,3 +50,16 @@ def reported() -> Iterator[None]:
             "credentials and the server.",
             retry_after_s=RETRY_AFTER_S,
         ) from error
+
+
+@contextmanager
+def reported_writes() -> Iterator[None]:
+    """As `reported`. A write that finds nothing raises StorageFailed as well: its bucket is missing."""
+    try:
+        with reported():
+            yield
+    except FileNotFoundError as error:
+        raise StorageFailed(
+            f"The object store has no place to write to ({error}): create the bucket of MASKLOOP_STORAGE_URL.",
+            retry_after_s=RETRY_AFTER_S,
+        ) from error

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from service.storage.blob_store import Collection, relative_path
-from service.storage.object_store import open_object_store, reported
+from service.storage.object_store import open_object_store, reported, reported_writes
 
 
 class RemoteBlobs:
@@ -19,7 +19,7 @@ class RemoteBlobs:
     def put(self, collection: Collection, sha256: str, data: bytes) -> None:
         """Store data, unless it exists."""
         target = self._target(collection, sha256)
-        with reported():
+        with reported_writes():
             if not self._files.exists(target):
                 self._files.pipe_file(target, data)
 

@@ -138,6 +138,12 @@ def test_run_waits_for_an_object_store_that_does_not_answer(
     state.close()
 
 
+def test_missing_bucket_gets_an_error_with_a_remedy(bucket: str) -> None:
+    blobs = RemoteBlobs(f"{bucket.rpartition('/')[0]}-missing/maskloop")
+    with pytest.raises(StorageFailed, match="create the bucket of MASKLOOP_STORAGE_URL"):
+        put_hello(blobs)
+
+
 @pytest.fixture
 def state(bucket: str, make_settings: MakeSettings, tmp_path: Path) -> Iterator[State]:
     """The stores on PostgreSQL and S3."""
