@@ -83,7 +83,10 @@ class ImageOrders:
         """
         model, image = self._model(), self.images.get(image_id)
         if model.dimensions is None:
-            raise NotAnalysed(f"Model {model.version} has no embeddings: export its checkpoint again, and activate it.")
+            raise NotAnalysed(
+                f"Model {model.version} has no embeddings: train one by a run, or export its checkpoint again; then "
+                "activate it."
+            )
         embedding_D = self._embeddings(model, np.array([image.sequence]))[0]
         if not embedding_D.any():
             with self.database.read() as session:

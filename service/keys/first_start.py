@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from functools import partial
 from urllib.parse import quote
@@ -56,11 +57,12 @@ def create_first_key(settings: Settings, ring: KeyRing, store: KeyStore) -> str 
 def print_first_key(settings: Settings, text: str, url: str) -> None:
     """Print the new key, with a link that logs a browser in; in JSON logs, only where to find it."""
     file = settings.data_dir / KEY_FILE
+    show = f"python -m service keys show --data-dir {shlex.quote(str(settings.data_dir))}"
     if settings.log_format == "json":
-        log.info("created an API key with every scope", file=str(file), show="python -m service keys show")
+        log.info("created an API key with every scope", file=str(file), show=show)
         return
     sys.stderr.write(
-        f"Created an API key with every scope and stored it in {file}; `python -m service keys show` prints it again.\n"
+        f"Created an API key with every scope and stored it in {file}; `{show}` prints it again.\n"
         f"To use it in a browser, open:\n    {url}/?key={quote(text, safe='')}\n"
     )
     sys.stderr.flush()

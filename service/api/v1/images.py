@@ -186,7 +186,7 @@ def put_mask(
         Query(
             max_length=200,
             description="The video, place or patient of the image: images of a group are not independent when models "
-            "are compared",
+            "are compared. It does not choose the split",
         ),
     ] = None,
 ) -> ImageOut:

@@ -103,9 +103,10 @@ def test_configured_keys_and_anonymous_scopes_allow_a_public_address(
 
 
 def test_json_logs_do_not_contain_the_key(make_settings: MakeSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = make_settings(log_format="json", data_dir="my data")
     with capture_logs() as lines:
-        print_first_key(make_settings(log_format="json"), "maskloop_id_secret", "http://127.0.0.1:8000")
-    assert [line["show"] for line in lines] == ["python -m service keys show"]
+        print_first_key(settings, "maskloop_id_secret", "http://127.0.0.1:8000")
+    assert [line["show"] for line in lines] == ["python -m service keys show --data-dir 'my data'"]
     assert "secret" not in f"{lines}{capsys.readouterr().err}"
     print_first_key(make_settings(), "maskloop_id_secret", "http://127.0.0.1:8000")
     assert "http://127.0.0.1:8000/?key=maskloop_id_secret" in capsys.readouterr().err

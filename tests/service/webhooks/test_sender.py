@@ -24,6 +24,7 @@ from service.storage.tables import WebhookMessage, utc_now
 from service.webhooks.outbox import add_message
 from service.webhooks.sender import PAUSES_S, send_due
 from service.webhooks.signature import signed_headers
+from tests.docs.blocks import ROOT, blocks
 from tests.service.runs.conftest import GOOD, fill, register_worker
 from tests.service.webhooks.receiver import Receiver, receiving
 
@@ -59,6 +60,17 @@ def test_signature_is_that_of_the_reference_implementation() -> None:
     """Computed by the package `standardwebhooks` 1.0.1 from PyPI."""
     headers = signed_headers("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', SECRET)
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_documented_check_accepts_genuine_messages_only() -> None:
+    (block,) = (block for block in blocks(ROOT / "docs" / "releases.md") if block.language == "python")
+    names: dict[str, Any] = {}
+    exec(block.text, names)  # noqa: S102 - a page of this repository
+    headers = signed_headers("msg_1", 1_700_000_000, b"{}", SECRET)
+    assert names["is_genuine"](SECRET, headers, b"{}")
+    assert names["is_genuine"](SECRET, headers | {"webhook-signature": f"v1,x {headers['webhook-signature']}"}, b"{}")
+    assert not names["is_genuine"](SECRET, headers, b"[]")
+    assert not names["is_genuine"](SECRET, headers | {"webhook-timestamp": "1700000001"}, b"{}")
 
 
 def test_run_and_its_release_are_reported(loop: State, receiver: Receiver) -> None:
