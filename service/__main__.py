@@ -89,6 +89,8 @@ def _repeat(options: argparse.Namespace) -> int:
     from service.state import open_state  # noqa: PLC0415
 
     settings = Settings(**_given_settings(options))
+    if not settings.has_database:
+        raise FileNotFoundError(f"{settings.data_dir} contains no database: pass the --data-dir of the service.")
     configure_logs(settings)
     state = open_state(settings)
     try:

@@ -299,6 +299,11 @@ class Settings(ServerSettings):
         return self.database_url or URL.create("sqlite", database=file)
 
     @property
+    def has_database(self) -> bool:
+        """Whether there is a database; opening one creates it."""
+        return bool(self.database_url) or (self.data_dir / "maskloop.db").exists()
+
+    @property
     def tmp_dir(self) -> Path:
         """Folder for uploads in progress, not in /tmp, which may be small. Each start empties it."""
         return self.data_dir / "tmp"

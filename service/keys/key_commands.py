@@ -153,7 +153,7 @@ def _rows(settings: Settings) -> Sequence[ApiKey]:
     from service.keys.key_store import open_keys  # noqa: PLC0415
 
     # Reading must not create a folder and a database.
-    if not settings.database_url and not (settings.data_dir / "maskloop.db").exists():
+    if not settings.has_database:
         return []
     with open_keys(settings) as keys:
         return keys.list()

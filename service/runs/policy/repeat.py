@@ -23,7 +23,7 @@ def plan_repeat(session: Session, run_id: str, runs_folder: Path, *, without_del
     deleted = session.scalars(select(func.count()).select_from(DeletedImage).where(deleted_since(run))).one()
     if deleted and not without_deleted:
         raise ImagesDeleted(
-            f"{deleted} of the images of run {run_id} have been deleted since, so it cannot be repeated exactly: add "
+            f"Run {run_id} cannot be repeated exactly: images of it that were deleted since: {deleted}. Add "
             "?without_deleted=true (--without-deleted on the command line) to repeat it without them."
         )
     return Run(reason="repeat", repeats=run.id, base_version=run.base_version, from_encoder=run.from_encoder)

@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
+from service.__main__ import main
 from service.errors import RunNotRepeatable
 from service.state import State
 from service.storage.tables import Run, RunLabel
@@ -86,7 +87,7 @@ def test_run_whose_images_were_deleted_is_repeated_only_on_request(
     loop.images.add(deleted)
     refused = api.post(f"/v1/runs/{first.id}/repeat")
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:maskloop:problem:images-deleted")
-    assert "2 of the images" in refused.json()["detail"]
+    assert "deleted since: 2" in refused.json()["detail"]
     again = api.post(f"/v1/runs/{first.id}/repeat?without_deleted=true").json()
     write_dataset(loop, again["id"], tmp_path / "second")
     before, after = files(tmp_path / "first"), files(tmp_path / "second")
@@ -164,3 +165,12 @@ def test_command_line_repeats_a_run(loop: State, tmp_path: Path) -> None:
     )
     (run,) = loop.runs.list(1)
     assert (done.stdout, run.reason, run.repeats) == (f"{run.id}\n", "repeat", first.id)
+
+
+def test_command_line_names_a_folder_without_a_database_and_creates_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MASKLOOP_DATABASE_URL", raising=False)
+    assert main(["repeat", "--data-dir", str(tmp_path / "missing"), "RUN"]) == 1
+    assert "missing contains no database: pass the --data-dir" in capsys.readouterr().err
+    assert not (tmp_path / "missing").exists()
