@@ -91,7 +91,8 @@ def _repeat(options: argparse.Namespace) -> int:
     settings = Settings(**_given_settings(options))
     if not settings.has_database:
         raise FileNotFoundError(f"{settings.data_dir} contains no database: pass the --data-dir of the service.")
-    configure_logs(settings)
+    # The broker of `up` is private: a worker finds the run within seconds, and no warning of that is needed.
+    configure_logs(settings if settings.broker_url else settings.model_copy(update={"log_level": "ERROR"}))
     state = open_state(settings)
     try:
         run = state.retrain_policy.repeat(options.run, without_deleted=options.without_deleted)

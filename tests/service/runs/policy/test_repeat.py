@@ -164,6 +164,7 @@ def test_command_line_repeats_a_run(loop: State, tmp_path: Path) -> None:
         [*command, "--without-deleted"], env=environment, capture_output=True, text=True, timeout=60, check=True
     )
     (run,) = loop.runs.list(1)
+    assert "not enqueued" not in done.stderr
     assert (done.stdout, run.reason, run.repeats) == (f"{run.id}\n", "repeat", first.id)
 
 
