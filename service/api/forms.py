@@ -35,10 +35,12 @@ async def form_files(
             form = await _Parser(request, folder, files, most).parse()
         except MultiPartException as error:
             raise BadInput(f"The form cannot be read ({error.message}): {remedy}.") from None
-        parts = [part for part in form.getlist("file") if isinstance(part, UploadFile)]
+        parts = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
+        if others := sorted({name for name, _ in parts if name != "file"}):
+            raise BadInput(f"The form has files in parts named {', '.join(others)}: send each as a part named `file`.")
         if not parts:
             raise BadInput("The form contains no file: send it as a part named `file`.")
-        yield parts
+        yield [part for _, part in parts]
 
 
 @asynccontextmanager

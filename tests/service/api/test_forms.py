@@ -70,3 +70,9 @@ def test_malformed_form_is_never_a_fault(client: TestClient) -> None:
 
     try_one()
     assert "_admitted 1.0" not in client.get("/metrics").text
+
+
+def test_file_in_a_part_of_another_name_is_rejected_and_not_ignored(client: TestClient) -> None:
+    answer = client.post("/v1/images/batch", files=[("file", DATA), ("files[]", DATA)])
+    assert answer.status_code == 400
+    assert "parts named files[]: send each as a part named `file`" in answer.json()["detail"]
