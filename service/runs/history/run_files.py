@@ -23,7 +23,9 @@ def report_file(run_folder: Path) -> Path:
     """Return the trainer's report, an HTML page. Raises RunFileMissing."""
     path = training_folder(run_folder) / "report.html"
     if not path.is_file():
-        raise RunFileMissing("The run has no report: the trainer writes it when it finishes.")
+        raise RunFileMissing(
+            "The run has no report: the trainer writes it when it finishes, unless the recipe has `report = false`."
+        )
     return path
 
 
