@@ -70,9 +70,11 @@ class ReleaseStore:
             lock_activations(session)
             release = _existing(session, release_id)
             if release.state not in OPEN:
+                serves = release.state == "serving"
+                remedy = " POST /v1/models/rollback returns to the model that served before." if serves else ""
                 raise ReleaseDecided(
-                    f"Release {release_id} is {release.state}: only one that is {', '.join(OPEN)} can be declined. "
-                    "POST /v1/models/rollback returns to the model that served before."
+                    f"Release {release_id} is {release.state}: only one that is {', '.join(OPEN)} can be declined."
+                    f"{remedy}"
                 )
             change(release, "declined", reason, key_name)
             return release

@@ -157,6 +157,8 @@ def test_person_releases_a_candidate_that_was_not_promoted(
     assert (loop.models.get(GOOD).state, loop.models.get(GOOD).error) == ("ready", None)
     with pytest.raises(ReleaseDecided, match="is serving"):
         loop.releases.release(release_id, "again", "anna")
+    with pytest.raises(ReleaseDecided, match=r"can be declined\. POST /v1/models/rollback"):
+        loop.releases.decline(release_id, "too late", "anna")
 
 
 def test_person_releases_a_superseded_candidate(loop: State, judged: Callable[..., int]) -> None:
@@ -270,7 +272,7 @@ def test_declined_candidate_stays_declined(loop: State, judged: Callable[..., in
     assert (declined.state, declined.decided_by) == ("declined", "anna")
     loop.releases.activate(THIRD, None, "bert")
     assert loop.releases.get(release_id).state == "declined"
-    with pytest.raises(ReleaseDecided, match="rollback"):
+    with pytest.raises(ReleaseDecided, match=r"can be declined\.$"):
         loop.releases.decline(release_id, "again", "anna")
 
 
