@@ -234,21 +234,6 @@ class ImageStore:
             if not session.scalar(select(exists().where(Image.mask_sha256 == sha256) | in_run)):
                 self._blobs.delete("masks", sha256)
 
-    def delete_orphans(self, prefix: str) -> None:
-        """Delete files that no row needs and whose names begin with two hex digits.
-
-        A process that was killed between writing a file and its row, or between a row and the deletion of its file,
-        leaves them.
-        """
-        # Names are hexadecimal. A range uses the index, LIKE does not.
-        within = prefix, f"{prefix}g"
-        with self._database.read() as session:
-            images = set(session.scalars(select(Image.id).where(Image.id.between(*within))))
-            masks = set(session.scalars(select(Image.mask_sha256).where(Image.mask_sha256.between(*within))))
-        self.delete_unused_images(sorted(set(self._blobs.names("images", prefix)) - images))
-        for name in set(self._blobs.names("masks", prefix)) - masks:
-            self.delete_unused_mask(name)
-
     def _check_space(self, image: NewImage) -> None:
         """Raise PoolFull; images that arrive at the same time may exceed the limit a little."""
         if not self._max_bytes:

@@ -21,9 +21,6 @@ class BlobStore(Protocol):
     def copy(self, collection: Collection, sha256: str, target: Path) -> None:
         """Make a blob available at a local path, which must not exist. Raises FileNotFoundError."""
 
-    def names(self, collection: Collection, prefix: str) -> list[str]:
-        """List the blobs whose names begin with two hex digits; delete what killed processes left there a day ago."""
-
     def delete(self, collection: Collection, sha256: str) -> None:
         """Delete a blob, if it exists."""
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from contextlib import suppress
 from pathlib import Path
 
 from service.storage.blob_store import Collection, relative_path
 from service.storage.durable_files import write_durably
-
-TEMPORARY_S = 24 * 3600.0
-"""Age from which no process writes to a temporary file any more."""
 
 
 class LocalBlobs:
@@ -42,15 +37,6 @@ class LocalBlobs:
         except OSError:
             # Another file system, or one without hard links.
             shutil.copyfile(source, target)
-
-    def names(self, collection: Collection, prefix: str) -> list[str]:
-        """List the files whose names begin with two hex digits; delete temporary files of more than a day."""
-        files = list((self._root / collection / prefix).glob("*"))
-        for temporary in (file for file in files if file.name.startswith(".")):
-            with suppress(FileNotFoundError):
-                if time.time() - temporary.stat().st_mtime > TEMPORARY_S:
-                    temporary.unlink()
-        return [file.name for file in files if not file.name.startswith(".")]
 
     def delete(self, collection: Collection, sha256: str) -> None:
         """Delete a blob, if it exists."""

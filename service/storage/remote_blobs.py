@@ -32,15 +32,6 @@ class RemoteBlobs:
         """Download a blob to a local path. Raises FileNotFoundError."""
         target.write_bytes(self.read(collection, sha256))
 
-    def names(self, collection: Collection, prefix: str) -> list[str]:
-        """List the objects whose names begin with two hex digits."""
-        try:
-            with reported():
-                found = self._files.ls(f"{self._root}/{collection}/{prefix}", detail=False)
-        except FileNotFoundError:
-            return []
-        return [path.rpartition("/")[2] for path in found]
-
     def delete(self, collection: Collection, sha256: str) -> None:
         """Delete a blob, if it exists."""
         with suppress(FileNotFoundError), reported():

@@ -22,7 +22,6 @@ from service.storage.tables import Worker
 from service.webhooks.sender import send_due
 from service.worker.background_thread import background_thread
 from service.worker.fault_log import FaultLog
-from service.worker.orphan_sweep import OrphanSweep
 from service.worker.worker_heartbeat import WorkerHeartbeat
 
 log = structlog.stdlib.get_logger(__name__)
@@ -42,14 +41,13 @@ def sweep_periodically(state: State, ending: threading.Event) -> None:
     trainable = can_train(settings.python)
     log.info("worker is up", can_train=trainable, python=settings.python)
     heartbeat = WorkerHeartbeat(state.database, can_train=trainable)
-    orphans, faults = OrphanSweep(state.images), FaultLog("sweep", settings.data_dir)
+    faults = FaultLog("sweep", settings.data_dir)
     # In a thread of its own: a step may wait for a store that does not answer, and the worker is not dead.
     with background_thread("heartbeat", partial(heartbeat.send, settings)):
         heartbeat.sent.wait(settings.heartbeat_s)
         while not ending.is_set():
             try:
                 sweep(state)
-                orphans.step()
                 faults.report()
             except* Exception as group:
                 faults.report(*group.exceptions)

@@ -6,16 +6,14 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 from sqlalchemy import Connection, event, update
 
 from service.errors import BadInput, FileLost, ImageNotFound, ImageUnreadable, MaskInvalid
-from service.state import State, open_blobs
-from service.storage.blob_store import Collection, sha256_of
-from service.storage.tables import Image, Pool, Run, RunLabel, Split
+from service.state import State
+from service.storage.tables import Image, Pool, Split
 from tests.service.conftest import blob_file, encoded, read
 from tests.service.tiny_bundle import picture
 
@@ -223,29 +221,3 @@ def test_lost_file_error_says_to_upload_again(state: State) -> None:
     for find in (state.images.read, state.images.read_mask):
         with pytest.raises(FileLost, match=f"{image_id}.* again"):
             find(image_id)
-
-
-def test_files_without_a_row_are_deleted_and_others_stay(state: State) -> None:
-    image, _ = state.images.add(encoded(picture()))
-    masks = [encoded(np.full((30, 40), value, np.uint8)) for value in (1, 2)]
-    state.images.put_mask(image.id, masks[0], classes=5, ignore_index=255)
-    past = state.images.get(image.id).mask_sha256
-    with state.database.write() as session:
-        session.add(Run(id="past", status="judged", reason="manual", number=1, image_sequence=1))
-        session.flush()
-        session.add(RunLabel(run_id="past", image_id=image.id, mask_sha256=past, split="labelled"))
-    state.images.put_mask(image.id, masks[1], classes=5, ignore_index=255)
-    blobs = open_blobs(state.settings)
-    # As if the process had been killed before it wrote a row.
-    orphan, data = sha256_of(b"orphan"), b"orphan"
-    for collection in get_args(Collection):
-        blobs.put(collection, orphan, data)
-    for part in range(256):
-        state.images.delete_orphans(f"{part:02x}")
-    for collection in get_args(Collection):
-        with pytest.raises(FileNotFoundError):
-            blobs.read(collection, orphan)
-    assert state.images.read(image.id)
-    assert state.images.read_mask(image.id)
-    assert past is not None
-    assert blobs.read("masks", past)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -64,23 +63,6 @@ def test_missing_blob_is_an_error_except_for_deletion(blobs: BlobStore, tmp_path
     with pytest.raises(FileNotFoundError):
         blobs.copy("images", sha256, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
-
-
-def test_blobs_are_listed_by_the_beginning_of_their_names(blobs: BlobStore) -> None:
-    assert blobs.names("images", "2c") == []
-    assert blobs.names("images", put_hello(blobs)[:2]) == [put_hello(blobs)]
-    assert blobs.names("masks", "2c") == []
-
-
-def test_temporary_files_of_a_killed_process_are_deleted_after_a_day(tmp_path: Path) -> None:
-    blobs = LocalBlobs(tmp_path)
-    put_hello(blobs)
-    old, new = (tmp_path / "images" / "2c" / name for name in (".old", ".new"))
-    for file in (old, new):
-        file.touch()
-    os.utime(old, (0, 0))
-    assert len(blobs.names("images", "2c")) == 1
-    assert (old.exists(), new.exists()) == (False, True)
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, "0" * 63, "/" + "0" * 63])

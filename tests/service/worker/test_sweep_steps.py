@@ -12,16 +12,14 @@ from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from service.errors import StorageFailed
-from service.state import State, open_blobs
-from service.storage.blob_store import sha256_of
+from service.state import State
 from service.storage.tables import Worker
 from service.worker import sweeper
 from service.worker.background_thread import background_thread
 from service.worker.fault_log import FaultLog
-from service.worker.orphan_sweep import OrphanSweep
 from service.worker.sweeper import sweep, sweep_periodically
 from tests.service.conftest import blob_file, eventually
-from tests.service.runs.conftest import SteppedClock, fill, register_worker
+from tests.service.runs.conftest import fill, register_worker
 
 
 def test_step_that_fails_does_not_prevent_the_others(loop: State, on_files: None) -> None:
@@ -50,19 +48,6 @@ def test_fault_is_logged_when_it_begins_and_when_it_begins_again(tmp_path: Path)
         faults.report(store)
     assert [entry["log_level"] for entry in logs] == ["warning", "error", "warning"]
     assert [entry["exc_info"] for entry in logs if "exc_info" in entry] == [bug]
-
-
-def test_all_parts_of_the_pool_are_searched_for_orphans_one_a_minute(loop: State, clock: SteppedClock) -> None:
-    orphan = sha256_of(b"orphan")
-    blobs = open_blobs(loop.settings)
-    blobs.put("images", orphan, b"orphan")
-    orphans = OrphanSweep(loop.images, clock)
-    for _ in range(255):
-        orphans.step()
-        orphans.step()
-        clock.step(60.0)
-    orphans.step()
-    assert blobs.names("images", orphan[:2]) == []
 
 
 def test_heartbeats_continue_while_a_step_waits(loop: State, monkeypatch: pytest.MonkeyPatch) -> None:
