@@ -19,7 +19,10 @@ class BlobStore(Protocol):
         """Return the bytes. Raises FileNotFoundError."""
 
     def copy(self, collection: Collection, sha256: str, target: Path) -> None:
-        """Make a blob available at a local path, which must not exist. Raises FileNotFoundError."""
+        """Make a blob available at a local path, which must not exist, durably but for the entry of its folder.
+
+        Raises FileNotFoundError.
+        """
 
     def delete(self, collection: Collection, sha256: str) -> None:
         """Delete a blob, if it exists."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from service.storage.blob_store import Collection, relative_path
-from service.storage.durable_files import write_durably
+from service.storage.durable_files import copy_durably, write_durably
 
 
 class LocalBlobs:
@@ -36,7 +35,7 @@ class LocalBlobs:
             raise
         except OSError:
             # Another file system, or one without hard links.
-            shutil.copyfile(source, target)
+            copy_durably(source, target)
 
     def delete(self, collection: Collection, sha256: str) -> None:
         """Delete a blob, if it exists."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from service.storage.blob_store import Collection, relative_path
+from service.storage.durable_files import flush_file
 from service.storage.object_store import open_object_store, reported
 
 
@@ -31,6 +32,7 @@ class RemoteBlobs:
     def copy(self, collection: Collection, sha256: str, target: Path) -> None:
         """Download a blob to a local path. Raises FileNotFoundError."""
         target.write_bytes(self.read(collection, sha256))
+        flush_file(target)
 
     def delete(self, collection: Collection, sha256: str) -> None:
         """Delete a blob, if it exists."""

@@ -13,6 +13,7 @@ from service.releases.gate.validation_samples import read_samples
 from service.runs.worker.snapshot import Sizes, names, validation_files
 from service.state import State
 from service.storage.tables import Run
+from tests.crash_disk import crash_disk
 from tests.service.conftest import blob_file, encoded, read
 from tests.service.runs.conftest import fill, register_worker, write_dataset
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
@@ -46,6 +47,20 @@ def test_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp_pat
     np.testing.assert_array_equal(dataset.read(bmp), picture(seed=9))
     # The data set links to the files of the pool.
     assert sample.image.samefile(blob_file(loop, "images", ids[0]))
+
+
+def test_finished_data_set_is_complete_after_a_power_cut(loop: State, tmp_path: Path) -> None:
+    fill(loop, val=1)
+    loop.images.add(encoded(picture(seed=9), "BMP"))
+    run = start(loop)
+    with crash_disk(tmp_path / "disk", 40) as disk:
+        folder = disk.folder / "set"
+        write_dataset(loop, run.id, folder)
+        written = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        assert len(written) == 1 + 7 + 3 + 3
+        disk.shut_down()
+        disk.mount_again()
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == written
 
 
 def test_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None:
