@@ -24,6 +24,12 @@ class RemoteBlobs:
             if not self._files.exists(target):
                 self._files.pipe_file(target, data)
 
+    def confirm(self, collection: Collection, sha256: str) -> None:
+        """Do nothing: objects without a row are not looked for."""
+
+    def doubt(self, collection: Collection, sha256: str) -> None:
+        """Do nothing, for the same reason."""
+
     def read(self, collection: Collection, sha256: str) -> bytes:
         """Return the bytes. Raises FileNotFoundError."""
         with reported():

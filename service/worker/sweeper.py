@@ -21,6 +21,7 @@ from service.runs.leases.liveness import Liveness
 from service.runs.leases.reaper import reap
 from service.runs.policy.drift_trigger import start_for_drift
 from service.runs.worker.deletion_sweep import sweep_deletions
+from service.runs.worker.orphan_sweep import OrphanSweep
 from service.state import State
 from service.storage.database import Database
 from service.storage.storage_faults import reason_of, storage_fault
@@ -56,12 +57,14 @@ def _run(state: State, ending: threading.Event) -> None:
     trainable = can_train(settings.python)
     log.info("worker is up", can_train=trainable, python=settings.python)
     heartbeat = WorkerHeartbeat(state.database, can_train=trainable)
+    orphans = OrphanSweep(settings, state.images)
     swept_at, last_fault = -float("inf"), ""
     while not ending.is_set():
         try:
             heartbeat.beat()
             if time.monotonic() - swept_at >= HEARTBEATS_PER_SWEEP * settings.heartbeat_s:
                 sweep(state)
+                orphans.step()
                 swept_at = time.monotonic()
             last_fault = ""
         except Exception as error:
