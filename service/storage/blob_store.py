@@ -32,7 +32,7 @@ class BlobStore(Protocol):
         """
 
     def delete(self, collection: Collection, sha256: str) -> None:
-        """Delete a blob, if it exists."""
+        """Delete a blob durably, if it exists."""
 
 
 def sha256_of(data: bytes) -> str:

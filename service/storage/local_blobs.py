@@ -44,6 +44,8 @@ class LocalBlobs:
         mark = unconfirmed_folder(self._root, collection) / f"{sha256}.{uuid4().hex}"
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
+        # Before the row: the database may be on another disk.
+        sync_folder(mark.parent)
 
     def read(self, collection: Collection, sha256: str) -> bytes:
         """Return the bytes. Raises FileNotFoundError."""
@@ -61,8 +63,12 @@ class LocalBlobs:
             copy_durably(source, target)
 
     def delete(self, collection: Collection, sha256: str) -> None:
-        """Delete a blob, if it exists."""
-        self._target(collection, sha256).unlink(missing_ok=True)
+        """Delete a blob durably, if it exists."""
+        target = self._target(collection, sha256)
+        target.unlink(missing_ok=True)
+        # Whoever deleted it may have been killed before this.
+        if target.parent.exists():
+            sync_folder(target.parent)
 
     def _target(self, collection: Collection, sha256: str) -> Path:
         return self._root / relative_path(collection, sha256)

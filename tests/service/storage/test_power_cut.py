@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,3 +47,24 @@ def test_acknowledged_images_labels_and_deletions_survive_a_power_cut(
     sweep_deletions(state.database, state.images, settings.data_dir / "runs")
     assert not blob_file(state, "images", deleted).exists()
     state.close()
+
+
+def test_deleted_files_do_not_come_back_in_a_power_cut(
+    disk: CrashDisk, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    """The database is on another disk, which flushes by itself."""
+    settings = make_settings(data_dir=disk.folder / "data", database_url=f"sqlite:///{tmp_path}/other.db")
+    state = open_state(settings)
+    deleted, labelled = (state.images.add(encoded(picture(seed=seed)))[0].id for seed in range(2))
+    state.images.put_mask(labelled, encoded(MASK), classes=5, ignore_index=255)
+    # Everything so far is on the disk.
+    os.sync()
+    first_mask = blob_file(state, "masks", str(state.images.get(labelled).mask_sha256))
+    state.images.put_mask(labelled, encoded(MASK - 1), classes=5, ignore_index=255)
+    state.images.delete(deleted)
+    assert sweep_deletions(state.database, state.images, settings.data_dir / "runs") == 1
+    disk.shut_down()
+    state.close()
+    disk.mount_again()
+    assert not blob_file(state, "images", deleted).exists()
+    assert not first_mask.exists()
