@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from service.runs.worker.orphan_sweep import UNCHANGED_HEARTBEATS
 from service.storage.tables import ACTIVE, DeletedImage, Run, Worker
-from tests.chaos.calls import Calls
+from tests.chaos.calls import TIMEOUT_S, Calls
 from tests.chaos.checks import check_all, check_files, check_processes
 from tests.chaos.clients import Clients
 from tests.chaos.faults import Fault, Scene
@@ -123,7 +123,7 @@ class Chaos:
         """Wait until the API answers, an image is stored, and both workers live."""
         rng, deadline = np.random.default_rng(), time.monotonic() + RECOVERY_TIMEOUT_S
         beats = self._beats()
-        with self.scene.installation.client(5) as http:
+        with self.scene.installation.client(TIMEOUT_S) as http:
             while time.monotonic() < deadline:
                 # In this order: each attempt of the last one may store an image.
                 if len(self._beats().items() - beats.items()) >= 2 and self._is_up(http, rng):
