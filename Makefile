@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-labels bench-large bench-memory bench-pool bench-serve bench-shadow fuzz sizes soak camvid encoders triton tensorrt clients clean
+.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-labels bench-large bench-memory bench-pool bench-serve bench-shadow fuzz sizes soak chaos camvid encoders triton tensorrt clients clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench-serve: $(ALL) $(BENCH_PEERS:%=.venv/bench-%/installed) ## compare our serv
 
 soak: $(ALL) ## compare the service with its targets under sustained load: 30 minutes, 3 with SOAK=--quick
 	$(BIN)/python -m tests.soak $(SOAK)
+
+chaos: $(ALL) ## kill processes, fill the disk, set the clock during real training and check that nothing is lost: 35 minutes, 7 with CHAOS=--quick
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 # The benchmark reports a peer that cannot be installed and measures the others.
 .venv/bench-%/installed: tests/benchmarks/serving/peers/%.txt | $(ALL)

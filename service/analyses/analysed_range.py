@@ -32,6 +32,8 @@ def analysed_model(database: Database, version: str) -> AnalysedModel | None:
 def begin(database: Database, version: str, dimensions: int | None) -> AnalysedModel:
     """Create the row of a version, unless it exists."""
     with database.write() as session:
+        # Other workers begin at the same time.
+        database.lock(session, f"analyses of {version}")
         known = session.scalars(select(AnalysedModel).where(AnalysedModel.version == version)).first()
         if known is not None:
             return known

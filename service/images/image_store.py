@@ -95,6 +95,8 @@ class ImageStore:
                 self._blobs.put("images", image.sha256, image.data)
             rows = insert_images(session, new)
             known = {i.sha256: _existing(session, i.sha256) for i in images if i.sha256 not in rows}
+        for image in new:
+            self._blobs.confirm("images", image.sha256)
         first = {image.sha256: position for position, image in reversed(list(enumerate(images)))}
         return [
             ((rows | known)[image.sha256], image.sha256 in rows and first[image.sha256] == position)
@@ -176,10 +178,15 @@ class ImageStore:
             chosen = split or row.split or cluster_split(session, row) or next_split(session)
             row.label_sequence = count_labelled(session, row, chosen)
             old, row.mask_sha256 = row.mask_sha256, sha256
+            if old is not None:
+                # A process that is killed after the commit leaves it to the sweep.
+                self._blobs.doubt("masks", old)
             row.split, row.labelled_at = chosen, utc_now()
             row.group_name = group or row.group_name
+        self._blobs.confirm("masks", sha256)
         if old is not None:
             self.delete_unused_mask(old)
+            self._blobs.confirm("masks", old)
         return row
 
     def delete(self, image_id: str) -> DeletedImage:

@@ -20,6 +20,7 @@ from service.models.loading import LoadedModel, load_model
 from service.models.model_cache import ModelCache
 from service.models.model_store import ModelStore
 from service.settings import Settings
+from service.storage.storage_faults import reason_of, storage_fault
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -122,9 +123,15 @@ class ActiveModel:
             if activated is not None:
                 self._switch_to(activated.version)
         except Exception as error:
+            fault = storage_fault(error, self._settings.data_dir)
+            if fault is None:
+                log.exception("cannot poll the database")
+            elif not self._database_failed:
+                log.warning(
+                    "cannot poll the database; the active model stays", reason=str(fault), cause=reason_of(error)
+                )
             self._database_failed = True
-            self.error = names_only(f"{type(error).__name__}: {error}")
-            log.exception("cannot poll the database")
+            self.error = names_only(str(fault) if fault else f"{type(error).__name__}: {error}")
 
     def _switch_to(self, version: str) -> None:
         if version != self._deferred:

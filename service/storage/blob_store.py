@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 Collection = Literal["images", "masks"]
+COLLECTIONS: tuple[Collection, ...] = ("images", "masks")
 
 
 class BlobStore(Protocol):
@@ -15,14 +16,23 @@ class BlobStore(Protocol):
     def put(self, collection: Collection, sha256: str, data: bytes) -> None:
         """Store data durably, unless it exists; `sha256` is its name, from `sha256_of`."""
 
+    def confirm(self, collection: Collection, sha256: str) -> None:
+        """Tell that a row with the blob is committed; one that is never confirmed may be deleted after some time."""
+
+    def doubt(self, collection: Collection, sha256: str) -> None:
+        """Tell that a row may let go of a blob. Confirm it after that; else a sweep looks whether a row needs it."""
+
     def read(self, collection: Collection, sha256: str) -> bytes:
         """Return the bytes. Raises FileNotFoundError."""
 
     def copy(self, collection: Collection, sha256: str, target: Path) -> None:
-        """Make a blob available at a local path, which must not exist. Raises FileNotFoundError."""
+        """Make a blob available at a local path, which must not exist, durably but for the entry of its folder.
+
+        Raises FileNotFoundError.
+        """
 
     def delete(self, collection: Collection, sha256: str) -> None:
-        """Delete a blob, if it exists."""
+        """Delete a blob durably, if it exists."""
 
 
 def sha256_of(data: bytes) -> str:

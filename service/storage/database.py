@@ -100,8 +100,8 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_MS}")
     # Readers and the writer do not block each other: API and worker share this file.
     cursor.execute("PRAGMA journal_mode = WAL")
-    # A power cut may lose the last transactions, but with WAL never corrupts the file.
-    cursor.execute("PRAGMA synchronous = NORMAL")
+    # Flush each transaction: NORMAL would lose the last ones in a power cut, and clients rely on what was acknowledged.
+    cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 

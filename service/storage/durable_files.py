@@ -26,7 +26,12 @@ def write_durably(target: Path, data: bytes) -> None:
 def copy_durably(source: Path, target: Path) -> None:
     """Copy a file and flush the copy; the caller flushes the folder with `sync_folder`."""
     shutil.copyfile(source, target)
-    with target.open("rb") as handle:
+    flush_file(target)
+
+
+def flush_file(path: Path) -> None:
+    """Flush a file's content to disk; the caller flushes its folder with `sync_folder`."""
+    with path.open("rb") as handle:
         os.fsync(handle.fileno())
 
 

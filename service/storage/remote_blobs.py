@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from service.storage.blob_store import Collection, relative_path
+from service.storage.durable_files import flush_file
 from service.storage.object_store import open_object_store, reported, reported_writes
 
 
@@ -23,6 +24,12 @@ class RemoteBlobs:
             if not self._files.exists(target):
                 self._files.pipe_file(target, data)
 
+    def confirm(self, collection: Collection, sha256: str) -> None:
+        """Do nothing: objects without a row are not looked for."""
+
+    def doubt(self, collection: Collection, sha256: str) -> None:
+        """Do nothing, for the same reason."""
+
     def read(self, collection: Collection, sha256: str) -> bytes:
         """Return the bytes. Raises FileNotFoundError."""
         with reported():
@@ -31,6 +38,7 @@ class RemoteBlobs:
     def copy(self, collection: Collection, sha256: str, target: Path) -> None:
         """Download a blob to a local path. Raises FileNotFoundError."""
         target.write_bytes(self.read(collection, sha256))
+        flush_file(target)
 
     def delete(self, collection: Collection, sha256: str) -> None:
         """Delete a blob, if it exists."""

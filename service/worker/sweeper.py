@@ -16,6 +16,7 @@ from service.runs.leases.liveness import Liveness
 from service.runs.leases.reaper import reap
 from service.runs.policy.drift_trigger import start_for_drift
 from service.runs.worker.deletion_sweep import sweep_deletions
+from service.runs.worker.orphan_sweep import OrphanSweep
 from service.state import State
 from service.storage.database import Database
 from service.storage.tables import Worker
@@ -41,13 +42,14 @@ def sweep_periodically(state: State, ending: threading.Event) -> None:
     trainable = can_train(settings.python)
     log.info("worker is up", can_train=trainable, python=settings.python)
     heartbeat = WorkerHeartbeat(state.database, can_train=trainable)
-    faults = FaultLog("sweep", settings.data_dir)
+    orphans, faults = OrphanSweep(settings, state.images), FaultLog("sweep", settings.data_dir)
     # In a thread of its own: a step may wait for a store that does not answer, and the worker is not dead.
     with background_thread("heartbeat", partial(heartbeat.send, settings)):
         heartbeat.sent.wait(settings.heartbeat_s)
         while not ending.is_set():
             try:
                 sweep(state)
+                orphans.step()
                 faults.report()
             except* Exception as group:
                 faults.report(*group.exceptions)

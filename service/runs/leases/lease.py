@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import structlog
 from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from service.errors import names_only
@@ -23,6 +24,7 @@ from service.runs.leases.attempts import end_attempt
 from service.runs.leases.event_budget import EventBudget
 from service.runs.run_store import add_event, existing_run
 from service.storage.database import Database
+from service.storage.storage_faults import reason_of
 from service.storage.tables import Run, RunStatus, utc_now
 
 log = structlog.stdlib.get_logger(__name__)
@@ -165,15 +167,21 @@ class Lease:
         return and_(Run.id == self.run_id, Run.status == "running", Run.fence == self.fence)
 
     def _send_heartbeats(self, heartbeat_s: float) -> None:
-        beaten_at = time.monotonic()
+        beaten_at, failed = time.monotonic(), False
         while not self._ended.wait(min(POLL_S, heartbeat_s)):
             due = time.monotonic() - beaten_at >= heartbeat_s
             try:
                 self._check(beat=due)
-            except Exception:
+            except DBAPIError as error:
                 # If the database stays unreachable, the lease expires.
+                if not failed:
+                    log.warning("heartbeat failed; it is tried again", run_id=self.run_id, cause=reason_of(error))
+                failed = True
+                continue
+            except Exception:
                 log.exception("heartbeat failed", run_id=self.run_id)
                 continue
+            failed = False
             beaten_at = time.monotonic() if due else beaten_at
 
     def _check(self, *, beat: bool) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from service.errors import MaskloopError, StorageFailed
 from service.images.image_store import ImageStore
@@ -19,7 +20,7 @@ from service.runs.worker.phases import Interrupted, Phases
 from service.runs.worker.run_recipe import RecipeError
 from service.settings import Settings
 from service.storage.database import Database
-from service.storage.storage_faults import storage_fault
+from service.storage.storage_faults import reason_of, storage_fault
 from service.tracing import Tracing, traced
 
 log = structlog.stdlib.get_logger(__name__)
@@ -58,6 +59,9 @@ def perform(
             _conclude(phases, lease, settings)
         except LeaseLost:
             log.warning("run was taken over by another worker", run_id=run_id)
+        except DBAPIError as error:
+            # The lease expires, and a sweep ends the attempt.
+            log.warning("the database does not answer; the attempt ends", run_id=run_id, cause=reason_of(error))
         if lease.finished:
             phases.delete_copies()
 
@@ -74,11 +78,21 @@ def _conclude(phases: Phases, lease: Lease, settings: Settings) -> None:
         lease.end_attempt(str(error))
     except (MaskloopError, ProgramError, RecipeError, OSError) as error:
         lease.finish("failed", str(storage_fault(error, settings.data_dir) or error))
+    except DBAPIError as error:
+        fault = storage_fault(error, settings.data_dir)
+        if fault is None:
+            _fail_unexpectedly(lease, error)
+        else:
+            lease.end_attempt(f"{fault} ({reason_of(error)})")
     except Exception as error:
-        log.exception("run failed with an unexpected error", run_id=lease.run_id)
-        lease.finish("failed", f"{type(error).__name__}: {error}")
+        _fail_unexpectedly(lease, error)
     else:
         lease.finish("judged")
+
+
+def _fail_unexpectedly(lease: Lease, error: Exception) -> None:
+    log.exception("run failed with an unexpected error", run_id=lease.run_id)
+    lease.finish("failed", f"{type(error).__name__}: {error}")
 
 
 def _interrupt(lease: Lease, why: str, settings: Settings) -> None:

@@ -12,6 +12,7 @@ of images that clients may delete, so it is deleted when the run ends.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from service.releases.gate.validation_samples import SampleFiles
 from service.runs.leases.lease import Lease
 from service.runs.run_store import RunStore, add_event, deleted_since, existing_run
 from service.segmentation.decode import EXTENSIONS, Limits, decode
+from service.storage.durable_files import flush_file, sync_folder, write_durably
 from service.storage.tables import DeletedImage, Image, Pool, Role, Run, RunLabel
 
 LABEL_COLUMNS = ["run_id", "image_id", "mask_sha256", "split", "group_name"]
@@ -112,13 +114,19 @@ class DatasetWriter:
                 shutil.rmtree(leftover, ignore_errors=True)
             # A worker that lost the run may still write to one.
             partial = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
-            for name in ("images", "masks", "splits"):
-                (partial / name).mkdir(parents=True)
-            (partial / "classes.toml").write_text(_classes(manifest), encoding="utf-8")
+            folders = [partial / name for name in ("images", "masks", "splits")]
+            for each in folders:
+                each.mkdir(parents=True)
+            write_durably(partial / "classes.toml", _classes(manifest).encode())
             validation = self.runs.validation_neighbours(self.run_id, manifest.version, self.images.vectors, self._hash)
             self._write_labels(partial, validation)
             _write_names(partial, "unlabelled", self._added_unlabelled(partial, validation))
+            flush_file(partial / "splits" / f"{LEFT_OUT}.txt")
+            # Its other files are flushed: a complete folder must be complete after a power cut, too.
+            for each in (*folders, partial):
+                sync_folder(each)
             partial.rename(folder)
+            sync_folder(folder.parent)
         return Sizes(*(len(names(folder, role)) for role in ("labelled", "unlabelled", "val", LEFT_OUT)))
 
     def _write_labels(self, folder: Path, validation: ValidationNeighbours) -> None:
@@ -179,6 +187,7 @@ class DatasetWriter:
         if extension not in TRAINER_READS:
             pixels = decode(target.read_bytes(), self.limits).image_HW3
             PillowImage.fromarray(pixels).save(target.with_suffix(".png"), compress_level=1)
+            flush_file(target.with_suffix(".png"))
             target.unlink()
         return True
 
@@ -212,6 +221,8 @@ def _leave_out(folder: Path, listed: Iterable[str]) -> None:
 def _write_names(folder: Path, role: Role, listed: Iterable[str]) -> None:
     with (folder / "splits" / f"{role}.txt").open("w", encoding="utf-8") as file:
         file.writelines(f"{name}\n" for name in listed)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _classes(manifest: Manifest) -> str:

@@ -14,7 +14,7 @@ import pytest
 from service.errors import FileLost, ImageNotFound, StorageFailed
 from service.runs.worker.deletion_sweep import sweep_deletions
 from service.state import State, open_state
-from service.storage import object_store
+from service.storage import local_blobs, object_store
 from service.storage.blob_store import BlobStore, sha256_of
 from service.storage.local_blobs import LocalBlobs
 from service.storage.remote_blobs import RemoteBlobs
@@ -79,7 +79,24 @@ def test_blob_put_by_many_threads_is_whole(blobs: BlobStore) -> None:
 
 
 def test_files_of_a_folder_leave_no_temporary_file(tmp_path: Path) -> None:
-    sha256 = put_hello(LocalBlobs(tmp_path))
+    blobs = LocalBlobs(tmp_path)
+    sha256 = put_hello(blobs)
+    blobs.confirm("images", sha256)
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [sha256]
+
+
+def test_blob_that_another_request_stores_and_confirms_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, write = LocalBlobs(tmp_path), local_blobs._write_flushed
+
+    def write_while_another_confirms(file: Path, data: bytes) -> None:
+        write(file, data)
+        monkeypatch.setattr(local_blobs, "_write_flushed", write)
+        blobs.confirm("images", put_hello(blobs))
+
+    monkeypatch.setattr(local_blobs, "_write_flushed", write_while_another_confirms)
+    sha256 = put_hello(blobs)
     assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [sha256]
 
 

@@ -17,6 +17,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
+from service.analyses.analysed_range import begin
 from service.errors import ImageNotFound
 from service.state import State, open_state
 from service.storage.database import Database
@@ -89,6 +90,13 @@ def test_same_bytes_from_many_clients_are_one_image(state: State) -> None:
         assert len({row.id for row, _ in added}) == 1
     assert state.images.counts().unlabelled == ROUNDS
     assert [image.sequence for image in state.images.page().images] == list(range(ROUNDS, 0, -1))
+
+
+def test_two_workers_begin_to_analyse_with_a_model_at_once(state: State) -> None:
+    state.models.ensure_start_model()
+    version = str(state.models.list()[0].version)
+    begun = at_once(*[partial(begin, state.database, version, None)] * CLIENTS)
+    assert len({row.id for row in begun}) == 1
 
 
 def test_batches_with_the_same_images_in_other_orders_do_not_block_each_other(state: State) -> None:

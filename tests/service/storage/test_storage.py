@@ -207,7 +207,7 @@ def test_concurrent_processes_migrate_once(tmp_path: Path) -> None:
 def test_sqlite_pragmas(database: Database) -> None:
     with database.read() as session:
         pragmas = {p: session.scalar(text(f"PRAGMA {p}")) for p in ("journal_mode", "foreign_keys", "synchronous")}
-    assert pragmas == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1}
+    assert pragmas == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 2}
 
 
 def test_error_rolls_back(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from service.runs.leases.lease import claim
 from service.runs.worker.snapshot import Sizes, names, take_snapshot, validation_files
 from service.state import State
 from service.storage.tables import Run
+from tests.crash_disk import crash_disk
 from tests.service.conftest import blob_file, encoded, read
 from tests.service.runs.conftest import fill, register_worker, write_dataset
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
@@ -47,6 +49,20 @@ def test_snapshot_becomes_a_data_set_that_the_trainer_reads(loop: State, tmp_pat
     np.testing.assert_array_equal(dataset.read(bmp), picture(seed=9))
     # The data set links to the files of the pool.
     assert sample.image.samefile(blob_file(loop, "images", ids[0]))
+
+
+def test_finished_data_set_is_complete_after_a_power_cut(loop: State, tmp_path: Path) -> None:
+    fill(loop, val=1)
+    loop.images.add(encoded(picture(seed=9), "BMP"))
+    run = start(loop)
+    with crash_disk(tmp_path / "disk", 40) as disk:
+        folder = disk.folder / "set"
+        write_dataset(loop, run.id, folder)
+        written = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        assert Counter(path.parent.name for path in written) == {"set": 1, "images": 7, "masks": 3, "splits": 4}
+        disk.shut_down()
+        disk.mount_again()
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == written
 
 
 def test_lost_file_of_the_snapshot_is_named(loop: State, tmp_path: Path) -> None:
