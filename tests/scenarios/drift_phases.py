@@ -1,0 +1,154 @@
+"""The phases of the drift scenario. Each may be repeated after an interruption: the pool keeps what was sent before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from demo.terminal import Report, Terminal
+from tests.scenarios.drift_frames import DriftFrames
+from tests.scenarios.frames import Frame, image_file, mask_file
+from tests.scenarios.served_score import compare_served, count_served
+from tests.scenarios.session import Session, wait_until
+from tests.scenarios.traffic import Traffic
+
+ANALYSIS_TIMEOUT_S = 900.0
+WITHDRAWAL_TIMEOUT_S = 600.0
+GROUP_SECONDS = 5
+WARM_UP = 40
+"""Requests that the model before must have answered before the faulty one is released."""
+
+Result = dict[str, Any]
+
+
+def send_labels(session: Session, data: Path, frames: DriftFrames, terminal: Terminal) -> None:
+    """Send the labels of the first sequence."""
+    pairs = [(frame, "labelled") for frame in frames.labelled] + [(frame, "val") for frame in frames.val]
+    with terminal.phase(f"send {len(pairs)} labels of the first sequence") as report:
+        for number, (frame, split) in enumerate(pairs, 1):
+            session.label(image_file(data, frame), mask_file(data, frame), split, frame.group(GROUP_SECONDS))
+            report(number, len(pairs))
+
+
+def usual_traffic(session: Session, data: Path, frames: Sequence[Frame], terminal: Terminal) -> Result:
+    """Send photographs of the first sequence; return the drift tests about them."""
+    with terminal.phase(f"send {len(frames)} more photographs of the first sequence") as report:
+        _contribute(session, data, frames, report)
+    with terminal.phase("the worker analyses them") as report:
+        _wait_for_analysis(session, report)
+    return {"tests": session.get("/v1/drift")["tests"], "runs": len(session.get("/v1/runs")["runs"])}
+
+
+def drift(session: Session, data: Path, frames: DriftFrames, terminal: Terminal) -> Result:
+    """Send photographs of the other sequences, and follow the run that the alarm starts; compare both models."""
+    first = session.get("/v1/drift")["model"]
+    start = time.monotonic()
+    with terminal.phase(f"send {len(frames.new)} photographs of the other sequences") as report:
+        _contribute(session, data, frames.new, report)
+    with terminal.phase("the drift alarm starts a run"):
+        wait_until(lambda: bool(_drift_runs(session)), "the drift alarm", ANALYSIS_TIMEOUT_S)
+    alarm_s, tests = time.monotonic() - start, session.get("/v1/drift")["tests"]
+    with terminal.phase("the service retrains") as report:
+        run = session.finished_run(_drift_runs(session)[0]["id"], report)
+    release = session.release_of(run["id"])
+    if release["state"] == "serving":
+        wait_until(lambda: session.active_version() == run["candidate_version"], "the swap", 60)
+    scores = compare_versions(session, data, frames, (run["candidate_version"], first), terminal)
+    return {"first": first, "alarm_s": alarm_s, "tests": tests, "run": run, "release": release, "scores": scores}
+
+
+def compare_versions(
+    session: Session, data: Path, frames: DriftFrames, versions: tuple[str, str], terminal: Terminal
+) -> Result:
+    """Compare two versions, newer first, on the held-out frames and on the first sequence's, over HTTP."""
+    names = [entry["name"] for entry in session.get(f"/v1/models/{versions[0]}")["classes"]]
+    parts = {"other sequences": frames.held_out, "first sequence": frames.val}
+    for sequence in sorted({frame.sequence for frame in frames.held_out}):
+        parts[sequence] = [frame for frame in frames.held_out if frame.sequence == sequence]
+    scores = {}
+    with terminal.phase("segment the held-out photographs with both models") as report:
+        for number, (part, chosen) in enumerate(parts.items(), 1):
+            after, before = (
+                count_served(lambda image, v=version: session.segment(image, v), data, chosen, len(names))
+                for version in versions
+            )
+            scores[part] = compare_served(after, before, chosen, names)
+            report(number, len(parts))
+    return scores
+
+
+def poison(session: Session, data: Path, frames: DriftFrames, terminal: Terminal) -> Result:
+    """Retrain with the training labels put on wrong images; then send the right ones again."""
+    active = session.active_version()
+    labelled = frames.labelled
+    half = len(labelled) // 2
+    with terminal.phase(f"put {len(labelled)} labels on wrong images") as report:
+        for number, (frame, other) in enumerate(zip(labelled, labelled[half:] + labelled[:half], strict=True), 1):
+            session.label(image_file(data, frame), mask_file(data, other), "labelled", frame.group(GROUP_SECONDS))
+            report(number, len(labelled))
+    with terminal.phase("the service retrains with them") as report:
+        run = session.finished_run(_start_run(session), report)
+    send_labels(session, data, frames, terminal)
+    return {"run": run, "release": session.release_of(run["id"]), "active": [active, session.active_version()]}
+
+
+def faulty_release(session: Session, traffic: Traffic, terminal: Terminal) -> Result:
+    """Retrain with an exporter that makes a fault, and follow the release in traffic."""
+    before = session.active_version()
+    with terminal.phase("the model before answers requests") as report:
+        wait_until(lambda: _reported(report, len(traffic.answered(before)), WARM_UP), "warm-up", WITHDRAWAL_TIMEOUT_S)
+    with terminal.phase("the service makes the faulty model") as report:
+        run = session.finished_run(_start_run(session), report)
+    version = run["candidate_version"]
+    with terminal.phase("the service withdraws it"):
+        wait_until(
+            lambda: session.release_of(run["id"])["state"] not in ("judged", "serving"),
+            "the withdrawal",
+            WITHDRAWAL_TIMEOUT_S,
+        )
+    wait_until(lambda: session.active_version() == before, "the return", 60)
+    seen = len(traffic.answers)
+    wait_until(lambda: len(traffic.answers) >= seen + WARM_UP, "traffic after the withdrawal", WITHDRAWAL_TIMEOUT_S)
+    release = session.release_of(run["id"])
+    return {
+        "run": run,
+        "release": release,
+        "answered_by_faulty": len(traffic.answered(version)),
+        "failed": traffic.failed,
+        "failed_after": sum(answer.version is None for answer in traffic.answers[seen:]),
+        "answered_after": len(traffic.answers) - seen,
+        "requests": len(traffic.answers),
+        "serving": [before, session.active_version()],
+    }
+
+
+def _start_run(session: Session) -> str:
+    """Start a run, or find the one that an interrupted scenario started."""
+    active = [run for run in session.get("/v1/runs")["runs"] if run["status"] in ("queued", "running")]
+    return str(active[0]["id"] if active else session.post("/v1/runs")["id"])
+
+
+def _contribute(session: Session, data: Path, frames: Sequence[Frame], report: Report) -> None:
+    for number, frame in enumerate(frames, 1):
+        session.contribute(image_file(data, frame))
+        report(number, len(frames))
+
+
+def _wait_for_analysis(session: Session, report: Report) -> None:
+    def is_done() -> bool:
+        page = session.get("/v1/images", limit=1)
+        total = page["labelled"] + page["val"] + page["unlabelled"]
+        return _reported(report, sum(day["images"] for day in session.get("/v1/drift")["days"]), total)
+
+    wait_until(is_done, "the analysis", ANALYSIS_TIMEOUT_S)
+
+
+def _reported(report: Report, done: int, total: int) -> bool:
+    report(min(done, total), total)
+    return done >= total
+
+
+def _drift_runs(session: Session) -> list[dict[str, Any]]:
+    return [run for run in session.get("/v1/runs")["runs"] if run["reason"] == "drift"]
