@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +135,10 @@ def loop(scenario: Scenario, window: int) -> None:
     frames, data, terminal = scenario.frames, scenario.data, scenario.terminal
     with scenario.service("loop", retrain_on_drift="true", drift_window=window) as session:
         send_labels(session, data, frames, terminal)
-        scenario.phase("usual", lambda: usual_traffic(session, data, frames.usual, terminal))
-        scenario.phase("drift", lambda: drift(session, data, frames, terminal))
+        scenario.phase("usual", partial(usual_traffic, session, data, frames.usual, terminal))
+        scenario.phase("drift", partial(drift, session, data, frames, terminal))
         draw(scenario.out / "comparison.png", session, data, frames, scenario.results["drift"])
-        scenario.phase("poisoned", lambda: poison(session, data, frames, terminal))
+        scenario.phase("poisoned", partial(poison, session, data, frames, terminal))
 
 
 def faults(scenario: Scenario) -> None:
@@ -155,7 +156,7 @@ def faults(scenario: Scenario) -> None:
             scenario.service(name, recipe=recipe.resolve(), trainer_python=interpreter) as session,
             Traffic(session.url, images, TRAFFIC_PAUSE_S) as traffic,
         ):
-            scenario.phase(name, lambda s=session, t=traffic: faulty_release(s, t, scenario.terminal))
+            scenario.phase(name, partial(faulty_release, session, traffic, scenario.terminal))
 
 
 def _arguments(given: list[str] | None) -> argparse.Namespace:

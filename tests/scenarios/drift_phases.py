@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def compare_versions(
     with terminal.phase("segment the held-out photographs with both models") as report:
         for number, (part, chosen) in enumerate(parts.items(), 1):
             after, before = (
-                count_served(lambda image, v=version: session.segment(image, v), data, chosen, len(names))
+                count_served(partial(session.segment, version=version), data, chosen, len(names))
                 for version in versions
             )
             scores[part] = compare_served(after, before, chosen, names)
