@@ -137,7 +137,8 @@ def loop(scenario: Scenario, window: int) -> None:
         send_labels(session, data, frames, terminal)
         scenario.phase("usual", partial(usual_traffic, session, data, frames.usual, terminal))
         scenario.phase("drift", partial(drift, session, data, frames, terminal))
-        draw(scenario.out / "comparison.png", session, data, frames, scenario.results["drift"])
+        if scenario.results["drift"]["scores"]:
+            draw(scenario.out / "comparison.png", session, data, frames, scenario.results["drift"])
         scenario.phase("poisoned", partial(poison, session, data, frames, terminal))
 
 

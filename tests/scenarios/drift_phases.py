@@ -36,7 +36,9 @@ def send_labels(session: Session, data: Path, frames: DriftFrames, terminal: Ter
 def usual_traffic(session: Session, data: Path, frames: Sequence[Frame], terminal: Terminal) -> Result:
     """Send photographs of the first sequence; return the drift tests about them."""
     with terminal.phase(f"send {len(frames)} more photographs of the first sequence") as report:
-        _contribute(session, data, frames, report)
+        for number, frame in enumerate(frames, 1):
+            session.contribute(image_file(data, frame))
+            report(number, len(frames))
     with terminal.phase("the worker analyses them") as report:
         _wait_for_analysis(session, report)
     return {"tests": session.get("/v1/drift")["tests"], "runs": len(session.get("/v1/runs")["runs"])}
@@ -47,7 +49,10 @@ def drift(session: Session, data: Path, frames: DriftFrames, terminal: Terminal)
     first = session.get("/v1/drift")["model"]
     start = time.monotonic()
     with terminal.phase(f"send {len(frames.new)} photographs of the other sequences") as report:
-        _contribute(session, data, frames.new, report)
+        # Faster than the worker analyses them, so that the run that the first alarm starts has all of them.
+        for number, frame in enumerate(frames.new, 1):
+            session.add(image_file(data, frame))
+            report(number, len(frames.new))
     with terminal.phase("the drift alarm starts a run"):
         wait_until(lambda: bool(_drift_runs(session)), "the drift alarm", ANALYSIS_TIMEOUT_S)
     alarm_s, tests = time.monotonic() - start, session.get("/v1/drift")["tests"]
@@ -56,7 +61,10 @@ def drift(session: Session, data: Path, frames: DriftFrames, terminal: Terminal)
     release = session.release_of(run["id"])
     if release["state"] == "serving":
         wait_until(lambda: session.active_version() == run["candidate_version"], "the swap", 60)
-    scores = compare_versions(session, data, frames, (run["candidate_version"], first), terminal)
+    # A rejected model segments nothing.
+    versions = (run["candidate_version"], first)
+    rejected = release["verdict"]["outcome"] == "reject"
+    scores = {} if rejected else compare_versions(session, data, frames, versions, terminal)
     return {"first": first, "alarm_s": alarm_s, "tests": tests, "run": run, "release": release, "scores": scores}
 
 
@@ -129,12 +137,6 @@ def _start_run(session: Session) -> str:
     """Start a run, or find the one that an interrupted scenario started."""
     active = [run for run in session.get("/v1/runs")["runs"] if run["status"] in ("queued", "running")]
     return str(active[0]["id"] if active else session.post("/v1/runs")["id"])
-
-
-def _contribute(session: Session, data: Path, frames: Sequence[Frame], report: Report) -> None:
-    for number, frame in enumerate(frames, 1):
-        session.contribute(image_file(data, frame))
-        report(number, len(frames))
 
 
 def _wait_for_analysis(session: Session, report: Report) -> None:

@@ -21,7 +21,7 @@ def failures(results: dict[str, Result]) -> list[str]:
         "no drift test of usual traffic": not results["usual"]["tests"],
         "the other sequences raised no alarm": not any(test["alarm"] for test in drift["tests"]),
         "the retrained model was not promoted": drift["run"]["report"]["outcome"] != "promote",
-        "it is not shown to be better on the other sequences": drift["scores"]["other sequences"]["lower"] <= 0,
+        "it is not shown to be better on the other sequences": _lower_limit(drift["scores"]) <= 0,
         "the poisoned model was not rejected": poisoned["run"]["report"]["outcome"] != "reject",
         "the poisoned run changed the active model": len(set(poisoned["active"])) > 1,
     }
@@ -30,6 +30,10 @@ def failures(results: dict[str, Result]) -> list[str]:
         checks[f"the {name} model was not withdrawn"] = found["release"]["state"] != "withdrawn"
         checks[f"requests failed after the {name} model was withdrawn"] = found["failed_after"] > 0
     return [what for what, failed in checks.items() if failed]
+
+
+def _lower_limit(scores: dict[str, Result]) -> float:
+    return float(scores["other sequences"]["lower"]) if scores else -1.0
 
 
 def _drift_tests(results: dict[str, Result]) -> str:
@@ -47,6 +51,8 @@ def _drift_tests(results: dict[str, Result]) -> str:
 
 
 def _scores(scores: dict[str, Result]) -> str:
+    if not scores:
+        return ""
     lines = ["| mIoU over HTTP | images | before | after | difference | 90 % interval |", "|---|---|---|---|---|---|"]
     lines += [
         f"| {part} | {s['images']} in {s['units']} stretches | {100 * s['before']:.1f} | {100 * s['after']:.1f} | "

@@ -44,16 +44,19 @@ class Session:
         """Send an empty request; return JSON."""
         return self._http.post(path, params=query).raise_for_status().json()
 
-    def contribute(self, image: Path) -> str:
-        """Segment an image that the service may keep; return its id in the pool."""
-        response = self._http.post("/v1/segment", content=image.read_bytes(), params={"contribute": "true"})
-        return response.raise_for_status().headers["X-Image-Id"]
+    def contribute(self, image: Path) -> None:
+        """Segment an image that the service may keep."""
+        data, query = image.read_bytes(), {"contribute": "true"}
+        self._http.post("/v1/segment", content=data, params=query).raise_for_status()
+
+    def add(self, image: Path) -> str:
+        """Add an image to the pool; return its id."""
+        return str(self._http.post("/v1/images", content=image.read_bytes()).raise_for_status().json()["id"])
 
     def label(self, image: Path, mask: Path, split: str, group: str) -> None:
         """Add an image with a label to the pool; a label that it has already is replaced."""
-        image_id = self._http.post("/v1/images", content=image.read_bytes()).raise_for_status().json()["id"]
-        query = {"split": split, "group": group}
-        self._http.put(f"/v1/images/{image_id}/mask", content=mask.read_bytes(), params=query).raise_for_status()
+        path, query = f"/v1/images/{self.add(image)}/mask", {"split": split, "group": group}
+        self._http.put(path, content=mask.read_bytes(), params=query).raise_for_status()
 
     def segment(self, image: Path, version: str) -> npt.NDArray[np.uint8]:
         """Segment an image with a version; return class ids, uint8 [H, W]."""
