@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +23,7 @@ from typing import Any
 from demo.programs import run_module, running_service
 from demo.terminal import Terminal
 from tests.scenarios.drift_frames import DriftFrames, divide
-from tests.scenarios.drift_phases import drift, faulty_release, poison, send_labels, usual_traffic
+from tests.scenarios.drift_phases import drift, faulty_release, poison, send_labels, usual_traffic, validate
 from tests.scenarios.drift_picture import draw
 from tests.scenarios.drift_table import failures, table
 from tests.scenarios.faulty_python import write_interpreter
@@ -53,15 +53,24 @@ class Scenario:
 
     def phase(self, name: str, perform: Callable[[], dict[str, Any]]) -> None:
         """Perform a phase and store its result, unless it is stored."""
-        file = self.out / "results" / f"{name}.json"
+        file = self._file(name)
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(perform(), indent=1), encoding="utf-8")
-        self.results[name] = json.loads(file.read_text(encoding="utf-8"))
+        self.load((name,))
+
+    def load(self, names: Iterable[str]) -> None:
+        """Read those of the results that are stored."""
+        for name in names:
+            if self.is_finished(name):
+                self.results[name] = json.loads(self._file(name).read_text(encoding="utf-8"))
 
     def is_finished(self, name: str) -> bool:
         """Whether the result of a phase is stored."""
-        return (self.out / "results" / f"{name}.json").exists()
+        return self._file(name).exists()
+
+    def _file(self, name: str) -> Path:
+        return self.out / "results" / f"{name}.json"
 
     @contextmanager
     def service(self, name: str, **settings: object) -> Iterator[Session]:
@@ -137,8 +146,11 @@ def loop(scenario: Scenario, window: int) -> None:
         send_labels(session, data, frames, terminal)
         scenario.phase("usual", partial(usual_traffic, session, data, frames.usual, terminal))
         scenario.phase("drift", partial(drift, session, data, frames, terminal))
-        if scenario.results["drift"]["scores"]:
-            draw(scenario.out / "comparison.png", session, data, frames, scenario.results["drift"])
+        if scenario.results["drift"]["run"]["report"]["outcome"] == "undecided":
+            scenario.phase("validated", partial(validate, session, data, frames, terminal))
+        found = scenario.results.get("validated", scenario.results["drift"])
+        if found["scores"]:
+            draw(scenario.out / "comparison.png", session, data, frames, found)
         scenario.phase("poisoned", partial(poison, session, data, frames, terminal))
 
 
@@ -151,7 +163,7 @@ def faults(scenario: Scenario) -> None:
         interpreter = (scenario.out / f"python-{fault}").resolve()
         write_interpreter(interpreter, fault)
         if scenario.is_finished(name):
-            scenario.phase(name, dict)
+            scenario.load((name,))
             continue
         with (
             scenario.service(name, recipe=recipe.resolve(), trainer_python=interpreter) as session,

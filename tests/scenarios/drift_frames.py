@@ -24,8 +24,10 @@ class DriftFrames:
     """Of the first sequence, without labels: every third frame, so that they are like the labelled ones."""
     new: list[Frame]
     """Of the other sequences, without labels, both in turn."""
+    new_val: list[Frame]
+    """Of the other sequences: labels for the gate only, if a person is asked. A quarter of the stretches."""
     held_out: list[Frame]
-    """Of the other sequences: the service never sees these labels. Every other stretch of video."""
+    """Of the other sequences: the service never sees these labels. Another quarter."""
 
 
 def divide(data: Path, first: str, labelled_share: float) -> DriftFrames:
@@ -34,13 +36,17 @@ def divide(data: Path, first: str, labelled_share: float) -> DriftFrames:
     own = [frame for frame in frames if frame.sequence == first]
     usual = own[::3]
     labelled = draw_groups(without(own, usual), seconds=SECONDS, share=labelled_share, seed=0)
-    new: list[Frame] = []
-    held_out: list[Frame] = []
-    for sequence in sorted({frame.sequence for frame in frames} - {first}):
-        for number, stretch in enumerate(groups((f for f in frames if f.sequence == sequence), SECONDS).values()):
-            (held_out if number % 2 else new).extend(stretch)
+    others = [frame for frame in frames if frame.sequence != first]
+    quarters: list[list[Frame]] = [[], [], [], []]
+    for number, stretch in enumerate(groups(others, SECONDS).values()):
+        quarters[number % 4].extend(stretch)
     return DriftFrames(
-        labelled=labelled, val=without(own, [*usual, *labelled]), usual=usual, new=in_turn(new), held_out=held_out
+        labelled=labelled,
+        val=without(own, [*usual, *labelled]),
+        usual=usual,
+        new=in_turn([*quarters[0], *quarters[2]]),
+        new_val=quarters[1],
+        held_out=quarters[3],
     )
 
 

@@ -26,11 +26,9 @@ Result = dict[str, Any]
 
 def send_labels(session: Session, data: Path, frames: DriftFrames, terminal: Terminal) -> None:
     """Send the labels of the first sequence."""
-    pairs = [(frame, "labelled") for frame in frames.labelled] + [(frame, "val") for frame in frames.val]
-    with terminal.phase(f"send {len(pairs)} labels of the first sequence") as report:
-        for number, (frame, split) in enumerate(pairs, 1):
-            session.label(image_file(data, frame), mask_file(data, frame), split, frame.group(GROUP_SECONDS))
-            report(number, len(pairs))
+    with terminal.phase("send the labels of the first sequence") as report:
+        _label(session, data, frames.labelled, "labelled", report)
+        _label(session, data, frames.val, "val", report)
 
 
 def usual_traffic(session: Session, data: Path, frames: Sequence[Frame], terminal: Terminal) -> Result:
@@ -57,15 +55,15 @@ def drift(session: Session, data: Path, frames: DriftFrames, terminal: Terminal)
         wait_until(lambda: bool(_drift_runs(session)), "the drift alarm", ANALYSIS_TIMEOUT_S)
     alarm_s, tests = time.monotonic() - start, session.get("/v1/drift")["tests"]
     with terminal.phase("the service retrains") as report:
-        run = session.finished_run(_drift_runs(session)[0]["id"], report)
-    release = session.release_of(run["id"])
-    if release["state"] == "serving":
-        wait_until(lambda: session.active_version() == run["candidate_version"], "the swap", 60)
-    # A rejected model segments nothing.
-    versions = (run["candidate_version"], first)
-    rejected = release["verdict"]["outcome"] == "reject"
-    scores = {} if rejected else compare_versions(session, data, frames, versions, terminal)
-    return {"first": first, "alarm_s": alarm_s, "tests": tests, "run": run, "release": release, "scores": scores}
+        found = _outcome(session, _drift_runs(session)[0]["id"], data, frames, terminal)
+    return {"first": first, "alarm_s": alarm_s, "tests": tests, **found}
+
+
+def validate(session: Session, data: Path, frames: DriftFrames, terminal: Terminal) -> Result:
+    """Label some of the other sequences for validation only, since the gate could not decide, and retrain once more."""
+    with terminal.phase(f"label {len(frames.new_val)} photographs of the other sequences for validation") as report:
+        _label(session, data, frames.new_val, "val", report)
+    return _outcome(session, _start_run(session), data, frames, terminal)
 
 
 def compare_versions(
@@ -131,6 +129,26 @@ def faulty_release(session: Session, traffic: Traffic, terminal: Terminal) -> Re
         "requests": len(traffic.answers),
         "serving": [before, session.active_version()],
     }
+
+
+def _outcome(session: Session, run_id: str, data: Path, frames: DriftFrames, terminal: Terminal) -> Result:
+    """Wait for the verdict of a run, and compare its model with the one that it continues, over HTTP."""
+    with terminal.phase("the service retrains") as report:
+        run = session.finished_run(run_id, report)
+    release = session.release_of(run_id)
+    version, base = run["candidate_version"], release["base_version"]
+    if release["state"] == "serving":
+        wait_until(lambda: session.active_version() == version, "the swap", 60)
+    # A rejected model segments nothing.
+    rejected = run["report"]["outcome"] == "reject"
+    scores = {} if rejected else compare_versions(session, data, frames, (version, base), terminal)
+    return {"run": run, "release": release, "scores": scores}
+
+
+def _label(session: Session, data: Path, frames: Sequence[Frame], split: str, report: Report) -> None:
+    for number, frame in enumerate(frames, 1):
+        session.label(image_file(data, frame), mask_file(data, frame), split, frame.group(GROUP_SECONDS))
+        report(number, len(frames))
 
 
 def _start_run(session: Session) -> str:

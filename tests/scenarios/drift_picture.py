@@ -19,7 +19,7 @@ ROWS = 5
 
 def draw(file: Path, session: Session, data: Path, frames: DriftFrames, found: dict[str, Any]) -> None:
     """Draw frames evenly from all held-out ones."""
-    versions = (found["first"], found["run"]["candidate_version"])
+    versions = (found["release"]["base_version"], found["release"]["version"])
     chosen = [frames.held_out[(2 * k + 1) * len(frames.held_out) // (2 * ROWS)] for k in range(ROWS)]
     rows = [
         Row(

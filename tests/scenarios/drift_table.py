@@ -9,19 +9,19 @@ Result = dict[str, Any]
 
 def table(results: dict[str, Result]) -> str:
     """Return all tables."""
-    parts = [_drift_tests(results), _scores(results["drift"]["scores"]), _runs(results), _withdrawals(results)]
-    return "\n".join(parts)
+    scores = [_scores(name, results[name]["scores"]) for name in ("drift", "validated") if name in results]
+    return "\n".join([_drift_tests(results), *scores, _runs(results), _withdrawals(results)])
 
 
 def failures(results: dict[str, Result]) -> list[str]:
     """List what did not happen as it should."""
-    drift, poisoned = results["drift"], results["poisoned"]
+    poisoned, last = results["poisoned"], results.get("validated", results["drift"])
     checks = {
         "usual traffic raised an alarm": any(test["alarm"] for test in results["usual"]["tests"]),
         "no drift test of usual traffic": not results["usual"]["tests"],
-        "the other sequences raised no alarm": not any(test["alarm"] for test in drift["tests"]),
-        "the retrained model was not promoted": drift["run"]["report"]["outcome"] != "promote",
-        "it is not shown to be better on the other sequences": _lower_limit(drift["scores"]) <= 0,
+        "the other sequences raised no alarm": not any(test["alarm"] for test in results["drift"]["tests"]),
+        "the retrained model does not serve": last["release"]["state"] != "serving",
+        "it is not shown to be better on the other sequences": _lower_limit(last["scores"]) <= 0,
         "the poisoned model was not rejected": poisoned["run"]["report"]["outcome"] != "reject",
         "the poisoned run changed the active model": len(set(poisoned["active"])) > 1,
     }
@@ -50,10 +50,13 @@ def _drift_tests(results: dict[str, Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _scores(scores: dict[str, Result]) -> str:
+def _scores(run: str, scores: dict[str, Result]) -> str:
     if not scores:
         return ""
-    lines = ["| mIoU over HTTP | images | before | after | difference | 90 % interval |", "|---|---|---|---|---|---|"]
+    lines = [
+        f"| run {run}: mIoU over HTTP | images | before | after | difference | 90 % interval |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {part} | {s['images']} in {s['units']} stretches | {100 * s['before']:.1f} | {100 * s['after']:.1f} | "
         f"{100 * s['difference']:+.1f} | {100 * s['lower']:+.1f} to {100 * s['upper']:+.1f} |"
@@ -68,7 +71,7 @@ def _scores(scores: dict[str, Result]) -> str:
 
 def _runs(results: dict[str, Result]) -> str:
     lines = ["| run | started by | verdict | release | the sentence of the verdict |", "|---|---|---|---|---|"]
-    for name in ("drift", "poisoned", "failing", "slow"):
+    for name in (name for name in ("drift", "validated", "poisoned", "failing", "slow") if name in results):
         run, release = results[name]["run"], results[name]["release"]
         report = run["report"]
         lines.append(f"| {name} | {run['reason']} | {report['outcome']} | {release['state']} | {report['sentence']} |")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +41,11 @@ def test_frames_are_one_a_second_in_stretches_of_video(data: Path) -> None:
 @pytest.mark.parametrize("first", [DUSK, CAR_PARK, DAY])
 def test_drift_scenario_holds_out_stretches_of_the_other_sequences(data: Path, first: str) -> None:
     found = divide(data, first, 0.5)
-    own, others = [*found.labelled, *found.val, *found.usual], [*found.new, *found.held_out]
+    own, others = [*found.labelled, *found.val, *found.usual], [*found.new, *found.new_val, *found.held_out]
     assert sorted([*own, *others]) == sorted(read_frames(data))
     assert {frame.sequence for frame in own} == {first}
-    assert {frame.group(5) for frame in found.new}.isdisjoint(frame.group(5) for frame in found.held_out)
+    for first_part, second_part in combinations((found.new, found.new_val, found.held_out), 2):
+        assert {frame.group(5) for frame in first_part}.isdisjoint(frame.group(5) for frame in second_part)
     assert {frame.group(5) for frame in found.labelled}.isdisjoint(frame.group(5) for frame in found.val)
     # Both in turn.
     assert {frame.sequence for frame in found.new[:4]} == {DUSK, CAR_PARK, DAY} - {first}
