@@ -8,23 +8,23 @@ true one. The gate's own code judges both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import permutations, product
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
 
 import numpy as np
 
 from demo.terminal import Report
 from service.releases.gate.class_counts import ClassCounts, Indices
-from service.releases.gate.comparison import compare_counts
-from service.releases.gate.verdict import Comparison, Mode, Outcome, Rule
+from service.releases.gate.comparison import _decide, compare_counts, units_needed
+from service.releases.gate.difference import Difference
+from service.releases.gate.verdict import Mode, Outcome, Rule
 from tests.scenarios.gate_models import ScoredModel
 
-MARGIN, LEVEL = 0.01, 0.05
-"""Defaults of the service."""
-TRUTH_DRAWS = 1000
-"""Draws of the bootstrap on the held-out images, whose limits need not be as exact as the gate's."""
 MODES: tuple[Mode, ...] = ("not_worse", "better")
+# The service's defaults.
+RULES = {mode: Rule(margin=0.01, level=0.05, mode=mode) for mode in MODES}
+MARGIN = RULES["better"].margin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +39,11 @@ class Trial:
     """Candidate minus active on the held-out images, in mIoU."""
     true_outcome: Outcome
     """What the held-out images show beyond chance: better (promote), worse by the margin (reject), neither."""
-    verdicts: dict[Mode, Comparison]
+    verdicts: dict[Mode, Outcome]
     by_image: dict[Mode, Outcome]
     """Verdicts if every image is wrongly taken for independent."""
-    with_more: Outcome | None
-    """In the mode `better`, if undecided: the verdict after as many more stretches as it asked for; None: too many."""
+    with_more: Outcome | None = None
+    """In the mode `better`, if undecided: the verdict with as many stretches as it asked for; None: there are fewer."""
 
 
 class Judge:
@@ -56,52 +56,61 @@ class Judge:
     def trials(self, sizes: Sequence[int], draws: int, report: Report) -> list[Trial]:
         """Judge all ordered pairs on `draws` validation sets of each size, in stretches."""
         plans = list(product(sizes, range(draws)))
-        trials = []
+        trials: list[Trial] = []
         for number, (units, seed) in enumerate(plans, 1):
             order_U = np.random.default_rng([seed, units]).permutation(self._units)
-            trials += [
-                self._trial(candidate, active, order_U, units) for candidate, active in permutations(self._models, 2)
-            ]
+            for first, second in combinations(self._models, 2):
+                trials += self._both_ways(first, second, order_U, units)
             report(number, len(plans))
         return trials
 
-    def difference(self, candidate: ScoredModel, active: ScoredModel) -> Comparison:
+    def difference(self, candidate: ScoredModel, active: ScoredModel) -> Difference:
         """Compare two models on all images."""
-        rule = Rule(margin=MARGIN, level=LEVEL, mode="better")
-        return self._compare(candidate, active, np.arange(self._units), rule)
+        return self._compare(candidate, active, np.arange(self._units))
 
-    def _trial(self, candidate: ScoredModel, active: ScoredModel, order_U: Indices, units: int) -> Trial:
+    def _both_ways(self, first: ScoredModel, second: ScoredModel, order_U: Indices, units: int) -> Iterator[Trial]:
         chosen_U, others_U = order_U[:units], order_U[units:]
-        rules = {mode: Rule(margin=MARGIN, level=LEVEL, mode=mode) for mode in MODES}
-        truth = self._compare(
-            candidate, active, others_U, Rule(margin=MARGIN, level=LEVEL, mode="better", draws=TRUTH_DRAWS)
-        )
-        verdicts = {mode: self._compare(candidate, active, chosen_U, rule) for mode, rule in rules.items()}
-        needed = verdicts["better"].units_needed
-        with_more = None
-        if needed is not None and needed <= self._units:
-            with_more = self._compare(candidate, active, order_U[:needed], rules["better"]).outcome
-        return Trial(
-            candidate=candidate.name,
-            active=active.name,
-            units=units,
-            true_difference=truth.difference.value,
-            true_outcome=truth.outcome,
-            verdicts=verdicts,
-            by_image={
-                mode: self._compare(candidate, active, chosen_U, rule, by_image=True).outcome
-                for mode, rule in rules.items()
-            },
-            with_more=with_more,
-        )
+        truth = self._compare(first, second, others_U)
+        by_group = self._compare(first, second, chosen_U)
+        by_image = self._compare(first, second, chosen_U, by_image=True)
+        for candidate, active, turn in ((first, second, _same), (second, first, mirrored)):
+            trial = Trial(
+                candidate=candidate.name,
+                active=active.name,
+                units=units,
+                true_difference=turn(truth).value,
+                true_outcome=outcome(turn(truth), "better"),
+                verdicts={mode: outcome(turn(by_group), mode) for mode in MODES},
+                by_image={mode: outcome(turn(by_image), mode) for mode in MODES},
+            )
+            needed = units_needed(turn(by_group), RULES["better"])
+            if trial.verdicts["better"] == "undecided" and needed is not None and needed <= self._units:
+                more = self._compare(candidate, active, order_U[:needed])
+                trial = replace(trial, with_more=outcome(more, "better"))
+            yield trial
 
     def _compare(
-        self, candidate: ScoredModel, active: ScoredModel, chosen_U: Indices, rule: Rule, *, by_image: bool = False
-    ) -> Comparison:
+        self, candidate: ScoredModel, active: ScoredModel, chosen_U: Indices, *, by_image: bool = False
+    ) -> Difference:
         rows = np.flatnonzero(np.isin(self._unit_I, chosen_U))
         unit_I = np.arange(len(rows)) if by_image else np.unique(self._unit_I[rows], return_inverse=True)[1]
         ours, theirs = (_rows(model.counts, rows) for model in (candidate, active))
-        return compare_counts(ours, theirs, unit_I, self._names, rule)
+        return compare_counts(ours, theirs, unit_I, self._names, RULES["better"]).difference
+
+
+def outcome(difference: Difference, mode: Mode) -> Outcome:
+    """The verdict about a difference."""
+    return _decide(difference, guard_class_worse=False, rule=RULES[mode])
+
+
+def mirrored(difference: Difference) -> Difference:
+    """The difference with candidate and active model exchanged."""
+    lower, upper = (None if limit is None else -limit for limit in (difference.upper, difference.lower))
+    return replace(difference, value=-difference.value, lower=lower, upper=upper)
+
+
+def _same(difference: Difference) -> Difference:
+    return difference
 
 
 def _rows(counts: ClassCounts, rows: Indices) -> ClassCounts:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from demo.terminal import Terminal
 from service.releases.gate.class_counts import Indices, number_units
-from service.releases.gate.verdict import Comparison
+from service.releases.gate.difference import Difference
 from tests.scenarios.gate_draws import Judge
 from tests.scenarios.gate_models import SECONDS, STEPS, ScoredModel, divide, export_models, score_models, train_models
 from tests.scenarios.gate_plot import draw_verdicts
@@ -61,9 +61,9 @@ def _about(images: int, unit_I: Indices, draws: int) -> str:
     )
 
 
-def _pairs(models: Sequence[ScoredModel], judge: Judge) -> list[tuple[str, str, Comparison]]:
+def _pairs(models: Sequence[ScoredModel], judge: Judge) -> list[tuple[str, str, Difference]]:
     """All pairs with their difference on all images, the better model first."""
-    ranked = sorted(models, key=lambda model: judge.difference(model, models[0]).difference.value)
+    ranked = sorted(models, key=lambda model: judge.difference(model, models[0]).value)
     return [(better.name, worse.name, judge.difference(better, worse)) for worse, better in combinations(ranked, 2)]
 
 

@@ -29,7 +29,7 @@ def draw_verdicts(file: Path, trials: Sequence[Trial]) -> None:
             bins = np.digitize([100 * trial.true_difference for trial in own], BINS) - 1
             base = np.zeros(len(labels))
             for outcome, colour in COLOURS.items():
-                hits = np.array([trial.verdicts[mode].outcome == outcome for trial in own])
+                hits = np.array([trial.verdicts[mode] == outcome for trial in own])
                 shares = np.array(
                     [100 * hits[bins == each].mean() if (bins == each).any() else 0.0 for each in range(len(labels))]
                 )

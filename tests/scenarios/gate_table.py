@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from service.releases.gate.verdict import Comparison, Mode, Outcome
-from tests.scenarios.gate_draws import LEVEL, MARGIN, MODES, Trial
+from service.releases.gate.difference import Difference
+from service.releases.gate.verdict import Mode, Outcome
+from tests.scenarios.gate_draws import MARGIN, MODES, Trial
 from tests.scenarios.gate_models import ScoredModel
 
 TRUTHS: dict[Outcome, str] = {"promote": "better", "undecided": "neither shown", "reject": "worse by 0.01 or more"}
@@ -23,13 +24,13 @@ def models_table(models: Sequence[ScoredModel]) -> str:
     return "\n".join(["| model | mIoU |", "|---|---|", *rows]) + "\n"
 
 
-def pairs_table(pairs: Iterable[tuple[str, str, Comparison]], trials: Sequence[Trial], units: int) -> str:
+def pairs_table(pairs: Iterable[tuple[str, str, Difference]], trials: Sequence[Trial], units: int) -> str:
     """Verdicts about each pair, in the mode `better`, with one size of validation set; the better model first."""
     lines = ["| candidate | active | true difference | promote | reject | undecided |", "|---|---|---|---|---|---|"]
     for candidate, active, truth in pairs:
         own = [t for t in trials if (t.candidate, t.active, t.units) == (candidate, active, units)]
         cells = (f"{share(own, 'better', verdict)}" for verdict in VERDICTS)
-        lines.append(f"| {candidate} | {active} | {100 * truth.difference.value:+.1f} | {' | '.join(cells)} |")
+        lines.append(f"| {candidate} | {active} | {100 * truth.value:+.1f} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -57,9 +58,9 @@ def errors_table(trials: Sequence[Trial]) -> str:
         not_better = [trial for trial in own if trial.true_difference <= 0]
         more = [trial.with_more for trial in own if trial.with_more is not None]
         cells = (
-            _percent(sum(t.verdicts["not_worse"].outcome == "promote" for t in worse), len(worse)),
+            _percent(sum(t.verdicts["not_worse"] == "promote" for t in worse), len(worse)),
             _percent(sum(t.by_image["not_worse"] == "promote" for t in worse), len(worse)),
-            _percent(sum(t.verdicts["better"].outcome == "promote" for t in not_better), len(not_better)),
+            _percent(sum(t.verdicts["better"] == "promote" for t in not_better), len(not_better)),
             _percent(sum(t.by_image["better"] == "promote" for t in not_better), len(not_better)),
             _percent(sum(outcome != "undecided" for outcome in more), len(more)),
         )
@@ -69,12 +70,7 @@ def errors_table(trials: Sequence[Trial]) -> str:
 
 def share(trials: Sequence[Trial], mode: Mode, verdict: Outcome) -> str:
     """Share of a verdict, in percent."""
-    return _percent(sum(trial.verdicts[mode].outcome == verdict for trial in trials), len(trials))
-
-
-def limit_text() -> str:
-    """The limit that the wrong promotions are compared with."""
-    return f"Each limit of the gate is wrong in {100 * LEVEL:g} % of all cases."
+    return _percent(sum(trial.verdicts[mode] == verdict for trial in trials), len(trials))
 
 
 def _sizes(trials: Iterable[Trial]) -> list[int]:

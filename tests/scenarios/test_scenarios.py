@@ -58,14 +58,15 @@ def models(tmp_path: Path, gain: float) -> list[ScoredModel]:
 
 
 def test_verdicts_follow_a_large_true_difference(tmp_path: Path) -> None:
-    judge = Judge(models(tmp_path, 0.2), np.arange(80), ["a", "b"])
+    pair = models(tmp_path, 0.2)
+    judge = Judge(pair, np.arange(80), ["a", "b"])
     trials = judge.trials([16], 3, lambda *_: None)
-    assert [trial.verdicts["better"].outcome for trial in trials] == ["promote", "reject"] * 3
+    assert [trial.verdicts["better"] for trial in trials] == ["promote", "reject"] * 3
     assert [trial.true_outcome for trial in trials] == ["promote", "reject"] * 3
     assert trials[0].true_difference == -trials[1].true_difference > 0.1
     assert "| `better` | 16 stretches | better | 3 | 100.0 % of 3 | 0.0 % of 3 | 0.0 % of 3 |" in verdicts_table(trials)
     assert "| 16 stretches | 0.0 % of 3 | 0.0 % of 3 | 0.0 % of 3 | 0.0 % of 3 | none |" in errors_table(trials)
-    row = pairs_table([("better", "worse", trials[0].verdicts["better"])], trials, 16).splitlines()[-1]
+    row = pairs_table([("better", "worse", judge.difference(*pair))], trials, 16).splitlines()[-1]
     assert row.endswith("| 100.0 % of 3 | 0.0 % of 3 | 0.0 % of 3 |")
 
 
