@@ -25,7 +25,7 @@ class DriftFrames:
     new: list[Frame]
     """Of the other sequences, without labels, both in turn."""
     new_val: list[Frame]
-    """Of the other sequences: labels for the gate only, if a person is asked. A quarter of the stretches."""
+    """Of the other sequences: labels for the gate only, if it cannot decide without. A quarter of the stretches."""
     held_out: list[Frame]
     """Of the other sequences: the service never sees these labels. Another quarter."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ WARM_UP = 40
 """Requests that the model before must have answered before the faulty one is released."""
 
 Result = dict[str, Any]
+Parts = Mapping[str, Sequence[Frame]]
 
 
 def send_labels(session: Session, data: Path, frames: DriftFrames, terminal: Terminal) -> None:
@@ -54,8 +55,9 @@ def drift(session: Session, data: Path, frames: DriftFrames, terminal: Terminal)
     with terminal.phase("the drift alarm starts a run"):
         wait_until(lambda: bool(_drift_runs(session)), "the drift alarm", ANALYSIS_TIMEOUT_S)
     alarm_s, tests = time.monotonic() - start, session.get("/v1/drift")["tests"]
-    with terminal.phase("the service retrains") as report:
-        found = _outcome(session, _drift_runs(session)[0]["id"], data, frames, terminal)
+    # The service has seen no label of them.
+    parts = _parts(sorted([*frames.new_val, *frames.held_out]), frames.val)
+    found = _outcome(session, _drift_runs(session)[0]["id"], data, parts, terminal)
     return {"first": first, "alarm_s": alarm_s, "tests": tests, **found}
 
 
@@ -63,19 +65,16 @@ def validate(session: Session, data: Path, frames: DriftFrames, terminal: Termin
     """Label some of the other sequences for validation only, since the gate could not decide, and retrain once more."""
     with terminal.phase(f"label {len(frames.new_val)} photographs of the other sequences for validation") as report:
         _label(session, data, frames.new_val, "val", report)
-    return _outcome(session, _start_run(session), data, frames, terminal)
+    return _outcome(session, _start_run(session), data, _parts(frames.held_out, frames.val), terminal)
 
 
 def compare_versions(
-    session: Session, data: Path, frames: DriftFrames, versions: tuple[str, str], terminal: Terminal
+    session: Session, data: Path, parts: Parts, versions: tuple[str, str], terminal: Terminal
 ) -> Result:
-    """Compare two versions, newer first, on the held-out frames and on the first sequence's, over HTTP."""
+    """Compare two versions, newer first, over HTTP."""
     names = [entry["name"] for entry in session.get(f"/v1/models/{versions[0]}")["classes"]]
-    parts = {"other sequences": frames.held_out, "first sequence": frames.val}
-    for sequence in sorted({frame.sequence for frame in frames.held_out}):
-        parts[sequence] = [frame for frame in frames.held_out if frame.sequence == sequence]
     scores = {}
-    with terminal.phase("segment the held-out photographs with both models") as report:
+    with terminal.phase("segment photographs with both models") as report:
         for number, (part, chosen) in enumerate(parts.items(), 1):
             after, before = (
                 count_served(partial(session.segment, version=version), data, chosen, len(names))
@@ -131,7 +130,13 @@ def faulty_release(session: Session, traffic: Traffic, terminal: Terminal) -> Re
     }
 
 
-def _outcome(session: Session, run_id: str, data: Path, frames: DriftFrames, terminal: Terminal) -> Result:
+def _parts(held_out: Sequence[Frame], val: Sequence[Frame]) -> Parts:
+    """Name the frames on which models are compared: all held-out ones, each sequence of them, the first sequence's."""
+    by_sequence = {name: [f for f in held_out if f.sequence == name] for name in sorted({f.sequence for f in held_out})}
+    return {"other sequences": held_out, **by_sequence, "first sequence (val)": val}
+
+
+def _outcome(session: Session, run_id: str, data: Path, parts: Parts, terminal: Terminal) -> Result:
     """Wait for the verdict of a run, and compare its model with the one that it continues, over HTTP."""
     with terminal.phase("the service retrains") as report:
         run = session.finished_run(run_id, report)
@@ -139,9 +144,9 @@ def _outcome(session: Session, run_id: str, data: Path, frames: DriftFrames, ter
     version, base = run["candidate_version"], release["base_version"]
     if release["state"] == "serving":
         wait_until(lambda: session.active_version() == version, "the swap", 60)
-    # A rejected model segments nothing.
-    rejected = run["report"]["outcome"] == "reject"
-    scores = {} if rejected else compare_versions(session, data, frames, (version, base), terminal)
+    # A model that was rejected, or withdrawn, segments nothing.
+    usable = release["state"] in ("serving", "asked")
+    scores = compare_versions(session, data, parts, (version, base), terminal) if usable else {}
     return {"run": run, "release": release, "scores": scores}
 
 
