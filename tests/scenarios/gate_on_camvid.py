@@ -22,7 +22,7 @@ from tests.scenarios.gate_models import SECONDS, STEPS, ScoredModel, divide, exp
 from tests.scenarios.gate_plot import draw_verdicts
 from tests.scenarios.gate_table import errors_table, models_table, pairs_table, verdicts_table
 
-SIZES, DRAWS = (8, 16, 30), 40
+SIZES, DRAWS = (8, 16, 30), 20
 
 
 def main(arguments: list[str] | None = None) -> int:
