@@ -13,12 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from demo.programs import run_module, running_service
 from demo.terminal import Terminal
@@ -33,6 +36,8 @@ from tests.scenarios.traffic import Traffic
 
 RECIPE = Path(__file__).with_name("drift_recipe.toml")
 FIRST_STEPS = 300
+POISONED_STEPS = 100
+"""Enough for wrong labels to do harm."""
 WINDOW = 15
 """Images of a drift test: the sequence at dusk has 62 frames."""
 FAULTY_RUN = 'method = "unimatch_v2"\n[train]\nsteps = 4\nlr_encoder = 1e-9\nsave_every = 4\nreport = false\n'
@@ -136,10 +141,7 @@ def train_first_model(scenario: Scenario, steps: int) -> None:
 def loop(scenario: Scenario, window: int) -> None:
     """Usual traffic, drift, and the run with wrong labels."""
     if scenario.is_finished("poisoned"):
-        names = ("usual", "drift", "poisoned")
-        scenario.results |= {
-            name: json.loads((scenario.out / "results" / f"{name}.json").read_text()) for name in names
-        }
+        scenario.load(("usual", "drift", "validated", "poisoned"))
         return
     frames, data, terminal = scenario.frames, scenario.data, scenario.terminal
     with scenario.service("loop", retrain_on_drift="true", drift_window=window) as session:
@@ -151,7 +153,16 @@ def loop(scenario: Scenario, window: int) -> None:
         found = scenario.results.get("validated", scenario.results["drift"])
         if found["scores"]:
             draw(scenario.out / "comparison.png", session, data, frames, found)
+    recipe = scenario.out / "poisoned.toml"
+    recipe.write_bytes(tomli_w.dumps(with_steps(scenario.recipe, POISONED_STEPS)).encode())
+    with scenario.service("poisoned", recipe=recipe.resolve()) as session:
         scenario.phase("poisoned", partial(poison, session, data, frames, terminal))
+
+
+def with_steps(recipe: Path, steps: int) -> dict[str, Any]:
+    """Read a recipe, with another number of steps."""
+    table = tomllib.loads(recipe.read_text(encoding="utf-8"))
+    return {**table, "train": {**table["train"], "steps": steps}}
 
 
 def faults(scenario: Scenario) -> None:
