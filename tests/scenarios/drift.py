@@ -38,8 +38,8 @@ RECIPE = Path(__file__).with_name("drift_recipe.toml")
 FIRST_STEPS = 300
 POISONED_STEPS = 100
 """Enough for wrong labels to do harm."""
-WINDOW = 15
-"""Images of a drift test: the sequence at dusk has 62 frames."""
+WINDOW = 12
+"""Images of a drift test: the sequence at dusk has 62 frames, some of them near-duplicates."""
 FAULTY_RUN = 'method = "unimatch_v2"\n[train]\nsteps = 4\nlr_encoder = 1e-9\nsave_every = 4\nreport = false\n'
 """Recipe of a run that changes nothing, so that the gate finds the faulty model as good as the active one."""
 TRAFFIC_PAUSE_S = 0.3

@@ -16,6 +16,7 @@ from tests.scenarios.session import Session, wait_until
 from tests.scenarios.traffic import Traffic
 
 ANALYSIS_TIMEOUT_S = 900.0
+TEST_TIMEOUT_S = 60.0
 WITHDRAWAL_TIMEOUT_S = 600.0
 GROUP_SECONDS = 5
 WARM_UP = 40
@@ -40,6 +41,8 @@ def usual_traffic(session: Session, data: Path, frames: Sequence[Frame], termina
             report(number, len(frames))
     with terminal.phase("the worker analyses them") as report:
         _wait_for_analysis(session, report)
+    # It needs as many images that are no near-duplicates as the window has.
+    wait_until(lambda: bool(session.get("/v1/drift")["tests"]), "the drift test", TEST_TIMEOUT_S)
     return {"tests": session.get("/v1/drift")["tests"], "runs": len(session.get("/v1/runs")["runs"])}
 
 
