@@ -17,7 +17,6 @@ from service.releases.gate.scoring import measure
 from service.releases.gate.validation_samples import Sample, SampleFiles, read_samples
 from service.segmentation.decode import Limits
 from service.settings import Settings
-from tests.benchmarks.methods import RECIPE, RunSpec, train_all
 from tests.scenarios.frames import Frame, draw_groups, image_file, mask_file, read_frames, without, write_split
 
 STEPS = (25, 50, 100, 200)
@@ -47,6 +46,9 @@ def divide(data: Path) -> tuple[list[Frame], list[Frame]]:
 
 def train_models(data: Path, out: Path, lengths: Sequence[int], overrides: Sequence[str]) -> dict[str, Path]:
     """Train the models that are not finished; return the checkpoint of each by its name."""
+    # Imports torch, which the tests of this folder do not need.
+    from tests.benchmarks.methods import RECIPE, RunSpec, train_all
+
     training, others = divide(data)
     splits = out.resolve() / "splits"
     write_split(splits, "training", training)

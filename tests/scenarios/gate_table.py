@@ -15,6 +15,10 @@ ERRORS_HEAD = (
     "| promoted although not better (`better`) | the same, each image counted as independent "
     "| undecided (`better`), decided by as many labels as asked for |"
 )
+VERDICTS_HEAD = (
+    "| validation set | the others show | trials "
+    "| `not_worse`: promoted / rejected / undecided, % | `better`: the same |"
+)
 VERDICTS: tuple[Outcome, ...] = ("promote", "reject", "undecided")
 
 
@@ -26,26 +30,22 @@ def models_table(models: Sequence[ScoredModel]) -> str:
 
 def pairs_table(pairs: Iterable[tuple[str, str, Difference]], trials: Sequence[Trial], units: int) -> str:
     """Verdicts about each pair, in the mode `better`, with one size of validation set; the better model first."""
-    lines = ["| candidate | active | true difference | promote | reject | undecided |", "|---|---|---|---|---|---|"]
+    lines = ["| candidate | active | true difference | promoted / rejected / undecided, % |", "|---|---|---|---|"]
     for candidate, active, truth in pairs:
         own = [t for t in trials if (t.candidate, t.active, t.units) == (candidate, active, units)]
-        cells = (f"{share(own, 'better', verdict)}" for verdict in VERDICTS)
-        lines.append(f"| {candidate} | {active} | {100 * truth.value:+.1f} | {' | '.join(cells)} |")
+        shares = " / ".join(share(own, "better", verdict) for verdict in VERDICTS)
+        lines.append(f"| {candidate} | {active} | {100 * truth.value:+.1f} | {shares} |")
     return "\n".join(lines) + "\n"
 
 
 def verdicts_table(trials: Sequence[Trial]) -> str:
-    """Verdicts by mode, size of the validation set, and what the held-out images show."""
-    lines = [
-        "| mode | validation set | held-out images show | trials | promote | reject | undecided |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for mode in MODES:
-        for units in _sizes(trials):
-            for truth, text in TRUTHS.items():
-                own = [t for t in trials if t.units == units and t.true_outcome == truth]
-                cells = " | ".join(share(own, mode, verdict) for verdict in VERDICTS)
-                lines.append(f"| `{mode}` | {units} stretches | {text} | {len(own)} | {cells} |")
+    """Shares of the verdicts by size of the validation set, and by what the held-out images show."""
+    lines = [VERDICTS_HEAD, "|---|---|---|---|---|"]
+    for units in _sizes(trials):
+        for truth, text in TRUTHS.items():
+            own = [trial for trial in trials if trial.units == units and trial.true_outcome == truth]
+            cells = (" / ".join(share(own, mode, verdict) for verdict in VERDICTS) for mode in MODES)
+            lines.append(f"| {units} stretches | {text} | {len(own)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -58,27 +58,28 @@ def errors_table(trials: Sequence[Trial]) -> str:
         not_better = [trial for trial in own if trial.true_difference <= 0]
         more = [trial.with_more for trial in own if trial.with_more is not None]
         cells = (
-            _percent(sum(t.verdicts["not_worse"] == "promote" for t in worse), len(worse)),
-            _percent(sum(t.by_image["not_worse"] == "promote" for t in worse), len(worse)),
-            _percent(sum(t.verdicts["better"] == "promote" for t in not_better), len(not_better)),
-            _percent(sum(t.by_image["better"] == "promote" for t in not_better), len(not_better)),
-            _percent(sum(outcome != "undecided" for outcome in more), len(more)),
+            _of(sum(t.verdicts["not_worse"] == "promote" for t in worse), len(worse)),
+            _of(sum(t.by_image["not_worse"] == "promote" for t in worse), len(worse)),
+            _of(sum(t.verdicts["better"] == "promote" for t in not_better), len(not_better)),
+            _of(sum(t.by_image["better"] == "promote" for t in not_better), len(not_better)),
+            _of(sum(outcome != "undecided" for outcome in more), len(more)),
         )
         lines.append(f"| {units} stretches | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def share(trials: Sequence[Trial], mode: Mode, verdict: Outcome) -> str:
-    """Share of a verdict, in percent."""
-    return _percent(sum(trial.verdicts[mode] == verdict for trial in trials), len(trials))
+    """Share of a verdict, in percent; a dash without trials."""
+    hits = sum(trial.verdicts[mode] == verdict for trial in trials)
+    return f"{100 * hits / len(trials):.0f}" if trials else "-"
 
 
 def _sizes(trials: Iterable[Trial]) -> list[int]:
     return sorted({trial.units for trial in trials})
 
 
-def _percent(count: int, total: int) -> str:
-    return f"{100 * count / total:.1f} % of {total}" if total else "none"
+def _of(count: int, total: int) -> str:
+    return f"{count} of {total}"
 
 
 def _miou(model: ScoredModel) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from service.models.bundle import read_bundle
 from service.models.loading import load_model
 from service.settings import Settings
 from tests.scenarios.drift_frames import divide
+from tests.scenarios.drift_table import failures, table
 from tests.scenarios.frames import CAR_PARK, DAY, DUSK, read_frames
 from tests.scenarios.gate_draws import Judge
 from tests.scenarios.gate_models import ScoredModel
@@ -64,10 +66,10 @@ def test_verdicts_follow_a_large_true_difference(tmp_path: Path) -> None:
     assert [trial.verdicts["better"] for trial in trials] == ["promote", "reject"] * 3
     assert [trial.true_outcome for trial in trials] == ["promote", "reject"] * 3
     assert trials[0].true_difference == -trials[1].true_difference > 0.1
-    assert "| `better` | 16 stretches | better | 3 | 100.0 % of 3 | 0.0 % of 3 | 0.0 % of 3 |" in verdicts_table(trials)
-    assert "| 16 stretches | 0.0 % of 3 | 0.0 % of 3 | 0.0 % of 3 | 0.0 % of 3 | none |" in errors_table(trials)
+    assert verdicts_table(trials).splitlines()[2] == "| 16 stretches | better | 3 | 100 / 0 / 0 | 100 / 0 / 0 |"
+    assert "| 16 stretches | 0 of 3 | 0 of 3 | 0 of 3 | 0 of 3 | 0 of 0 |" in errors_table(trials)
     row = pairs_table([("better", "worse", judge.difference(*pair))], trials, 16).splitlines()[-1]
-    assert row.endswith("| 100.0 % of 3 | 0.0 % of 3 | 0.0 % of 3 |")
+    assert row.endswith("| 100 / 0 / 0 |")
 
 
 def test_graph_with_a_fault_passes_its_probe_and_fails_in_traffic(tmp_path: Path) -> None:
@@ -81,3 +83,50 @@ def test_graph_with_a_fault_passes_its_probe_and_fails_in_traffic(tmp_path: Path
     failing = load_model(read_bundle(tmp_path / "large"), Settings(device="cpu"))
     with pytest.raises(Exception, match="out of data bounds"):
         failing.engine.run(picture(1200, 8))
+
+
+def results() -> dict[str, Any]:
+    """What the drift scenario stores if everything happens as it should."""
+
+    def run(outcome: str, state: str, reason: str = "manual") -> dict[str, Any]:
+        release = {"state": state, "reason": "because"}
+        return {"run": {"reason": reason, "report": {"outcome": outcome, "sentence": "so."}}, "release": release}
+
+    tests = [{"images": 12, "reference_images": 37, "mmd2": 0.1, "p_value": p, "alarm": p < 0.01} for p in (0.001, 0.3)]
+    score = {"images": 9, "units": 3, "before": 0.25, "after": 0.32, "difference": 0.07, "lower": 0.06, "upper": 0.08}
+    scores = {"other sequences": {**score, "classes": {"sky": [0.5, 0.75]}}}
+    faulty = {"failed_after": 0, "answered_after": 40, "answered_by_faulty": 30, "failed": 4, "requests": 99}
+    return {
+        "usual": {"tests": tests[1:]},
+        "drift": {"tests": tests, "scores": scores, **run("promote", "serving", "drift")},
+        "poisoned": {"active": ["a", "a"], **run("reject", "declined")},
+        **{name: {**faulty, **run("promote", "withdrawn")} for name in ("failing", "slow")},
+    }
+
+
+def test_drift_table_shows_tests_scores_and_withdrawals() -> None:
+    found = results()
+    assert failures(found) == []
+    text = table(found)
+    for row in (
+        "| the first sequence | 12 | 37 | 0.1000 | 0.30000 | no |",
+        "| the other sequences | 12 | 37 | 0.1000 | 0.00100 | yes |",
+        "| other sequences | 9 in 3 stretches | 25.0 | 32.0 | +7.0 | +6.0 to +8.0 |",
+        "| poisoned | manual | reject | declined | so. |",
+        "| failing | 30 | 4 of 99 | 0 of 40 | because |",
+    ):
+        assert row in text
+
+
+def test_drift_scenario_names_what_went_wrong() -> None:
+    found = results()
+    found["usual"]["tests"][0]["alarm"] = True
+    found["drift"]["release"]["state"] = "asked"
+    found["drift"]["scores"] = {}
+    found["slow"]["release"]["state"] = "serving"
+    assert failures(found) == [
+        "usual traffic raised an alarm",
+        "the retrained model does not serve",
+        "it is not shown to be better on the other sequences",
+        "the slow model was not withdrawn",
+    ]
