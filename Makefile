@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-labels bench-large bench-memory bench-pool bench-serve bench-shadow fuzz sizes soak chaos camvid encoders triton tensorrt clients clean
+.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-labels bench-large bench-memory bench-pool bench-serve bench-shadow fuzz sizes soak chaos camvid camvid-gate drift encoders triton tensorrt clients clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,12 @@ fuzz: $(ALL) ## fuzz every call of the OpenAPI document and the image decoder fo
 
 camvid: $(ALL) ## train with the four methods on CamVid, three seeds: make camvid DATA=DATASET; takes hours on a CPU, can be resumed
 	$(BIN)/python -m tests.benchmarks.methods --data $(DATA) --out runs/camvid-methods $(CAMVID)
+
+camvid-gate: $(ALL) ## judge CamVid models of different training times as the gate does: make camvid-gate DATA=DATASET; half an hour, can be resumed
+	$(BIN)/python -m tests.scenarios.gate_on_camvid --data $(DATA) --out runs/camvid-gate $(GATE)
+
+drift: $(ALL) ## run the loop under a shift of the images, with CamVid over HTTP: make drift DATA=DATASET; half an hour, can be resumed
+	$(BIN)/python -m tests.scenarios.drift --data $(DATA) --out runs/drift $(DRIFT)
 
 triton: $(ALL) ## install a Triton server in .venv/triton (300 MB) and run its tests
 	$(UV) venv --quiet --clear --python $(BIN)/python .venv/triton
