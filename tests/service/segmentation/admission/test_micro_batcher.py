@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,10 +167,10 @@ async def test_image_of_a_disconnected_client_is_left_out_of_the_batch(
 def test_images_run_one_by_one_if_the_batch_runs_out_of_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     run = engine._run
 
-    def run_single(image_NHW3: Pixels, threads: int | None) -> list[Prediction]:
+    def run_single(image_NHW3: Pixels, *arguments: Any) -> list[Prediction]:
         if len(image_NHW3) > 1:
             raise OutOfMemory("none left")
-        return run(image_NHW3, threads)
+        return run(image_NHW3, *arguments)
 
     monkeypatch.setattr(engine, "_run", run_single)
     assert len(engine.run_batch([picture(), picture(seed=1)])) == 2
