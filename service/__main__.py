@@ -175,13 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_keys(command)
 
-    command = commands.add_parser(
-        "repeat",
-        help="repeat a training run",
-        description="Start a training run with the images, labels, recipe and seed of another one, and print its id. A "
-        "running worker performs it.",
-    )
-    _add_repeat(command)
+    _add_repeat(commands)
 
     command = commands.add_parser(
         "settings",
@@ -193,7 +187,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_repeat(command: argparse.ArgumentParser) -> None:
+def _add_repeat(commands: Any) -> None:
+    command = commands.add_parser(
+        "repeat",
+        help="repeat a training run",
+        description="Start a training run with the images, labels, recipe and seed of another one, and print its id. A "
+        "running worker performs it.",
+    )
     command.add_argument("run", metavar="RUN", help="id of the run, see GET /v1/runs")
     command.add_argument("--without-deleted", action="store_true", help="leave out images that were deleted since")
     add_data_dir(command)

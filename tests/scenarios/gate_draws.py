@@ -16,7 +16,7 @@ import numpy as np
 
 from demo.terminal import Report
 from service.releases.gate.class_counts import ClassCounts, Indices
-from service.releases.gate.comparison import _decide, compare_counts, units_needed
+from service.releases.gate.comparison import compare_counts, decide_outcome, units_needed
 from service.releases.gate.difference import Difference
 from service.releases.gate.verdict import Mode, Outcome, Rule
 from tests.scenarios.gate_models import ScoredModel
@@ -100,7 +100,7 @@ class Judge:
 
 def outcome(difference: Difference, mode: Mode) -> Outcome:
     """The verdict about a difference."""
-    return _decide(difference, guard_class_worse=False, rule=RULES[mode])
+    return decide_outcome(difference, guard_class_worse=False, rule=RULES[mode])
 
 
 def mirrored(difference: Difference) -> Difference:

@@ -63,7 +63,7 @@ def compare_counts(
     )
     present = [names[int(k)] for k in columns]
     classes = _compare_classes(ours, theirs, present, without_UK=without_UK, draws_BK=draws_BK, rule=rule)
-    outcome = _decide(difference, any(each.worse for each in classes.values()), rule)
+    outcome = decide_outcome(difference, any(each.worse for each in classes.values()), rule)
     found = Comparison(
         role=role,
         version=version,
@@ -136,7 +136,8 @@ def _compare_classes(
     }
 
 
-def _decide(difference: Difference, guard_class_worse: bool, rule: Rule) -> Outcome:
+def decide_outcome(difference: Difference, guard_class_worse: bool, rule: Rule) -> Outcome:
+    """Decide by the limits of the difference; a guard class that is shown to be worse rejects the candidate."""
     if guard_class_worse:
         return "reject"
     if difference.lower is None or difference.upper is None:
