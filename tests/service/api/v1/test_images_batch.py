@@ -57,12 +57,16 @@ def test_invalid_image_does_not_fail_the_others(client: TestClient) -> None:
     assert client.get("/v1/images").json()["unlabelled"] == 2
 
 
-def test_full_pool_and_full_disk_name_the_remedy(make_settings: MakeSettings, tmp_path: Path) -> None:
+def test_image_beyond_the_limit_of_the_pool_names_the_setting(make_settings: MakeSettings) -> None:
     full = len(PICTURES[0]) + 1
     with TestClient(create_app(make_settings(pool_max_bytes=full))) as client:
         found = lines(client.post(URL, files=form(PICTURES[0], encoded(picture(400, 300)))))
         assert [line["status"] for line in found] == [201, 507]
         assert "MASKLOOP_POOL_MAX_BYTES" in found[1]["problem"]["detail"]
+
+
+@pytest.mark.usefixtures("on_files")
+def test_full_disk_names_the_folder(make_settings: MakeSettings, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 12) as disk:
         settings = make_settings(data_dir=disk.folder / "data")
         with TestClient(create_app(settings)) as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 from sqlalchemy import event
@@ -15,6 +16,14 @@ from service.state import State
 from tests.service.runs.actor import Actor
 from tests.service.runs.conftest import SteppedClock, fill, perform_run, reap_silent, register_worker
 
+SAVED = '"saved", "step": 3'
+
+
+def shown(parameters: Any) -> str:
+    """The parameters of a statement; psycopg wraps the values that it stores as JSON."""
+    values = parameters.values() if isinstance(parameters, dict) else parameters
+    return " ".join(str(getattr(value, "obj", value)) for value in values).replace("'", '"')
+
 
 @contextmanager
 def failing_from_saved_state(state: State, failures: int) -> Iterator[None]:
@@ -22,9 +31,7 @@ def failing_from_saved_state(state: State, failures: int) -> Iterator[None]:
     left = [failures]
 
     def fail(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
-        begun = left[0] < failures or (
-            "INSERT INTO run_events" in statement and '"saved", "step": 3' in str(parameters)
-        )
+        begun = left[0] < failures or ("INSERT INTO run_events" in statement and SAVED in shown(parameters))
         if begun and left[0] > 0:
             left[0] -= 1
             raise OperationalError(statement, {}, sqlite3.OperationalError("database is locked"))
