@@ -43,7 +43,8 @@ class ServerSettings(BaseSettings):
     """Maximum queueing time of a segmentation, in seconds. A request gets 503 if its estimated queueing time is longer,
     or if it has waited this long. The first two requests per core are admitted regardless and have no limit."""
     max_batch_images: int = Field(default=100, gt=0)
-    """Maximum number of images in one batch request. They wait on disk in `data_dir`."""
+    """Maximum number of images in one batch request. Those above 256 KiB wait on disk in
+    `data_dir`."""
     max_batch_bytes: int = Field(default=200 * 2**20, gt=0)
     """Maximum size of a batch request, in bytes."""
     max_concurrent_batches: int = Field(default=4, gt=0)

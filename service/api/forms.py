@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -15,6 +15,9 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.errors import BadInput
+
+# Smaller parts of a form stay in memory: writing them to files takes a fifth of the time of an upload.
+IN_MEMORY_BYTES = 256 * 1024
 
 
 def is_form(request: Request) -> bool:
@@ -28,7 +31,8 @@ async def form_files(
 ) -> AsyncIterator[list[UploadFile]]:
     """Yield the parts `file` of a form, one to `most`. Raises BadInput; `remedy` ends the message about a bad form.
 
-    Files are stored in `folder` as unnamed temporary files; None: in memory, for routes with a small limit.
+    Files above `IN_MEMORY_BYTES` are stored in `folder` as unnamed temporary files; None: in memory, for routes with a
+    small limit.
     """
     with ExitStack() as files:
         try:
@@ -58,7 +62,7 @@ async def upload_file(request: Request, folder: Path) -> AsyncIterator[BinaryIO]
 
 
 class _Parser(MultiPartParser):
-    """Parser that stores files in `folder`: the system's temporary folder is small in a container."""
+    """Parser that stores large files in `folder`: the system's temporary folder is small in a container."""
 
     spool_max_size = sys.maxsize
 
@@ -74,6 +78,7 @@ class _Parser(MultiPartParser):
             return
         if self._folder is not None:
             part.file.close()
-            part.file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by `files`
+            spooled = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, dir=str(self._folder))  # noqa: SIM115 - see below
+            part.file = cast("BinaryIO", spooled)
         # Close it when the request ends, even if the file is incomplete.
         self._files.callback(part.file.close)
