@@ -57,7 +57,8 @@ def new_images(session: Session, limit: int) -> int:
     """
     last = _learned(session, Run.image_sequence)
     newer = select(Image.id).where(Image.mask_sha256.is_(None), Image.duplicate_of.is_(None), Image.sequence > last)
-    return _count(session, newer, limit)
+    # PostgreSQL would read the whole table for a limit without an order.
+    return _count(session, newer.order_by(Image.sequence), limit)
 
 
 def new_labels(session: Session, limit: int) -> int:
@@ -66,7 +67,8 @@ def new_labels(session: Session, limit: int) -> int:
     An image that was labelled twice counts once.
     """
     last = _learned(session, Run.label_sequence)
-    return _count(session, select(Image.id).where(Image.mask_sha256.is_not(None), Image.label_sequence > last), limit)
+    newer = select(Image.id).where(Image.mask_sha256.is_not(None), Image.label_sequence > last)
+    return _count(session, newer.order_by(Image.label_sequence), limit)
 
 
 def find_pause(session: Session, settings: Settings) -> Pause | None:
