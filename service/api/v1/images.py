@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import structlog
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,8 +29,10 @@ from service.errors import (
 from service.images.image_store import LabelFilter, Page
 from service.segmentation.decode import EXTENSIONS
 from service.state import State
+from service.storage.storage_faults import reason_of
 from service.storage.tables import Image, Split
 
+log = structlog.stdlib.get_logger(__name__)
 # Contributors may read an image by its id, the hash of its bytes, but not list what others sent.
 router = APIRouter(prefix="/v1/images", tags=["images"], dependencies=[needs("contribute")])
 
@@ -83,10 +86,20 @@ def keep(state: State, data: bytes, *, decoded: bool = False) -> tuple[Image, bo
 
 
 def count_kept(state: State, images: Sequence[Image]) -> None:
-    """Count new images, and start a run if one is due."""
-    if images:
-        state.metrics.images_added.inc(len(images))
-        state.retrain_policy.consider_image(max(image.sequence for image in images))
+    """Count stored images, and start a run if one is due."""
+    if not images:
+        return
+    state.metrics.images_added.inc(len(images))
+    _start_if_due(lambda: state.retrain_policy.consider_image(max(image.sequence for image in images)))
+
+
+def _start_if_due(consider: Callable[[], object]) -> None:
+    """Start a run if one is due; a fault is logged, since the image or label is stored and must be acknowledged."""
+    try:
+        consider()
+    except Exception as error:
+        # The worker's sweep looks again.
+        log.warning("cannot look whether a run is due", reason=reason_of(error))
 
 
 ADDED_DOCS: dict[int | str, dict[str, Any]] = {200: {"model": ImageOut, "description": "The pool has this image"}}
@@ -202,7 +215,7 @@ def put_mask(
         partial=partial,
     )
     # The pool may have had enough images for a run, but too few labels.
-    state.retrain_policy.consider()
+    _start_if_due(state.retrain_policy.consider)
     return ImageOut.model_validate(image)
 
 

@@ -115,10 +115,10 @@ def _add(state: State, group: list[Part]) -> bytes:
         added = state.images.add_all([image for _, image in received])
     except Exception as error:
         return _joined(lines + [_failed(state, part, error) for part, _ in received])
-    count_kept(state, [image for image, is_new in added if is_new])
     for ((index, file), _), (image, is_new) in zip(received, added, strict=True):
         out = ImageOut.model_validate(image)
         lines.append(AddedLine(index=index, filename=file.filename or "", status=201 if is_new else 200, image=out))
+    count_kept(state, [image for image, is_new in added if is_new])
     return _joined(lines)
 
 

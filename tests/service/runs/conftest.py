@@ -148,12 +148,14 @@ def finished_run(loop: State) -> str:
     return perform_run(loop, loop.retrain_policy.start("manual").id).id
 
 
-def perform_run(loop: State, run_id: str) -> Run:
+def perform_run(
+    loop: State, run_id: str, *, stopping: threading.Event | None = None, settings: Settings | None = None
+) -> Run:
     """Perform a queued run with the substitute of the trainer."""
     perform(
         run_id,
-        threading.Event(),
-        settings=loop.settings,
+        stopping or threading.Event(),
+        settings=settings or loop.settings,
         database=loop.database,
         images=loop.images,
         models=loop.models,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
 
 from service.api.app import create_app
 from service.api.v1 import images_batch
+from service.runs.policy.retrain_policy import RetrainPolicy
 from tests.service.conftest import MakeSettings, encoded
 from tests.service.tiny_bundle import picture
 from tests.small_disk import small_disk
@@ -87,3 +91,18 @@ def test_batch_needs_a_form_of_a_limited_number_of_images(make_settings: MakeSet
     assert client.post(URL, files={"other": PICTURES[0]}).status_code == 400
     with TestClient(create_app(make_settings(max_batch_images=2))) as few:
         assert "MASKLOOP_MAX_BATCH_IMAGES" in few.post(URL, files=form(*PICTURES[:3])).json()["detail"]
+
+
+def test_stored_images_are_acknowledged_if_the_database_fails_after_them(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("SELECT", {}, sqlite3.OperationalError("disk I/O error"))
+
+    monkeypatch.setattr(RetrainPolicy, "consider_image", fail)
+    monkeypatch.setattr(RetrainPolicy, "consider", fail)
+    assert [line["status"] for line in lines(client.post(URL, files=form(*PICTURES[:2])))] == [201, 201]
+    added = client.post("/v1/images", content=PICTURES[2])
+    assert added.status_code == 201
+    mask = encoded(np.ones((30, 40), np.uint8))
+    assert client.put(f"/v1/images/{added.json()['id']}/mask", content=mask).status_code == 200

@@ -20,12 +20,11 @@ from service.process_identity import end_group, has_ended, process_identity
 from service.runs.leases.attempts import MAX_ATTEMPTS
 from service.runs.leases.reaper import reap
 from service.runs.worker.attempt_folder import open_attempt
-from service.runs.worker.perform import perform
 from service.state import State
 from service.storage.tables import Run
 from tests.service.conftest import eventually
 from tests.service.runs.actor import Actor, alive
-from tests.service.runs.conftest import GOOD, SteppedClock, fill, reap_silent, register_worker
+from tests.service.runs.conftest import GOOD, SteppedClock, fill, perform_run, reap_silent, register_worker
 
 PERFORM = """
 import sys, threading
@@ -61,18 +60,6 @@ def start(loop: State, run: Run) -> Iterator[Start]:
     for process in processes:
         process.kill()
         process.wait()
-
-
-def perform_here(loop: State, run_id: str) -> str:
-    perform(
-        run_id,
-        threading.Event(),
-        settings=loop.settings,
-        database=loop.database,
-        images=loop.images,
-        models=loop.models,
-    )
-    return loop.runs.get(run_id).status
 
 
 def stop_outside_a_transaction(process: subprocess.Popen[bytes], state: State) -> None:
@@ -121,7 +108,7 @@ def test_any_number_of_power_cuts_with_progress_between_them_does_not_fail_a_run
         assert reap(loop.database, loop.liveness) == [run.id]
         assert (loop.runs.get(run.id).attempts, loop.runs.get(run.id).fence) == (1, cut + 1)
     actor.behave(steps=loop.runs.get(run.id).saved_step + 200, step_s=0)
-    assert perform_here(loop, run.id) == "judged"
+    assert perform_run(loop, run.id).status == "judged"
     trained_from = [int(line.rpartition(" ")[2]) for line in actor.history if line.startswith("train")]
     assert trained_from == sorted(set(trained_from))
 
@@ -143,7 +130,7 @@ def test_hung_worker_and_its_trainer_cannot_disturb_the_next_attempt(
         with loop.database.write() as session:
             session.get_one(Run, run.id).program = "other-boot pid:[1] 1 1"
     actor.behave(steps=loop.runs.get(run.id).saved_step + 100)
-    thread = threading.Thread(target=perform_here, args=(loop, run.id))
+    thread = threading.Thread(target=perform_run, args=(loop, run.id))
     with capture_logs() as entries:
         thread.start()
         eventually(lambda: len(actor.pids("train")) == 2)

@@ -6,24 +6,9 @@ import threading
 
 from sqlalchemy import select
 
-from service.runs.worker.perform import perform
-from service.settings import Settings
 from service.state import State
-from service.storage.tables import Activation, Run
-
-
-def perform_run(
-    loop: State, run_id: str, *, stopping: threading.Event | None = None, settings: Settings | None = None
-) -> Run:
-    perform(
-        run_id,
-        stopping or threading.Event(),
-        settings=settings or loop.settings,
-        database=loop.database,
-        images=loop.images,
-        models=loop.models,
-    )
-    return loop.runs.get(run_id)
+from service.storage.tables import Activation
+from tests.service.runs.conftest import perform_run
 
 
 class Background:

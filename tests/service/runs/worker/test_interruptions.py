@@ -21,10 +21,11 @@ from tests.service.runs.conftest import (
     BAD,
     GOOD,
     SteppedClock,
+    perform_run,
     reap_silent,
     write_dataset,
 )
-from tests.service.runs.worker.performing import Background, activations, perform_run
+from tests.service.runs.worker.performing import Background, activations
 
 
 def test_cancel_stops_the_trainer(loop: State, run: Run, actor: Actor) -> None:

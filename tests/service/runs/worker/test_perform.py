@@ -23,10 +23,11 @@ from tests.service.runs.conftest import (
     BAD,
     GOOD,
     fill,
+    perform_run,
     register_worker,
     write_version,
 )
-from tests.service.runs.worker.performing import Background, activations, perform_run
+from tests.service.runs.worker.performing import Background, activations
 from tests.service.tiny_bundle import COLORS, nearest
 
 WORSE = "20260103T000000-worse000"
