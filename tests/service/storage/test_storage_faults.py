@@ -17,6 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from structlog.testing import capture_logs
 
+from service.api.forms import IN_MEMORY_BYTES
 from service.errors import DatabaseUnwritable, StorageFailed, StorageUnwritable
 from service.state import State
 from service.storage import data_folder
@@ -115,6 +116,7 @@ def test_segmentation_continues_while_nothing_can_be_written(
     disk: Disk, make_settings: MakeSettings, bundle: Path, unwritable: Callable[[Disk, State], Any], reason: str
 ) -> None:
     image, other = encoded(picture()), encoded(picture(seed=1))
+    large = other.ljust(IN_MEMORY_BYTES + 1, b"\0")
     with serve(make_settings(data_dir=disk.folder / "data")) as client:
         state: State = client.app_state["maskloop"]
         kept = client.post("/v1/images", content=image).json()["id"]
@@ -125,13 +127,15 @@ def test_segmentation_continues_while_nothing_can_be_written(
                 "/v1/images": client.post("/v1/images", content=other),
                 "mask": client.put(f"/v1/images/{kept}/mask", content=encoded(nearest(picture(), COLORS))),
                 "/v1/models": client.post("/v1/models", content=zipped(bundle)),
-                "batch": client.post("/v1/segment/batch", files=[("file", ("a.png", other * 100))]),
+                "batch": client.post("/v1/segment/batch", files=[("file", ("a.png", large))]),
             }
             for name, response in calls.items():
                 assert (name, response.status_code) == (name, 507), response.text
                 assert response.json()["type"] == PROGRAM
                 assert f"The data folder data {reason}" in response.json()["detail"]
                 assert str(disk.folder) not in response.text
+            # A small part of a form needs no disk.
+            assert client.post("/v1/segment/batch", files=[("file", ("a.png", other))]).json()["status"] == 200
             for query in ("", "?contribute=true"):
                 response = client.post(f"/v1/segment{query}", content=other)
                 assert (read(response.content) == nearest(picture(seed=1), COLORS)).all()
