@@ -60,6 +60,7 @@ from trainer.data.formats.rgb import (
     undeclared_numbers,
 )
 from trainer.data.formats.tiff_tags import has_sub_pages, select_page, unreadable_kind
+from trainer.user_error import UserError
 
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, DecompressionBombError)
 """Pillow's exceptions for damaged files; they differ by format."""
@@ -80,7 +81,7 @@ NO_MASK_FILE = "the mask is missing; add it or remove its name from the labelled
 REPLACE = "replace the file or remove its name from the split files"
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """An image or a mask cannot be used."""
 
 

@@ -30,8 +30,8 @@ from trainer.data.coco.coco_classes import MaskValues, coco_values, is_coco, mas
 from trainer.data.coco.coco_regions import Shape, region
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError, decode_colors, decode_values
+from trainer.data.map_in_threads import map_in_threads
 from trainer.data.readers.file_layouts import PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
-from trainer.data.scan import map_in_threads
 from trainer.taxonomy import IGNORE
 
 AnnotationSource = Literal["panoptic", "instances", "stuffthings"]
