@@ -30,6 +30,7 @@ COMMANDS = {
     "predict": Command("predict", "write masks and overlays of images"),
     "report": Command("report", "write a run's report.html again"),
     "check-data": Command("check_data", "check every image and mask of a data set", ("rich",)),
+    "import": Command("import_dataset", "turn images and labels of another tool into a data set", ()),
     "prepare-coco": Command("prepare_coco", "create the masks of COCO from its annotations", ()),
     "import-official": Command("import_official", "convert a checkpoint that the authors of UniMatch V2 published"),
 }
