@@ -20,12 +20,13 @@ from trainer.models.encoders.encoder import EncoderError
 from trainer.models.segmenter import Segmenter, build_segmenter
 from trainer.recipe_file import recipe_from_dict
 from trainer.taxonomy import Taxonomy, TaxonomyError
+from trainer.user_error import UserError
 
 FORMAT_VERSION = 1
 METADATA_KEY = "maskloop"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A file that is not a readable checkpoint, or does not fit the model or the classes."""
 
 

@@ -11,13 +11,15 @@ from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, Positi
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_jsonable_python
 
+from trainer.user_error import UserError
+
 Method = Literal["supervised", "fixmatch", "unimatch_v1", "unimatch_v2"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 """Reject unknown keys and numbers that are not finite."""
 
 
-class RecipeError(ValueError):
+class RecipeError(UserError):
     """A recipe that cannot be run; the message names the setting and its accepted values."""
 
 

@@ -79,11 +79,6 @@ class Processes:
         return cast("nn.Module", convert_sync_batchnorm(student))  # type: ignore[no-untyped-call]
 
 
-def is_main_process() -> bool:
-    """Whether the launcher made this process rank 0; can be called before the process group exists."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 def pick_device(name: str) -> torch.device:
     """The device of that name; "auto" is the first GPU, or else the CPU. Raises RunError if it is not available."""
     if name == "auto":

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 from unicodedata import normalize
 
+from trainer.user_error import UserError
+
 IGNORE = 255
 """Default mask value of unlabelled pixels, which count neither in the loss nor in the metrics."""
 
@@ -11,7 +13,7 @@ WIDE_IGNORE = 65535
 """Default for more classes than an 8-bit mask can hold."""
 
 
-class TaxonomyError(ValueError):
+class TaxonomyError(UserError):
     """An invalid list of classes."""
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from trainer.events import Events, NullEvents
-from trainer.processes import is_main_process
+from trainer.main_process import is_main_process
 from trainer.recipe_file import load_recipe
 from trainer.run_error import RunError
 from trainer.stop_signals import Stopped

@@ -16,9 +16,12 @@ trainer/data/classes has such files for the public data sets.
 """
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import tomli_w
 
 from trainer.data.mask_encoding import Color, MaskEncoding
 from trainer.taxonomy import IGNORE, Taxonomy, TaxonomyError, is_color
@@ -44,6 +47,13 @@ def read_classes(path: Path) -> tuple[Taxonomy, MaskEncoding]:
         raise TaxonomyError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TaxonomyError) as error:
         raise TaxonomyError(f"{path}: {error}") from error
+
+
+def write_classes(path: Path, names: Sequence[str], colors: Sequence[Color], ignore_index: int, source: str) -> None:
+    """Write a classes file for masks that store ids; `source` says in its first line what wrote it."""
+    pairs = zip(names, colors, strict=True)
+    table = {"ignore_index": ignore_index, "classes": [{"name": name, "color": list(color)} for name, color in pairs]}
+    path.write_text(f"# Written by {source}.\n{tomli_w.dumps(table)}", encoding="utf-8")
 
 
 def public_classes(name: str, root: Path) -> tuple[Taxonomy, MaskEncoding]:

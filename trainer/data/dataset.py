@@ -15,6 +15,7 @@ from trainer.counted import counted
 from trainer.data.formats.rgb import ValueRange
 from trainer.data.mask_encoding import MaskEncoding
 from trainer.taxonomy import Taxonomy
+from trainer.user_error import UserError
 
 EVERYTHING = "*"
 """Name of the split with all images."""
@@ -28,7 +29,7 @@ FIRST_BYTES = 4096
 """Bytes per image in the fingerprint of a large data set."""
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError):
     """A data set cannot be used for training."""
 
 

@@ -60,6 +60,7 @@ from trainer.data.formats.rgb import (
     undeclared_numbers,
 )
 from trainer.data.formats.tiff_tags import has_sub_pages, select_page, unreadable_kind
+from trainer.user_error import UserError
 
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, struct.error, DecompressionBombError)
 """Pillow's exceptions for damaged files; they differ by format."""
@@ -80,7 +81,7 @@ NO_MASK_FILE = "the mask is missing; add it or remove its name from the labelled
 REPLACE = "replace the file or remove its name from the split files"
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """An image or a mask cannot be used."""
 
 
@@ -117,6 +118,12 @@ def image_size(source: Source, name: Path, value_range: ValueRange | None = None
         # For TIFF, Pillow applies the orientation itself and reports the final size.
         swapped = file.format != "TIFF" and _orientation(file) in SIDEWAYS
         return (width, height) if swapped else (height, width)
+
+
+def stored_orientation(source: Source, name: Path) -> int:
+    """EXIF orientation of an image, 1..8; 1 for TIFF, which Pillow turns itself. Raises ImageError."""
+    with _image_errors(name, NO_IMAGE, "is not an image", REPLACE), _open(source) as file:
+        return 1 if file.format == "TIFF" else _orientation(file)
 
 
 def decode_values(source: Source, name: Path) -> npt.NDArray[np.integer[Any]]:

@@ -2,21 +2,14 @@
 
 # K classes
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from trainer.data.dataset import FULL_READ_LIMIT, Sample, SegmentationDataset
 from trainer.data.label_counts import LabelCounts, add_counts, count_mask
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from trainer.data.map_in_threads import map_in_threads
 
 
 def check_unlabelled(dataset: SegmentationDataset, samples: Sequence[Sample]) -> None:
@@ -41,17 +34,3 @@ def class_frequency(dataset: SegmentationDataset, samples: Iterable[Sample]) -> 
 
     counts_K = add_counts(map_in_threads(count, list(samples), "masks"), dataset.taxonomy).classes_K
     return torch.from_numpy(counts_K / max(counts_K.sum(), 1))
-
-
-def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], title: str) -> list[Result]:
-    """Results in the order of the items, computed in threads (decoding releases the GIL), with a progress bar.
-
-    The first exception is raised and cancels the rest.
-    """
-    console = Console(stderr=True)
-    pool = ThreadPoolExecutor(max_workers=os.cpu_count())
-    try:
-        results = pool.map(function, items)
-        return list(track(results, title, len(items), console=console, transient=True, disable=not console.is_terminal))
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -19,7 +19,7 @@ from trainer.data.dataset import DatasetError, MissingImagesError, Sample, Segme
 from trainer.data.decode import ImageError, UndeclaredRangeError
 from trainer.data.formats.rgb import ValueRange
 from trainer.data.label_counts import LabelCounts, add_counts, count_mask
-from trainer.data.scan import map_in_threads
+from trainer.data.map_in_threads import map_in_threads
 
 Role = Literal["labelled", "unlabelled", "train", "val", "other"]
 

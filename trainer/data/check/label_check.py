@@ -10,7 +10,7 @@ import numpy as np
 from trainer.counted import counted
 from trainer.data.dataset import EVERYTHING, DatasetError, Sample, SegmentationDataset
 from trainer.data.label_counts import LabelCounts, add_counts, count_mask
-from trainer.data.scan import map_in_threads
+from trainer.data.map_in_threads import map_in_threads
 
 ENOUGH_MASKS, LEAST_SHARE = 100, 0.25
 """In this number of masks, this share of a public data set's classes must occur; in fewer masks, it should."""

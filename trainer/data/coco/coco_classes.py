@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import normalize
 
-import tomli_w
-
 from trainer.atomic_write import atomic_write
-from trainer.data.classes_file import PUBLIC, public_classes, read_classes
+from trainer.data.classes_file import PUBLIC, public_classes, read_classes, write_classes
 from trainer.data.coco.coco_annotations import AnnotationFile, Table
 from trainer.data.dataset import DatasetError
 from trainer.data.readers.file_layouts import CLASS_OF_THING, THING_IDS
@@ -100,11 +98,9 @@ def _is_background(name: str) -> bool:
 def _write_classes(path: Path, names: Sequence[str]) -> None:
     # A category may be called background too.
     distinct = list(dict.fromkeys(names))
-    pairs = zip(distinct, distinct_colors(len(distinct)), strict=True)
     ignore_index = IGNORE if len(distinct) <= IGNORE else WIDE_IGNORE
-    table = {"ignore_index": ignore_index, "classes": [{"name": name, "color": list(color)} for name, color in pairs]}
     with atomic_write(path) as file:
-        file.write_text(f"# Written by prepare-coco.\n{tomli_w.dumps(table)}", encoding="utf-8")
+        write_classes(file, distinct, distinct_colors(len(distinct)), ignore_index, "prepare-coco")
 
 
 def _by_name(path: Path, names: Mapping[int, str], *, background: bool) -> MaskValues:

@@ -21,7 +21,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from trainer.atomic_write import atomic_write
 from trainer.counted import counted
@@ -30,8 +29,9 @@ from trainer.data.coco.coco_classes import MaskValues, coco_values, is_coco, mas
 from trainer.data.coco.coco_regions import Shape, region
 from trainer.data.dataset import DatasetError
 from trainer.data.decode import ImageError, decode_colors, decode_values
+from trainer.data.map_in_threads import map_in_threads
+from trainer.data.mask_file import write_mask
 from trainer.data.readers.file_layouts import PIXEL_MAPS, STUFF_IDS, pixel_map_encoding
-from trainer.data.scan import map_in_threads
 from trainer.taxonomy import IGNORE
 
 AnnotationSource = Literal["panoptic", "instances", "stuffthings"]
@@ -203,9 +203,5 @@ def _target(root: Path, task: MaskTask) -> Path:
 
 
 def _write(path: Path, mask_HW: Mask, values: MaskValues) -> None:
-    image = Image.fromarray(mask_HW)
-    if mask_HW.dtype == np.uint8:
-        colors = [part for color in values.taxonomy.colors for part in color]
-        image.putpalette(colors + [255] * (3 * 256 - len(colors)))
     with atomic_write(path) as temporary:
-        image.save(temporary, "PNG")
+        write_mask(temporary, mask_HW, values.taxonomy.colors)

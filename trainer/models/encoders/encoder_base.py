@@ -8,10 +8,12 @@ from typing import Self
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainer.user_error import UserError
+
 LEVELS = 4
 
 
-class EncoderError(ValueError):
+class EncoderError(UserError):
     """A name, an option or a weights file that gives no usable encoder."""
 
 
