@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-labels bench-large bench-memory bench-pool bench-serve bench-shadow fuzz sizes soak chaos camvid camvid-gate drift encoders triton tensorrt clients clean
+.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-labels bench-large bench-memory bench-pool bench-serve bench-shadow fuzz sizes soak chaos camvid camvid-gate drift encoders triton tensorrt clients wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,6 +118,13 @@ clients: $(ALL) ## install kserve's client, locust and perf_analyzer in .venv/cl
 	$(UV) pip install --quiet --python .venv/clients/bin/python kserve==0.21.0 locust==2.47.0
 	-$(UV) pip install --quiet --python .venv/clients/bin/python --no-deps perf-analyzer==2.60.0
 	$(BIN)/python -m pytest tests/service/api/clients
+
+wheel: $(ALL) ## build the wheel, install it in .venv/installed (400 MB) and try it there
+	rm -rf .venv/wheel
+	$(UV) build --quiet --wheel --out-dir .venv/wheel
+	$(UV) venv --quiet --clear --python $(BIN)/python .venv/installed
+	$(UV) pip install --quiet --python .venv/installed/bin/python --constraints requirements.lock .venv/wheel/*.whl
+	$(BIN)/python -m pytest tests/e2e/test_wheel.py
 
 tensorrt: $(ALL) ## install NVIDIA's ONNX parser in .venv/tensorrt (250 MB, needs no GPU) and run its tests
 	$(UV) pip install --quiet --python $(BIN)/python --target .venv/tensorrt tensorrt-rtx==1.7.1.116

@@ -2,7 +2,7 @@
 #   docker build -f docker/service.Dockerfile -t maskloop/service .
 #   docker run -p 127.0.0.1:8000:8000 -v maskloop-data:/data --name maskloop maskloop/service
 # Every call needs a key. The first start creates one and prints it to the log; this prints it again:
-#   docker exec maskloop python -m service keys show
+#   docker exec maskloop maskloop keys show
 # To supply a key instead: docker run -e MASKLOOP_API_KEY=$(openssl rand -hex 32) ...
 FROM docker.io/library/python:3.11-slim-bookworm AS build
 # Trust the system's certificates, which may include those of a company's proxy.
@@ -14,7 +14,7 @@ WORKDIR /src
 COPY pyproject.toml requirements.lock ./
 RUN /uv/bin/uv pip install --quiet --no-cache --compile-bytecode --python /opt/maskloop/bin/python \
     --constraints requirements.lock --requirements pyproject.toml
-COPY README.md LICENSE ./
+COPY README.md LICENSE maskloop.py ./
 COPY trainer trainer
 COPY exporter exporter
 COPY service service

@@ -10,7 +10,7 @@ WORKDIR /src
 COPY pyproject.toml requirements.lock ./
 RUN /uv/bin/uv pip install --quiet --no-cache --python /opt/maskloop/bin/python \
     --constraints requirements.lock --requirements pyproject.toml --extra trainer --extra exporter
-COPY README.md LICENSE ./
+COPY README.md LICENSE maskloop.py ./
 COPY trainer trainer
 COPY exporter exporter
 COPY service service

@@ -1,4 +1,4 @@
-"""Command line: python -m exporter export | verify | inspect | check-tensorrt | triton."""
+"""Command line: maskloop export | verify | inspect | check-tensorrt | triton, also as python -m exporter."""
 
 import argparse
 import sys
@@ -12,16 +12,21 @@ from exporter.model_card import artifacts_table, model_card, palette
 from exporter.tensorrt import tensorrt_command
 from exporter.triton import triton_command
 
+INSTALL = "run `pip install 'maskloop[trainer,exporter]'`, in a checkout `make trainer`"
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 success, 1 error; argparse exits with 2 on wrong usage."""
-    options = _parser().parse_args(arguments)
+
+def main(arguments: list[str] | None = None, prog: str = "python -m exporter") -> int:
+    """Run one command and return its exit code: 0 success, 1 error; argparse exits with 2 on wrong usage.
+
+    `prog` is how the program was started, for its help.
+    """
+    options = parser("", prog).parse_args(arguments)
     try:
         return int(options.command(options))
     except (ValueError, OSError) as error:
         return _fail(str(error))
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed: run `make trainer`, or `uv pip install '.[trainer,exporter]'`")
+        return _fail(f"{error.name} is not installed: {INSTALL}")
 
 
 def _fail(message: str) -> int:
@@ -111,15 +116,16 @@ def _inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m exporter",
+def parser(_chosen: str, prog: str) -> argparse.ArgumentParser:
+    """Return the parser of all commands, whichever is chosen: it is quick to build."""
+    whole = argparse.ArgumentParser(
+        prog=prog,
         description="Export a checkpoint to a bundle: a folder with an ONNX graph that takes RGB images and returns "
         "masks, test images to verify it, and a model card.",
-        epilog="Start with: python -m exporter export runs/NAME/model.safetensors --out bundles/NAME. Then verify the "
-        "bundle, or serve it with python -m service serve --model bundles/NAME. Format: exporter/BUNDLE.md.",
+        epilog="Start with: %(prog)s export runs/NAME/model.safetensors --out bundles/NAME. Then verify the "
+        "bundle, or serve it with maskloop serve --model bundles/NAME. Format: exporter/BUNDLE.md.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
     _add_export_options(
         commands.add_parser(
             "export",
@@ -146,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
 
     tensorrt_command.add_to(commands)
     triton_command.add_to(commands)
-    return parser
+    return whole
 
 
 def _add_export_options(command: argparse.ArgumentParser) -> None:

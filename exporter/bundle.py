@@ -54,7 +54,7 @@ def read_manifest(bundle: Path) -> Manifest:
     """Read the manifest of a bundle. Raises BundleError if it is missing or invalid."""
     file = bundle / MANIFEST
     if not file.is_file():
-        raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}; make one with `python -m exporter export`")
+        raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}; make one with `maskloop export`")
     try:
         return Manifest.from_json(file.read_bytes())
     except ManifestError as error:

@@ -89,7 +89,7 @@ def _quality(manifest: Manifest) -> str:
     if "reported" in metrics:
         return f"Reported: {metrics['reported']}."
     if "miou" not in metrics:
-        return "Not measured. `python -m trainer evaluate CHECKPOINT --data DATASET` measures it."
+        return "Not measured. `maskloop evaluate CHECKPOINT --data DATASET` measures it."
     per_class: dict[str, float | None] = metrics.get("per_class", {})
     rows = []
     for entry in manifest.classes:
@@ -130,7 +130,7 @@ def _training(manifest: Manifest) -> str:
 def _use(manifest: Manifest) -> str:
     return f"""\
 ```sh
-python -m service serve --model BUNDLE
+maskloop serve --model BUNDLE
 curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' localhost:8000/v1/segment -o mask.png
 ```
 

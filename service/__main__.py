@@ -1,4 +1,4 @@
-"""Command line: python -m service up | serve | worker | repeat | keys | settings."""
+"""Command line: maskloop up | serve | worker | repeat | keys | settings, also as python -m service."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ WORKER_NICENESS = 10
 DESCRIPTION = "Semantic segmentation over HTTP, with a model that is retrained on the images that clients contribute."
 EPILOG = """\
 start here:
-  python -m service up
+  %(prog)s up
   curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' localhost:8000/v1/segment -o mask.png
 
 All other settings are MASKLOOP_* environment variables (MASKLOOP_RETRAIN_AFTER_IMAGES=100, ...): see
-python -m service settings.
+%(prog)s settings.
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 success, 1 error, 2 invalid command line or setting."""
-    options = _parser().parse_args(arguments)
+def main(arguments: list[str] | None = None, prog: str = "python -m service") -> int:
+    """Run one command and return its exit code: 0 success, 1 error, 2 invalid command line or setting.
+
+    `prog` is how the program was started, for its help.
+    """
+    options = parser("", prog).parse_args(arguments)
     try:
         return int(options.command(options))
     except KeyboardInterrupt:
@@ -129,14 +132,15 @@ def _fail(message: str, *, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m service",
+def parser(_chosen: str, prog: str) -> argparse.ArgumentParser:
+    """Return the parser of all commands, whichever is chosen: it is quick to build."""
+    whole = argparse.ArgumentParser(
+        prog=prog,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser(
         "up",
@@ -184,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--markdown", action="store_true", help="print docs/settings.md, which has no current values")
     command.set_defaults(command=_settings)
-    return parser
+    return whole
 
 
 def _add_repeat(commands: Any) -> None:

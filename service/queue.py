@@ -32,7 +32,7 @@ class Queue:
         """Send a task, after the row of the run was committed. Raises QueueUnreachable."""
         if not self._broker_url:
             raise QueueUnreachable(
-                "No broker is configured: start everything with `python -m service up`, or set MASKLOOP_BROKER_URL."
+                "No broker is configured: start everything with `maskloop up`, or set MASKLOOP_BROKER_URL."
             )
         try:
             self._producer().send_task(task, args=[run_id], queue=QUEUE, ignore_result=True, retry=False)

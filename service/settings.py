@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent
 PREFIX = "MASKLOOP_"
+# Of the client's commands, which may share the environment: MASKLOOP_SERVER.
+CLIENT_VARIABLES = ("server",)
 # For keys that an operator supplies.
 MIN_API_KEY_LENGTH = 20
 
@@ -336,7 +338,7 @@ class Settings(ServerSettings):
 
 def mistyped_variables() -> dict[str, str | None]:
     """Find variables with the prefix MASKLOOP_ that are no settings, and the most similar setting."""
-    known = list(Settings.model_fields)
+    known = [*Settings.model_fields, *CLIENT_VARIABLES]
     named = {name: name.lower().removeprefix(PREFIX.lower()) for name in os.environ if name.upper().startswith(PREFIX)}
     similar = {name: difflib.get_close_matches(bare, known, n=1) for name, bare in named.items() if bare not in known}
     return {name: PREFIX + close[0].upper() if close else None for name, close in sorted(similar.items())}

@@ -1,4 +1,4 @@
-"""python -m trainer COMMAND."""
+"""maskloop COMMAND, also as python -m trainer COMMAND."""
 
 import sys
 

@@ -24,12 +24,14 @@ class Command:
     packages: tuple[str, ...] = TRAINING
 
 
+CHECK = Command("check_data", "check every image and mask of a data set", ())
 COMMANDS = {
     "train": Command("train_recipe", "train a model from a recipe"),
     "evaluate": Command("evaluate_checkpoints", "score checkpoints on a labelled split"),
     "predict": Command("predict", "write masks and overlays of images"),
     "report": Command("report", "write a run's report.html again"),
-    "check-data": Command("check_data", "check every image and mask of a data set", ("rich",)),
+    "check": CHECK,
+    "check-data": CHECK,
     "import": Command("import_dataset", "turn images and labels of another tool into a data set", ()),
     "prepare-coco": Command("prepare_coco", "create the masks of COCO from its annotations", ()),
     "import-official": Command("import_official", "convert a checkpoint that the authors of UniMatch V2 published"),
@@ -47,8 +49,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m trainer"
     chosen = next((each for each in given if not each.startswith("-")), "")
     if (command := COMMANDS.get(chosen)) and (missing := [name for name in command.packages if not find_spec(name)]):
         sys.stderr.write(
-            f"error: the trainer is not installed ({', '.join(missing)} missing): run `make trainer`, or "
-            "`uv pip install '.[trainer,exporter]'`\n"
+            f"error: the trainer is not installed ({', '.join(missing)} missing): run `pip install "
+            "'maskloop[trainer,exporter]'`, in a checkout `make trainer`\n"
         )
         return 1
     options = parser(chosen, prog).parse_args(given)
@@ -77,7 +79,7 @@ def parser(chosen: str, prog: str = "python -m trainer") -> argparse.ArgumentPar
     whole = argparse.ArgumentParser(
         prog=prog,
         description="Train semantic segmentation on a few labelled and many unlabelled images (UniMatch V2).",
-        epilog=f"Start with {prog} check-data DATASET; then copy a recipe from trainer/recipes and train it.",
+        epilog=f"Start with {prog} check DATASET; then copy a recipe from trainer/recipes and train it.",
     )
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():

@@ -41,8 +41,8 @@ FREE = {
 
 CHALLENGE = 'Bearer realm="maskloop"'
 KEY_MISSING = (
-    "Send a key as `Authorization: Bearer KEY`. On the machine of the service, `python -m service keys show` prints "
-    "the key of the first start; `python -m service keys create NAME --scope predict` creates another."
+    "Send a key as `Authorization: Bearer KEY`. On the machine of the service, `maskloop keys show` prints "
+    "the key of the first start; `maskloop keys create NAME --scope predict` creates another."
 )
 COOKIE = "maskloop_key"
 # An IPv6 host owns a /64 network and can use any address in it.

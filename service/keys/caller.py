@@ -27,9 +27,9 @@ class Caller:
         if self.name is None:
             raise KeyMissing(
                 f"This call needs a key with the scope {scope}: send it as `Authorization: Bearer KEY`. On the machine "
-                "of the service, `python -m service keys show` prints the key of the first start."
+                "of the service, `maskloop keys show` prints the key of the first start."
             )
         raise ScopeMissing(
             f"The key {self.name!r} lacks the scope {scope}; it has {', '.join(sorted(self.scopes)) or 'none'}. Use "
-            f"another key, or create one with `python -m service keys create NAME --scope {scope}`."
+            f"another key, or create one with `maskloop keys create NAME --scope {scope}`."
         )

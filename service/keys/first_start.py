@@ -37,7 +37,7 @@ def check_exposure(settings: Settings) -> None:
     if rows and not any(is_valid(row) for row in rows):
         raise PublicWithoutKey(
             f"{settings.host or 'every address'} is reachable from other machines, and every key is revoked or expired."
-            " Create one with `python -m service keys create NAME --scope all` (with the same --data-dir), set "
+            " Create one with `maskloop keys create NAME --scope all` (with the same --data-dir), set "
             "MASKLOOP_API_KEY, or omit --host and MASKLOOP_HOST to serve this machine only."
         )
 
@@ -57,7 +57,7 @@ def create_first_key(settings: Settings, ring: KeyRing, store: KeyStore) -> str 
 def print_first_key(settings: Settings, text: str, url: str) -> None:
     """Print the new key, with a link that logs a browser in; in JSON logs, only where to find it."""
     file = settings.data_dir / KEY_FILE
-    show = f"python -m service keys show --data-dir {shlex.quote(str(settings.data_dir))}"
+    show = f"maskloop keys show --data-dir {shlex.quote(str(settings.data_dir))}"
     if settings.log_format == "json":
         log.info("created an API key with every scope", file=str(file), show=show)
         return

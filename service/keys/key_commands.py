@@ -1,4 +1,4 @@
-"""`python -m service keys create | list | revoke | show`: manage keys.
+"""`maskloop keys create | list | revoke | show`: manage keys.
 
 Slow imports are inside the functions: every command of the program builds these parsers.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_DAYS = 36_500
 MAX_RATE = 1_000_000
 COLUMNS = ("NAME", "ID", "SCOPES", "PER MINUTE", "CREATED", "LAST USED", "EXPIRES", "STATE")
-CREATE = "`python -m service keys create NAME --scope all`"
+CREATE = "`maskloop keys create NAME --scope all`"
 
 
 def add_keys(keys: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_keys(keys: argparse.ArgumentParser) -> None:
     command = commands.add_parser(
         "create",
         help="create a key and print it once",
-        description="Create a key. Only the key goes to stdout: KEY=$(python -m service keys create camera --scope "
+        description="Create a key. Only the key goes to stdout: KEY=$(%(prog)s camera --scope "
         "predict). Scopes: predict (segment), contribute (images and masks into the pool), train (runs; with "
         "contribute, the pool's list), admin (models). No scope includes another.",
     )
@@ -132,7 +132,7 @@ def _show(options: argparse.Namespace) -> int:
     text = settings.api_key.get_secret_value() or read_local_key(settings.data_dir)
     if text is None:
         raise KeyNotFound(
-            f"{file} does not exist. The first start of `python -m service up` or `serve` creates it, unless a key "
+            f"{file} does not exist. The first start of `maskloop up` or `serve` creates it, unless a key "
             f"exists or is configured. Pass the --data-dir of the service, or create a key with {CREATE}."
         )
     if not settings.api_key and not any(row.id == id_of(text) and is_valid(row) for row in _rows(settings)):

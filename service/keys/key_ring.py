@@ -75,8 +75,8 @@ class KeyRing:
         row = snapshot.rows.get(id_of(text) or "")
         if row is None or not compare_digest(row.digest, digest):
             raise KeyInvalid(
-                "This key is unknown: check that it was copied completely. On the machine of the service, `python -m "
-                "service keys show` prints the first one."
+                "This key is unknown: check that it was copied completely. On the machine of the service, "
+                "`maskloop keys show` prints the first one."
             )
         now = utc_now()
         if row.revoked_at is not None:

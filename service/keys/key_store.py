@@ -78,7 +78,7 @@ class KeyStore:
             if session.scalar(select(ApiKey.id).where(ApiKey.name == name, ApiKey.revoked_at.is_(None))):
                 raise KeyNameTaken(
                     f"A key named {name!r} exists: choose another name, so that both work until its users have "
-                    f"switched, or revoke it first (`python -m service keys revoke {name}`)."
+                    f"switched, or revoke it first (`maskloop keys revoke {name}`)."
                 )
             session.add(row)
         return row, new.text
@@ -113,7 +113,7 @@ class KeyStore:
             # A name may equal another key's id; the name takes precedence.
             rows = session.scalars(select(ApiKey).where(wanted, ApiKey.revoked_at.is_(None))).all()
             if not rows:
-                raise KeyNotFound(f"There is no valid key {name_or_id!r}: `python -m service keys list` lists all.")
+                raise KeyNotFound(f"There is no valid key {name_or_id!r}: `maskloop keys list` lists all.")
             row = next((row for row in rows if row.name == name_or_id), rows[0])
             row.revoked_at = utc_now()
         return row

@@ -35,7 +35,7 @@ def run_worker(settings: Settings, ready_fd: int | None = None) -> int:
     A byte is written to the file descriptor `ready_fd` when the broker was reached.
     """
     if not settings.broker_url:
-        raise QueueUnreachable("A worker needs MASKLOOP_BROKER_URL; `python -m service up` starts one with its broker.")
+        raise QueueUnreachable("A worker needs MASKLOOP_BROKER_URL; `maskloop up` starts one with its broker.")
     # Celery handles the signal once it has started; until then, end as cleanly.
     signal.signal(signal.SIGTERM, _exit)
     configure_logs(settings)

@@ -9,12 +9,16 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from maskloop import PROGRAM_OF
+
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 FENCE = "```"
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
-OWN_PROGRAM = re.compile(r"-m (trainer|exporter|service)\b([^)#\n]*)")
+OWN_PROGRAM = re.compile(
+    rf"-m (trainer|exporter|service)\b([^)#\n]*)|(?<![\w./-])(maskloop) ((?:{'|'.join(PROGRAM_OF)}) [^)#|\n]*)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,9 @@ class Block:
         return [bare for line in lines if (bare := re.sub(r"(^|\s)#.*", "", line).strip())]
 
     def own_arguments(self) -> list[tuple[str, list[str]]]:
-        """The program and the arguments of each `-m trainer|exporter|service`, also inside of `$(...)`."""
-        found = (match for command in self.commands() for match in OWN_PROGRAM.finditer(command))
-        return [(match[1], shlex.split(match[2])) for match in found]
+        """The program and the arguments of each `-m PROGRAM ...` and `maskloop VERB ...`, also inside of `$(...)`."""
+        found = (match for command in self.commands() for match in OWN_PROGRAM.finditer(f"{command} "))
+        return [(match[1] or match[3], shlex.split(match[2] or match[4])) for match in found]
 
 
 def blocks(page: Path) -> list[Block]:

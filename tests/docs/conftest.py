@@ -44,6 +44,7 @@ device = "cpu"
 SHELL = """\
 set -euo pipefail
 python() { command "$PYTHON" "$@"; }
+maskloop() { command "$PYTHON" -m maskloop "$@"; }
 curl() {
     case "$*" in
     */events*) command curl --fail-with-body -sS --max-time 1 "$@" || test $? -eq 28 ;;  # a queued run has no end
@@ -81,6 +82,11 @@ class Place:
         """Run a Python block."""
         self._run([sys.executable, "-c", self._filled(text)])
 
+    @property
+    def server(self) -> str:
+        """Its address."""
+        return str(self.client.base_url)
+
     def reset(self) -> None:
         """Let the starter model be active, and no run."""
         for run in self.client.get("/v1/runs").json()["runs"]:
@@ -107,7 +113,7 @@ class Place:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=environment | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
+            env=environment | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "MASKLOOP_SERVER": self.server},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=BLOCK_LIMIT_S,

@@ -19,7 +19,7 @@ a test that runs the same and takes too long to run twice."""
 ALL = [block for page in PAGES for block in blocks(page)]
 SHELL = [block for block in ALL if block.language == "sh"]
 OWN = [block for block in SHELL if block.own_arguments()]
-COMMAND = re.compile(r"([A-Z_]+=\S* |KEY=|(curl|docker|make|python|torchrun|uv|pip) )")
+COMMAND = re.compile(r"([A-Z_]+=\S* |KEY=|(curl|docker|make|maskloop|python|torchrun|uv|pip) )")
 OWN_ONLY = re.compile(r"python -m (trainer|exporter) [^$|<>]+")
 NEEDED = {
     "runs/own": "python -m trainer train trainer/recipes/own/cpu.toml --set data.root=DATASET --out runs/own",
@@ -64,7 +64,7 @@ def test_command_line_is_understood(block: Block, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
     for program, arguments in block.own_arguments():
-        main = importlib.import_module(f"{program}.__main__").main
+        main = importlib.import_module(program if program == "maskloop" else f"{program}.__main__").main
         with pytest.raises(Understood):
             main(arguments)
 

@@ -65,7 +65,7 @@ def test_verify_of_an_empty_folder_is_an_error_with_a_remedy(tmp_path: Path) -> 
     assert ran.returncode == 1
     (event,) = lines(ran)
     assert event["event"] == "error"
-    assert "python -m exporter export" in event["message"]
+    assert "maskloop export" in event["message"]
     assert "Traceback" not in ran.stderr
 
 
@@ -92,9 +92,8 @@ sys.exit(main(["export", sys.argv[1], "--out", sys.argv[2]]))
     arguments = [sys.executable, "-c", program, str(tmp_path / "model.safetensors"), str(tmp_path / "bundle")]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert (
-        done.stderr == "error: torch is not installed: run `make trainer`, or `uv pip install '.[trainer,exporter]'`\n"
-    )
+    remedy = "run `pip install 'maskloop[trainer,exporter]'`, in a checkout `make trainer`"
+    assert done.stderr == f"error: torch is not installed: {remedy}\n"
 
 
 def test_inspect_prints_the_card_or_the_manifest() -> None:

@@ -96,7 +96,7 @@ def test_public_address_is_refused_if_all_keys_are_revoked(tmp_path: Path, comma
     refused = run(command, "--host", host, "--port", "0", "--data-dir", str(tmp_path / "data"))
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"error: {host} is reachable from other machines")
-    assert "python -m service keys create" in refused.stderr
+    assert "maskloop keys create" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert "Traceback" not in refused.stderr
 

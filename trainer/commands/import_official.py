@@ -28,5 +28,5 @@ def run(options: argparse.Namespace) -> int:
     )
     millions = sum(parameter.numel() for parameter in segmenter.parameters()) / 1e6
     print(f"{options.out}: {segmenter.classes} classes, {millions:.1f} M parameters, {options.weights} weights")
-    print(f"Next: python -m trainer evaluate {options.out} --data DATASET, python -m exporter export {options.out}")
+    print(f"Next: maskloop evaluate {options.out} --data DATASET, maskloop export {options.out}")
     return 0

@@ -47,7 +47,7 @@ log = structlog.stdlib.get_logger(__name__)
 OBSTACLE_S = 1.0
 SCHEDULE = "the schedule's last answer"
 ANOTHER = "Another process has just started a run: see GET /v1/runs."
-INSTALL = "run `make trainer` (or `uv pip install '.[trainer,exporter]'` in its environment)"
+INSTALL = "run `pip install 'maskloop[trainer,exporter]'` in its environment, in a checkout `make trainer`"
 
 
 @dataclass
@@ -228,7 +228,7 @@ def _check_labels(session: Session, minimum: int) -> None:
 def _check_workers(session: Session, liveness: Liveness) -> None:
     can_train = [worker.can_train for worker in liveness.living(session)]
     if not can_train:
-        raise TrainerMissing("No worker is running: start one with `python -m service worker`, or all with `up`.")
+        raise TrainerMissing("No worker is running: start one with `maskloop worker`, or all with `up`.")
     if not any(can_train):
         raise TrainerMissing(
             f"The trainer is not installed where the worker runs: {INSTALL}, then restart the service or its "

@@ -82,7 +82,7 @@ def test_public_address_is_refused_when_all_keys_are_revoked(make_settings: Make
     check_exposure(public)
     with open_keys(public) as keys:
         keys.revoke("first")
-    with pytest.raises(PublicWithoutKey, match="python -m service keys create"):
+    with pytest.raises(PublicWithoutKey, match="maskloop keys create"):
         check_exposure(public)
     check_exposure(make_settings(api_key=""))
 
@@ -106,7 +106,7 @@ def test_json_logs_do_not_contain_the_key(make_settings: MakeSettings, capsys: p
     settings = make_settings(log_format="json", data_dir="my data")
     with capture_logs() as lines:
         print_first_key(settings, "maskloop_id_secret", "http://127.0.0.1:8000")
-    assert [line["show"] for line in lines] == ["python -m service keys show --data-dir 'my data'"]
+    assert [line["show"] for line in lines] == ["maskloop keys show --data-dir 'my data'"]
     assert "secret" not in f"{lines}{capsys.readouterr().err}"
     print_first_key(make_settings(), "maskloop_id_secret", "http://127.0.0.1:8000")
     assert "http://127.0.0.1:8000/?key=maskloop_id_secret" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_only_a_due_run_that_cannot_start_is_logged_and_only_once(loop: State) -
 
 def test_missing_worker_and_missing_trainer_are_distinct_errors(loop: State) -> None:
     fill(loop)
-    with pytest.raises(TrainerMissing, match="python -m service worker"):
+    with pytest.raises(TrainerMissing, match="maskloop worker"):
         loop.retrain_policy.start("manual")
     register_worker(loop, can_train=False)
     with pytest.raises(TrainerMissing, match=r"trainer,exporter"):
