@@ -32,8 +32,8 @@ from service.storage.tables import (
     Run,
     RunLabel,
     RunStatus,
-    _partial_on_postgresql,
 )
+from service.storage.tables.table_base import partial_on_postgresql
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_migration_ends_runs_judged(tmp_path: Path) -> None:
     migrated.close()
 
 
-def test_partial_indexes_are_partial_on_postgresql() -> None:
+def test_partial_indexes_arepartial_on_postgresql() -> None:
     """Without a server: the statements that it would get are compared."""
     statements: list[str] = []
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's
@@ -171,7 +171,7 @@ def test_partial_indexes_are_partial_on_postgresql() -> None:
     metadata = MetaData()
     for table in Base.metadata.tables.values():
         table.to_metadata(metadata)
-    event.listen(metadata, "before_create", _partial_on_postgresql)
+    event.listen(metadata, "before_create", partial_on_postgresql)
     metadata.create_all(engine, checkfirst=False)
     wheres = {
         sql.split()[3]: sql.partition(" WHERE ")[2] for sql in statements if sql.startswith("CREATE UNIQUE INDEX")
