@@ -28,7 +28,7 @@ def best_version(models: ModelStore) -> str | None:
         # A run would fail, too.
         log.warning("the best version so far is unknown", reason=str(error))
         return None
-    best = find_best(models, active, active)
+    best = find_best(models, active, active, models.classes.listed)
     return best.manifest.version if best else None
 
 

@@ -5,7 +5,18 @@ All times are UTC and timezone-aware. A change here needs a migration.
 
 from __future__ import annotations
 
-from service.storage.tables.image_tables import DUPLICATE, LABELLED, UNLABELLED, DeletedImage, Image, Pool, Role, Split
+from service.storage.tables.class_tables import ClassListRow, LabelCount
+from service.storage.tables.image_tables import (
+    DUPLICATE,
+    LABELLED,
+    UNCOUNTED,
+    UNLABELLED,
+    DeletedImage,
+    Image,
+    Pool,
+    Role,
+    Split,
+)
 from service.storage.tables.key_tables import VALID_KEY, ApiKey
 from service.storage.tables.model_tables import UNSERVABLE, Activation, Model, ModelState
 from service.storage.tables.release_tables import OPEN, ROLLED_OUT, Release, ReleaseState, Traffic, WebhookMessage
@@ -29,14 +40,17 @@ __all__ = [
     "LABELLED",
     "OPEN",
     "ROLLED_OUT",
+    "UNCOUNTED",
     "UNLABELLED",
     "UNSERVABLE",
     "VALID_KEY",
     "Activation",
     "ApiKey",
     "Base",
+    "ClassListRow",
     "DeletedImage",
     "Image",
+    "LabelCount",
     "Model",
     "ModelState",
     "Pool",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, String, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.storage.deletion_columns import DeletionReason
@@ -16,6 +16,7 @@ Role = Literal["labelled", "val", "unlabelled"]
 
 UNLABELLED = "mask_sha256 IS NULL"
 LABELLED = "mask_sha256 IS NOT NULL"
+UNCOUNTED = "mask_sha256 IS NOT NULL AND class_pixels IS NULL"
 DUPLICATE = "duplicate_of IS NOT NULL"
 
 
@@ -55,6 +56,7 @@ class Image(Base):
         Index("ix_images_label_sequence", "label_sequence", sqlite_where=text(LABELLED)),
         Index("ix_images_mask_sha256", "mask_sha256", sqlite_where=text(LABELLED)),
         Index("ix_images_duplicate_of", "duplicate_of", sqlite_where=text(DUPLICATE)),
+        Index("ix_images_uncounted", "sequence", sqlite_where=text(UNCOUNTED)),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -77,6 +79,10 @@ class Image(Base):
     """Video, place or patient: images of one group are not independent. Set with the label."""
     duplicate_of: Mapped[str | None] = mapped_column(String(64))
     """The earlier image of which it is a near-duplicate, which is itself none. Set in the background."""
+    classes_version: Mapped[int | None]
+    """Version of the class list of the mask's ids; set together with the mask."""
+    class_pixels: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Labelled pixels by class id, without ignored ones. NULL: not counted yet, or not labelled."""
 
 
 class DeletedImage(Base):

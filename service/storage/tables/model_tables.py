@@ -34,6 +34,8 @@ class Model(DeletionColumns, Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     manifest: Mapped[dict[str, Any] | None]
     """The manifest of a deleted bundle."""
+    classes_version: Mapped[int | None]
+    """Version of the class list by whose names its classes are known; NULL: the present one."""
 
 
 class Activation(Base):

@@ -71,6 +71,8 @@ class Run(DeletionColumns, Base):
     """Whether training starts from the encoder, not from the weights of `base_version`."""
     environment: Mapped[dict[str, Any] | None]
     """Versions and device, as the trainer reported them when it last started."""
+    classes_version: Mapped[int | None]
+    """Version of the class list of the snapshot. NULL: no snapshot yet."""
 
 
 class RunLabel(Base):
@@ -85,6 +87,8 @@ class RunLabel(Base):
     split: Mapped[Split] = mapped_column(String(16))
     group_name: Mapped[str | None] = mapped_column(String(200))
     """`Image.group_name`, or the id of the image's cluster of near-duplicates."""
+    classes_version: Mapped[int | None]
+    """`Image.classes_version` of the mask."""
 
 
 class RunEvent(Base):
