@@ -47,7 +47,8 @@ def test_translated_masks_have_sixteen_bits_if_an_id_needs_them() -> None:
     many = list_of([str(number) for number in range(300)])
     backwards = ClassList(2, many.classes[::-1], 65_535)
     found = ClassHistory((first, backwards), {}).translate(np.array([[0, 4, 255]], np.uint8), 1, backwards)
-    assert (found.tolist(), found.dtype) == ([[299, 295, 65_535]], np.uint16)
+    assert found.tolist() == [[299, 295, 65_535]]
+    assert found.dtype == np.uint16
 
 
 def test_masks_need_no_translation_if_their_ids_stay(history: ClassHistory) -> None:

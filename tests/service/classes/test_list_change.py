@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ STREET = list_of(["building", "car", "truck", "sky"], [(1, 0, 0), (2, 0, 0), (3,
 
 
 def change(
-    classes: list[WantedClass | str], *lists: ClassList, ended: dict[int, int] | None = None, **fates: Any
+    classes: Sequence[WantedClass | str], *lists: ClassList, ended: dict[int, int] | None = None, **fates: Any
 ) -> NextVersion:
     """Derive the next version from the last of some lists; `ended` are the classes that were merged before."""
     wanted = [WantedClass(name=each) if isinstance(each, str) else each for each in classes]

@@ -12,6 +12,7 @@ from service.classes.list_change import WantedClass, WantedList
 from service.errors import LabelsUnusable
 from service.models.bundle import read_bundle
 from service.state import State
+from service.storage.tables import Split
 from tests.service.conftest import encoded, read
 from tests.service.runs.actor import Actor
 from tests.service.runs.conftest import fill, perform_run, register_worker, write_dataset, write_version
@@ -91,7 +92,7 @@ def test_run_needs_labels_of_two_classes_of_the_list(loop: State) -> None:
     one_class = np.full((30, 40), 2, np.uint8)
     for number in range(3):
         image_id = loop.images.add(encoded(picture(seed=number)))[0].id
-        split = "val" if number == 2 else "labelled"
+        split: Split = "val" if number == 2 else "labelled"
         loop.images.put_mask(image_id, encoded(one_class), classes=classes, split=split)
     with pytest.raises(LabelsUnusable, match="no label shows 'red', 'green', 'black', 'white': label some"):
         loop.retrain_policy.start("manual")
