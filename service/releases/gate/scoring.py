@@ -18,9 +18,9 @@ import numpy as np
 from service.classes.class_list import ClassList
 from service.errors import MaskloopError, names_only
 from service.models.loading import LoadedModel
-from service.releases.gate.calibration import LEVELS, Histogram, calibration_error, confidence_histogram
-from service.releases.gate.class_counts import ClassCounts, Counts, Indices, count_classes, number_units
 from service.releases.gate.class_scopes import ModelIds, Scope, limited
+from service.releases.gate.statistics.calibration import LEVELS, Histogram, calibration_error, confidence_histogram
+from service.releases.gate.statistics.class_counts import ClassCounts, Counts, Indices, count_classes, number_units
 from service.releases.gate.validation_samples import Sample
 
 
