@@ -36,6 +36,7 @@ VERBS = {
         "segment": "write the masks of images, folders and patterns",
         "push": "send a data set or a folder of images to the pool",
         "pull": "fetch images and labels of the pool as a data set",
+        "classes": "show and change the class list",
         "labels": "count the labels, and list what to label next",
         "runs": "start, watch, cancel and repeat retraining runs",
         "models": "list, import, activate and delete models",

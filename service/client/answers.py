@@ -282,3 +282,38 @@ class Releases(Answer):
     """Releases, newest first."""
 
     releases: Sequence[Release]
+
+
+class ListedClass(Answer):
+    """A class of the service's list; `id` is its value in labels, and labels and pixels are those that show it."""
+
+    id: int
+    identity: int
+    name: str
+    color: Sequence[int]
+    labels: int
+    pixels: int
+
+
+class SetAside(Answer):
+    """Labels of a class that the list has no more: their pixels are ignored."""
+
+    version: int
+    identity: int | None
+    name: str
+    labels: int
+    pixels: int
+
+
+class ServiceClasses(Answer):
+    """A version of the service's class list."""
+
+    version: int
+    created_at: datetime
+    key_name: str | None
+    model: str | None
+    ignore_index: int
+    classes: Sequence[ListedClass]
+    changes: Mapping[str, Any]
+    set_aside: Sequence[SetAside]
+    uncounted_labels: int

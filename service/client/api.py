@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from service.client.call import Call, Pages, Stream
-from service.client.calls import image_calls, model_calls, run_calls, segment_calls
+from service.client.calls import class_calls, image_calls, model_calls, run_calls, segment_calls
 
 if TYPE_CHECKING:
     from service.client.async_client import AsyncClient
@@ -95,6 +95,9 @@ class Api:
     delete_image = method(image_calls.delete_image)
     put_mask = method(image_calls.put_mask)
     get_mask = method(image_calls.get_mask)
+
+    get_classes = method(class_calls.get_classes)
+    put_classes = method(class_calls.put_classes)
 
     start_run = method(run_calls.start_run)
     repeat_run = method(run_calls.repeat_run)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from service.client.answers import AddedLine, DeletedImage, PoolImage, PoolPage
-from service.client.call import Call, Pages, Request, Stream, Upload, bytes_call, model_call
+from service.client.call import Call, Pages, Params, Request, Stream, Upload, bytes_call, model_call
 from service.client.quoting import quoted
 
 IMAGES = "/v1/images"
@@ -74,6 +74,7 @@ def put_mask(
     split: Literal["labelled", "val"] | None = None,
     group: str | None = None,
     partial: bool = False,
+    classes_version: int | None = None,
 ) -> Call[PoolImage]:
     """Label an image with a PNG of class ids, of the size of the upright image.
 
@@ -83,8 +84,14 @@ def put_mask(
         split: None: every fifth label goes to `val`, the others to `labelled`.
         group: The video, place or patient of the image; None: of its own.
         partial: Accept a mask of 0 and 255 only: the other pixels have no label.
+        classes_version: Version of the class list of the ids; None: the present one.
     """
-    params = {"split": split, "group": group, "partial": partial or None}
+    params: Params = {
+        "split": split,
+        "group": group,
+        "partial": partial or None,
+        "classes_version": classes_version,
+    }
     path = f"{IMAGES}/{quoted(image_id)}/mask"
     return model_call(PoolImage, Request(method="PUT", path=path, params=params, content=mask, repeatable=True))
 

@@ -1,10 +1,11 @@
-"""Command line: maskloop segment | push | pull | labels | runs | models."""
+"""Command line: maskloop segment | push | pull | labels | classes | runs | models."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
+from service.client.commands.class_commands import add_classes
 from service.client.commands.exit_codes import FAILED, INTERRUPTED, USAGE
 from service.client.commands.label_commands import add_labels
 from service.client.commands.model_commands import add_models
@@ -37,7 +38,7 @@ def parser(_chosen: str, prog: str) -> argparse.ArgumentParser:
     """Return the parser of all commands, whichever is chosen: it is quick to build."""
     whole = argparse.ArgumentParser(prog=prog, description="Use a service over HTTP.")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_segment, add_push, add_pull, add_labels, add_runs, add_models):
+    for add in (add_segment, add_push, add_pull, add_labels, add_classes, add_runs, add_models):
         add(commands)
     return whole
 

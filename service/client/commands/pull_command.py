@@ -17,7 +17,7 @@ from service.client.commands.exit_codes import DONE, PARTLY
 from service.client.commands.terminal import print_failures, print_json, progress_bar, say
 
 if TYPE_CHECKING:
-    from service.client.answers import ModelDetail, PoolImage
+    from service.client.answers import PoolImage
     from service.client.sync_client import Client
 
 DESCRIPTION = """Fetch images and labels of the pool as a data set: images/ID.jpg, masks/ID.png, splits, classes.toml,
@@ -79,17 +79,14 @@ def fetch_image(client: Client, image: PoolImage, out: Path) -> int:
 
 
 def write_classes(client: Client, out: Path) -> None:
-    """Write classes.toml with the classes of the active model, if there is one."""
+    """Write classes.toml with the class list of the service."""
     import tomli_w  # noqa: PLC0415
 
     from service.client.folders.written_files import write_file  # noqa: PLC0415
 
-    version = client.list_models().serving
-    if version is None:
-        return
-    model: ModelDetail = client.get_model(version)
-    classes = [{"name": entry["name"], "color": list(entry["color"])} for entry in model.classes]
-    table: dict[str, Any] = {"ignore_index": model.ignore_index, "classes": classes}
+    found = client.get_classes()
+    classes = [{"name": each.name, "color": list(each.color)} for each in found.classes]
+    table: dict[str, Any] = {"ignore_index": found.ignore_index, "classes": classes}
     write_file(out / "classes.toml", tomli_w.dumps(table).encode())
 
 

@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _translation(client: Client, images: Sequence[FolderImage], options: argparse.Namespace) -> LabelIds | None:
     """Return how class ids are translated; None: not at all."""
-    from service.client.folders.label_ids import LabelIds, service_classes  # noqa: PLC0415
+    from service.client.folders.label_ids import LabelIds  # noqa: PLC0415
 
     if options.by_id or options.no_labels or all(image.mask is None for image in images):
         return None
@@ -87,7 +87,7 @@ def _translation(client: Client, images: Sequence[FolderImage], options: argpars
             f"{options.folder} has masks and no classes.toml, so that nobody knows what their ids mean: add it, give "
             "--by-id if they are the ids of the service's classes, or --no-labels."
         )
-    return LabelIds(source, service_classes(client))
+    return LabelIds(source, client.get_classes())
 
 
 class _Sender:
@@ -171,10 +171,22 @@ class _Sender:
             png = self._label_ids.translate(png) if self._label_ids else png
             if self._has_label(image, record, png):
                 return SAME_LABEL
-            self._client.put_mask(record.id, png, split=image.split, group=image.group, partial=self._partial)
+            self._put(image, record, png)
         except (Invalid, Missing, UnusableMask) as error:
             return f"label refused: {error}"
         return LABELLED
+
+    def _put(self, image: FolderImage, record: PoolImage, png: bytes) -> None:
+        # The list may change meanwhile.
+        version = self._label_ids.version if self._label_ids else None
+        self._client.put_mask(
+            record.id,
+            png,
+            split=image.split,
+            group=image.group,
+            partial=self._partial,
+            classes_version=version,
+        )
 
     def _has_label(self, image: FolderImage, record: PoolImage, png: bytes) -> bool:
         """Whether the service has this label already: a label that is sent again would count as a new one."""

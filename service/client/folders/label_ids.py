@@ -14,34 +14,28 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from service.client.sync_client import Client
+    from service.client.answers import ServiceClasses
 
 
 class UnusableMask(Exception):  # noqa: N818 - what it is
     """A mask cannot be translated. The text states the remedy."""
 
 
-def service_classes(client: Client) -> ClassList:
-    """Return the classes in which the service takes labels: those of the active model. Raises WrongUsage, CallError."""
-    version = client.list_models().serving
-    if version is None:
-        raise WrongUsage("The service has no active model, whose classes labels have: activate one first.")
-    model = client.get_model(version)
-    return ClassList(tuple(str(entry["name"]) for entry in model.classes), model.ignore_index)
-
-
 class LabelIds:
-    """Translates masks from one class list to another."""
+    """Translates masks to ids of the service's class list."""
 
-    def __init__(self, source: ClassList, target: ClassList) -> None:
+    def __init__(self, source: ClassList, target: ServiceClasses) -> None:
         """Match the classes by name. Raises WrongUsage if the target lacks one."""
-        if missing := [name for name in source.names if name not in target.names]:
+        id_of = {each.name: each.id for each in target.classes}
+        if missing := [name for name in source.names if name not in id_of]:
             raise WrongUsage(
-                f"The service has no class {', '.join(map(repr, missing))}; its classes are {', '.join(target.names)}. "
-                "Activate a model with the classes of the data set, rename them in classes.toml, or give --by-id to "
-                "send the ids as they are."
+                f"The service has no class {', '.join(map(repr, missing))}; its classes are {', '.join(id_of)}. Change "
+                "them with `maskloop classes set CLASSES.toml`, rename those in classes.toml, or give --by-id to send "
+                "the ids as they are."
             )
-        self._id_of = {position: target.names.index(name) for position, name in enumerate(source.names)}
+        self.version = target.version
+        """Version of the class list of the ids."""
+        self._id_of = {position: id_of[name] for position, name in enumerate(source.names)}
         self._ignored = {source.ignore_index: target.ignore_index}
         self.is_identity = all(old == new for old, new in (self._id_of | self._ignored).items())
 

@@ -29,6 +29,8 @@ SAMPLE: dict[str, Any] = {
     "bundle": Upload("bundle.zip", b""),
     "mask": b"",
     "release_id": 1,
+    "classes": [],
+    "derived_from": 1,
 }
 SCHEMAS = {
     "ReadyState": "Ready",
@@ -37,6 +39,8 @@ SCHEMAS = {
     "PoolPage": "PageOut",
     "DeletedImage": "DeletedOut",
     "RunPage": "RunsOut",
+    "ListedClass": "ClassOut",
+    "ServiceClasses": "ClassesOut",
 }
 
 

@@ -148,6 +148,18 @@ def test_classes_that_the_service_lacks_are_an_error(run: Run, dataset: Path) ->
     assert (ran.code, ran.out) == (2, "")
     assert "The service has no class 'weed'; its classes are red, green, blue, black, white." in ran.err
     assert run("push", dataset, "--by-id").code == 0
+
+    # The classes of the data set become those of the service.
+    refused = run("classes", "set", dataset / "classes.toml", "--rename", "blue=weed")
+    assert (refused.code, "lacks 'black', 'white'" in refused.err) == (2, True)
+    changed = run(
+        "classes", "set", dataset / "classes.toml", "--rename", "blue=weed", "--retire-others", "--json"
+    ).json()
+    assert [each["name"] for each in changed["classes"]] == ["red", "weed", "green"]
+    assert changed["changes"]["renamed"] == {"blue": "weed"}
+    assert "weed" in run("classes", "show").out
+    # Those sent before by the ids of the former list mean other classes.
+    assert run("push", dataset, "--json").json()["labels_sent"] == 3
     (dataset / "classes.toml").unlink()
     assert "nobody knows what their ids mean" in run("push", dataset).err
 
