@@ -38,7 +38,7 @@ def write_labelled(
         masks[name] = blocks[:height, :width].astype(np.int64)
         if ignored and name == "c":
             masks[name][:, :3] = ignore_index
-        stored = masks[name].astype(np.uint8 if ignore_index < 256 else np.uint16)
+        stored: npt.NDArray[np.uint8 | np.uint16] = masks[name].astype(np.uint8 if ignore_index < 256 else np.uint16)
         write_mask(root / f"masks/{name}.png", stored, colors)
     write_classes(root / "classes.toml", names, colors, ignore_index, "a test")
     for split, listed in SPLITS.items():

@@ -68,7 +68,7 @@ def test_rows_of_hugging_face_have_grey_masks_names_and_groups(tmp_path: Path) -
     assert notes(exported) == {"image without label": 1, "ignored pixels": 1}
 
 
-def coco_mask(content: COCO, image: dict[str, Any], names: tuple[str, ...], rest: int) -> npt.NDArray[np.int64]:
+def coco_mask(content: COCO, image: Any, names: tuple[str, ...], rest: int) -> npt.NDArray[np.int64]:
     ids_HW = np.full((image["height"], image["width"]), rest)
     for annotation in content.loadAnns(content.getAnnIds(image["id"])):
         (category,) = content.loadCats(annotation["category_id"])
