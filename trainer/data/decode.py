@@ -120,6 +120,12 @@ def image_size(source: Source, name: Path, value_range: ValueRange | None = None
         return (width, height) if swapped else (height, width)
 
 
+def stored_orientation(source: Source, name: Path) -> int:
+    """EXIF orientation of an image, 1..8; 1 for TIFF, which Pillow turns itself. Raises ImageError."""
+    with _image_errors(name, NO_IMAGE, "is not an image", REPLACE), _open(source) as file:
+        return 1 if file.format == "TIFF" else _orientation(file)
+
+
 def decode_values(source: Source, name: Path) -> npt.NDArray[np.integer[Any]]:
     """Decode the stored values of an upright mask, HW, uint8, uint16 or int32; of a palette image, the indices.
 

@@ -62,7 +62,10 @@ class MaskEncoding:
         Raises ImageError, which calls it `name`, if the mask is missing, damaged, of another type, not of `size`
         (height, width), or stores an unknown value.
         """
-        stored_HW = self.stored_values(source, name)
+        return self.decode_values(self.stored_values(source, name), name, size)
+
+    def decode_values(self, stored_HW: Stored, name: Path, size: tuple[int, int]) -> npt.NDArray[np.int64]:
+        """Decode the stored values of a mask; as `decode`."""
         if stored_HW.shape != size:
             raise ImageError(f"{name}: {_describe_sizes(stored_HW.shape, size)}")
         mask_HW = self.to_ids(stored_HW)

@@ -9,12 +9,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from trainer.data.decode import ImageError, decode_values, read_image
+from trainer.data.imports.output.class_plan import BACKGROUND
 from trainer.data.imports.output.write_images import WrittenImage
 from trainer.taxonomy import Taxonomy
 
 IMAGES, COLUMNS = 12, 4
 CELL_PX, GAP_PX, TEXT_PX = 320, 8, 14
-OPACITY = 0.55
+OPACITY, BACKGROUND_OPACITY = 0.55, 0.3
 MAX_CLASSES, MAX_LETTERS = 40, 28
 TEXT, FRAME = (40, 40, 40), (160, 160, 160)
 
@@ -25,9 +26,8 @@ def write_overview(folder: Path, images: Sequence[WrittenImage], taxonomy: Taxon
     if not cells:
         return None
     rows = -(-len(cells) // COLUMNS)
-    side = CELL_PX + GAP_PX
+    side, row_px = CELL_PX + GAP_PX, max(picture.height for _, picture in cells) + 2 * TEXT_PX
     legend = _legend(taxonomy, min(COLUMNS, len(cells)) * side + GAP_PX)
-    row_px = side + TEXT_PX
     page = Image.new("RGB", (legend.width, rows * row_px + GAP_PX + legend.height), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(TEXT_PX)
     for index, (name, picture) in enumerate(cells):
@@ -68,9 +68,10 @@ def _cell(folder: Path, written: WrittenImage, taxonomy: Taxonomy) -> tuple[str,
     small_HW3 = np.asarray(image.resize(size, reducing_gap=2.0), dtype=np.float32)
     # Not interpolated: a value between two ids would be another class.
     small_HW = np.asarray(ids.resize(size, Image.Resampling.NEAREST))
-    # Ignored pixels keep the image's colours.
+    # Ignored pixels keep the image's colours; background is mostly large and black.
     colors_K3 = np.array([*taxonomy.colors, (0, 0, 0)], dtype=np.float32)
-    opacity_HW1 = np.where(small_HW == len(taxonomy), 0.0, OPACITY)[..., None]
+    opacity_K = np.array([BACKGROUND_OPACITY if name == BACKGROUND else OPACITY for name in taxonomy.names] + [0.0])
+    opacity_HW1 = opacity_K[small_HW][..., None]
     blended_HW3 = small_HW3 * (1 - opacity_HW1) + colors_K3[small_HW] * opacity_HW1
     return written.name, Image.fromarray(blended_HW3.astype(np.uint8))
 

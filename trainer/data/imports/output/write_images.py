@@ -77,12 +77,12 @@ class ImageWriter:
         image = f"images/{name}{PurePosixPath(source.path).suffix}"
         try:
             # Of images that need data.range, only the size is needed here.
-            file = source.image if isinstance(source.image, Path) else BytesIO(source.image)
-            size = image_size(file, Path(source.path), FULL_16_BITS)
+            image_file = source.image if isinstance(source.image, Path) else BytesIO(source.image())
+            size = image_size(image_file, Path(source.path), FULL_16_BITS)
         except ImageError as error:
             losses.add("unreadable image", UNREADABLE, error)
             return WrittenImage(source, name, "", None, losses)
-        self._store(source.image, self.folder / image)
+        self._store(image_file, self.folder / image)
         mask_HW = self._mask(source, size, losses)
         if mask_HW is None:
             return WrittenImage(source, name, image, None, losses)
@@ -97,10 +97,10 @@ class ImageWriter:
         write_mask(target, mask_HW, self.plan.taxonomy.colors)
         return written
 
-    def _store(self, image: Path | bytes, target: Path) -> None:
+    def _store(self, image: Path | BytesIO, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(image, bytes):
-            target.write_bytes(image)
+        if isinstance(image, BytesIO):
+            target.write_bytes(image.getvalue())
             return
         if self.link:
             try:

@@ -2,7 +2,7 @@
 
 # H W pixels
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -68,7 +68,8 @@ class Annotated:
     """One image of the source.
 
     Attributes:
-        image: its file within the source, copied as it is; or its encoded bytes, if the source has no file for it.
+        image: its file within the source, copied as it is; or a function that reads its encoded bytes, if the source
+            has no file for it.
         path: path within the source, with a suffix; for messages, and for the name if `name` is not unique.
         name: wanted name in the data set, without suffix; folders are separated by "/".
         label: None if the source has none.
@@ -76,7 +77,7 @@ class Annotated:
         label_files: files within the source that were used for the label, for import.json.
     """
 
-    image: Path | bytes
+    image: Path | Callable[[], bytes]
     path: str
     name: str
     label: Label | None
