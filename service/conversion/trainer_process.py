@@ -10,6 +10,7 @@ import asyncio
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -30,6 +31,8 @@ CHUNK = 256 * 1024
 MAX_LINE_BYTES = 1 << 20
 LOG_TAIL_BYTES = 4000
 LOG = "log.txt"
+# Exit code and message of argparse.
+USAGE, USAGE_ERROR = 2, re.compile(r": error: (.+)\s*\Z")
 
 Event = dict[str, Any]
 
@@ -84,6 +87,8 @@ class TrainerProcess:
             raise TrainerMissing(
                 "MASKLOOP_TRAINER_PYTHON has no trainer: install maskloop in it, or leave the setting empty."
             )
+        if code == USAGE and (problem := USAGE_ERROR.search(text)):
+            raise ConversionImpossible(_in_terms_of_http(problem[1]))
         if not found or "Traceback" in text:
             log.error("a conversion failed", exit_code=code, log=text[-LOG_TAIL_BYTES:])
             raise ConversionFailed(_what_happened(code))
