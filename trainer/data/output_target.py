@@ -26,7 +26,7 @@ def check_target(target: Path) -> None:
     if is_archive(target) and target.exists():
         raise TargetError(f"{target}: exists; remove it, or give another name")
     if not is_archive(target) and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise TargetError(f"{target}: is not empty; remove it, or give another folder")
+        raise TargetError(f"{target}: is not empty; remove it, or give another --out")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What `export-labels` writes, `import` reads: the same classes, splits and pixels."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_import_reads_what_export_writes(tmp_path: Path, form: str, names: tuple
     masks = write_labelled(root := tmp_path / "own", names=names)
     options = ExportOptions(form=form, progress=False)
     export_dataset(root, exported := tmp_path / f"{form}.zip", options, lambda _done, _total: None)
-    rest = "background" if names == NAMES else "ignored"
+    rest: Literal["background", "ignored"] = "background" if names == NAMES else "ignored"
     import_source(exported, target := tmp_path / "again", ImportOptions(rest=rest, progress=False), Silent())
     found = open_dataset(target)
     assert sorted(found.taxonomy.names) == sorted(names)
