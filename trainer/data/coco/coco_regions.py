@@ -25,9 +25,12 @@ def region(segmentation: Any, shape: Shape) -> npt.NDArray[np.bool_]:
     """Pixels of a segmentation, bool [H, W]. Raises RegionError."""
     if isinstance(segmentation, dict):
         runs_R = _checked_runs(segmentation, shape)
-        return np.repeat(np.arange(len(runs_R)) % 2 == 1, runs_R).reshape(shape[::-1]).T
-    _check_polygons(segmentation)
-    return np.asarray(rle.decode(rle.merge(rle.frPyObjects(segmentation, *shape))), dtype=np.bool_)
+    else:
+        _check_polygons(segmentation)
+        # Not `decode`: pycocotools calls numpy in a way that it deprecates.
+        merged: Any = rle.merge(rle.frPyObjects(segmentation, *shape))
+        runs_R = _decompressed(merged["counts"])
+    return np.repeat(np.arange(len(runs_R)) % 2 == 1, runs_R).reshape(shape[::-1]).T
 
 
 def check_region(segmentation: Any, shape: Shape) -> None:

@@ -6,6 +6,7 @@ train/0, train/1, ... Classes come from ROOT/classes.toml, or from ROOT/id2label
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,16 @@ class HuggingFaceDataset(SegmentationDataset):
 
     how_to_validate = "split the rows (Dataset.train_test_split), and save some of them as the split validation"
 
-    def __init__(self, root: Path, split_folder: Path) -> None:
-        self.root, self.split_folder = root, split_folder
-        self.taxonomy, self.encoding = _classes(root)
+    def __init__(
+        self,
+        root: Path,
+        split_folder: Path,
+        classes: tuple[Taxonomy, MaskEncoding] | None = None,
+        find_file: Callable[[str], Path] = Path,
+    ) -> None:
+        """`classes` replaces those of the folder; `find_file` finds the file of a row that names one."""
+        self.root, self.split_folder, self._find_file = root, split_folder, find_file
+        self.taxonomy, self.encoding = classes or _classes(root)
         self._splits = _load(root)
 
     def split(self, name: str) -> tuple[Sample, ...]:
@@ -102,7 +110,7 @@ class HuggingFaceDataset(SegmentationDataset):
         if cell is None:
             reason = f"the row has no {'mask' if mask else 'image'}; add one or remove the row from the labelled split"
             raise ImageError(f"{sample.image}: {reason}")
-        return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"])
+        return io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else self._find_file(cell["path"])
 
 
 def _load(root: Path) -> dict[str, Any]:

@@ -152,27 +152,66 @@ def test_segments_ai_says_what_is_missing(tmp_path: Path, capsys: Captured) -> N
     assert "v1.json: lacks or misstates 'category_id'; download the release again" in error_of(capsys, source)
 
 
-def write_huggingface(root: Path, mode: str | None, ids_HW: Any) -> None:
+def write_huggingface(root: Path, mask: Image.Image, mode: str | None = None) -> None:
     from datasets import Dataset, DatasetDict, Features
     from datasets import Image as ImageFeature
 
-    mask = Image.fromarray(ids_HW)
-    mask.putpalette(PALETTE)
     features = Features(image=ImageFeature(), label=ImageFeature(mode=mode))
     rows = {"image": [Image.new("RGB", (40, 30), "green")], "label": [mask]}
     rows_of = {split: Dataset.from_dict(rows, features=features) for split in ("train", "validation")}
     DatasetDict(rows_of).save_to_disk(root)
-    (root / "id2label.json").write_text(json.dumps({"0": "ground", "1": "leaf", "2": "stem"}))
 
 
-def test_hugging_face_palette_keeps_its_indices(tmp_path: Path) -> None:
-    source, ids_HW = tmp_path / "source", truth()
-    write_huggingface(source, None, ids_HW)
+def indexed(ids_HW: Any) -> Image.Image:
+    mask = Image.fromarray(ids_HW)
+    mask.putpalette(PALETTE)
+    return mask
+
+
+@pytest.mark.parametrize("mode", [None, "L"])
+def test_hugging_face_palette_keeps_its_indices(tmp_path: Path, mode: str | None) -> None:
+    source = tmp_path / "source"
+    # With mode="L", `datasets` itself would give luminances.
+    write_huggingface(source, indexed(truth()), mode)
+    (source / "id2label.json").write_text(json.dumps({"0": "ground", "1": "leaf", "2": "stem"}))
     result = import_folder(source)
     assert result.account["format"] == "huggingface"
     assert result.classes == ("ground", "leaf", "stem")
-    np.testing.assert_array_equal(result.masks["validation_000000"], ids_HW)
+    np.testing.assert_array_equal(result.masks["validation_000000"], truth())
     assert result.splits == {"labelled": ["train_000000"], "val": ["validation_000000"]}
+
+
+def test_luminances_of_a_palette_are_reported(tmp_path: Path, capsys: Captured) -> None:
+    source = tmp_path / "source"
+    write_huggingface(source, indexed(truth()).convert("L"))
+    names = ("--class-names", "ground", "leaf", "stem")
+    message = error_of(capsys, source, *names)
+    assert "lacks: 38 (mask of train/0), 75 (mask of train/0); complete the list" in message
+    assert "converted colours or palette indices to grey: export indexed PNG" in message
+    result = import_folder(source)
+    assert result.classes == ("class 0", "class 38", "class 75")
+    np.testing.assert_array_equal(result.masks["train_000000"], truth())
+    assert result.losses("sparse values")
+
+
+def test_hugging_face_opens_no_file_outside_the_source(tmp_path: Path, capsys: Captured) -> None:
+    from datasets import Features
+    from datasets import Image as ImageFeature
+    from datasets.arrow_writer import ArrowWriter
+
+    source, secret = tmp_path / "source", photograph(tmp_path / "secret.png")
+    write_huggingface(source, indexed(truth()))
+    cell = {"path": str(secret), "bytes": None}
+    for split in ("train", "validation"):
+        features = Features(image=ImageFeature(), label=ImageFeature())
+        with ArrowWriter(path=str(source / split / "data-00000-of-00001.arrow"), features=features) as writer:
+            writer.write({"image": cell, "label": cell})
+            writer.finalize()
+    assert "secret.png: is not in the source" in error_of(capsys, source)
+    state = json.loads((source / "train/state.json").read_text())
+    state["_data_files"][0]["filename"] = "../secret.arrow"
+    (source / "train/state.json").write_text(json.dumps(state))
+    assert "state.json: names '../secret.arrow', which is no plain name" in error_of(capsys, source)
 
 
 @pytest.mark.parametrize(("layout", "sizes"), [("cityscapes", (4, 4, 2)), ("ade20k", (4, 4, 2)), ("voc", (4, 4, 2))])
@@ -194,3 +233,9 @@ def test_data_set_of_our_own_comes_back(tmp_path: Path) -> None:
     assert (again.classes, again.splits) == (first.classes, first.splits)
     np.testing.assert_array_equal(again.masks["a"], truth())
     assert (again.root / "classes.toml").read_bytes() == (first.root / "classes.toml").read_bytes()
+
+
+def test_parquet_files_get_the_command_that_converts_them(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "source/data").mkdir(parents=True)
+    (tmp_path / "source/data/train-00000-of-00001.parquet").write_bytes(b"PAR1")
+    assert "save them as a folder: python -c" in error_of(capsys, tmp_path / "source")

@@ -13,13 +13,12 @@ Two conventions exist for the same numbers, and the tool that wrote them decides
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
-from pycocotools import mask as rle
 
+from trainer.data.coco.coco_regions import region
 from trainer.data.imports.source.annotated import Size
 
 Points = Sequence[tuple[float, float]]
@@ -155,9 +154,7 @@ def _polygon(polygon: Polygon, size: Size) -> Pixels:
 def _continuous_polygon(points_N2: npt.NDArray[np.float64], size: Size) -> Pixels:
     if len(points_N2) < 3:
         raise ShapeError(f"has {len(points_N2)} points; a polygon has three or more")
-    # The types of pycocotools lack lists of floats.
-    polygons: Any = [points_N2.ravel().tolist()]
-    return np.asarray(rle.decode(rle.frPyObjects(polygons, *size))[..., 0], dtype=np.bool_)
+    return region([points_N2.ravel().tolist()], size)
 
 
 def _centre_polygon(points_N2: npt.NDArray[np.float64], size: Size) -> Pixels:

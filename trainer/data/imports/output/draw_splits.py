@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -64,8 +65,7 @@ def draw_val(
     groups_N, rule = _groups(names, wanted)
     drawn_N = _best_draw(groups_N, np.array([labelled[name] for name in names]), wanted, np.random.default_rng(seed))
     val = frozenset(name for name, is_drawn in zip(names, drawn_N, strict=True) if is_drawn)
-    groups = {name: int(group) for name, group in zip(names, groups_N, strict=True)}
-    return Drawn(val, _too_near(val, groups, unlabelled, whole=rule == SEQUENCES), rule)
+    return Drawn(val, _too_near(names, val, unlabelled, whole=rule == SEQUENCES), rule)
 
 
 SEQUENCES = "whole sequences of names were drawn"
@@ -123,17 +123,13 @@ def _best_draw(
     return best_N
 
 
-def _too_near(
-    val: frozenset[str], groups: Mapping[str, int], unlabelled: Sequence[str], *, whole: bool
-) -> frozenset[str]:
-    """Unlabelled images of a drawn sequence; or, in a sequence, between the first and last image of a drawn run."""
-    ranges: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for name in val:
-        key, number = sequence(name)
-        ranges[key, -1 if whole else groups[name]].append(number)
+def _too_near(names: Sequence[str], val: frozenset[str], unlabelled: Sequence[str], *, whole: bool) -> frozenset[str]:
+    """Unlabelled images of a drawn sequence; or, in a sequence, between drawn images that follow each other."""
     spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for (key, _), numbers in ranges.items():
-        spans[key].append((min(numbers), max(numbers)))
+    for (key, is_drawn), run in groupby(names, lambda name: (sequence(name)[0], name in val)):
+        if is_drawn:
+            numbers = [sequence(name)[1] for name in run]
+            spans[key].append((numbers[0], numbers[-1]))
     return frozenset(
         name
         for name in unlabelled

@@ -1,13 +1,13 @@
 """Find out what mask files store: numbers or colours, and which."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from trainer.data.decode import DAMAGED, ImageError, decode_colors, decode_values
+from trainer.data.decode import DAMAGED, ImageError, Source, decode_colors, decode_values
 from trainer.data.mask_encoding import Color
 
 ONE_CHANNEL = {"L", "P", "1", "I", "I;16", "I;16B"}
@@ -39,16 +39,16 @@ class MaskContent:
         return all(red == green == blue for red, green, blue in self.colors)
 
 
-def read_content(path: Path, name: str) -> MaskContent:
-    """Read what a mask stores."""
+def read_content(file: Callable[[], Source], name: str) -> MaskContent:
+    """Read what a mask stores; `file` gives the file, or its bytes."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file()) as image:
             lossy, is_indexed = image.format == "JPEG", image.mode == "P"
             one_channel = image.mode in ONE_CHANNEL
             palette = (image.getpalette() if is_indexed else None) or []
         if not one_channel:
-            return _of_colors(path, name, lossy=lossy)
-        numbers = frozenset(np.unique(decode_values(path, Path(name))).tolist())
+            return _of_colors(file(), name, lossy=lossy)
+        numbers = frozenset(np.unique(decode_values(file(), Path(name))).tolist())
     except ImageError as error:
         return MaskContent(name, problem=str(error))
     except DAMAGED as error:
@@ -57,8 +57,8 @@ def read_content(path: Path, name: str) -> MaskContent:
     return MaskContent(name, numbers, palette=colors, lossy=lossy)
 
 
-def _of_colors(path: Path, name: str, *, lossy: bool) -> MaskContent:
-    color_HWC = decode_colors(path, Path(name)).astype(np.int32)
+def _of_colors(file: Source, name: str, *, lossy: bool) -> MaskContent:
+    color_HWC = decode_colors(file, Path(name)).astype(np.int32)
     packed_HW = color_HWC[..., 0] << 16 | color_HWC[..., 1] << 8 | color_HWC[..., 2]
     colors = frozenset((packed >> 16, packed >> 8 & 255, packed & 255) for packed in np.unique(packed_HW).tolist())
     content = MaskContent(name, colors=colors, lossy=lossy)

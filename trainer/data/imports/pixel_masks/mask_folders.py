@@ -3,29 +3,24 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import PurePosixPath
 from typing import Literal
 
 from trainer.counted import counted
 from trainer.data.imports.import_options import ImportOptions
 from trainer.data.imports.known_format import KnownFormat
-from trainer.data.imports.pixel_masks.class_lists import ClassList, find_class_list, listed_names, read_class_list
 from trainer.data.imports.pixel_masks.folder_pairs import FolderPair, find_pairs, named_pair, split_of
-from trainer.data.imports.pixel_masks.mask_content import MaskContent, read_content
 from trainer.data.imports.pixel_masks.mask_label import BinaryMasks, MaskFile, PixelMask
 from trainer.data.imports.pixel_masks.mask_names import Matches, match_masks
-from trainer.data.imports.pixel_masks.mask_values import MaskMeaning, decide_meaning
+from trainer.data.imports.pixel_masks.read_labels import read_labels
 from trainer.data.imports.pixel_masks.split_lists import keys, listed_splits
 from trainer.data.imports.source.annotated import Annotated, Imported, Label, SourceClass, Split
 from trainer.data.imports.source.losses import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
-from trainer.data.map_in_threads import each_in_threads
 
 NO_IMAGE = "a mask has no image and is not imported"
 SEVERAL_MASKS = "an image has several masks; the first in the order of their names is used"
-UNREADABLE = "a mask cannot be read; its image is imported without it"
 UNUSED_IMAGE = "an image is outside the folders of images and is not imported"
 
 Pair = tuple[FolderPair, Matches]
@@ -50,7 +45,9 @@ def read(source: SourceFolder, options: ImportOptions, losses: Losses) -> Import
     _report(source, matched, losses)
     has_rest = "{class}" in options.mask_pattern
     classes, labels = (
-        _binary_labels(source, matched, options) if has_rest else _labels(source, matched, options, losses)
+        _binary_labels(source, matched, options)
+        if has_rest
+        else read_labels(_chosen(source, matched, losses), source, options, losses)
     )
     images = [_annotated(source, pair, labels, file) for pair, _ in matched for file in pair.image_files]
     return Imported(classes=classes, images=_with_lists(source, images), has_rest=has_rest)
@@ -102,60 +99,17 @@ def _binary_labels(
     return [SourceClass(name) for name in names], labels
 
 
-def _labels(
-    source: SourceFolder, matched: Sequence[Pair], options: ImportOptions, losses: Losses
-) -> tuple[Sequence[SourceClass], dict[str, Label]]:
-    chosen: dict[str, str] = {}
+def _chosen(source: SourceFolder, matched: Sequence[Pair], losses: Losses) -> dict[str, MaskFile]:
+    """One mask for each image."""
+    chosen: dict[str, MaskFile] = {}
     for _, matches in matched:
         for image, masks in matches.masks.items():
             files = sorted(file for file, _ in masks)
             if len(files) > 1:
                 remedy = 'one mask for each class: --mask-pattern "{stem}_{class}.png"'
                 losses.add("several masks", SEVERAL_MASKS, f"{image}: {', '.join(files)}", remedy=remedy)
-            chosen[image] = files[0]
-    contents = _contents(source, sorted(set(chosen.values())), losses, bar=options.progress)
-    meaning = decide_meaning(list(contents.values()), _listed(source, options), options.ignore_values, losses)
-    labels = {
-        image: _label(_mask_file(source, file, image), contents[file], meaning)
-        for image, file in chosen.items()
-        if file in contents
-    }
-    return meaning.classes, labels
-
-
-def _contents(source: SourceFolder, files: Sequence[str], losses: Losses, *, bar: bool) -> dict[str, MaskContent]:
-    """What the readable masks store, by file. Raises SourceError if none is readable."""
-    read_one = partial(_read_content, source)
-    found = dict(zip(files, each_in_threads(read_one, files, "masks", bar=bar), strict=True))
-    readable = {file: content for file, content in found.items() if not content.problem}
-    problems = [content.problem for content in found.values() if content.problem]
-    for problem in problems:
-        losses.add("unusable label", UNREADABLE, problem)
-    if not readable:
-        raise SourceError(f"{source.title}: no mask can be read: {problems[0]}")
-    return readable
-
-
-def _read_content(source: SourceFolder, file: str) -> MaskContent:
-    return read_content(source.path(file), file)
-
-
-def _listed(source: SourceFolder, options: ImportOptions) -> ClassList | None:
-    if options.class_names:
-        return listed_names(options.class_names)
-    if options.classes:
-        return read_class_list(options.classes)
-    file = find_class_list(source)
-    if file is None:
-        return None
-    source.used[file] = "list of classes"
-    return read_class_list(source.path(file))
-
-
-def _label(mask: MaskFile, content: MaskContent, meaning: MaskMeaning) -> Label:
-    if meaning.is_binary:
-        return BinaryMasks([(mask, 1)], rest=0)
-    return PixelMask(mask, meaning.colors if content.colors else meaning.numbers)
+            chosen[image] = _mask_file(source, files[0], image)
+    return chosen
 
 
 def _mask_file(source: SourceFolder, file: str, image: str) -> MaskFile:

@@ -13,6 +13,9 @@ from unicodedata import normalize
 
 from trainer.data.imports.source.source_error import SourceError
 
+Files = dict[str, list[str]]
+"""Files of images, by path or name without suffix."""
+
 COMMON_SHARE = 0.8
 """Share of the masks that must have one ending."""
 
@@ -43,9 +46,10 @@ def match_masks(images: Mapping[str, str], masks: Mapping[str, str], pattern: st
     Raises:
         SourceError: the pattern has no {stem}, or names fit several images.
     """
-    by_path = {_key(path): file for file, path in images.items()}
-    by_stem: dict[str, list[str]] = defaultdict(list)
+    by_path: Files = defaultdict(list)
+    by_stem: Files = defaultdict(list)
     for file, path in images.items():
+        by_path[_key(path)].append(file)
         by_stem[_key(PurePosixPath(path).name)].append(file)
     if pattern:
         found = {file: _by_pattern(pattern, path, by_path, by_stem) for file, path in masks.items()}
@@ -72,9 +76,7 @@ def _longest_start(stem: str, known: set[str]) -> int | None:
     return next((end for end in range(len(stem), 0, -1) if _key(stem[:end]) in known), None)
 
 
-def _by_ending(
-    ending: str, path: str, by_path: Mapping[str, str], by_stem: Mapping[str, list[str]]
-) -> tuple[str, str] | None:
+def _by_ending(ending: str, path: str, by_path: Files, by_stem: Files) -> tuple[str, str] | None:
     stem = PurePosixPath(path).with_suffix("").as_posix()
     if not stem.endswith(ending):
         return None
@@ -82,21 +84,18 @@ def _by_ending(
     return (image, "") if image else None
 
 
-def _image(path: str, by_path: Mapping[str, str], by_stem: Mapping[str, list[str]]) -> str | None:
+def _image(path: str, by_path: Files, by_stem: Files) -> str | None:
     """The image of this path, or of this name in any folder. Raises SourceError if several have it."""
-    if found := by_path.get(_key(path)):
-        return found
-    named = by_stem.get(_key(PurePosixPath(path).name), [])
+    named = by_path.get(_key(path)) or by_stem.get(_key(PurePosixPath(path).name), [])
     if len(named) > 1:
         raise SourceError(
-            f"the mask {path} could belong to {named[0]} or {named[1]}; put masks into the same folders as images"
+            f"the mask {path} could belong to {named[0]} or {named[1]}; remove one of them, or put masks into folders "
+            "that are called as those of the images"
         )
     return named[0] if named else None
 
 
-def _by_pattern(
-    pattern: str, path: str, by_path: Mapping[str, str], by_stem: Mapping[str, list[str]]
-) -> tuple[str, str] | None:
+def _by_pattern(pattern: str, path: str, by_path: Files, by_stem: Files) -> tuple[str, str] | None:
     candidates = [path, PurePosixPath(path).name]
     for candidate in candidates:
         for stem, name in _placeholders(pattern, candidate):

@@ -124,14 +124,15 @@ def _check_listed(contents: Sequence[MaskContent], meaning: MaskMeaning) -> None
         if encoding.colors and not packed:
             continue  # an indexed image that is read as colours; the decoder checks it
         known = {value for value, _ in encoding.id_of_value}
-        for value, text in stored.items():
+        for value, text in sorted(stored.items()):
             if value not in known:
                 unknown.setdefault(text, content.name)
     if unknown:
         named = ", ".join(f"{text} ({name})" for text, name in list(unknown.items())[:MAX_NAMED])
         raise SourceError(
             f"masks store values that the list of classes lacks: {named}; complete the list, or ignore them with "
-            "--ignore-values"
+            "--ignore-values. If no mask should have them, a program has converted colours or palette indices to grey: "
+            "export indexed PNG"
         )
 
 
