@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trainer.data.exports.brush_tasks import write_label_studio
 from trainer.data.exports.coco_labels import write_coco
 from trainer.data.exports.cvat_masks import write_cvat
 from trainer.data.exports.exported_dataset import ExportedDataset
 from trainer.data.exports.folder_form import write_folder
 from trainer.data.exports.hugging_face_rows import write_hugging_face
-from trainer.data.exports.label_studio_tasks import write_label_studio
 from trainer.data.exports.output_sink import Sink
 
 

@@ -24,7 +24,7 @@ from trainer.data.imports.annotation_files.tools.brush_stream import brush_mask
 from trainer.data.imports.drawing.rasterise import Ellipse, Polygon, Shape, rotated_rectangle
 from trainer.data.imports.import_options import ImportOptions
 from trainer.data.imports.known_format import KnownFormat
-from trainer.data.imports.source.annotated import Imported, Size
+from trainer.data.imports.source.annotated import SPLITS, Imported, Size
 from trainer.data.imports.source.losses import Losses
 from trainer.data.imports.source.source_folder import SourceFolder
 from trainer.data.readers.directory_listing import SUFFIXES
@@ -91,7 +91,9 @@ def _images(source: SourceFolder, file: str, task: Table, losses: Losses) -> lis
     regions = list(_regions(results, name, losses))
     sizes = [size_of(each.get("original_width"), each.get("original_height")) for each in results]
     size = next((each for each in sizes if each), None)
-    return [FoundImage(file=file, spellings=spellings, regions=regions, size=size)]
+    # As `export-labels` writes it.
+    split = SPLITS.get(str(data.get("split")).casefold(), "")
+    return [FoundImage(file=file, spellings=spellings, regions=regions, size=size, split=split)]
 
 
 def _newest_records(found: Sequence[FoundImage], losses: Losses) -> list[FoundImage]:
