@@ -75,8 +75,9 @@ chaos: $(ALL) ## kill processes, fill the disk, set the clock during real traini
 
 # The SDKs contradict each other, so each has its own virtual environment. labelme 7 needs Python 3.12.
 FORMATS := $(patsubst tests/trainer/data/imports/sdks/requirements/%.txt,%,$(wildcard tests/trainer/data/imports/sdks/requirements/*.txt))
-formats: $(ALL) $(FORMATS:%=.venv/formats-%/installed) ## install the SDKs of labelling tools (3 GB), write data sets with them, import these, compare the masks to the pixel
+formats: $(ALL) $(FORMATS:%=.venv/formats-%/installed) ## install the SDKs of labelling tools (3 GB), write data sets with them and import these, export data sets and read these with them, compare the masks to the pixel
 	$(BIN)/python -m tests.trainer.data.imports.sdks $(IMPORTED)
+	$(BIN)/python -m tests.trainer.data.exports.sdk_readers
 
 # The table names an SDK that cannot be installed.
 .venv/formats-%/installed: tests/trainer/data/imports/sdks/requirements/%.txt | $(ALL)
