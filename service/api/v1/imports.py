@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -129,13 +129,12 @@ async def import_labels(
     request: Request,
     conversion: ConversionOf,
     query: QueryOf,
-    accept: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Turn a ZIP archive of images and labels of another tool into a data set, or add it to the pool.
 
     The answer begins when the data set is complete, which can take minutes.
     """
-    wanted = negotiate(accept, (NDJSON,) if query.add else (ZIP, NDJSON))
+    wanted = negotiate(request.headers.get("accept"), (NDJSON,) if query.add else (ZIP, NDJSON))
     await _receive(request, state, archive := conversion.folder / "source.zip")
     result = conversion.folder / ("dataset.zip" if wanted == ZIP else "dataset")
     events = await _convert(conversion, archive, result, query)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,9 @@ MASKS = {
 }
 
 
-def archive(pictures: dict[str, bytes], names: tuple[str, ...] = LISTED, **more: bytes) -> bytes:
+def archive(
+    pictures: Mapping[str, bytes], names: tuple[str, ...] = LISTED, more: Mapping[str, bytes] = MappingProxyType({})
+) -> bytes:
     """Two folders and a list of classes."""
     lines = "".join(f'[[classes]]\nname = "{name}"\ncolor = [{index}, 0, 9]\n' for index, name in enumerate(names))
     files = {"classes.toml": lines.encode(), **more}
@@ -137,7 +140,7 @@ def test_image_that_the_pool_rejects_does_not_stop_the_others(client: TestClient
     pictures = images(seed=4)
     deep = encoded(np.linspace(0, 1, 1200, dtype=np.float32).reshape(30, 40), "TIFF")
     del pictures["b"]
-    packed = archive(pictures, **{"images/b.tif": deep, "masks/b.png": encoded(MASKS["b"])})
+    packed = archive(pictures, more={"images/b.tif": deep, "masks/b.png": encoded(MASKS["b"])})
     found = lines(client.post(URL, content=packed, params={"add": True}))
     problems = {line["name"]: line["problem"]["status"] for line in found["image"] if line["problem"]}
     assert problems == {"b": 415}
@@ -148,8 +151,8 @@ def test_image_that_the_pool_rejects_does_not_stop_the_others(client: TestClient
     ("content", "params", "message"),
     [
         (b"no archive", {}, "source.zip: is not a readable ZIP archive"),
-        (archive({}, **{"../out": b"x"}), {}, "leaves the folder"),
-        (archive({}, zeros=bytes(400_000)), {}, "unpacks to more than the limit"),
+        (archive({}, more={"../out": b"x"}), {}, "leaves the folder"),
+        (archive({}, more={"zeros": bytes(400_000)}), {}, "unpacks to more than the limit"),
         (archive({}), {"format": "nothing"}, "invalid choice: 'nothing'"),
     ],
 )
