@@ -20,7 +20,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        problem = "ends too early" if error.pos >= len(error.doc.rstrip()) else "is not JSON"
+        is_cut = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+        problem = "ends too early" if is_cut else "is not JSON"
         raise ContentError(f"{problem} ({error})") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ContentError(f"cannot be read ({error})") from error

@@ -108,12 +108,17 @@ def report_unreadable(file: str, problem: object, losses: Losses) -> None:
 def split_of(*paths: str) -> Split | str:
     """The split that a folder, or the last word of a file's name, means: train/x.json, instances_val2017.json."""
     for path in paths:
-        parts = PurePosixPath(path.replace("\\", "/")).parts
-        stem = PurePosixPath(parts[-1]).stem.rstrip("0123456789") if parts else ""
-        words = [part.casefold() for part in (*parts[:-1], *stem.replace("-", "_").split("_")[-1:])]
-        if known := [SPLITS[word] for word in reversed(words) if word in SPLITS]:
+        *folders, name = PurePosixPath(path.replace("\\", "/")).parts or ("",)
+        last = PurePosixPath(name).stem.replace("-", "_").rpartition("_")[2]
+        words = map(_word, (last, *reversed(folders)))
+        if known := [SPLITS[word] for word in words if word in SPLITS]:
             return known[0]
     return ""
+
+
+def _word(part: str) -> str:
+    """A part of a path as a word for a split: without the year."""
+    return part.casefold().rstrip("0123456789")
 
 
 def names_below(files: Sequence[str]) -> dict[str, str]:
@@ -126,7 +131,7 @@ def names_below(files: Sequence[str]) -> dict[str, str]:
         common += 1
     dropped = IMAGE_FOLDERS | SPLITS.keys()
     return {
-        str(path): "/".join([*(part for part in path.parts[common:-1] if part.casefold() not in dropped), path.stem])
+        str(path): "/".join([*(part for part in path.parts[common:-1] if _word(part) not in dropped), path.stem])
         for path in paths
     }
 

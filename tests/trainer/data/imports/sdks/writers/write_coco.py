@@ -50,7 +50,8 @@ def main(root: Path) -> None:
 def write(path: Path, pictures: Sequence[Picture], categories: list[Table]) -> None:
     """Write a file with the regions of pictures."""
     ids = {category["name"]: category["id"] for category in categories}
-    images, annotations = [], []
+    images: list[Table] = []
+    annotations: list[Table] = []
     for number, picture in enumerate(pictures, 100):
         height, width = picture.shape
         images.append({"id": number, "file_name": picture.file_name, "height": height, "width": width})

@@ -61,7 +61,7 @@ def shape_of(region: Region, size: tuple[int, int]) -> Shape:
 
 def shape(kind: str, label: str, points: list[Any], mask: Any = None) -> Shape:
     """A shape as labelme's editor hands it to its writer."""
-    rest = {"flags": {}, "description": "", "group_id": None, "locked": False, "other_data": {}}
+    rest: Shape = {"flags": {}, "description": "", "group_id": None, "locked": False, "other_data": {}}
     return {"label": label, "points": points, "shape_type": kind, "mask": mask, **rest}
 
 
@@ -70,7 +70,7 @@ def write(source: Path, picture: Picture, shapes: list[Shape], *, embedded: bool
     data = (source / picture.file_name).read_bytes()
     write_label_file(
         filename=str(source / f"{picture.stem}.json"),
-        annotation=Annotation(picture.file_name, data, shapes, {}, {}),  # type: ignore[arg-type]
+        annotation=Annotation(picture.file_name, data, shapes, {}, {}),
         image_height=picture.shape[0],
         image_width=picture.shape[1],
         save_image_data=embedded,

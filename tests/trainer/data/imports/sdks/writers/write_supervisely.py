@@ -14,6 +14,7 @@ from tests.trainer.data.imports.sdks.scene import (
     COLORS,
     FIELD_1,
     PICTURES,
+    Picture,
     Region,
     painted,
     through_centres,
@@ -41,7 +42,7 @@ def main(root: Path) -> None:
     case.write(source, {FIELD_1.stem: painted(FIELD_1.shape, [(1, bits_HW == 1)])})
 
 
-def project(root: Path, name: str, classes: list[sly.ObjClass], labels: dict[object, list[sly.Label]]) -> Path:
+def project(root: Path, name: str, classes: list[sly.ObjClass], labels: dict[Picture, list[sly.Label]]) -> Path:
     """Write a project of one data set."""
     source = new_source(root, name)
     photographs = new_source(root, f"{name}-photographs", list(labels))
