@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"- {sentence(loss)}")
     labels = counted(exported.labels, "label", "labels")
     print(f"{counted(exported.images, 'image', 'images')}, {labels}: {options.out}")
-    print(FORMS[options.to].how_to_load.format(out=options.out.removesuffix(".zip")))
+    print(FORMS[options.to].how_to_load.format(out=options.out.removesuffix(".zip"), program=options.program))
     return 0
 
 

@@ -105,7 +105,9 @@ def _export(root: Path, sink: Sink, options: ExportOptions, on_done: Callable[[i
 
 def _read_me(form: ExportForm, exported: Exported) -> str:
     notes = "".join(f"- {sentence(loss)}\n" for loss in exported.losses)
-    return f"# {form.title}\n\n{form.how_to_load.format(out='FOLDER')}\n" + (f"\n{notes}" if notes else "")
+    return f"# {form.title}\n\n{form.how_to_load.format(out='FOLDER', program='python -m trainer')}\n" + (
+        f"\n{notes}" if notes else ""
+    )
 
 
 def sentence(loss: Loss) -> str:

@@ -18,7 +18,7 @@ class ExportForm:
 
     Attributes:
         title: the tool, for people.
-        how_to_load: a sentence or more; {out} is the unpacked export.
+        how_to_load: a sentence or more; {out} is the unpacked export, {program} what runs the trainer.
     """
 
     title: str
@@ -28,7 +28,7 @@ class ExportForm:
 
 FORMS: dict[str, ExportForm] = {
     "folder": ExportForm(
-        "Maskloop's folder", write_folder, "Check it with `python -m trainer check-data {out}`, then train with it."
+        "Maskloop's folder", write_folder, "Check it with `{program} check-data {out}`, then train with it."
     ),
     "coco": ExportForm(
         "COCO, run lengths",

@@ -4,6 +4,9 @@ import zipfile
 from pathlib import Path
 from typing import IO, Protocol
 
+COMPRESSION = 6
+TEXTS = (".json", ".csv", ".txt", ".toml", ".xml", ".md")
+
 
 class Sink(Protocol):
     """Takes the files of an export, one after the other."""
@@ -29,14 +32,15 @@ class ZipSink:
     """Writes a ZIP archive to a stream, which need not be seekable."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        # Stored: images and masks are compressed already.
-        self._archive = zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED)
+        self._archive = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED)
 
     def add(self, path: str, data: bytes) -> None:
         """See Sink."""
-        kind = zipfile.ZIP_DEFLATED if path.endswith((".json", ".csv")) else zipfile.ZIP_STORED
+        # Images and masks are compressed already. They are not stored: programs that read an archive from a pipe would
+        # not find the end of an entry whose size was not known before it.
+        level = COMPRESSION if path.endswith(TEXTS) else 0
         # With a fixed time, equal data sets give equal archives.
-        self._archive.writestr(zipfile.ZipInfo(path), data, kind)
+        self._archive.writestr(zipfile.ZipInfo(path), data, zipfile.ZIP_DEFLATED, level)
 
     def close(self) -> None:
         """Write the end of the archive, without which it cannot be read."""
