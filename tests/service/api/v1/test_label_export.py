@@ -111,11 +111,6 @@ def test_image_deleted_meanwhile_is_left_out(small: TestClient, monkeypatch: pyt
     assert sorted(name for name in found if name.startswith("masks/")) == sorted(f"masks/{name}.png" for name in others)
 
 
-def test_export_needs_the_scopes_of_the_list_of_images(make_settings: MakeSettings) -> None:
-    with serve(make_settings()) as client:
-        assert client.get(URL, headers={"X-API-Key": ""}).status_code == 401
-
-
 def test_failures_before_the_first_byte_have_their_status(make_settings: MakeSettings, tmp_path: Path) -> None:
     event = 'echo \'{"event": "error", "message": "a name; rename it", "errno": %s}\' >&2; exit 1'
     failures = {
