@@ -13,7 +13,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from service.settings import Settings
 log = structlog.stdlib.get_logger(__name__)
 
 CHUNK = 256 * 1024
-MAX_LINE_BYTES = 1 << 20
+# The list of classes is one line.
+MAX_LINE_BYTES = 1 << 26
 LOG_TAIL_BYTES = 4000
 LOG = "log.txt"
 # Exit code and message of argparse.
@@ -40,23 +41,23 @@ Event = dict[str, Any]
 class TrainerProcess:
     """A running command. Its standard error goes to a file, in which the last error event counts."""
 
-    def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, folder: Path, stall_s: float) -> None:
         assert process.stdout is not None  # noqa: S101 - opened as a pipe
         self._process, self._output, self._folder = process, process.stdout, folder
+        self._stall_s = stall_s
 
     async def events(self) -> list[Event]:
         """Return the events that it prints until it ends. Raises as `end`."""
         events = []
-        with suppress(ValueError):  # a line above the limit
-            while line := await self._output.readline():
-                if event := _event(line):
-                    events.append(event)
+        while line := await self._unless_stalled(self._output.readline()):
+            if event := _event(line):
+                events.append(event)
         await self.end([event for event in events if event["event"] == "error"])
         return events
 
     async def first_bytes(self) -> bytes:
         """Return the first bytes of its output. Raises as `end` if it fails before it has written any."""
-        first = await self._output.read(CHUNK)
+        first = await self._unless_stalled(self._output.read(CHUNK))
         if not first:
             await self.end()
         return first
@@ -66,8 +67,18 @@ class TrainerProcess:
         chunk = first
         while chunk:
             yield chunk
-            chunk = await self._output.read(CHUNK)
+            chunk = await self._unless_stalled(self._output.read(CHUNK))
         await self.end()
+
+    async def _unless_stalled(self, output: Awaitable[bytes]) -> bytes:
+        try:
+            async with asyncio.timeout(self._stall_s):
+                return await output
+        except TimeoutError:
+            raise ConversionFailed(
+                f"The conversion printed nothing for {self._stall_s:.0f} s: convert fewer images, or raise "
+                "MASKLOOP_STALL_S."
+            ) from None
 
     async def end(self, errors: list[Event] | None = None) -> None:
         """Wait until it ends.
@@ -112,7 +123,7 @@ async def trainer_process(settings: Settings, folder: Path, *arguments: str) -> 
             limit=MAX_LINE_BYTES,
         )
     try:
-        yield TrainerProcess(process, folder)
+        yield TrainerProcess(process, folder, settings.stall_s)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

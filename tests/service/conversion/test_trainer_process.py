@@ -9,6 +9,7 @@ import pytest
 
 from service.conversion.request_folder import request_folder
 from service.conversion.trainer_process import trainer_process
+from service.errors import ConversionFailed
 from tests.service.conftest import MakeSettings, eventually
 
 pytestmark = pytest.mark.anyio
@@ -26,6 +27,15 @@ async def test_program_and_its_children_are_killed_and_the_folder_deleted(
             assert all(_is_alive(each) for each in ids)
         eventually(lambda: not any(_is_alive(each) for each in ids), within_s=10)
     assert not folder.exists()
+
+
+async def test_hung_program_is_an_error(make_settings: MakeSettings, tmp_path: Path) -> None:
+    (python := tmp_path / "python").write_text("#!/bin/sh\nexec sleep 100\n")
+    python.chmod(0o755)
+    settings = make_settings(trainer_python=str(python), stall_s=0.1)
+    async with trainer_process(settings, tmp_path, "import") as process:
+        with pytest.raises(ConversionFailed, match="raise MASKLOOP_STALL_S"):
+            await process.events()
 
 
 def _is_alive(process_id: int) -> bool:
