@@ -81,6 +81,10 @@ class MaskInvalid(BadInput, status=422, slug="mask-invalid", title="The mask can
     """The label mask does not match its image or the classes."""
 
 
+class ClassesInvalid(BadInput, status=422, slug="classes-invalid", title="The class list cannot be used"):
+    """The new class list has invalid names or colours, or leaves open what became of a class."""
+
+
 class ReasonMissing(BadInput, status=422, slug="reason-missing", title="A reason is needed"):
     """The call overrides a decision of the service and gives no reason."""
 
@@ -123,6 +127,10 @@ class NotFound(MaskloopError, status=404, slug="not-found", title="Not found"):
 
 class ImageNotFound(NotFound, slug="image-not-found", title="No such image"):
     """The pool has no image with this id."""
+
+
+class ClassesNotFound(NotFound, slug="classes-not-found", title="No such class list"):
+    """There is no class list with this version."""
 
 
 class KeyNotFound(NotFound, slug="key-not-found", title="No such key"):
@@ -171,6 +179,10 @@ class ReleaseDecided(Conflict, slug="release-decided", title="The release is dec
 
 class NotDeletable(Conflict, slug="not-deletable", title="It cannot be deleted"):
     """The model or run is in use."""
+
+
+class ClassesChanged(MaskloopError, status=412, slug="classes-changed", title="The class list has changed meanwhile"):
+    """The new class list was derived from a version that is no longer the present one."""
 
 
 class RunActive(Conflict, slug="run-active", title="A run is active"):

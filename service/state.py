@@ -215,7 +215,9 @@ def start_state(settings: Settings, tracing: Tracing | None = None) -> State:
         # A killed process may have left files; the worker does not use this folder.
         shutil.rmtree(settings.tmp_dir, ignore_errors=True)
         settings.tmp_dir.mkdir(exist_ok=True)
+        state.models.classes.take_first()
         state.models.ensure_start_model()
+        state.models.classes.take_first()
         state.keys.start()
         state.data_folder.start()
         state.active_model.start()

@@ -23,6 +23,7 @@ from service.api.middleware.observability import ObservedApp, telemetry
 from service.api.middleware.reject_nul import reject_nul
 from service.api.problems import PROTOCOL, add_problem_handlers
 from service.api.v1 import (
+    classes,
     drift,
     images,
     images_batch,
@@ -45,6 +46,7 @@ from service.tracing import open_tracing
 
 # Response headers that pages of MASKLOOP_CORS_ORIGINS may read.
 EXPOSED_HEADERS = [
+    "ETag",
     "Inference-Header-Content-Length",
     "Location",
     "RateLimit",
@@ -52,6 +54,7 @@ EXPOSED_HEADERS = [
     "Retry-After",
     "Server-Timing",
     "WWW-Authenticate",
+    "X-Classes-Version",
     "X-Confidence-Mean",
     "X-Image-Error",
     "X-Image-Id",
@@ -90,6 +93,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     app.include_router(run_records.router)
     app.include_router(drift.router)
     app.include_router(releases.router)
+    app.include_router(classes.router)
     app.include_router(models.router)
     app.include_router(provenance.router)
     app.include_router(retention.router)

@@ -9,9 +9,9 @@ from unicodedata import normalize
 import numpy as np
 import numpy.typing as npt
 
+from service.classes.class_list import ClassHistory, ClassList
 from service.errors import ClassUnknown
 from service.images.image_store import ImageStore
-from service.models.bundle import Manifest
 from service.storage.tables import Image, Split
 
 MAX_NAMED = 20
@@ -27,48 +27,43 @@ class ImportedClass:
 
 @dataclass(frozen=True, slots=True)
 class PoolClasses:
-    """Names and colours by class id, and the id of ignored pixels."""
+    """The present class list; `history` translates labels of earlier ones."""
 
-    names: tuple[str, ...]
-    colors: tuple[tuple[int, int, int], ...]
-    ignore_index: int
+    history: ClassHistory
 
-    @classmethod
-    def of(cls, manifest: Manifest) -> PoolClasses:
-        """Return the classes that labels have: those of the active model."""
-        entries = manifest.classes
-        colors = tuple((entry.color[0], entry.color[1], entry.color[2]) for entry in entries)
-        return cls(tuple(entry.name for entry in entries), colors, manifest.ignore_index)
+    @property
+    def present(self) -> ClassList:
+        """Names and colours by class id, and the id of ignored pixels."""
+        return self.history.present
 
     def table_of(self, classes: Sequence[ImportedClass]) -> npt.NDArray[np.uint16]:
         """Return the id in the pool by id in the data set, uint16 [65536]; all others are ignored.
 
         Classes are found by name. Raises ClassUnknown if one that masks show is none of the pool.
         """
-        ids = {normalize("NFC", name): index for index, name in enumerate(self.names)}
+        ids = {normalize("NFC", name): index for index, name in enumerate(self.present.names)}
         unknown = [each.name for each in classes if each.pixels and each.name not in ids]
         if unknown:
             raise ClassUnknown(
-                f"The data set shows the classes {_listed(unknown)}, and the classes of the pool are "
-                f"{_listed(self.names)}: rename them in the source, or leave them out with ?ignore_class=NAME. For "
-                "pixels that no region covers, use ?rest=ignored."
+                f"The data set shows the classes {_listed(unknown)}, and the class list has "
+                f"{_listed(self.present.names)}: add them (PUT /v1/classes), rename them in the source, or leave them "
+                "out with ?ignore_class=NAME. For pixels that no region covers, use ?rest=ignored."
             )
-        table = np.full(1 << 16, self.ignore_index, dtype=np.uint16)
+        table = np.full(1 << 16, self.present.ignore_index, dtype=np.uint16)
         for index, each in enumerate(classes):
             if each.name in ids:
                 table[index] = ids[each.name]
         return table
 
 
-def read_label(images: ImageStore, image_id: str) -> bytes:
+def read_label(images: ImageStore, classes: PoolClasses, image_id: str) -> bytes:
     """Return a label as a PNG of ids of the pool's classes. Raises ImageNotFound, FileLost."""
-    return images.read_mask(image_id)
+    return images.read_mask(image_id, classes.history)
 
 
 def put_label(images: ImageStore, classes: PoolClasses, image_id: str, mask: bytes, split: Split) -> Image:
     """Set a label of ids of the pool's classes. Raises ImageNotFound, MaskInvalid."""
-    number = len(classes.names)
-    return images.put_mask(image_id, mask, classes=number, ignore_index=classes.ignore_index, split=split, partial=True)
+    return images.put_mask(image_id, mask, classes=classes.present, split=split, partial=True)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ def write_pool_dataset(folder: Path, images: ImageStore, classes: PoolClasses) -
     groups = []
     for image in _labelled(images):
         try:
-            (folder / f"masks/{image.id}.png").write_bytes(read_label(images, image.id))
+            (folder / f"masks/{image.id}.png").write_bytes(read_label(images, classes, image.id))
             images.copy_image(image.id, folder / f"images/{image.id}.{EXTENSIONS[image.media_type]}")
         except ImageNotFound:
             # Deleted meanwhile. An image without a mask file is in no split.
@@ -48,8 +48,8 @@ def write_pool_dataset(folder: Path, images: ImageStore, classes: PoolClasses) -
     if groups:
         with (folder / "groups.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("name", "group"), *groups])
-    entries = [{"name": name, "color": list(color)} for name, color in zip(classes.names, classes.colors, strict=True)]
-    table = {"ignore_index": classes.ignore_index, "classes": entries}
+    entries = [{"name": each.name, "color": list(each.color)} for each in classes.present.classes]
+    table = {"ignore_index": classes.present.ignore_index, "classes": entries}
     (folder / "classes.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
 
 

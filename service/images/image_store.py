@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import Select, delete, exists, select
+from sqlalchemy import Select, delete, exists, select, text
 from sqlalchemy.orm import Session
 
+from service.classes.class_list import ClassHistory, ClassList
+from service.classes.label_counts import add_label, class_pixels, remove_label
 from service.errors import FileLost, ImageNotFound, PoolFull
 from service.images.duplicate_clusters import cluster_split, pass_on_duplicates
-from service.images.label_masks import check_not_binary, encode_mask, read_mask
+from service.images.label_masks import check_not_binary, decode_mask, encode_mask, read_mask, translate_mask
 from service.images.new_images import NewImage, find_new, insert_images
 from service.images.pool_counters import (
     Counts,
@@ -34,7 +36,7 @@ from service.storage.blob_store import BlobStore, Collection, sha256_of
 from service.storage.cursors import parse_cursor
 from service.storage.database import Database
 from service.storage.deletion_columns import DeletionReason
-from service.storage.tables import DeletedImage, Image, Run, RunLabel, Split, utc_now
+from service.storage.tables import UNCOUNTED, DeletedImage, Image, Run, RunLabel, Split, utc_now
 from service.storage.vector_file import VectorFolder
 
 # For validation; each takes up to 200 MB.
@@ -123,23 +125,48 @@ class ImageStore:
         with self._database.read() as session:
             return read_counts(session)
 
+    def count_labels(self, ignore_index: int, limit: int) -> None:
+        """Count the classes of labels of a former version of the service, at most `limit`; they have the first list."""
+        with self._database.read() as session:
+            query = select(Image).where(text(UNCOUNTED)).order_by(Image.sequence).limit(limit)
+            some = session.scalars(query).all()
+        for row in some:
+            self._count_label(row.id, row.mask_sha256, ignore_index)
+
+    def _count_label(self, image_id: str, sha256: str | None, ignore_index: int) -> None:
+        try:
+            pixels = class_pixels(decode_mask(self._blobs.read("masks", str(sha256))), ignore_index)
+        except FileNotFoundError:
+            # Reading the label says so.
+            pixels = {}
+        with self._database.write() as session:
+            locked_pool(session)
+            image = session.get(Image, image_id)
+            if image is not None and image.class_pixels is None and image.mask_sha256 == sha256:
+                image.class_pixels = pixels
+                add_label(session, image)
+
     def read(self, image_id: str) -> bytes:
         """Return the encoded image. Raises ImageNotFound, FileLost."""
         return self._read("images", self.get(image_id).id, f"POST the image {image_id} to /v1/images again")
 
-    def read_mask(self, image_id: str) -> bytes:
-        """Return the mask, a grey PNG of class ids. Raises ImageNotFound if there is none, FileLost."""
+    def read_mask(self, image_id: str, history: ClassHistory | None = None) -> bytes:
+        """Return the mask, a grey PNG of class ids: of the present list, or as stored without a `history`.
+
+        Raises ImageNotFound if there is none, FileLost.
+        """
         row = self.get(image_id)
         if row.mask_sha256 is None:
             raise ImageNotFound(f"Image {image_id} has no mask: PUT one to /v1/images/{image_id}/mask.")
-        return self._read("masks", row.mask_sha256, f"PUT the mask to /v1/images/{image_id}/mask again")
+        stored = self._read("masks", row.mask_sha256, f"PUT the mask to /v1/images/{image_id}/mask again")
+        return stored if history is None else translate_mask(stored, history, row.classes_version, history.present)
 
     def copy_image(self, image_id: str, target: Path) -> None:
         """Copy, or link, the file of an image. Raises ImageNotFound if it was deleted, FileLost."""
         self._copy("images", image_id, image_id, target)
 
     def copy_mask(self, image_id: str, sha256: str, target: Path) -> None:
-        """Copy, or link, a mask of an image. Raises ImageNotFound if the image was deleted, FileLost."""
+        """Copy, or link, a mask of an image, as stored. Raises ImageNotFound if the image was deleted, FileLost."""
         self._copy("masks", sha256, image_id, target)
 
     def put_mask(
@@ -147,24 +174,24 @@ class ImageStore:
         image_id: str,
         data: bytes,
         *,
-        classes: int,
-        ignore_index: int,
+        classes: ClassList,
         split: Split | None = None,
         group: str | None = None,
         partial: bool = False,
     ) -> Image:
         """Set or replace the label of an image, a PNG for `read_mask`. Raises ImageNotFound, MaskInvalid.
 
+        The label keeps the ids of `classes`, and its version.
         With `partial`, it may show class 0 alone beside pixels without a label, as 0/255 masks do. Without `split`, a
         labelled image keeps its split, and a new label gets that of its near-duplicates; of others, every fifth goes to
-        `val`. `group` names the video, place or
-        patient; without it, the image keeps its group.
+        `val`. `group` names the video, place or patient; without it, the image keeps its group.
         """
         image = self.get(image_id)
         with self._decoding:
-            ids = read_mask(data, width=image.width, height=image.height, classes=classes, ignore_index=ignore_index)
+            ids = read_mask(data, width=image.width, height=image.height, classes=classes)
         if not partial:
-            check_not_binary(ids, ignore_index)
+            check_not_binary(ids, classes.ignore_index)
+        pixels = class_pixels(ids, classes.ignore_index)
         mask = encode_mask(ids)
         sha256 = sha256_of(mask)
         self._blobs.put("masks", sha256, mask)
@@ -177,11 +204,14 @@ class ImageStore:
             locked_pool(session)
             chosen = split or row.split or cluster_split(session, row) or next_split(session)
             row.label_sequence = count_labelled(session, row, chosen)
+            remove_label(session, row)
             old, row.mask_sha256 = row.mask_sha256, sha256
             if old is not None:
                 # A process that is killed after the commit leaves it to the sweep.
                 self._blobs.doubt("masks", old)
             row.split, row.labelled_at = chosen, utc_now()
+            row.classes_version, row.class_pixels = classes.version, pixels
+            add_label(session, row)
             row.group_name = group or row.group_name
         self._blobs.confirm("masks", sha256)
         if old is not None:
@@ -281,6 +311,8 @@ def _delete(session: Session, rows: Sequence[Image], reason: DeletionReason) -> 
     if not rows:
         return []
     newest = count_deleted(session, rows, reason)
+    for row in rows:
+        remove_label(session, row)
     ids = [row.id for row in rows]
     # In the order in which clusters are joined, so that both never wait for each other.
     session.execute(select(Image.id).where(Image.id.in_(ids)).order_by(Image.sequence).with_for_update())

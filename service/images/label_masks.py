@@ -5,26 +5,24 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from service.classes.class_list import ClassHistory, ClassList, Ids
 from service.errors import MaskInvalid
 from service.segmentation.decode import TRANSPOSITIONS, orientation_of
 from service.segmentation.formats.png_chunks import SIGNATURE, without_metadata
 from service.upload_kinds import recognise
 
-Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-
 # Offset of the bit depth in a PNG: signature 8, length and name of IHDR 8, width 4, height 4.
 BIT_DEPTH_OFFSET = 24
 
 
-def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_index: int) -> Ids:
+def read_mask(data: bytes, *, width: int, height: int, classes: ClassList) -> Ids:
     """Read an uploaded label mask: a PNG with one channel, palette or grey with 1 to 16 bits.
 
     Palette indices and grey values are used as they are in the file: no colours are looked up, no grey values scaled.
     The mask's own EXIF orientation is applied.
-    `width` and `height` are pixels of the upright image; ids are below `classes`, or `ignore_index`.
+    `width` and `height` are pixels of the upright image; ids are those of `classes`, or its `ignore_index`.
 
     Returns uint8 [H, W], or uint16 if an id exceeds 255. Raises MaskInvalid.
     """
@@ -37,11 +35,11 @@ def read_mask(data: bytes, *, width: int, height: int, classes: int, ignore_inde
         )
     ids = _indices(data, (width, height))
     found = np.unique(ids)
-    unknown = [int(i) for i in found if i >= classes and i != ignore_index]
+    unknown = [int(i) for i in found if i >= len(classes) and i != classes.ignore_index]
     if unknown:
         raise MaskInvalid(
-            f"The mask holds the ids {unknown[:8]} and the classes are 0..{classes - 1} (or {ignore_index}, "
-            "ignored): renumber the mask."
+            f"The mask holds the ids {unknown[:8]} and the classes are 0..{len(classes) - 1} (or "
+            f"{classes.ignore_index}, ignored): renumber the mask, or add classes (PUT /v1/classes)."
         )
     return ids if int(found.max()) > 255 else ids.astype(np.uint8)
 
@@ -60,6 +58,25 @@ def encode_mask(ids: Ids) -> bytes:
     sink = io.BytesIO()
     Image.fromarray(ids).save(sink, format="PNG", compress_level=1)
     return sink.getvalue()
+
+
+def decode_mask(stored: bytes) -> Ids:
+    """Decode a mask of `encode_mask`, uint8 or uint16 [H, W]."""
+    with Image.open(io.BytesIO(stored), formats=["PNG"]) as image:
+        if image.mode.startswith("I;16"):
+            return np.asarray(image, np.uint16)
+        return np.asarray(image, np.uint8)
+
+
+def translate_mask(stored: bytes, history: ClassHistory, version: int | None, target: ClassList) -> bytes:
+    """Translate a stored mask of a version of the class list to the ids of a list; the same bytes if these are equal.
+
+    `version` None: of a former version of the service, whose labels have the first list.
+    """
+    source = 1 if version is None else version
+    if history.keeps_ids(source, target):
+        return stored
+    return encode_mask(history.translate(decode_mask(stored), source, target))
 
 
 def _indices(data: bytes, size: tuple[int, int]) -> Ids:

@@ -45,6 +45,7 @@ class ActiveModel:
         self._models = models
         self._metrics = metrics
         self._current: LoadedModel | None = None
+        self._assigning = threading.Lock()
         self._previous: str | None = None
         self._cache = ModelCache(settings, models, self._prune_metrics)
         self._deferred: str | None = None
@@ -122,6 +123,7 @@ class ActiveModel:
             self._database_failed, self.error = False, None if self._database_failed else self.error
             if activated is not None:
                 self._switch_to(activated.version)
+            self.follow_classes()
         except Exception as error:
             fault = storage_fault(error, self._settings.data_dir)
             if fault is None:
@@ -133,6 +135,17 @@ class ActiveModel:
             self._database_failed = True
             self.error = names_only(str(fault) if fault else f"{type(error).__name__}: {error}")
 
+    def follow_classes(self) -> None:
+        """Give the loaded models the present names and colours, if these have changed."""
+        current = self._current
+        if current is not None:
+            (shown,) = self._models.classes.follow([current])
+            with self._assigning:
+                # Another model may have been loaded meanwhile.
+                if self._current is current:
+                    self._current = shown
+        self._cache.follow_classes()
+
     def _switch_to(self, version: str) -> None:
         if version != self._deferred:
             self.error = self.error if self._deferred is None else None
@@ -143,6 +156,7 @@ class ActiveModel:
     def _swap(self, version: str) -> None:
         try:
             loaded = self._prepare(load_model(self._models.bundle(version), self._settings))
+            loaded = self._models.classes.shown(loaded)
         except BundleInvalid as error:
             self._fail(version, error)
             return
@@ -153,7 +167,8 @@ class ActiveModel:
         self._deferred, self._attempts, self.error = None, 0, None
         self._metrics.model_swaps.inc()
         self._metrics.set_active_model(version, loaded.artifact.precision, loaded.engine.provider)
-        previous, self._current = self._current, loaded
+        with self._assigning:
+            previous, self._current = self._current, loaded
         trim_heap()
         self._cache.evict(version)
         self._previous = previous.version if previous else None

@@ -28,6 +28,8 @@ class LoadedModel:
     artifact: Artifact
     engine: Predictor
     class_table: ClassTable
+    classes_version: int | None = None
+    """Version of the class list from which `class_table` is; None: from the bundle."""
 
     @property
     def value_range(self) -> ValueRange | None:

@@ -52,6 +52,16 @@ class ModelCache:
         with self._lock:
             self._loaded.pop(version, None)
 
+    def follow_classes(self) -> None:
+        """Give the loaded models the present names and colours, if these have changed."""
+        with self._lock:
+            loaded = list(self._loaded.values())
+        followed = self._models.classes.follow(loaded)
+        with self._lock:
+            for before, after in zip(loaded, followed, strict=True):
+                if self._loaded.get(before.version) is before:
+                    self._loaded[before.version] = after
+
     @property
     def loaded_versions(self) -> frozenset[str]:
         """All loaded versions."""
@@ -81,7 +91,7 @@ class ModelCache:
 
     def _load(self, version: str) -> LoadedModel:
         try:
-            return load_model(self._models.bundle(version), self._settings)
+            return self._models.classes.shown(load_model(self._models.bundle(version), self._settings))
         except BundleInvalid as error:
             raise ModelNotServable(f"Model {version} does not load: {error}") from None
 

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service.classes.class_store import ClassStore
 from service.errors import BundleInvalid
 from service.models.activations import activate_version, check_not_deleted, existing_model, newest_activation
 from service.models.bundle import MANIFEST, Bundle, Manifest, read_bundle
@@ -20,7 +21,8 @@ from service.models.bundle_archive import unpack
 from service.models.bundle_mirror import BundleMirror
 from service.models.deleted_bundles import DeletedBundles, folder_bytes, kept_manifest
 from service.models.loading import load_model
-from service.settings import Settings
+from service.models.model_classes import ModelClasses
+from service.settings import PACKAGE, Settings
 from service.storage.database import Database
 from service.storage.durable_files import copy_durably, sync_folder
 from service.storage.tables import UNSERVABLE, Activation, Model, ModelState
@@ -40,10 +42,20 @@ class ModelStore:
         self._root = settings.data_dir / "models"
         self._mirror = BundleMirror(settings.storage_url) if settings.storage_url else None
         self.deleted = DeletedBundles(database, self._root, self._mirror)
+        self.classes = ModelClasses(ClassStore(database), self.activated, self.get, self.manifest)
 
-    def import_folder(self, folder: Path, *, state: ModelState = "ready", run_id: str | None = None) -> Model:
+    def import_folder(
+        self,
+        folder: Path,
+        *,
+        state: ModelState = "ready",
+        run_id: str | None = None,
+        classes_version: int | None = None,
+    ) -> Model:
         """Copy a bundle into the store. A version that exists is returned.
 
+        `classes_version` is the version of the class list for which it was trained; None: its names are those of the
+        present one.
         If that had failed, or was deleted, its files are written again, and it is ready.
         The probe runs later, before the model serves. Raises BundleInvalid for a broken bundle, or if another bundle
         has its version.
@@ -67,6 +79,7 @@ class ModelStore:
             run_id=run_id,
             miou=manifest.miou,
             bytes=folder_bytes(target),
+            classes_version=classes_version,
         )
         return self._insert(row)
 
@@ -124,6 +137,13 @@ class ModelStore:
         """Return the activation of the version to serve."""
         with self._database.read() as session:
             return newest_activation(session)
+
+    def is_starter(self, version: str) -> bool:
+        """Whether a version is the starter model, also that of another release. Raises ModelNotFound."""
+        model, folder = self.get(version), PACKAGE / "starter"
+        if model.run_id is not None or not (folder / MANIFEST).exists():
+            return False
+        return read_bundle(folder, verify=False).manifest.name == model.name
 
     def once_active(self) -> Sequence[Model]:
         """List the versions that are or were active and can serve, by their recorded mIoU, highest first."""

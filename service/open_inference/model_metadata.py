@@ -8,6 +8,7 @@ from typing import Any
 from service.models.bundle import Manifest
 from service.open_inference.model_repository import ResolvedModel
 from service.open_inference.tensor_spec import MAX_BATCH, ModelSignature, TensorSpec, signature_of
+from service.segmentation.output.class_table import ClassTable
 
 PLATFORMS = {"tensor": ("onnxruntime_onnx", "onnxruntime"), "encoded": ("python", "python")}
 """Platform and backend, as Triton reports them for models of `exporter triton`."""
@@ -26,15 +27,17 @@ def model_metadata(found: ResolvedModel, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def model_config(found: ResolvedModel, manifest: Manifest) -> dict[str, Any]:
-    """Return the configuration of a model, with its classes."""
+def model_config(found: ResolvedModel, manifest: Manifest, shown: ClassTable) -> dict[str, Any]:
+    """Return the configuration of a model, with its classes under their present names and colours."""
     signature = _signature(found, manifest)
     platform, backend = PLATFORMS[signature.kind]
     # In Triton's terms, the tensor model supports batching; the encoded model takes a list instead.
     batching = signature.kind == "tensor"
+    pairs = zip(shown.names, shown.colors, strict=True)
+    classes = [{"id": class_id, "name": name, "color": color} for class_id, (name, color) in enumerate(pairs)]
     parameters = {
         "bundle_name": manifest.name,
-        "classes": json.dumps([entry.model_dump() for entry in manifest.classes]),
+        "classes": json.dumps(classes),
         **{f"version_{entry.number}": entry.row.version for entry in found.entries},
     }
     return {

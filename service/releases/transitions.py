@@ -66,15 +66,17 @@ def conclude(session: Session, release: Release, settings: Settings) -> None:
         change(release, "declined", release.verdict["sentence"])
     elif _supersede_if_stale(session, release):
         return
+    elif release.verdict.get("needs_person"):
+        _wait_for_person(session, release, "ask")
     elif outcome == "undecided":
         _conclude_undecided(session, release, settings)
     elif settings.release_mode == "auto" or (settings.release_mode != "ask" and release.judged_against is None):
         # Without a model to compare with, shadow and canary have no meaning.
         serve(session, release, release.verdict["sentence"])
-    elif settings.release_mode == "canary":
+    elif settings.release_mode == "canary" and _has_same_ids(release):
         _roll_out(session, release, "canary", release.verdict["sentence"])
     else:
-        _wait_for_person(session, release, settings.release_mode)
+        _wait_for_person(session, release, "shadow" if settings.release_mode == "shadow" else "ask")
 
 
 def serve(session: Session, release: Release, reason: str, key_name: str | None = None) -> None:
@@ -206,10 +208,18 @@ def _conclude_undecided(session: Session, release: Release, settings: Settings) 
 def _wait_for_person(session: Session, release: Release, mode: Literal["ask", "shadow"]) -> None:
     how = f"A person decides: POST /v1/releases/{release.id}/release or /decline."
     reason = f"{release.verdict['sentence']} {how}"
+    if not _has_same_ids(release):
+        reason += " Its masks have other class ids than those of the active model, so no request gets it before."
+        mode = "ask"
     if mode == "ask":
         change(release, "asked", reason)
     else:
         _roll_out(session, release, "shadow", reason)
+
+
+def _has_same_ids(release: Release) -> bool:
+    """Whether candidate and active model may answer at the same time: their masks have the same class ids."""
+    return bool(release.verdict.get("same_ids", True))
 
 
 def _roll_out(session: Session, release: Release, state: Literal["shadow", "canary"], reason: str) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 import structlog
 from sqlalchemy import delete, select
 
+from service.classes.label_counts import count_uncounted
 from service.errors import QueueUnreachable
 from service.queue import RUN_TASK
 from service.runs.leases.liveness import Liveness
@@ -28,6 +29,7 @@ from service.worker.worker_heartbeat import WorkerHeartbeat
 log = structlog.stdlib.get_logger(__name__)
 
 HEARTBEATS_PER_SWEEP = 2
+LABELS_PER_SWEEP = 200
 REQUIRED_PACKAGES = ("trainer", "exporter", "torch", "timm", "safetensors", "onnx", "onnxscript")
 # Does not import the packages: torch takes seconds.
 PROBE = "import importlib.util as u, sys; sys.exit(not all(u.find_spec(n) for n in sys.argv[1:]))"
@@ -78,6 +80,14 @@ def _send_queued(state: State) -> None:
             return
 
 
+def _count_old_labels(state: State) -> None:
+    """Count the classes of labels of a former version of the service, which all have the first class list."""
+    with state.database.read() as session:
+        uncounted = count_uncounted(session)
+    if uncounted:
+        state.images.count_labels(state.models.classes.history().version(1).ignore_index, LABELS_PER_SWEEP)
+
+
 STEPS: tuple[Callable[[State], object], ...] = (
     lambda state: delete_dead_workers(state.database, state.liveness),
     lambda state: reap(state.database, state.liveness),
@@ -88,6 +98,7 @@ STEPS: tuple[Callable[[State], object], ...] = (
     lambda state: state.retrain_policy.consider_schedule(),
     lambda state: start_for_drift(state.retrain_policy),
     lambda state: state.retention.sweep(),
+    _count_old_labels,
 )
 
 

@@ -19,6 +19,7 @@ from tests.chaos.ledger import Ledger, Operation, digest
 from tests.chaos.pictures import random_image, random_mask
 from tests.chaos.process_list import Process
 from tests.chaos.program_watch import ProgramWatch
+from tests.service.class_lists import list_of
 from tests.service.conftest import settings_maker
 from tests.service.tiny_bundle import write_bundle
 
@@ -36,7 +37,7 @@ class Pooled:
             self.ledger.begin(self.image_id, operation)
             self.ledger.end(self.image_id, operation, "done")
         state.images.add(data)
-        self.mask = str(state.images.put_mask(self.image_id, png, classes=8, ignore_index=255).mask_sha256)
+        self.mask = str(state.images.put_mask(self.image_id, png, classes=list_of("abcdefgh")).mask_sha256)
 
     @property
     def data_dir(self) -> Path:

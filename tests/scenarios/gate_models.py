@@ -8,16 +8,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from demo.programs import run_module
 from demo.terminal import Terminal
 from service.models.bundle import MANIFEST, Bundle, read_bundle
 from service.models.loading import load_model
-from service.releases.gate.class_counts import ClassCounts
-from service.releases.gate.scoring import measure
+from service.releases.gate.class_scopes import ModelIds
+from service.releases.gate.scoring import Measurement, measure
+from service.releases.gate.statistics.class_counts import ClassCounts
 from service.releases.gate.validation_samples import Sample, SampleFiles, read_samples
 from service.segmentation.decode import Limits
 from service.settings import Settings
 from tests.scenarios.frames import Frame, draw_groups, image_file, mask_file, read_frames, without, write_split
+from tests.service.class_lists import model_list
 
 STEPS = (25, 50, 100, 200)
 SECOND_SEED = (100, 200)
@@ -85,19 +89,21 @@ def score_models(
     """Run the models on the frames, as the gate does."""
     settings = Settings(precision="fp32", device="cpu")
     models = [load_model(bundle, settings) for bundle in bundles.values()]
-    manifest = models[0].bundle.manifest
+    classes = model_list(models[0].bundle.manifest)
     with terminal.phase(f"run {len(models)} models on {len(frames)} images") as report:
 
         def samples() -> Iterator[Sample]:
             files = (SampleFiles(image_file(data, frame), mask_file(data, frame)) for frame in frames)
             limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
-            for number, sample in enumerate(read_samples(files, manifest, {None}, limits), 1):
+            for number, sample in enumerate(read_samples(files, classes, {None}, limits), 1):
                 yield sample
                 report(number, len(frames))
 
-        measurements, _ = measure(models, samples(), manifest.ignore_index)
+        own_K = np.ones(len(classes), bool)
+        measurements = [Measurement(model, classes, ModelIds(tuple(range(len(classes)))), [own_K]) for model in models]
+        measure(measurements, samples())
     return [
-        ScoredModel(name, measurement.model.bundle, measurement.counts)
+        ScoredModel(name, measurement.model.bundle, measurement.counts())
         for name, measurement in zip(bundles, measurements, strict=True)
     ]
 

@@ -19,6 +19,7 @@ from service.process_identity import process_identity
 from service.state import State
 from service.storage.tables import Model, Release, Run, RunStatus, Worker
 from service.webhooks.outbox import add_message
+from tests.service.class_lists import TINY
 from tests.service.conftest import encoded
 from tests.service.tiny_bundle import nearest, picture
 
@@ -47,7 +48,7 @@ async def test_pool_runs_and_workers_are_counted(state: State) -> None:
     files = [encoded(picture(seed=seed)) for seed in range(3)]
     ids = [state.images.add(data)[0].id for data in files]
     mask = encoded(nearest(picture(seed=0), ((0, 0, 0), (255, 255, 255))))
-    state.images.put_mask(ids[0], mask, classes=5, ignore_index=255, split="val")
+    state.images.put_mask(ids[0], mask, classes=TINY, split="val")
     registry = registry_of(state.database_collector)
     await state.database_collector.refresh()
     assert registry.get_sample_value("maskloop_run_last_success_timestamp_seconds") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated
 
@@ -64,8 +65,8 @@ def get_drift(
     tests: Annotated[int, Query(ge=1, le=1000)] = 30,
 ) -> DriftOut:
     """Get the drift tests of the active model, and its confidence and class areas by day."""
-    manifest = state.active_model.require().bundle.manifest
-    names = [entry.name for entry in manifest.classes]
+    loaded = state.active_model.require()
+    manifest, names = loaded.bundle.manifest, loaded.class_table.names
     report = read_drift(state.database, manifest.version, tests=tests, days=days)
     return DriftOut(
         model=manifest.version,
@@ -79,11 +80,19 @@ def get_drift(
     )
 
 
-def _day(row: AnalysedDay, names: list[str]) -> DayOut:
+def _day(row: AnalysedDay, names: Sequence[str]) -> DayOut:
     return DayOut(
         day=row.day,
         images=row.images,
         confidence=row.confidence / max(row.images, 1),
         uncertainty=row.uncertainty / max(row.images, 1),
-        areas={name: area / max(row.images, 1) for name, area in zip(names, row.areas, strict=False)},
+        areas={name: area / max(row.images, 1) for name, area in _by_name(names, row.areas).items()},
     )
+
+
+def _by_name(names: Sequence[str], areas: Sequence[float]) -> dict[str, float]:
+    """Sum the areas by name: merged classes of a model have one name."""
+    summed = dict.fromkeys(names[: len(areas)], 0.0)
+    for name, area in zip(names, areas, strict=False):
+        summed[name] += area
+    return summed

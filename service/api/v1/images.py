@@ -18,6 +18,8 @@ from service.errors import (
     IMAGE_ERRORS,
     UPLOAD_ERRORS,
     BadInput,
+    BundleInvalid,
+    ClassesNotFound,
     FileLost,
     ImageNotFound,
     MaskInvalid,
@@ -51,6 +53,7 @@ class ImageOut(BaseModel):
     split: Split | None = Field(description="split of its label; null: not labelled")
     labelled_at: datetime | None
     group: str | None = Field(validation_alias="group_name", description="video, place or patient")
+    classes_version: int | None = Field(description="version of the class list of its label; null: not labelled")
     duplicate_of: str | None = Field(
         description="id of the earlier image of which it is a near-duplicate, recognised by the worker some time after "
         "the upload; null: none known"
@@ -109,7 +112,10 @@ def _start_if_due(consider: Callable[[], object]) -> None:
 
 ADDED_DOCS: dict[int | str, dict[str, Any]] = {200: {"model": ImageOut, "description": "The pool has this image"}}
 CONTENT_DOCS: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(EXTENSIONS, BINARY)}}
-MASK_DOCS: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": BINARY}}}
+VERSION_HEADER = {"description": "version of the class list of the ids", "schema": {"type": "string"}}
+MASK_DOCS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": BINARY}, "headers": {"X-Classes-Version": VERSION_HEADER}}
+}
 
 
 @router.post(
@@ -186,7 +192,7 @@ def delete_image(state: StateOf, image_id: str) -> DeletedOut:
 @router.put(
     "/{image_id}/mask",
     openapi_extra=upload_docs("image/png"),
-    responses=problem_docs(*UPLOAD_ERRORS, ImageNotFound, MaskInvalid, NoModel),
+    responses=problem_docs(*UPLOAD_ERRORS, ImageNotFound, MaskInvalid, NoModel, BundleInvalid, ClassesNotFound),
 )
 def put_mask(
     state: StateOf,
@@ -207,14 +213,23 @@ def put_mask(
             "are compared. It does not choose the split",
         ),
     ] = None,
+    classes_version: Annotated[
+        int | None,
+        Query(
+            ge=1, le=2**31 - 1, description="Version of the class list of the ids in the mask. Default: the present one"
+        ),
+    ] = None,
 ) -> ImageOut:
-    """Label an image with a one-channel PNG of class ids, of the size of the upright image."""
-    manifest = state.active_model.require().bundle.manifest
+    """Label an image with a one-channel PNG of class ids, of the size of the upright image.
+
+    The ids are those of the class list (GET /v1/classes), which may differ from those in the masks of a model.
+    """
+    history = state.models.classes.history()
+    number = history.present.version if classes_version is None else classes_version
     image = state.images.put_mask(
         image_id,
         data,
-        classes=len(manifest.classes),
-        ignore_index=manifest.ignore_index,
+        classes=history.existing(number),
         split=split,
         group=group,
         partial=partial,
@@ -223,7 +238,16 @@ def put_mask(
     return ImageOut.model_validate(image)
 
 
-@router.get("/{image_id}/mask", response_class=Response, responses=MASK_DOCS | problem_docs(ImageNotFound, FileLost))
+@router.get(
+    "/{image_id}/mask",
+    response_class=Response,
+    responses=MASK_DOCS | problem_docs(ImageNotFound, FileLost, NoModel, BundleInvalid),
+)
 def get_mask(state: StateOf, image_id: str) -> Response:
-    """Get the mask as a grey PNG of class ids."""
-    return Response(state.images.read_mask(image_id), media_type="image/png")
+    """Get the mask as a grey PNG of ids of the present class list.
+
+    Pixels of classes that this list has no more are ignored.
+    """
+    history = state.models.classes.history()
+    headers = {"X-Classes-Version": str(history.present.version)}
+    return Response(state.images.read_mask(image_id, history), media_type="image/png", headers=headers)

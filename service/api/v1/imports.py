@@ -27,6 +27,7 @@ from service.conversion.pool_classes import PoolClasses
 from service.errors import (
     BadInput,
     BodyTooSlow,
+    BundleInvalid,
     ClassUnknown,
     ConversionImpossible,
     EncodingUnsupported,
@@ -121,6 +122,7 @@ DATASET_DOCS: dict[int | str, dict[str, Any]] = {
         NotAcceptable,
         ConversionImpossible,
         ClassUnknown,
+        BundleInvalid,
         NoModel,
     ),
 )
@@ -142,12 +144,12 @@ async def import_labels(
         return FileResponse(result, media_type=ZIP, filename="dataset.zip")
     if not query.add:
         return StreamingResponse(iter([_joined(events)]), media_type=NDJSON)
-    model = state.active_model.require()
+    history, model = await run_in_threadpool(state.models.classes.history), state.active_model.current
     adder = DatasetAdder(
         folder=result,
         images=state.images,
-        classes=PoolClasses.of(model.bundle.manifest),
-        value_range=model.value_range,
+        classes=PoolClasses(history),
+        value_range=model.value_range if model else None,
         replace=query.replace,
         max_image_bytes=state.settings.max_image_bytes,
     )

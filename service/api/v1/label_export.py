@@ -14,7 +14,7 @@ from service.api.dependencies import BINARY, StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.conversion.pool_classes import PoolClasses
 from service.conversion.pool_dataset import write_pool_dataset
-from service.errors import ConversionImpossible, FileLost, NoModel, NothingLabelled
+from service.errors import BundleInvalid, ConversionImpossible, FileLost, NoModel, NothingLabelled
 
 # As the list of images, which it shows with their labels.
 router = APIRouter(prefix="/v1/labels", tags=["labels"], dependencies=[needs("contribute"), needs("train")])
@@ -32,7 +32,8 @@ ARCHIVE_DOCS: dict[int | str, dict[str, Any]] = {
 @router.get(
     "/export",
     response_class=StreamingResponse,
-    responses=ARCHIVE_DOCS | problem_docs(*CONVERSION_ERRORS, ConversionImpossible, NoModel, NothingLabelled, FileLost),
+    responses=ARCHIVE_DOCS
+    | problem_docs(*CONVERSION_ERRORS, ConversionImpossible, BundleInvalid, NoModel, NothingLabelled, FileLost),
 )
 async def export_labels(
     state: StateOf,
@@ -47,7 +48,7 @@ async def export_labels(
     images: Annotated[bool, Query(description="Whether to send the images, or the labels only")] = True,
 ) -> StreamingResponse:
     """Export all labels, with their images, splits and groups, as a data set of another tool."""
-    classes = PoolClasses.of(state.active_model.require().bundle.manifest)
+    classes = PoolClasses(await run_in_threadpool(state.models.classes.history))
     dataset = conversion.folder / "dataset"
     await run_in_threadpool(write_pool_dataset, dataset, state.images, classes)
     options = () if images else ("--no-images",)

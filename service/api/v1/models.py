@@ -19,12 +19,14 @@ from service.errors import (
     EncodingUnsupported,
     ModelNotFound,
     ModelNotServable,
+    NoModel,
     NotDeletable,
     NothingToRollBack,
     ReasonMissing,
     StorageFailed,
     Unavailable,
 )
+from service.models.bundle import Manifest
 from service.releases.transitions import MAX_REASON
 from service.state import State
 from service.storage.deletion_columns import DeletionReason
@@ -51,6 +53,9 @@ class ModelOut(BaseModel):
     created_at: datetime
     serving: bool = Field(default=False, description="this process serves it")
     desired: bool = Field(default=False, description="it was activated last; serving processes follow within a second")
+    classes_version: int | None = Field(
+        description="version of the class list by whose names its classes are known; null: the present one"
+    )
     bytes: int | None = Field(description="size of its files; null: not measured yet")
     deleted_at: datetime | None = Field(description="time when it was deleted; its record stays")
     deletion_reason: DeletionReason | None = Field(description="requested, or the limit of retention: age or bytes")
@@ -65,10 +70,20 @@ class ModelsOut(BaseModel):
     error: str | None = Field(description="why the last attempt to load a version failed")
 
 
+class ModelClassOut(BaseModel):
+    """A class of a model."""
+
+    id: int = Field(description="its value in the masks of this model")
+    name: str = Field(description="in the present class list; its own if that has no such class")
+    color: list[int] = Field(description="RGB, 0..255, of the present class list")
+    own_name: str = Field(description="in the bundle")
+    listed: int | None = Field(description="its id in labels, that of the present class list; null: it is not in it")
+
+
 class ModelDetailOut(ModelOut):
     """A version with the contents of its manifest."""
 
-    classes: list[dict[str, Any]]
+    classes: list[ModelClassOut]
     ignore_index: int
     # A list: the schema that FastAPI makes of a tuple is not valid.
     value_range: list[float] | None = Field(
@@ -146,13 +161,29 @@ def get_model(state: StateOf, version: str) -> ModelDetailOut:
     manifest = state.models.manifest(version)
     return ModelDetailOut(
         **row.model_dump(),
-        classes=[entry.model_dump() for entry in manifest.classes],
+        classes=_classes(state, manifest),
         ignore_index=manifest.ignore_index,
         value_range=list(manifest.value_range) if manifest.value_range else None,
         embedding=manifest.embedding_dimensions,
         metrics=manifest.metrics,
         provenance=manifest.provenance,
     )
+
+
+def _classes(state: State, manifest: Manifest) -> list[ModelClassOut]:
+    own = [entry.name for entry in manifest.classes]
+    try:
+        table, listed = state.models.classes.table(manifest), state.models.classes.listed(manifest)
+    except NoModel:
+        # There is no class list yet.
+        names, colors = own, [entry.color for entry in manifest.classes]
+        listed = [None] * len(own)
+    else:
+        names, colors = list(table.names), list(table.colors)
+    return [
+        ModelClassOut(id=i, name=name, color=list(color), own_name=own[i], listed=listed[i])
+        for i, (name, color) in enumerate(zip(names, colors, strict=True))
+    ]
 
 
 @router.delete(

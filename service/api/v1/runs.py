@@ -18,7 +18,9 @@ from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.errors import (
     BadInput,
+    BundleInvalid,
     ImagesDeleted,
+    LabelsUnusable,
     ModelNotFound,
     NoModel,
     NotDeletable,
@@ -72,14 +74,18 @@ class RunOut(BaseModel):
     environment: dict[str, Any] | None = Field(
         description="of its trainer: versions of code, Python and libraries, and the names of platform, CPU and device"
     )
-    base_version: str | None = Field(description="the model from which training starts; it gives classes and recipe")
+    base_version: str | None = Field(description="the model from which training starts; it gives the recipe")
     from_encoder: bool = Field(
         description="whether training starts from the encoder's pretrained weights, not from those of `base_version`; "
         "known once its recipe is written"
     )
     candidate_version: str | None = Field(description="the model that it trained")
+    classes_version: int | None = Field(
+        description="version of the class list for which it trains; null: it has no snapshot yet"
+    )
     miou_before: float | None = Field(
-        description="0..1: mIoU of the active model on the run's validation images, over the classes in their labels"
+        description="0..1: mIoU of the active model on the run's validation images, over the classes "
+        "in their labels that both models have"
     )
     miou_after: float | None = Field(description="0..1: mIoU of the candidate on the same images and classes")
     report: dict[str, Any] | None = Field(
@@ -124,6 +130,9 @@ class NextRunOut(BaseModel):
     paused_until: datetime | None = Field(description="no run starts by itself before")
     pause_reason: str | None
     obstacle: str | None = Field(description="why no run could start now, even on request")
+    classes_without_labels: list[str] = Field(
+        description="classes that no label for training shows: a run would not learn them"
+    )
     message: str = Field(description="all of it in words")
 
 
@@ -137,7 +146,17 @@ class RunsOut(BaseModel):
 @router.post(
     "",
     status_code=201,
-    responses=problem_docs(BadInput, RunActive, NotEnoughImages, TrainerMissing, NoModel, ModelNotFound, StartUnusable),
+    responses=problem_docs(
+        BadInput,
+        RunActive,
+        NotEnoughImages,
+        TrainerMissing,
+        NoModel,
+        ModelNotFound,
+        StartUnusable,
+        LabelsUnusable,
+        BundleInvalid,
+    ),
 )
 def start_run(state: StateOf, response: Response, how: StartIn | None = None) -> RunOut:
     """Start a run with the images of the pool. Fails if labels or the trainer are missing."""

@@ -68,7 +68,8 @@ def metadata(state: StateOf, model: str, version: Version) -> ModelMetadataOut:
 def config(state: StateOf, model: str, version: Version) -> dict[str, Any]:
     """Get the configuration of a model in Triton's format, with its classes."""
     found = state.model_repository.find(model, version)
-    return model_config(found, state.models.manifest(found.entry.row.version))
+    manifest = state.models.manifest(found.entry.row.version)
+    return model_config(found, manifest, state.models.classes.table(manifest))
 
 
 @of_model(router, "GET", "/ready", responses=error_docs(*UNKNOWN, Unavailable))

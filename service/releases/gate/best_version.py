@@ -10,16 +10,18 @@ import structlog
 from service.errors import BundleInvalid
 from service.models.bundle import Bundle
 from service.models.model_store import ModelStore
-from service.releases.gate.judge import class_names
+from service.releases.gate.class_scopes import IdsOf
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-def find_best(models: ModelStore, candidate: Bundle, active: Bundle) -> Bundle | None:
-    """Find the version with the highest recorded mIoU among those that have been active and have the same classes.
+def find_best(models: ModelStore, candidate: Bundle, active: Bundle, ids_of: IdsOf) -> Bundle | None:
+    """Find the version with the highest recorded mIoU among those that have been active.
 
-    None if it is the active one, or there is none.
+    It has the classes of the list that the active model has: otherwise its mIoU was over others. None if it is the
+    active one, or there is none.
     """
+    wanted = set(ids_of(active.manifest)) - {None}
     for model in models.once_active():
         if model.version == active.manifest.version:
             return None
@@ -28,6 +30,6 @@ def find_best(models: ModelStore, candidate: Bundle, active: Bundle) -> Bundle |
         except BundleInvalid as error:
             log.warning("earlier version is not compared", version=model.version, reason=str(error))
             continue
-        if model.version != candidate.manifest.version and class_names(bundle) == class_names(candidate):
+        if model.version != candidate.manifest.version and set(ids_of(bundle.manifest)) - {None} == wanted:
             return bundle
     return None

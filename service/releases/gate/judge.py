@@ -8,13 +8,16 @@ from functools import partial
 
 import structlog
 
+from service.classes.class_list import ClassList
 from service.errors import BundleInvalid, ClassUnknown, NothingCompared
-from service.models.bundle import Bundle, Manifest
+from service.models.bundle import Bundle
 from service.models.loading import LoadedModel, load_model
-from service.releases.gate.class_counts import Indices
+from service.releases.gate.class_scopes import Judged, ModelIds
 from service.releases.gate.comparison import compare_counts
+from service.releases.gate.other_classes import judge_other_classes
 from service.releases.gate.scoring import InferenceFailed, Measurement, measure
 from service.releases.gate.sentences import quoted
+from service.releases.gate.statistics.class_counts import Indices
 from service.releases.gate.validation_samples import Sample
 from service.releases.gate.verdict import Comparison, Outcome, Role, Rule, Verdict
 from service.segmentation.formats.rgb import ValueRange
@@ -22,8 +25,8 @@ from service.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
 
-Samples = Callable[[Manifest, Collection[ValueRange | None]], Iterable[Sample]]
-"""Yields the validation images for the classes of a manifest, decoded for each of some value ranges."""
+Samples = Callable[[Collection[ValueRange | None]], Iterable[Sample]]
+"""Yields the validation images with their labels, decoded for each of some value ranges."""
 
 
 def gate_rule(settings: Settings) -> Rule:
@@ -43,11 +46,13 @@ def judge(
     samples: Samples,
     settings: Settings,
     *,
+    judged: Judged,
     uses: int = 0,
 ) -> Verdict:
     """Compare a candidate with the active model and with another version, the best so far, on the same images.
 
-    `uses` is the number of earlier candidates that were judged on them, for the report.
+    Each comparison is over the classes that both models have. `uses` is the number of earlier candidates that were
+    judged on the images, for the report.
 
     Raises:
         BundleInvalid: The active bundle is broken, or fails on its probe or on a validation image.
@@ -60,40 +65,31 @@ def judge(
         loaded = load_model(candidate, settings)
     except BundleInvalid as error:
         return unusable(sentence=str(error))
-    other_classes = active is not None and class_names(active) != class_names(candidate)
-    opponents = _load_opponents(None if other_classes else active, best, settings)
-    manifest = candidate.manifest
-    models = [loaded, *opponents.values()]
-    ranges = {model.value_range for model in models}
+    opponents = _load_opponents(active, best, settings)
+    measurements = _measurements(loaded, list(opponents.values()), judged)
     try:
-        measurements, unit_I = measure(models, samples(manifest, ranges), manifest.ignore_index)
+        unit_I = measure(measurements, samples({each.model.value_range for each in measurements}))
     except InferenceFailed as error:
-        if error.version == manifest.version:
+        if error.version == loaded.version:
             return unusable(sentence=str(error))
         if "best" in opponents and error.version == opponents["best"].version:
             log.warning("best version so far is not compared", version=error.version, reason=str(error))
-            return judge(candidate, active, None, samples, settings, uses=uses)
+            return judge(candidate, active, None, samples, settings, judged=judged, uses=uses)
         raise BundleInvalid(f"{error} Activate another version, then start a new run.") from error
     verdict = _judge_measurements(measurements, list(opponents), unit_I, rule)
-    if other_classes and active is not None:
-        reason = f"{active.manifest.version} was activated during the run and has other classes: start a new run."
-        verdict = replace(verdict, outcome="reject", sentence=reason)
+    if active is not None:
+        verdict = judge_other_classes(verdict, measurements[0], measurements[1], unit_I, judged)
     return replace(verdict, validation_set_uses=uses)
 
 
-def check_guard_classes(settings: Settings, manifest: Manifest) -> None:
-    """Raise ClassUnknown if a guard class of the settings is no class of the model, so that a run fails early."""
-    names = [entry.name for entry in manifest.classes]
+def check_guard_classes(settings: Settings, classes: ClassList) -> None:
+    """Raise ClassUnknown if a guard class of the settings is no class of the list, so that a run fails early."""
+    names = classes.names
     if unknown := [name for name in settings.gate_guard_classes if name not in names]:
         raise ClassUnknown(
             f"MASKLOOP_GATE_GUARD_CLASSES has {quoted(unknown)}, and the classes are {quoted(names)}: correct the "
             "setting, and restart the worker."
         )
-
-
-def class_names(bundle: Bundle) -> list[str]:
-    """Names of the classes of a bundle, in the order of their ids."""
-    return [entry.name for entry in bundle.manifest.classes]
 
 
 def _load_opponents(active: Bundle | None, best: Bundle | None, settings: Settings) -> dict[Role, LoadedModel]:
@@ -108,31 +104,46 @@ def _load_opponents(active: Bundle | None, best: Bundle | None, settings: Settin
     return opponents
 
 
+def _measurements(candidate: LoadedModel, opponents: Sequence[LoadedModel], judged: Judged) -> list[Measurement]:
+    """The candidate counts all its classes, and those that it has in common with each opponent."""
+    classes = judged.classes
+    ids = [ModelIds(tuple(judged.ids_of(model.bundle.manifest))) for model in (candidate, *opponents)]
+    own_K, *theirs = [each.scope(classes) for each in ids]
+    common = [own_K & scope_K for scope_K in theirs]
+    first = Measurement(candidate, classes, ids[0], [own_K, *common])
+    others = [
+        Measurement(model, classes, its_ids, [scope_K])
+        for model, its_ids, scope_K in zip(opponents, ids[1:], common, strict=True)
+    ]
+    return [first, *others]
+
+
 def _judge_measurements(
     measurements: Sequence[Measurement], roles: Sequence[Role], unit_I: Indices, rule: Rule
 ) -> Verdict:
     ours, *others = measurements
-    counts = ours.counts
+    counts = ours.counts()
     pixels = int(counts.truth_IK.sum())
     if pixels == 0:
         raise NothingCompared(
             "No pixel of the validation images has a label, so the candidate was compared with nothing: label some for "
             "validation (PUT /v1/images/ID/mask?split=val), then start a new run."
         )
-    names = [entry.name for entry in ours.model.bundle.manifest.classes]
+    names = ours.classes.names
     scores = {role: other.score for role, other in zip(roles, others, strict=True)}
     comparisons = tuple(
         compare_counts(
-            counts, other.counts, unit_I, names, _rule_against(role, rule), role=role, version=other.model.version
+            common, other.counts(), unit_I, names, _rule_against(role, rule), role=role, version=other.model.version
         )
-        for role, other in zip(roles, others, strict=True)
+        for number, (role, other) in enumerate(zip(roles, others, strict=True), start=1)
+        if (common := ours.counts(number)).truth_IK.any()
     )
     outcome, sentence = _conclude(comparisons, finds_something=bool(counts.tp_IK.any()))
     by_unit = counts.by_unit(unit_I).truth_IK
     unguarded = _unguarded(comparisons, rule)
     note = (
-        " Fewer than 10 independent validation images show these guard classes, so they are not guarded: "
-        f"{quoted(unguarded)}."
+        " These guard classes are not guarded, since fewer than 10 independent validation images show them, or the "
+        f"other model lacks them: {quoted(unguarded)}."
     )
     return Verdict(
         outcome=outcome,

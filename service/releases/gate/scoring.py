@@ -15,10 +15,12 @@ from statistics import median
 
 import numpy as np
 
+from service.classes.class_list import ClassList
 from service.errors import MaskloopError, names_only
 from service.models.loading import LoadedModel
-from service.releases.gate.calibration import LEVELS, Histogram, calibration_error, confidence_histogram
-from service.releases.gate.class_counts import ClassCounts, Counts, Indices, count_classes, number_units
+from service.releases.gate.class_scopes import ModelIds, Scope, limited
+from service.releases.gate.statistics.calibration import LEVELS, Histogram, calibration_error, confidence_histogram
+from service.releases.gate.statistics.class_counts import ClassCounts, Counts, Indices, count_classes, number_units
 from service.releases.gate.validation_samples import Sample
 
 
@@ -54,11 +56,16 @@ class Measurement:
     """Counts of one model, collected image by image."""
 
     model: LoadedModel
-    _rows: list[tuple[Counts, Counts, Counts]] = field(default_factory=list)
+    classes: ClassList
+    """The list of the labels."""
+    ids: ModelIds
+    scopes: Sequence[Scope]
+    """For each count, the classes whose labelled pixels count. The score is of the first."""
+    _rows: list[list[tuple[Counts, Counts, Counts]]] = field(default_factory=list)
     _seconds: list[float] = field(default_factory=list)
     _histogram: Histogram = field(default_factory=lambda: np.zeros((2, LEVELS), dtype=np.int64))
 
-    def add(self, sample: Sample, ignore: int) -> None:
+    def add(self, sample: Sample) -> None:
         """Run the model on an image and count its classes. Raises InferenceFailed, or MaskloopError as the engine."""
         start = time.perf_counter()
         try:
@@ -68,44 +75,48 @@ class Measurement:
         except Exception as error:
             raise InferenceFailed(self.model.version, names_only(str(error))) from error
         self._seconds.append(time.perf_counter() - start)
-        classes = len(self.model.bundle.manifest.classes)
-        self._rows.append(count_classes(sample.mask_HW, found.mask_HW, classes, ignore))
-        counted_HW = sample.mask_HW != ignore
-        right = (found.mask_HW == sample.mask_HW)[counted_HW]
+        ignore, mask_HW = self.classes.ignore_index, self.ids.translate(found.mask_HW)
+        counted = {}
+        for scope_K in self.scopes:
+            if (key := scope_K.tobytes()) not in counted:
+                truth_HW = limited(sample.mask_HW, scope_K, ignore)
+                counted[key] = count_classes(truth_HW, mask_HW, len(self.classes), ignore)
+        self._rows.append([counted[scope_K.tobytes()] for scope_K in self.scopes])
+        counted_HW = limited(sample.mask_HW, self.scopes[0], ignore) != ignore
+        right = (mask_HW == sample.mask_HW)[counted_HW]
         self._histogram += confidence_histogram(found.confidence_HW[counted_HW], right)
 
-    @property
-    def counts(self) -> ClassCounts:
-        """Counts of all images."""
-        classes = len(self.model.bundle.manifest.classes)
-        rows_I3K = np.array(self._rows, dtype=np.int64).reshape(-1, 3, classes)
+    def counts(self, number: int = 0) -> ClassCounts:
+        """Counts of all images, of the classes of one scope."""
+        scope_K = self.scopes[number]
+        rows = [row[number] for row in self._rows]
+        rows_I3K = np.array(rows, dtype=np.int64).reshape(-1, 3, len(scope_K)) * scope_K
         return ClassCounts(rows_I3K[:, 0], rows_I3K[:, 1], rows_I3K[:, 2])
 
     @property
     def score(self) -> Score:
         """The score on all images."""
-        manifest = self.model.bundle.manifest
         return score(
-            manifest.version,
-            [entry.name for entry in manifest.classes],
-            self.counts,
+            self.model.version,
+            self.classes.names,
+            self.counts(),
             latency_ms=1000 * median(self._seconds) if self._seconds else None,
             calibration_error=calibration_error(self._histogram),
         )
 
 
-def measure(models: Sequence[LoadedModel], samples: Iterable[Sample], ignore: int) -> tuple[list[Measurement], Indices]:
-    """Run the models on all samples. Returns a measurement for each, and the unit of each image, [I] from 0.
+def measure(measurements: Sequence[Measurement], samples: Iterable[Sample]) -> Indices:
+    """Run the models on all samples, and count. Returns the unit of each image, [I] from 0.
 
     Raises InferenceFailed, or MaskloopError as the engine.
     """
-    measurements, groups = [Measurement(model) for model in models], []
+    groups = []
     for number, sample in enumerate(samples):
         # Each model is first on every other image: the first finds the caches cold.
         for measurement in measurements if number % 2 else reversed(measurements):
-            measurement.add(sample, ignore)
+            measurement.add(sample)
         groups.append(sample.group)
-    return measurements, number_units(groups)
+    return number_units(groups)
 
 
 def score(

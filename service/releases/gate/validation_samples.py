@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.classes.class_list import ClassList
 from service.images.label_masks import read_mask
-from service.models.bundle import Manifest
 from service.segmentation.decode import Limits, decode
 from service.segmentation.formats.rgb import ValueRange
 
@@ -42,18 +42,12 @@ class SampleFiles:
 
 
 def read_samples(
-    files: Iterable[SampleFiles], manifest: Manifest, ranges: Collection[ValueRange | None], limits: Limits
+    files: Iterable[SampleFiles], classes: ClassList, ranges: Collection[ValueRange | None], limits: Limits
 ) -> Iterator[Sample]:
-    """Read the images and their labels. `manifest` defines class ids and the ignored one. Raises MaskInvalid."""
+    """Read the images and their labels. `classes` is the list of the labels. Raises MaskInvalid."""
     for each in files:
         data = each.image.read_bytes()
         pixels = {value_range: decode(data, limits, value_range).image_HW3 for value_range in ranges}
         height, width = next(iter(pixels.values())).shape[:2]
-        mask_HW = read_mask(
-            each.mask.read_bytes(),
-            width=width,
-            height=height,
-            classes=len(manifest.classes),
-            ignore_index=manifest.ignore_index,
-        )
+        mask_HW = read_mask(each.mask.read_bytes(), width=width, height=height, classes=classes)
         yield Sample(pixels, mask_HW, each.group)

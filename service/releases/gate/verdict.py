@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from service.releases.gate.difference import Difference
 from service.releases.gate.scoring import Score
+from service.releases.gate.statistics.difference import Difference
+from service.releases.gate.statistics.new_classes import NewClass
 
 Outcome = Literal["promote", "reject", "undecided"]
 Mode = Literal["not_worse", "better"]
@@ -98,3 +99,23 @@ class Verdict:
     best: Score | None = None
     """None if the active model is the best version so far, or no other can be compared."""
     comparisons: tuple[Comparison, ...] = ()
+    """Each over the classes that both models have."""
+    new_classes: Mapping[str, NewClass] = field(default_factory=dict)
+    """Classes of the candidate that the active model lacks."""
+    same_ids: bool = True
+    """Whether the masks of candidate and active model have the same ids, so that both may answer at the same time."""
+    needs_person: bool = False
+    """Whether a person decides, whatever the settings: the first model of a class list cannot be compared."""
+
+    @property
+    def miou(self) -> tuple[float | None, float | None]:
+        """MIoU of the active model and of the candidate, 0..1, over the classes of their comparison in the labels.
+
+        Without a comparison, that of the candidate is over all its classes.
+        """
+        for each in self.comparisons:
+            if each.role == "active":
+                classes = each.classes.values()
+                theirs, ours = (sum(c.other_iou for c in classes), sum(c.candidate_iou for c in classes))
+                return theirs / len(classes), ours / len(classes)
+        return None, self.candidate.miou_truth_classes if self.candidate else None

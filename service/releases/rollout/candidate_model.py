@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import structlog
@@ -56,11 +56,14 @@ class CandidateModel:
             return
         current = self._current
         if current is not None and (current.release_id, current.state) == (release.id, release.state):
+            (loaded,) = self._models.classes.follow([current.loaded])
+            self._current = replace(current, loaded=loaded)
             return
         if time.monotonic() < self._not_before:
             return
         try:
             loaded = load_model(self._models.bundle(release.version), self._settings)
+            loaded = self._models.classes.shown(loaded)
         except BundleInvalid:
             raise
         except Exception as error:

@@ -8,6 +8,8 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from service.classes.class_list import ClassHistory
+from service.runs.policy.labelled_classes import classes_without_labels, quoted
 from service.runs.policy.triggers import Trigger, count_new, find_pause
 from service.settings import Settings
 from service.storage.tables import utc_now
@@ -36,12 +38,16 @@ class NextRun:
     pause_reason: str | None
     obstacle: str | None
     """Why none could start now, even on request."""
+    classes_without_labels: list[str]
+    """Names of the classes that no label for training shows: a run would not learn them."""
     message: str
     """All of it in words."""
 
 
-def describe_next_run(session: Session, settings: Settings, obstacle: str | None) -> NextRun:
-    """Describe the next run; `obstacle` says why none can start."""
+def describe_next_run(
+    session: Session, settings: Settings, obstacle: str | None, history: ClassHistory | None
+) -> NextRun:
+    """Describe the next run; `obstacle` says why none can start. `history` is that of the class list, if any."""
     now, schedule = utc_now(), settings.schedule
     pause = find_pause(session, settings)
     new = count_new(session, settings)
@@ -56,6 +62,7 @@ def describe_next_run(session: Session, settings: Settings, obstacle: str | None
         paused_until=now + pause.remaining if pause else None,
         pause_reason=pause.reason if pause else None,
         obstacle=obstacle,
+        classes_without_labels=classes_without_labels(session, history) if history else [],
         message="",
     )
     return replace(counted, message=" ".join(_sentences(counted)))
@@ -74,6 +81,8 @@ def _sentences(run: NextRun) -> Iterator[str]:
         yield f"None can start now: {run.obstacle}"
     elif run.due and not run.paused_until:
         yield "It starts within seconds."
+    if run.classes_without_labels and not run.obstacle:
+        yield f"No label for training shows {quoted(run.classes_without_labels)}."
 
 
 def _missing(run: NextRun) -> Iterator[str]:

@@ -18,8 +18,11 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from service.classes.class_list import ClassHistory
 from service.errors import (
+    BundleInvalid,
     Conflict,
+    NoModel,
     NotEnoughImages,
     QueueUnreachable,
     RunActive,
@@ -31,6 +34,7 @@ from service.images.pool_counters import read_counts
 from service.metrics import Metrics
 from service.models.model_store import ModelStore
 from service.runs.leases.liveness import Liveness
+from service.runs.policy.labelled_classes import check_classes
 from service.runs.policy.next_run import NextRun, describe_next_run
 from service.runs.policy.repeat import plan_repeat
 from service.runs.policy.schedule_check import answer, check_schedule
@@ -81,8 +85,10 @@ class RetrainPolicy:
                 trigger = self._due(session)
                 if trigger is None:
                     return None
-                self._checked_at = time.monotonic()
-                _check(session, self.settings, self.liveness)
+            self._checked_at = time.monotonic()
+            history = self.models.classes.history()
+            with self.database.read() as session:
+                _check(session, self.settings, self.liveness, history)
             return self.start(trigger)
         except (Conflict, Unavailable) as error:
             self.report_obstacle(error)
@@ -120,23 +126,29 @@ class RetrainPolicy:
 
     def next_run(self) -> NextRun:
         """Describe what is missing until the next run starts by itself."""
+        obstacle, history = None, None
+        try:
+            history = self.models.classes.history()
+        except (NoModel, BundleInvalid) as error:
+            obstacle = str(error)
         with self.database.read() as session:
-            try:
-                _check(session, self.settings, self.liveness)
-                obstacle = None
-            except (Conflict, Unavailable) as error:
-                obstacle = str(error)
-            return describe_next_run(session, self.settings, obstacle)
+            if history is not None:
+                try:
+                    _check(session, self.settings, self.liveness, history)
+                except (Conflict, Unavailable) as error:
+                    obstacle = str(error)
+            return describe_next_run(session, self.settings, obstacle, history)
 
     def start(self, reason: RunReason, *, start_from: str | None = None, now: datetime | None = None) -> Run:
         """Write a run, then enqueue it. `start_from` is "active", "encoder" or a version; None: the setting.
 
         Raises RunActive (for a trigger also if no run is due any more), NotEnoughImages, TrainerMissing if no live
-        worker can train, NoModel, since the active model defines the classes, ModelNotFound or StartUnusable.
+        worker can train, LabelsUnusable if the labels show fewer than two classes, NoModel, since the active model
+        gives the recipe, ModelNotFound or StartUnusable.
         """
         start = find_start(self.models, start_from or self.settings.start_from)
         run = Run(reason=reason, base_version=start.base_version, from_encoder=start.from_encoder)
-        return self._write(run, now or utc_now())
+        return self._write(run, now or utc_now(), self.models.classes.history())
 
     def repeat(self, run_id: str, *, without_deleted: bool = False) -> Run:
         """Start a run with the snapshot, recipe and seed of another one.
@@ -152,14 +164,14 @@ class RetrainPolicy:
                 f"Run {run_id} started from {base.version}, which was deleted: upload its bundle again "
                 "(POST /v1/models)."
             )
-        return self._write(run, utc_now())
+        return self._write(run, utc_now(), None)
 
-    def _write(self, run: Run, now: datetime) -> Run:
+    def _write(self, run: Run, now: datetime, history: ClassHistory | None) -> Run:
         """Write and enqueue a run, if none is active and its trigger still holds."""
         try:
             with self.database.write() as session:
                 self._claim_trigger(session, run.reason, now)
-                _check(session, self.settings, self.liveness, own_labels=run.repeats is not None)
+                _check(session, self.settings, self.liveness, history)
                 _insert(session, run)
         except IntegrityError:
             raise RunActive(ANOTHER) from None
@@ -201,13 +213,14 @@ def _why_not_now(session: Session, settings: Settings) -> str | None:
     return None if new else "there are no new images or labels"
 
 
-def _check(session: Session, settings: Settings, liveness: Liveness, *, own_labels: bool = False) -> None:
-    """Check that a run can start; one with `own_labels` does not use those of the pool."""
+def _check(session: Session, settings: Settings, liveness: Liveness, history: ClassHistory | None) -> None:
+    """Check that a run can start; one without a `history` of the class list does not use the labels of the pool."""
     active = session.scalars(select(Run.id).where(Run.status.in_(ACTIVE))).first()
     if active is not None:
         raise RunActive(f"Run {active} is active: wait for it, or POST /v1/runs/{active}/cancel.")
-    if not own_labels:
+    if history is not None:
         _check_labels(session, settings.min_labelled_images)
+        check_classes(session, history)
     _check_workers(session, liveness)
 
 

@@ -15,25 +15,26 @@ class StartPoint:
     """Where training starts."""
 
     base_version: str
-    """The model that gives classes, recipe and, unless `from_encoder`, weights."""
+    """The model that gives the recipe and, unless `from_encoder`, weights."""
     from_encoder: bool
 
 
 def find_start(models: ModelStore, start_from: str) -> StartPoint:
     """Find the start for "active", "encoder" or a version.
 
-    Raises NoModel, ModelNotFound, or StartUnusable for a version without a usable checkpoint, or of other classes.
+    Its classes may be others than those of the list: training keeps what both have. Raises NoModel, ModelNotFound, or
+    StartUnusable for a version without a usable checkpoint.
     """
     active = models.activated()
     if active is None:
-        raise NoModel("No model is active, which defines the classes: upload one (POST /v1/models), activate it.")
+        raise NoModel("No model is active, which gives the recipe: upload one (POST /v1/models), activate it.")
     if start_from in (ACTIVE_MODEL, ENCODER):
         return StartPoint(active.version, start_from == ENCODER)
-    _check_version(models, start_from, active.version)
+    _check_version(models, start_from)
     return StartPoint(start_from, from_encoder=False)
 
 
-def _check_version(models: ModelStore, version: str, active: str) -> None:
+def _check_version(models: ModelStore, version: str) -> None:
     models.get(version)
     try:
         bundle = models.bundle(version)
@@ -45,10 +46,4 @@ def _check_version(models: ModelStore, version: str, active: str) -> None:
         raise StartUnusable(
             f"The bundle of {version} has no checkpoint, as that of the starter model: choose another version, or "
             '"encoder".'
-        )
-    names, wanted = ([entry.name for entry in models.bundle(each).manifest.classes] for each in (version, active))
-    if names != wanted:
-        raise StartUnusable(
-            f"Version {version} has the classes {', '.join(names)}, but the labels of the pool are of those of the "
-            f"active model ({', '.join(wanted)}): choose a version with these."
         )

@@ -9,8 +9,8 @@ from typing import get_args
 import numpy as np
 from PIL import Image
 
+from service.classes.class_list import ClassList
 from service.errors import LabelsUnusable
-from service.models.bundle import Manifest
 from service.runs.worker.snapshot import names
 from service.storage.tables import Split
 
@@ -19,12 +19,12 @@ MIN_TRAINING_CLASSES = 2
 MIN_VAL_CLASSES = 1
 
 
-def check_labels(dataset: Path, manifest: Manifest, check: Callable[[], None]) -> None:
+def check_labels(dataset: Path, classes: ClassList, check: Callable[[], None]) -> None:
     """Check that the labels of a run's data set show two classes, and those for validation one.
 
     `check` is called before each label, and may raise to stop. Raises LabelsUnusable if they do not.
     """
-    ignored = manifest.ignore_index
+    ignored = classes.ignore_index
     for split in get_args(Split):
         if not names(dataset, split):
             raise LabelsUnusable(
@@ -37,8 +37,8 @@ def check_labels(dataset: Path, manifest: Manifest, check: Callable[[], None]) -
             f"Every pixel of the labels for training is {ignored}, not labelled: label them. {question}"
         )
     if len(training) < MIN_TRAINING_CLASSES:
-        # A label may be older than the list of classes; the trainer reports ids that are none.
-        name = dict(enumerate(entry.name for entry in manifest.classes)).get(min(training), "an unknown one")
+        # A label may be older than the first list; the trainer reports ids that are none.
+        name = dict(enumerate(classes.names)).get(min(training), "an unknown one")
         raise LabelsUnusable(
             f"The labels for training show one class only, {name!r}, and one class alone cannot be learnt: label "
             f"others too. {question}"

@@ -20,13 +20,15 @@ from pathlib import Path
 
 import structlog
 
+from service.classes.class_list import ClassList
 from service.errors import names_only
 from service.images.image_store import ImageStore
-from service.models.bundle import MANIFEST, Bundle, Manifest
+from service.models.bundle import MANIFEST, Bundle
 from service.models.model_store import ModelStore
 from service.models.precision import choose_precision
 from service.process_identity import end_group, process_identity
 from service.releases.gate.best_version import find_best
+from service.releases.gate.class_scopes import Judged
 from service.releases.gate.judge import check_guard_classes, judge
 from service.releases.gate.validation_samples import Sample, read_samples
 from service.releases.gate.verdict import Verdict
@@ -99,19 +101,28 @@ class Phases:
             log.warning("ended the program of an earlier attempt", run_id=self.lease.run_id)
         self._attempt = open_attempt(self._folder, self.lease.fence)
         base = self._base()
-        check_guard_classes(self.settings, base.manifest)
+        # The first list is taken from the active model.
+        self.models.classes.history()
         dataset = self._folder / "dataset"
         if take_snapshot(self.lease):
             # Of an earlier snapshot, which a former version took.
             shutil.rmtree(dataset, ignore_errors=True)
+        classes = self._classes()
+        check_guard_classes(self.settings, classes)
         writer = DatasetWriter(
-            run_id=self.lease.run_id, runs=self.runs, images=self.images, limits=self._limits, check=self._check
+            run_id=self.lease.run_id,
+            runs=self.runs,
+            images=self.images,
+            history=self.models.classes.history(),
+            classes=classes,
+            limits=self._limits,
+            check=self._check,
         )
-        sizes = writer.write(dataset, base.manifest)
+        sizes = writer.write(dataset, base.manifest.version)
         self.lease.record({}, "dataset", images=asdict(sizes))
         recipe = self._folder / "recipe.toml"
         if not recipe.exists():
-            check_labels(dataset, base.manifest, self._check)
+            check_labels(dataset, classes, self._check)
             self._check()
             self._write_recipe(recipe, base, sizes)
         # A bundle without a checkpoint, or a recipe with another network, also starts from the encoder.
@@ -125,7 +136,15 @@ class Phases:
             repeat_recipe(target, source=source, base=base, dataset=dataset, sizes=sizes)
             return
         template, from_encoder = self.settings.recipe_path, run.from_encoder
-        write_recipe(target, template=template, base=base, dataset=dataset, sizes=sizes, from_encoder=from_encoder)
+        write_recipe(
+            target,
+            template=template,
+            base=base,
+            dataset=dataset,
+            sizes=sizes,
+            from_encoder=from_encoder,
+            known_as=self.models.classes.names_in(base.manifest, self._classes()),
+        )
 
     def _train(self) -> None:
         self._enter("train")
@@ -161,12 +180,17 @@ class Phases:
         if self.releases.of_run(run.id) is not None:
             # An earlier attempt finished this phase; the candidate may be active.
             return
-        version = self.models.import_folder(self._folder / "bundle", state="candidate", run_id=run.id).version
+        bundle, classes = self._folder / "bundle", self._classes()
+        version = self.models.import_folder(
+            bundle, state="candidate", run_id=run.id, classes_version=classes.version
+        ).version
         self.lease.record({"candidate_version": version}, "candidate", version=version)
         candidate, activation = self.models.bundle(version), self.models.activation()
         active = self.models.bundle(activation.version) if activation else None
-        best = find_best(self.models, candidate, active) if active else None
-        verdict = judge(candidate, active, best, self._samples, self.settings, uses=self.runs.count_judged())
+        judged = self._judged(classes, active)
+        best = find_best(self.models, candidate, active, judged.ids_of) if active else None
+        uses = self.runs.count_judged()
+        verdict = judge(candidate, active, best, self._samples, self.settings, judged=judged, uses=uses)
         self._store(version, verdict, activation)
 
     def _store(self, version: str, verdict: Verdict, against: Activation | None) -> None:
@@ -176,11 +200,8 @@ class Phases:
         changes nothing.
         """
         report, scores = asdict(verdict), (verdict.candidate, verdict.active, verdict.best)
-        values = {
-            "report": report,
-            "miou_before": verdict.active.miou_truth_classes if verdict.active else None,
-            "miou_after": verdict.candidate.miou_truth_classes if verdict.candidate else None,
-        }
+        before, after = verdict.miou
+        values = {"report": report, "miou_before": before, "miou_after": after}
         with self.lease.fenced(values) as session:
             self.models.record_miou(session, {score.version: score.miou for score in scores if score is not None})
             release = record_verdict(session, self.lease.run_id, version, report, against)
@@ -188,14 +209,25 @@ class Phases:
             sentence = names_only(verdict.sentence)
             add_event(session, self.lease.run_id, "verdict", outcome=verdict.outcome, sentence=sentence)
 
+    def _classes(self) -> ClassList:
+        """The list for which the run trains; the first one for a run of a former version of the service."""
+        return self.models.classes.history().version(self.runs.get(self.lease.run_id).classes_version or 1)
+
     def _base(self) -> Bundle:
         version = self.runs.get(self.lease.run_id).base_version
         assert version is not None  # noqa: S101 - the policy writes it
         return self.models.bundle(version)
 
-    def _samples(self, manifest: Manifest, ranges: Collection[ValueRange | None]) -> Iterator[Sample]:
+    def _judged(self, classes: ClassList, active: Bundle | None) -> Judged:
+        return Judged(
+            classes=classes,
+            ids_of=lambda manifest: self.models.classes.ids_in(manifest, classes),
+            active_is_starter=active is not None and self.models.is_starter(active.manifest.version),
+        )
+
+    def _samples(self, ranges: Collection[ValueRange | None]) -> Iterator[Sample]:
         files = validation_files(self._folder / "dataset", self.runs.labels(self.lease.run_id))
-        for sample in read_samples(files, manifest, ranges, self._limits):
+        for sample in read_samples(files, self._classes(), ranges, self._limits):
             self._check()
             yield sample
 

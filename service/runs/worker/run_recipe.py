@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,22 @@ class RecipeError(ValueError):
 
 
 def write_recipe(
-    target: Path, *, template: Path, base: Bundle, dataset: Path, sizes: Sizes, from_encoder: bool = False
+    target: Path,
+    *,
+    template: Path,
+    base: Bundle,
+    dataset: Path,
+    sizes: Sizes,
+    from_encoder: bool = False,
+    known_as: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Write the recipe for training from `base`, or from its encoder alone. Raises RecipeError."""
-    recipe = make_recipe(_read(template), base, dataset=dataset, sizes=sizes, from_encoder=from_encoder)
+    """Write the recipe for training from `base`, or from its encoder alone. Raises RecipeError.
+
+    `known_as` has the names in `base` of classes of the data set that have other ones there.
+    """
+    recipe = make_recipe(
+        _read(template), base, dataset=dataset, sizes=sizes, from_encoder=from_encoder, known_as=known_as
+    )
     write_durably(target, tomli_w.dumps(recipe).encode())
 
 
@@ -60,7 +72,13 @@ def starts_from_encoder(recipe: Path) -> bool:
 
 
 def make_recipe(
-    template: Mapping[str, Any], base: Bundle, *, dataset: Path, sizes: Sizes, from_encoder: bool = False
+    template: Mapping[str, Any],
+    base: Bundle,
+    *,
+    dataset: Path,
+    sizes: Sizes,
+    from_encoder: bool = False,
+    known_as: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Make the recipe as a dictionary; see `write_recipe`."""
     own = base.manifest.provenance.get("recipe") or {}
@@ -72,6 +90,9 @@ def make_recipe(
         )
     usable = not from_encoder and _same_network(recipe, own)
     recipe["init"] = str(base.checkpoint.absolute()) if base.checkpoint and usable else ""
+    init_classes = {name: _one_or_all(names) for name, names in (known_as or {}).items() if list(names) != [name]}
+    if recipe["init"] and init_classes:
+        recipe["init_classes"] = init_classes
     declared = {"range": list(base.manifest.value_range)} if base.manifest.value_range else {}
     recipe["data"] = {**declared, **recipe.get("data", {}), "root": str(dataset.absolute())} | {
         "labelled": "labelled",
@@ -79,6 +100,11 @@ def make_recipe(
         "val": "val",
     }
     return _fit(recipe, sizes)
+
+
+def _one_or_all(names: Sequence[str]) -> str | list[str]:
+    """Value of `init_classes`: the class whose weights a class begins with, or several, whose mean it takes."""
+    return names[0] if len(names) == 1 else list(names)
 
 
 def _inherit(template: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Take the snapshot of a run, and write it as a data set folder for the trainer and the gate.
 
-    DATASET/classes.toml        classes of the active model
+    DATASET/classes.toml        the list of classes for which the run trains
     DATASET/images/SHA256.ext   hard links to the files of the pool, or copies
     DATASET/masks/SHA256.png
     DATASET/splits/{labelled,unlabelled,val}.txt
@@ -25,11 +25,13 @@ from sqlalchemy import func, insert, literal, select
 from sqlalchemy.orm import Session
 
 from service.analyses.validation_neighbours import ValidationNeighbours
+from service.classes.class_list import ClassHistory, ClassList
+from service.classes.class_store import newest_version
 from service.curation.perceptual_hash import perceptual_hash
 from service.errors import BadInput, FileLost, ImageNotFound
 from service.images.image_store import ImageStore
+from service.images.label_masks import translate_mask
 from service.images.pool_counters import locked_pool
-from service.models.bundle import Manifest
 from service.releases.gate.validation_samples import SampleFiles
 from service.runs.leases.lease import Lease
 from service.runs.run_store import RunStore, add_event, deleted_since, existing_run
@@ -37,7 +39,7 @@ from service.segmentation.decode import EXTENSIONS, Limits, decode
 from service.storage.durable_files import flush_file, sync_folder, write_durably
 from service.storage.tables import DeletedImage, Image, Pool, Role, Run, RunLabel
 
-LABEL_COLUMNS = ["run_id", "image_id", "mask_sha256", "split", "group_name"]
+LABEL_COLUMNS = ["run_id", "image_id", "mask_sha256", "split", "group_name", "classes_version"]
 LEFT_OUT = "left_out"
 # Formats that the trainer reads; others are converted to PNG.
 TRAINER_READS = {"jpg", "png", "webp", "tif"}
@@ -66,6 +68,7 @@ def take_snapshot(lease: Lease) -> bool:
         else:
             _select_again(session, run, existing_run(session, run.repeats))
         run.deletion_sequence = pool.deletion_sequence
+        run.classes_version = _classes_version(session, run)
         counted = select(RunLabel.split, func.count()).where(RunLabel.run_id == run.id).group_by(RunLabel.split)
         labelled = dict(session.execute(counted).all())
         add_event(session, run.id, "snapshot", images={"unlabelled": run.unlabelled, **labelled})
@@ -76,7 +79,7 @@ def _select_pool(session: Session, run: Run, pool: Pool) -> None:
     """Select all images and labels of the pool."""
     # Near-duplicates are not independent either.
     group = func.coalesce(Image.group_name, Image.duplicate_of, Image.id)
-    labels = select(literal(run.id), Image.id, Image.mask_sha256, Image.split, group)
+    labels = select(literal(run.id), Image.id, Image.mask_sha256, Image.split, group, Image.classes_version)
     session.execute(insert(RunLabel).from_select(LABEL_COLUMNS, labels.where(Image.mask_sha256.is_not(None))))
     run.image_sequence, run.label_sequence = pool.image_sequence, pool.label_sequence
     run.unlabelled = pool.unlabelled
@@ -86,7 +89,8 @@ def _select_again(session: Session, run: Run, earlier: Run) -> None:
     """Select what an earlier run used, without images deleted since."""
     deleted = select(DeletedImage.image_id).where(deleted_since(earlier))
     were_labelled = select(RunLabel.image_id).where(RunLabel.run_id == earlier.id)
-    labels = select(literal(run.id), RunLabel.image_id, RunLabel.mask_sha256, RunLabel.split, RunLabel.group_name)
+    columns = (RunLabel.image_id, RunLabel.mask_sha256, RunLabel.split, RunLabel.group_name, RunLabel.classes_version)
+    labels = select(literal(run.id), *columns)
     labels = labels.where(RunLabel.run_id == earlier.id, RunLabel.image_id.not_in(deleted))
     session.execute(insert(RunLabel).from_select(LABEL_COLUMNS, labels))
     run.image_sequence, run.label_sequence = earlier.image_sequence, earlier.label_sequence
@@ -96,6 +100,13 @@ def _select_again(session: Session, run: Run, earlier: Run) -> None:
         run.unlabelled = earlier.unlabelled - session.scalars(count).one()
 
 
+def _classes_version(session: Session, run: Run) -> int | None:
+    """Version of the class list for which a run trains: of the run that it repeats, or the present one."""
+    if run.repeats is not None:
+        return existing_run(session, run.repeats).classes_version
+    return newest_version(session)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetWriter:
     """Writes the data set of a run."""
@@ -103,12 +114,18 @@ class DatasetWriter:
     run_id: str
     runs: RunStore
     images: ImageStore
+    history: ClassHistory
+    classes: ClassList
+    """The list for which the run trains."""
     limits: Limits
     check: Callable[[], None]
     """Called for each image; raises to stop."""
 
-    def write(self, folder: Path, manifest: Manifest) -> Sizes:
-        """Write the data set, unless it exists. Raises FileLost for a missing file."""
+    def write(self, folder: Path, base_version: str) -> Sizes:
+        """Write the data set, unless it exists. Raises FileLost for a missing file.
+
+        Near-duplicates are those that the model `base_version` sees.
+        """
         if not folder.exists():
             for leftover in folder.parent.glob(f".{folder.name}.*.partial"):
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -117,8 +134,8 @@ class DatasetWriter:
             folders = [partial / name for name in ("images", "masks", "splits")]
             for each in folders:
                 each.mkdir(parents=True)
-            write_durably(partial / "classes.toml", _classes(manifest).encode())
-            validation = self.runs.validation_neighbours(self.run_id, manifest.version, self.images.vectors, self._hash)
+            write_durably(partial / "classes.toml", _classes(self.classes).encode())
+            validation = self.runs.validation_neighbours(self.run_id, base_version, self.images.vectors, self._hash)
             self._write_labels(partial, validation)
             _write_names(partial, "unlabelled", self._added_unlabelled(partial, validation))
             flush_file(partial / "splits" / f"{LEFT_OUT}.txt")
@@ -152,10 +169,19 @@ class DatasetWriter:
                 return False
             if label.mask_sha256 is None:
                 raise FileLost(f"The mask of image {label.image_id} in run {self.run_id} was not recorded.")
-            self.images.copy_mask(label.image_id, label.mask_sha256, folder / "masks" / f"{label.image_id}.png")
+            self._add_mask(label.image_id, label.mask_sha256, label.classes_version, folder / "masks")
         except ImageNotFound:
             return False
         return self._add_image(folder, label.image_id, image.media_type)
+
+    def _add_mask(self, image_id: str, sha256: str, version: int | None, folder: Path) -> None:
+        target = folder / f"{image_id}.png"
+        self.images.copy_mask(image_id, sha256, target)
+        if not self.history.keeps_ids(version or 1, self.classes):
+            translated = translate_mask(target.read_bytes(), self.history, version, self.classes)
+            # It may be a link to the file of the pool.
+            target.unlink()
+            write_durably(target, translated)
 
     def _added_unlabelled(self, folder: Path, validation: ValidationNeighbours) -> Iterator[str]:
         after = 0
@@ -225,6 +251,6 @@ def _write_names(folder: Path, role: Role, listed: Iterable[str]) -> None:
         os.fsync(file.fileno())
 
 
-def _classes(manifest: Manifest) -> str:
-    classes = [{"name": entry.name, "color": list(entry.color)} for entry in manifest.classes]
-    return tomli_w.dumps({"ignore_index": manifest.ignore_index, "classes": classes})
+def _classes(listed: ClassList) -> str:
+    classes = [{"name": each.name, "color": list(each.color)} for each in listed.classes]
+    return tomli_w.dumps({"ignore_index": listed.ignore_index, "classes": classes})

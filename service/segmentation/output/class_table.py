@@ -23,18 +23,21 @@ class ClassTable:
         """Look up classes by name or id; each text holds one, or several separated by commas. Raises ClassUnknown.
 
         Names may contain commas and digits: a text that equals a name means that class, and names precede ids. All
-        Unicode forms of a name are equal.
+        Unicode forms of a name are equal. Classes of a model that were merged have one name, which means all of them.
         """
         texts = [normalize("NFC", text) for text in texts]
-        known = {normalize("NFC", name): class_id for class_id, name in reversed(list(enumerate(self.names)))}
-        known = {str(class_id): class_id for class_id in range(len(self.names))} | known
+        known = {str(class_id): {class_id} for class_id in range(len(self.names))}
+        named: dict[str, set[int]] = {}
+        for class_id, name in enumerate(self.names):
+            named.setdefault(normalize("NFC", name), set()).add(class_id)
+        known |= named
         parts = (part.strip() for text in texts for part in ([text] if text in known else text.split(",")))
-        found = {part: known.get(part) for part in parts}
-        unknown = [part for part, class_id in found.items() if class_id is None]
+        found = {part: known.get(part, set()) for part in parts}
+        unknown = [part for part, class_ids in found.items() if not class_ids]
         if unknown or not found:
             listed = ", ".join(f"{class_id} {name}" for class_id, name in enumerate(self.names[:MAX_NAMED]))
             more = f" and {len(self.names) - MAX_NAMED} more" if len(self.names) > MAX_NAMED else ""
             raise ClassUnknown(
                 f"The model has no class {', '.join(map(repr, unknown))}: use names or ids of {listed}{more}."
             )
-        return frozenset(class_id for class_id in found.values() if class_id is not None)
+        return frozenset(class_id for class_ids in found.values() for class_id in class_ids)

@@ -23,8 +23,10 @@ from service.state import State, open_state
 from service.storage.tables import Worker
 from tests.benchmarks.pool.fill import IMAGE_BYTES, fill
 from tests.service import postgresql
+from tests.service.class_lists import list_of
 
 UPLOADS, PAGES = 200, 50
+CLASSES = list_of([f"class {i}" for i in range(21)])
 PAGE = 100
 
 
@@ -64,9 +66,7 @@ def measure(kind: str, rows: int, folder: Path) -> Timings:
         uploads = [_ms(partial(_upload, state, data)) for data in images]
         mask = _png(0, ids=True)
         ids = [image.id for image in state.images.page(limit=20).images]
-        labels = [
-            _ms(partial(state.images.put_mask, i, mask, classes=21, ignore_index=255, split="labelled")) for i in ids
-        ]
+        labels = [_ms(partial(state.images.put_mask, i, mask, classes=CLASSES, split="labelled")) for i in ids]
         cursors = np.random.default_rng(0).integers(PAGE, rows, PAGES)
         pages = [_ms(partial(state.images.page, limit=PAGE, cursor=str(c))) for c in cursors]
         labelled = [_ms(lambda: state.images.page(which="labelled", limit=PAGE)) for _ in range(10)]

@@ -18,9 +18,9 @@ from service.storage.tables import Image, Model, Pool, Run, RunStatus
 from service.worker.background_analysis import make_analyst, watch_drift
 from service.worker.sweeper import sweep
 from tests.service.analyses.conftest import VERSION, analyse_all, colored
+from tests.service.class_lists import TINY
 from tests.service.conftest import MakeSettings, encoded, serve
 from tests.service.runs.conftest import register_worker
-from tests.service.tiny_bundle import COLORS
 
 WINDOW = 20
 
@@ -107,7 +107,7 @@ def test_labelled_images_stand_for_the_data_of_a_model_trained_elsewhere(pool: S
     ids = add(pool, 40, blue=60, seed=0)
     mask = encoded(np.zeros((24, 32), np.uint8))
     for image_id in ids[:20]:
-        pool.images.put_mask(image_id, mask, classes=len(COLORS), ignore_index=255, partial=True)
+        pool.images.put_mask(image_id, mask, classes=TINY, partial=True)
     analyse_as_independent(pool, analyst)
     found = watch(pool).test_if_due(VERSION, np.random.default_rng(0))
     assert found is not None
@@ -184,8 +184,8 @@ def drifting(pool: State) -> str:
     """Add training data with labels, then a window of other images; return the id of a labelled image."""
     ids = add(pool, 30, blue=60, seed=0)
     mask = encoded(np.zeros((24, 32), np.uint8))
-    pool.images.put_mask(ids[0], mask, classes=len(COLORS), ignore_index=255, partial=True, split="labelled")
-    pool.images.put_mask(ids[1], mask, classes=len(COLORS), ignore_index=255, partial=True, split="val")
+    pool.images.put_mask(ids[0], mask, classes=TINY, partial=True, split="labelled")
+    pool.images.put_mask(ids[1], mask, classes=TINY, partial=True, split="val")
     trained_up_to(pool, 30)
     add(pool, WINDOW, blue=140, seed=300)
     analyse_as_independent(pool, make_analyst(pool))

@@ -19,8 +19,9 @@ from service.state import State
 from service.storage.analysis_tables import ImageAnalysis
 from service.storage.tables import Image
 from tests.service.analyses.conftest import VERSION, analyse_all, colored
+from tests.service.class_lists import TINY
 from tests.service.conftest import encoded, serve
-from tests.service.tiny_bundle import COLORS, write_bundle
+from tests.service.tiny_bundle import write_bundle
 
 KINDS = {"red": (220, 10, 10), "green": (10, 220, 10), "blue": (10, 10, 220)}
 
@@ -38,7 +39,7 @@ def fill(pool: State, **counts: int) -> dict[str, str]:
 
 def label(pool: State, image_id: str) -> None:
     mask = encoded(np.zeros((24, 32), np.uint8))
-    pool.images.put_mask(image_id, mask, classes=len(COLORS), ignore_index=255, split="labelled", partial=True)
+    pool.images.put_mask(image_id, mask, classes=TINY, split="labelled", partial=True)
 
 
 def unmark_duplicates(pool: State) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, event, update
 from service.errors import BadInput, FileLost, ImageNotFound, ImageUnreadable, MaskInvalid
 from service.state import State
 from service.storage.tables import Image, Pool, Split
+from tests.service.class_lists import TINY
 from tests.service.conftest import blob_file, encoded, read
 from tests.service.tiny_bundle import picture
 
@@ -25,7 +26,7 @@ def add(state: State, seed: int = 0) -> str:
 
 
 def label(state: State, image_id: str, split: Split | None = None) -> Split | None:
-    return state.images.put_mask(image_id, MASK, classes=5, ignore_index=255, split=split).split
+    return state.images.put_mask(image_id, MASK, classes=TINY, split=split).split
 
 
 def image_files(state: State, image_id: str) -> list[Path]:
@@ -107,7 +108,7 @@ def test_invalid_mask_changes_nothing(state: State) -> None:
     image_id = add(state)
     for invalid in (encoded(np.ones((40, 30), np.uint8)), encoded(np.full((30, 40), 9, np.uint8))):
         with pytest.raises(MaskInvalid):
-            state.images.put_mask(image_id, invalid, classes=5, ignore_index=255)
+            state.images.put_mask(image_id, invalid, classes=TINY)
     assert state.images.get(image_id).split is None
     with pytest.raises(ImageNotFound, match="has no mask"):
         state.images.read_mask(image_id)
@@ -141,7 +142,7 @@ def test_files_are_kept_if_the_commit_fails(state: State, change: str) -> None:
     other = encoded(np.zeros((30, 40), np.uint8))
     changes: dict[str, Callable[[], object]] = {
         "delete": lambda: state.images.delete(image_id),
-        "relabel": lambda: state.images.put_mask(image_id, other, classes=5, ignore_index=255),
+        "relabel": lambda: state.images.put_mask(image_id, other, classes=TINY),
     }
     event.listen(state.database.engine, "commit", fails)
     with pytest.raises(OSError, match="journal"):

@@ -11,15 +11,20 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from service.classes.class_list import Ids
 from service.errors import MaskInvalid
-from service.images.label_masks import Ids, check_not_binary, encode_mask, read_mask
+from service.images.label_masks import check_not_binary, encode_mask, read_mask
+from tests.service.class_lists import list_of
 from tests.service.conftest import encoded, read
 
+MANY = list_of([str(i) for i in range(65_535)], ignore_index=65_535)
 IDS = np.array([[0, 1, 2], [3, 4, 255]], np.uint8)
 
 
 def accept(data: bytes, classes: int = 5, ignore_index: int = 255) -> Ids:
-    return read_mask(data, width=3, height=2, classes=classes, ignore_index=ignore_index)
+    return read_mask(
+        data, width=3, height=2, classes=list_of([str(i) for i in range(classes)], ignore_index=ignore_index)
+    )
 
 
 def test_grey_values_are_ids() -> None:
@@ -86,7 +91,7 @@ def test_orientation_of_the_mask_is_applied(orientation: int, mode: str) -> None
     if mode == "P":
         image.putpalette(bytes(768))
     height, width = turned[orientation].shape
-    ids = read_mask(encoded(image, exif=exif), width=width, height=height, classes=2, ignore_index=255)
+    ids = read_mask(encoded(image, exif=exif), width=width, height=height, classes=list_of("ab"))
     np.testing.assert_array_equal(ids, turned[orientation])
 
 
@@ -134,5 +139,5 @@ def test_encoded_mask_round_trip(ids: np.ndarray[Any, Any]) -> None:
     height, width = ids.shape
     data = encode_mask(ids)
     np.testing.assert_array_equal(read(data), ids)
-    decoded = read_mask(data, width=width, height=height, classes=65_535, ignore_index=65_535)
+    decoded = read_mask(data, width=width, height=height, classes=MANY)
     np.testing.assert_array_equal(decoded, ids)

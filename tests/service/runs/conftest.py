@@ -18,6 +18,7 @@ from service.runs.worker.snapshot import DatasetWriter, Sizes, take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Run, Split, Worker, utc_now
+from tests.service.class_lists import TINY
 from tests.service.conftest import TEST_KEY, encoded, server_settings
 from tests.service.runs.actor import Actor
 from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
@@ -110,7 +111,7 @@ def fill(state: State, *, labelled: int = 2, val: int = 3, unlabelled: int = 3, 
         ids.append(state.images.add(encoded(pixels))[0].id)
         if split is not None:
             mask = encoded(nearest(pixels, COLORS))
-            state.images.put_mask(ids[-1], mask, classes=len(COLORS), ignore_index=255, split=split)
+            state.images.put_mask(ids[-1], mask, classes=TINY, split=split)
     return ids
 
 
@@ -138,8 +139,17 @@ def write_dataset(state: State, run_id: str, folder: Path) -> Sizes:
     take_snapshot(lease)
     lease.release()
     base = state.runs.get(run_id).base_version
-    writer = DatasetWriter(run_id=run_id, runs=state.runs, images=state.images, limits=state.limits, check=lambda: None)
-    return writer.write(folder, state.models.bundle(str(base)).manifest)
+    history = state.models.classes.history()
+    writer = DatasetWriter(
+        run_id=run_id,
+        runs=state.runs,
+        images=state.images,
+        history=history,
+        classes=history.version(state.runs.get(run_id).classes_version or 0),
+        limits=state.limits,
+        check=lambda: None,
+    )
+    return writer.write(folder, str(base))
 
 
 def finished_run(loop: State) -> str:

@@ -11,6 +11,7 @@ from service.runs.policy.triggers import new_images
 from service.runs.worker.snapshot import Sizes, names, validation_files
 from service.state import State
 from service.storage.tables import Image, Split
+from tests.service.class_lists import TINY
 from tests.service.conftest import encoded, read
 from tests.service.runs.conftest import fill, finished_run, register_worker, write_dataset
 from tests.service.tiny_bundle import COLORS, nearest, picture
@@ -27,7 +28,7 @@ def add(state: State, seed: int) -> str:
 
 def label(state: State, image_id: str, seed: int, split: Split | None = None) -> Split | None:
     mask = encoded(nearest(picture(seed=1000 + seed), COLORS))
-    return state.images.put_mask(image_id, mask, classes=5, ignore_index=255, split=split).split
+    return state.images.put_mask(image_id, mask, classes=TINY, split=split).split
 
 
 def new(state: State) -> int:
@@ -99,7 +100,7 @@ def test_near_duplicates_that_are_not_analysed_yet_are_left_out(loop: State, tmp
     splits: dict[str, Split] = {val: "val", later: "labelled"}
     for image_id, split in splits.items():
         mask = encoded(nearest(first, COLORS))
-        loop.images.put_mask(image_id, mask, classes=5, ignore_index=255, split=split)
+        loop.images.put_mask(image_id, mask, classes=TINY, split=split)
     # One of them is analysed.
     sequence = loop.images.get(earlier).sequence
     loop.vectors.hashes().write([sequence], np.array([[perceptual_hash(read(loop.images.read(earlier)))]], np.uint64))

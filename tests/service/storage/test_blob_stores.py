@@ -19,6 +19,7 @@ from service.storage.blob_store import BlobStore, sha256_of
 from service.storage.local_blobs import LocalBlobs
 from service.storage.remote_blobs import RemoteBlobs
 from tests.service import postgresql
+from tests.service.class_lists import TINY
 from tests.service.conftest import MakeSettings, encoded
 from tests.service.runs.conftest import fill, perform_run, register_worker, write_dataset
 from tests.service.s3_server import s3_bucket
@@ -161,7 +162,7 @@ def test_pool_on_postgresql_and_s3(state: State, tmp_path: Path) -> None:
     write_dataset(state, run.id, tmp_path / "set")
     assert {path.stem for path in (tmp_path / "set" / "images").iterdir()} == set(ids)
     assert (tmp_path / "set" / "masks" / f"{ids[0]}.png").read_bytes() == state.images.read_mask(ids[0])
-    state.images.put_mask(ids[0], encoded(np.full((30, 40), 2, np.uint8)), classes=5, ignore_index=255)
+    state.images.put_mask(ids[0], encoded(np.full((30, 40), 2, np.uint8)), classes=TINY)
     state.images.delete(ids[0])
     state.runs.request_cancel(run.id)
     assert sweep_deletions(state.database, state.images, state.settings.data_dir / "runs") == 1

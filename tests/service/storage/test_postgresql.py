@@ -24,6 +24,7 @@ from service.storage.database import Database
 from service.storage.migrate import migrate, upgrade
 from service.storage.tables import Base, Image, Pool
 from tests.service import postgresql
+from tests.service.class_lists import TINY
 from tests.service.conftest import MakeSettings, encoded
 from tests.service.tiny_bundle import picture
 
@@ -130,7 +131,7 @@ def test_mask_shared_by_two_images_is_kept_when_one_is_labelled_again(state: Sta
     masks = [encoded(np.full((30, 40), value, np.uint8)) for value in (1, 2)]
 
     def label(image_id: str, mask: bytes) -> None:
-        state.images.put_mask(image_id, mask, classes=5, ignore_index=255, split="labelled")
+        state.images.put_mask(image_id, mask, classes=TINY, split="labelled")
 
     for turn in range(ROUNDS):
         label(first, masks[turn % 2])
@@ -144,7 +145,7 @@ def test_mask_shared_by_two_images_is_kept_when_one_is_labelled_again(state: Sta
 def test_labels_set_at_once_get_different_numbers(state: State) -> None:
     ids = [state.images.add(encoded(picture(seed=seed)))[0].id for seed in range(20)]
     mask = encoded(np.ones((30, 40), np.uint8))
-    at_once(*(partial(state.images.put_mask, i, mask, classes=5, ignore_index=255) for i in ids))
+    at_once(*(partial(state.images.put_mask, i, mask, classes=TINY) for i in ids))
     images = state.images.page().images
     assert sorted(image.label_sequence or 0 for image in images) == list(range(1, 21))
     counts = state.images.counts()
@@ -158,7 +159,7 @@ def test_labels_set_while_the_leader_of_their_cluster_is_deleted(state: State) -
         with state.database.write() as session:
             for image_id in ids[1:]:
                 session.get_one(Image, image_id).duplicate_of = ids[0]
-        label = partial(state.images.put_mask, data=mask, classes=5, ignore_index=255, split="labelled")
+        label = partial(state.images.put_mask, data=mask, classes=TINY, split="labelled")
         at_once(partial(state.images.delete, ids[0]), *(partial(label, image_id) for image_id in ids[1:]))
         assert {state.images.get(image_id).duplicate_of for image_id in ids[2:]} == {ids[1]}
     counts = state.images.counts()
@@ -173,7 +174,7 @@ def test_labels_of_one_cluster_set_at_once_are_in_one_split(state: State) -> Non
         with state.database.write() as session:
             for image_id in ids[1:]:
                 session.get_one(Image, image_id).duplicate_of = ids[0]
-        label = partial(state.images.put_mask, classes=5, ignore_index=255)
+        label = partial(state.images.put_mask, classes=TINY)
         at_once(*(partial(label, *each) for each in zip(ids, masks, strict=True)))
         assert len({state.images.get(image_id).split for image_id in ids}) == 1
 

@@ -13,6 +13,7 @@ from service.errors import ImageNotFound
 from service.runs.worker.deletion_sweep import sweep_deletions
 from service.state import open_state
 from tests.crash_disk import CrashDisk, crash_disk
+from tests.service.class_lists import TINY
 from tests.service.conftest import MakeSettings, blob_file, encoded, read
 from tests.service.tiny_bundle import picture
 
@@ -34,7 +35,7 @@ def test_acknowledged_images_labels_and_deletions_survive_a_power_cut(
     state = open_state(settings)
     files = [encoded(picture(seed=seed)) for seed in range(3)]
     added, labelled, deleted = (state.images.add(data)[0].id for data in files)
-    state.images.put_mask(labelled, encoded(MASK), classes=5, ignore_index=255)
+    state.images.put_mask(labelled, encoded(MASK), classes=TINY)
     state.images.delete(deleted)
     disk.shut_down()
     state.close()
@@ -56,11 +57,11 @@ def test_deleted_files_do_not_come_back_in_a_power_cut(
     settings = make_settings(data_dir=disk.folder / "data", database_url=f"sqlite:///{tmp_path}/other.db")
     state = open_state(settings)
     deleted, labelled = (state.images.add(encoded(picture(seed=seed)))[0].id for seed in range(2))
-    state.images.put_mask(labelled, encoded(MASK), classes=5, ignore_index=255)
+    state.images.put_mask(labelled, encoded(MASK), classes=TINY)
     # Everything so far is on the disk.
     os.sync()
     first_mask = blob_file(state, "masks", str(state.images.get(labelled).mask_sha256))
-    state.images.put_mask(labelled, encoded(MASK - 1), classes=5, ignore_index=255)
+    state.images.put_mask(labelled, encoded(MASK - 1), classes=TINY)
     state.images.delete(deleted)
     assert sweep_deletions(state.database, state.images, settings.data_dir / "runs") == 1
     disk.shut_down()

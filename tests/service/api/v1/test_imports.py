@@ -130,7 +130,7 @@ def test_unknown_class_gets_422_and_can_be_left_out(client: TestClient) -> None:
     packed = archive(pictures, ("weed", "red"))
     response = client.post(URL, content=packed, params={"add": True})
     assert (response.status_code, response.json()["type"]) == (422, "urn:maskloop:problem:class-unknown")
-    assert "shows the classes weed, and the classes of the pool are red, green," in response.json()["detail"]
+    assert "shows the classes weed, and the class list has red, green," in response.json()["detail"]
     found = lines(client.post(URL, content=packed, params={"add": True, "ignore_class": "weed"}))
     label = read(client.get(f"/v1/images/{found['image'][0]['id']}/mask").content)
     np.testing.assert_array_equal(label, np.where(MASKS["a"] == 0, 255, NAMES.index("red")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,19 @@ def test_coco_of_labels_only_is_equal_to_the_pixel(small: TestClient, tmp_path: 
     assert seen.keys() == masks.keys()
     for name, mask in masks.items():
         np.testing.assert_array_equal(seen[name], mask)
+
+
+def test_labels_have_the_present_classes(small: TestClient) -> None:
+    masks = labelled(small)
+    # The ids of the classes that stay are 0, 1, 2, 3; the retired class is ignored.
+    changes = {"renamed": {"red": "brick"}, "retired": ["green"], "derived_from": 1}
+    classes = [{"name": name} for name in ("brick", *NAMES[2:])]
+    assert small.put("/v1/classes", json={"classes": classes, **changes}).status_code == 200
+    found = files(small.get(URL, params={"images": False}).content)
+    assert tomllib.loads(found["classes.toml"].decode())["classes"][0]["name"] == "brick"
+    new_id = np.array([0, 255, 1, 2, 3, *[255] * 251])
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(read(found[f"masks/{name}.png"]), new_id[mask])
 
 
 def test_pool_without_labels_gets_409(small: TestClient) -> None:

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.state import State
+from tests.service.class_lists import TINY
 from tests.service.conftest import encoded, serve
 from tests.service.runs.conftest import BAD, GOOD, RECIPE, fill, finished_run, write_version
 from tests.service.tiny_bundle import COLORS, nearest, picture
@@ -27,7 +28,7 @@ def test_model_of_a_run_names_its_images_labels_and_verdict(api: TestClient, loo
     # What happens later is not part of it, but deletions are told.
     fill(loop, seed=1)
     mask = encoded(nearest(picture(seed=70), COLORS))
-    loop.images.put_mask(ids[0], mask, classes=len(COLORS), ignore_index=255)
+    loop.images.put_mask(ids[0], mask, classes=TINY)
     for image_id in (ids[1], ids[-1]):
         api.delete(f"/v1/images/{image_id}")
     told = api.get(f"/v1/models/{GOOD}/provenance").json()

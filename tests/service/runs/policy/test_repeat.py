@@ -16,6 +16,7 @@ from service.__main__ import main
 from service.errors import RunNotRepeatable
 from service.state import State
 from service.storage.tables import Run, RunLabel
+from tests.service.class_lists import TINY
 from tests.service.conftest import encoded, serve
 from tests.service.runs.conftest import BAD, fill, perform_run, register_worker, write_dataset
 from tests.service.tiny_bundle import COLORS, nearest, picture
@@ -38,7 +39,7 @@ def recipe(loop: State, run_id: str) -> str:
 
 def label(loop: State, image_id: str, seed: int) -> None:
     mask = encoded(nearest(picture(seed=seed), COLORS))
-    loop.images.put_mask(image_id, mask, classes=len(COLORS), ignore_index=255)
+    loop.images.put_mask(image_id, mask, classes=TINY)
 
 
 def finished(loop: State, dataset: Path) -> tuple[Run, list[str]]:

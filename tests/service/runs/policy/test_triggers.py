@@ -15,6 +15,7 @@ from service.runs.worker.snapshot import take_snapshot
 from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import Run, RunStatus, utc_now
+from tests.service.class_lists import TINY
 from tests.service.conftest import encoded
 from tests.service.runs.conftest import fill, register_worker
 from tests.service.tiny_bundle import COLORS, nearest, picture
@@ -42,7 +43,7 @@ def open_loop(loop_settings: Callable[..., Settings]) -> Iterator[OpenLoop]:
 
 def label(state: State, image_id: str, seed: int) -> None:
     mask = encoded(nearest(picture(seed=seed), COLORS))
-    state.images.put_mask(image_id, mask, classes=len(COLORS), ignore_index=255)
+    state.images.put_mask(image_id, mask, classes=TINY)
 
 
 def end(state: State, run: Run, status: RunStatus) -> None:

@@ -10,6 +10,7 @@ import pytest
 from service.runs.worker.deletion_sweep import sweep_deletions
 from service.state import State
 from service.storage.tables import Model, Run, RunStatus
+from tests.service.class_lists import TINY
 from tests.service.conftest import encoded
 from tests.service.runs.conftest import BAD, fill, register_worker, write_dataset
 from tests.service.tiny_bundle import picture
@@ -47,7 +48,7 @@ def test_nothing_of_a_deleted_image_is_left_after_its_run(loop: State, status: R
     run = start(loop)
     write_dataset(loop, run.id, folder(loop, run) / "dataset")
     old = loop.images.get(ids[0]).mask_sha256
-    loop.images.put_mask(ids[0], OTHER_MASK, classes=5, ignore_index=255)
+    loop.images.put_mask(ids[0], OTHER_MASK, classes=TINY)
     new = loop.images.get(ids[0]).mask_sha256
     loop.images.delete(ids[0])
     assert sweep(loop) == 0, "the run may read its copy"
@@ -142,7 +143,7 @@ def test_past_label_is_kept_for_its_run_until_the_image_is_deleted(loop: State) 
     write_dataset(loop, run.id, folder(loop, run) / "dataset")
     end(loop, run, "judged")
     old = loop.images.get(ids[0]).mask_sha256
-    loop.images.put_mask(ids[0], OTHER_MASK, classes=5, ignore_index=255)
+    loop.images.put_mask(ids[0], OTHER_MASK, classes=TINY)
     assert old in files(loop.settings.data_dir / "blobs" / "masks")
     loop.images.delete(ids[0])
     sweep(loop)

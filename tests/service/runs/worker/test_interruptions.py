@@ -15,6 +15,7 @@ from service.runs.worker.phases import Interrupted, Phases
 from service.settings import Settings
 from service.state import State
 from service.storage.tables import Run
+from tests.service.class_lists import TINY
 from tests.service.conftest import eventually
 from tests.service.runs.actor import Actor, alive
 from tests.service.runs.conftest import (
@@ -174,7 +175,7 @@ def test_label_check_stops_between_labels(loop: State, run: Run, tmp_path: Path)
         raise Interrupted("cancelled")
 
     with pytest.raises(Interrupted):
-        check_labels(tmp_path / "set", loop.models.bundle(BAD).manifest, stop)
+        check_labels(tmp_path / "set", TINY, stop)
 
 
 def test_worker_that_lost_its_lease_stops_the_trainer(loop: State, run: Run, actor: Actor, clock: SteppedClock) -> None:

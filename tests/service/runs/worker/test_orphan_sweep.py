@@ -7,6 +7,7 @@ import pytest
 
 from service.runs.worker.orphan_sweep import UNCHANGED_HEARTBEATS, OrphanSweep
 from service.state import State
+from tests.service.class_lists import TINY
 from tests.service.conftest import blob_file, encoded, read
 from tests.service.runs.conftest import SteppedClock, fill
 from tests.service.tiny_bundle import picture
@@ -66,7 +67,7 @@ def test_replaced_mask_of_a_process_killed_after_its_row_is_deleted(
 
     monkeypatch.setattr(loop.images, "delete_unused_mask", die)
     with pytest.raises(SystemExit):
-        loop.images.put_mask(image_id, OTHER_MASK, classes=5, ignore_index=255)
+        loop.images.put_mask(image_id, OTHER_MASK, classes=TINY)
     monkeypatch.undo()
     assert blob_file(loop, "masks", old).exists()
     sweep = OrphanSweep(loop.settings, loop.images, clock)
@@ -75,5 +76,5 @@ def test_replaced_mask_of_a_process_killed_after_its_row_is_deleted(
     assert sweep.step() == 1
     assert not blob_file(loop, "masks", old).exists()
     assert (read(loop.images.read_mask(image_id)) == 2).all()
-    loop.images.put_mask(image_id, encoded(np.ones((30, 40), np.uint8)), classes=5, ignore_index=255)
+    loop.images.put_mask(image_id, encoded(np.ones((30, 40), np.uint8)), classes=TINY)
     assert not list((loop.settings.data_dir / "blobs" / "unconfirmed").glob("*/*"))

@@ -16,6 +16,7 @@ from service.settings import Settings, open_telemetry_variables
 from service.state import State
 from service.storage.tables import Run, Split
 from service.tracing import open_tracing
+from tests.service.class_lists import TINY
 from tests.service.conftest import encoded, eventually
 from tests.service.otlp_receiver import receiving
 from tests.service.runs.actor import Actor
@@ -123,7 +124,7 @@ def test_labels_changed_during_training_do_not_change_the_verdict(loop: State, r
     background.stopping.set()
     background.join()
     for image_id in pool_images(loop, "val"):
-        loop.images.put_mask(image_id, encoded(np.full((30, 40), 255, np.uint8)), classes=5, ignore_index=255)
+        loop.images.put_mask(image_id, encoded(np.full((30, 40), 255, np.uint8)), classes=TINY)
     actor.behave(steps=(loop.runs.get(run.id).step or 0) + 50, step_s=0)
     done = perform_run(loop, run.id)
     assert (done.status, done.miou_after) == ("judged", 1.0)
@@ -162,7 +163,7 @@ def test_run_with_useless_labels_fails_before_training(
     split, value = labels
     for image_id in pool_images(loop, split):
         mask = np.full((30, 40), value, np.uint8)
-        loop.images.put_mask(image_id, encoded(mask), classes=5, ignore_index=255)
+        loop.images.put_mask(image_id, encoded(mask), classes=TINY)
     done = perform_run(loop, run.id)
     assert (done.status, done.phase) == ("failed", "prepare")
     assert (done.error or "").startswith(message)
@@ -172,9 +173,7 @@ def test_run_with_useless_labels_fails_before_training(
 def test_partial_labels_are_judged(loop: State, run: Run, actor: Actor) -> None:
     image_id = pool_images(loop, "val")[0]
     mask = nearest(np.asarray(Image.open(io.BytesIO(loop.images.read(image_id)))), COLORS)
-    loop.images.put_mask(
-        image_id, encoded(np.where(mask == 0, 0, 255).astype(np.uint8)), classes=5, ignore_index=255, partial=True
-    )
+    loop.images.put_mask(image_id, encoded(np.where(mask == 0, 0, 255).astype(np.uint8)), classes=TINY, partial=True)
     done = perform_run(loop, run.id)
     assert (done.status, done.miou_after) == ("judged", 1.0)
     assert actor.history == ["train from 0", "export"]

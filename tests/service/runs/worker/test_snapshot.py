@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from service.errors import FileLost
-from service.models.bundle import read_bundle
 from service.releases.gate.validation_samples import read_samples
 from service.runs.leases.lease import claim
 from service.runs.worker.snapshot import Sizes, names, take_snapshot, validation_files
 from service.state import State
 from service.storage.tables import Run
 from tests.crash_disk import crash_disk
+from tests.service.class_lists import TINY
 from tests.service.conftest import blob_file, encoded, read
 from tests.service.runs.conftest import fill, register_worker, write_dataset
-from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture, write_bundle
+from tests.service.tiny_bundle import COLORS, NAMES, nearest, picture
 
 OTHER_MASK = encoded(np.full((30, 40), 2, np.uint8))
 
@@ -79,7 +79,7 @@ def test_label_changed_after_the_snapshot_is_the_old_one_in_the_data_set(loop: S
     masks = {image_id: loop.images.read_mask(image_id) for image_id in ids[:3]}
     write_dataset(loop, run.id, tmp_path / "first")
     for image_id in ids[:4]:
-        loop.images.put_mask(image_id, OTHER_MASK, classes=5, ignore_index=255)
+        loop.images.put_mask(image_id, OTHER_MASK, classes=TINY)
     sizes = write_dataset(loop, run.id, tmp_path / "second")
     assert sizes == Sizes(labelled=2, unlabelled=3, val=1)
     for image_id, mask in masks.items():
@@ -121,13 +121,12 @@ def test_floats_are_read_by_the_range_of_each_model(loop: State, tmp_path: Path)
     values = np.array([[0, 4000], [100, 3900]], np.float32)
     image_id = loop.images.add(encoded(values, "TIFF"), value_range=(0.0, 4000.0))[0].id
     mask = encoded(np.array([[3, 4], [3, 4]], np.uint8))
-    loop.images.put_mask(image_id, mask, classes=5, ignore_index=255, split="val", group="film")
+    loop.images.put_mask(image_id, mask, classes=TINY, split="val", group="film")
     fill(loop, val=0)
     run = start(loop)
     write_dataset(loop, run.id, tmp_path / "set")
-    manifest = read_bundle(write_bundle(tmp_path / "floats", value_range=[0, 4000])).manifest
     files = validation_files(tmp_path / "set", loop.runs.labels(run.id))
-    (sample,) = read_samples(files, manifest, {(0.0, 4000.0), (0.0, 8000.0)}, loop.limits)
+    (sample,) = read_samples(files, TINY, {(0.0, 4000.0), (0.0, 8000.0)}, loop.limits)
     assert sample.group == "film"
     assert sample.pixels[0.0, 8000.0][..., 0].tolist() == [[0, 127], [3, 124]]
     image_HW3 = sample.pixels[0.0, 4000.0]
