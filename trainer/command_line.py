@@ -85,5 +85,5 @@ def parser(chosen: str, prog: str = "python -m trainer") -> argparse.ArgumentPar
         if name == chosen:
             module = import_module(f"trainer.commands.{command.module}")
             module.add(command_parser)
-            command_parser.set_defaults(command=module.run)
+            command_parser.set_defaults(command=module.run, program=prog)
     return whole

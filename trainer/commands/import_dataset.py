@@ -72,7 +72,7 @@ def _add_decisions(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the data set and print what was found, what was lost, and what to do next."""
     target = options.out or _zip_target(options.zip)
-    output = _Lines() if options.json else _Text()
+    output = _Lines() if options.json else _Text(options.program)
     outcome = import_source(options.source, target, _import_options(options), output)
     output.done(outcome, target)
     return 0
@@ -140,7 +140,14 @@ class _Lines:
 
 
 class _Text:
-    """Sentences for people."""
+    """Sentences for people.
+
+    Args:
+        program: what the user called, without the command.
+    """
+
+    def __init__(self, program: str) -> None:
+        self._program = program
 
     def found(self, source: SourceFolder, found: Found) -> None:
         evidence = f": {found.evidence}" if found.evidence else ""
@@ -160,7 +167,7 @@ class _Text:
         named = ", ".join(f"{name} ({masks})" for name, masks in classes[:MAX_NAMED])
         more = f" and {len(classes) - MAX_NAMED} more" if len(classes) > MAX_NAMED else ""
         print(f"{counted(len(classes), 'class', 'classes')}, with the number of masks that show it: {named}{more}")
-        print(next_step(outcome, target))
+        print(next_step(outcome, target, self._program))
 
 
 def _print_loss(loss: Loss) -> None:
@@ -172,12 +179,11 @@ def _print_loss(loss: Loss) -> None:
         print(f"    and {loss.count - len(loss.examples)} more; import.json lists the files")
 
 
-def next_step(outcome: Outcome, target: Path) -> str:
+def next_step(outcome: Outcome, target: Path, program: str) -> str:
     """What to do with the result, as a sentence."""
     if target.suffix.lower() == ".zip":
         return f"{target}: unpack it, and look at overview.jpg: are the masks right?"
     name = shlex.quote(str(target))
-    program = "python -m trainer"
     supervised = "" if outcome.written.splits["unlabelled"] else " --set method=supervised"
     return (
         f"Look at {target / 'overview.jpg'}: are the masks right? Then run:\n  {program} check-data {name}\n"

@@ -123,7 +123,7 @@ def _work_folder(target: Path) -> Iterator[Path]:
         work.mkdir(parents=True)
         yield work
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR}:
             raise
         reason = os.strerror(error.errno)
         raise SourceError(f"{target}: cannot be written ({reason}); free space, or choose another folder") from error

@@ -29,13 +29,17 @@ def find_format(source: SourceFolder, options: ImportOptions) -> Found:
         named = MASKS
     if named != "auto":
         return Found(_named(named), "")
-    found = [Found(each, evidence) for each in FORMATS if (evidence := each.find(source))]
-    specific = [each for each in found if not each.format.generic] or found
-    if len(specific) == 1:
-        return specific[0]
-    if specific:
-        raise SourceError(_ambiguous(source, specific))
-    raise SourceError(_unknown(source))
+    found = _evidence(source, generic=False) or _evidence(source, generic=True)
+    if not found:
+        raise SourceError(_unknown(source))
+    if len(found) > 1:
+        raise SourceError(_ambiguous(source, found))
+    return found[0]
+
+
+def _evidence(source: SourceFolder, *, generic: bool) -> list[Found]:
+    formats = [each for each in FORMATS if each.generic == generic]
+    return [Found(each, evidence) for each in formats if (evidence := each.find(source))]
 
 
 def _named(name: str) -> KnownFormat:

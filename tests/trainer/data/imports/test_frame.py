@@ -59,6 +59,7 @@ def test_json_lines_say_what_was_found_lost_and_written(source: Path, capsys: Ca
     result = read_result(source.with_name("unpacked"))
     assert {name: len(names) for name, names in result.splits.items()} == {"labelled": 3, "unlabelled": 2, "val": 1}
     assert (result.root / "overview.jpg").stat().st_size > 1000
+    assert main(["check-data", str(result.root)]) == 0
     assert not list(source.parent.glob(".*"))
 
 

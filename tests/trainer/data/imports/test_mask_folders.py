@@ -35,6 +35,8 @@ def write_pair(
         ("images/a.webp", "labels/a_seg_v2.png"),
         ("train/images/a.jpg", "train/masks/a.png"),
         ("train/a.jpg", "trainannot/a.png"),
+        ("test/a.jpg", "test_labels/a_L.png"),
+        ("pictures/a.jpg", "pictures_masks/a.gif"),
         ("export/images/a.jpg", "export/masks/a.png"),
     ],
 )
@@ -81,6 +83,17 @@ def test_lists_of_names_give_the_splits(tmp_path: Path) -> None:
     used = {entry["file"]: entry["as"] for entry in result.account["files"]}
     assert used["ImageSets/val.txt"] == "list of names"
     assert used["masks/d.png"] == "label"
+
+
+def test_images_in_a_folder_called_unlabelled_are_imported(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    write_pair(source, "train/images/a.jpg", "train/masks/a.png", truth())
+    photograph(source / "Unlabelled/day 1/b.jpg")
+    photograph(source / "readme/c.jpg")
+    result = import_folder(source)
+    assert result.splits == {"labelled": ["a"], "unlabelled": ["day 1/b"]}
+    (unused,) = result.losses("unused image")
+    assert (unused["examples"], unused["remedy"][:9]) == (["readme/c.jpg"], "move them")
 
 
 def test_two_folders_that_the_user_names(tmp_path: Path, capsys: Captured) -> None:
@@ -142,6 +155,26 @@ def test_one_mask_for_each_class(tmp_path: Path) -> None:
     assert result.classes == ("background", "big_leaf", "stem")
     np.testing.assert_array_equal(result.masks["a_1"], np.array([0, 2, 1])[ids_HW])
     assert result.splits["unlabelled"] == ["a"]
+
+
+def test_one_mask_for_each_class_beside_images_of_the_same_kind(tmp_path: Path) -> None:
+    source, ids_HW = tmp_path / "source", truth(classes=2)
+    for name in ("a", "c_d"):
+        photograph(source / f"{name}.png")
+        save_mask(source / f"{name}_leaf.png", ids_HW * 255)
+    result = import_folder(source, "--mask-pattern", "{stem}_{class}.png")
+    assert result.classes == ("background", "leaf")
+    assert sorted(result.masks) == ["a", "c_d"]
+    np.testing.assert_array_equal(result.masks["c_d"], ids_HW)
+
+
+def test_several_folders_of_masks_ask_which(tmp_path: Path, capsys: Captured) -> None:
+    source = tmp_path / "source"
+    write_pair(source, "images/a.png", "masks/a.png", truth())
+    save_mask(source / "labels/a.png", truth(shift=1))
+    assert "has the folders images and labels, masks; say which are meant with --images DIR" in error_of(capsys, source)
+    result = import_folder(source, "--images", f"{source.name}/images", "--masks", "labels")
+    np.testing.assert_array_equal(result.masks["a"], truth(shift=1))
 
 
 def test_masks_of_two_classes_that_overlap_are_reported(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Find folders of images with folders of masks beside them, and masks beside their images."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import PurePosixPath
 
-from trainer.data.imports.pixel_masks.mask_names import common_ending
+from trainer.data.imports.pixel_masks.mask_names import common_ending, placeholders
 from trainer.data.imports.source.annotated import SPLITS, Split
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
@@ -28,6 +30,8 @@ MASK_FOLDERS = {
     "segmentationclass",
     "targets",
 }
+FOLDER_ENDINGS = ("annot", "_annot", "_masks", "_mask", "_labels", "_annotations", "_gt")
+"""Endings of a folder of masks beside a folder of images: train and train_masks."""
 ENDINGS = {"_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "-mask", "_l", ".mask"}
 """Endings by which masks beside images are recognised, in lower case."""
 
@@ -51,7 +55,11 @@ class FolderPair:
 
 def find_pairs(source: SourceFolder) -> list[FolderPair]:
     """All pairs of folders with usual names, and masks beside images. Raises SourceError if names are ambiguous."""
-    pairs = [pair for folder in source.folders() for pair in _pairs_in(source, folder)]
+    children: dict[str, list[str]] = defaultdict(list)
+    for folder in source.folders():
+        if folder != ".":
+            children[PurePosixPath(folder).parent.as_posix()].append(folder)
+    pairs = [pair for folder, below in children.items() for pair in _pairs_in(source, folder, below)]
     inner = [pair for pair in pairs if not any(_contains(other, pair) for other in pairs if other is not pair)]
     return inner or _beside(source, ".")
 
@@ -62,13 +70,10 @@ def named_pair(source: SourceFolder, images: str, masks: str, pattern: str) -> l
     mask_files = source.below(mask_folder, MASK_SUFFIXES)
     image_files = source.images(image_folder)
     if image_folder == mask_folder:
-        if pattern:
-            end = PurePosixPath(pattern.rpartition("}")[2])
-            is_mask = end.as_posix() or ".png"
-            chosen = [file for file in mask_files if _ends(file, is_mask)]
-            return [FolderPair(image_folder, mask_folder, *_without(image_files, chosen))]
-        return _beside(source, image_folder)
-    if mask_folder == "." or image_folder.startswith(f"{mask_folder}/"):
+        if not pattern:
+            return _beside(source, image_folder)
+        mask_files = _fitting(pattern, mask_files)
+    elif mask_folder == "." or image_folder.startswith(f"{mask_folder}/"):
         mask_files = [file for file in mask_files if file not in set(image_files)]
     return [FolderPair(image_folder, mask_folder, *_without(image_files, mask_files))]
 
@@ -79,9 +84,15 @@ def split_of(file: str) -> Split | None:
     return next((SPLITS[part] for part in parts if part in SPLITS), None)
 
 
-def _ends(file: str, end: str) -> bool:
-    stem = PurePosixPath(file).with_suffix("").as_posix()
-    return file.endswith(end) or stem.endswith(end)
+def _fitting(pattern: str, files: Sequence[str]) -> list[str]:
+    """Files whose names a pattern derives from the name of another file."""
+    names = [(file, PurePosixPath(file)) for file in files]
+    stems = {path.stem for _, path in names}
+
+    def is_mask(path: PurePosixPath) -> bool:
+        return any(stem in stems and stem != path.stem for stem, _ in placeholders(pattern, path.name))
+
+    return [file for file, path in names if is_mask(path)]
 
 
 def _without(images: Sequence[str], masks: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -101,8 +112,7 @@ def _folder(source: SourceFolder, name: str) -> str:
     raise SourceError(f"{source.title}: has no folder {name} with files; it has {known or 'no folders'}")
 
 
-def _pairs_in(source: SourceFolder, folder: str) -> Iterator[FolderPair]:
-    children = _children(source, folder)
+def _pairs_in(source: SourceFolder, folder: str, children: Sequence[str]) -> Iterator[FolderPair]:
     images = [each for each in children if _name(each) in IMAGE_FOLDERS and source.images(each)]
     masks = [each for each in children if _name(each) in MASK_FOLDERS and source.below(each, MASK_SUFFIXES)]
     if len(images) > 1 or (images and len(masks) > 1):
@@ -113,10 +123,10 @@ def _pairs_in(source: SourceFolder, folder: str) -> Iterator[FolderPair]:
     if len(masks) == 1 and (found := source.images(images[0]) if images else _direct(source, folder)):
         first = images[0] if images else folder
         yield FolderPair(first, masks[0], *_without(found, source.below(masks[0], MASK_SUFFIXES)))
-    # CamVid as in SegNet: train and trainannot.
-    for each in children:
-        if f"{each}annot" in children:
-            yield FolderPair(each, f"{each}annot", *_without(source.images(each), source.images(f"{each}annot")))
+    known = set(children)
+    for each, ending in product(children, FOLDER_ENDINGS):
+        if (other := f"{each}{ending}") in known:
+            yield FolderPair(each, other, *_without(source.images(each), source.below(other, MASK_SUFFIXES)))
 
 
 def _beside(source: SourceFolder, folder: str) -> list[FolderPair]:
@@ -130,10 +140,6 @@ def _beside(source: SourceFolder, folder: str) -> list[FolderPair]:
     jpegs = {PurePosixPath(file).with_suffix("") for file in files if file.lower().endswith((".jpg", ".jpeg"))}
     pngs = [file for file in files if file.lower().endswith(".png") and PurePosixPath(file).with_suffix("") in jpegs]
     return [FolderPair(folder, folder, *_without(files, pngs))] if pngs else []
-
-
-def _children(source: SourceFolder, folder: str) -> list[str]:
-    return [each for each in source.folders() if each != "." and PurePosixPath(each).parent.as_posix() == folder]
 
 
 def _direct(source: SourceFolder, folder: str) -> list[str]:

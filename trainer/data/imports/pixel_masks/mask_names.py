@@ -98,7 +98,7 @@ def _image(path: str, by_path: Files, by_stem: Files) -> str | None:
 def _by_pattern(pattern: str, path: str, by_path: Files, by_stem: Files) -> tuple[str, str] | None:
     candidates = [path, PurePosixPath(path).name]
     for candidate in candidates:
-        for stem, name in _placeholders(pattern, candidate):
+        for stem, name in placeholders(pattern, candidate):
             folder = PurePosixPath(path).parent.as_posix()
             wanted = stem if folder == "." or "/" in stem else f"{folder}/{stem}"
             if image := _image(wanted, by_path, by_stem):
@@ -106,7 +106,7 @@ def _by_pattern(pattern: str, path: str, by_path: Files, by_stem: Files) -> tupl
     return None
 
 
-def _placeholders(pattern: str, path: str) -> Iterator[tuple[str, str]]:
+def placeholders(pattern: str, path: str) -> Iterator[tuple[str, str]]:
     """What {stem} and {class} can stand for, the longest stem first."""
     if "{stem}" not in pattern or pattern.count("{stem}") > 1 or pattern.count("{class}") > 1:
         raise SourceError(f'--mask-pattern {pattern}: must have {{stem}} once, such as "{{stem}}_mask.png"')
