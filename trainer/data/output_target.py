@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trainer.user_error import UserError
 
-UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM}
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR}
 
 
 class TargetError(UserError):

@@ -85,6 +85,17 @@ def test_lists_of_names_give_the_splits(tmp_path: Path) -> None:
     assert used["masks/d.png"] == "label"
 
 
+def test_images_in_a_folder_called_unlabelled_are_imported(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    write_pair(source, "train/images/a.jpg", "train/masks/a.png", truth())
+    photograph(source / "Unlabelled/day 1/b.jpg")
+    photograph(source / "readme/c.jpg")
+    result = import_folder(source)
+    assert result.splits == {"labelled": ["a"], "unlabelled": ["day 1/b"]}
+    (unused,) = result.losses("unused image")
+    assert (unused["examples"], unused["remedy"][:9]) == (["readme/c.jpg"], "move them")
+
+
 def test_two_folders_that_the_user_names(tmp_path: Path, capsys: Captured) -> None:
     source = tmp_path / "source"
     write_pair(source, "photos of may/a.jpg", "drawn/a-x.png", truth())

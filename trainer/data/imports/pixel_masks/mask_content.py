@@ -42,11 +42,8 @@ class MaskContent:
 def read_content(file: Callable[[], Source], name: str) -> MaskContent:
     """Read what a mask stores; `file` gives the file, or its bytes."""
     try:
-        with Image.open(file()) as image:
-            lossy, is_indexed = image.format == "JPEG", image.mode == "P"
-            one_channel = image.mode in ONE_CHANNEL
-            palette = (image.getpalette() if is_indexed else None) or []
-        if not one_channel:
+        mode, lossy, palette = _header(file, name)
+        if mode not in ONE_CHANNEL:
             return _of_colors(file(), name, lossy=lossy)
         numbers = frozenset(np.unique(decode_values(file(), Path(name))).tolist())
     except ImageError as error:
@@ -55,6 +52,18 @@ def read_content(file: Callable[[], Source], name: str) -> MaskContent:
         return MaskContent(name, problem=f"{name}: cannot be decoded ({error}); export it again")
     colors = {number: _entry(palette, number) for number in numbers if 3 * number + 2 < len(palette)}
     return MaskContent(name, numbers, palette=colors, lossy=lossy)
+
+
+def _header(file: Callable[[], Source], name: str) -> tuple[str, bool, Sequence[int]]:
+    """Pillow's mode, whether it is a JPEG, and the palette."""
+    try:
+        with Image.open(file()) as image:
+            palette = image.getpalette() if image.mode == "P" else None
+            return image.mode, image.format == "JPEG", palette or ()
+    except DAMAGED:
+        # Its message says why Pillow opens no file.
+        decode_values(file(), Path(name))
+        raise
 
 
 def _of_colors(file: Source, name: str, *, lossy: bool) -> MaskContent:

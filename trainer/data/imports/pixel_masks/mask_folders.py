@@ -23,6 +23,9 @@ NO_IMAGE = "a mask has no image and is not imported"
 SEVERAL_MASKS = "an image has several masks; the first in the order of their names is used"
 UNUSED_IMAGE = "an image is outside the folders of images and is not imported"
 
+UNLABELLED = {"unlabelled", "unlabeled", "unannotated"}
+"""Folders of images without masks, in lower case."""
+
 Pair = tuple[FolderPair, Matches]
 
 
@@ -42,15 +45,17 @@ def read(source: SourceFolder, options: ImportOptions, losses: Losses) -> Import
     if not pairs:
         raise SourceError(f"{source.title}: has no folders of images and masks; name them: --images DIR --masks DIR")
     matched = [(pair, _matches(source, pair, options.mask_pattern)) for pair in pairs]
-    _report(source, matched, losses)
+    outside = _images_outside(source, pairs)
+    _report(matched, [file for file, folder in outside.items() if not folder], losses)
     has_rest = "{class}" in options.mask_pattern
     classes, labels = (
         _binary_labels(source, matched, options)
         if has_rest
         else read_labels(_chosen(source, matched, losses), source, options, losses)
     )
-    images = [_annotated(source, pair, labels, file) for pair, _ in matched for file in pair.image_files]
-    return Imported(classes=classes, images=_with_lists(source, images), has_rest=has_rest)
+    images = [_annotated(source, pair.images, labels, file) for pair, _ in matched for file in pair.image_files]
+    unlabelled = [_annotated(source, folder, {}, file) for file, folder in outside.items() if folder]
+    return Imported(classes=classes, images=[*_with_lists(source, images), *unlabelled], has_rest=has_rest)
 
 
 def _matches(source: SourceFolder, pair: FolderPair, pattern: str) -> Matches:
@@ -72,14 +77,24 @@ def _below(file: str, folder: str) -> str:
     return file if folder == "." else file.removeprefix(f"{folder}/")
 
 
-def _report(source: SourceFolder, matched: Sequence[Pair], losses: Losses) -> None:
+def _images_outside(source: SourceFolder, pairs: Sequence[FolderPair]) -> dict[str, str]:
+    """Images in none of the pairs, and the folder that calls them unlabelled; "" if none does."""
+    known = {file for pair in pairs for file in (*pair.image_files, *pair.mask_files)}
+    outside: dict[str, str] = {}
+    for file in source.images():
+        if file not in known:
+            above = [each for each in PurePosixPath(file).parents if each.name.casefold() in UNLABELLED]
+            outside[file] = above[0].as_posix() if above else ""
+    return outside
+
+
+def _report(matched: Sequence[Pair], unused: Sequence[str], losses: Losses) -> None:
     for _, matches in matched:
         for file in matches.unmatched:
             losses.add("annotation without image", NO_IMAGE, file, remedy="add the image, or use --mask-pattern")
-    known = {file for pair, _ in matched for file in (*pair.image_files, *pair.mask_files)}
-    for file in source.images():
-        if file not in known:
-            losses.add("unused image", UNUSED_IMAGE, file)
+    for file in unused:
+        remedy = "move them into a folder called unlabelled to train with them"
+        losses.add("unused image", UNUSED_IMAGE, file, remedy=remedy)
 
 
 def _binary_labels(
@@ -116,9 +131,9 @@ def _mask_file(source: SourceFolder, file: str, image: str) -> MaskFile:
     return MaskFile(source.path(file), file, source.path(image))
 
 
-def _annotated(source: SourceFolder, pair: FolderPair, labels: Mapping[str, Label], file: str) -> Annotated:
+def _annotated(source: SourceFolder, folder: str, labels: Mapping[str, Label], file: str) -> Annotated:
     label = labels.get(file)
-    below = PurePosixPath(_below(file, pair.images)).with_suffix("")
+    below = PurePosixPath(_below(file, folder)).with_suffix("")
     split = split_of(file)
     # The folder of a split is no part of the name.
     parts = [part for part in below.parts[:-1] if split is None or split_of(f"{part}/x") is None]

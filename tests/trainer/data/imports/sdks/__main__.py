@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.trainer.data.imports.sdks.case import read_case
+from tests.trainer.data.imports.sdks.case import Case, read_case
 from tests.trainer.data.imports.sdks.compare import compare
 
 HERE = Path(__file__).parent
@@ -61,18 +61,20 @@ def _rows(tool: str, work: Path, *, keep: bool) -> Iterator[Row]:
         yield Row(tool, "", f"DIFFERS: its program failed: {done.stderr.strip().splitlines()[-1]}")
     for folder in sorted(path for path in (work / tool).glob("*") if (path / "case.json").exists()):
         case, _ = read_case(folder)
-        yield Row(case.tool, case.form, _result(folder, case.border_px))
+        yield Row(case.tool, case.form, _result(folder, case))
         if keep and (CASES / folder.name).exists():
             shutil.rmtree(CASES / folder.name)
             shutil.copytree(folder, CASES / folder.name)
 
 
-def _result(folder: Path, border_px: int) -> str:
+def _result(folder: Path, case: Case) -> str:
     with tempfile.TemporaryDirectory() as target:
-        differences = compare(folder, Path(target) / "dataset").differences
-    if differences:
-        return f"DIFFERS: {'; '.join(differences)}"
-    return f"equal, but for {border_px} pixel along borders" if border_px else "equal to the pixel"
+        compared = compare(folder, Path(target) / "dataset")
+    if compared.differences:
+        return f"DIFFERS: {'; '.join(compared.differences)}"
+    if case.is_refused:
+        return f"refused: {compared.output}"
+    return f"equal, but for {case.border_px} pixel along borders" if case.border_px else "equal to the pixel"
 
 
 def _print(rows: list[Row]) -> None:

@@ -25,6 +25,7 @@ class Case:
         arguments: arguments of the import command besides SOURCE and --out.
         border_px: ids may differ up to this distance from the border of a region, for slanted sides.
         sentences: parts of the report that a person must read.
+        is_refused: whether the import ends with an error, which has the sentences.
     """
 
     tool: str
@@ -32,6 +33,7 @@ class Case:
     arguments: Sequence[str] = ()
     border_px: int = 0
     sentences: Sequence[str] = ()
+    is_refused: bool = False
 
     def write(self, source: Path, expected: Mapping[str, Ids]) -> None:
         """Write case.json and the expected id masks, by stem of the image, beside the folder `source`."""

@@ -33,9 +33,10 @@ def compare(folder: Path, target: Path) -> Compared:
     with redirect_stdout(printed), redirect_stderr(printed):
         code = main(["import", str(folder / "source"), "--out", str(target), *case.arguments])
     output = printed.getvalue()
-    if code:
-        return Compared(output, [output.strip().splitlines()[-1]])
     missing = [f"the report lacks {sentence!r}" for sentence in case.sentences if sentence not in output]
+    if code:
+        last = output.strip().splitlines()[-1]
+        return Compared(last, missing if case.is_refused else [last])
     return Compared(output, missing + _mask_differences(case, expected, target))
 
 

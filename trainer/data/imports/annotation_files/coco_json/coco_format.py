@@ -5,9 +5,10 @@ The format has no drawing order: smaller regions are drawn over larger ones, as 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -43,7 +44,7 @@ LISTS = {"images", "annotations", "categories"}
 PARTS = {"category_id", "image_id", "supercategory", "segmentation", "segments_info"}
 LABEL_PNG = re.compile(r"_label_[\w-]+\.png$")
 """Labels of Segments.ai, beside the photographs."""
-COMPARED = 200
+COMPARED = 20
 """Polygons whose areas decide whether they run through pixel centres."""
 
 SMALLER_WINS = "regions of different classes overlap; COCO has no drawing order, so the smaller one wins"
@@ -179,25 +180,24 @@ def _area(annotation: Table, region: FoundRegion, image: CocoImage) -> float:
 
 def _through_centres(content: CocoContent) -> bool:
     """Whether the stated areas fit polygons through pixel centres far better than continuous ones."""
-    errors = [0.0, 0.0]
-    compared = 0
+    continuous = centred = 0.0
+    for area, segmentation, size in islice(_with_areas(content), COMPARED):
+        try:
+            areas = [float(shape_pixels(_shape(segmentation, way, size), size).sum()) for way in (False, True)]
+        except (ShapeError, ContentError):
+            continue
+        continuous += abs(areas[0] - area)
+        centred += abs(areas[1] - area)
+    return centred < continuous / 2
+
+
+def _with_areas(content: CocoContent) -> Iterator[tuple[float, list[Any], Size]]:
+    """Area, polygons and image size of the annotations that have all three."""
     for image in content.images:
         for each in image.annotations:
-            area = stated_area(each)
-            if area is None or not image.size or not isinstance(each.get("segmentation"), list):
-                continue
-            try:
-                areas = [
-                    shape_pixels(_shape(each["segmentation"], centres, image.size), image.size).sum()
-                    for centres in (False, True)
-                ]
-            except (ShapeError, ContentError, IndexError):
-                continue
-            errors = [error + abs(float(found) - area) for error, found in zip(errors, areas, strict=True)]
-            compared += 1
-            if compared == COMPARED:
-                break
-    return errors[1] < errors[0] / 2
+            area, polygons = stated_area(each), each.get("segmentation")
+            if area is not None and image.size and isinstance(polygons, list) and polygons:
+                yield area, polygons, image.size
 
 
 def _panoptic(
