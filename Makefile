@@ -15,7 +15,7 @@ BASE_EXTRAS := $(if $(GPU),[gpu])
 ALL_EXTRAS := [trainer,exporter,demo,dev$(GPU:%=,gpu)]
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-labels bench-large bench-memory bench-pool bench-serve bench-shadow fuzz sizes soak chaos camvid camvid-gate drift encoders triton tensorrt clients wheel clean
+.PHONY: help demo serve test test-servers lint format lock docs trainer golden bench-train bench-export bench-labels bench-large bench-memory bench-pool bench-serve bench-shadow formats fuzz sizes soak chaos camvid camvid-gate drift encoders triton tensorrt clients wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,17 @@ chaos: $(ALL) ## kill processes, fill the disk, set the clock during real traini
 .venv/bench-%/installed: tests/benchmarks/serving/peers/%.txt | $(ALL)
 	-$(UV) venv --quiet --clear --python $(BIN)/python $(@D) && $(UV) pip install --quiet --link-mode copy \
 		--compile-bytecode --python $(@D)/bin/python $(if $(filter triton,$*),--no-deps) --requirements $< && touch $@
+
+# The SDKs contradict each other, so each has its own virtual environment. labelme 7 needs Python 3.12.
+FORMATS := $(patsubst tests/trainer/data/imports/sdks/requirements/%.txt,%,$(wildcard tests/trainer/data/imports/sdks/requirements/*.txt))
+formats: $(ALL) $(FORMATS:%=.venv/formats-%/installed) ## install the SDKs of labelling tools (3 GB), write data sets with them and import these, export data sets and read these with them, compare the masks to the pixel
+	$(BIN)/python -m tests.trainer.data.imports.sdks $(IMPORTED)
+	$(BIN)/python -m tests.trainer.data.exports.sdk_readers
+
+# The table names an SDK that cannot be installed.
+.venv/formats-%/installed: tests/trainer/data/imports/sdks/requirements/%.txt | $(ALL)
+	-$(UV) venv --quiet --clear --python $(if $(filter labelme,$*),3.12,$(BIN)/python) $(@D) && $(UV) pip install --quiet \
+		--python $(@D)/bin/python --requirements $< && touch $@
 
 bench-pool: $(ALL) ## measure uploads, pages and run starts with up to a million images, on SQLite and PostgreSQL
 	$(BIN)/python -m tests.benchmarks.pool $(BENCH)

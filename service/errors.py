@@ -93,6 +93,10 @@ class BundleInvalid(BadInput, status=422, slug="bundle-invalid", title="The mode
     """The model bundle is broken, of an unknown format, or fails its probe."""
 
 
+class ConversionImpossible(BadInput, status=422, slug="conversion-impossible", title="The labels cannot be converted"):
+    """An archive is of no known format, or a format cannot hold the labels."""
+
+
 class Unauthorized(MaskloopError, status=401, slug="unauthorized", title="A key is needed"):
     """The caller is not authenticated."""
 
@@ -213,6 +217,10 @@ class NotAnalysed(Conflict, slug="not-analysed", title="Not analysed yet"):
     """The active model has not analysed the image, or has no embeddings."""
 
 
+class NothingLabelled(Conflict, slug="nothing-labelled", title="There are no labels"):
+    """The pool has no labels to export."""
+
+
 class NothingCompared(Conflict, slug="nothing-compared", title="Nothing to compare"):
     """No pixel of the validation images has a label, so a candidate cannot be judged."""
 
@@ -223,6 +231,10 @@ class RateLimited(MaskloopError, status=429, slug="rate-limited", title="Too man
 
 class FileLost(MaskloopError, status=500, slug="file-lost", title="The file is lost"):
     """The file of a database record is missing."""
+
+
+class ConversionFailed(MaskloopError, status=500, slug="conversion-failed", title="The conversion failed"):
+    """The program that converts labels was killed, or has a fault."""
 
 
 class DeadlinePassed(MaskloopError, status=504, slug="deadline-passed", title="The deadline passed"):

@@ -55,6 +55,11 @@ class Metrics:
         self.batches_admitted = gauge("maskloop_batches_admitted", "Batch requests in progress.")
         self.batches_refused = counter("maskloop_batches_refused", "Batch requests rejected: too many in progress.")
 
+        self.conversions_admitted = gauge("maskloop_conversions_admitted", "Imports and exports of labels in progress.")
+        self.conversions_refused = counter(
+            "maskloop_conversions_refused", "Imports and exports of labels rejected: too many in progress."
+        )
+
         self.uploads_admitted = gauge("maskloop_uploads_admitted", "Uploads to the pool in progress.")
         self.uploads_refused = counter(
             "maskloop_uploads_refused", "Uploads to the pool rejected: too many in progress."

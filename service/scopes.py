@@ -1,8 +1,8 @@
 """Scopes: what a key allows.
 
     predict      segment images
-    contribute   add images and masks to the pool; read or delete one by its id
-    train        start, watch and cancel training runs; together with contribute, list the pool
+    contribute   add images and masks to the pool, also as archives; read or delete one by its id
+    train        start, watch and cancel training runs; together with contribute, list the pool or export its labels
     admin        upload, activate and roll back models; change the class list
 
 No scope includes another.

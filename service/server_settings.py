@@ -50,6 +50,11 @@ class ServerSettings(BaseSettings):
     max_concurrent_batches: int = Field(default=4, gt=0)
     """Maximum number of batch requests (`/v1/segment/batch`, `/v1/images/batch`) at a time; further ones get 503 with
     Retry-After."""
+    max_import_bytes: int = Field(default=2 * 2**30, gt=0)
+    """Maximum size of an archive for `/v1/imports`, in bytes. Applies to the zip file and to its unpacked content."""
+    max_concurrent_conversions: int = Field(default=2, gt=0)
+    """Maximum number of imports and exports of labels (`/v1/imports`, `/v1/labels/export`) at a time; further ones get
+    503 with Retry-After. Each is a process of its own, and has its files in `data_dir` until it ends."""
     receive_timeout_s: float = Field(default=30.0, gt=0)
     """Time in which the body of an image or mask must arrive, in seconds; otherwise the request gets 408."""
     send_timeout_s: float = Field(default=30.0, gt=0)

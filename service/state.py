@@ -77,6 +77,8 @@ class State:
     rate_limits: RateLimits
     batch_gate: AdmissionGate
     """Limits batch requests, whose images wait on disk."""
+    conversion_gate: AdmissionGate
+    """Limits imports and exports of labels, which run the trainer."""
     queue: Queue
     runs: RunStore
     releases: ReleaseStore
@@ -152,6 +154,7 @@ def open_state(
         keys=KeyRing(settings, KeyStore(database)),
         rate_limits=RateLimits(),
         batch_gate=_open_batch_gate(settings, metrics),
+        conversion_gate=_open_conversion_gate(settings, metrics),
         queue=queue,
         runs=RunStore(database),
         releases=ReleaseStore(database),
@@ -184,6 +187,16 @@ def _open_batch_gate(settings: Settings, metrics: Metrics) -> AdmissionGate:
         metrics.batches_refused,
         jobs="batches",
         setting="MASKLOOP_MAX_CONCURRENT_BATCHES",
+    )
+
+
+def _open_conversion_gate(settings: Settings, metrics: Metrics) -> AdmissionGate:
+    return AdmissionGate(
+        settings.max_concurrent_conversions,
+        metrics.conversions_admitted,
+        metrics.conversions_refused,
+        jobs="imports and exports",
+        setting="MASKLOOP_MAX_CONCURRENT_CONVERSIONS",
     )
 
 

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from errno import errorcode
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -33,6 +34,7 @@ COMMANDS = {
     "check": CHECK,
     "check-data": CHECK,
     "import": Command("import_dataset", "turn images and labels of another tool into a data set", ()),
+    "export-labels": Command("export_labels", "write a data set's labels for another tool", ()),
     "prepare-coco": Command("prepare_coco", "create the masks of COCO from its annotations", ()),
     "import-official": Command("import_official", "convert a checkpoint that the authors of UniMatch V2 published"),
 }
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m trainer"
     try:
         return int(options.command(options))
     except UserError as error:
-        return _fail(str(error))
+        return _fail(str(error), error.__cause__)
     except Exception as error:
         if is_device_out_of_memory(error):
             return _fail(f"{error}\nThe device has too little memory; use --device cpu, smaller images or a window")
@@ -66,10 +68,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m trainer"
         raise
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, cause: BaseException | None = None) -> int:
     # The event is for programs; a terminal shows the text.
     if is_main_process() and not sys.stdout.isatty():
-        print(json.dumps({"event": "error", "message": message}), flush=True)
+        reason = {"errno": errorcode.get(cause.errno or 0)} if isinstance(cause, OSError) else {}
+        print(json.dumps({"event": "error", "message": message, **reason}), flush=True)
     print(f"error: {message}", file=sys.stderr)
     return 1
 

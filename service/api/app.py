@@ -27,6 +27,8 @@ from service.api.v1 import (
     drift,
     images,
     images_batch,
+    imports,
+    label_export,
     models,
     provenance,
     releases,
@@ -85,6 +87,8 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     # Before `images`, whose paths include every /v1/images/ID: a wrong method gets the right `Allow`.
     app.include_router(images_batch.router)
     app.include_router(images.router)
+    app.include_router(imports.router)
+    app.include_router(label_export.router)
     app.include_router(runs.router)
     app.include_router(run_records.router)
     app.include_router(drift.router)
@@ -138,6 +142,7 @@ def _lifespan(get_state: Callable[[], State]) -> Callable[[FastAPI], Any]:
 def _body_limit(settings: Settings) -> Callable[[str], int]:
     largest = {
         "/v1/models": settings.max_bundle_bytes + MULTIPART_SLACK,
+        "/v1/imports": settings.max_import_bytes + MULTIPART_SLACK,
         "/v1/images/batch": settings.max_batch_bytes + settings.max_batch_images * PART_SLACK,
         "/v1/segment/batch": settings.max_batch_bytes + settings.max_batch_images * PART_SLACK,
     }

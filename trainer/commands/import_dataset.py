@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from trainer.counted import counted
 from trainer.data.imports.import_options import ImportOptions
 from trainer.data.imports.import_source import Outcome, import_source
@@ -38,6 +40,8 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument("--link", action="store_true", help="hard links to the images of SOURCE instead of copies")
     size = "limit for the files of a ZIP archive (default: 64)"
     command.add_argument("--max-unpacked-gb", type=_positive, default=64.0, metavar="GB", help=size)
+    pixels = "width times height above which images are not imported (default: no limit)"
+    command.add_argument("--max-image-pixels", type=int, metavar="N", help=pixels)
     command.add_argument("--json", action="store_true", help="print JSON lines: found, progress, loss, done")
 
 
@@ -53,7 +57,7 @@ def _add_masks(command: argparse.ArgumentParser) -> None:
     file = "list of classes, if SOURCE has none: classes.toml, labelmap.txt, class_names.txt, id2label.json, ..."
     classes.add_argument("--classes", type=Path, metavar="FILE", help=file)
     names = "names of the classes, in the order of their values in the masks"
-    classes.add_argument("--class-names", nargs="+", default=[], metavar="NAME", help=names)
+    classes.add_argument("--class-names", action="extend", nargs="+", default=[], metavar="NAME", help=names)
 
 
 def _add_decisions(command: argparse.ArgumentParser) -> None:
@@ -72,6 +76,9 @@ def _add_decisions(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the data set and print what was found, what was lost, and what to do next."""
     target = options.out or _zip_target(options.zip)
+    if options.max_image_pixels:
+        # Pillow raises an error above twice this.
+        Image.MAX_IMAGE_PIXELS = options.max_image_pixels // 2
     output = _Lines() if options.json else _Text(options.program)
     outcome = import_source(options.source, target, _import_options(options), output)
     output.done(outcome, target)

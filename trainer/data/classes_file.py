@@ -51,9 +51,14 @@ def read_classes(path: Path) -> tuple[Taxonomy, MaskEncoding]:
 
 def write_classes(path: Path, names: Sequence[str], colors: Sequence[Color], ignore_index: int, source: str) -> None:
     """Write a classes file for masks that store ids; `source` says in its first line what wrote it."""
+    path.write_text(classes_text(names, colors, ignore_index, source), encoding="utf-8")
+
+
+def classes_text(names: Sequence[str], colors: Sequence[Color], ignore_index: int, source: str) -> str:
+    """The content of such a file."""
     pairs = zip(names, colors, strict=True)
     table = {"ignore_index": ignore_index, "classes": [{"name": name, "color": list(color)} for name, color in pairs]}
-    path.write_text(f"# Written by {source}.\n{tomli_w.dumps(table)}", encoding="utf-8")
+    return f"# Written by {source}.\n{tomli_w.dumps(table)}"
 
 
 def public_classes(name: str, root: Path) -> tuple[Taxonomy, MaskEncoding]:

@@ -73,7 +73,7 @@ def _too_large_response(path: str, limit: int) -> ASGIApp:
         path,
         BodyTooLarge(
             f"The body exceeds the {limit} bytes that this path allows: send less, or raise MASKLOOP_MAX_IMAGE_BYTES "
-            "(for models MASKLOOP_MAX_BUNDLE_BYTES, for batches MASKLOOP_MAX_BATCH_BYTES, for tensors "
-            "MASKLOOP_MAX_IMAGE_PIXELS)."
+            "(for models MASKLOOP_MAX_BUNDLE_BYTES, for batches MASKLOOP_MAX_BATCH_BYTES, for imports "
+            "MASKLOOP_MAX_IMPORT_BYTES, for tensors MASKLOOP_MAX_IMAGE_PIXELS)."
         ),
     )

@@ -96,6 +96,11 @@ def count_kept(state: State, images: Sequence[Image]) -> None:
     _start_if_due(lambda: state.retrain_policy.consider_image(max(image.sequence for image in images)))
 
 
+def count_labelled(state: State) -> None:
+    """Start a run if one is due: the pool may have had enough images for it, but too few labels."""
+    _start_if_due(state.retrain_policy.consider)
+
+
 def _start_if_due(consider: Callable[[], object]) -> None:
     """Start a run if one is due; a fault is logged, since the image or label is stored and must be acknowledged."""
     try:
@@ -229,8 +234,7 @@ def put_mask(
         group=group,
         partial=partial,
     )
-    # The pool may have had enough images for a run, but too few labels.
-    _start_if_due(state.retrain_policy.consider)
+    count_labelled(state)
     return ImageOut.model_validate(image)
 
 

@@ -3,12 +3,8 @@
 The folder gets its name when it is complete, so an interrupted import is not taken for a data set.
 """
 
-import errno
-import os
 import shutil
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +17,7 @@ from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 from trainer.data.imports.source.unpack import unpack
 from trainer.data.imports.source_formats import Found, find_format
+from trainer.data.output_target import check_target, complete, is_archive, work_folder
 
 
 class Listener(Protocol):
@@ -62,23 +59,21 @@ def import_source(source: Path, target: Path, options: ImportOptions, listener: 
         listener: is told about the progress.
 
     Raises:
-        SourceError: the source cannot be imported, or the target exists.
+        SourceError: the source cannot be imported.
+        TargetError: the target exists, or cannot be written.
         TaxonomyError: a list of classes is invalid.
     """
-    as_zip = target.suffix.lower() == ".zip"
-    _check_target(target, as_zip=as_zip)
-    with _work_folder(target) as work:
+    check_target(target)
+    with work_folder(target) as work:
         unpacked, folder = work / "source", work / "dataset"
         folder.mkdir()
         outcome = _import(_opened(source, unpacked, options), folder, options, listener)
         shutil.rmtree(unpacked, ignore_errors=True)
-        if as_zip:
+        if is_archive(target):
             _pack(folder, packed := work / "dataset.zip")
             packed.replace(target)
         else:
-            if target.exists():
-                target.rmdir()  # empty; Windows replaces no folder
-            folder.replace(target)
+            complete(folder, target)
     return outcome
 
 
@@ -105,30 +100,6 @@ def _opened(source: Path, unpacked: Path, options: ImportOptions) -> SourceFolde
     unpacked.mkdir()
     unpack(source, unpacked, max_bytes=options.max_unpacked_bytes)
     return SourceFolder(unpacked, source.name)
-
-
-def _check_target(target: Path, *, as_zip: bool) -> None:
-    if as_zip and target.exists():
-        raise SourceError(f"{target}: exists; remove it, or give another --zip")
-    if not as_zip and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise SourceError(f"{target}: is not empty; remove it, or give another --out")
-
-
-@contextmanager
-def _work_folder(target: Path) -> Iterator[Path]:
-    """A folder beside the target; one that a killed import left is replaced."""
-    work = target.absolute().with_name(f".{target.name}.import")
-    try:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        yield work
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR}:
-            raise
-        reason = os.strerror(error.errno)
-        raise SourceError(f"{target}: cannot be written ({reason}); free space, or choose another folder") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _pack(folder: Path, target: Path) -> None:

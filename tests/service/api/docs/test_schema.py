@@ -56,6 +56,15 @@ CONFIG: dict[str, Any] = {
         "positive_data_acceptance": {"enabled": False},
     },
     "dictionaries": {name.replace(".", "-"): {"values": values} for name, values in KNOWN.items()},
+    # Each starts a program.
+    "operations": [
+        {
+            "include-path": path,
+            "generation": {"max-examples": examples(5)},
+            "phases": {"coverage": {"enabled": fuzzing()}},
+        }
+        for path in ("/v1/imports", "/v1/labels/export")
+    ],
     "parameters": {name: {"dictionary": name.replace(".", "-"), "probability": KNOWN_PROBABILITY} for name in KNOWN},
 }
 

@@ -96,7 +96,7 @@ def test_killed_import_leaves_no_data_set_and_can_be_repeated(source: Path) -> N
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     assert not target.exists()
-    assert [path.name for path in source.parent.glob(".*")] == [".out.import"]
+    assert [path.name for path in source.parent.glob(".*")] == [".out.partial"]
     (source / "images/waits.png").unlink()
     assert main(command[3:]) == 0
     assert not list(source.parent.glob(".*"))

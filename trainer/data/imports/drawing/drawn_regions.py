@@ -2,7 +2,7 @@
 
 # H W pixels
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,11 +39,13 @@ class DrawnRegions:
     Attributes:
         name: what messages call the image.
         rest: id of the pixels that no region covers.
+        overlap: the message about regions that overlap.
     """
 
     name: str
-    regions: Sequence[Region]
+    regions: Iterable[Region]
     rest: int = REST
+    overlap: str = OVERLAP
 
     def draw(self, size: Size, losses: Losses) -> Ids:
         """See Label. Regions that cannot be drawn are reported and left out."""
@@ -63,7 +65,7 @@ class DrawnRegions:
                 losses.add("empty region", NO_PIXELS, example)
             overlap = int((covered_HW & inside_HW & (ids_HW != region.class_id)).sum())
             if overlap:
-                losses.add("overlap", OVERLAP, f"{example} ({overlap} pixels)")
+                losses.add("overlap", self.overlap, f"{example} ({overlap} pixels)")
             ids_HW[inside_HW] = region.class_id
             covered_HW |= inside_HW
         return ids_HW

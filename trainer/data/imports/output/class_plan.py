@@ -2,7 +2,7 @@
 
 # K classes of the source
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from unicodedata import normalize
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from trainer.data.imports.source.annotated import REST, Color, Ids, SourceClass
 from trainer.data.imports.source.losses import Losses
 from trainer.data.imports.source.source_error import SourceError
+from trainer.data.readers.voc_class_files import IGNORED_NAME
 from trainer.taxonomy import IGNORE, WIDE_IGNORE, Taxonomy, distinct_colors
 
 BACKGROUND = "background"
@@ -70,7 +71,7 @@ def plan_classes(
     if rest == "background":
         id_of[REST] = kept.index(BACKGROUND)
     _report(classes, names, rest, losses)
-    colors = _colors(kept, dict(reversed([(name, each.color) for name, each in zip(names, classes, strict=True)])))
+    colors = class_colors(kept, dict(reversed([(name, each.color) for name, each in zip(names, classes, strict=True)])))
     background = kept.index(BACKGROUND) if BACKGROUND in kept else None
     return ClassPlan(Taxonomy(tuple(kept), tuple(colors), ignore_index), id_of, background)
 
@@ -85,6 +86,7 @@ def _ignored(classes: Sequence[SourceClass], names: Sequence[str], ignored: Iter
     wanted = {class_name(name) for name in ignored}
     if unknown := sorted(wanted - set(names)):
         raise SourceError(f"--ignore-class {unknown[0]!r}: is no class; the classes are {', '.join(names)}")
+    wanted.add(IGNORED_NAME)
     return [each.ignored or name in wanted for each, name in zip(classes, names, strict=True)]
 
 
@@ -100,7 +102,7 @@ def _report(classes: Sequence[SourceClass], names: Sequence[str], rest: str | No
         seen.add(name)
 
 
-def _colors(names: Sequence[str], given: dict[str, Color | None]) -> list[Color]:
+def class_colors(names: Sequence[str], given: Mapping[str, Color | None]) -> list[Color]:
     """The given colours, as far as they differ, and free ones of Pascal's palette."""
     taken = {color for name in names if (color := given.get(name))}
     free = _free_colors(taken, len(names))
