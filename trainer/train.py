@@ -19,6 +19,7 @@ from trainer.finalize import KEPT, finalize
 from trainer.finite_check import FiniteCheck
 from trainer.losses import class_weights
 from trainer.optimizer import learning_rate
+from trainer.pace import Pace
 from trainer.processes import Processes, join_processes
 from trainer.run_data import open_run_data, training_batches
 from trainer.run_error import RunError, is_out_of_memory
@@ -66,10 +67,11 @@ def _train(context: RunContext, *, resume: bool) -> Path:
 
 def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity: Mapping[str, Any]) -> None:
     recipe, processes = context.recipe, context.processes
-    finite_check = FiniteCheck(processes.device)
+    finite_check, pace = FiniteCheck(processes.device), Pace(recipe.train)
     for batches in training_batches(recipe, context.data, processes, start=state.step):
         losses = training_step(state, recipe, batches, processes)
         finite_check.record(losses["loss"], state.step)
+        pace.step()
         last, log = state.step == recipe.train.steps, _is_due(state.step, recipe.train.log_every)
         # Read once: a signal during the save takes effect at the next step. Several processes read it only at logged
         # steps, where they synchronize.
@@ -81,15 +83,28 @@ def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity
             values = dict(zip(losses, total.tolist(), strict=True))
             finite_check.check(values, state, context, weights=evaluate or save)
             lr = state.optimizer.param_groups[-1]["lr"]
-            context.events.progress(state.step, recipe.train.steps, **values, lr=lr)
+            context.events.progress(
+                state.step, recipe.train.steps, seconds_per_step=pace.seconds_per_step, **values, lr=lr
+            )
+            _emit_estimate(pace, state.step, context)
         if evaluate:
-            validate(state, context)
+            with pace.evaluation():
+                validate(state, context)
+            _emit_estimate(pace, state.step, context)
         if save and processes.main:
             save_training_state(state, context.out, identity)
             context.events.emit("saved", step=state.step)
         if stopping:
             processes.barrier()
             raise Stopped(f"stopped at step {state.step}; --resume continues from there")
+
+
+def _emit_estimate(pace: Pace, step: int, context: RunContext) -> None:
+    if pace.due:
+        left = pace.seconds_left(step)
+        context.events.emit(
+            "estimate", step=step, seconds_per_step=round(pace.seconds_per_step, 3), seconds_left=round(left)
+        )
 
 
 def _write_recipe(context: RunContext) -> None:

@@ -1,0 +1,151 @@
+"""Choose the recipe of a run from a data set and a machine, each setting with its reason."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.data.dataset import Sample, SegmentationDataset
+from trainer.evaluation.audit import evenly_spaced
+from trainer.models.encoders.weights import hub_has_weights
+from trainer.planning.machine import Machine
+from trainer.planning.roles import Roles
+from trainer.recipe_file import read_table
+
+RECIPES = Path(__file__).parents[1] / "recipes" / "own"
+MEASURED_SIZES = 50
+"""Number of images whose sizes are read."""
+LARGE_GPU_GIB, LARGE_GPU_IMAGES = 40, 1000
+"""GPU memory and number of training images from which the larger encoder pays."""
+MANY_CORES = 8
+PASSES = 10
+"""Passes over the unlabelled images that the number of steps allows for, within its limits."""
+STEPS = {"cpu": (1000, 2000), "small_gpu": (5000, 20000), "large_gpu": (20000, 40000)}
+"""Least and most steps by recipe; on few cores, the least is halved."""
+MULTIPLE = {"cpu": 32, "small_gpu": 14, "large_gpu": 14}
+"""Sides of crops must be multiples of this, in pixels."""
+MAX_SIDE = {"cpu": 480, "small_gpu": 1024, "large_gpu": 1024}
+"""Long side of an image in the network, in pixels, above which it is resized."""
+LEAST_NORM_BATCH = 4
+"""Images in a batch below which batch norm's statistics are too noisy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One setting of the plan: its dotted name, its value, and the reason in words."""
+
+    setting: str
+    value: Any
+    reason: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """The table of a recipe, and the choices in it that the user should see."""
+
+    table: dict[str, Any]
+    choices: list[Choice] = field(default_factory=list)
+
+    def choose(self, setting: str, value: Any, reason: str) -> None:
+        """Set a value, and show it if there is a reason."""
+        *parents, leaf = setting.split(".")
+        table = self.table
+        for parent in parents:
+            table = table.setdefault(parent, {})
+        table[leaf] = value
+        self.choices.append(Choice(setting, value, reason))
+
+
+def make_plan(
+    dataset: SegmentationDataset, roles: Roles, machine: Machine, reachable: Callable[[str], bool] = hub_has_weights
+) -> Plan:
+    """Choose a recipe for the images in `roles`; `reachable` says whether the hub has the weights of an encoder.
+
+    Raises ImageError.
+    """
+    counts = {role: len(samples) for role, samples in roles.samples.items()}
+    name, reason = _recipe_for(machine, counts), f"for {machine}"
+    encoder = read_table(RECIPES / f"{name}.toml")["model"]["encoder"]
+    if name != "cpu" and not reachable(encoder):
+        name, reason = "cpu", f"for {machine}, since the weights of {encoder} cannot be downloaded: these are installed"
+    plan = Plan(read_table(RECIPES / f"{name}.toml"))
+    plan.choices.append(Choice("recipe", f"own/{name}.toml", reason))
+    plan.choices.append(Choice("model.encoder", plan.table["model"]["encoder"], "that of the recipe"))
+    _choose_images(plan, roles)
+    _choose_method(plan, counts)
+    _choose_sizes(plan, name, typical_size(dataset, roles.samples["labelled"]))
+    _choose_steps(plan, name, machine, counts)
+    if machine.kind == "cpu":
+        plan.table["train"]["log_every"] = 1
+    else:
+        plan.table["data"]["workers"] = min(4, machine.cores // 2)
+    return plan
+
+
+def typical_size(dataset: SegmentationDataset, samples: Sequence[Sample]) -> tuple[int, int]:
+    """Median (height, width) of some images, in pixels, read from their headers. Raises ImageError."""
+    sizes = [dataset.size(sample) for sample in evenly_spaced(samples, MEASURED_SIZES)]
+    height, width = np.median(sizes, axis=0)
+    return int(height), int(width)
+
+
+def _recipe_for(machine: Machine, counts: dict[str, int]) -> str:
+    if machine.kind != "cuda":
+        return "cpu"
+    enough = machine.gpu_gib >= LARGE_GPU_GIB and counts["labelled"] + counts["unlabelled"] >= LARGE_GPU_IMAGES
+    return "large_gpu" if enough else "small_gpu"
+
+
+def _choose_images(plan: Plan, roles: Roles) -> None:
+    for role, samples in roles.samples.items():
+        listed = roles.drawn and not (role == "unlabelled" and roles.elsewhere)
+        own = role if listed or not samples else roles.names[role]
+        plan.table["data"][role] = own if samples or role != "val" else ""
+        plan.choices.append(Choice(f"{role} images", len(samples), roles.reasons[role]))
+    if not roles.samples["val"]:
+        plan.choose("train.keep", "last", "without val images the best evaluation is not known")
+
+
+def _choose_method(plan: Plan, counts: dict[str, int]) -> None:
+    train = plan.table["train"]
+    labelled, unlabelled = train["batch_labelled"], train["batch_unlabelled"]
+    if counts["unlabelled"] < 2:
+        train["batch_labelled"] = min(2 * labelled, counts["labelled"])
+        plan.choose("method", "supervised", "labels only: there are no unlabelled images to learn from")
+    else:
+        train["batch_labelled"] = min(labelled, counts["labelled"])
+        train["batch_unlabelled"] = min(unlabelled, counts["unlabelled"])
+        plan.choose("method", plan.table["method"], "learns from labelled and unlabelled images")
+    if train["batch_labelled"] < LEAST_NORM_BATCH:
+        reason = f"{train['batch_labelled']} labelled images a step are few for batch norm"
+        plan.choose("train.freeze_norms", True, reason)
+
+
+def _choose_sizes(plan: Plan, name: str, size: tuple[int, int]) -> None:
+    height, width = size
+    long_side = max(size)
+    shown = f"the images have {width}x{height} pixels"
+    if long_side > MAX_SIDE[name]:
+        long_side = MAX_SIDE[name]
+        plan.choose("inference.long_side", long_side, f"{shown}: resized, to bound time and memory")
+    else:
+        plan.choose("inference.long_side", 0, f"{shown}: not resized")
+    multiple, wanted = MULTIPLE[name], plan.table["data"]["crop"][0]
+    side = max(multiple, min(wanted, long_side // multiple * multiple))
+    plan.choose("data.crop", [side, side], f"a multiple of {multiple}, at most {wanted} and the image's side")
+
+
+def _choose_steps(plan: Plan, name: str, machine: Machine, counts: dict[str, int]) -> None:
+    least, most = STEPS[name]
+    if machine.kind == "cpu" and machine.cores < MANY_CORES:
+        least //= 2
+    train = plan.table["train"]
+    passes = PASSES * counts["unlabelled"] / train["batch_unlabelled"] if plan.table["method"] != "supervised" else 0
+    steps = min(most, max(least, math.ceil(passes)))
+    reasons = {least: f"enough for few images on {machine}", most: f"the most that pays on {machine}"}
+    plan.choose("train.steps", steps, reasons.get(steps, f"{PASSES} passes over the unlabelled images"))
+    train["evaluate_every"] = max(1, steps // 5)
+    train["save_every"] = min(train["save_every"], train["evaluate_every"])
