@@ -20,17 +20,36 @@ MEASURED_SIZES = 50
 """Number of images whose sizes are read."""
 LARGE_GPU_GIB, LARGE_GPU_IMAGES = 40, 1000
 """GPU memory and number of training images from which the larger encoder pays."""
-MANY_CORES = 8
-PASSES = 10
-"""Passes over the unlabelled images that the number of steps allows for, within its limits."""
-STEPS = {"cpu": (1000, 2000), "small_gpu": (5000, 20000), "large_gpu": (20000, 40000)}
-"""Least and most steps by recipe; on few cores, the least is halved."""
-MULTIPLE = {"cpu": 32, "small_gpu": 14, "large_gpu": 14}
-"""Sides of crops must be multiples of this, in pixels."""
-MAX_SIDE = {"cpu": 480, "small_gpu": 1024, "large_gpu": 1024}
-"""Long side of an image in the network, in pixels, above which it is resized."""
+FEW_CORES = 4
+"""With at most so many cores, images are smaller and steps fewer: minutes instead of hours."""
 LEAST_NORM_BATCH = 4
 """Images in a batch below which batch norm's statistics are too noisy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is chosen for a kind of machine.
+
+    Attributes:
+        recipe: file in recipes/own.
+        multiple: sides of crops are multiples of this, in pixels.
+        crop: largest side of a crop, in pixels.
+        long_side: long side of an image in the network above which it is resized, in pixels.
+        steps: least and most steps.
+        passes: over the unlabelled images; the number of steps follows, within its limits.
+    """
+
+    recipe: str
+    multiple: int
+    crop: int
+    long_side: int
+    steps: tuple[int, int]
+    passes: int
+
+
+FEW, CPU = Profile("cpu", 32, 192, 320, (400, 800), 5), Profile("cpu", 32, 256, 480, (1000, 2000), 10)
+SMALL_GPU = Profile("small_gpu", 14, 392, 1024, (5000, 20000), 10)
+LARGE_GPU = Profile("large_gpu", 14, 518, 1024, (20000, 40000), 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +86,18 @@ def make_plan(
     Raises ImageError.
     """
     counts = {role: len(samples) for role, samples in roles.samples.items()}
-    name, reason = _recipe_for(machine, counts), f"for {machine}"
-    encoder = read_table(RECIPES / f"{name}.toml")["model"]["encoder"]
-    if name != "cpu" and not reachable(encoder):
-        name, reason = "cpu", f"for {machine}, since the weights of {encoder} cannot be downloaded: these are installed"
-    plan = Plan(read_table(RECIPES / f"{name}.toml"))
-    plan.choices.append(Choice("recipe", f"own/{name}.toml", reason))
+    profile, reason = _profile_for(machine, counts), f"for {machine}"
+    encoder = read_table(RECIPES / f"{profile.recipe}.toml")["model"]["encoder"]
+    if profile.recipe != "cpu" and not reachable(encoder):
+        profile = CPU
+        reason = f"for {machine}, since the weights of {encoder} cannot be downloaded: these are installed"
+    plan = Plan(read_table(RECIPES / f"{profile.recipe}.toml"))
+    plan.choices.append(Choice("recipe", f"own/{profile.recipe}.toml", reason))
     plan.choices.append(Choice("model.encoder", plan.table["model"]["encoder"], "that of the recipe"))
     _choose_images(plan, roles)
     _choose_method(plan, counts)
-    _choose_sizes(plan, name, typical_size(dataset, roles.samples["labelled"]))
-    _choose_steps(plan, name, machine, counts)
+    _choose_sizes(plan, profile, typical_size(dataset, roles.samples["labelled"]))
+    _choose_steps(plan, profile, machine, counts["unlabelled"])
     if machine.kind == "cpu":
         plan.table["train"]["log_every"] = 1
     else:
@@ -92,11 +112,11 @@ def typical_size(dataset: SegmentationDataset, samples: Sequence[Sample]) -> tup
     return int(height), int(width)
 
 
-def _recipe_for(machine: Machine, counts: dict[str, int]) -> str:
+def _profile_for(machine: Machine, counts: dict[str, int]) -> Profile:
     if machine.kind != "cuda":
-        return "cpu"
+        return FEW if machine.cores <= FEW_CORES else CPU
     enough = machine.gpu_gib >= LARGE_GPU_GIB and counts["labelled"] + counts["unlabelled"] >= LARGE_GPU_IMAGES
-    return "large_gpu" if enough else "small_gpu"
+    return LARGE_GPU if enough else SMALL_GPU
 
 
 def _choose_images(plan: Plan, roles: Roles) -> None:
@@ -124,28 +144,23 @@ def _choose_method(plan: Plan, counts: dict[str, int]) -> None:
         plan.choose("train.freeze_norms", True, reason)
 
 
-def _choose_sizes(plan: Plan, name: str, size: tuple[int, int]) -> None:
-    height, width = size
-    long_side = max(size)
-    shown = f"the images have {width}x{height} pixels"
-    if long_side > MAX_SIDE[name]:
-        long_side = MAX_SIDE[name]
+def _choose_sizes(plan: Plan, profile: Profile, size: tuple[int, int]) -> None:
+    long_side, shown = max(size), f"the images have {size[1]}x{size[0]} pixels"
+    if long_side > profile.long_side:
+        long_side = profile.long_side
         plan.choose("inference.long_side", long_side, f"{shown}: resized, to bound time and memory")
     else:
         plan.choose("inference.long_side", 0, f"{shown}: not resized")
-    multiple, wanted = MULTIPLE[name], plan.table["data"]["crop"][0]
-    side = max(multiple, min(wanted, long_side // multiple * multiple))
-    plan.choose("data.crop", [side, side], f"a multiple of {multiple}, at most {wanted} and the image's side")
+    side = max(profile.multiple, min(profile.crop, long_side) // profile.multiple * profile.multiple)
+    reason = f"a multiple of {profile.multiple}, at most {profile.crop} and the image's side"
+    plan.choose("data.crop", [side, side], reason)
 
 
-def _choose_steps(plan: Plan, name: str, machine: Machine, counts: dict[str, int]) -> None:
-    least, most = STEPS[name]
-    if machine.kind == "cpu" and machine.cores < MANY_CORES:
-        least //= 2
-    train = plan.table["train"]
-    passes = PASSES * counts["unlabelled"] / train["batch_unlabelled"] if plan.table["method"] != "supervised" else 0
-    steps = min(most, max(least, math.ceil(passes)))
-    reasons = {least: f"enough for few images on {machine}", most: f"the most that pays on {machine}"}
-    plan.choose("train.steps", steps, reasons.get(steps, f"{PASSES} passes over the unlabelled images"))
+def _choose_steps(plan: Plan, profile: Profile, machine: Machine, unlabelled: int) -> None:
+    train, (least, most) = plan.table["train"], profile.steps
+    passes = math.ceil(profile.passes * unlabelled / train["batch_unlabelled"])
+    steps = min(most, max(least, passes))
+    reasons = {least: f"enough for few images, on {machine}", most: f"the most that pays, on {machine}"}
+    plan.choose("train.steps", steps, reasons.get(steps, f"{profile.passes} passes over the unlabelled images"))
     train["evaluate_every"] = max(1, steps // 5)
     train["save_every"] = min(train["save_every"], train["evaluate_every"])

@@ -117,11 +117,11 @@ def test_large_images_are_resized_and_small_ones_get_small_crops(tmp_path: Path)
     small = recipe_from_dict(plan_for(write_dataset(tmp_path / "small", size=100)).table)
     assert (small.inference.long_side, small.data.crop) == (0, (96, 96))
     large = recipe_from_dict(plan_for(write_dataset(tmp_path / "large", size=700)).table)
-    assert (large.inference.long_side, large.data.crop) == (480, (256, 256))
+    assert (large.inference.long_side, large.data.crop) == (320, (192, 192))
 
 
 def test_more_cores_give_more_steps(dataset: Path) -> None:
-    assert plan_for(dataset).table["train"]["steps"] == 500
+    assert plan_for(dataset).table["train"]["steps"] == 400
     assert plan_for(dataset, Machine("cpu", cores=16)).table["train"]["steps"] == 1000
 
 
