@@ -8,7 +8,7 @@ from trainer.evaluation.metrics import Scores
 from trainer.report.write import write_report
 from trainer.stop_signals import Stopped, StopRequest
 from trainer.training_state import RunContext, TrainingState
-from trainer.validation import BEST, save_checkpoint, validation_scores
+from trainer.validation import BEST, as_event, save_checkpoint, validation_scores
 
 KEPT, LAST, STUDENT = "model.safetensors", "last.safetensors", "student.safetensors"
 
@@ -29,7 +29,7 @@ def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Sc
             save_checkpoint(context.out / LAST, state.teacher, context, last)
         checkpoint.load_weights(context.out / BEST, state.teacher)
         kept = validation_scores(state.teacher, context, full=True)
-        context.events.emit("evaluation", step=state.best["step"], **kept.as_dict())
+        context.events.emit("evaluation", step=state.best["step"], **as_event(kept))
     if main:
         if kept:
             table = kept.as_full_dict() | {"split": context.recipe.data.val}
@@ -50,7 +50,7 @@ def _evaluate_last(state: TrainingState, context: RunContext, stop: StopRequest)
     _raise_if_stopped(stop, context)
     student = validation_scores(state.student, context, full=False) if teacher and has_teacher else teacher
     if teacher and student:
-        context.events.emit("evaluation", step=state.step, **teacher.as_dict(), student=student.as_brief_dict())
+        context.events.emit("evaluation", step=state.step, **as_event(teacher), student=student.as_brief_dict())
     _raise_if_stopped(stop, context)
     if context.processes.main and has_teacher:
         save_checkpoint(context.out / STUDENT, state.student, context, student)

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from trainer.config import Recipe, RecipeError
+from trainer.config import TAGS, Recipe, RecipeError
 
 PRESETS = {"paper": 1.0, "fast": 1 / 3}
 """Fraction of the steps. Half of the paper's schedule comes within 0.5 mIoU of its best."""
@@ -92,7 +92,8 @@ def _plain(value: object) -> str:
 
 
 def _message(mistake: ErrorDetails) -> str:
-    kind, location, value = mistake["type"], mistake["loc"], mistake["input"]
+    kind, value = mistake["type"], mistake["input"]
+    location = tuple(part for part in mistake["loc"] if part not in TAGS)
     key = ".".join(map(str, location))
     if kind == "unexpected_keyword_argument":
         return f"unknown key {key!r}; {_known_keys(key)}"

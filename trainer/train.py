@@ -68,6 +68,8 @@ def _train(context: RunContext, *, resume: bool) -> Path:
 def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity: Mapping[str, Any]) -> None:
     recipe, processes = context.recipe, context.processes
     finite_check, pace = FiniteCheck(processes.device), Pace(recipe.train)
+    if state.pending_evaluation:
+        _evaluate(state, context, pace)
     for batches in training_batches(recipe, context.data, processes, start=state.step):
         losses = training_step(state, recipe, batches, processes)
         finite_check.record(losses["loss"], state.step)
@@ -76,27 +78,35 @@ def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity
         # Read once: a signal during the save takes effect at the next step. Several processes read it only at logged
         # steps, where they synchronize.
         stopping = stop.requested if processes.count == 1 else log and processes.any(flag=stop.requested)
-        evaluate = _is_due(state.step, recipe.train.evaluate_every) and not (last or stopping)
+        evaluate = _is_due(state.step, recipe.train.evaluate_every) and not last
         save = last or stopping or _is_due(state.step, recipe.train.save_every)
         if log or evaluate or save:
             total = processes.total(torch.stack(list(losses.values())))
             values = dict(zip(losses, total.tolist(), strict=True))
             finite_check.check(values, state, context, weights=evaluate or save)
-            lr = state.optimizer.param_groups[-1]["lr"]
-            context.events.progress(
-                state.step, recipe.train.steps, seconds_per_step=pace.seconds_per_step, **values, lr=lr
-            )
-            _emit_estimate(pace, state.step, context)
-        if evaluate:
-            with pace.evaluation():
-                validate(state, context)
-            _emit_estimate(pace, state.step, context)
+            _report_progress(state, context, values, pace)
+        state.pending_evaluation = evaluate
+        if evaluate and not stopping:
+            _evaluate(state, context, pace)
         if save and processes.main:
             save_training_state(state, context.out, identity)
             context.events.emit("saved", step=state.step)
         if stopping:
             processes.barrier()
             raise Stopped(f"stopped at step {state.step}; --resume continues from there")
+
+
+def _evaluate(state: TrainingState, context: RunContext, pace: Pace) -> None:
+    with pace.evaluation():
+        validate(state, context)
+    state.pending_evaluation = False
+    _emit_estimate(pace, state.step, context)
+
+
+def _report_progress(state: TrainingState, context: RunContext, losses: Mapping[str, float], pace: Pace) -> None:
+    steps, lr = context.recipe.train.steps, state.optimizer.param_groups[-1]["lr"]
+    context.events.progress(state.step, steps, seconds_per_step=pace.seconds_per_step, **losses, lr=lr)
+    _emit_estimate(pace, state.step, context)
 
 
 def _emit_estimate(pace: Pace, step: int, context: RunContext) -> None:

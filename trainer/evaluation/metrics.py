@@ -26,6 +26,8 @@ class Scores:
         boundary_iou, boundary_per_class: the same for boundary IoU; None and empty if not measured.
         ece: expected calibration error, 0..1; None if not measured.
         calibration: bins of the reliability diagram; empty if not measured.
+        confident: labelled pixels whose confidence reaches the threshold of the training; None if not measured.
+        reliability: share of right ones among them, 0..1; None if there are none.
     """
 
     miou: float
@@ -38,6 +40,8 @@ class Scores:
     boundary_per_class: dict[str, float | None] = dataclasses.field(default_factory=dict)
     ece: float | None = None
     calibration: tuple[Bin, ...] = ()
+    confident: int | None = None
+    reliability: float | None = None
 
     @property
     def miou_over(self) -> str:

@@ -1,6 +1,7 @@
 """Adaptive confidence thresholds per class: FreeMatch's self-adaptive thresholding (arXiv 2205.07246).
 
-Off by default: UniMatch V2 has one threshold for all classes.
+Off by default: UniMatch V2 has one threshold for all classes. With confidence_threshold = "auto" they are used while
+the teacher's confident pixels are not reliable at the fixed threshold (CW-BASS v2, arXiv 2608.12773).
 """
 
 # B batch, K classes, H W pixels
@@ -17,13 +18,19 @@ DECAY = 0.999
 
 
 class ClassThresholds(nn.Module):
-    """Moving averages of the teacher's predictions, and the thresholds computed from them."""
+    """Moving averages of the teacher's predictions, and the thresholds computed from them.
+
+    `fixed` is a bool: use the fixed threshold instead. It is part of the state only if it can change.
+    """
 
     confidence: Tensor
     probability_K: Tensor
+    fixed: Tensor
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, *, auto: bool = False) -> None:
         super().__init__()
+        self.auto = auto
+        self.register_buffer("fixed", torch.tensor(auto), persistent=auto)
         # Equations 5 and 6, at time 0.
         self.register_buffer("confidence", torch.tensor(1 / classes))
         self.register_buffer("probability_K", torch.full((classes,), 1 / classes))
@@ -42,10 +49,19 @@ class ClassThresholds(nn.Module):
         self.confidence.lerp_(confidence / count.clamp(min=1), step)
         self.probability_K.lerp_(sums[2:] / count.clamp(min=1), step)
 
+    def decide(self, reliability: float | None, threshold: float) -> None:
+        """Choose between the fixed threshold and adaptive ones, if the recipe leaves it open.
+
+        `reliability` is the share of right pixels among those of held-out images whose confidence reaches `threshold`;
+        None, if no pixel does, counts as not reliable: the fixed threshold would let none pass.
+        """
+        if self.auto:
+            self.fixed.fill_(reliability is not None and reliability >= threshold)
+
     def forward(self, label_BHW: Tensor, highest: float) -> Tensor:
         """The threshold of each pixel's class (equations 7 and 8), float [B,H,W].
 
-        Deviation: thresholds are limited to `highest`, the recipe's confidence_threshold; the paper's are not.
+        Deviation: thresholds are limited to `highest`, the recipe's fixed threshold; the paper's are not.
         """
         threshold_K = self.confidence * self.probability_K / self.probability_K.max()
-        return threshold_K.clamp(max=highest)[label_BHW]
+        return torch.where(self.fixed, highest, threshold_K.clamp(max=highest))[label_BHW]

@@ -23,6 +23,10 @@ class History:
         """Values of a field of the progress events."""
         return [(step, event[name]) for step, event in self.progress.items() if event.get(name) is not None]
 
+    def reliability(self) -> Points:
+        """Share of right pixels among the confident ones of the evaluations."""
+        return [(step, event["reliability"]) for step, event in self.evaluations.items() if "reliability" in event]
+
     def miou(self, of: str = "") -> Points:
         """MIoU of the evaluations; `of` selects other evaluated weights, such as "student"."""
         tables = {step: event.get(of, {}) if of else event for step, event in self.evaluations.items()}

@@ -99,6 +99,7 @@ def _charts(history: History, recipe: Recipe) -> list[Any]:
         line_chart("mIoU on the validation images", {kept: history.miou(), "student": history.miou("student")}),
         line_chart("Loss", losses, smooth=True),
         line_chart("Share of confident pixels in the unlabelled images", confident, smooth=True),
+        line_chart("Share of right pixels among the confident ones of val", {"reliability": history.reliability()}),
         line_chart("Learning rate", {"head": head, "encoder": encoder}),
     ]
     return [chart for chart in charts if chart]
