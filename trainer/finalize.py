@@ -4,6 +4,7 @@ import json
 
 from trainer import checkpoint
 from trainer.atomic_write import atomic_write
+from trainer.diagnosis.watch import Watch
 from trainer.evaluation.metrics import Scores
 from trainer.report.write import write_report
 from trainer.stop_signals import Stopped, StopRequest
@@ -13,7 +14,7 @@ from trainer.validation import BEST, as_event, save_checkpoint, validation_score
 KEPT, LAST, STUDENT = "model.safetensors", "last.safetensors", "student.safetensors"
 
 
-def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Scores | None:
+def finalize(state: TrainingState, context: RunContext, stop: StopRequest, watch: Watch) -> Scores | None:
     """Evaluate the last weights and write the run's checkpoints.
 
     model.safetensors, the teacher's best or last weights (train.keep), is written after the others: it marks a finished
@@ -30,6 +31,8 @@ def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Sc
         checkpoint.load_weights(context.out / BEST, state.teacher)
         kept = validation_scores(state.teacher, context, full=True)
         context.events.emit("evaluation", step=state.best["step"], **as_event(kept))
+    if kept:
+        watch.scores(kept)
     if main:
         if kept:
             table = kept.as_full_dict() | {"split": context.recipe.data.val}

@@ -13,6 +13,7 @@ from trainer.allocator import keep_freed_memory
 from trainer.atomic_write import atomic_write
 from trainer.config import Recipe
 from trainer.data.scan import class_frequency
+from trainer.diagnosis.watch import Watch
 from trainer.environment import describe_environment
 from trainer.events import Events
 from trainer.finalize import KEPT, finalize
@@ -57,15 +58,19 @@ def _train(context: RunContext, *, resume: bool) -> Path:
         load_training_state(state, context.out, identity)
     _write_recipe(context)
     _emit_start(state, context)
+    watch = Watch(context)
+    watch.start(state)
     with stop_on_signals() as stop:
-        _loop(state, context, stop, identity)
-        scores = finalize(state, context, stop)
+        _loop(state, context, stop, identity, watch)
+        scores = finalize(state, context, stop, watch)
     result = scores.as_brief_dict() if scores else {"miou": None}
     context.events.emit("done", checkpoint=str(context.out / KEPT), **result)
     return context.out / KEPT
 
 
-def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity: Mapping[str, Any]) -> None:
+def _loop(
+    state: TrainingState, context: RunContext, stop: StopRequest, identity: Mapping[str, Any], watch: Watch
+) -> None:
     recipe, processes = context.recipe, context.processes
     finite_check, pace = FiniteCheck(processes.device), Pace(recipe.train)
     if state.pending_evaluation:
@@ -85,6 +90,7 @@ def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity
             values = dict(zip(losses, total.tolist(), strict=True))
             finite_check.check(values, state, context, weights=evaluate or save)
             _report_progress(state, context, values, pace)
+        watch.step(state)
         state.pending_evaluation = evaluate
         if evaluate and not stopping:
             _evaluate(state, context, pace)
@@ -138,6 +144,15 @@ def _emit_start(state: TrainingState, context: RunContext) -> None:
     )
     for message in state.notices:
         context.events.emit("notice", message=message)
+    settings = context.recipe.unimatch
+    undecided = settings.confidence_threshold == "auto" and not (data.val and train.evaluate_every)
+    if undecided and context.recipe.method != "supervised":
+        threshold = settings.fixed_threshold
+        context.events.emit(
+            "notice",
+            message=f'unimatch.confidence_threshold = "auto" is {threshold:g} in this run, since nothing is evaluated '
+            "during the run: set data.val and train.evaluate_every",
+        )
     if (scaled := learning_rate(train)) != train.lr_encoder:
         context.events.emit(
             "notice",

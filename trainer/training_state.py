@@ -11,6 +11,7 @@ from torch.optim import AdamW
 
 from trainer import checkpoint
 from trainer.config import Recipe
+from trainer.diagnosis.pixel_counts import PixelCounts
 from trainer.evaluation.sliding import check_window
 from trainer.events import Events
 from trainer.initial_weights import load_initial_weights
@@ -49,6 +50,7 @@ class TrainingState:
         step: number of completed steps.
         best: mIoU over the classes in the truth, and step, of the best evaluation so far; empty before the first.
         notices: what the user should know about the networks and their initial weights.
+        pixel_counts: classes of labels and pseudo-labels in the last steps.
         pending_evaluation: the run was stopped where an evaluation was due, so that it is still to be done.
     """
 
@@ -62,6 +64,7 @@ class TrainingState:
     step: int
     best: dict[str, Any]
     notices: list[str]
+    pixel_counts: PixelCounts
     pending_evaluation: bool = False
 
 
@@ -100,6 +103,7 @@ def build_state(
         step=0,
         best={},
         notices=notices,
+        pixel_counts=PixelCounts(len(taxonomy), processes.device),
     )
 
 

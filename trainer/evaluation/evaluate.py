@@ -16,6 +16,7 @@ from trainer.data.dataset import Sample, SegmentationDataset
 from trainer.evaluation.boundary import boundary_counts
 from trainer.evaluation.calibration import BINS, calibration_sums
 from trainer.evaluation.inference import most_likely
+from trainer.evaluation.interval import miou_interval
 from trainer.evaluation.metrics import Scores, confusion, scores
 from trainer.models.segmenter import Segmenter
 from trainer.taxonomy import Taxonomy
@@ -114,6 +115,7 @@ class _Counts:
         self._boundary_2K = torch.zeros((2, classes), dtype=torch.int64, device=device)
         self._confident_2 = torch.zeros(2, dtype=torch.int64, device=device)
         self._calibration_3M = torch.zeros((3, BINS), dtype=torch.float64, device=device)
+        self._each_N3K = torch.zeros((images if full else 0, 3, classes), dtype=torch.int64, device=device)
         self._own, self._done = range(images)[shard], 0
 
     def add(self, mask_HW: Tensor, confidence_HW: Tensor, truth_HW: Tensor) -> None:
@@ -127,19 +129,23 @@ class _Counts:
         if self._full:
             self._boundary_2K += boundary_counts(mask_HW, truth_HW, classes, ignore_index)
             self._calibration_3M += calibration_sums(confidence_HW, right_HW, known_HW)
+            parts = (image_KK.diagonal(), image_KK.sum(1), image_KK.sum(0))
+            self._each_N3K[self._own[self._done]] = torch.stack(parts)
         self._done += 1
 
     def scores(self, total: SumOverProcesses) -> Scores:
         own_images = torch.tensor([self._done], device=self._confusion_KK.device)
-        counts = (self._confusion_KK, self._boundary_2K, self._calibration_3M, self._confident_2)
+        counts = (self._confusion_KK, self._boundary_2K, self._calibration_3M, self._confident_2, self._each_N3K)
         # Float64 is exact for integers up to 9e15 pixels.
         added = total(torch.cat([count.flatten().double() for count in (*counts, own_images)])).cpu()
         *parts, images = torch.split(added, [*(count.numel() for count in counts), 1])
-        confusion_KK, boundary_2K, calibration_3M, confident_2 = (
+        confusion_KK, boundary_2K, calibration_3M, confident_2, each_N3K = (
             part.reshape(count.shape) for part, count in zip(parts, counts, strict=True)
         )
         measured = {"boundary_2K": boundary_2K, "calibration_3M": calibration_3M} if self._full else {}
         found = scores(confusion_KK.long(), self._taxonomy.names, int(images), **measured)
+        if self._full:
+            found = replace(found, miou_interval=miou_interval(each_N3K))
         if self._threshold is None:
             return found
         confident, right = confident_2.long().tolist()

@@ -12,10 +12,14 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Fields of a run's first start event (or empty), number of starts and resumes, fields of other events by step."""
+    """Fields of a run's first start event (or empty), number of starts and resumes, fields of other events by step.
+
+    `warnings` are those events by kind, the last of each counts.
+    """
 
     start: dict[str, Any]
     starts: int
+    warnings: dict[str, dict[str, Any]]
     progress: dict[int, dict[str, Any]]
     evaluations: dict[int, dict[str, Any]]
 
@@ -49,13 +53,16 @@ def read_events(path: Path) -> list[dict[str, Any]]:
 def build_history(events: Iterable[dict[str, Any]]) -> History:
     """Sort events by kind and step. For a step that was repeated after a resume, the last event counts."""
     starts: list[dict[str, Any]] = []
+    warnings: dict[str, dict[str, Any]] = {}
     by_step: dict[str, dict[int, dict[str, Any]]] = {"progress": {}, "evaluation": {}}
     for event in events:
         kind, fields = event.get("event"), {name: value for name, value in event.items() if name != "event"}
         if kind == "start":
             starts.append(fields)
+        elif kind == "warning":
+            warnings[fields["kind"]] = fields
         elif kind in by_step:
             # A step is evaluated a second time, with more figures, if its weights become the model.
             by_step[kind][fields["step"]] = by_step[kind].get(fields["step"], {}) | fields
     ordered = {kind: dict(sorted(table.items())) for kind, table in by_step.items()}
-    return History(starts[0] if starts else {}, len(starts), ordered["progress"], ordered["evaluation"])
+    return History(starts[0] if starts else {}, len(starts), warnings, ordered["progress"], ordered["evaluation"])

@@ -81,6 +81,11 @@ def test_stopped_run_resumes_with_the_decision_that_was_due(
     assert_same_weights(tmp_path / "whole/model.safetensors", tmp_path / "stopped/model.safetensors")
 
 
+def test_auto_without_an_evaluation_says_that_it_is_fixed(dataset: Path, tmp_path: Path) -> None:
+    events = run(auto(make_recipe(dataset, "fixmatch", steps=1)), tmp_path / "run")
+    assert '"auto" is 0.95 in this run' in next(event["message"] for event in events if event["event"] == "notice")
+
+
 def test_wrong_value_is_an_error_that_names_the_setting(dataset: Path) -> None:
     table = make_recipe(dataset).as_dict()
     with pytest.raises(ValueError, match=r"unimatch\.confidence_threshold = 'automatic': must be 'auto'"):
