@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.checkpoint import Checkpoint
 from trainer.data.dataset import Sample, SegmentationDataset
 from trainer.evaluation.audit import evenly_spaced
 from trainer.models.encoders.weights import hub_has_weights
@@ -103,6 +104,18 @@ def make_plan(
     else:
         plan.table["data"]["workers"] = min(4, machine.cores // 2)
     return plan
+
+
+def take_network(plan: Plan, saved: Checkpoint) -> None:
+    """Choose the network of the checkpoint that the run starts from, and the learning rates of its training."""
+    plan.table["model"] = saved.recipe["model"]
+    for name in ("lr_encoder", "lr_head_factor", "lr_reference_batch"):
+        plan.table["train"][name] = saved.recipe["train"][name]
+    plan.choices = [choice for choice in plan.choices if choice.setting not in {"model.encoder", "data.crop"}]
+    plan.choose("model.encoder", saved.recipe["model"]["encoder"], "that of the checkpoint init")
+    multiple = saved.model.size_multiple
+    side = max(multiple, plan.table["data"]["crop"][0] // multiple * multiple)
+    plan.choose("data.crop", [side, side], f"a multiple of {multiple}, as this encoder needs")
 
 
 def typical_size(dataset: SegmentationDataset, samples: Sequence[Sample]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from trainer.checkpoint import load
 from trainer.config import Recipe
 from trainer.counted import counted
 from trainer.data.check.inspection import ROLES, Inspection, SplitRecord, inspect_splits
@@ -15,7 +16,7 @@ from trainer.data.check.problems import Problem, find_problems
 from trainer.data.dataset import DatasetError, SegmentationDataset
 from trainer.data.readers.layouts import open_dataset, open_unlabelled
 from trainer.planning.machine import find_machine
-from trainer.planning.plan import Choice, make_plan
+from trainer.planning.plan import Choice, make_plan, take_network
 from trainer.planning.roles import SPLIT_NAMES, Roles, find_roles
 from trainer.recipe_file import resolve, set_value
 
@@ -44,7 +45,8 @@ class PlannedRun:
 def plan_run(root: Path, overrides: list[str], out: Path, console: Console) -> PlannedRun:
     """Plan the training of the data set at `root` into the folder `out`; prints the problems and the choices.
 
-    Raises DatasetError if the data cannot be used, RecipeError for a wrong override, RunError, ImageError.
+    Raises DatasetError if the data cannot be used, RecipeError for a wrong override, CheckpointError, RunError,
+    ImageError.
     """
     given: dict[str, Any] = {}
     for override in overrides:
@@ -54,6 +56,8 @@ def plan_run(root: Path, overrides: list[str], out: Path, console: Console) -> P
     if inspection:
         _stop_at_errors(inspection, console)
     plan = make_plan(dataset, roles, find_machine(given.get("train", {}).get("device", "auto")))
+    if given.get("init"):
+        take_network(plan, load(Path(given["init"])))
     if inspection and inspection.proposed_range:
         plan.choose("data.range", [*inspection.proposed_range], "contains nearly all stored values: these need a range")
     plan.table["data"]["root"] = str(root.resolve())

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.conftest import write_dataset
+from tests.trainer.conftest import make_recipe, write_dataset
+from trainer import checkpoint
 from trainer.__main__ import main
 from trainer.data.dataset import DatasetError
 from trainer.data.readers.layouts import open_dataset
+from trainer.models.segmenter import build_segmenter
 from trainer.planning.machine import Machine
 from trainer.planning.plan import Plan, make_plan
 from trainer.planning.roles import Roles, find_roles
-from trainer.recipe_file import recipe_from_dict
+from trainer.recipe_file import load_recipe, recipe_from_dict
 
 CPU = Machine("cpu", cores=2)
 
@@ -168,6 +170,18 @@ def test_dry_run_writes_the_recipe_only(dataset: Path, tmp_path: Path, capsys: p
     recipe = tomllib.loads((tmp_path / "run/recipe.toml").read_text())
     assert recipe["data"]["root"] == str(dataset)
     assert capsys.readouterr().out.strip() == str(tmp_path / "run/recipe.toml")
+
+
+def test_network_is_that_of_the_checkpoint_to_start_from(dataset: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(dataset, lr_reference_batch=16)
+    taxonomy, model = open_dataset(dataset).taxonomy, build_segmenter(recipe.model, 2)
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(path, model, taxonomy, metrics={}, recipe=recipe, data_fingerprint="0" * 64)
+    assert main(["train", str(dataset), "--dry-run", "--set", f"init={path}", "--out", str(tmp_path / "run")]) == 0
+    planned = load_recipe(tmp_path / "run/recipe.toml")
+    assert planned.model == recipe.model
+    assert planned.train.lr_reference_batch == 16
+    assert planned.data.crop == (32, 32)
 
 
 def test_all_errors_of_the_data_are_listed_before_the_run(
