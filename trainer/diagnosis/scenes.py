@@ -12,7 +12,7 @@ from trainer.data.dataset import Sample, SegmentationDataset
 from trainer.data.scan import map_in_threads
 from trainer.evaluation.audit import evenly_spaced
 
-MOST, LEAST = 40, 3
+MOST, LEAST = 20, 3
 """Images that are compared, and labelled images that are needed."""
 SIDE = 16
 """Width and height of a thumbnail, in pixels: layout and colours of the scene, no details."""

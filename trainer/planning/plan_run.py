@@ -20,8 +20,10 @@ from trainer.planning.plan import Choice, make_plan, take_network
 from trainer.planning.roles import SPLIT_NAMES, Roles, find_roles
 from trainer.recipe_file import resolve, set_value
 
-MAX_INSPECTED = 500
-"""Up to this many images, all problems of the data are listed; of more, the run stops at the first error."""
+MAX_INSPECTED = 200
+"""Up to this many images, all problems of the data are listed: that decodes each of them once more than the run does,
+which stops at the first error.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,9 @@ def find_roles(
     if elsewhere:
         name = given.get("unlabelled", EVERYTHING)
         roles.use("unlabelled", elsewhere.split(name), f"the images of {elsewhere.root.name}", name)
-    for role in (role for role in SPLIT_NAMES if role not in roles.names):
+    for role in SPLIT_NAMES:
+        if role in roles.names:
+            continue
         name = given[role] if role in given else _own_split(dataset, role, roles.names.get("labelled", ""))
         if name:
             reason = "as you set" if role in given else f"split {name}"

@@ -184,6 +184,20 @@ def test_network_is_that_of_the_checkpoint_to_start_from(dataset: Path, tmp_path
     assert planned.data.crop == (32, 32)
 
 
+def test_unlabelled_images_of_another_folder_are_used_beside_drawn_lists(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "data", labelled=10, unlabelled=0, val=0)
+    for path in (root / "splits").iterdir():
+        path.unlink()
+    (tmp_path / "photographs").mkdir()
+    for index in range(3):
+        Image.new("RGB", (48, 48)).save(tmp_path / f"photographs/{index}.png")
+    elsewhere = ["--set", f"data.unlabelled_root='{tmp_path / 'photographs'}'"]
+    assert main(["train", str(root), "--dry-run", *elsewhere, "--out", str(tmp_path / "run")]) == 0
+    recipe = load_recipe(tmp_path / "run/recipe.toml")
+    assert (recipe.method, recipe.data.unlabelled, recipe.train.batch_unlabelled) == ("unimatch_v2", "*", 3)
+    assert sorted(path.name for path in (tmp_path / "run/splits").iterdir()) == ["labelled.txt", "val.txt"]
+
+
 def test_all_errors_of_the_data_are_listed_before_the_run(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
