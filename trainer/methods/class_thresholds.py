@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from trainer.losses import TINY
 from trainer.methods.pseudo_labels import PseudoLabels
 
 DECAY = 0.999
@@ -20,20 +21,26 @@ DECAY = 0.999
 class ClassThresholds(nn.Module):
     """Moving averages of the teacher's predictions, and the thresholds computed from them.
 
+    Deviation: the averages have no initial value; they are divided by the sum of their weights, as in Adam. The paper
+    starts at 1 / K, which is right for an untrained network but takes thousands of steps to forget: a short run, or one
+    that continues from a trained model, would accept nearly every pixel.
+
     `fixed` is a bool: use the fixed threshold instead. It is part of the state only if it can change.
     """
 
     confidence: Tensor
     probability_K: Tensor
+    weight: Tensor
+    """Sum of the weights of all batches, 0..1."""
     fixed: Tensor
 
     def __init__(self, classes: int, *, auto: bool = False) -> None:
         super().__init__()
         self.auto = auto
         self.register_buffer("fixed", torch.tensor(auto), persistent=auto)
-        # Equations 5 and 6, at time 0.
-        self.register_buffer("confidence", torch.tensor(1 / classes))
-        self.register_buffer("probability_K", torch.full((classes,), 1 / classes))
+        self.register_buffer("confidence", torch.zeros(()))
+        self.register_buffer("probability_K", torch.zeros(classes))
+        self.register_buffer("weight", torch.zeros(()))
 
     @torch.no_grad()
     def update(self, pseudo: PseudoLabels, class_sum_BK: Tensor, total: Callable[[Tensor], Tensor]) -> None:
@@ -48,6 +55,7 @@ class ClassThresholds(nn.Module):
         step = torch.where(count > 0, 1 - DECAY, 0.0)
         self.confidence.lerp_(confidence / count.clamp(min=1), step)
         self.probability_K.lerp_(sums[2:] / count.clamp(min=1), step)
+        self.weight.lerp_(torch.ones_like(self.weight), step)
 
     def decide(self, reliability: float | None, threshold: float) -> None:
         """Choose between the fixed threshold and adaptive ones, if the recipe leaves it open.
@@ -63,5 +71,6 @@ class ClassThresholds(nn.Module):
 
         Deviation: thresholds are limited to `highest`, the recipe's fixed threshold; the paper's are not.
         """
-        threshold_K = self.confidence * self.probability_K / self.probability_K.max()
+        confidence = self.confidence / self.weight.clamp(min=TINY)
+        threshold_K = confidence * self.probability_K / self.probability_K.max().clamp(min=TINY)
         return torch.where(self.fixed, highest, threshold_K.clamp(max=highest))[label_BHW]

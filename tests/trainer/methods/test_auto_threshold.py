@@ -17,6 +17,7 @@ from trainer.data.readers.layouts import open_dataset
 from trainer.evaluation.evaluate import evaluate
 from trainer.events import Events
 from trainer.methods.class_thresholds import ClassThresholds
+from trainer.methods.pseudo_labels import PseudoLabels
 from trainer.models.segmenter import build_segmenter
 from trainer.recipe_file import recipe_from_dict
 from trainer.stop_signals import Stopped
@@ -26,11 +27,20 @@ def auto(recipe: Recipe) -> Recipe:
     return recipe_from_dict(recipe.as_dict() | {"unimatch": {"confidence_threshold": "auto"}})
 
 
+def halved(*, auto: bool) -> ClassThresholds:
+    """Thresholds of a teacher with the confidence 0.5 for both classes, which are equally frequent."""
+    thresholds = ClassThresholds(2, auto=auto)
+    half_BHW = torch.full((1, 1, 2), 0.5)
+    pseudo = PseudoLabels(torch.tensor([[[0, 1]]]), half_BHW, half_BHW > 0)
+    thresholds.update(pseudo, torch.tensor([[1.0, 1.0]]), total=lambda tensor: tensor)
+    return thresholds
+
+
 @pytest.mark.parametrize(
     ("reliability", "fixed"), [(0.95, True), (1.0, True), (0.949, False), (0.0, False), (None, False)]
 )
 def test_reliability_decides(reliability: float | None, fixed: bool) -> None:
-    thresholds = ClassThresholds(2, auto=True)
+    thresholds = halved(auto=True)
     label_BHW = torch.tensor([[[0, 1]]])
     assert thresholds(label_BHW, 0.95).flatten().tolist() == pytest.approx([0.95, 0.95]), "before the first evaluation"
     thresholds.decide(reliability, 0.95)
@@ -39,7 +49,7 @@ def test_reliability_decides(reliability: float | None, fixed: bool) -> None:
 
 
 def test_adaptive_thresholds_of_the_recipe_are_not_decided() -> None:
-    thresholds = ClassThresholds(2)
+    thresholds = halved(auto=False)
     thresholds.decide(1.0, 0.95)
     assert thresholds(torch.tensor([[[0]]]), 0.95).item() == pytest.approx(0.5)
     assert "fixed" not in thresholds.state_dict()
