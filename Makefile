@@ -109,7 +109,7 @@ FUZZED := $(addprefix tests/service/,api/docs/test_schema.py api/test_odd_reques
 fuzz: $(ALL) ## fuzz every call of the OpenAPI document and the image decoder for ten minutes
 	$(BIN)/python -m pytest -p tests.service.fuzzing --hypothesis-profile fuzz --timeout 3600 $(FUZZED) $(FUZZ)
 
-camvid: $(ALL) ## train with the four methods on CamVid, three seeds: make camvid DATA=DATASET; takes hours on a CPU, can be resumed
+camvid: $(ALL) ## train with the four methods on CamVid, three seeds: make camvid DATA=DATASET; takes hours on a CPU, can be resumed; CAMVID="--methods unimatch_v2 --thresholds 0.95 auto" compares thresholds
 	$(BIN)/python -m tests.benchmarks.methods --data $(DATA) --out runs/camvid-methods $(CAMVID)
 
 camvid-gate: $(ALL) ## judge CamVid models of different training times as the gate does: make camvid-gate DATA=DATASET; half an hour, can be resumed

@@ -7,7 +7,17 @@ from dataclasses import field
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+)
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_jsonable_python
 
@@ -15,6 +25,8 @@ from trainer.user_error import UserError
 
 Method = Literal["supervised", "fixmatch", "unimatch_v1", "unimatch_v2"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+AUTO_THRESHOLD = 0.95
+"""The fixed threshold of confidence_threshold = "auto"."""
 CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 """Reject unknown keys and numbers that are not finite."""
 
@@ -27,6 +39,13 @@ def _as_tuple(names: Any) -> Any:
     return (names,) if isinstance(names, str) else tuple(names) if isinstance(names, list) else names
 
 
+Threshold = Annotated[
+    Annotated[Fraction, Tag("number")] | Annotated[Literal["auto"], Tag("text")],
+    Discriminator(lambda value: "text" if isinstance(value, str) else "number"),
+]
+"""A number 0..1, or "auto"."""
+TAGS = ("number", "text")
+"""Parts of a location in pydantic's messages that are no keys."""
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 """One text, or a list of them."""
 
@@ -165,8 +184,12 @@ class Loss:
 class UniMatch:
     """Learning from unlabelled images (FixMatch, UniMatch V1 and V2; section 4)."""
 
-    confidence_threshold: Fraction = 0.95
-    """Minimum teacher confidence for a pixel to count as a pseudo-label."""
+    confidence_threshold: Threshold = 0.95
+    """Minimum teacher confidence for a pixel to count as a pseudo-label.
+
+    "auto" is 0.95 while at least that share of the teacher's confident pixels on `val` is right. While it is not, the
+    threshold of each class adapts, as with adaptive_threshold (arXiv 2608.12773). Each evaluation decides.
+    """
     adaptive_threshold: bool = False
     """Lower the threshold for classes with low teacher confidence (FreeMatch, arXiv 2205.07246, eq. 5-8)."""
     cutmix_probability: Fraction = 0.5
@@ -183,6 +206,11 @@ class UniMatch:
     """Fraction of the unlabelled batch that gets no dropout, as in the authors' code."""
     unlabelled_weight: NonNegativeFloat = 1.0
     """Weight of the unlabelled loss before it is averaged with the labelled loss."""
+
+    @property
+    def fixed_threshold(self) -> float:
+        """The threshold that is one number for all classes, which adaptive ones do not exceed."""
+        return AUTO_THRESHOLD if self.confidence_threshold == "auto" else self.confidence_threshold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=CHECKED)

@@ -54,11 +54,12 @@ class Events:
             for name, value in _numbers(fields, event):
                 self._curves.add_scalar(name, value, fields["step"])
 
-    def progress(self, step: int, steps: int, **fields: float) -> None:
-        """Emit a `progress` event with the figures of a completed step."""
+    def progress(self, step: int, steps: int, *, seconds_per_step: float = 0.0, **fields: float) -> None:
+        """Emit a `progress` event with the figures of a completed step; the time is for the progress bar only."""
         self.emit("progress", step=step, steps=steps, **fields)
         if self._bar and self._task is not None:
             text = "  ".join(f"{name} {value:.4g}" for name, value in fields.items())
+            text = (f"{seconds_per_step:.3g} s a step  " if seconds_per_step else "") + text
             self._bar.update(self._task, completed=step, total=steps, description=text)
 
 

@@ -4,16 +4,17 @@ import json
 
 from trainer import checkpoint
 from trainer.atomic_write import atomic_write
+from trainer.diagnosis.watch import Watch
 from trainer.evaluation.metrics import Scores
 from trainer.report.write import write_report
 from trainer.stop_signals import Stopped, StopRequest
 from trainer.training_state import RunContext, TrainingState
-from trainer.validation import BEST, save_checkpoint, validation_scores
+from trainer.validation import BEST, as_event, save_checkpoint, validation_scores
 
 KEPT, LAST, STUDENT = "model.safetensors", "last.safetensors", "student.safetensors"
 
 
-def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Scores | None:
+def finalize(state: TrainingState, context: RunContext, stop: StopRequest, watch: Watch) -> Scores | None:
     """Evaluate the last weights and write the run's checkpoints.
 
     model.safetensors, the teacher's best or last weights (train.keep), is written after the others: it marks a finished
@@ -29,7 +30,9 @@ def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Sc
             save_checkpoint(context.out / LAST, state.teacher, context, last)
         checkpoint.load_weights(context.out / BEST, state.teacher)
         kept = validation_scores(state.teacher, context, full=True)
-        context.events.emit("evaluation", step=state.best["step"], **kept.as_dict())
+        context.events.emit("evaluation", step=state.best["step"], **as_event(kept))
+    if kept:
+        watch.scores(kept)
     if main:
         if kept:
             table = kept.as_full_dict() | {"split": context.recipe.data.val}
@@ -50,7 +53,7 @@ def _evaluate_last(state: TrainingState, context: RunContext, stop: StopRequest)
     _raise_if_stopped(stop, context)
     student = validation_scores(state.student, context, full=False) if teacher and has_teacher else teacher
     if teacher and student:
-        context.events.emit("evaluation", step=state.step, **teacher.as_dict(), student=student.as_brief_dict())
+        context.events.emit("evaluation", step=state.step, **as_event(teacher), student=student.as_brief_dict())
     _raise_if_stopped(stop, context)
     if context.processes.main and has_teacher:
         save_checkpoint(context.out / STUDENT, state.student, context, student)

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from trainer.config import Recipe, RecipeError
+from trainer.config import TAGS, Recipe, RecipeError
 
 PRESETS = {"paper": 1.0, "fast": 1 / 3}
 """Fraction of the steps. Half of the paper's schedule comes within 0.5 mIoU of its best."""
@@ -31,13 +31,19 @@ def load_recipe(path: Path, overrides: list[str] | None = None, notices: list[st
     What the user should know about a setting of an earlier version is appended to `notices`. Raises RecipeError if the
     file is not valid TOML, a key is unknown or missing, or a value is out of range.
     """
-    table = _with_parents(path, ())
+    return resolve(read_table(path), str(path), overrides, notices)
+
+
+def resolve(
+    table: dict[str, Any], where: str, overrides: list[str] | None = None, notices: list[str] | None = None
+) -> Recipe:
+    """The same for the table of a recipe, which `where` names in messages and which is changed."""
     for override in overrides or []:
-        _apply_override(table, override)
+        set_value(table, override)
     preset = table.pop("preset", "paper")
     if preset not in PRESETS:
-        raise RecipeError(f"{path}: preset = {preset!r}: must be one of {', '.join(map(repr, PRESETS))}")
-    recipe = recipe_from_dict(table, where=str(path))
+        raise RecipeError(f"{where}: preset = {preset!r}: must be one of {', '.join(map(repr, PRESETS))}")
+    recipe = recipe_from_dict(table, where)
     pixels = _pop_ohem_pixels(table)[1]
     if notices is not None and pixels and recipe.loss.kind == "ohem":
         share = f"loss.ohem_min_kept_share = {recipe.loss.ohem_min_kept_share:.3g}"
@@ -86,7 +92,8 @@ def _plain(value: object) -> str:
 
 
 def _message(mistake: ErrorDetails) -> str:
-    kind, location, value = mistake["type"], mistake["loc"], mistake["input"]
+    kind, value = mistake["type"], mistake["input"]
+    location = tuple(part for part in mistake["loc"] if part not in TAGS)
     key = ".".join(map(str, location))
     if kind == "unexpected_keyword_argument":
         return f"unknown key {key!r}; {_known_keys(key)}"
@@ -116,7 +123,8 @@ def _known_keys(unknown: str) -> str:
     return f"known keys are {', '.join(key for key in keys if key.rpartition('.')[0] == table)}"
 
 
-def _with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
+def read_table(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The table of a recipe file and of those that it extends. Raises RecipeError."""
     if path.resolve() in children:
         raise RecipeError(f"{path}: extends itself; remove `extends` from one of the files")
     table = _read(path)
@@ -125,14 +133,15 @@ def _with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
         return table
     if not isinstance(parent, str):
         raise RecipeError(f"{path}: extends = {parent!r}: must be the path of a recipe file, relative to this one")
-    return _merge(_with_parents(path.parent / parent, (*children, path.resolve())), table)
+    return _merge(read_table(path.parent / parent, (*children, path.resolve())), table)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read ({error.strerror}); give the path of a recipe file") from error
+        remedy = "give the path of a recipe file, or of a data set's folder"
+        raise RecipeError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: is not valid TOML: {error}") from error
 
@@ -146,7 +155,8 @@ def _merge(base: dict[str, Any], override: dict[str, Any]) -> dict[str, Any]:
     return base | override | tables
 
 
-def _apply_override(table: dict[str, Any], override: str) -> None:
+def set_value(table: dict[str, Any], override: str) -> None:
+    """Set one value of a table: "a.b=value". Raises RecipeError."""
     name, equals, text = override.partition("=")
     if not equals:
         raise RecipeError(f"--set {override}: write a.b=value, for example train.steps=100")

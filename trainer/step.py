@@ -39,6 +39,7 @@ def training_step(state: TrainingState, recipe: Recipe, batches: Batches, proces
     autocast = torch.autocast(processes.device.type, dtype=torch.bfloat16, enabled=uses_bf16(recipe, processes.device))
     with autocast:
         batch = build_student_batch(state, recipe, batches, processes)
+    state.pixel_counts.add(batch)
     # One seed per step and rank, for the network's random draws (stochastic depth).
     seed = step_seed(recipe.seed, state.step * processes.count + processes.rank)
     parts = micro_batches(batch, recipe.train.accumulate)

@@ -13,12 +13,14 @@ from trainer.allocator import keep_freed_memory
 from trainer.atomic_write import atomic_write
 from trainer.config import Recipe
 from trainer.data.scan import class_frequency
+from trainer.diagnosis.watch import Watch
 from trainer.environment import describe_environment
 from trainer.events import Events
 from trainer.finalize import KEPT, finalize
 from trainer.finite_check import FiniteCheck
 from trainer.losses import class_weights
 from trainer.optimizer import learning_rate
+from trainer.pace import Pace
 from trainer.processes import Processes, join_processes
 from trainer.run_data import open_run_data, training_batches
 from trainer.run_error import RunError, is_out_of_memory
@@ -56,40 +58,69 @@ def _train(context: RunContext, *, resume: bool) -> Path:
         load_training_state(state, context.out, identity)
     _write_recipe(context)
     _emit_start(state, context)
+    watch = Watch(context)
+    watch.start(state)
     with stop_on_signals() as stop:
-        _loop(state, context, stop, identity)
-        scores = finalize(state, context, stop)
+        _loop(state, context, stop, identity, watch)
+        scores = finalize(state, context, stop, watch)
     result = scores.as_brief_dict() if scores else {"miou": None}
     context.events.emit("done", checkpoint=str(context.out / KEPT), **result)
     return context.out / KEPT
 
 
-def _loop(state: TrainingState, context: RunContext, stop: StopRequest, identity: Mapping[str, Any]) -> None:
+def _loop(
+    state: TrainingState, context: RunContext, stop: StopRequest, identity: Mapping[str, Any], watch: Watch
+) -> None:
     recipe, processes = context.recipe, context.processes
-    finite_check = FiniteCheck(processes.device)
+    finite_check, pace = FiniteCheck(processes.device), Pace(recipe.train)
+    if state.pending_evaluation:
+        _evaluate(state, context, pace)
     for batches in training_batches(recipe, context.data, processes, start=state.step):
         losses = training_step(state, recipe, batches, processes)
         finite_check.record(losses["loss"], state.step)
+        pace.step()
         last, log = state.step == recipe.train.steps, _is_due(state.step, recipe.train.log_every)
         # Read once: a signal during the save takes effect at the next step. Several processes read it only at logged
         # steps, where they synchronize.
         stopping = stop.requested if processes.count == 1 else log and processes.any(flag=stop.requested)
-        evaluate = _is_due(state.step, recipe.train.evaluate_every) and not (last or stopping)
+        evaluate = _is_due(state.step, recipe.train.evaluate_every) and not last
         save = last or stopping or _is_due(state.step, recipe.train.save_every)
         if log or evaluate or save:
             total = processes.total(torch.stack(list(losses.values())))
             values = dict(zip(losses, total.tolist(), strict=True))
             finite_check.check(values, state, context, weights=evaluate or save)
-            lr = state.optimizer.param_groups[-1]["lr"]
-            context.events.progress(state.step, recipe.train.steps, **values, lr=lr)
-        if evaluate:
-            validate(state, context)
+            _report_progress(state, context, values, pace)
+        watch.step(state)
+        state.pending_evaluation = evaluate
+        if evaluate and not stopping:
+            _evaluate(state, context, pace)
         if save and processes.main:
             save_training_state(state, context.out, identity)
             context.events.emit("saved", step=state.step)
         if stopping:
             processes.barrier()
             raise Stopped(f"stopped at step {state.step}; --resume continues from there")
+
+
+def _evaluate(state: TrainingState, context: RunContext, pace: Pace) -> None:
+    with pace.evaluation():
+        validate(state, context)
+    state.pending_evaluation = False
+    _emit_estimate(pace, state.step, context)
+
+
+def _report_progress(state: TrainingState, context: RunContext, losses: Mapping[str, float], pace: Pace) -> None:
+    steps, lr = context.recipe.train.steps, state.optimizer.param_groups[-1]["lr"]
+    context.events.progress(state.step, steps, seconds_per_step=pace.seconds_per_step, **losses, lr=lr)
+    _emit_estimate(pace, state.step, context)
+
+
+def _emit_estimate(pace: Pace, step: int, context: RunContext) -> None:
+    if pace.due:
+        left = pace.seconds_left(step)
+        context.events.emit(
+            "estimate", step=step, seconds_per_step=round(pace.seconds_per_step, 3), seconds_left=round(left)
+        )
 
 
 def _write_recipe(context: RunContext) -> None:
@@ -113,6 +144,15 @@ def _emit_start(state: TrainingState, context: RunContext) -> None:
     )
     for message in state.notices:
         context.events.emit("notice", message=message)
+    settings = context.recipe.unimatch
+    undecided = settings.confidence_threshold == "auto" and not (data.val and train.evaluate_every)
+    if undecided and context.recipe.method != "supervised":
+        threshold = settings.fixed_threshold
+        context.events.emit(
+            "notice",
+            message=f'unimatch.confidence_threshold = "auto" is {threshold:g} in this run, since nothing is evaluated '
+            "during the run: set data.val and train.evaluate_every",
+        )
     if (scaled := learning_rate(train)) != train.lr_encoder:
         context.events.emit(
             "notice",

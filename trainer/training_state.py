@@ -11,6 +11,7 @@ from torch.optim import AdamW
 
 from trainer import checkpoint
 from trainer.config import Recipe
+from trainer.diagnosis.pixel_counts import PixelCounts
 from trainer.evaluation.sliding import check_window
 from trainer.events import Events
 from trainer.initial_weights import load_initial_weights
@@ -45,10 +46,12 @@ class TrainingState:
         parallel_student: the student, wrapped if there are several processes.
         teacher: the student's moving average, which is evaluated and kept.
         class_weights_K: weight of each class in the labelled loss, float on the device; None = 1.
-        thresholds: adaptive confidence thresholds per class, if enabled.
+        thresholds: adaptive confidence thresholds per class, if enabled or "auto".
         step: number of completed steps.
         best: mIoU over the classes in the truth, and step, of the best evaluation so far; empty before the first.
         notices: what the user should know about the networks and their initial weights.
+        pixel_counts: classes of labels and pseudo-labels in the last steps.
+        pending_evaluation: the run was stopped where an evaluation was due, so that it is still to be done.
     """
 
     student: Segmenter
@@ -61,6 +64,8 @@ class TrainingState:
     step: int
     best: dict[str, Any]
     notices: list[str]
+    pixel_counts: PixelCounts
+    pending_evaluation: bool = False
 
 
 def build_state(
@@ -84,8 +89,9 @@ def build_state(
         for network in (student, teacher):
             network.encoder.compile_blocks()
     thresholds = None
-    if recipe.method != "supervised" and recipe.unimatch.adaptive_threshold:
-        thresholds = ClassThresholds(len(taxonomy)).to(processes.device)
+    auto = recipe.unimatch.confidence_threshold == "auto"
+    if recipe.method != "supervised" and (auto or recipe.unimatch.adaptive_threshold):
+        thresholds = ClassThresholds(len(taxonomy), auto=auto).to(processes.device)
     return TrainingState(
         student=student,
         parallel_student=processes.data_parallel(student),
@@ -97,6 +103,7 @@ def build_state(
         step=0,
         best={},
         notices=notices,
+        pixel_counts=PixelCounts(len(taxonomy), processes.device),
     )
 
 
@@ -135,7 +142,8 @@ def resume_settings(recipe: Recipe) -> dict[str, Any]:
 def save_training_state(state: TrainingState, out: Path, identity: Mapping[str, Any]) -> None:
     """Write the state to OUT/resume.pt, with `identity` to check when it is loaded."""
     parts = {name: part.state_dict() for name, part in _parts(state).items()}
-    checkpoint.save_state(out / "resume.pt", {"step": state.step, "best": state.best} | parts | dict(identity))
+    progress = {name: getattr(state, name) for name in ("step", "best", "pending_evaluation")}
+    checkpoint.save_state(out / "resume.pt", progress | parts | dict(identity))
 
 
 def load_training_state(state: TrainingState, out: Path, identity: Mapping[str, Any]) -> None:
@@ -154,6 +162,7 @@ def load_training_state(state: TrainingState, out: Path, identity: Mapping[str, 
     for name, part in _parts(state).items():
         part.load_state_dict(saved[name])
     state.step, state.best = saved["step"], saved["best"]
+    state.pending_evaluation = saved.get("pending_evaluation", False)
 
 
 def _of_this_version(settings: dict[str, Any]) -> dict[str, Any]:

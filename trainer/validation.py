@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,6 +10,7 @@ from trainer import checkpoint
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.metrics import Scores
 from trainer.events import Events
+from trainer.methods.class_thresholds import ClassThresholds
 from trainer.models.segmenter import Segmenter
 from trainer.run_error import RunError, is_out_of_memory
 from trainer.training_state import RunContext, TrainingState
@@ -26,12 +28,33 @@ def validate(state: TrainingState, context: RunContext) -> None:
     if not context.data.val:
         return
     scores = validation_scores(state.teacher, context, full=False)
-    context.events.emit("evaluation", step=state.step, **scores.as_dict())
+    context.events.emit("evaluation", step=state.step, **as_event(scores))
+    if state.thresholds:
+        _decide_threshold(state.thresholds, scores, context)
     found = scores.miou_truth_classes
     if context.recipe.train.keep == "best" and found > state.best.get("miou", -1.0):
         state.best = {"miou": found, "step": state.step}
         if context.processes.main:
             save_checkpoint(context.out / BEST, state.teacher, context, scores)
+
+
+def as_event(scores: Scores) -> dict[str, Any]:
+    """Fields of an `evaluation` event; `reliability` is that of the confident pixels."""
+    return scores.as_dict() | ({} if scores.reliability is None else {"reliability": scores.reliability})
+
+
+def _decide_threshold(thresholds: ClassThresholds, scores: Scores, context: RunContext) -> None:
+    threshold, before = context.recipe.unimatch.fixed_threshold, bool(thresholds.fixed)
+    thresholds.decide(scores.reliability, threshold)
+    if before == bool(thresholds.fixed):
+        return
+    found = "no pixel" if scores.reliability is None else f"{scores.reliability:.1%} of the pixels"
+    now = "the fixed threshold" if before is False else "a threshold for each class"
+    context.events.emit(
+        "notice",
+        message=f"{found} of `{context.recipe.data.val}` with a confidence of {threshold:g} or more "
+        f"{'is' if scores.reliability is None else 'are'} right: from now on, {now} selects pseudo-labels",
+    )
 
 
 def validation_scores(model: Segmenter, context: RunContext, *, full: bool) -> Scores:
@@ -52,6 +75,7 @@ def validation_scores(model: Segmenter, context: RunContext, *, full: bool) -> S
                 shard=(processes.rank, processes.count),
                 total=processes.total,
                 full=full,
+                threshold=None if recipe.method == "supervised" else recipe.unimatch.fixed_threshold,
                 progress=_Reporter(context.events),
             )
     except (RuntimeError, MemoryError) as error:

@@ -3,8 +3,9 @@
 python -m tests.benchmarks.methods --data DATASET --out FOLDER      (make camvid DATA=DATASET)
 
 Every run is one `python -m trainer train` of the same recipe and schedule. Only method, split and seed differ, and
-`supervised` has twice the labelled batch, as in the paper. Runs that are finished in FOLDER are not repeated;
-interrupted ones are resumed. Writes results.json and table.md to FOLDER.
+`supervised` has twice the labelled batch, as in the paper. With `--thresholds 0.95 auto`, each method is trained with
+each confidence threshold. Runs that are finished in FOLDER are not repeated; interrupted ones are resumed. Writes
+results.json and table.md to FOLDER.
 """
 
 import argparse
@@ -42,10 +43,17 @@ class RunSpec(NamedTuple):
     method: str
     seed: int
     overrides: tuple[str, ...]
+    threshold: str = ""
+
+    @property
+    def variant(self) -> str:
+        """Return the method, with its threshold if thresholds are compared."""
+        return f"{self.method}, threshold {self.threshold}" if self.threshold else self.method
 
     def folder(self, out: Path) -> Path:
         """Return the folder of the run."""
-        return out / self.split / self.method / f"seed{self.seed}"
+        name = f"{self.method}-{self.threshold}" if self.threshold else self.method
+        return out / self.split / name / f"seed{self.seed}"
 
 
 def main() -> int:
@@ -69,6 +77,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--splits", nargs="+", default=["1_16", "1_8"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    thresholds = "also compare these values of unimatch.confidence_threshold, such as 0.95 auto"
+    parser.add_argument("--thresholds", nargs="+", default=[""], metavar="T", help=thresholds)
     parser.add_argument("--steps", type=int, help="training steps per run (default: the recipe's)")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=VALUE")
@@ -82,12 +92,17 @@ def run_specs(options: argparse.Namespace) -> list[RunSpec]:
     batch = 2 * load_recipe(options.recipe, shared).train.batch_labelled
     doubled = {"supervised": [f"train.batch_labelled={batch}"]}
     return [
-        RunSpec(split, method, seed, (*shared, *own, *doubled.get(method, [])))
+        RunSpec(split, method, seed, (*shared, *own, *doubled.get(method, []), *_threshold(value)), value)
         for seed in options.seeds
         for split in options.splits
         for method in options.methods
+        for value in (options.thresholds if method != "supervised" else [""])
         if (own := [f"method={method}", f"seed={seed}", *(f"data.{x}={split}/{x}" for x in ("labelled", "unlabelled"))])
     ]
+
+
+def _threshold(value: str) -> list[str]:
+    return [f"unimatch.confidence_threshold={value}"] if value else []
 
 
 def train_all(specs: list[RunSpec], recipe: Path, out: Path) -> list[Result]:
@@ -98,7 +113,7 @@ def train_all(specs: list[RunSpec], recipe: Path, out: Path) -> list[Result]:
         task = bar.add_task("", total=sum(spec_recipe.train.steps for spec_recipe in recipes))
         results, done = [], 0
         for number, (spec, spec_recipe) in enumerate(zip(specs, recipes, strict=True), start=1):
-            name = f"{number}/{len(specs)}  {spec.split} {spec.method} seed {spec.seed}"
+            name = f"{number}/{len(specs)}  {spec.split} {spec.variant} seed {spec.seed}"
             bar.update(task, description=name, completed=done)
             if not is_finished(spec.folder(out), spec_recipe):
                 train_one(spec, recipe, out, partial(show_progress, bar, task, done))
@@ -170,7 +185,7 @@ def read_result(spec: RunSpec, folder: Path) -> Result:
     last = max(miou_by_step)
     return Result(
         split=spec.split,
-        method=spec.method,
+        method=spec.variant,
         seed=spec.seed,
         best=max(miou_by_step.values()),
         last=miou_by_step[last],

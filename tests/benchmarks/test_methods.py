@@ -46,6 +46,20 @@ def test_recipes_differ_only_in_the_method_and_supervised_in_its_batch(tmp_path:
     assert {recipe.data.unlabelled for recipe in recipes} == {"1_8/unlabelled"}
 
 
+def test_thresholds_are_compared_for_methods_that_have_one(tmp_path: Path) -> None:
+    given = ["--data", str(tmp_path), "--out", str(tmp_path), "--seeds", "0", "--splits", "1_8"]
+    options = arguments([*given, "--methods", "supervised", "unimatch_v2", "--thresholds", "0.95", "auto"])
+    specs = run_specs(options)
+    assert [spec.variant for spec in specs] == [
+        "supervised",
+        "unimatch_v2, threshold 0.95",
+        "unimatch_v2, threshold auto",
+    ]
+    recipes = [load_recipe(options.recipe, list(spec.overrides)) for spec in specs[1:]]
+    assert [recipe.unimatch.confidence_threshold for recipe in recipes] == [0.95, "auto"]
+    assert len({spec.folder(tmp_path) for spec in specs}) == 3
+
+
 @pytest.mark.slow
 def test_smoke_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, out = write_dataset(tmp_path / "data"), tmp_path / "out"

@@ -98,11 +98,11 @@ def published_loss(
             cutmix(confidence_UHW, boxes[stream]),
             cutmix(unlabelled.inside_BHW, boxes[stream]),
         )
-        loss_u = consistency_loss(logits_UKHW, mixed, settings.confidence_threshold)
+        loss_u = consistency_loss(logits_UKHW, mixed, settings.fixed_threshold)
         loss = loss + settings.unlabelled_weight * share * loss_u
     if recipe.method == "unimatch_v1":
         target = (label_UHW, confidence_UHW, unlabelled.inside_BHW)
-        loss_u = consistency_loss(student(weak_UCHW, *dropouts[2]), target, settings.confidence_threshold)
+        loss_u = consistency_loss(student(weak_UCHW, *dropouts[2]), target, settings.fixed_threshold)
         loss = loss + settings.unlabelled_weight * 0.5 * loss_u
     return loss / 2
 

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.data.check.inspection import LABELLED_ROLES, Inspection, inspect_dataset
+from trainer.data.check.problem_list import show_problems
 from trainer.data.check.problems import Problem, find_problems
 from trainer.data.dataset import DatasetError
 from trainer.data.readers.layouts import MARKS, open_dataset
 
 BAR_CELLS = 30
-MAX_NAMED = 5
-"""Names of a problem, and problems of a kind, that are shown."""
-STYLES = {"error": "red", "warning": "yellow"}
 
 
 def add(command: argparse.ArgumentParser) -> None:
@@ -87,28 +84,7 @@ def show(inspection: Inspection, problems: list[Problem], console: Console) -> N
         console.print(_table(("size", "width x height"), sizes))
     bar = "#" if console.options.ascii_only else "█"
     console.print(_table(("class", "of labelled", "of val", ""), _class_rows(summary, bar)))
-    shown: Counter[str] = Counter()
-    for problem in problems:
-        shown[problem.kind] += 1
-        if shown[problem.kind] <= MAX_NAMED:
-            _show_problem(problem, console)
-    for kind, count in shown.items():
-        if count > MAX_NAMED:
-            console.print(f"{kind}: {count - MAX_NAMED} more; --json lists all", markup=False, highlight=False)
-    errors = sum(problem.severity == "error" for problem in problems)
-    console.print(f"errors: {errors}, warnings: {len(problems) - errors}", style="red" if errors else "green")
-
-
-def _show_problem(problem: Problem, console: Console) -> None:
-    message = f"{problem.severity}: {problem.message}"
-    console.print(message, style=STYLES[problem.severity], markup=False, highlight=False, soft_wrap=True)
-    names = [name for name in problem.names if name not in problem.message]
-    for name in names[:MAX_NAMED]:
-        console.print(f"    {name}", markup=False, highlight=False, soft_wrap=True)
-    if len(names) > MAX_NAMED:
-        console.print(f"    and {len(names) - MAX_NAMED} more; --json lists all", markup=False, highlight=False)
-    if problem.remedy:
-        console.print(f"  {problem.remedy}", markup=False, highlight=False, soft_wrap=True)
+    show_problems(problems, console)
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:

@@ -38,7 +38,7 @@ class Audit:
     """Pseudo-labels of a run.
 
     Attributes:
-        threshold: the recipe's confidence_threshold, also for a run with adaptive thresholds.
+        threshold: the recipe's fixed threshold, also for a run with adaptive ones.
         images: number of unlabelled images.
         mask_ratio, purity: over all classes, 0..1; None if undefined.
         truth: source of the true masks.
@@ -75,7 +75,7 @@ def audit_pseudo_labels(teacher: Segmenter, recipe: Recipe, data: RunData, limit
     share_K = confident_2K[0] / confident_2K[0].sum().clamp(min=1)
     classes = zip(data.dataset.taxonomy.names, share_K.tolist(), _ratios(confident_2K), _ratios(right_2K), strict=True)
     return Audit(
-        threshold=recipe.unimatch.confidence_threshold,
+        threshold=recipe.unimatch.fixed_threshold,
         images=len(samples),
         mask_ratio=_ratios(confident_2K.sum(1, keepdim=True))[0],
         purity=_ratios(right_2K.sum(1, keepdim=True))[0],
@@ -102,7 +102,7 @@ def _count_pixels(
         image_NHWC = torch.from_numpy(image_HWC.copy())[None].to(device)
         label_NHW, confidence_NHW = most_likely(teacher, image_NHWC, recipe.inference)
         label_HW = label_NHW[0].cpu()
-        confident_HW = (confidence_NHW[0] >= recipe.unimatch.confidence_threshold).cpu()
+        confident_HW = (confidence_NHW[0] >= recipe.unimatch.fixed_threshold).cpu()
         right_HW = known_HW = torch.zeros_like(confident_HW)
         if truth_HW is not None:
             known_HW = confident_HW & torch.from_numpy(truth_HW != dataset.taxonomy.ignore_index)

@@ -26,6 +26,9 @@ class Scores:
         boundary_iou, boundary_per_class: the same for boundary IoU; None and empty if not measured.
         ece: expected calibration error, 0..1; None if not measured.
         calibration: bins of the reliability diagram; empty if not measured.
+        miou_interval: 95 % interval of miou_truth_classes; None if not measured, or with fewer than two images.
+        confident: labelled pixels whose confidence reaches the threshold of the training; None if not measured.
+        reliability: share of right ones among them, 0..1; None if there are none.
     """
 
     miou: float
@@ -38,6 +41,9 @@ class Scores:
     boundary_per_class: dict[str, float | None] = dataclasses.field(default_factory=dict)
     ece: float | None = None
     calibration: tuple[Bin, ...] = ()
+    miou_interval: tuple[float, float] | None = None
+    confident: int | None = None
+    reliability: float | None = None
 
     @property
     def miou_over(self) -> str:
@@ -73,6 +79,7 @@ class Scores:
         """The inverse of `as_full_dict`. Unknown keys are ignored; invalid tables raise KeyError or TypeError."""
         known = {each.name: table[each.name] for each in dataclasses.fields(cls)}
         known["confusion"] = tuple(tuple(row) for row in table["confusion"])
+        known["miou_interval"] = table["miou_interval"] and tuple(table["miou_interval"])
         known["calibration"] = tuple(Bin(**entry) for entry in table["calibration"])
         return cls(**known)
 

@@ -1,6 +1,7 @@
 """Adaptive confidence thresholds per class: FreeMatch's self-adaptive thresholding (arXiv 2205.07246).
 
-Off by default: UniMatch V2 has one threshold for all classes.
+Off by default: UniMatch V2 has one threshold for all classes. With confidence_threshold = "auto" they are used while
+the teacher's confident pixels are not reliable at the fixed threshold (CW-BASS v2, arXiv 2608.12773).
 """
 
 # B batch, K classes, H W pixels
@@ -23,15 +24,20 @@ class ClassThresholds(nn.Module):
     Deviation: the averages have no initial value; they are divided by the sum of their weights, as in Adam. The paper
     starts at 1 / K, which is right for an untrained network but takes thousands of steps to forget: a short run, or one
     that continues from a trained model, would accept nearly every pixel.
+
+    `fixed` is a bool: use the fixed threshold instead. It is part of the state only if it can change.
     """
 
     confidence: Tensor
     probability_K: Tensor
     weight: Tensor
     """Sum of the weights of all batches, 0..1."""
+    fixed: Tensor
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, *, auto: bool = False) -> None:
         super().__init__()
+        self.auto = auto
+        self.register_buffer("fixed", torch.tensor(auto), persistent=auto)
         self.register_buffer("confidence", torch.zeros(()))
         self.register_buffer("probability_K", torch.zeros(classes))
         self.register_buffer("weight", torch.zeros(()))
@@ -51,11 +57,20 @@ class ClassThresholds(nn.Module):
         self.probability_K.lerp_(sums[2:] / count.clamp(min=1), step)
         self.weight.lerp_(torch.ones_like(self.weight), step)
 
+    def decide(self, reliability: float | None, threshold: float) -> None:
+        """Choose between the fixed threshold and adaptive ones, if the recipe leaves it open.
+
+        `reliability` is the share of right pixels among those of held-out images whose confidence reaches `threshold`;
+        None, if no pixel does, counts as not reliable: the fixed threshold would let none pass.
+        """
+        if self.auto:
+            self.fixed.fill_(reliability is not None and reliability >= threshold)
+
     def forward(self, label_BHW: Tensor, highest: float) -> Tensor:
         """The threshold of each pixel's class (equations 7 and 8), float [B,H,W].
 
-        Deviation: thresholds are limited to `highest`, the recipe's confidence_threshold; the paper's are not.
+        Deviation: thresholds are limited to `highest`, the recipe's fixed threshold; the paper's are not.
         """
         confidence = self.confidence / self.weight.clamp(min=TINY)
         threshold_K = confidence * self.probability_K / self.probability_K.max().clamp(min=TINY)
-        return threshold_K.clamp(max=highest)[label_BHW]
+        return torch.where(self.fixed, highest, threshold_K.clamp(max=highest))[label_BHW]

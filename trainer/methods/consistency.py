@@ -117,7 +117,7 @@ def channel_factors(
 
 def _confident_pixels(pseudo: PseudoLabels, context: StepContext) -> Tensor:
     """Pixels inside the image whose confidence reaches the threshold, bool [U,H,W]."""
-    threshold: float | Tensor = context.recipe.unimatch.confidence_threshold
+    threshold: float | Tensor = context.recipe.unimatch.fixed_threshold
     if context.thresholds is not None:
         threshold = context.thresholds(pseudo.label_BHW, threshold)
     return (pseudo.confidence_BHW >= threshold) & pseudo.inside_BHW

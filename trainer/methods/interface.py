@@ -25,7 +25,7 @@ class StepContext:
         generator: on the CPU, for all random choices of the step, drawn for the batch of all processes.
         local_rows: this process's rows of that unlabelled batch.
         total: sums a small tensor over all processes.
-        thresholds: adaptive thresholds; None = the recipe's confidence_threshold.
+        thresholds: adaptive thresholds; None = the recipe's fixed threshold.
     """
 
     teacher: Segmenter

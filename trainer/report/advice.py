@@ -1,4 +1,4 @@
-"""Text of the report: whether the model still improves, and what to do next."""
+"""Text of the report: whether the model still improves, and what is weak."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ def trend(points: Points) -> str:
 def advice(
     rows: Sequence[ClassRow], scores: Scores | None, confusions: Sequence[Confusion], audit: Audit | None
 ) -> list[str]:
-    """What to do next, most useful first."""
+    """What is weak and why, most important first."""
     found = [*_weak_classes(rows, confusions), *_absent_classes(rows, scores)]
     if audit:
         found += _pseudo_labels(rows, audit)

@@ -18,6 +18,7 @@ from trainer.report.charts import line_chart, reliability_diagram
 from trainer.report.class_table import class_rows, confusions, normalised
 from trainer.report.gallery import gallery, heatmap
 from trainer.report.history import History, Points, build_history, read_events
+from trainer.report.next_steps import next_steps
 from trainer.run_data import RunData
 
 METHODS = {
@@ -53,6 +54,7 @@ def write_report(run: Path, *, recipe: Recipe, data: RunData, model: Segmenter, 
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         trend=trend(history.miou()) if scores else "",
         advice=advice(rows, scores, pairs, audit),
+        next_steps=next_steps(recipe, rows, scores, history),
         charts=_charts(history, recipe),
         rows=rows,
         confusions=pairs[:MAX_CONFUSIONS],
@@ -99,6 +101,7 @@ def _charts(history: History, recipe: Recipe) -> list[Any]:
         line_chart("mIoU on the validation images", {kept: history.miou(), "student": history.miou("student")}),
         line_chart("Loss", losses, smooth=True),
         line_chart("Share of confident pixels in the unlabelled images", confident, smooth=True),
+        line_chart("Share of right pixels among the confident ones of val", {"reliability": history.reliability()}),
         line_chart("Learning rate", {"head": head, "encoder": encoder}),
     ]
     return [chart for chart in charts if chart]

@@ -59,6 +59,7 @@ def test_report_is_well_formed_and_loads_no_resources(dataset: Path, tmp_path: P
     for heading in ("Curves", "Classes", "Confusion matrix", "Calibration", "Validation images"):
         assert heading in page.headings
     assert ("Pseudo-labels" in page.headings) == (method != "supervised")
+    assert page.headings[-1] == "What to do next"
 
 
 def test_report_has_the_figures_of_the_run(dataset: Path, tmp_path: Path) -> None:

@@ -114,7 +114,11 @@ def inspect_dataset(dataset: SegmentationDataset) -> Inspection:
             f"{dataset.root}: has no splits; add splits/labelled.txt, unlabelled.txt and val.txt with one image name "
             "per line"
         )
-    splits = tuple(_read_split(dataset, name) for name in names)
+    return inspect_splits(dataset, tuple(_read_split(dataset, name) for name in names))
+
+
+def inspect_splits(dataset: SegmentationDataset, splits: tuple[SplitRecord, ...]) -> Inspection:
+    """Decode every image and mask of the given splits."""
     samples = {str(sample.image): sample for split in splits for sample in split.samples}
     records = map_in_threads(lambda sample: _inspect(dataset, sample), list(samples.values()), "images")
     proposed = _propose_range([record.undeclared for record in records if record.undeclared])

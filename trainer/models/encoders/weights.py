@@ -41,6 +41,15 @@ def load_encoder_weights(encoder: Encoder, name: str, source: str) -> None:
     _load_by_name(network, timm_names(state, network.state_dict()), classifier.state_dict(), f"{name} from {source}")
 
 
+def hub_has_weights(name: str) -> bool:
+    """Whether an encoder's weights can be had from timm's hub; if so, they are downloaded."""
+    try:
+        _classifier(name, pretrained=True)
+    except EncoderError:
+        return False
+    return True
+
+
 def _classifier(name: str, *, pretrained: bool) -> Any:
     if not pretrained:
         with torch.device("meta"):
