@@ -168,6 +168,13 @@ def test_task_without_a_valid_annotation_is_unlabelled(change: Table, sentence: 
     assert sentence in [loss["message"] for loss in result.account["losses"]]
 
 
+def test_brush_pngs_without_their_tasks_are_an_error(tmp_path: Path, capsys: Any) -> None:
+    root = tmp_path / "source"
+    photograph(root / "photographs/a.png")
+    photograph(root / "task-7-annotation-3-by-1-tag-crop-0.png")
+    assert "export JSON too, and put the file beside them" in error_of(capsys, root)
+
+
 BOX = '<box label="crop" xtl="0" ytl="0" xbr="4" ybr="4"/>'
 MASK = '<mask label="crop" rle="3, 4" left="0" top="0" width="3" height="3"/>'
 XML = '<annotations><meta/><image name="a.png" width="40" height="30">{}</image></annotations>'

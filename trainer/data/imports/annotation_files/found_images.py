@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Literal
 
 from trainer.data.imports.annotation_files.found_regions import FoundRegion, RegionsLabel
 from trainer.data.imports.drawing.drawn_regions import OVERLAP
@@ -44,7 +45,7 @@ class FoundImage:
     spellings: Sequence[str]
     regions: Sequence[FoundRegion] = ()
     size: Size | None = None
-    split: Split | str = ""
+    split: Split | Literal[""] = ""
     embedded: tuple[str, Callable[[], bytes]] | None = None
     label: Label | None = None
     label_files: Sequence[str] = ()
@@ -105,7 +106,7 @@ def report_unreadable(file: str, problem: object, losses: Losses) -> None:
     losses.add(UNREADABLE_KIND, UNREADABLE, f"{file} {problem}", remedy="export it again")
 
 
-def split_of(*paths: str) -> Split | str:
+def split_of(*paths: str) -> Split | Literal[""]:
     """The split that a folder, or the last word of a file's name, means: train/x.json, instances_val2017.json."""
     for path in paths:
         *folders, name = PurePosixPath(path.replace("\\", "/")).parts or ("",)
@@ -191,14 +192,15 @@ def _annotated(
     if regions:
         sizes = [each.size for each in found if each.size]
         label = RegionsLabel(file, regions, ids, sizes[0] if sizes else None, found[0].overlap)
-    split = next((each.split for each in found if each.split), "") or split_of(f"{PurePosixPath(file).parent}/")
+    stated = [each.split for each in found if each.split]
+    split = stated[0] if stated else split_of(f"{PurePosixPath(file).parent}/")
     used = dict.fromkeys(each for one in found for each in (one.file, *one.label_files))
     return Annotated(
         image=source.path(file),
         path=file,
         name=name,
         label=label,
-        split=split,  # type: ignore[arg-type]
+        split=split,
         label_files=tuple(source.path(each) for each in used),
     )
 

@@ -26,11 +26,13 @@ from trainer.data.imports.import_options import ImportOptions
 from trainer.data.imports.known_format import KnownFormat
 from trainer.data.imports.source.annotated import SPLITS, Imported, Size
 from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 from trainer.data.readers.directory_listing import SUFFIXES
 
 BRUSH_PNG = re.compile(r"task-\d+-annotation-\d+-by-.*\.(png|npy)$")
 """Files of the export "Brush labels to PNG"."""
+NO_TASKS = "the PNGs of brushes do not say which images they belong to; export JSON too, and put the file beside them"
 SEVERAL = "a task has several annotations; the ground truth is used, or else the newest"
 PREDICTIONS = "a task has only predictions, which are not labels"
 SKIPPED = "the annotators skipped a task"
@@ -43,14 +45,19 @@ WITHOUT_AREA = {"keypoint", "vector"}
 
 def find(source: SourceFolder) -> str | None:
     """See KnownFormat."""
-    files = _files(source)
-    return f"tasks of Label Studio in {', '.join(files[:3])}" if files else None
+    if files := _files(source):
+        return f"tasks of Label Studio in {', '.join(files[:3])}"
+    pngs = _brush_pngs(source)
+    return f"{len(pngs)} PNGs of Label Studio's brushes, without the tasks" if pngs else None
 
 
 def read(source: SourceFolder, _options: ImportOptions, losses: Losses) -> Imported:
     """See KnownFormat."""
+    pngs, files = _brush_pngs(source), _files(source)
+    if pngs and not files:
+        raise SourceError(f"{source.title}: {NO_TASKS}")
     found: list[FoundImage] = []
-    for file in _files(source):
+    for file in files:
         try:
             content = read_json(source.path(file))
             for task in tables(content if isinstance(content, list) else [content], "tasks"):
@@ -59,13 +66,13 @@ def read(source: SourceFolder, _options: ImportOptions, losses: Losses) -> Impor
             report_unreadable(file, problem, losses)
     check_readable(source, found, losses)
     # The JSON has everything that the PNGs of brushes have.
-    photographs = []
-    for file in source.images():
-        if BRUSH_PNG.fullmatch(PurePosixPath(file).name):
-            source.used[file] = "repeats a brush of the JSON"
-        else:
-            photographs.append(file)
+    source.used |= dict.fromkeys(pngs, "repeats a brush of the JSON")
+    photographs = [file for file in source.images() if file not in source.used]
     return imported(source, _newest_records(found, losses), (), losses, photographs)
+
+
+def _brush_pngs(source: SourceFolder) -> list[str]:
+    return [file for file in source.images() if BRUSH_PNG.fullmatch(PurePosixPath(file).name)]
 
 
 def _files(source: SourceFolder) -> list[str]:
