@@ -44,6 +44,7 @@ NEEDED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/images/{image_id}/content"): frozenset({"contribute"}),
     ("GET", "/v1/images/{image_id}/mask"): frozenset({"contribute"}),
     ("PUT", "/v1/images/{image_id}/mask"): frozenset({"contribute"}),
+    ("POST", "/v1/images/{image_id}/mask:accept"): frozenset({"contribute", "predict"}),
     ("GET", "/v1/drift"): frozenset({"train"}),
     ("GET", "/v1/runs"): frozenset({"train"}),
     ("POST", "/v1/runs"): frozenset({"train"}),
