@@ -23,7 +23,7 @@ from service.api.middleware.observability import ObservedApp, telemetry
 from service.api.middleware.reject_nul import reject_nul
 from service.api.problems import PROTOCOL, add_problem_handlers
 from service.api.v1 import (
-    accepted_labels,
+    accept_mask,
     classes,
     drift,
     images,
@@ -86,7 +86,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     # Before `images`, whose paths include every /v1/images/ID: a wrong method gets the right `Allow`.
     app.include_router(images_batch.router)
     app.include_router(images.router)
-    app.include_router(accepted_labels.router)
+    app.include_router(accept_mask.router)
     app.include_router(runs.router)
     app.include_router(run_records.router)
     app.include_router(drift.router)
