@@ -3,7 +3,7 @@
     predict      segment images
     contribute   add images and masks to the pool; read or delete one by its id
     train        start, watch and cancel training runs; together with contribute, list the pool
-    admin        upload, activate and roll back models
+    admin        upload, activate and roll back models; change the class list
 
 No scope includes another.
 """

@@ -90,17 +90,24 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: cannot be read by this version: {error}") from error
 
 
-def load_weights(path: Path, model: Segmenter, taxonomy: Taxonomy) -> None:
-    """Load a checkpoint's weights into `model`. Raises CheckpointError if classes or shapes differ."""
+def load_weights(path: Path, model: Segmenter) -> None:
+    """Load the weights of a checkpoint with the same classes into `model`. Raises CheckpointError if shapes differ."""
+    load_into(model, _read(path)[1], path)
+
+
+def read_checkpoint(path: Path) -> tuple[Taxonomy, dict[str, Tensor]]:
+    """Classes and weights of a checkpoint. Raises CheckpointError."""
     metadata, state = _read(path)
-    names = Taxonomy.from_list(metadata["classes"], metadata["ignore_index"]).names
-    if names != taxonomy.names:
-        raise CheckpointError(
-            f"{path}: was trained on the classes {', '.join(names)}, but the data set has "
-            f'{", ".join(taxonomy.names)}; make the lists equal, in order, or set init = "" to start without it'
-        )
     try:
-        model.load_state_dict(state)
+        return Taxonomy.from_list(metadata["classes"], metadata["ignore_index"]), state
+    except (KeyError, TaxonomyError) as error:
+        raise CheckpointError(f"{path}: its classes cannot be read: {error}; give a run's model.safetensors") from error
+
+
+def load_into(model: Segmenter, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights that were read from `path`. Raises CheckpointError if names or shapes differ."""
+    try:
+        model.load_state_dict(dict(state))
     except RuntimeError as error:
         remedy = "use the [model] table of its training"
         raise CheckpointError(f"{path}: does not fit the recipe's model ({error}); {remedy}") from error

@@ -7,7 +7,7 @@ from dataclasses import field
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_jsonable_python
 
@@ -19,6 +19,14 @@ CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 class RecipeError(ValueError):
     """A recipe that cannot be run; the message names the setting and its accepted values."""
+
+
+def _as_tuple(names: Any) -> Any:
+    return (names,) if isinstance(names, str) else tuple(names) if isinstance(names, list) else names
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+"""One text, or a list of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=CHECKED)
@@ -202,7 +210,12 @@ class Recipe:
     seed: NonNegativeInt = 0
     """Seed of every random choice of the run."""
     init: str = ""
-    """Checkpoint with the initial weights; "" = the encoder's pretrained weights and a random head."""
+    """Checkpoint with the initial weights; "" = the encoder's pretrained weights and a random head.
+
+    Classes of the data set that it has by name are carried over, others start fresh.
+    """
+    init_classes: dict[str, Names] = field(default_factory=dict)
+    """Classes that `init` has under other names: {"house" = "building"}. A list is a merge: the mean of its classes."""
 
     def __post_init__(self) -> None:
         if self.method != "supervised" and self.train.batch_unlabelled < 2:
@@ -210,6 +223,8 @@ class Recipe:
                 f"train.batch_unlabelled = {self.train.batch_unlabelled}: must be 2 or more, since CutMix mixes an "
                 "image with another image of the batch and half of the images get no dropout"
             )
+        if self.init_classes and not self.init:
+            raise RecipeError("init_classes: names classes of the checkpoint `init`, which is not set; set it")
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as plain values for TOML and JSON."""

@@ -27,7 +27,7 @@ def finalize(state: TrainingState, context: RunContext, stop: StopRequest) -> Sc
     if last and state.best.get("miou", -1.0) > last.miou_truth_classes:
         if main:
             save_checkpoint(context.out / LAST, state.teacher, context, last)
-        checkpoint.load_weights(context.out / BEST, state.teacher, context.data.dataset.taxonomy)
+        checkpoint.load_weights(context.out / BEST, state.teacher)
         kept = validation_scores(state.teacher, context, full=True)
         context.events.emit("evaluation", step=state.best["step"], **kept.as_dict())
     if main:

@@ -111,8 +111,8 @@ def _emit_start(state: TrainingState, context: RunContext) -> None:
         seed=context.recipe.seed,
         environment=describe_environment(processes.device),
     )
-    for note in state.student.encoder.notes:
-        context.events.emit("notice", message=f"about the encoder {context.recipe.model.encoder}: {note}")
+    for message in state.notices:
+        context.events.emit("notice", message=message)
     if (scaled := learning_rate(train)) != train.lr_encoder:
         context.events.emit(
             "notice",

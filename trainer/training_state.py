@@ -13,6 +13,7 @@ from trainer import checkpoint
 from trainer.config import Recipe
 from trainer.evaluation.sliding import check_window
 from trainer.events import Events
+from trainer.initial_weights import load_initial_weights
 from trainer.methods.class_thresholds import ClassThresholds
 from trainer.models.encoders.weights import load_encoder_weights
 from trainer.models.segmenter import Segmenter, build_segmenter
@@ -47,6 +48,7 @@ class TrainingState:
         thresholds: adaptive confidence thresholds per class, if enabled.
         step: number of completed steps.
         best: mIoU over the classes in the truth, and step, of the best evaluation so far; empty before the first.
+        notices: what the user should know about the networks and their initial weights.
     """
 
     student: Segmenter
@@ -58,6 +60,7 @@ class TrainingState:
     thresholds: ClassThresholds | None
     step: int
     best: dict[str, Any]
+    notices: list[str]
 
 
 def build_state(
@@ -73,7 +76,7 @@ def build_state(
     `resumed` leaves the weights random for `load_training_state`. Raises EncoderError or CheckpointError if the network
     or its weights are not available; RunError or RecipeError if crop, window or processes do not fit the encoder.
     """
-    student = _build_student(recipe, taxonomy, processes, resumed=resumed)
+    student, notices = _build_student(recipe, taxonomy, processes, resumed=resumed)
     teacher = make_teacher(student)
     student = cast("Segmenter", processes.sync_batch_norms(student))
     if recipe.train.compile:
@@ -93,16 +96,20 @@ def build_state(
         thresholds=thresholds,
         step=0,
         best={},
+        notices=notices,
     )
 
 
-def _build_student(recipe: Recipe, taxonomy: Taxonomy, processes: Processes, *, resumed: bool) -> Segmenter:
+def _build_student(
+    recipe: Recipe, taxonomy: Taxonomy, processes: Processes, *, resumed: bool
+) -> tuple[Segmenter, list[str]]:
     torch.manual_seed(recipe.seed)
     student = build_segmenter(recipe.model, len(taxonomy))
     _check_sizes(recipe, student)
     _check_norms(recipe, student, processes)
+    notices = [f"about the encoder {recipe.model.encoder}: {note}" for note in student.encoder.notes]
     if recipe.init and not resumed:
-        checkpoint.load_weights(Path(recipe.init), student, taxonomy)
+        notices.append(load_initial_weights(Path(recipe.init), student, taxonomy, recipe.init_classes))
     elif not resumed:
         load_encoder_weights(student.encoder, recipe.model.encoder, recipe.model.weights)
     # Channels-last is the fastest layout for oneDNN's and cuDNN's convolutions.
@@ -111,7 +118,7 @@ def _build_student(recipe: Recipe, taxonomy: Taxonomy, processes: Processes, *, 
         student.encoder.freeze()
     if recipe.train.freeze_norms:
         student.encoder.freeze_norms()
-    return student
+    return student, notices
 
 
 def resume_settings(recipe: Recipe) -> dict[str, Any]:
@@ -121,7 +128,7 @@ def resume_settings(recipe: Recipe) -> dict[str, Any]:
         del table["train"][name]
     for name in ("root", "splits", "unlabelled_root", "workers"):
         del table["data"][name]
-    del table["init"], table["model"]["weights"]
+    del table["init"], table["init_classes"], table["model"]["weights"]
     return table
 
 

@@ -5,13 +5,13 @@ So they are read in the same time at any size of the pool.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from service.classes.class_list import ClassHistory, ClassList
@@ -98,18 +98,14 @@ def _counted(source: ClassList, row: LabelCount, before: CountedClass | None) ->
 def _add(session: Session, image: Image, sign: int) -> None:
     if image.classes_version is None or image.class_pixels is None or image.split is None:
         return
-    for class_id, pixels in _sorted(image.class_pixels):
-        key = (image.classes_version, image.split, class_id)
-        row = session.get(LabelCount, key)
-        if row is None:
-            row = LabelCount(
-                classes_version=image.classes_version, split=image.split, class_id=class_id, labels=0, pixels=0
-            )
-            session.add(row)
+    counted = {int(class_id): pixels for class_id, pixels in image.class_pixels.items()}
+    key = {"classes_version": image.classes_version, "split": image.split}
+    query = select(LabelCount).filter_by(**key).where(LabelCount.class_id.in_(counted))
+    rows = {row.class_id: row for row in session.scalars(query)}
+    for class_id, pixels in counted.items():
+        row = rows.get(class_id) or LabelCount(**key, class_id=class_id, labels=0, pixels=0)
+        session.add(row)
         row.labels, row.pixels = row.labels + sign, row.pixels + sign * pixels
+        if row.labels == 0:
+            session.delete(row)
     session.flush()
-    session.execute(delete(LabelCount).where(LabelCount.labels == 0))
-
-
-def _sorted(counted: Mapping[str, int]) -> Iterator[tuple[int, int]]:
-    yield from sorted((int(class_id), pixels) for class_id, pixels in counted.items())

@@ -126,5 +126,5 @@ class ModelClasses:
 
     def follow(self, models: Sequence[LoadedModel]) -> list[LoadedModel]:
         """Return loaded models with the present names and colours; the same objects if these have not changed."""
-        newest = self.lists.newest()
+        newest = self.lists.newest() if models else None
         return [each if newest in (None, each.classes_version) else self.shown(each) for each in models]

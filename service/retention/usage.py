@@ -24,11 +24,11 @@ def best_version(models: ModelStore) -> str | None:
         return None
     try:
         active = models.bundle(activated.version)
+        best = find_best(models, active, active, models.classes.listed)
     except BundleInvalid as error:
         # A run would fail, too.
         log.warning("the best version so far is unknown", reason=str(error))
         return None
-    best = find_best(models, active, active, models.classes.listed)
     return best.manifest.version if best else None
 
 

@@ -125,7 +125,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for name in ("photo.jpg", "a.jpg", "b.jpg", *(f"pool{i}.jpg" for i in range(5))):
         Image.fromarray(rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)).save(made / name)
-    Image.new("L", (128, 96)).save(made / "label.png")
+    label = np.zeros((96, 128), np.uint8)
+    label[:48] = 1
+    Image.fromarray(label).save(made / "label.png")
     (made / "bundle.zip").write_bytes(zipped(write_bundle(made / "tiny")))
     write_dataset(made / "DATASET")
     shutil.copy(made / "DATASET/splits/val.txt", made / "DATASET/splits/test.txt")

@@ -15,9 +15,9 @@ from itertools import combinations, product
 import numpy as np
 
 from demo.terminal import Report
-from service.releases.gate.class_counts import ClassCounts, Indices
 from service.releases.gate.comparison import compare_counts, decide_outcome, units_needed
-from service.releases.gate.difference import Difference
+from service.releases.gate.statistics.class_counts import ClassCounts, Indices
+from service.releases.gate.statistics.difference import Difference
 from service.releases.gate.verdict import Mode, Outcome, Rule
 from tests.scenarios.gate_models import ScoredModel
 

@@ -14,9 +14,9 @@ from demo.programs import run_module
 from demo.terminal import Terminal
 from service.models.bundle import MANIFEST, Bundle, read_bundle
 from service.models.loading import load_model
-from service.releases.gate.class_counts import ClassCounts
 from service.releases.gate.class_scopes import ModelIds
 from service.releases.gate.scoring import Measurement, measure
+from service.releases.gate.statistics.class_counts import ClassCounts
 from service.releases.gate.validation_samples import Sample, SampleFiles, read_samples
 from service.segmentation.decode import Limits
 from service.settings import Settings

@@ -15,8 +15,8 @@ from itertools import combinations
 from pathlib import Path
 
 from demo.terminal import Terminal
-from service.releases.gate.class_counts import Indices, number_units
-from service.releases.gate.difference import Difference
+from service.releases.gate.statistics.class_counts import Indices, number_units
+from service.releases.gate.statistics.difference import Difference
 from tests.scenarios.gate_draws import Judge
 from tests.scenarios.gate_models import SECONDS, STEPS, ScoredModel, divide, export_models, score_models, train_models
 from tests.scenarios.gate_plot import draw_verdicts

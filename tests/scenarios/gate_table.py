@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from service.releases.gate.difference import Difference
+from service.releases.gate.statistics.difference import Difference
 from service.releases.gate.verdict import Mode, Outcome
 from tests.scenarios.gate_draws import MARGIN, MODES, Trial
 from tests.scenarios.gate_models import ScoredModel

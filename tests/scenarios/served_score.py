@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.releases.gate.class_counts import ClassCounts, count_classes, number_units
 from service.releases.gate.comparison import compare_counts
+from service.releases.gate.statistics.class_counts import ClassCounts, count_classes, number_units
 from service.releases.gate.verdict import Rule
 from tests.scenarios.frames import Frame, image_file, mask_file
 

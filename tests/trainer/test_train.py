@@ -81,18 +81,6 @@ def test_best_weights_are_chosen_by_the_classes_in_the_truth(
     assert (tmp_path / "run/last.safetensors").exists()
 
 
-def test_init_starts_from_a_checkpoint_and_rejects_other_classes(dataset: Path, tmp_path: Path) -> None:
-    path = Path(run(make_recipe(dataset, "supervised", steps=40), tmp_path / "first")[-1]["checkpoint"])
-    recipe = make_recipe(dataset, "supervised", steps=1, lr_encoder=1e-9).as_dict() | {"init": str(path)}
-    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe))
-    again = ["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "second")]
-    assert main(again) == 0
-    assert main(again) == 1, "a finished run is not overwritten"
-    assert checkpoint.load(tmp_path / "second/model.safetensors").metrics["miou"] > 0.9
-    (dataset / "classes.toml").write_text((dataset / "classes.toml").read_text().replace("dark", "night"))
-    assert main(["train", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "third")]) == 1
-
-
 def test_checkpoint_contains_no_paths_of_the_machine(dataset: Path, tmp_path: Path) -> None:
     first = run(make_recipe(dataset, "supervised", steps=1), tmp_path / "first")[-1]["checkpoint"]
     table = make_recipe(dataset, "fixmatch", steps=1).as_dict() | {"init": first}

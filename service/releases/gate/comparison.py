@@ -11,10 +11,17 @@ from statistics import NormalDist
 
 import numpy as np
 
-from service.releases.gate.class_counts import ClassCounts, Indices, Values, mean_over_classes
-from service.releases.gate.difference import BOOTSTRAP_UNITS, Difference, estimate, holm, leave_one_out, p_below
-from service.releases.gate.paired_bootstrap import bootstrap
 from service.releases.gate.sentences import describe
+from service.releases.gate.statistics.class_counts import ClassCounts, Indices, Values, mean_over_classes
+from service.releases.gate.statistics.difference import (
+    BOOTSTRAP_UNITS,
+    Difference,
+    estimate,
+    holm,
+    leave_one_out,
+    p_below,
+)
+from service.releases.gate.statistics.paired_bootstrap import bootstrap
 from service.releases.gate.verdict import ClassComparison, Comparison, Outcome, Role, Rule
 
 MIN_GUARD_UNITS = 10

@@ -12,12 +12,12 @@ from service.classes.class_list import ClassList
 from service.errors import BundleInvalid, ClassUnknown, NothingCompared
 from service.models.bundle import Bundle
 from service.models.loading import LoadedModel, load_model
-from service.releases.gate.class_counts import Indices
 from service.releases.gate.class_scopes import Judged, ModelIds
 from service.releases.gate.comparison import compare_counts
 from service.releases.gate.other_classes import judge_other_classes
 from service.releases.gate.scoring import InferenceFailed, Measurement, measure
 from service.releases.gate.sentences import quoted
+from service.releases.gate.statistics.class_counts import Indices
 from service.releases.gate.validation_samples import Sample
 from service.releases.gate.verdict import Comparison, Outcome, Role, Rule, Verdict
 from service.segmentation.formats.rgb import ValueRange

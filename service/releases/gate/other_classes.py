@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from service.releases.gate.class_counts import Indices
 from service.releases.gate.class_scopes import Judged
-from service.releases.gate.new_classes import NewClass, judge_new
 from service.releases.gate.scoring import Measurement
 from service.releases.gate.sentences import counted, quoted
+from service.releases.gate.statistics.class_counts import Indices
+from service.releases.gate.statistics.new_classes import NewClass, judge_new
 from service.releases.gate.verdict import Verdict
 
 

@@ -18,9 +18,9 @@ import numpy as np
 from service.classes.class_list import ClassList
 from service.errors import MaskloopError, names_only
 from service.models.loading import LoadedModel
-from service.releases.gate.calibration import LEVELS, Histogram, calibration_error, confidence_histogram
-from service.releases.gate.class_counts import ClassCounts, Counts, Indices, count_classes, number_units
 from service.releases.gate.class_scopes import ModelIds, Scope, limited
+from service.releases.gate.statistics.calibration import LEVELS, Histogram, calibration_error, confidence_histogram
+from service.releases.gate.statistics.class_counts import ClassCounts, Counts, Indices, count_classes, number_units
 from service.releases.gate.validation_samples import Sample
 
 
@@ -76,9 +76,13 @@ class Measurement:
             raise InferenceFailed(self.model.version, names_only(str(error))) from error
         self._seconds.append(time.perf_counter() - start)
         ignore, mask_HW = self.classes.ignore_index, self.ids.translate(found.mask_HW)
-        truths = [limited(sample.mask_HW, scope_K, ignore) for scope_K in self.scopes]
-        self._rows.append([count_classes(truth_HW, mask_HW, len(self.classes), ignore) for truth_HW in truths])
-        counted_HW = truths[0] != ignore
+        counted = {}
+        for scope_K in self.scopes:
+            if (key := scope_K.tobytes()) not in counted:
+                truth_HW = limited(sample.mask_HW, scope_K, ignore)
+                counted[key] = count_classes(truth_HW, mask_HW, len(self.classes), ignore)
+        self._rows.append([counted[scope_K.tobytes()] for scope_K in self.scopes])
+        counted_HW = limited(sample.mask_HW, self.scopes[0], ignore) != ignore
         right = (mask_HW == sample.mask_HW)[counted_HW]
         self._histogram += confidence_histogram(found.confidence_HW[counted_HW], right)
 

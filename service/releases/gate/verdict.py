@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from service.releases.gate.difference import Difference
-from service.releases.gate.new_classes import NewClass
 from service.releases.gate.scoring import Score
+from service.releases.gate.statistics.difference import Difference
+from service.releases.gate.statistics.new_classes import NewClass
 
 Outcome = Literal["promote", "reject", "undecided"]
 Mode = Literal["not_worse", "better"]

@@ -180,9 +180,8 @@ class DatasetWriter:
     def _add_mask(self, image_id: str, sha256: str, version: int | None, folder: Path) -> None:
         target = folder / f"{image_id}.png"
         self.images.copy_mask(image_id, sha256, target)
-        stored = target.read_bytes()
-        translated = translate_mask(stored, self.history, version, self.classes)
-        if translated is not stored:
+        if not self.history.keeps_ids(version or 1, self.classes):
+            translated = translate_mask(target.read_bytes(), self.history, version, self.classes)
             # It may be a link to the file of the pool.
             target.unlink()
             write_durably(target, translated)

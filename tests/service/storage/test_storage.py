@@ -18,6 +18,8 @@ from sqlalchemy import MetaData, create_mock_engine, event, func, select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
+from service.classes.class_store import ClassStore
+from service.classes.label_counts import count_uncounted
 from service.errors import StorageFailed
 from service.storage.database import Database
 from service.storage.migrate import NEWEST_REVISION, SCRIPTS, migrate, upgrade
@@ -26,6 +28,7 @@ from service.storage.tables import (
     UNLABELLED,
     VALID_KEY,
     Base,
+    ClassListRow,
     Image,
     Model,
     Pool,
@@ -143,6 +146,39 @@ def test_migration_numbers_images_and_keeps_snapshots(tmp_path: Path) -> None:
             ("b", "labelled", None),
             ("c", "val", None),
         ]
+    migrated.close()
+
+
+def test_migration_gives_labels_the_classes_of_the_active_model(tmp_path: Path) -> None:
+    """The list itself is in the bundle, which the service reads when it starts."""
+    migrated = Database(f"sqlite:///{tmp_path / 'migrated.db'}")
+    image = (
+        "INSERT INTO images (id, media_type, width, height, bytes, created_at, mask_sha256, split, sequence) "
+        "VALUES (:id, 'image/png', 4, 3, 100, '2026-01-01', :mask, :split, :sequence)"
+    )
+    model = "INSERT INTO models (version, name, path, state, created_at) VALUES (:version, 'm', 'p', :state, '2026')"
+    with migrated.engine.begin() as connection:
+        upgrade(connection, "0010")
+        for version, state in (("first", "ready"), ("second", "ready"), ("third", "failed")):
+            connection.execute(text(model), {"version": version, "state": state})
+            activation = "INSERT INTO activations (version, at, reason) VALUES (:version, '2026-01-01', 'test')"
+            connection.execute(text(activation), {"version": version})
+        for sequence, (mask, split) in enumerate([("m1", "labelled"), (None, None)], 1):
+            values = {"id": str(sequence), "mask": mask, "split": split, "sequence": sequence}
+            connection.execute(text(image), values)
+        upgrade(connection)
+    with migrated.read() as session:
+        first = session.scalars(select(ClassListRow)).one()
+        assert (first.version, first.model, first.classes, first.changes) == (1, "second", None, {})
+        rows = session.scalars(select(Image).order_by(Image.sequence))
+        assert [(row.classes_version, row.class_pixels) for row in rows] == [(1, None), (None, None)]
+        assert count_uncounted(session) == 1
+    lists = ClassStore(migrated)
+    assert (lists.history(), lists.newest(), lists.waiting_model()) == (None, None, "second")
+    lists.define(["a", "b", "a"], [(1, 1, 1)] * 3, 255, "second")
+    history = lists.history()
+    assert history is not None
+    assert history.present.names == ["a", "b", "a 2"]
     migrated.close()
 
 

@@ -27,7 +27,7 @@ def test_list_shows_the_serving_model(client: TestClient) -> None:
 
 def test_version_shows_its_classes(client: TestClient) -> None:
     body = client.get(f"{URL}/{FIRST}").json()
-    assert body["classes"][1] == {"id": 1, "name": "green", "color": [0, 255, 0]}
+    assert body["classes"][1] == {"id": 1, "name": "green", "color": [0, 255, 0], "own_name": "green", "listed": 1}
     assert body["ignore_index"] == 255
 
 

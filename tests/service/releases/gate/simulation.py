@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from service.releases.gate.class_counts import ClassCounts
+from service.releases.gate.statistics.class_counts import ClassCounts
 
 IOU = 0.55
 """True mIoU of the first model."""

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.releases.gate.class_counts import ClassCounts
 from service.releases.gate.comparison import compare_counts, units_needed
-from service.releases.gate.difference import Difference
+from service.releases.gate.statistics.class_counts import ClassCounts
+from service.releases.gate.statistics.difference import Difference
 from service.releases.gate.verdict import Comparison, Mode, Rule
 
 NAMES = ("road", "rider")

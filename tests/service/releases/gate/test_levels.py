@@ -10,11 +10,11 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from service.releases.gate.class_counts import ClassCounts, Values, mean_over_classes
 from service.releases.gate.comparison import compare_counts
-from service.releases.gate.difference import estimate, leave_one_out
-from service.releases.gate.paired_bootstrap import bootstrap
-from service.releases.gate.student_t import t_quantile
+from service.releases.gate.statistics.class_counts import ClassCounts, Values, mean_over_classes
+from service.releases.gate.statistics.difference import estimate, leave_one_out
+from service.releases.gate.statistics.paired_bootstrap import bootstrap
+from service.releases.gate.statistics.student_t import t_quantile
 from service.releases.gate.verdict import Mode, Rule
 from tests.service.releases.gate.simulation import rare_classes, rare_losses, runs
 

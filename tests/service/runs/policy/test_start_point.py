@@ -76,11 +76,11 @@ def test_start_that_is_not_possible_gets_a_remedy(
     assert remedy in answer.json()["detail"]
 
 
-def test_version_of_other_classes_is_no_start(api: TestClient, versions: State, tmp_path: Path) -> None:
+def test_version_of_other_classes_is_a_start(api: TestClient, versions: State, tmp_path: Path) -> None:
     renamed = [entry | {"name": f"{entry['name']} 2"} for entry in CLASSES]
     versions.models.import_folder(write_version(tmp_path / "renamed", "20251230T000000-renamed0", classes=renamed))
     answer = api.post("/v1/runs", json={"start_from": "20251230T000000-renamed0"})
-    assert (answer.status_code, answer.json()["type"]) == (409, "urn:maskloop:problem:start-unusable")
+    assert (answer.status_code, answer.json()["base_version"]) == (201, "20251230T000000-renamed0")
 
 
 def test_model_without_a_checkpoint_is_reported_to_start_from_the_encoder(loop: State) -> None:

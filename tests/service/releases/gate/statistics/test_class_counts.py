@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from service.releases.gate.calibration import calibration_error, confidence_histogram
-from service.releases.gate.class_counts import ClassCounts, count_classes, mean_over_classes, number_units
 from service.releases.gate.scoring import score
+from service.releases.gate.statistics.calibration import calibration_error, confidence_histogram
+from service.releases.gate.statistics.class_counts import ClassCounts, count_classes, mean_over_classes, number_units
 
 
 def counts_of(truth: np.ndarray, predicted: np.ndarray, classes: int) -> ClassCounts:

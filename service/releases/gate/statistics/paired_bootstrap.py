@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from service.releases.gate.class_counts import ClassCounts, Values
+from service.releases.gate.statistics.class_counts import ClassCounts, Values
 
 # Elements of one block of weights: 16 MB as float64.
 BLOCK = 2_000_000

@@ -8,10 +8,10 @@ from itertools import product
 import numpy as np
 import pytest
 
-from service.releases.gate.class_counts import ClassCounts, mean_over_classes
-from service.releases.gate.difference import Difference, estimate, holm, leave_one_out, p_below
-from service.releases.gate.paired_bootstrap import bootstrap, resample
-from service.releases.gate.student_t import t_cdf, t_quantile
+from service.releases.gate.statistics.class_counts import ClassCounts, mean_over_classes
+from service.releases.gate.statistics.difference import Difference, estimate, holm, leave_one_out, p_below
+from service.releases.gate.statistics.paired_bootstrap import bootstrap, resample
+from service.releases.gate.statistics.student_t import t_cdf, t_quantile
 from tests.service.releases.gate.simulation import rare_classes, runs
 
 

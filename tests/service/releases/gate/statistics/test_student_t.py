@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.releases.gate.student_t import t_cdf, t_quantile
+from service.releases.gate.statistics.student_t import t_cdf, t_quantile
 
 
 def test_quantiles_equal_those_of_printed_tables() -> None:

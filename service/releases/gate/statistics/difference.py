@@ -26,8 +26,8 @@ from typing import Literal
 
 import numpy as np
 
-from service.releases.gate.class_counts import ClassCounts, Values
-from service.releases.gate.student_t import t_cdf, t_quantile
+from service.releases.gate.statistics.class_counts import ClassCounts, Values
+from service.releases.gate.statistics.student_t import t_cdf, t_quantile
 
 Method = Literal["t", "bootstrap"]
 

@@ -16,8 +16,8 @@ from math import comb
 
 import numpy as np
 
-from service.releases.gate.class_counts import ClassCounts
-from service.releases.gate.difference import holm
+from service.releases.gate.statistics.class_counts import ClassCounts
+from service.releases.gate.statistics.difference import holm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
