@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Query, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
 
 from service.errors import ModelNotServable
 from service.state import State
@@ -25,10 +26,15 @@ WaitS = Annotated[
         description="Wait up to so many seconds until this process serves the version; after them, the status is 202",
     ),
 ]
-NOT_YET_DOCS: dict[str, Any] = {
+NOT_YET: dict[str, Any] = {
     "description": "It was activated, and this process does not serve it yet: look at `serving` there",
     "headers": {"Location": {"description": "the version", "schema": {"type": "string"}}},
 }
+
+
+def not_yet_docs(answer: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` of a route that activates."""
+    return {202: NOT_YET | {"model": answer}}
 
 
 async def answer_when_serving(state: State, version: str, wait_s: float, response: Response) -> bool:

@@ -13,7 +13,7 @@ from service.api.auth import caller_name, needs
 from service.api.dependencies import StateOf, upload_docs
 from service.api.docs.problem_docs import problem_docs
 from service.api.forms import upload_file
-from service.api.v1.activation_wait import DEFAULT_WAIT_S, NOT_YET_DOCS, WaitS, answer_when_serving
+from service.api.v1.activation_wait import DEFAULT_WAIT_S, WaitS, answer_when_serving, not_yet_docs
 from service.errors import (
     BadInput,
     BundleInvalid,
@@ -110,9 +110,6 @@ class ActivationOut(BaseModel):
     error: str | None = Field(default=None, description="why this process could not load it yet; it tries again")
 
 
-ACTIVATION_DOCS: dict[int | str, dict[str, Any]] = {202: NOT_YET_DOCS | {"model": ActivationOut}}
-
-
 def _desired(state: State) -> str | None:
     activated = state.models.activated()
     return activated.version if activated else None
@@ -157,7 +154,7 @@ async def upload_model(state: StateOf, request: Request) -> ModelOut:
 @router.post(
     "/rollback",
     dependencies=[needs("admin")],
-    responses=ACTIVATION_DOCS | problem_docs(NothingToRollBack, ModelNotServable),
+    responses=not_yet_docs(ActivationOut) | problem_docs(NothingToRollBack, ModelNotServable),
 )
 async def rollback(
     state: StateOf, request: Request, response: Response, wait_s: WaitS = DEFAULT_WAIT_S
@@ -212,7 +209,7 @@ def delete_model(state: StateOf, request: Request, version: str) -> ModelOut:
 @router.post(
     "/{version}/activate",
     dependencies=[needs("admin")],
-    responses=ACTIVATION_DOCS | problem_docs(ModelNotFound, ReasonMissing, ModelNotServable),
+    responses=not_yet_docs(ActivationOut) | problem_docs(ModelNotFound, ReasonMissing, ModelNotServable),
 )
 async def activate(
     state: StateOf,

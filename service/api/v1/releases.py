@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.auth import caller_name, needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
-from service.api.v1.activation_wait import DEFAULT_WAIT_S, NOT_YET_DOCS, WaitS, answer_when_serving
+from service.api.v1.activation_wait import DEFAULT_WAIT_S, WaitS, answer_when_serving, not_yet_docs
 from service.errors import ModelNotServable, ReleaseDecided, ReleaseNotFound
 from service.releases.rollout.disagreement import Disagreement
 from service.releases.transitions import MAX_REASON
@@ -131,8 +131,7 @@ def get_release(state: StateOf, release_id: ReleaseId) -> ReleaseDetailOut:
 @router.post(
     "/{release_id}/release",
     dependencies=[needs("admin")],
-    responses={202: NOT_YET_DOCS | {"model": ReleaseOut}}
-    | problem_docs(ReleaseNotFound, ReleaseDecided, ModelNotServable),
+    responses=not_yet_docs(ReleaseOut) | problem_docs(ReleaseNotFound, ReleaseDecided, ModelNotServable),
 )
 async def release_candidate(
     state: StateOf,

@@ -50,6 +50,7 @@ def test_model_of_a_run_names_its_images_labels_and_verdict(api: TestClient, loo
             "split": "labelled" if image_id in ids[:2] else "val",
             "group": image_id,
             "deleted": image_id == ids[1],
+            "accepted_from": None,
         }
         for image_id in sorted(masks)
     ]
