@@ -44,6 +44,8 @@ NEEDED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/images/{image_id}/content"): frozenset({"contribute"}),
     ("GET", "/v1/images/{image_id}/mask"): frozenset({"contribute"}),
     ("PUT", "/v1/images/{image_id}/mask"): frozenset({"contribute"}),
+    ("GET", "/v1/classes"): ANY,
+    ("PUT", "/v1/classes"): frozenset({"admin"}),
     ("POST", "/v1/images/{image_id}/mask:accept"): frozenset({"contribute", "predict"}),
     ("GET", "/v1/drift"): frozenset({"train"}),
     ("GET", "/v1/runs"): frozenset({"train"}),
