@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
@@ -12,6 +11,8 @@ from service.errors import MaskInvalid
 MAX_JSON_BYTES = 8 * 2**20
 MAX_REGIONS = 10_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+FORMS = frozenset({"polygons", "run lengths", "numbers", "points", "text", "list"})
+"""Names of the forms of a value, which pydantic puts into the place of an error."""
 
 EXAMPLES: dict[str, Any] = {
     "polygons": {
@@ -126,15 +127,11 @@ def _place(location: tuple[int | str, ...]) -> str:
     return f"`{path.removeprefix('.')}`: " if path else ""
 
 
-FORMS = frozenset({"polygons", "run lengths", "numbers", "points", "text", "list"})
-
-
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     if isinstance(schema, list):
         return [_inlined(each, definitions) for each in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
-        found = definitions[re.sub(".*/", "", schema["$ref"])]
-        return _inlined(found, definitions)
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
     return {key: _inlined(value, definitions) for key, value in schema.items()}
