@@ -89,14 +89,18 @@ class ClassHistory:
     def identify(self, names: Sequence[str], number: int | None) -> list[int | None]:
         """Find the identities of a model's classes by their names in a version (None: the present one).
 
-        A class that this version lacks is the first later one with its name; None: there is none.
+        A class that this version lacks is the first one that was added later with its name, and none that was renamed
+        to it; None: there is none.
         """
         first = self.present.version if number is None else number
-        later = [each for each in self.lists if each.version >= first]
-        return [
-            next((found for each in later if (found := each.identities.get(normalize("NFC", name))) is not None), None)
-            for name in names
-        ]
+        found = dict(self.version(first).identities)
+        known = {each.identity for listed in self.lists if listed.version <= first for each in listed.classes}
+        for listed in self.lists:
+            for name, identity in listed.identities.items():
+                if listed.version > first and identity not in known:
+                    found.setdefault(name, identity)
+                    known.add(identity)
+        return [found.get(normalize("NFC", name)) for name in names]
 
     def translate(self, ids_HW: Ids, number: int, target: ClassList) -> Ids:
         """Translate a mask of a version, uint8 or uint16 [H, W], to the ids of a list.

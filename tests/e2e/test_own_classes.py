@@ -46,7 +46,7 @@ def shown_names(client: httpx.Client) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_own_classes_from_nothing_and_then_one_more(up: Callable[..., Group], tmp_path: Path) -> None:
     pytest.importorskip("trainer.config", reason="the trainer is not installed")
     pytest.importorskip("exporter.export", reason="the exporter is not installed")
@@ -60,7 +60,7 @@ def test_own_classes_from_nothing_and_then_one_more(up: Callable[..., Group], tm
         put_classes(client, list(NAMES), retired=streets)
         masks = send_labels(client)
         eventually(lambda: client.post("/v1/runs").status_code == 201, within_s=60)
-        eventually(lambda: run_is_over(client), within_s=240)
+        eventually(lambda: run_is_over(client), within_s=600)
         (run,) = client.get("/v1/runs").json()["runs"]
         assert (run["status"], run["classes_version"]) == ("judged", 2), run["error"]
         # It cannot be compared with a model of street scenes.
