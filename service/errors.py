@@ -185,6 +185,14 @@ class ClassesChanged(MaskloopError, status=412, slug="classes-changed", title="T
     """The new class list was derived from a version that is no longer the present one."""
 
 
+class LabelExists(Conflict, slug="label-exists", title="The image has a drawn label"):
+    """A prediction would replace a label that a person drew."""
+
+
+class LabelNotDrawn(Conflict, slug="label-not-drawn", title="A label for validation must be drawn"):
+    """A prediction would become a label in `val`, by which models are judged."""
+
+
 class RunActive(Conflict, slug="run-active", title="A run is active"):
     """Another run is active."""
 

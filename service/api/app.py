@@ -23,6 +23,7 @@ from service.api.middleware.observability import ObservedApp, telemetry
 from service.api.middleware.reject_nul import reject_nul
 from service.api.problems import PROTOCOL, add_problem_handlers
 from service.api.v1 import (
+    accept_mask,
     classes,
     drift,
     images,
@@ -89,6 +90,7 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     app.include_router(images.router)
     app.include_router(imports.router)
     app.include_router(label_export.router)
+    app.include_router(accept_mask.router)
     app.include_router(runs.router)
     app.include_router(run_records.router)
     app.include_router(drift.router)

@@ -15,11 +15,12 @@ from typing import Literal
 from sqlalchemy import Select, delete, exists, select, text
 from sqlalchemy.orm import Session
 
-from service.classes.class_list import ClassHistory, ClassList
+from service.classes.class_list import ClassHistory, ClassList, Ids
 from service.classes.label_counts import add_label, class_pixels, remove_label
 from service.errors import FileLost, ImageNotFound, PoolFull
+from service.images.accepted_labels import check_acceptable
 from service.images.duplicate_clusters import cluster_split, pass_on_duplicates
-from service.images.label_masks import check_not_binary, decode_mask, encode_mask, read_mask, translate_mask
+from service.images.label_masks import decode_mask, encode_mask, read_label, translate_mask
 from service.images.new_images import NewImage, find_new, insert_images
 from service.images.pool_counters import (
     Counts,
@@ -179,18 +180,32 @@ class ImageStore:
         group: str | None = None,
         partial: bool = False,
     ) -> Image:
-        """Set or replace the label of an image, a PNG for `read_mask`. Raises ImageNotFound, MaskInvalid.
+        """Set or replace the label of an image, as `read_label` reads it. Raises ImageNotFound, MaskInvalid.
 
-        The label keeps the ids of `classes`, and its version.
-        With `partial`, it may show class 0 alone beside pixels without a label, as 0/255 masks do. Without `split`, a
-        labelled image keeps its split, and a new label gets that of its near-duplicates; of others, every fifth goes to
-        `val`. `group` names the video, place or patient; without it, the image keeps its group.
+        Without `split`, a labelled image keeps its split, and a new label gets that of its near-duplicates; of others,
+        every fifth goes to `val`. `group` names the video, place or patient; without it, the image keeps its group.
         """
         image = self.get(image_id)
         with self._decoding:
-            ids = read_mask(data, width=image.width, height=image.height, classes=classes)
-        if not partial:
-            check_not_binary(ids, classes.ignore_index)
+            ids = read_label(data, width=image.width, height=image.height, classes=classes, partial=partial)
+        return self.put_label(image_id, ids, classes=classes, split=split, group=group)
+
+    def put_label(
+        self,
+        image_id: str,
+        ids: Ids,
+        *,
+        classes: ClassList,
+        split: Split | None = None,
+        group: str | None = None,
+        accepted_from: str | None = None,
+        replace: bool = True,
+    ) -> Image:
+        """Set or replace the label of an image: ids of `classes`, uint8 or uint16 [H, W]. Otherwise as `put_mask`.
+
+        `accepted_from` is the model version whose prediction it is; without `replace`, it replaces no drawn label.
+        Raises ImageNotFound, LabelExists, or LabelNotDrawn if an accepted label would go to `val`.
+        """
         pixels = class_pixels(ids, classes.ignore_index)
         mask = encode_mask(ids)
         sha256 = sha256_of(mask)
@@ -202,15 +217,19 @@ class ImageStore:
             self._blobs.put("masks", sha256, mask)
             # Before rows of images change: `delete` takes these locks in the same order.
             locked_pool(session)
-            chosen = split or row.split or cluster_split(session, row) or next_split(session)
-            row.label_sequence = count_labelled(session, row, chosen)
+            chosen = split or row.split or cluster_split(session, row)
+            if accepted_from is not None:
+                check_acceptable(row, chosen, replace=replace)
+            # A label of a model cannot validate models.
+            chosen = chosen or ("labelled" if accepted_from else next_split(session))
+            row.label_sequence = count_labelled(session, row, chosen, accepted=accepted_from is not None)
             remove_label(session, row)
             old, row.mask_sha256 = row.mask_sha256, sha256
             if old is not None:
                 # A process that is killed after the commit leaves it to the sweep.
                 self._blobs.doubt("masks", old)
             row.split, row.labelled_at = chosen, utc_now()
-            row.classes_version, row.class_pixels = classes.version, pixels
+            row.classes_version, row.class_pixels, row.accepted_from = classes.version, pixels, accepted_from
             add_label(session, row)
             row.group_name = group or row.group_name
         self._blobs.confirm("masks", sha256)

@@ -9,12 +9,26 @@ from PIL import Image
 
 from service.classes.class_list import ClassHistory, ClassList, Ids
 from service.errors import MaskInvalid
+from service.images.label_doubts import BIT_DEPTH_OFFSET, check_not_binary, grey_levels
+from service.images.mask_colors import explain_colors
+from service.images.regions.draw_regions import draw_regions
+from service.images.regions.region_label import is_region_label, read_region_label
 from service.segmentation.decode import TRANSPOSITIONS, orientation_of
 from service.segmentation.formats.png_chunks import SIGNATURE, without_metadata
 from service.upload_kinds import recognise
 
-# Offset of the bit depth in a PNG: signature 8, length and name of IHDR 8, width 4, height 4.
-BIT_DEPTH_OFFSET = 24
+
+def read_label(data: bytes, *, width: int, height: int, classes: ClassList, partial: bool = False) -> Ids:
+    """Read an uploaded label: JSON with regions (`RegionLabel`), or a mask for `read_mask`. Raises MaskInvalid.
+
+    `partial`: do not refuse a mask that looks black and white.
+    """
+    if is_region_label(data):
+        return draw_regions(read_region_label(data), (width, height), classes)
+    ids = read_mask(data, width=width, height=height, classes=classes)
+    if not partial:
+        check_not_binary(data, ids, classes)
+    return ids
 
 
 def read_mask(data: bytes, *, width: int, height: int, classes: ClassList) -> Ids:
@@ -33,24 +47,16 @@ def read_mask(data: bytes, *, width: int, height: int, classes: ClassList) -> Id
             if kind
             else "The mask is not a PNG: save it as PNG with the same class ids, which JPEG would change."
         )
-    ids = _indices(data, (width, height))
+    ids = _indices(data, (width, height), classes)
     found = np.unique(ids)
     unknown = [int(i) for i in found if i >= len(classes) and i != classes.ignore_index]
     if unknown:
         raise MaskInvalid(
             f"The mask holds the ids {unknown[:8]} and the classes are 0..{len(classes) - 1} (or "
             f"{classes.ignore_index}, ignored): renumber the mask, or add classes (PUT /v1/classes)."
+            f"{grey_levels(unknown, set(found.tolist()))}"
         )
     return ids if int(found.max()) > 255 else ids.astype(np.uint8)
-
-
-def check_not_binary(ids: Ids, ignore_index: int) -> None:
-    """Raise MaskInvalid for a mask of 0 and `ignore_index` only: many tools write 0/255 for background and object."""
-    if np.unique(ids).tolist() == [0, ignore_index]:
-        raise MaskInvalid(
-            f"The mask holds 0 and {ignore_index} only, and {ignore_index} means no label: is it a class? Then replace "
-            f"{ignore_index} by the id of the class; if not, send the mask again with ?partial=true."
-        )
 
 
 def encode_mask(ids: Ids) -> bytes:
@@ -79,9 +85,9 @@ def translate_mask(stored: bytes, history: ClassHistory, version: int | None, ta
     return encode_mask(history.translate(decode_mask(stored), source, target))
 
 
-def _indices(data: bytes, size: tuple[int, int]) -> Ids:
+def _indices(data: bytes, size: tuple[int, int], classes: ClassList) -> Ids:
     try:
-        image = _open_upright(data, size)
+        image = _open_upright(data, size, classes)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise MaskInvalid(f"The mask is a damaged PNG ({error}): save it again.") from None
     if image.mode.startswith("I;16"):
@@ -93,14 +99,14 @@ def _indices(data: bytes, size: tuple[int, int]) -> Ids:
     return ids
 
 
-def _open_upright(data: bytes, size: tuple[int, int]) -> Image.Image:
+def _open_upright(data: bytes, size: tuple[int, int], classes: ClassList) -> Image.Image:
     used = without_metadata(data)
     image: Image.Image = Image.open(io.BytesIO(used), formats=["PNG"])
     # Before anything is decoded: the mask may be turned.
     if image.size != size and image.size != size[::-1]:
         raise _wrong_size(image, size)
     if image.mode not in ("1", "L", "P") and not image.mode.startswith("I;16"):
-        raise MaskInvalid(f"The mask is {image.mode} and must have one channel: a pixel is a class id, not a colour.")
+        raise MaskInvalid(explain_colors(image, classes))
     turn = TRANSPOSITIONS.get(orientation_of(image, used))
     upright = image if turn is None else image.transpose(turn)
     if upright.size != size:

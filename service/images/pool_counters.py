@@ -32,6 +32,9 @@ class Counts:
     """Number of images: labelled for training, labelled for validation, unlabelled; and their total size in bytes."""
 
     labelled: int
+    """Including `accepted`."""
+    accepted: int
+    """Predictions of models that were accepted as labels."""
     val: int
     unlabelled: int
     bytes: int
@@ -40,7 +43,9 @@ class Counts:
 def read_counts(session: Session) -> Counts:
     """Read the counters."""
     pool = session.get_one(Pool, 1)
-    return Counts(labelled=pool.labelled, val=pool.val, unlabelled=pool.unlabelled, bytes=pool.bytes)
+    return Counts(
+        labelled=pool.labelled, accepted=pool.accepted, val=pool.val, unlabelled=pool.unlabelled, bytes=pool.bytes
+    )
 
 
 def locked_pool(session: Session) -> Pool:
@@ -60,23 +65,27 @@ def count_deleted(session: Session, images: Sequence[Image], reason: DeletionRea
         counted.subtract({_role(image.split): 1, "bytes": image.bytes})
         if image.split is None:
             counted["unlabelled_bytes"] -= image.bytes
+        if image.accepted_from is not None:
+            counted["accepted"] -= 1
     if reason != "requested":
         counted[f"deleted_by_{reason}"] = len(images)
     return _change(session, Pool.deletion_sequence, **counted)
 
 
-def count_labelled(session: Session, image: Image, after: Split) -> int:
+def count_labelled(session: Session, image: Image, after: Split, *, accepted: bool = False) -> int:
     """Count a label, new or replaced, of an image that still has its split before; return its label sequence."""
     moved: dict[str, int] = {} if image.split == after else {_role(image.split): -1, after: 1}
+    moved["accepted"] = int(accepted) - int(image.accepted_from is not None)
     if image.split is None:
         moved["unlabelled_bytes"] = -image.bytes
     return _change(session, Pool.label_sequence, label_sequence=1, **moved)
 
 
 def next_split(session: Session) -> Split:
-    """Choose the split of a new label: every fifth validates."""
+    """Choose the split of a new label: every fifth that was drawn validates."""
     pool = locked_pool(session)
-    return "val" if (pool.val + 1) * LABELS_PER_VAL <= pool.labelled + pool.val + 1 else "labelled"
+    drawn = pool.labelled - pool.accepted + pool.val
+    return "val" if (pool.val + 1) * LABELS_PER_VAL <= drawn + 1 else "labelled"
 
 
 def _role(split: Split | None) -> Role:

@@ -96,9 +96,8 @@ class Place:
 
     def activate(self, version: str) -> None:
         """Make a version active and wait until it serves."""
-        if self.client.get("/v1/models").json()["desired"] != version:
-            self.client.post(f"/v1/models/{version}/activate").raise_for_status()
-        eventually(lambda: bool(self.client.get("/v1/models").json()["serving"] == version), within_s=20)
+        if self.client.get("/v1/models").json()["serving"] != version:
+            self.client.post(f"/v1/models/{version}/activate", params={"wait_s": 15}).raise_for_status()
 
     def _filled(self, text: str) -> str:
         if "RUN_ID" in text:

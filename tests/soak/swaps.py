@@ -50,7 +50,7 @@ def swaps(
         for cycle in range(cycles):
             await _swap(service, versions[cycle % 2])
             memory.append(service.memory_bytes)
-        await asyncio.to_thread(_activate, service, broken)
+        await asyncio.to_thread(_activate, service, broken, 409)
         models = await _until(lambda models: models["error"] is not None, service)
         _, headers, _ = await asyncio.to_thread(service.request, "POST", "/v1/segment", files[0])
         stop.set()
@@ -67,8 +67,7 @@ def swaps(
 
 
 async def _swap(service: Service, version: str) -> None:
-    await asyncio.to_thread(_activate, service, version)
-    await _until(lambda models: models["serving"] == version, service)
+    await asyncio.to_thread(_activate, service, version, 200)
 
 
 async def _load(service: Service, files: list[bytes], size: tuple[int, int], stop: asyncio.Event) -> list[Sample]:
@@ -82,9 +81,9 @@ async def _load(service: Service, files: list[bytes], size: tuple[int, int], sto
     return samples
 
 
-def _activate(service: Service, version: str) -> None:
-    status, _, body = service.request("POST", f"/v1/models/{version}/activate")
-    if status != 200:
+def _activate(service: Service, version: str, expected: int) -> None:
+    status, _, body = service.request("POST", f"/v1/models/{version}/activate?wait_s={SWAP_TIMEOUT_S:g}")
+    if status != expected:
         raise AssertionError(f"activating {version}: {status} {body!r}")
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.auth import needs
 from service.api.dependencies import BINARY, IMAGE_DOCS, StateOf, Upload, upload_docs
 from service.api.docs.problem_docs import problem_docs
+from service.api.v1.label_out import LabelOut, describe_label
 from service.errors import (
     IMAGE_ERRORS,
     UPLOAD_ERRORS,
@@ -29,6 +30,8 @@ from service.errors import (
     PoolFull,
 )
 from service.images.image_store import LabelFilter, Page
+from service.images.label_doubts import find_doubt
+from service.images.regions.region_label import EXAMPLES, region_schema
 from service.segmentation.decode import EXTENSIONS
 from service.state import State
 from service.storage.storage_faults import reason_of
@@ -42,7 +45,7 @@ router = APIRouter(prefix="/v1/images", tags=["images"], dependencies=[needs("co
 class ImageOut(BaseModel):
     """An image of the pool."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, populate_by_name=True)
 
     id: str = Field(description="SHA-256 of its bytes")
     media_type: str
@@ -54,10 +57,20 @@ class ImageOut(BaseModel):
     labelled_at: datetime | None
     group: str | None = Field(validation_alias="group_name", description="video, place or patient")
     classes_version: int | None = Field(description="version of the class list of its label; null: not labelled")
+    accepted_from: str | None = Field(
+        description="the model version whose prediction was accepted as its label; null: the label was drawn, or there "
+        "is none"
+    )
     duplicate_of: str | None = Field(
         description="id of the earlier image of which it is a near-duplicate, recognised by the worker some time after "
         "the upload; null: none known"
     )
+
+
+class LabelledOut(ImageOut):
+    """An image whose label was stored."""
+
+    label: LabelOut
 
 
 class DeletedOut(BaseModel):
@@ -72,7 +85,8 @@ class PageOut(BaseModel):
 
     images: list[ImageOut]
     next_cursor: str | None = Field(description="pass as ?cursor= for the next page; null: this is the last")
-    labelled: int = Field(description="labels for training in the whole pool")
+    labelled: int = Field(description="labels for training in the whole pool, with the accepted ones")
+    accepted: int = Field(description="predictions that were accepted as labels (POST .../mask:accept)")
     val: int = Field(description="labels for validation in the whole pool")
     unlabelled: int
 
@@ -93,15 +107,15 @@ def count_kept(state: State, images: Sequence[Image]) -> None:
     if not images:
         return
     state.metrics.images_added.inc(len(images))
-    _start_if_due(lambda: state.retrain_policy.consider_image(max(image.sequence for image in images)))
+    start_if_due(lambda: state.retrain_policy.consider_image(max(image.sequence for image in images)))
 
 
 def count_labelled(state: State) -> None:
     """Start a run if one is due: the pool may have had enough images for it, but too few labels."""
-    _start_if_due(state.retrain_policy.consider)
+    start_if_due(state.retrain_policy.consider)
 
 
-def _start_if_due(consider: Callable[[], object]) -> None:
+def start_if_due(consider: Callable[[], object]) -> None:
     """Start a run if one is due; a fault is logged, since the image or label is stored and must be acknowledged."""
     try:
         consider()
@@ -112,6 +126,13 @@ def _start_if_due(consider: Callable[[], object]) -> None:
 
 ADDED_DOCS: dict[int | str, dict[str, Any]] = {200: {"model": ImageOut, "description": "The pool has this image"}}
 CONTENT_DOCS: dict[int | str, dict[str, Any]] = {200: {"content": dict.fromkeys(EXTENSIONS, BINARY)}}
+GROUP = Query(
+    max_length=200,
+    description="The video, place or patient of the image: images of a group are not independent when models are "
+    "compared. It does not choose the split",
+)
+LABEL_DOCS = upload_docs("image/png")
+LABEL_DOCS["requestBody"]["content"]["application/json"] = {"schema": region_schema(), "examples": EXAMPLES}
 VERSION_HEADER = {"description": "version of the class list of the ids", "schema": {"type": "string"}}
 MASK_DOCS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": BINARY}, "headers": {"X-Classes-Version": VERSION_HEADER}}
@@ -191,7 +212,7 @@ def delete_image(state: StateOf, image_id: str) -> DeletedOut:
 
 @router.put(
     "/{image_id}/mask",
-    openapi_extra=upload_docs("image/png"),
+    openapi_extra=LABEL_DOCS,
     responses=problem_docs(*UPLOAD_ERRORS, ImageNotFound, MaskInvalid, NoModel, BundleInvalid, ClassesNotFound),
 )
 def put_mask(
@@ -203,39 +224,33 @@ def put_mask(
         Split | None, Query(description="Default: every fifth label goes to `val`, the others to `labelled`")
     ] = None,
     partial: Annotated[
-        bool, Query(description="Accept a mask of class 0 and of pixels without a label only, which looks like 0/255")
+        bool,
+        Query(description="Accept a PNG that looks black and white, as of 0 and 255 only, of which 255 is no label"),
     ] = False,
-    group: Annotated[
-        str | None,
-        Query(
-            max_length=200,
-            description="The video, place or patient of the image: images of a group are not independent when models "
-            "are compared. It does not choose the split",
-        ),
-    ] = None,
+    group: Annotated[str | None, GROUP] = None,
     classes_version: Annotated[
         int | None,
         Query(
-            ge=1, le=2**31 - 1, description="Version of the class list of the ids in the mask. Default: the present one"
+            ge=1,
+            le=2**31 - 1,
+            description="Version of the class list of the ids or names in the label. Default: the present one",
         ),
     ] = None,
-) -> ImageOut:
-    """Label an image with a one-channel PNG of class ids, of the size of the upright image.
+) -> LabelledOut:
+    """Label an image with a one-channel PNG of class ids, of the size of the upright image, or with regions as JSON.
 
-    The ids are those of the class list (GET /v1/classes), which may differ from those in the masks of a model.
+    The ids are those of the class list (GET /v1/classes), which may differ from those in the masks of a model. Regions
+    are polygons or run lengths, as in COCO, with names of the list. The answer has the pixels of each class.
     """
     history = state.models.classes.history()
     number = history.present.version if classes_version is None else classes_version
-    image = state.images.put_mask(
-        image_id,
-        data,
-        classes=history.existing(number),
-        split=split,
-        group=group,
-        partial=partial,
-    )
+    classes = history.existing(number)
+    image = state.images.put_mask(image_id, data, classes=classes, split=split, group=group, partial=partial)
     count_labelled(state)
-    return ImageOut.model_validate(image)
+    label = describe_label(image, classes)
+    ids = [each.id for each in label.classes]
+    label.doubt = find_doubt(data, ids, classes, unlabelled=label.unlabelled_pixels)
+    return LabelledOut(**ImageOut.model_validate(image).model_dump(), label=label)
 
 
 @router.get(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,7 @@ from service.api.auth import caller_name, needs
 from service.api.dependencies import StateOf, upload_docs
 from service.api.docs.problem_docs import problem_docs
 from service.api.forms import upload_file
+from service.api.v1.activation_wait import DEFAULT_WAIT_S, WaitS, answer_when_serving, not_yet_docs
 from service.errors import (
     BadInput,
     BundleInvalid,
@@ -30,7 +31,7 @@ from service.models.bundle import Manifest
 from service.releases.transitions import MAX_REASON
 from service.state import State
 from service.storage.deletion_columns import DeletionReason
-from service.storage.tables import Model, ModelState
+from service.storage.tables import Activation, Model, ModelState
 
 # Any valid key may read models: clients that segment need the classes.
 router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[needs()])
@@ -103,6 +104,10 @@ class ActivationOut(BaseModel):
     at: datetime
     reason: str
     key_name: str | None = Field(description="name of the key of the person who activated it; null: the service did")
+    serving: bool = Field(
+        default=False, description="this process serves it; others follow on their own, see `model` in their /readyz"
+    )
+    error: str | None = Field(default=None, description="why this process could not load it yet; it tries again")
 
 
 def _desired(state: State) -> str | None:
@@ -146,12 +151,17 @@ async def upload_model(state: StateOf, request: Request) -> ModelOut:
     return await run_in_threadpool(lambda: _out(state, model, _desired(state)))
 
 
-@router.post("/rollback", dependencies=[needs("admin")], responses=problem_docs(NothingToRollBack))
-def rollback(state: StateOf, request: Request) -> ActivationOut:
-    """Activate the version that was active before."""
-    activation = state.releases.rollback(caller_name(request))
-    state.active_model.wake()
-    return ActivationOut.model_validate(activation)
+@router.post(
+    "/rollback",
+    dependencies=[needs("admin")],
+    responses=not_yet_docs(ActivationOut) | problem_docs(NothingToRollBack, ModelNotServable),
+)
+async def rollback(
+    state: StateOf, request: Request, response: Response, wait_s: WaitS = DEFAULT_WAIT_S
+) -> ActivationOut:
+    """Activate the version that was active before. Answers as /activate."""
+    activation = await run_in_threadpool(state.releases.rollback, caller_name(request))
+    return await _answer(state, activation, wait_s, response)
 
 
 @router.get("/{version}", responses=problem_docs(ModelNotFound, BundleInvalid, StorageFailed))
@@ -199,12 +209,14 @@ def delete_model(state: StateOf, request: Request, version: str) -> ModelOut:
 @router.post(
     "/{version}/activate",
     dependencies=[needs("admin")],
-    responses=problem_docs(ModelNotFound, ReasonMissing, ModelNotServable),
+    responses=not_yet_docs(ActivationOut) | problem_docs(ModelNotFound, ReasonMissing, ModelNotServable),
 )
-def activate(
+async def activate(
     state: StateOf,
     request: Request,
+    response: Response,
     version: str,
+    *,
     reason: Annotated[
         str | None,
         Query(
@@ -214,8 +226,18 @@ def activate(
             description="Recorded with the key's name; needed for a version that was rejected or withdrawn",
         ),
     ] = None,
+    wait_s: WaitS = DEFAULT_WAIT_S,
 ) -> ActivationOut:
-    """Activate a version. It serves once it is loaded and its probe has passed."""
-    activation = state.releases.activate(version, reason, caller_name(request))
-    state.active_model.wake()
-    return ActivationOut.model_validate(activation)
+    """Activate a version; the answer comes once it is loaded, its probe has passed, and this process serves it.
+
+    Other serving processes load it on their own, within MASKLOOP_MODEL_POLL_S and the time that this takes.
+    """
+    activation = await run_in_threadpool(state.releases.activate, version, reason, caller_name(request))
+    return await _answer(state, activation, wait_s, response)
+
+
+async def _answer(state: State, activation: Activation, wait_s: float, response: Response) -> ActivationOut:
+    out = ActivationOut.model_validate(activation, from_attributes=True)
+    out.serving = await answer_when_serving(state, activation.version, wait_s, response)
+    out.error = None if out.serving else state.active_model.error
+    return out

@@ -42,6 +42,9 @@ class UsedLabelOut(BaseModel):
         description="group of the image, or the id of its cluster of near-duplicates, its own if it is alone"
     )
     deleted: bool = Field(description="whether the image was deleted since")
+    accepted_from: str | None = Field(
+        description="the model version whose prediction was accepted as the label; null: the label was drawn"
+    )
 
 
 class SnapshotOut(BaseModel):

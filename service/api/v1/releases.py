@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.auth import caller_name, needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
+from service.api.v1.activation_wait import DEFAULT_WAIT_S, WaitS, answer_when_serving, not_yet_docs
 from service.errors import ModelNotServable, ReleaseDecided, ReleaseNotFound
 from service.releases.rollout.disagreement import Disagreement
 from service.releases.transitions import MAX_REASON
@@ -129,12 +131,20 @@ def get_release(state: StateOf, release_id: ReleaseId) -> ReleaseDetailOut:
 @router.post(
     "/{release_id}/release",
     dependencies=[needs("admin")],
-    responses=problem_docs(ReleaseNotFound, ReleaseDecided, ModelNotServable),
+    responses=not_yet_docs(ReleaseOut) | problem_docs(ReleaseNotFound, ReleaseDecided, ModelNotServable),
 )
-def release_candidate(state: StateOf, request: Request, release_id: ReleaseId, reason: Reason) -> ReleaseOut:
-    """Activate a candidate, whatever the verdict: a person has the last word."""
-    released = state.releases.release(release_id, reason, caller_name(request))
-    state.active_model.wake()
+async def release_candidate(
+    state: StateOf,
+    request: Request,
+    response: Response,
+    release_id: ReleaseId,
+    *,
+    reason: Reason,
+    wait_s: WaitS = DEFAULT_WAIT_S,
+) -> ReleaseOut:
+    """Activate a candidate, whatever the verdict: a person has the last word. Answers as /activate of models."""
+    released = await run_in_threadpool(state.releases.release, release_id, reason, caller_name(request))
+    await answer_when_serving(state, released.version, wait_s, response)
     return ReleaseOut.model_validate(released)
 
 

@@ -34,6 +34,8 @@ class UsedLabel:
     """Group of the image, or the id of its cluster of near-duplicates, its own if it is alone."""
     deleted: bool
     """Whether its image was deleted since."""
+    accepted_from: str | None
+    """The model version whose prediction it was; None: it was drawn."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,4 +122,6 @@ def _labels(session: Session, run: Run, after: str, limit: int) -> list[UsedLabe
     ids = [row.image_id for row in rows]
     deleted = select(DeletedImage.image_id).where(deleted_since(run), DeletedImage.image_id.in_(ids))
     gone = set(session.scalars(deleted))
-    return [UsedLabel(r.image_id, r.mask_sha256, r.split, r.group_name, r.image_id in gone) for r in rows]
+    return [
+        UsedLabel(r.image_id, r.mask_sha256, r.split, r.group_name, r.image_id in gone, r.accepted_from) for r in rows
+    ]

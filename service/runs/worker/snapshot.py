@@ -39,7 +39,7 @@ from service.segmentation.decode import EXTENSIONS, Limits, decode
 from service.storage.durable_files import flush_file, sync_folder, write_durably
 from service.storage.tables import DeletedImage, Image, Pool, Role, Run, RunLabel
 
-LABEL_COLUMNS = ["run_id", "image_id", "mask_sha256", "split", "group_name", "classes_version"]
+LABEL_COLUMNS = ["run_id", "image_id", "mask_sha256", "split", "group_name", "classes_version", "accepted_from"]
 LEFT_OUT = "left_out"
 # Formats that the trainer reads; others are converted to PNG.
 TRAINER_READS = {"jpg", "png", "webp", "tif"}
@@ -71,7 +71,9 @@ def take_snapshot(lease: Lease) -> bool:
         run.classes_version = _classes_version(session, run)
         counted = select(RunLabel.split, func.count()).where(RunLabel.run_id == run.id).group_by(RunLabel.split)
         labelled = dict(session.execute(counted).all())
-        add_event(session, run.id, "snapshot", images={"unlabelled": run.unlabelled, **labelled})
+        made = select(func.count()).where(RunLabel.run_id == run.id, RunLabel.accepted_from.is_not(None))
+        accepted = session.scalars(made).one()
+        add_event(session, run.id, "snapshot", images={"unlabelled": run.unlabelled, **labelled}, accepted=accepted)
     return True
 
 
@@ -79,8 +81,9 @@ def _select_pool(session: Session, run: Run, pool: Pool) -> None:
     """Select all images and labels of the pool."""
     # Near-duplicates are not independent either.
     group = func.coalesce(Image.group_name, Image.duplicate_of, Image.id)
-    labels = select(literal(run.id), Image.id, Image.mask_sha256, Image.split, group, Image.classes_version)
-    session.execute(insert(RunLabel).from_select(LABEL_COLUMNS, labels.where(Image.mask_sha256.is_not(None))))
+    columns = (Image.id, Image.mask_sha256, Image.split, group, Image.classes_version, Image.accepted_from)
+    labels = select(literal(run.id), *columns).where(Image.mask_sha256.is_not(None))
+    session.execute(insert(RunLabel).from_select(LABEL_COLUMNS, labels))
     run.image_sequence, run.label_sequence = pool.image_sequence, pool.label_sequence
     run.unlabelled = pool.unlabelled
 
@@ -89,7 +92,7 @@ def _select_again(session: Session, run: Run, earlier: Run) -> None:
     """Select what an earlier run used, without images deleted since."""
     deleted = select(DeletedImage.image_id).where(deleted_since(earlier))
     were_labelled = select(RunLabel.image_id).where(RunLabel.run_id == earlier.id)
-    columns = (RunLabel.image_id, RunLabel.mask_sha256, RunLabel.split, RunLabel.group_name, RunLabel.classes_version)
+    columns = [getattr(RunLabel, name) for name in LABEL_COLUMNS[1:]]
     labels = select(literal(run.id), *columns)
     labels = labels.where(RunLabel.run_id == earlier.id, RunLabel.image_id.not_in(deleted))
     session.execute(insert(RunLabel).from_select(LABEL_COLUMNS, labels))

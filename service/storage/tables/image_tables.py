@@ -44,6 +44,8 @@ class Pool(Base):
     deleted_by_age: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     """Number of images that retention has deleted by their age."""
     deleted_by_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    accepted: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Number of labels in `labelled` that a model made and a person accepted."""
 
 
 class Image(Base):
@@ -83,6 +85,8 @@ class Image(Base):
     """Version of the class list of the mask's ids; set together with the mask."""
     class_pixels: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """Labelled pixels by class id, without ignored ones. NULL: not counted yet, or not labelled."""
+    accepted_from: Mapped[str | None] = mapped_column(String(64))
+    """The model version whose prediction a person accepted as the label. NULL: it was drawn, or there is none."""
 
 
 class DeletedImage(Base):

@@ -89,6 +89,8 @@ class RunLabel(Base):
     """`Image.group_name`, or the id of the image's cluster of near-duplicates."""
     classes_version: Mapped[int | None]
     """`Image.classes_version` of the mask."""
+    accepted_from: Mapped[str | None] = mapped_column(String(64))
+    """`Image.accepted_from` of the mask."""
 
 
 class RunEvent(Base):

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from service.classes.class_list import Ids
+from service.classes.class_list import ClassList, Ids
 from service.errors import MaskInvalid
-from service.images.label_masks import check_not_binary, encode_mask, read_mask
-from tests.service.class_lists import list_of
+from service.images.label_doubts import find_doubt
+from service.images.label_masks import encode_mask, read_label, read_mask
+from tests.service.class_lists import TINY, list_of
 from tests.service.conftest import encoded, read
 
 MANY = list_of([str(i) for i in range(65_535)], ignore_index=65_535)
@@ -111,8 +112,10 @@ def test_large_and_damaged_metadata_does_not_cost_the_mask() -> None:
         (encoded(IDS.T.copy()), "2x3 pixels .* EXIF orientation"),
         (encoded(np.zeros((3, 3), np.uint8)), "3x3 pixels"),
         (encoded(IDS)[:50] + b"!" + encoded(IDS)[51:], "checksum of its IDAT chunk is wrong"),
-        (encoded(Image.fromarray(IDS).convert("RGB")), "one channel"),
-        (encoded(Image.fromarray(IDS).convert("LA")), "one channel"),
+        (encoded(Image.fromarray(IDS).convert("RGB")), "RGB with equal channels.*save one channel as grey"),
+        (encoded(Image.fromarray(IDS).convert("LA")), "LA.*one channel"),
+        (encoded(np.array([[[1, 1, 1], [2, 2, 2], [0, 0, 0]]] * 2, np.uint8)), "RGB with equal channels"),
+        (encoded(np.full((2, 3, 3), (9, 8, 7), np.uint8)), "1 colours that no class has, such as #090807"),
         (encoded(np.full((2, 3), 5, np.uint8)), r"ids \[5\]"),
         (encoded(np.full((2, 3), 254, np.uint8)), r"ids \[254\]"),
     ],
@@ -122,15 +125,69 @@ def test_invalid_mask_is_rejected_with_the_reason(data: bytes, message: str) -> 
         accept(data)
 
 
-def test_mask_of_0_and_the_ignored_id_only_is_taken_for_binary() -> None:
-    for ids, ignore_index in ((np.array([[0, 255]], np.uint8), 255), (np.array([[0, 65_535]], np.uint16), 65_535)):
-        with pytest.raises(MaskInvalid, match=rf"0 and {ignore_index} only.*is it a class\?.*\?partial=true"):
-            check_not_binary(ids, ignore_index)
+def test_colours_of_the_class_list_are_named() -> None:
+    mask = np.array([[(255, 0, 0), (0, 255, 0), (255, 0, 0)]] * 2, np.uint8)
+    with pytest.raises(MaskInvalid, match=r"colours of the class list \(#ff0000 red, #00ff00 green\).*COCO RLE"):
+        read_mask(encoded(mask), width=3, height=2, classes=TINY)
 
 
-@pytest.mark.parametrize("values", [(1, 255), (0, 0), (255, 255), (0, 1)])
-def test_other_masks_are_not_taken_for_binary(values: tuple[int, int]) -> None:
-    check_not_binary(np.array([values], np.uint8), 255)
+@pytest.mark.parametrize(
+    ("mask", "classes", "message"),
+    [
+        (np.array([[0, 255]], np.uint8), 5, r"0 and 255 only.*is it a class\?.*\?partial=true"),
+        (np.array([[0, 65_535]], np.uint16), 300, "0 and 65535 only"),
+        # Here 255 is a class.
+        (np.array([[0, 255]], np.uint8), 300, "black and white, which would mean '0' and '255'"),
+        (np.array([[False, True]]), 3, "black and white, which would mean '0' and '1'"),
+    ],
+)
+def test_black_and_white_mask_needs_a_confirmation(mask: np.ndarray[Any, Any], classes: int, message: str) -> None:
+    listed = list_of([str(i) for i in range(classes)], ignore_index=255 if classes < 256 else 65_535)
+    with pytest.raises(MaskInvalid, match=message):
+        read_label(encoded(mask), width=2, height=1, classes=listed)
+    np.testing.assert_array_equal(read_label(encoded(mask), width=2, height=1, classes=listed, partial=True), mask)
+
+
+@pytest.mark.parametrize(
+    "mask", [np.array([values], np.uint8) for values in ((1, 255), (0, 0), (255, 255), (0, 1))] + [np.array([[True]])]
+)
+def test_other_masks_are_not_taken_for_black_and_white(mask: np.ndarray[Any, Any]) -> None:
+    height, width = mask.shape
+    classes = list_of("abc" if mask.dtype == np.uint8 else "ab")
+    np.testing.assert_array_equal(read_label(encoded(mask), width=width, height=height, classes=classes), mask)
+
+
+def test_grey_levels_of_a_soft_edge_are_recognised() -> None:
+    grey = np.linspace(0, 255, 16).astype(np.uint8)[None]
+    with pytest.raises(MaskInvalid, match="one object with soft edges: set a threshold"):
+        read_mask(encoded(grey), width=16, height=1, classes=TINY)
+
+
+def doubt(mask: Any, classes: ClassList = TINY) -> str | None:
+    ids = np.unique(np.asarray(mask))
+    labelled = [i for i in ids.tolist() if i != classes.ignore_index]
+    return find_doubt(encoded(mask), labelled, classes, unlabelled=int((np.asarray(mask) == 255).sum()))
+
+
+def test_mask_that_may_be_meant_otherwise_gets_a_doubt() -> None:
+    assert "Every pixel is 'red'" in (doubt(np.zeros((2, 2), np.uint8)) or "")
+    assert "0 and 1 only, 'red' and 'green'" in (doubt(np.array([[0, 1]], np.uint8)) or "")
+    assert doubt(np.array([[255]], np.uint8)) == "No pixel has a label."
+    for clear in ([[0, 2]], [[0, 1, 2]], [[0, 1, 255]], [[0, 255]]):
+        assert doubt(np.array(clear, np.uint8)) is None
+    assert doubt(np.array([[0, 1]], np.uint8), list_of("ab")) is None
+
+
+def test_palette_in_the_colours_of_other_classes_gets_a_doubt() -> None:
+    """A converter has made a palette of its own from a mask in the colours of the classes."""
+    mask = Image.fromarray(np.array([[0, 1]], np.uint8))
+    mask.putpalette([*TINY.classes[1].color, *TINY.classes[0].color])
+    assert "paints the id 0, 'red', in the colour of 'green', whose id is 1" in (doubt(mask) or "")
+    mask.putpalette([*TINY.classes[0].color, *TINY.classes[1].color])
+    assert "0 and 1 only" in (doubt(mask) or "")
+    # Voc's palette: black is no class, so the colours mean nothing.
+    mask.putpalette([7, 7, 7, *TINY.classes[0].color])
+    assert "0 and 1 only" in (doubt(mask) or "")
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))) | arrays(np.uint16, (3, 4)))

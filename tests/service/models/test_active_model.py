@@ -160,7 +160,7 @@ def test_swap_under_load_fails_no_request(client: TestClient, other_bundle: Path
     assert uploaded.status_code == 201, uploaded.text
     with Load(client) as load:
         for version in (SECOND, FIRST, SECOND):
-            assert client.post(f"/v1/models/{version}/activate").status_code == 200
+            assert client.post(f"/v1/models/{version}/activate", params={"wait_s": 60}).json()["serving"]
             eventually(partial(load.latest_are, version))
         assert client.post("/v1/models/rollback").json()["version"] == FIRST
         eventually(partial(load.latest_are, FIRST))
@@ -174,8 +174,8 @@ def test_version_with_a_failing_probe_is_not_swapped_in_under_load(client: TestC
     state: State = client.app_state["maskloop"]
     damage_probe(state.models.bundle(SECOND).folder, SECOND)
     with Load(client) as load:
-        client.post(f"/v1/models/{SECOND}/activate")
-        eventually(lambda: client.get(f"/v1/models/{SECOND}").json()["state"] == "failed")
+        refused = client.post(f"/v1/models/{SECOND}/activate", params={"wait_s": 60})
+        assert (refused.status_code, client.get(f"/v1/models/{SECOND}").json()["state"]) == (409, "failed")
         count = len(load.versions)
         eventually(lambda: len(load.versions) > count + 20)
     assert load.failures == []

@@ -115,7 +115,7 @@ def test_deleted_version_can_be_uploaded_again(
     assert uploaded.status_code == 201, uploaded.text
     assert (uploaded.json()["state"], uploaded.json()["deleted_at"]) == ("ready", None)
     end_grace(loop, clock)
-    assert api.post(f"/v1/models/{OTHER}/activate").status_code == 200
+    assert api.post(f"/v1/models/{OTHER}/activate", params={"wait_s": 60}).status_code == 200
     assert "model.onnx" in stored_files(loop, OTHER)
 
 

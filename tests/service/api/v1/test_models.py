@@ -12,6 +12,7 @@ from tests.service.conftest import MakeSettings, encoded, eventually, read, serv
 from tests.service.tiny_bundle import COLORS, nearest, picture, sha256, write_manifest, zipped
 
 URL = "/v1/models"
+LONG_WAIT = {"wait_s": 60}
 FIRST, SECOND = "20260101T000000-aaaaaaaa", "20260102T000000-bbbbbbbb"
 
 
@@ -39,9 +40,34 @@ def test_uploaded_model_can_be_requested_and_activated(client: TestClient, other
     assert requested.headers["x-model-version"] == SECOND
     np.testing.assert_array_equal(read(requested.content), nearest(image, COLORS[::-1]))
     assert client.post("/v1/segment", content=encoded(image)).headers["x-model-version"] == FIRST
-    client.post(f"{URL}/{SECOND}/activate")
-    eventually(lambda: client.get("/readyz").json()["model"] == SECOND)
+    activated = client.post(f"{URL}/{SECOND}/activate", params=LONG_WAIT)
+    assert (activated.status_code, activated.json()["serving"]) == (200, True)
+    assert client.post("/v1/segment", content=encoded(image)).headers["x-model-version"] == SECOND
+    assert client.post(f"{URL}/rollback", params=LONG_WAIT).json()["version"] == FIRST
+    assert client.post("/v1/segment", content=encoded(image)).headers["x-model-version"] == FIRST
     assert client.post(URL, content=zipped(other_bundle)).status_code == 201
+
+
+def test_activation_that_takes_longer_than_the_wait_is_answered_with_a_place_to_look(
+    client: TestClient, other_bundle: Path
+) -> None:
+    client.post(URL, content=zipped(other_bundle))
+    answer = client.post(f"{URL}/{SECOND}/activate", params={"wait_s": 0})
+    assert (answer.status_code, answer.json()["serving"]) == (202, False)
+    place = answer.headers["location"]
+    assert client.get(place).json()["desired"]
+    eventually(lambda: client.get(place).json()["serving"])
+
+
+def test_activation_of_a_version_that_does_not_load_is_refused(client: TestClient, other_bundle: Path) -> None:
+    """It was valid when it was uploaded."""
+    client.post(URL, content=zipped(other_bundle))
+    state: State = client.app_state["maskloop"]
+    (state.models.bundle(SECOND).folder / "model.onnx").write_bytes(b"damaged")
+    refused = client.post(f"{URL}/{SECOND}/activate", params=LONG_WAIT)
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:maskloop:problem:model-not-servable")
+    assert "the model before still serves: " in refused.json()["detail"]
+    assert client.get(URL).json()["serving"] == FIRST
 
 
 def test_invalid_bundles_are_rejected_and_leave_no_files(client: TestClient, other_bundle: Path) -> None:

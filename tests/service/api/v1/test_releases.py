@@ -6,7 +6,7 @@ import threading
 
 from service.runs.worker.perform import perform
 from service.state import State
-from tests.service.conftest import eventually, serve
+from tests.service.conftest import serve
 from tests.service.runs.conftest import GOOD, actor, bad, clock, fill, good, loop, loop_settings, register_worker
 
 __all__ = ["actor", "bad", "clock", "good", "loop", "loop_settings"]
@@ -38,10 +38,10 @@ def test_person_releases_an_undecided_candidate(loop: State) -> None:
         assert client.get(url).json().items() >= asked.items()
         for reason in ({}, {"reason": " "}, {"reason": "x" * 201}):
             assert client.post(f"{url}/release", params=reason).status_code == 422
-        released = client.post(f"{url}/release", params={"reason": "looked at 20 masks"}).json()
+        released = client.post(f"{url}/release", params={"reason": "looked at 20 masks", "wait_s": 60}).json()
         assert (released["state"], released["reason"]) == ("serving", "looked at 20 masks")
         assert released["decided_by"] == "configured"
-        eventually(lambda: client.get("/readyz").json()["model"] == GOOD)
+        assert client.get("/readyz").json()["model"] == GOOD
         again = client.post(f"{url}/decline", params={"reason": "too late"})
         assert (again.status_code, again.json()["type"]) == (409, "urn:maskloop:problem:release-decided")
         missing = client.get("/v1/releases/99")

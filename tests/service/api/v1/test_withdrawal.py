@@ -60,11 +60,10 @@ def test_model_that_a_person_forced_is_not_withdrawn(make_settings: MakeSettings
         state: State = client.app_state["maskloop"]
         assert [segment(client) for _ in range(20)] == [200] * 20
         release_id = release_failing(state, tmp_path, settings)
-        client.post("/v1/models/rollback").raise_for_status()
-        eventually(lambda: client.get("/readyz").json()["model"] == FIRST)
+        assert client.post("/v1/models/rollback", params={"wait_s": 60}).status_code == 200
         path = f"/v1/models/{FAILING}/activate" if way == "activate" else f"/v1/releases/{release_id}/release"
-        client.post(path, params={"reason": "only small images come now"}).raise_for_status()
-        eventually(lambda: client.get("/readyz").json()["model"] == FAILING)
+        answer = client.post(path, params={"reason": "only small images come now", "wait_s": 60})
+        assert answer.status_code == 200
         assert [segment(client) for _ in range(30)] == [500] * 30
         state.release_watch.tick()
         assert client.get(f"/v1/releases/{release_id}").json()["state"] == "serving"

@@ -23,6 +23,7 @@ def api(loop: State) -> Iterator[TestClient]:
 
 def test_model_of_a_run_names_its_images_labels_and_verdict(api: TestClient, loop: State) -> None:
     ids = fill(loop, val=2)
+    loop.images.put_label(ids[0], nearest(picture(seed=0), COLORS), classes=TINY, accepted_from=BAD)
     masks = {image_id: loop.images.get(image_id).mask_sha256 for image_id in ids[:4]}
     run_id = finished_run(loop)
     # What happens later is not part of it, but deletions are told.
@@ -37,7 +38,7 @@ def test_model_of_a_run_names_its_images_labels_and_verdict(api: TestClient, loo
     assert told["run"]["report"]["outcome"] == "promote"
     assert told["snapshot"] == {
         "image_sequence": 7,
-        "label_sequence": 4,
+        "label_sequence": 5,
         "unlabelled": 3,
         "labelled": 2,
         "val": 2,
@@ -50,6 +51,7 @@ def test_model_of_a_run_names_its_images_labels_and_verdict(api: TestClient, loo
             "split": "labelled" if image_id in ids[:2] else "val",
             "group": image_id,
             "deleted": image_id == ids[1],
+            "accepted_from": BAD if image_id == ids[0] else None,
         }
         for image_id in sorted(masks)
     ]

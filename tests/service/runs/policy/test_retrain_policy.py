@@ -42,7 +42,7 @@ def test_enough_new_images_start_one_run_and_its_worker_takes_a_snapshot_of_the_
     assert [image.image_id for image in loop.runs.unlabelled(run.id)] == ids[3:]
     queued, _, taken = loop.runs.events(run.id)
     assert queued.event == {"event": "queued", "reason": "images"}
-    assert taken.event == {"event": "snapshot", "images": {"labelled": 2, "val": 1, "unlabelled": 3}}
+    assert taken.event == {"event": "snapshot", "images": {"labelled": 2, "val": 1, "unlabelled": 3}, "accepted": 0}
 
 
 def test_next_run_counts_only_images_added_after_the_last_snapshot(loop: State) -> None:
