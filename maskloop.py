@@ -43,6 +43,7 @@ VERBS = {
     },
     TRAINER: {
         "import": "convert annotations of labelling tools to a data set",
+        "export-labels": "convert a data set to the form of a labelling tool",
         "check": "check every image and mask of a data set",
         "train": "train a model",
         "evaluate": "score checkpoints on a labelled split",

@@ -95,6 +95,7 @@ class Api:
     delete_image = method(image_calls.delete_image)
     put_mask = method(image_calls.put_mask)
     get_mask = method(image_calls.get_mask)
+    accept_mask = method(image_calls.accept_mask)
 
     get_classes = method(class_calls.get_classes)
     put_classes = method(class_calls.put_classes)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from trainer.data.dataset import Sample, SegmentationDataset
-from trainer.data.scan import map_in_threads
+from trainer.data.map_in_threads import map_in_threads
 from trainer.evaluation.audit import evenly_spaced
 
 MOST, LEAST = 20, 3

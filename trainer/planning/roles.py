@@ -10,7 +10,7 @@ import numpy as np
 from trainer.counted import counted
 from trainer.data.check.inspection import ROLES
 from trainer.data.dataset import EVERYTHING, DatasetError, Sample, SegmentationDataset, without
-from trainer.data.scan import map_in_threads
+from trainer.data.map_in_threads import map_in_threads
 
 VAL_SHARE = 0.2
 """Share of the labelled images that is held out for validation if the data set has no split for it."""

@@ -12,7 +12,7 @@ from service.api.auth import needs
 from service.api.dependencies import StateOf
 from service.api.docs.problem_docs import problem_docs
 from service.api.request_priority import PriorityOf
-from service.api.v1.images import GROUP, ImageOut, LabelledOut, start_if_due
+from service.api.v1.images import GROUP, ImageOut, LabelledOut, count_labelled
 from service.api.v1.label_out import describe_label
 from service.errors import (
     ADMISSION_ERRORS,
@@ -101,7 +101,7 @@ async def accept_mask(
             )
 
         stored = await run_in_threadpool(store)
-    await run_in_threadpool(start_if_due, state.retrain_policy.consider)
+    await run_in_threadpool(count_labelled, state)
     return stored
 
 

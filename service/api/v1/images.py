@@ -107,15 +107,15 @@ def count_kept(state: State, images: Sequence[Image]) -> None:
     if not images:
         return
     state.metrics.images_added.inc(len(images))
-    start_if_due(lambda: state.retrain_policy.consider_image(max(image.sequence for image in images)))
+    _start_if_due(lambda: state.retrain_policy.consider_image(max(image.sequence for image in images)))
 
 
 def count_labelled(state: State) -> None:
     """Start a run if one is due: the pool may have had enough images for it, but too few labels."""
-    start_if_due(state.retrain_policy.consider)
+    _start_if_due(state.retrain_policy.consider)
 
 
-def start_if_due(consider: Callable[[], object]) -> None:
+def _start_if_due(consider: Callable[[], object]) -> None:
     """Start a run if one is due; a fault is logged, since the image or label is stored and must be acknowledged."""
     try:
         consider()

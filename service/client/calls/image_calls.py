@@ -96,6 +96,28 @@ def put_mask(
     return model_call(PoolImage, Request(method="PUT", path=path, params=params, content=mask, repeatable=True))
 
 
+def accept_mask(
+    image_id: str,
+    *,
+    model: str | None = None,
+    min_confidence: float | None = None,
+    group: str | None = None,
+    replace: bool = False,
+) -> Call[PoolImage]:
+    """Make a model's prediction the label of an image (scopes `contribute` and `predict`).
+
+    Args:
+        image_id: The image.
+        model: Version of the model; None: the active one.
+        min_confidence: Pixels of which the model is less confident get no label, 0..1.
+        group: The video, place or patient of the image; None: of its own.
+        replace: Replace the label if a person has drawn one.
+    """
+    params: Params = {"model": model, "min_confidence": min_confidence, "group": group, "replace": replace or None}
+    path = f"{IMAGES}/{quoted(image_id)}/mask:accept"
+    return model_call(PoolImage, Request(method="POST", path=path, params=params, repeatable=True))
+
+
 def delete_image(image_id: str) -> Call[DeletedImage]:
     """Delete an image and its label."""
     return model_call(DeletedImage, Request(method="DELETE", path=f"{IMAGES}/{quoted(image_id)}"))

@@ -20,6 +20,8 @@ from service.settings import Settings
 WITHOUT_METHOD = {
     "GET /livez": "probe of process managers",
     "GET /metrics": "for Prometheus",
+    "POST /v1/imports": "for pages in a browser; `maskloop import` and `push` do it in two steps",
+    "GET /v1/labels/export": "a ZIP archive to save; `pull` fetches the pool as a data set",
     "GET /v1/runs/{run_id}/events": "server-sent events, for pages in a browser; get_run has the progress",
 }
 PROTOCOL = "/v2"  # has clients of its own: tritonclient, kserve

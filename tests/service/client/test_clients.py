@@ -47,7 +47,7 @@ def test_labels_make_the_round_trip(client: Client) -> None:
     assert (labelled.split, labelled.group) == ("val", "video 1")
     np.testing.assert_array_equal(read(client.get_mask(image.id)), MASK)
     assert client.image_content(image.id) == PHOTO
-    with pytest.raises(Invalid, match="must have one channel"):
+    with pytest.raises(Invalid, match="must be a class id, not a colour"):
         client.put_mask(image.id, PHOTO)
     assert client.delete_image(image.id).models == []
     with pytest.raises(Missing) as caught:

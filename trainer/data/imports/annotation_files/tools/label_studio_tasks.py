@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from trainer.data.imports.annotation_files.checked_values import (
     ContentError,
@@ -24,7 +24,7 @@ from trainer.data.imports.annotation_files.tools.brush_stream import brush_mask
 from trainer.data.imports.drawing.rasterise import Ellipse, Polygon, Shape, rotated_rectangle
 from trainer.data.imports.import_options import ImportOptions
 from trainer.data.imports.known_format import KnownFormat
-from trainer.data.imports.source.annotated import SPLITS, Imported, Size
+from trainer.data.imports.source.annotated import SPLITS, Imported, Size, Split
 from trainer.data.imports.source.losses import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
@@ -99,7 +99,7 @@ def _images(source: SourceFolder, file: str, task: Table, losses: Losses) -> lis
     sizes = [size_of(each.get("original_width"), each.get("original_height")) for each in results]
     size = next((each for each in sizes if each), None)
     # As `export-labels` writes it.
-    split = SPLITS.get(str(data.get("split")).casefold(), "")
+    split: Split | Literal[""] = SPLITS.get(str(data.get("split")).casefold()) or ""
     return [FoundImage(file=file, spellings=spellings, regions=regions, size=size, split=split)]
 
 
