@@ -177,6 +177,7 @@ def test_brush_pngs_without_their_tasks_are_an_error(tmp_path: Path, capsys: Any
 
 BOX = '<box label="crop" xtl="0" ytl="0" xbr="4" ybr="4"/>'
 MASK = '<mask label="crop" rle="3, 4" left="0" top="0" width="3" height="3"/>'
+LARGE = '<mask label="crop" rle="9999800001" left="0" top="0" width="99999" height="99999"/>'
 XML = '<annotations><meta/><image name="a.png" width="40" height="30">{}</image></annotations>'
 
 
@@ -187,6 +188,7 @@ XML = '<annotations><meta/><image name="a.png" width="40" height="30">{}</image>
             XML.format(f'<mask label="crop" rle="3, 4" left="0" top="0" width="3" height="3"/>{BOX}'),
             "for 7 of 9 pixels",
         ),
+        (XML.format(f"{LARGE}{BOX}"), "a mask of 99999x99999 pixels at 0, 0, which is not within the image"),
         (XML.format(f'<polygon label="crop" points="1,2;3"/>{BOX}'), "has no points (x,y;x,y;...)"),
         (XML.format(f'<box label="crop" xtl="nan"/>{BOX}'), "has no xtl (a number)"),
         (XML.format(BOX).replace("</image>", '</image><track id="0"/>'), "tracks of videos are not read"),
