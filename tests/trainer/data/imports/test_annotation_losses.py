@@ -141,6 +141,12 @@ def test_annotations_of_another_image_size_are_not_drawn(content: Any, tmp_path:
     assert not result.masks
 
 
+def test_size_that_a_coco_file_claims_takes_no_memory(tmp_path: Path) -> None:
+    images = [{"id": 7, "file_name": "a.png", "height": 10**9, "width": 10**9}]
+    (loss,) = import_folder(source(tmp_path, coco(images=images))).losses("unusable label")
+    assert "was annotated with 1000000000x1000000000 pixels" in loss["examples"][0]
+
+
 def test_annotations_of_the_stored_instead_of_the_upright_image_are_not_drawn(tmp_path: Path) -> None:
     root = source(tmp_path, labelme())
     photograph(root / "a.png", orientation=6)
