@@ -73,7 +73,9 @@ chaos: $(ALL) ## kill processes, fill the disk, set the clock during real traini
 	-$(UV) venv --quiet --clear --python $(BIN)/python $(@D) && $(UV) pip install --quiet --link-mode copy \
 		--compile-bytecode --python $(@D)/bin/python $(if $(filter triton,$*),--no-deps) --requirements $< && touch $@
 
-# The SDKs contradict each other, so each has its own virtual environment. labelme 7 needs Python 3.12.
+# The SDKs contradict each other, so each has its own virtual environment. labelme 7 needs Python 3.12 or newer: set
+# PYTHON312 to its path if uv does not find one.
+PYTHON312 ?= 3.12
 FORMATS := $(patsubst tests/trainer/data/imports/sdks/requirements/%.txt,%,$(wildcard tests/trainer/data/imports/sdks/requirements/*.txt))
 formats: $(ALL) $(FORMATS:%=.venv/formats-%/installed) ## install the SDKs of labelling tools (3 GB), write data sets with them and import these, export data sets and read these with them, compare the masks to the pixel
 	$(BIN)/python -m tests.trainer.data.imports.sdks $(IMPORTED)
@@ -81,7 +83,7 @@ formats: $(ALL) $(FORMATS:%=.venv/formats-%/installed) ## install the SDKs of la
 
 # The table names an SDK that cannot be installed.
 .venv/formats-%/installed: tests/trainer/data/imports/sdks/requirements/%.txt | $(ALL)
-	-$(UV) venv --quiet --clear --python $(if $(filter labelme,$*),3.12,$(BIN)/python) $(@D) && $(UV) pip install --quiet \
+	-$(UV) venv --quiet --clear --python $(if $(filter labelme,$*),$(PYTHON312),$(BIN)/python) $(@D) && $(UV) pip install --quiet \
 		--python $(@D)/bin/python --requirements $< && touch $@
 
 bench-pool: $(ALL) ## measure uploads, pages and run starts with up to a million images, on SQLite and PostgreSQL

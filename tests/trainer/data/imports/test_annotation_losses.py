@@ -141,6 +141,12 @@ def test_annotations_of_another_image_size_are_not_drawn(content: Any, tmp_path:
     assert not result.masks
 
 
+def test_size_that_a_coco_file_claims_takes_no_memory(tmp_path: Path) -> None:
+    images = [{"id": 7, "file_name": "a.png", "height": 10**9, "width": 10**9}]
+    (loss,) = import_folder(source(tmp_path, coco(images=images))).losses("unusable label")
+    assert "was annotated with 1000000000x1000000000 pixels" in loss["examples"][0]
+
+
 def test_annotations_of_the_stored_instead_of_the_upright_image_are_not_drawn(tmp_path: Path) -> None:
     root = source(tmp_path, labelme())
     photograph(root / "a.png", orientation=6)
@@ -177,6 +183,7 @@ def test_brush_pngs_without_their_tasks_are_an_error(tmp_path: Path, capsys: Any
 
 BOX = '<box label="crop" xtl="0" ytl="0" xbr="4" ybr="4"/>'
 MASK = '<mask label="crop" rle="3, 4" left="0" top="0" width="3" height="3"/>'
+LARGE = '<mask label="crop" rle="9999800001" left="0" top="0" width="99999" height="99999"/>'
 XML = '<annotations><meta/><image name="a.png" width="40" height="30">{}</image></annotations>'
 
 
@@ -187,6 +194,7 @@ XML = '<annotations><meta/><image name="a.png" width="40" height="30">{}</image>
             XML.format(f'<mask label="crop" rle="3, 4" left="0" top="0" width="3" height="3"/>{BOX}'),
             "for 7 of 9 pixels",
         ),
+        (XML.format(f"{LARGE}{BOX}"), "a mask of 99999x99999 pixels at 0, 0, which is not within the image"),
         (XML.format(f'<polygon label="crop" points="1,2;3"/>{BOX}'), "has no points (x,y;x,y;...)"),
         (XML.format(f'<box label="crop" xtl="nan"/>{BOX}'), "has no xtl (a number)"),
         (XML.format(BOX).replace("</image>", '</image><track id="0"/>'), "tracks of videos are not read"),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 from trainer.data.imports.annotation_files.checked_values import ContentError, Table, number
 from trainer.data.imports.annotation_files.coco_json.coco_content import (
@@ -44,6 +44,8 @@ LISTS = {"images", "annotations", "categories"}
 PARTS = {"category_id", "image_id", "supercategory", "segmentation", "segments_info"}
 LABEL_PNG = re.compile(r"_label_[\w-]+\.png$")
 """Labels of Segments.ai, beside the photographs."""
+MAX_MEASURED = 1 << 26
+"""Pixels of an image in which areas are computed before the image itself is opened."""
 COMPARED = 20
 """Polygons whose areas decide whether they run through pixel centres."""
 
@@ -170,12 +172,17 @@ def _polygons(segmentation: Any) -> Iterable[list[tuple[float, float]]]:
 def _area(annotation: Table, region: FoundRegion, image: CocoImage) -> float:
     """Of the file, else of the region's pixels; a region that cannot be drawn is reported later."""
     area = stated_area(annotation)
-    if area is not None or not image.size:
+    if area is not None or not _is_measured(image.size):
         return area or 0.0
     try:
         return float(shape_pixels(region.build(image.size), image.size).sum())
     except (ShapeError, ContentError):
         return 0.0
+
+
+def _is_measured(size: Size | None) -> TypeGuard[Size]:
+    """Whether areas are computed: a file can state any size."""
+    return size is not None and size[0] * size[1] <= MAX_MEASURED
 
 
 def _through_centres(content: CocoContent) -> bool:
@@ -196,7 +203,7 @@ def _with_areas(content: CocoContent) -> Iterator[tuple[float, list[Any], Size]]
     for image in content.images:
         for each in image.annotations:
             area, polygons = stated_area(each), each.get("segmentation")
-            if area is not None and image.size and isinstance(polygons, list) and polygons:
+            if area is not None and _is_measured(image.size) and isinstance(polygons, list) and polygons:
                 yield area, polygons, image.size
 
 
@@ -219,7 +226,9 @@ def _panoptic(
             by_segment = {
                 each["id"]: ids[category]
                 for each in segments
-                if type(each.get("id")) is int and (category := known_category(each, content, losses))
+                if isinstance(each, dict)
+                and type(each.get("id")) is int
+                and (category := known_category(each, content, losses))
             }
             label = PanopticLabel(source.path(png), png, by_segment)
             described = replace(described, label=label, label_files=[png])

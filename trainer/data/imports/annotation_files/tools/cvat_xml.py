@@ -85,7 +85,7 @@ def _image(image: ET.Element, file: str, losses: Losses) -> FoundImage:
         name = f"{label or each.tag} {index}"
         if each.tag in BUILDERS and label:
             region = FoundRegion(label, name, partial(BUILDERS[each.tag], each.attrib))
-            ordered.append((_float(each.attrib, "z_order", 0.0), region))
+            ordered.append((_order(each.attrib), region))
         else:
             report_shape(each.tag, f"{file}: {image.get('name')}: {name}", losses, known=each.tag in WITHOUT_AREA)
     width, height = (int(text) if (text := image.get(key, "")).isdecimal() else None for key in ("width", "height"))
@@ -98,6 +98,13 @@ def _image(image: ET.Element, file: str, losses: Losses) -> FoundImage:
         size=size_of(width, height),
         split=split_of(f"{subset}/", name, file),
     )
+
+
+def _order(attributes: Attributes) -> float:
+    try:
+        return _float(attributes, "z_order", 0.0)
+    except ContentError:
+        return 0.0
 
 
 def _float(attributes: Attributes, key: str, default: float | None = None) -> float:
@@ -147,8 +154,10 @@ def _ellipse(attributes: Attributes, _size: Size) -> Shape:
     return Ellipse((x, y), (rx, ry), _float(attributes, "rotation", 0.0))
 
 
-def _mask(attributes: Attributes, _size: Size) -> Shape:
+def _mask(attributes: Attributes, size: Size) -> Shape:
     left, top, width, height = (int(_float(attributes, key)) for key in ("left", "top", "width", "height"))
+    if not (0 <= left <= left + width <= size[1] and 0 <= top <= top + height <= size[0]):
+        raise ContentError(f"has a mask of {width}x{height} pixels at {left}, {top}, which is not within the image")
     texts = attributes.get("rle", "").split(",")
     runs = run_lengths(int(text) if text.strip().isdecimal() else None for text in texts)
     return row_run_lengths(runs, left, top, width, height)

@@ -141,7 +141,7 @@ def _box(box: Table, _size: Size) -> Shape:
 
 def _value(layer: Table, key: Any) -> tuple[Table, int] | None:
     """The layer and the value of a mask in it."""
-    value = table(layer.get("mask_annotation_ids_mapping"), "mask_annotation_ids_mapping").get(key)
+    value = table(layer.get("mask_annotation_ids_mapping"), "mask_annotation_ids_mapping").get(str(key))
     return (layer, value) if type(value) is int else None
 
 

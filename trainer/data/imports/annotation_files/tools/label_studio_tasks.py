@@ -33,6 +33,7 @@ from trainer.data.readers.directory_listing import SUFFIXES
 BRUSH_PNG = re.compile(r"task-\d+-annotation-\d+-by-.*\.(png|npy)$")
 """Files of the export "Brush labels to PNG"."""
 NO_TASKS = "the PNGs of brushes do not say which images they belong to; export JSON too, and put the file beside them"
+NO_IMAGE = "a task names no image and is not imported"
 SEVERAL = "a task has several annotations; the ground truth is used, or else the newest"
 PREDICTIONS = "a task has only predictions, which are not labels"
 SKIPPED = "the annotators skipped a task"
@@ -94,6 +95,7 @@ def _images(source: SourceFolder, file: str, task: Table, losses: Losses) -> lis
         results = tables(_chosen(task, name, losses).get("result") or [], "result")
     spellings = _spellings(source, file, data)
     if not spellings:
+        losses.add("annotation without image", NO_IMAGE, name, remedy="export tasks with one image each")
         return []
     regions = list(_regions(results, name, losses))
     sizes = [size_of(each.get("original_width"), each.get("original_height")) for each in results]
@@ -153,15 +155,15 @@ def _spellings(source: SourceFolder, file: str, data: Mapping[str, Any]) -> list
 
 
 def _regions(results: Sequence[Table], name: str, losses: Losses) -> Iterator[FoundRegion]:
-    labelled = {each.get("id") for each in results if _labels(each)}
+    labelled = {str(each.get("id")) for each in results if _labels(each)}
     for index, each in enumerate(results, 1):
         value = each.get("value")
-        if not isinstance(value, dict) or each.get("type") in NOT_REGIONS:
+        if not isinstance(value, dict) or str(each.get("type")) in NOT_REGIONS:
             continue
         kind, labels, example = _shape_kind(value), _labels(each), f"{name}: region {index}"
         if not labels:
             # A shape and its label can be two results with one id.
-            if each.get("id") is None or each.get("id") not in labelled:
+            if each.get("id") is None or str(each.get("id")) not in labelled:
                 losses.add("no label", NO_LABEL, example, remedy="give it a label in Label Studio")
             continue
         if len(labels) > 1:

@@ -83,11 +83,11 @@ def _embedded(path: Path) -> bytes:
 
 
 def _region(shape: Table, index: int, file: str, losses: Losses) -> FoundRegion | None:
-    kind, label = shape.get("shape_type") or "polygon", text(shape.get("label"), f"label of shape {index}")
+    kind, label = str(shape.get("shape_type") or "polygon"), text(shape.get("label"), f"label of shape {index}")
     name = f"{label} {index}"
     if kind in BUILDERS:
         return FoundRegion(label, name, partial(BUILDERS[kind], shape))
-    report_shape(str(kind), f"{file}: {name}", losses, known=kind in WITHOUT_AREA)
+    report_shape(kind, f"{file}: {name}", losses, known=kind in WITHOUT_AREA)
     return None
 
 

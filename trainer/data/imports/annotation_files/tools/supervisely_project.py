@@ -100,10 +100,10 @@ def _image(source: SourceFolder, file: str, losses: Losses) -> FoundImage:
 
 
 def _region(each: Table, index: int, file: str, losses: Losses) -> FoundRegion | None:
-    kind, label = each.get("geometryType"), text(each.get("classTitle"), f"classTitle of object {index}")
+    kind, label = str(each.get("geometryType")), text(each.get("classTitle"), f"classTitle of object {index}")
     if kind in BUILDERS:
         return FoundRegion(label, f"{label} {index}", partial(BUILDERS[kind], each))
-    report_shape(str(kind), f"{file}: {label} {index}", losses, known=kind in WITHOUT_AREA)
+    report_shape(kind, f"{file}: {label} {index}", losses, known=kind in WITHOUT_AREA)
     return None
 
 
