@@ -1,5 +1,6 @@
 """Create a bundle folder atomically, read its manifest, and compute checksums."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -12,6 +13,11 @@ from exporter.manifest import Manifest, ManifestError
 MANIFEST, CARD, PROBE = "manifest.json", "MODEL_CARD.md", "probe.npz"
 GRAPH, CHECKPOINT = "model.onnx", "model.safetensors"
 
+FULL_ERRORS = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+"""Parts of the messages about a full disk, or a user's quota."""
+FULL_BYTES = 2**20
+"""With less free space, a failed write is blamed on the disk: torch and onnx do not always say so."""
+
 
 class BundleError(ValueError):
     """A bundle that must not be written or used; the message states the remedy."""
@@ -22,7 +28,7 @@ def new_bundle(out: Path) -> Iterator[Path]:
     """Yield a folder to fill; it is renamed to `out` if the block succeeds and removed if it raises.
 
     A killed process leaves a folder with another name, which the next attempt removes. Raises BundleError if `out`
-    exists.
+    exists, or if the disk is full.
     """
     if out.exists():
         raise BundleError(f"{out} exists already, and bundles are never changed in place; remove it or name another")
@@ -35,9 +41,12 @@ def new_bundle(out: Path) -> Iterator[Path]:
         for path in (*partial.iterdir(), partial):
             _fsync(path)
         partial.rename(out)
-    except BaseException:
+    except Exception as error:
+        if not any(text in str(error) for text in FULL_ERRORS) and shutil.disk_usage(partial).free >= FULL_BYTES:
+            raise
+        raise BundleError(f"{out}: the disk is full; free space, or name a bundle on another disk") from error
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
     _fsync(out.parent)
 
 

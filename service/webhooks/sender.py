@@ -28,6 +28,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 PAUSES_S = (5, 30, 120, 600, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600, 24 * 3600)
 """Pause after each failed attempt; after the last one the message is dropped, three days after the event."""
+UNSENDABLE_AFTER = timedelta(hours=1)
+"""Age at which a worker without a webhook drops a message: another worker may have one and be about to send it."""
 LONGEST = timedelta(seconds=max(PAUSES_S))
 TIMEOUT_S = 5.0
 """Longest attempt, whether the receiver is silent or slow: one sweep also sends the worker's heartbeat."""
@@ -38,10 +40,10 @@ GONE = 410
 
 
 def send_due(database: Database, settings: Settings) -> int:
-    """Send the messages that are due; return how many were accepted. Without a configured webhook, drop them all."""
+    """Send the messages that are due; return how many were accepted. Without a configured webhook, drop old ones."""
     if not settings.webhook_url:
         with database.write() as session:
-            session.execute(delete(WebhookMessage))
+            session.execute(delete(WebhookMessage).where(WebhookMessage.created_at < utc_now() - UNSENDABLE_AFTER))
         return 0
     begin, sent = time.monotonic(), 0
     for message in _due(database):

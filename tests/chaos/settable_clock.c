@@ -2,11 +2,13 @@
 
    The file holds one signed 64-bit integer and is mapped, so that all processes follow a change at once. The monotonic
    clocks stay as they are, as when the clock of a machine is set. libfaketime would also change timeouts of poll and
-   epoll, and takes a semaphore that a killed process never returns. */
+   epoll, and takes a semaphore that a killed process never returns. Deadlines that were computed from the changed time are
+   changed back: otherwise a thread of onnxruntime would poll without a pause. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -47,4 +49,17 @@ time_t time(time_t *result) {
     clock_gettime(CLOCK_REALTIME, &now);
     if (result) *result = now.tv_sec;
     return now.tv_sec;
+}
+
+/* Above it, a deadline is a time of day; below, of a monotonic clock, which counts from the start of the machine. */
+static const time_t LONGEST_UPTIME_S = 1000000000;
+
+int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *deadline) {
+    static int (*real_wait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+    /* The oldest version, which dlsym may return, has another layout of the condition. */
+    if (!real_wait) real_wait = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
+    if (!real_wait) real_wait = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
+    struct timespec real = *deadline;
+    if (offset_s && real.tv_sec > LONGEST_UPTIME_S) real.tv_sec -= *offset_s;
+    return real_wait(condition, mutex, &real);
 }

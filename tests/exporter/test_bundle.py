@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from exporter.bundle import BundleError, new_bundle, read_manifest
+from tests.small_disk import small_disk
 
 
 def test_folder_appears_when_the_block_succeeds(tmp_path: Path) -> None:
@@ -27,6 +28,18 @@ def test_error_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="midway"):
         fail_midway()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1) as disk:
+
+        def fill() -> None:
+            with new_bundle(disk.folder / "bundle") as folder:
+                (folder / "file").write_bytes(bytes(2**21))
+
+        with pytest.raises(BundleError, match="disk/bundle: the disk is full; free space, or name a bundle on another"):
+            fill()
+        assert list(disk.folder.iterdir()) == []
 
 
 def test_killed_process_leaves_no_bundle_and_the_next_attempt_cleans_up(tmp_path: Path) -> None:

@@ -41,8 +41,11 @@ class Session:
         return self._http.get(path, params=query).raise_for_status().json()
 
     def post(self, path: str, **query: Any) -> Any:
-        """Send an empty request; return JSON."""
-        return self._http.post(path, params=query).raise_for_status().json()
+        """Send an empty request; return JSON. A worker that has just been started may not be known yet (503)."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while (response := self._http.post(path, params=query)).status_code == 503 and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return response.raise_for_status().json()
 
     def contribute(self, image: Path) -> None:
         """Segment an image that the service may keep."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from trainer.losses import TINY
 from trainer.methods.pseudo_labels import PseudoLabels
 
 DECAY = 0.999
@@ -17,16 +18,23 @@ DECAY = 0.999
 
 
 class ClassThresholds(nn.Module):
-    """Moving averages of the teacher's predictions, and the thresholds computed from them."""
+    """Moving averages of the teacher's predictions, and the thresholds computed from them.
+
+    Deviation: the averages have no initial value; they are divided by the sum of their weights, as in Adam. The paper
+    starts at 1 / K, which is right for an untrained network but takes thousands of steps to forget: a short run, or one
+    that continues from a trained model, would accept nearly every pixel.
+    """
 
     confidence: Tensor
     probability_K: Tensor
+    weight: Tensor
+    """Sum of the weights of all batches, 0..1."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        # Equations 5 and 6, at time 0.
-        self.register_buffer("confidence", torch.tensor(1 / classes))
-        self.register_buffer("probability_K", torch.full((classes,), 1 / classes))
+        self.register_buffer("confidence", torch.zeros(()))
+        self.register_buffer("probability_K", torch.zeros(classes))
+        self.register_buffer("weight", torch.zeros(()))
 
     @torch.no_grad()
     def update(self, pseudo: PseudoLabels, class_sum_BK: Tensor, total: Callable[[Tensor], Tensor]) -> None:
@@ -41,11 +49,13 @@ class ClassThresholds(nn.Module):
         step = torch.where(count > 0, 1 - DECAY, 0.0)
         self.confidence.lerp_(confidence / count.clamp(min=1), step)
         self.probability_K.lerp_(sums[2:] / count.clamp(min=1), step)
+        self.weight.lerp_(torch.ones_like(self.weight), step)
 
     def forward(self, label_BHW: Tensor, highest: float) -> Tensor:
         """The threshold of each pixel's class (equations 7 and 8), float [B,H,W].
 
         Deviation: thresholds are limited to `highest`, the recipe's confidence_threshold; the paper's are not.
         """
-        threshold_K = self.confidence * self.probability_K / self.probability_K.max()
+        confidence = self.confidence / self.weight.clamp(min=TINY)
+        threshold_K = confidence * self.probability_K / self.probability_K.max().clamp(min=TINY)
         return threshold_K.clamp(max=highest)[label_BHW]

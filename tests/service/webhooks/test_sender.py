@@ -22,7 +22,7 @@ from service.settings import Settings
 from service.state import State, open_state
 from service.storage.tables import WebhookMessage, utc_now
 from service.webhooks.outbox import add_message
-from service.webhooks.sender import PAUSES_S, send_due
+from service.webhooks.sender import PAUSES_S, UNSENDABLE_AFTER, send_due
 from service.webhooks.signature import signed_headers
 from tests.docs.blocks import ROOT, blocks
 from tests.service.runs.conftest import GOOD, fill, register_worker
@@ -235,8 +235,12 @@ def test_two_workers_send_a_message_once(loop: State, receiver: Receiver) -> Non
     assert len(receiver.requests) == 20
 
 
-def test_without_a_webhook_the_outbox_stays_empty(loop: State) -> None:
+def test_without_a_webhook_messages_are_dropped_when_no_other_worker_sent_them(loop: State) -> None:
     add(loop)
+    assert send_due(loop.database, loop.settings) == 0
+    assert len(pending(loop)) == 1
+    with loop.database.write() as session:
+        session.execute(update(WebhookMessage).values(created_at=utc_now() - UNSENDABLE_AFTER))
     assert send_due(loop.database, loop.settings) == 0
     assert pending(loop) == []
 

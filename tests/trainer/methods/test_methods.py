@@ -147,6 +147,7 @@ def test_step_of_a_convnet_equals_the_published_step() -> None:
 def partial_thresholds() -> ClassThresholds:
     """Adaptive thresholds that accept some of the pixels."""
     thresholds = ClassThresholds(CLASSES)
+    thresholds.weight.fill_(1.0)
     thresholds.confidence.fill_(0.8)
     thresholds.probability_K.copy_(torch.tensor([0.5, 0.48, 0.4]))
     return thresholds
