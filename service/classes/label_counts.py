@@ -44,9 +44,8 @@ class Labelled:
 
 def class_pixels(ids_HW: npt.NDArray[Any], ignore_index: int) -> dict[str, Any]:
     """Count the pixels of each class id of a mask, without ignored ones; the keys are ids, for JSON."""
-    ids, counts = np.unique(ids_HW, return_counts=True)
-    pairs = zip(ids.tolist(), counts.tolist(), strict=True)
-    return {str(class_id): count for class_id, count in pairs if class_id != ignore_index}
+    counts = np.bincount(ids_HW.ravel())
+    return {str(class_id): int(counts[class_id]) for class_id in np.flatnonzero(counts) if class_id != ignore_index}
 
 
 def add_label(session: Session, image: Image) -> None:

@@ -22,7 +22,7 @@ from service.storage.tables import Model
 
 log = structlog.stdlib.get_logger(__name__)
 
-RETIRED = " (retired)"
+NOT_LISTED = " (not listed)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class ModelClasses:
         shown = [
             (present.classes[position].name, present.classes[position].color)
             if position is not None
-            else (name + RETIRED * (name in taken), color)
+            else (name + NOT_LISTED * (name in taken), color)
             for (name, color), position in zip(own, self.ids_in(manifest, present), strict=True)
         ]
         return ClassTable(tuple(name for name, _ in shown), tuple(color for _, color in shown), manifest.ignore_index)

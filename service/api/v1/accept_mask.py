@@ -59,7 +59,10 @@ async def accept_mask(
     image_id: str,
     priority: PriorityOf,
     *,
-    model: Annotated[str | None, Query(description="Model version; default: the active one")] = None,
+    model: Annotated[
+        str | None,
+        Query(description="Model version, that of the mask you looked at (`X-Model-Version`); default: the active one"),
+    ] = None,
     min_confidence: Annotated[
         float, Query(ge=0, le=1, allow_inf_nan=False, description="Ignore pixels of which the model is less confident")
     ] = 0.0,
@@ -80,27 +83,27 @@ async def accept_mask(
         data = await run_in_threadpool(_read, state, image_id, split, replace=replace)
         result = await state.pipeline.segment(data, loaded.engine, context, request.is_disconnected, loaded.value_range)
 
-        def store() -> AcceptedOut:
-            history = state.models.classes.history()
-            listed = state.models.classes.listed(loaded.bundle.manifest)
-            label = label_of(result.prediction, listed, history.present, min_confidence)
-            image = state.images.put_label(
-                image_id,
-                label.ids_HW,
-                classes=history.present,
-                split=split,
-                group=group,
-                accepted_from=loaded.version,
-                replace=replace,
-            )
-            return AcceptedOut(
-                **ImageOut.model_validate(image).model_dump(),
-                label=describe_label(image, history.present),
-                below_confidence=label.below_confidence,
-                without_class=label.without_class,
-            )
+    def store() -> AcceptedOut:
+        history = state.models.classes.history()
+        listed = state.models.classes.ids_in(loaded.bundle.manifest, history.present)
+        label = label_of(result.prediction, listed, history.present, min_confidence)
+        image = state.images.put_label(
+            image_id,
+            label.ids_HW,
+            classes=history.present,
+            split=split,
+            group=group,
+            accepted_from=loaded.version,
+            replace=replace,
+        )
+        return AcceptedOut(
+            **ImageOut.model_validate(image).model_dump(),
+            label=describe_label(image, history.present),
+            below_confidence=label.below_confidence,
+            without_class=label.without_class,
+        )
 
-        stored = await run_in_threadpool(store)
+    stored = await run_in_threadpool(store)
     await run_in_threadpool(count_labelled, state)
     return stored
 

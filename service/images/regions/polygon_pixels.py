@@ -66,7 +66,7 @@ def _as_in_coco(points_P2: Points, size: Size) -> Ints:
 
 
 def _with_outline(points_P2: Points, size: Size) -> Ints:
-    """Draw on a canvas of the polygon's size; one pixel in thousands differs from Pillow on the whole image."""
+    """Draw on a canvas of the polygon's size; a rare pixel differs from Pillow's drawing on the image."""
     first_2 = np.clip(np.floor(points_P2.min(axis=0)) - 1, 0, size).astype(int)
     end_2 = np.clip(np.ceil(points_P2.max(axis=0)) + 2, first_2, size).astype(int)
     if (first_2 == end_2).any():

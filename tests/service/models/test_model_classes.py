@@ -54,5 +54,5 @@ def test_model_keeps_its_classes_when_they_are_renamed_and_gains_those_that_are_
     classes.change(wanted("rose", *NAMES[1:], "tree"), 2, None)
     assert classes.listed(manifest) == [5, 0, None]
     classes.change(wanted("rose", *NAMES[1:], "pine", renamed={"tree": "pine"}), 3, None)
-    assert classes.table(manifest).names == ("pine", "rose", "rose (retired)")
+    assert classes.table(manifest).names == ("pine", "rose", "rose (not listed)")
     assert state.models.get("own").classes_version == 1
