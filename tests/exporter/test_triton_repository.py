@@ -225,14 +225,14 @@ def test_full_disk_leaves_no_partial_files(tmp_path: Path, monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfile", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(BundleError, match="the disk is full; free space"):
             write_repository(GOLDEN, tmp_path / "repo")
     assert files(tmp_path / "repo") == set()
     write_repository(GOLDEN, tmp_path / "repo")
     before, second = content(tmp_path / "repo"), another_bundle(tmp_path / "second")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfile", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(BundleError, match="the disk is full; free space"):
             write_repository(second, tmp_path / "repo")
     assert content(tmp_path / "repo") == before
     assert write_repository(second, tmp_path / "repo").version == 2

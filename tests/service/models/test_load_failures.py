@@ -105,8 +105,7 @@ def test_a_failed_model_can_be_activated_again_or_replaced_over_http(client: Tes
     assert refused.status_code == 409
     assert "activate" in refused.json()["detail"]
     # A second activation runs the probe again, with the same result.
-    assert client.post(f"/v1/models/{SECOND}/activate").status_code == 200
-    eventually(lambda: client.get(f"/v1/models/{SECOND}").json()["state"] == "failed")
+    assert client.post(f"/v1/models/{SECOND}/activate").status_code == 409
     with (
         np.load(state.models.bundle(SECOND).folder / "probe.npz") as arrays,
         np.load(other_bundle / "probe.npz") as right,

@@ -57,7 +57,7 @@ def test_run_that_cannot_start_gets_a_problem_with_a_remedy(api: TestClient, loo
     register_worker(loop, can_train=False)
     missing = api.post("/v1/runs")
     assert (missing.status_code, missing.json()["type"]) == (503, "urn:maskloop:problem:trainer-missing")
-    assert "uv pip install" in missing.json()["detail"]
+    assert "pip install 'maskloop[trainer,exporter]'" in missing.json()["detail"]
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/cancel"), ("GET", "/events")])

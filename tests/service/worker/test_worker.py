@@ -207,7 +207,7 @@ def test_messages_contain_only_ids(api_state: State, worker_settings: Settings) 
 
 def test_enqueue_without_a_broker_url_is_rejected() -> None:
     queue = Queue("")
-    with pytest.raises(QueueUnreachable, match="service up"):
+    with pytest.raises(QueueUnreachable, match="maskloop up"):
         queue.enqueue(RUN_TASK, "x")
     queue.close()
 
