@@ -12,7 +12,7 @@ from PIL import Image
 from trainer.counted import counted
 from trainer.data.imports.import_options import ImportOptions
 from trainer.data.imports.import_source import Outcome, import_source
-from trainer.data.imports.source.losses import Loss
+from trainer.data.imports.source.loss_report import Loss
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 from trainer.data.imports.source_formats import FORMATS, Found
@@ -191,8 +191,7 @@ def next_step(outcome: Outcome, target: Path, program: str) -> str:
     if target.suffix.lower() == ".zip":
         return f"{target}: unpack it, and look at overview.jpg: are the masks right?"
     name = shlex.quote(str(target))
-    supervised = "" if outcome.written.splits["unlabelled"] else " --set method=supervised"
     return (
-        f"Look at {target / 'overview.jpg'}: are the masks right? Then run:\n  {program} check-data {name}\n"
-        f"  {program} train trainer/recipes/own/cpu.toml --set data.root={name}{supervised} --out runs/own"
+        f"Look at {target / 'overview.jpg'}: are the masks right? Then run:\n  {program} check {name}\n"
+        f"  {program} train {name}"
     )

@@ -11,7 +11,7 @@ from typing import IO, Any
 from trainer.data.exports.export_forms import FORMS, ExportForm
 from trainer.data.exports.exported_dataset import ExportedDataset, read_exported
 from trainer.data.exports.output_sink import FolderSink, Sink, ZipSink
-from trainer.data.imports.source.losses import Loss, Losses
+from trainer.data.imports.source.loss_report import Loss, Losses
 from trainer.data.output_target import check_target, complete, is_archive, work_folder
 
 Target = Path | IO[bytes]

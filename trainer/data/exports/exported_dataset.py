@@ -17,7 +17,7 @@ from trainer.data.dataset import EVERYTHING, Sample, SegmentationDataset
 from trainer.data.formats.rgb import FULL_16_BITS
 from trainer.data.imports.output.output_names import output_names
 from trainer.data.imports.source.annotated import Annotated
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.map_in_threads import each_in_threads
 from trainer.data.readers.files import FileDataset
 from trainer.data.readers.layouts import open_dataset

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from trainer.data.exports.exported_dataset import ExportError
 from trainer.data.imports.output.class_plan import BACKGROUND, class_name
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.readers.voc_class_files import IGNORED_NAME, VOID
 from trainer.taxonomy import Taxonomy
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from trainer.data.imports.import_options import ImportOptions
 from trainer.data.imports.output.class_plan import plan_classes
 from trainer.data.imports.output.write_dataset import WrittenDataset, class_table, write_account, write_dataset
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 from trainer.data.imports.source.unpack import unpack

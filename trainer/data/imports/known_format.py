@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trainer.data.imports.import_options import ImportOptions
 from trainer.data.imports.source.annotated import Imported
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_folder import SourceFolder
 
 

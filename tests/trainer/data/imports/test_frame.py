@@ -19,7 +19,7 @@ from trainer.data.imports import import_source as program
 from trainer.data.imports.output.class_plan import plan_classes
 from trainer.data.imports.output.output_names import output_names, safe_name
 from trainer.data.imports.source.annotated import REST, VOID, Annotated, SourceClass
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 from trainer.taxonomy import IGNORE

@@ -18,7 +18,7 @@ from trainer.data.imports.drawing.rasterise import (
 )
 from trainer.data.imports.drawing.run_lengths import coco_run_lengths, row_run_lengths
 from trainer.data.imports.source.annotated import REST
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 
 SIZE = (30, 40)
 SQUARE = [(10, 5), (20, 5), (20, 15), (10, 15)]

@@ -12,7 +12,7 @@ from typing import Literal
 from trainer.data.imports.annotation_files.found_regions import FoundRegion, RegionsLabel
 from trainer.data.imports.drawing.drawn_regions import OVERLAP
 from trainer.data.imports.source.annotated import SPLITS, Annotated, Imported, Label, Size, SourceClass, Split
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 

@@ -10,7 +10,7 @@ from trainer.data.imports.annotation_files.checked_values import ContentError
 from trainer.data.imports.drawing.drawn_regions import OVERLAP, UNUSABLE, DrawnRegions, Region
 from trainer.data.imports.drawing.rasterise import Shape, ShapeError
 from trainer.data.imports.source.annotated import Ids, Size
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 
 Build = Callable[[Size], Shape]
 """A shape in an image of (height, width) pixels. Raises ShapeError, ContentError or ImageError."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from trainer.data.imports.drawing.rasterise import Shape, ShapeError, is_outside, shape_pixels
 from trainer.data.imports.source.annotated import REST, Ids, Size
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 
 OVERLAP = "regions of different classes overlap; the one that is drawn later wins"
 OUTSIDE = "a region reaches outside the image; that part is cut off"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.data.imports.source.annotated import REST, Color, Ids, SourceClass
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.readers.voc_class_files import IGNORED_NAME
 from trainer.taxonomy import IGNORE, WIDE_IGNORE, Taxonomy, distinct_colors

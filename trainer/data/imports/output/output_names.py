@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from unicodedata import normalize
 
 from trainer.data.imports.source.annotated import Annotated
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 
 RENAMED = "two images have one name; each gets the folder or suffix of the source as a part of it"
 UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")

@@ -19,7 +19,7 @@ from trainer.data.imports.output.output_names import output_names
 from trainer.data.imports.output.overview import write_overview
 from trainer.data.imports.output.write_images import ImageWriter, WrittenImage
 from trainer.data.imports.source.annotated import Imported
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 

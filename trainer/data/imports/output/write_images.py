@@ -17,7 +17,7 @@ from trainer.data.decode import ImageError, image_size
 from trainer.data.formats.rgb import FULL_16_BITS
 from trainer.data.imports.output.class_plan import ClassPlan
 from trainer.data.imports.source.annotated import Annotated, Size
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.map_in_threads import each_in_threads
 from trainer.data.mask_file import write_mask
 

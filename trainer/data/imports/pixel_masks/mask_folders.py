@@ -15,7 +15,7 @@ from trainer.data.imports.pixel_masks.mask_names import Matches, match_masks
 from trainer.data.imports.pixel_masks.read_labels import read_labels
 from trainer.data.imports.pixel_masks.split_lists import keys, listed_splits
 from trainer.data.imports.source.annotated import Annotated, Imported, Label, SourceClass, Split
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from trainer.data.decode import ImageError, Source, decode_colors, decode_values, stored_orientation
 from trainer.data.imports.source.annotated import REST, Ids, Size
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.mask_encoding import MaskEncoding, Stored
 
 TURN: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {

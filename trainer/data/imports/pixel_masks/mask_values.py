@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from trainer.data.imports.pixel_masks.class_lists import ClassList
 from trainer.data.imports.pixel_masks.mask_content import MaskContent
 from trainer.data.imports.source.annotated import VOID, Color, SourceClass
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.mask_encoding import MaskEncoding
 

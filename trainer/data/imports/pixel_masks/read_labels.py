@@ -8,7 +8,7 @@ from trainer.data.imports.pixel_masks.mask_content import MaskContent, read_cont
 from trainer.data.imports.pixel_masks.mask_label import BinaryMasks, MaskFile, PixelMask
 from trainer.data.imports.pixel_masks.mask_values import MaskMeaning, decide_meaning
 from trainer.data.imports.source.annotated import Label, SourceClass
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 from trainer.data.map_in_threads import each_in_threads

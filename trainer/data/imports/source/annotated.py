@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 
 Split = Literal["labelled", "val", "test"]
 Color = tuple[int, int, int]

@@ -16,7 +16,7 @@ from trainer.data.imports.annotation_files.checked_values import (
     tables,
 )
 from trainer.data.imports.source.annotated import Size
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 
 FOREIGN_IMAGE = "an annotation belongs to an image that the file does not list; it is left out"
 OTHER_TYPE = "an annotation's image_id is text where the image's id is a number, or the other way round; it is left out"

@@ -37,7 +37,7 @@ from trainer.data.imports.drawing.run_lengths import coco_run_lengths
 from trainer.data.imports.import_options import ImportOptions
 from trainer.data.imports.known_format import KnownFormat
 from trainer.data.imports.source.annotated import Imported, Size, SourceClass
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_folder import SourceFolder
 
 LISTS = {"images", "annotations", "categories"}

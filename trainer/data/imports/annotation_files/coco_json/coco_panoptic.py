@@ -10,7 +10,7 @@ import numpy as np
 
 from trainer.data.decode import ImageError, decode_colors
 from trainer.data.imports.source.annotated import REST, VOID, Ids, Size
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 
 FOREIGN = "a PNG has segments that the JSON does not list; their pixels are ignored"
 OTHER_SIZE = "the PNG of an image has another size; export both again"

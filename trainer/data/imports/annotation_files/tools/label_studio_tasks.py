@@ -25,7 +25,7 @@ from trainer.data.imports.drawing.rasterise import Ellipse, Polygon, Shape, rota
 from trainer.data.imports.import_options import ImportOptions
 from trainer.data.imports.known_format import KnownFormat
 from trainer.data.imports.source.annotated import SPLITS, Imported, Size, Split
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 from trainer.data.readers.directory_listing import SUFFIXES

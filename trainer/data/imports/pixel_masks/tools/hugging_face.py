@@ -14,7 +14,7 @@ from trainer.data.imports.pixel_masks.mask_label import MaskFile
 from trainer.data.imports.pixel_masks.read_labels import read_labels
 from trainer.data.imports.source.annotated import SPLITS, Annotated, Imported, Label
 from trainer.data.imports.source.json_file import read_json
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 from trainer.data.mask_encoding import MaskEncoding

@@ -15,7 +15,7 @@ from trainer.data.imports.known_format import KnownFormat
 from trainer.data.imports.pixel_masks.class_lists import with_void
 from trainer.data.imports.pixel_masks.mask_label import MaskFile, PixelMask
 from trainer.data.imports.source.annotated import SPLITS, Annotated, Imported, Label, SourceClass, Split
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 from trainer.data.readers.file_layouts import CITYSCAPES_NAME_END

@@ -10,7 +10,7 @@ from trainer.data.imports.pixel_masks.class_lists import read_class_list
 from trainer.data.imports.pixel_masks.folder_pairs import split_of
 from trainer.data.imports.pixel_masks.mask_label import MaskFile, PixelMask
 from trainer.data.imports.source.annotated import VOID, Annotated, Imported, Label, SourceClass
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_folder import SourceFolder
 from trainer.data.mask_encoding import MaskEncoding
 

@@ -20,7 +20,7 @@ from trainer.data.imports.known_format import KnownFormat
 from trainer.data.imports.pixel_masks.mask_label import MaskFile
 from trainer.data.imports.source.annotated import REST, VOID, Annotated, Color, Ids, Imported, Label, Size, SourceClass
 from trainer.data.imports.source.json_file import read_json
-from trainer.data.imports.source.losses import Losses
+from trainer.data.imports.source.loss_report import Losses
 from trainer.data.imports.source.source_error import SourceError
 from trainer.data.imports.source.source_folder import SourceFolder
 
