@@ -174,7 +174,7 @@ class _Text:
         named = ", ".join(f"{name} ({masks})" for name, masks in classes[:MAX_NAMED])
         more = f" and {len(classes) - MAX_NAMED} more" if len(classes) > MAX_NAMED else ""
         print(f"{counted(len(classes), 'class', 'classes')}, with the number of masks that show it: {named}{more}")
-        print(next_step(outcome, target, self._program))
+        print(next_step(target, self._program))
 
 
 def _print_loss(loss: Loss) -> None:
@@ -186,7 +186,7 @@ def _print_loss(loss: Loss) -> None:
         print(f"    and {loss.count - len(loss.examples)} more; import.json lists the files")
 
 
-def next_step(outcome: Outcome, target: Path, program: str) -> str:
+def next_step(target: Path, program: str) -> str:
     """What to do with the result, as a sentence."""
     if target.suffix.lower() == ".zip":
         return f"{target}: unpack it, and look at overview.jpg: are the masks right?"
