@@ -24,4 +24,4 @@ def test_import_needs_neither_torch_nor_rich(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert "check-data" in done.stdout
+    assert "python -m trainer train " in done.stdout
