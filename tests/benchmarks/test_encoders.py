@@ -1,13 +1,11 @@
 """The sweep over timm's families: which networks it takes, and what it writes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import timm
 
-from tests.benchmarks import encoders as sweep
+from tests.benchmarks.encoders.__main__ import main as sweep
 from tests.benchmarks.encoders.check import TOO_LARGE, Result
 from tests.benchmarks.encoders.families import EXPORTED, family, representatives
 from tests.benchmarks.encoders.process import run
@@ -49,14 +47,13 @@ def test_sweep_continues_where_it_stopped(tmp_path: Path) -> None:
     page, results = tmp_path / "encoders.md", tmp_path / "results.json"
     page.write_text(f"{START}\n{END}\n")
     arguments = ["--no-export", "--page", str(page), "--results", str(results), "--only", "levit_128s"]
-    command = [sys.executable, "-m", sweep.__name__, *arguments]
-    subprocess.run(command, check=True, timeout=120)
+    assert sweep(arguments) == 0
     found = json.loads(results.read_text())
     assert found["levit_128s"]["kind"] == "Tiled"
     assert "its map at stride 4 is resized from stride 16" in page.read_text()
     found["levit_128s"]["millions"] = 123.4
     results.write_text(json.dumps(found))
-    subprocess.run(command, check=True, timeout=120)
+    assert sweep(arguments) == 0
     assert "| `levit_128s` | 123.4 |" in page.read_text(), "it is not built again"
 
 

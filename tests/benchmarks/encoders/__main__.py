@@ -19,14 +19,14 @@ from tests.benchmarks.encoders.process import run
 from tests.benchmarks.encoders.table import write_page
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these networks instead of one of every family")
     parser.add_argument("--no-export", action="store_true", help="only build them")
     parser.add_argument("--limit", type=int, default=300, metavar="SECONDS", help="CPU time of a network (300)")
     parser.add_argument("--results", type=Path, default=Path("runs/encoders.json"), help="file of the results")
     parser.add_argument("--page", type=Path, default=Path("docs/encoders.md"), help="page with the table")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     results = json.loads(options.results.read_text()) if options.results.exists() else {}
     options.results.parent.mkdir(parents=True, exist_ok=True)
     with Progress() as progress:
