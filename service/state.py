@@ -117,8 +117,7 @@ def open_state(
 
     Whether other processes are alive is judged by `clock`, in seconds.
     """
-    for name, meant in mistyped_variables().items():
-        log.warning("unknown setting ignored", variable=name, did_you_mean=meant)
+    _warn_of_mistyped_variables()
     database = _open_database(settings)
     metrics = Metrics()
     limits = Limits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
@@ -171,6 +170,11 @@ def open_state(
         database_collector=database_collector,
         tracing=tracing,
     )
+
+
+def _warn_of_mistyped_variables() -> None:
+    for name, meant in mistyped_variables().items():
+        log.warning("unknown setting ignored", variable=name, did_you_mean=meant)
 
 
 def _open_database(settings: Settings) -> Database:
