@@ -29,7 +29,7 @@ serve: $(BASE) ## run the service with the starter model on http://127.0.0.1:800
 test: $(ALL) ## run all tests, on all cores
 	$(BIN)/python -m pytest -n auto --dist worksteal $(TEST)
 
-ON_SERVERS := $(addprefix tests/service/,api/v1 images models releases runs storage webhooks worker)
+ON_SERVERS := $(addprefix tests/service/,api/v1 classes conversion images models releases runs storage webhooks worker)
 test-servers: $(ALL) ## run the tests of pool, runs, models and releases on servers of their own: PostgreSQL, S3
 	TEST_SERVERS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ON_SERVERS) $(TEST)
 
