@@ -218,18 +218,35 @@ def test_xml_that_cannot_be_read_is_an_error(content: str, sentence: str, tmp_pa
     assert f"annotations.xml {sentence}" in error_of(capsys, source(tmp_path, content, "annotations.xml"))
 
 
-@pytest.mark.parametrize("data", ["!", base64.b64encode(zlib.compress(b"no PNG")).decode()])
-def test_damaged_bitmap_of_supervisely_is_reported(data: str, tmp_path: Path) -> None:
-    root = tmp_path / "source"
+def supervisely(root: Path, meta: str, *objects: Table) -> Path:
+    """Write a project with one image: a box of 16 pixels, and other objects before it."""
     photograph(root / "fields/img/a.png")
-    (root / "meta.json").write_text(json.dumps({"classes": [{"title": "crop", "color": "#00a000"}], "tags": []}))
-    bitmap = {"classTitle": "crop", "geometryType": "bitmap", "bitmap": {"origin": [0, 0], "data": data}}
+    (root / "meta.json").write_text(meta)
     corners = {"exterior": [[0, 0], [3, 3]], "interior": []}
     box = {"classTitle": "crop", "geometryType": "rectangle", "points": corners}
     (root / "fields/ann").mkdir()
-    table = {"size": {"height": 30, "width": 40}, "objects": [bitmap, box]}
+    table = {"size": {"height": 30, "width": 40}, "objects": [*objects, box]}
     (root / "fields/ann/a.png.json").write_text(json.dumps(table))
-    result = import_folder(root)
+    return root
+
+
+META = json.dumps({"classes": [{"title": "crop", "color": "#00a000"}], "tags": []})
+
+
+@pytest.mark.parametrize("data", ["!", base64.b64encode(zlib.compress(b"no PNG")).decode()])
+def test_damaged_bitmap_of_supervisely_is_reported(data: str, tmp_path: Path) -> None:
+    bitmap = {"classTitle": "crop", "geometryType": "bitmap", "bitmap": {"origin": [0, 0], "data": data}}
+    result = import_folder(supervisely(tmp_path / "source", META, bitmap))
     (loss,) = result.losses("unusable region")
     assert "crop 1 has a damaged" in loss["examples"][0]
+    assert int((result.masks["a"] == 1).sum()) == 16
+
+
+@pytest.mark.parametrize("meta", [META[:-9], '{"classes": [{"title": 3}]}'])
+def test_damaged_class_list_of_supervisely_is_reported_and_costs_no_label(meta: str, tmp_path: Path) -> None:
+    result = import_folder(supervisely(tmp_path / "source", meta))
+    (loss,) = result.losses("unreadable annotations")
+    assert loss["message"].startswith("the list of classes cannot be read")
+    assert loss["examples"][0].startswith("meta.json ")
+    assert result.classes == ("background", "crop")
     assert int((result.masks["a"] == 1).sum()) == 16

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from trainer.data.imports.annotation_files.checked_values import ContentError
 from trainer.data.imports.annotation_files.found_regions import FoundRegion, RegionsLabel
 from trainer.data.imports.drawing.drawn_regions import OVERLAP
 from trainer.data.imports.source.annotated import SPLITS, Annotated, Imported, Label, Size, SourceClass, Split
@@ -104,6 +105,20 @@ UNREADABLE = "an annotation file cannot be read; what it labels is imported with
 def report_unreadable(file: str, problem: object, losses: Losses) -> None:
     """Add a file that cannot be read to the losses."""
     losses.add(UNREADABLE_KIND, UNREADABLE, f"{file} {problem}", remedy="export it again")
+
+
+def read_files(
+    source: SourceFolder, files: Iterable[str], read: Callable[[str], FoundImage], losses: Losses
+) -> list[FoundImage]:
+    """Read annotation files of one image each; those that cannot be read are losses. Raises SourceError if none can."""
+    found = []
+    for file in files:
+        try:
+            found.append(read(file))
+        except ContentError as problem:
+            report_unreadable(file, problem, losses)
+    check_readable(source, found, losses)
+    return found
 
 
 def split_of(*paths: str) -> Split | Literal[""]:

@@ -23,7 +23,7 @@ from trainer.data.imports.annotation_files.checked_values import (
     tables,
     text,
 )
-from trainer.data.imports.annotation_files.found_images import FoundImage, check_readable, imported, report_unreadable
+from trainer.data.imports.annotation_files.found_images import FoundImage, imported, read_files
 from trainer.data.imports.annotation_files.found_regions import FoundRegion, report_shape
 from trainer.data.imports.annotation_files.json_keys import files_with
 from trainer.data.imports.drawing.rasterise import Bitmap, Pixels, Rectangle, Shape, ShapeError
@@ -50,13 +50,7 @@ def find(source: SourceFolder) -> str | None:
 
 def read(source: SourceFolder, _options: ImportOptions, losses: Losses) -> Imported:
     """See KnownFormat."""
-    found = []
-    for file in _files(source):
-        try:
-            found.append(_image(source, file, losses))
-        except ContentError as problem:
-            report_unreadable(file, problem, losses)
-    check_readable(source, found, losses)
+    found = read_files(source, _files(source), lambda file: _image(source, file, losses), losses)
     return imported(source, found, (), losses)
 
 

@@ -24,10 +24,10 @@ from trainer.data.imports.annotation_files.checked_values import (
     text,
 )
 from trainer.data.imports.annotation_files.found_images import (
+    UNREADABLE_KIND,
     FoundImage,
-    check_readable,
     imported,
-    report_unreadable,
+    read_files,
     split_of,
 )
 from trainer.data.imports.annotation_files.found_regions import FoundRegion, report_shape
@@ -42,6 +42,7 @@ from trainer.data.imports.source.source_folder import SourceFolder
 
 MAX_MASK_BYTES = 1 << 26
 """Of an unpacked PNG."""
+NO_CLASSES = "the list of classes cannot be read; the classes are those of the annotations, in other colours"
 WITHOUT_AREA = {"point", "line", "graph"}
 
 
@@ -54,13 +55,7 @@ def find(source: SourceFolder) -> str | None:
 def read(source: SourceFolder, _options: ImportOptions, losses: Losses) -> Imported:
     """See KnownFormat."""
     classes = _classes(source, losses)
-    found = []
-    for file in _files(source):
-        try:
-            found.append(_image(source, file, losses))
-        except ContentError as problem:
-            report_unreadable(file, problem, losses)
-    check_readable(source, found, losses)
+    found = read_files(source, _files(source), lambda file: _image(source, file, losses), losses)
     # Other exports put masks beside them.
     photographs = [file for file in source.images() if PurePosixPath(file).parent.name == "img"]
     return imported(source, found, classes, losses, photographs)
@@ -77,7 +72,7 @@ def _classes(source: SourceFolder, losses: Losses) -> list[SourceClass]:
         listed = tables(table(read_json(source.path("meta.json")), "classes").get("classes"), "classes")
         return [SourceClass(text(each.get("title"), "title"), hex_color(each.get("color"))) for each in listed]
     except ContentError as problem:
-        report_unreadable("meta.json", problem, losses)
+        losses.add(UNREADABLE_KIND, NO_CLASSES, f"meta.json {problem}", remedy="export it again")
         return []
 
 
